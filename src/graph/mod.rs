@@ -1,0 +1,160 @@
+//! Graphs: validated once, immutable, with their normalised operators cached beside them.
+//!
+//! A graph is a square CSR matrix: row = target node, column = source node, so that a product with it gathers from in-neighbours.
+
+mod builder;
+mod operator;
+
+pub use builder::{Duplicates, GraphBuilder, SelfLoops};
+pub use operator::{Norm, Operator};
+
+use crate::error::{Error, Result};
+use crate::scalar::Scalar;
+use crate::value::{Csr, CsrView};
+use std::collections::BTreeMap;
+use std::sync::{Arc, RwLock};
+
+/// A directed, weighted graph on nodes `0..n`.
+///
+/// *Shapes*: adjacency `[n, n]`, row = target, column = source, weight 1 where none was given.
+///
+/// ```
+/// use gnn_prune::Graph;
+/// let triangle = Graph::builder(3).edges([(0, 1), (1, 2), (2, 0)]).undirected().build()?;
+/// assert_eq!((triangle.num_nodes(), triangle.num_edges()), (3, 6));
+/// # Ok::<(), gnn_prune::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Graph<F: Scalar = f32> {
+    adjacency: Arc<Csr<F>>,
+    operators: Arc<RwLock<BTreeMap<Norm, Arc<Operator<F>>>>>,
+}
+
+impl Graph<f32> {
+    /// Starts a graph on `num_nodes` nodes; edges are pairs `(source, target)`.
+    pub fn builder(num_nodes: usize) -> GraphBuilder {
+        GraphBuilder::new(num_nodes)
+    }
+}
+
+impl<F: Scalar> Graph<F> {
+    /// Takes an adjacency matrix as it is, after validation; row = target, column = source.
+    fn validated(adjacency: Csr<F>) -> Result<Self> {
+        let (rows, cols) = adjacency.shape();
+        if rows != cols {
+            return Err(Error::ShapeMismatch { at: "graph".into(), expected: (rows, rows), found: (rows, cols) });
+        }
+        if rows == 0 {
+            return Err(Error::data("graph", "has no nodes; a graph needs at least one"));
+        }
+        for (target, row) in adjacency.outer_iterator().enumerate() {
+            if let Some((source, &weight)) = row.iter().find(|(_, w)| !w.is_finite()) {
+                let at = format!("graph: weight of edge {source} -> {target}");
+                return Err(Error::NotFinite { at, value: weight.as_f64() });
+            }
+        }
+        Ok(Self { adjacency: Arc::new(adjacency), operators: Arc::default() })
+    }
+
+    /// Number of nodes.
+    pub fn num_nodes(&self) -> usize {
+        self.adjacency.rows()
+    }
+
+    /// Number of directed edges, self-loops included.
+    pub fn num_edges(&self) -> usize {
+        self.adjacency.nnz()
+    }
+
+    /// The adjacency matrix: row = target, column = source.
+    pub fn adjacency(&self) -> CsrView<'_, F> {
+        self.adjacency.view()
+    }
+
+    /// The operator that aggregation with `norm` multiplies by; built at the first call and kept with the graph and its clones.
+    pub fn operator(&self, norm: Norm) -> Arc<Operator<F>> {
+        // A poisoned lock only means that another thread panicked between two whole insertions: the map is sound.
+        let known = self.operators.read().unwrap_or_else(|poisoned| poisoned.into_inner()).get(&norm).cloned();
+        known.unwrap_or_else(|| {
+            let built = Arc::new(Operator::new(self.adjacency(), norm));
+            let mut operators = self.operators.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+            operators.entry(norm).or_insert(built).clone()
+        })
+    }
+
+    /// The same graph in another number type.
+    pub fn cast<G: Scalar>(&self) -> Graph<G> {
+        Graph { adjacency: Arc::new(self.adjacency.map(|w| G::of(w.as_f64()))), operators: Arc::default() }
+    }
+
+    /// The graph whose node `order[i]` became node `i`.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] if `order` is not a permutation of the nodes.
+    pub fn permuted(&self, order: &[u32]) -> Result<Self> {
+        let n = self.num_nodes();
+        let mut new_of_old = vec![u32::MAX; n];
+        for (new, &old) in order.iter().enumerate() {
+            if old as usize >= n || new_of_old[old as usize] != u32::MAX || order.len() != n {
+                return Err(Error::setting("order", format!("{} entries", order.len()), "a permutation of the nodes"));
+            }
+            new_of_old[old as usize] = new as u32;
+        }
+        let mut edges = sprs::TriMatI::<F, u32>::with_capacity((n, n), self.num_edges());
+        for (target, row) in self.adjacency.outer_iterator().enumerate() {
+            for (source, &weight) in row.iter() {
+                edges.add_triplet(new_of_old[target] as usize, new_of_old[source] as usize, weight);
+            }
+        }
+        Self::validated(edges.to_csr())
+    }
+}
+
+impl<F: Scalar> TryFrom<Csr<F>> for Graph<F> {
+    type Error = Error;
+
+    /// Validates a square matrix with row = target and column = source; a CSC matrix is converted.
+    fn try_from(adjacency: Csr<F>) -> Result<Self> {
+        Self::validated(if adjacency.is_csr() { adjacency } else { adjacency.to_csr() })
+    }
+}
+
+impl<F: Scalar> From<Graph<F>> for Csr<F> {
+    fn from(graph: Graph<F>) -> Self {
+        Arc::unwrap_or_clone(graph.adjacency)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sprs_round_trip_keeps_every_edge_and_bad_matrices_are_refused() {
+        let graph = Graph::builder(4).weighted_edges([(0, 1, 2.0), (3, 2, 0.5)]).build().unwrap();
+        let matrix: Csr<f32> = graph.clone().into();
+        assert_eq!(matrix.get(1, 0), Some(&2.0));
+        let back = Graph::try_from(matrix).unwrap();
+        assert_eq!(back.adjacency(), graph.adjacency());
+        assert!(Graph::try_from(Csr::<f32>::zero((2, 3))).is_err());
+        let mut infinite: Csr<f32> = graph.into();
+        infinite.data_mut()[0] = f32::INFINITY;
+        let message = Graph::try_from(infinite).unwrap_err().to_string();
+        assert!(message.contains("0 -> 1"), "{message}");
+    }
+
+    #[test]
+    fn operators_are_shared_between_clones() {
+        let graph = Graph::builder(2).edges([(0, 1)]).build().unwrap();
+        assert!(Arc::ptr_eq(&graph.operator(Norm::Mean), &graph.clone().operator(Norm::Mean)));
+    }
+
+    #[test]
+    fn permuted_moves_edges_with_their_nodes() {
+        let graph = Graph::builder(3).edges([(0, 1)]).build().unwrap();
+        let moved = graph.permuted(&[2, 0, 1]).unwrap();
+        assert_eq!(moved.adjacency().get(2, 1), Some(&1.0));
+        assert!(graph.permuted(&[0, 0, 1]).is_err());
+        assert!(graph.permuted(&[0, 1]).is_err());
+    }
+}

@@ -1,0 +1,150 @@
+//! Normalised adjacency operators and their transposes.
+
+use crate::scalar::Scalar;
+use crate::value::{Csr, CsrView};
+
+/// How aggregation weighs the messages of in-neighbours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Norm {
+    /// `D̃^{-1/2}(A+I)D̃^{-1/2}`, where `I` fills in only the self-loops that `A` lacks and `D̃` is the weighted in-degree
+    /// (Kipf and Welling 2017, eq. 2; directed and weighted as PyTorch Geometric's `gcn_norm`).
+    Symmetric,
+    /// `D^{-1}A`: the weighted mean over in-neighbours; zero where there are none.
+    Mean,
+    /// `A` itself.
+    Sum,
+}
+
+/// An adjacency matrix ready to aggregate with, and its transpose for the backward pass.
+#[derive(Debug, Clone)]
+pub struct Operator<F: Scalar> {
+    forward: Csr<F>,
+    transpose: Transpose<F>,
+}
+
+#[derive(Debug, Clone)]
+enum Transpose<F: Scalar> {
+    /// The matrix is symmetric to the bit, so it is its own transpose.
+    Itself,
+    Other(Csr<F>),
+}
+
+impl<F: Scalar> Operator<F> {
+    pub(super) fn new(adjacency: CsrView<F>, norm: Norm) -> Self {
+        let forward = match norm {
+            Norm::Sum => adjacency.to_owned(),
+            Norm::Mean => mean(adjacency),
+            Norm::Symmetric => symmetric(adjacency),
+        };
+        let transposed = forward.transpose_view().to_csr();
+        let transpose = if transposed == forward { Transpose::Itself } else { Transpose::Other(transposed) };
+        Self { forward, transpose }
+    }
+
+    /// The operator, shape `[n, n]`: row = target, column = source.
+    pub fn forward(&self) -> CsrView<'_, F> {
+        self.forward.view()
+    }
+
+    /// Its transpose, shape `[n, n]`.
+    pub fn transpose(&self) -> CsrView<'_, F> {
+        match &self.transpose {
+            Transpose::Itself => self.forward.view(),
+            Transpose::Other(transposed) => transposed.view(),
+        }
+    }
+
+    /// Stored non-zeros, added self-loops included.
+    pub fn stored(&self) -> usize {
+        self.forward.nnz()
+    }
+}
+
+fn mean<F: Scalar>(adjacency: CsrView<F>) -> Csr<F> {
+    let mut scaled = adjacency.to_owned();
+    for mut row in scaled.outer_iterator_mut() {
+        let degree: F = row.iter().map(|(_, &w)| w).sum();
+        let inverse = if degree == F::zero() { F::zero() } else { degree.recip() };
+        row.iter_mut().for_each(|(_, w)| *w *= inverse);
+    }
+    scaled
+}
+
+fn symmetric<F: Scalar>(adjacency: CsrView<F>) -> Csr<F> {
+    let looped = with_self_loops(adjacency);
+    let inverse_sqrt: Vec<F> = looped
+        .outer_iterator()
+        .map(|row| {
+            let degree: F = row.iter().map(|(_, &w)| w).sum();
+            if degree > F::zero() { degree.sqrt().recip() } else { F::zero() }
+        })
+        .collect();
+    let mut scaled = looped;
+    for (i, mut row) in scaled.outer_iterator_mut().enumerate() {
+        // The product of the two factors is formed first: it is the same number for (i, j) and (j, i).
+        row.iter_mut().for_each(|(j, w)| *w *= inverse_sqrt[i] * inverse_sqrt[j]);
+    }
+    scaled
+}
+
+/// `A` with weight 1 on the diagonal where it stores nothing there.
+fn with_self_loops<F: Scalar>(adjacency: CsrView<F>) -> Csr<F> {
+    let n = adjacency.rows();
+    let mut indptr = Vec::with_capacity(n + 1);
+    let mut indices = Vec::with_capacity(adjacency.nnz() + n);
+    let mut data = Vec::with_capacity(adjacency.nnz() + n);
+    indptr.push(0);
+    for (i, row) in adjacency.outer_iterator().enumerate() {
+        let mut pending = true;
+        for (j, &w) in row.iter() {
+            if pending && j >= i {
+                if j > i {
+                    indices.push(i as u32);
+                    data.push(F::one());
+                }
+                pending = false;
+            }
+            indices.push(j as u32);
+            data.push(w);
+        }
+        if pending {
+            indices.push(i as u32);
+            data.push(F::one());
+        }
+        indptr.push(indices.len());
+    }
+    Csr::new((n, n), indptr, indices, data)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::graph::{Graph, Norm};
+    use approx::assert_relative_eq;
+
+    #[test]
+    fn symmetric_norm_is_the_formula_and_its_own_transpose() {
+        let graph = Graph::builder(3).edges([(0, 1), (1, 2)]).undirected().build().unwrap().cast::<f64>();
+        let op = graph.operator(Norm::Symmetric);
+        assert_relative_eq!(*op.forward().get(0, 0).unwrap(), 1.0 / 2.0);
+        assert_relative_eq!(*op.forward().get(0, 1).unwrap(), 1.0 / (2.0f64 * 3.0).sqrt());
+        assert_eq!(op.forward(), op.transpose());
+    }
+
+    #[test]
+    fn a_listed_self_loop_keeps_its_weight_and_an_isolated_node_gets_one() {
+        let graph = Graph::builder(2).weighted_edges([(0, 0, 3.0)]).build().unwrap();
+        let op = graph.operator(Norm::Symmetric);
+        assert_relative_eq!(*op.forward().get(0, 0).unwrap(), 1.0, epsilon = 1e-6);
+        assert_relative_eq!(*op.forward().get(1, 1).unwrap(), 1.0);
+    }
+
+    #[test]
+    fn mean_of_a_directed_graph_has_unit_rows_and_a_different_transpose() {
+        let graph = Graph::builder(3).edges([(0, 2), (1, 2)]).build().unwrap();
+        let op = graph.operator(Norm::Mean);
+        assert_eq!(op.forward().get(2, 0), Some(&0.5));
+        assert_eq!(op.transpose().get(0, 2), Some(&0.5));
+        assert!(op.forward().outer_view(0).unwrap().nnz() == 0);
+    }
+}

@@ -1,0 +1,155 @@
+//! What flows between the layers of a model: a matrix with one row a node, dense or sparse.
+
+use crate::error::{Error, Result};
+use crate::scalar::Scalar;
+use ndarray::{Array2, ArrayView2};
+use sprs::{CsMatI, CsMatViewI};
+
+/// A sparse matrix in CSR with 32-bit column indices and `usize` row starts.
+pub type Csr<F> = CsMatI<F, u32, usize>;
+/// A view of a [`Csr`].
+pub type CsrView<'a, F> = CsMatViewI<'a, F, u32, usize>;
+
+/// A matrix of shape `[nodes, channels]` that owns its memory.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value<F> {
+    /// All entries, row by row.
+    Dense(Array2<F>),
+    /// The stored entries, row by row (CSR).
+    Sparse(Csr<F>),
+}
+
+/// A borrowed [`Value`].
+#[derive(Debug, Clone, Copy)]
+pub enum ValueRef<'a, F> {
+    /// All entries.
+    Dense(ArrayView2<'a, F>),
+    /// The stored entries (CSR).
+    Sparse(CsrView<'a, F>),
+}
+
+impl<F: Scalar> Value<F> {
+    /// Borrows the value.
+    pub fn view(&self) -> ValueRef<'_, F> {
+        match self {
+            Value::Dense(x) => ValueRef::Dense(x.view()),
+            Value::Sparse(x) => ValueRef::Sparse(x.view()),
+        }
+    }
+
+    /// The dense array, converted where the value is sparse.
+    pub fn into_dense(self) -> Array2<F> {
+        match self {
+            Value::Dense(x) => x,
+            Value::Sparse(x) => densify(x.view()),
+        }
+    }
+
+    /// Rows and columns.
+    pub fn shape(&self) -> (usize, usize) {
+        self.view().shape()
+    }
+
+    /// How many entries are stored: all of a dense value.
+    pub fn stored(&self) -> usize {
+        self.view().stored()
+    }
+
+    /// The same value in another number type.
+    pub fn cast<G: Scalar>(&self) -> Value<G> {
+        match self {
+            Value::Dense(x) => Value::Dense(x.mapv(|v| G::of(v.as_f64()))),
+            Value::Sparse(x) => Value::Sparse(x.map(|v| G::of(v.as_f64()))),
+        }
+    }
+
+    /// Adds `other` of the same kind, shape and pattern.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if one is sparse and the other is not, or if the patterns differ.
+    pub(crate) fn accumulate(&mut self, other: Value<F>) -> Result<()> {
+        match (self, other) {
+            (Value::Dense(a), Value::Dense(b)) if a.dim() == b.dim() => *a += &b,
+            (Value::Sparse(a), Value::Sparse(b)) if a.indices() == b.indices() && a.shape() == b.shape() => {
+                a.data_mut().iter_mut().zip(b.data()).for_each(|(a, &b)| *a += b);
+            }
+            _ => return Err(Error::Model("two gradients of one node differ in shape or storage".into())),
+        }
+        Ok(())
+    }
+}
+
+impl<'a, F: Scalar> ValueRef<'a, F> {
+    /// Rows and columns.
+    pub fn shape(&self) -> (usize, usize) {
+        match self {
+            ValueRef::Dense(x) => x.dim(),
+            ValueRef::Sparse(x) => x.shape(),
+        }
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.shape().0
+    }
+
+    /// Number of columns.
+    pub fn cols(&self) -> usize {
+        self.shape().1
+    }
+
+    /// How many entries are stored: all of a dense value.
+    pub fn stored(&self) -> usize {
+        match self {
+            ValueRef::Dense(x) => x.len(),
+            ValueRef::Sparse(x) => x.nnz(),
+        }
+    }
+
+    /// A copy that owns its memory.
+    pub fn to_owned(&self) -> Value<F> {
+        match self {
+            ValueRef::Dense(x) => Value::Dense(x.to_owned()),
+            ValueRef::Sparse(x) => Value::Sparse(x.to_owned()),
+        }
+    }
+
+    /// A dense copy.
+    pub fn to_dense(&self) -> Array2<F> {
+        match self {
+            ValueRef::Dense(x) => x.to_owned(),
+            ValueRef::Sparse(x) => densify(x.view()),
+        }
+    }
+
+    /// Runs `f` on the dense form, without a copy where the value is dense already.
+    pub fn with_dense<R>(&self, f: impl FnOnce(ArrayView2<F>) -> R) -> R {
+        match self {
+            ValueRef::Dense(x) => f(x.view()),
+            ValueRef::Sparse(x) => f(densify(x.view()).view()),
+        }
+    }
+}
+
+fn densify<F: Scalar>(x: CsrView<F>) -> Array2<F> {
+    let mut dense = Array2::zeros(x.shape());
+    for (i, row) in x.outer_iterator().enumerate() {
+        for (j, &v) in row.iter() {
+            dense[[i, j]] = v;
+        }
+    }
+    dense
+}
+
+impl<F: Scalar> From<Array2<F>> for Value<F> {
+    fn from(x: Array2<F>) -> Self {
+        // Kernels and files read rows as slices; a column-major array is laid out anew once, here.
+        if x.is_standard_layout() { Value::Dense(x) } else { Value::Dense(x.as_standard_layout().into_owned()) }
+    }
+}
+
+impl<F: Scalar> From<Csr<F>> for Value<F> {
+    fn from(x: Csr<F>) -> Self {
+        if x.is_csr() { Value::Sparse(x) } else { Value::Sparse(x.to_csr()) }
+    }
+}
