@@ -1,17 +1,48 @@
-//! Makes graph neural networks small and fast on ordinary CPUs.
+//! Makes graph neural networks small and fast on ordinary CPUs: pruning, quantisation and distillation, by hand, on ndarray and sprs.
+//!
+//! ```
+//! use gnn_prune::{ChannelPruner, Dataset, Gcn, Magnitude, Trainer};
+//!
+//! let data = Dataset::digits()?;
+//! let model = Gcn::builder(data.num_features(), data.num_classes()).hidden(64).layers(2).build(0)?;
+//! let model = Trainer::builder().epochs(20).build()?.fit(model, &data)?;
+//!
+//! let plan = ChannelPruner::builder(Magnitude::l2()).ratio(0.5).build()?.plan(&model, &data)?;
+//! println!("{plan}");
+//! let small = plan.shrink(&model)?;
+//! assert!(small.num_params() < model.num_params());
+//! # Ok::<(), gnn_prune::Error>(())
+//! ```
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod data;
 pub mod error;
 pub mod files;
 pub mod graph;
+pub mod io;
+pub mod kernels;
+pub mod models;
+pub mod nn;
+pub mod pipeline;
+pub mod prune;
+pub mod report;
 pub mod rng;
 pub mod scalar;
+pub mod train;
 pub mod value;
 
+pub use data::{Dataset, FeatureNorm, Split};
 pub use error::{Error, PruneError, Result, Unsupported};
 pub use graph::{Graph, Norm};
+pub use models::{Gcn, Mlp};
+pub use nn::{Model, Program};
+pub use pipeline::{Compression, Controls, FineTune, Outcome, Step};
+pub use prune::{ChannelPlan, ChannelPruner, Criterion, Magnitude, Random, Scope, Taylor};
+pub use report::Report;
 pub use scalar::Scalar;
+pub use train::Trainer;
+pub use value::{Value, ValueRef};
 
 pub use ndarray;
 pub use sprs;

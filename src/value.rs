@@ -79,7 +79,15 @@ impl<F: Scalar> Value<F> {
     }
 }
 
-impl<'a, F: Scalar> ValueRef<'a, F> {
+impl<F: Scalar> ValueRef<'_, F> {
+    /// The same view with a shorter life.
+    pub fn reborrow(&self) -> ValueRef<'_, F> {
+        match self {
+            ValueRef::Dense(x) => ValueRef::Dense(x.view()),
+            ValueRef::Sparse(x) => ValueRef::Sparse(x.view()),
+        }
+    }
+
     /// Rows and columns.
     pub fn shape(&self) -> (usize, usize) {
         match self {

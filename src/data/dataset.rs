@@ -1,0 +1,266 @@
+//! What everything that trains, scores or reports runs on.
+
+use super::norm::{FeatureNorm, check_finite};
+use super::split::{Split, Splits};
+use crate::error::{Error, Result};
+use crate::graph::Graph;
+use crate::scalar::Scalar;
+use crate::value::{Value, ValueRef};
+use std::sync::Arc;
+
+/// A graph whose nodes have features and labels, and the splits to learn on. Clones share the large parts.
+///
+/// *Shapes*: features `[nodes, features]`, labels `[nodes]` in `0..num_classes`.
+///
+/// ```
+/// use gnn_prune::Dataset;
+/// let data = Dataset::digits()?;
+/// assert_eq!((data.num_nodes(), data.num_features(), data.num_classes()), (1797, 64, 10));
+/// assert_eq!(data.split(0).train.len(), 200);
+/// # Ok::<(), gnn_prune::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Dataset<F: Scalar = f32> {
+    name: String,
+    graph: Graph<F>,
+    features: Arc<Value<F>>,
+    feature_norm: FeatureNorm,
+    labels: Arc<[u32]>,
+    num_classes: usize,
+    splits: Arc<Splits>,
+}
+
+impl<F: Scalar> Dataset<F> {
+    /// A data set from memory. Features are taken as they are ([`FeatureNorm::Raw`]; see
+    /// [`with_features_normalised`](Self::with_features_normalised)); without `num_classes` there are as many as the largest label says.
+    ///
+    /// *Shapes*: features `[nodes, features]`, labels `[nodes]`.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`] if the rows are not the nodes; [`Error::IndexOutOfRange`] for a label past `num_classes` or a node of a
+    /// split that does not exist; [`Error::NotFinite`] for a feature; [`Error::Setting`] for a per-class split of zero nodes;
+    /// [`Error::Data`] for labels of another length, no features, fewer than two classes, a split with an empty part or parts that
+    /// overlap, and a class with too few nodes for a per-class split.
+    ///
+    /// ```
+    /// use gnn_prune::{Dataset, Graph, Split, data::Splits, ndarray::array};
+    /// let path = Graph::builder(3).edges([(0, 1), (1, 2)]).undirected().build()?;
+    /// let split = Split { train: vec![0], val: vec![1], test: vec![2] };
+    /// let data = Dataset::new("path", path, array![[1.0], [0.5], [0.0]].into(), vec![0, 0, 1], None, Splits::Fixed(split))?;
+    /// assert_eq!(data.num_classes(), 2);
+    /// # Ok::<(), gnn_prune::Error>(())
+    /// ```
+    pub fn new(
+        name: impl Into<String>,
+        graph: Graph<F>,
+        features: Value<F>,
+        labels: Vec<u32>,
+        num_classes: Option<usize>,
+        splits: Splits,
+    ) -> Result<Self> {
+        let name = name.into();
+        let nodes = graph.num_nodes();
+        let (rows, columns) = features.shape();
+        if rows != nodes {
+            return Err(Error::ShapeMismatch { at: format!("{name}: features"), expected: (nodes, columns), found: (rows, columns) });
+        }
+        if columns == 0 {
+            return Err(Error::data(name, "nodes have no features; give them at least one column"));
+        }
+        check_finite(&features)?;
+        let num_classes = check_labels(&name, nodes, &labels, num_classes)?;
+        let splits = Arc::new(splits.validated(&name, &labels, num_classes)?);
+        let (features, labels) = (Arc::new(features), labels.into());
+        Ok(Self { name, graph, features, feature_norm: FeatureNorm::Raw, labels, num_classes, splits })
+    }
+
+    /// Says that the features, which are not touched, were normalised by `norm` before.
+    pub(super) fn normalised_by(mut self, norm: FeatureNorm) -> Self {
+        self.feature_norm = norm;
+        self
+    }
+
+    /// The same data with normalised rows; nothing changes if they are so already.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if the features were normalised in another way: what they were before is gone.
+    pub fn with_features_normalised(self, norm: FeatureNorm) -> Result<Self> {
+        if norm == self.feature_norm {
+            return Ok(self);
+        }
+        if self.feature_norm != FeatureNorm::Raw {
+            let problem = format!("features are normalised by {} already, choose {norm} when reading them", self.feature_norm);
+            return Err(Error::data(self.name, problem));
+        }
+        let features = Arc::new(norm.apply(&self.features)?);
+        Ok(Self { features, feature_norm: norm, ..self })
+    }
+
+    /// The same nodes with other edges.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if the graph has another number of nodes.
+    pub fn with_graph(&self, graph: Graph<F>) -> Result<Self> {
+        if graph.num_nodes() != self.num_nodes() {
+            let problem = format!("has {} nodes, and the graph to replace its own has {}", self.num_nodes(), graph.num_nodes());
+            return Err(Error::data(&self.name, problem));
+        }
+        Ok(Self { graph, ..self.clone() })
+    }
+
+    /// The same data in another number type.
+    pub fn cast<G: Scalar>(&self) -> Dataset<G> {
+        Dataset {
+            name: self.name.clone(),
+            graph: self.graph.cast(),
+            features: Arc::new(self.features.cast()),
+            feature_norm: self.feature_norm,
+            labels: Arc::clone(&self.labels),
+            num_classes: self.num_classes,
+            splits: Arc::clone(&self.splits),
+        }
+    }
+
+    /// The name: a file's stem, `digits`, or the word that generates it again.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The graph.
+    pub fn graph(&self) -> &Graph<F> {
+        &self.graph
+    }
+
+    /// The features, rows already normalised by [`feature_norm`](Self::feature_norm).
+    ///
+    /// *Shapes*: `[nodes, features]`.
+    pub fn features(&self) -> ValueRef<'_, F> {
+        self.features.view()
+    }
+
+    /// How the rows of the features were normalised.
+    pub fn feature_norm(&self) -> FeatureNorm {
+        self.feature_norm
+    }
+
+    /// The class of each node, in `0..num_classes`.
+    pub fn labels(&self) -> &[u32] {
+        &self.labels
+    }
+
+    /// Number of classes, at least 2.
+    pub fn num_classes(&self) -> usize {
+        self.num_classes
+    }
+
+    /// Number of columns of the features, at least 1.
+    pub fn num_features(&self) -> usize {
+        self.features.shape().1
+    }
+
+    /// Number of nodes.
+    pub fn num_nodes(&self) -> usize {
+        self.graph.num_nodes()
+    }
+
+    /// Where splits come from.
+    pub fn splits(&self) -> &Splits {
+        &self.splits
+    }
+
+    /// The nodes that train, validate and test under `seed`.
+    pub fn split(&self, seed: u64) -> Split {
+        self.splits.of(seed, &self.labels, self.num_classes)
+    }
+}
+
+fn check_labels(name: &str, nodes: usize, labels: &[u32], num_classes: Option<usize>) -> Result<usize> {
+    if labels.len() != nodes {
+        return Err(Error::data(name, format!("has {nodes} nodes and {} labels; every node needs one", labels.len())));
+    }
+    let largest = labels.iter().copied().max().unwrap_or(0) as usize;
+    let classes = match num_classes {
+        Some(classes) => classes,
+        // More classes than nodes are a mistake, and would be allocated for.
+        None if largest >= nodes.max(2) => {
+            let problem = format!("labels go up to {largest} with {nodes} nodes; number the classes from 0 without gaps, or say how many");
+            return Err(Error::data(name, problem));
+        }
+        None => largest + 1,
+    };
+    if classes < 2 {
+        return Err(Error::data(name, format!("has {classes} classes; there must be at least 2 to tell apart")));
+    }
+    match labels.iter().position(|&label| label as usize >= classes) {
+        Some(node) => {
+            Err(Error::IndexOutOfRange { at: format!("{name}: label of node {node}"), index: labels[node] as usize, len: classes })
+        }
+        None => Ok(classes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::{Array2, array};
+
+    fn graph() -> Graph {
+        Graph::builder(4).edges([(0, 1), (2, 3)]).undirected().build().unwrap()
+    }
+
+    fn split() -> Splits {
+        Splits::Fixed(Split { train: vec![1, 0], val: vec![2], test: vec![3] })
+    }
+
+    fn data(features: Array2<f32>, labels: &[u32], classes: Option<usize>) -> Result<Dataset> {
+        Dataset::new("toy", graph(), features.into(), labels.to_vec(), classes, split())
+    }
+
+    fn features() -> Array2<f32> {
+        array![[3.0, 4.0], [0.0, 0.0], [1.0, 0.0], [0.0, 2.0]]
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_refused() {
+        let message = |found: Result<Dataset>| found.unwrap_err().to_string();
+        assert!(message(data(Array2::zeros((3, 2)), &[0, 1, 0, 1], None)).contains("expected shape 4x2, found 3x2"));
+        assert!(message(data(Array2::zeros((4, 0)), &[0, 1, 0, 1], None)).contains("no features"));
+        assert!(message(data(features(), &[0, 1, 0], None)).contains("4 nodes and 3 labels"));
+        assert!(message(data(features(), &[0, 2, 0, 1], Some(2))).contains("label of node 1"));
+        assert!(message(data(features(), &[0, 0, 0, 0], None)).contains("at least 2"));
+        assert!(message(data(features(), &[0, u32::MAX, 0, 1], None)).contains("labels go up to 4294967295"));
+        let mut infinite = features();
+        infinite[[2, 1]] = f32::INFINITY;
+        assert!(message(data(infinite, &[0, 1, 0, 1], None)).contains("features of node 2, column 1"));
+        let other = Graph::builder(3).build().unwrap();
+        assert!(message(data(features(), &[0, 1, 0, 1], None).unwrap().with_graph(other)).contains("has 4 nodes"));
+    }
+
+    #[test]
+    fn classes_are_counted_or_given_and_splits_are_sorted() {
+        let counted = data(features(), &[0, 1, 2, 1], None).unwrap();
+        assert_eq!((counted.num_classes(), counted.num_features(), counted.num_nodes()), (3, 2, 4));
+        assert_eq!(counted.split(5).train, [0, 1]);
+        assert_eq!(data(features(), &[0, 1, 0, 1], Some(7)).unwrap().num_classes(), 7);
+    }
+
+    #[test]
+    fn features_are_normalised_once_only() {
+        let raw = data(features(), &[0, 1, 0, 1], None).unwrap();
+        let l1 = raw.with_features_normalised(FeatureNorm::L1).unwrap();
+        assert_eq!(l1.features().to_dense().row(0), array![3.0f32 / 7.0, 4.0 / 7.0]);
+        let same = l1.clone().with_features_normalised(FeatureNorm::L1).unwrap();
+        assert_eq!(same.features().to_dense(), l1.features().to_dense());
+        assert!(l1.with_features_normalised(FeatureNorm::L2).unwrap_err().to_string().contains("by l1 already"));
+    }
+
+    #[test]
+    fn another_graph_or_number_type_keeps_the_rest() {
+        let data = data(features(), &[0, 1, 0, 1], None).unwrap();
+        let pruned = data.with_graph(Graph::builder(4).edges([(0, 1)]).build().unwrap()).unwrap();
+        assert_eq!((pruned.graph().num_edges(), data.graph().num_edges()), (1, 4));
+        let twin = pruned.cast::<f64>();
+        assert_eq!((twin.name(), twin.labels(), twin.split(0)), (data.name(), data.labels(), data.split(0)));
+        assert_eq!(twin.features().to_dense()[[0, 1]], 4.0f64);
+    }
+}

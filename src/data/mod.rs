@@ -1,0 +1,23 @@
+//! Data sets for node classification: a graph, a row of features and a label a node, and splits.
+//!
+//! They come from files ([`Dataset::read`]), from memory ([`Dataset::new`]), from the crate itself ([`Dataset::digits`]) or from
+//! generators ([`Sbm`], [`PowerLaw`]); [`Dataset::open`] resolves the word that stands for any of them on the command line.
+
+mod dataset;
+mod digits;
+mod edges;
+mod norm;
+mod npz;
+mod planted;
+mod powerlaw;
+mod reader;
+mod sbm;
+mod spec;
+mod split;
+
+pub use dataset::Dataset;
+pub use norm::FeatureNorm;
+pub use powerlaw::PowerLaw;
+pub use reader::Reader;
+pub use sbm::Sbm;
+pub use split::{Split, Splits};

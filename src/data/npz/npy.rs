@@ -1,0 +1,216 @@
+//! One array of an npz archive. What the file claims is checked before anything of that size is allocated.
+
+use super::Problem;
+use ndarray::{Array1, Array2, ArrayD, Ix1, Ix2};
+use ndarray_npy::ReadNpyExt;
+use ndarray_npy::npy::header::Header;
+use std::io::Read;
+
+/// What NumPy itself refuses to parse beyond.
+const MAX_HEADER: usize = 10_000;
+/// Magic, version and the length of the header in the versions 2 and 3; version 1 takes two bytes less.
+const PREFIX: usize = 12;
+
+/// An array of plain numbers with its key.
+pub(super) struct Array {
+    key: &'static str,
+    numbers: Numbers,
+}
+
+/// Integers are widened, which is exact.
+enum Numbers {
+    Bool(ArrayD<bool>),
+    Int(ArrayD<i64>),
+    F32(ArrayD<f32>),
+    F64(ArrayD<f64>),
+}
+
+/// One array of real numbers, in the precision of the file.
+pub(super) enum Reals<A32, A64> {
+    F32(A32),
+    /// Integers too: up to 2^53 they are exact.
+    F64(A64),
+}
+
+impl Array {
+    /// Reads the array `key` from an archive's entry of `declared` bytes.
+    pub(super) fn read(key: &'static str, entry: &mut impl Read, declared: u64) -> Problem<Self> {
+        let mut bytes = Vec::new();
+        let header = read_header(entry, &mut bytes)?;
+        let descriptor = header.type_descriptor.as_string().ok_or("has a structured type; save it as a plain array of numbers")?.clone();
+        let size = item_size(&descriptor)?;
+        if !(1..=2).contains(&header.shape.len()) {
+            return Err(format!("has {} dimensions, it must have 1 or 2", header.shape.len()));
+        }
+        let claim = || format!("claims the shape {:?} of {size}-byte numbers", header.shape);
+        // Empty axes must not hide an overflow of the others.
+        let body = header.shape.iter().try_fold(size, |bytes, &axis| bytes.checked_mul(axis.max(1)));
+        let body = body.filter(|&bytes| isize::try_from(bytes).is_ok()).ok_or_else(|| format!("{}, which no file can hold", claim()))?;
+        let body = if header.shape.contains(&0) { 0 } else { body };
+        let total = bytes.len() + body;
+        if declared != total as u64 {
+            return Err(format!("{}, which takes {total} bytes, but its entry is {declared} bytes long", claim()));
+        }
+        // One byte past the end, so that the entry is read to its end and its checksum compared.
+        entry.take(body as u64 + 1).read_to_end(&mut bytes).map_err(|error| format!("cannot be unpacked: {error}"))?;
+        if bytes.len() != total {
+            return Err(format!("{}, which takes {total} bytes, but its entry holds {}", claim(), bytes.len()));
+        }
+        Ok(Self { key, numbers: numbers(&descriptor, &bytes)? })
+    }
+
+    fn shape(&self) -> &[usize] {
+        match &self.numbers {
+            Numbers::Bool(x) => x.shape(),
+            Numbers::Int(x) => x.shape(),
+            Numbers::F32(x) => x.shape(),
+            Numbers::F64(x) => x.shape(),
+        }
+    }
+
+    fn type_name(&self) -> &'static str {
+        match &self.numbers {
+            Numbers::Bool(_) => "bool",
+            Numbers::Int(_) => "integer",
+            Numbers::F32(_) => "float32",
+            Numbers::F64(_) => "float64",
+        }
+    }
+
+    fn wrong(&self, expected: &str) -> String {
+        format!("`{}` is an array of {} with shape {:?}, expected {expected}", self.key, self.type_name(), self.shape())
+    }
+
+    /// Number of entries of a vector of any type.
+    pub(super) fn vector_len(&self) -> Problem<usize> {
+        if let [len] = *self.shape() { Ok(len) } else { Err(self.wrong("a vector")) }
+    }
+
+    /// A vector of integers.
+    pub(super) fn int_vector(self) -> Problem<Vec<i64>> {
+        let wrong = self.wrong("a vector of integers");
+        let Numbers::Int(x) = self.numbers else { return Err(wrong) };
+        Ok(x.into_dimensionality::<Ix1>().map_err(|_| wrong)?.to_vec())
+    }
+
+    /// A matrix of integers.
+    pub(super) fn int_matrix(self) -> Problem<Array2<i64>> {
+        let wrong = self.wrong("a matrix of integers");
+        let Numbers::Int(x) = self.numbers else { return Err(wrong) };
+        x.into_dimensionality::<Ix2>().map_err(|_| wrong)
+    }
+
+    /// A vector of numbers of any type.
+    pub(super) fn real_vector(self) -> Problem<Reals<Array1<f32>, Array1<f64>>> {
+        let wrong = self.wrong("a vector of numbers");
+        match self.numbers {
+            Numbers::F32(x) => x.into_dimensionality().map(Reals::F32),
+            other => other.into_f64().into_dimensionality().map(Reals::F64),
+        }
+        .map_err(|_| wrong)
+    }
+
+    /// A matrix of numbers of any type.
+    pub(super) fn real_matrix(self) -> Problem<Reals<Array2<f32>, Array2<f64>>> {
+        let wrong = self.wrong("a matrix of numbers");
+        match self.numbers {
+            Numbers::F32(x) => x.into_dimensionality().map(Reals::F32),
+            other => other.into_f64().into_dimensionality().map(Reals::F64),
+        }
+        .map_err(|_| wrong)
+    }
+
+    /// A vector, or the rows of a matrix, of truth values; integers must be 0 or 1.
+    pub(super) fn masks(self) -> Problem<Vec<Vec<bool>>> {
+        let wrong = self.wrong("truth values");
+        let flags = match self.numbers {
+            Numbers::Bool(x) => x,
+            Numbers::Int(x) if x.iter().all(|v| matches!(v, 0 | 1)) => x.mapv(|v| v == 1),
+            _ => return Err(wrong),
+        };
+        Ok(match flags.ndim() {
+            1 => vec![flags.into_iter().collect()],
+            _ => flags.outer_iter().map(|row| row.iter().copied().collect()).collect(),
+        })
+    }
+}
+
+impl Numbers {
+    fn into_f64(self) -> ArrayD<f64> {
+        match self {
+            Numbers::Bool(x) => x.mapv(|v| f64::from(u8::from(v))),
+            Numbers::Int(x) => x.mapv(|v| v as f64),
+            Numbers::F32(x) => x.mapv(f64::from),
+            Numbers::F64(x) => x,
+        }
+    }
+}
+
+/// Reads the header, whose bytes are left in `bytes`.
+fn read_header(entry: &mut impl Read, bytes: &mut Vec<u8>) -> Problem<Header> {
+    const UNREADABLE: &str = "does not begin like an array of NumPy";
+    let unpack = |error: std::io::Error| format!("cannot be unpacked: {error}");
+    entry.by_ref().take(PREFIX as u64).read_to_end(bytes).map_err(unpack)?;
+    let end = match *bytes.as_slice() {
+        [b'\x93', b'N', b'U', b'M', b'P', b'Y', 1, _, a, b, ..] => PREFIX - 2 + usize::from(u16::from_le_bytes([a, b])),
+        [b'\x93', b'N', b'U', b'M', b'P', b'Y', 2 | 3, _, a, b, c, d] => {
+            PREFIX.saturating_add(usize::try_from(u32::from_le_bytes([a, b, c, d])).unwrap_or(usize::MAX))
+        }
+        _ => return Err(UNREADABLE.into()),
+    };
+    if !(PREFIX..=MAX_HEADER).contains(&end) {
+        return Err(format!("claims a header that ends at byte {end}, it must end between {PREFIX} and {MAX_HEADER}"));
+    }
+    entry.by_ref().take((end - bytes.len()) as u64).read_to_end(bytes).map_err(unpack)?;
+    // A plain array opens one brace and one parenthesis. More would let the parser of Python literals recurse as deep as the file likes.
+    let text = &bytes[PREFIX - 2..];
+    if text.iter().filter(|byte| b"([{".contains(byte)).count() > 2 || text.contains(&b'\\') {
+        return Err("has a structured type or an unusual header; save it as a plain array of numbers".into());
+    }
+    Header::from_reader(&mut bytes.as_slice()).map_err(|_| UNREADABLE.into())
+}
+
+/// Bytes of one number of a NumPy type.
+fn item_size(descriptor: &str) -> Problem<usize> {
+    match descriptor.trim_start_matches(['<', '>', '|', '=']) {
+        "b1" | "i1" | "u1" => Ok(1),
+        "i2" | "u2" => Ok(2),
+        "i4" | "u4" | "f4" => Ok(4),
+        "i8" | "u8" | "f8" => Ok(8),
+        kind if kind.starts_with('O') => {
+            Err("holds pickled Python objects, which could run code and are not read; save it as a plain array of numbers".into())
+        }
+        kind => {
+            let kind: String = kind.chars().take(20).collect();
+            Err(format!("has the type `{}`; save it as bool, int, uint, float32 or float64", kind.escape_default()))
+        }
+    }
+}
+
+fn numbers(descriptor: &str, bytes: &[u8]) -> Problem<Numbers> {
+    fn read<T: ReadNpyExt>(bytes: &[u8]) -> Problem<T> {
+        T::read_npy(bytes).map_err(|_| "is damaged: its bytes are not of the type that it names".into())
+    }
+    fn widen<T: ndarray_npy::ReadableElement + Copy + Into<i64>>(bytes: &[u8]) -> Problem<Numbers> {
+        Ok(Numbers::Int(read::<ArrayD<T>>(bytes)?.mapv(Into::into)))
+    }
+    match descriptor.trim_start_matches(['<', '>', '|', '=']) {
+        "b1" => Ok(Numbers::Bool(read(bytes)?)),
+        "i1" => widen::<i8>(bytes),
+        "u1" => widen::<u8>(bytes),
+        "i2" => widen::<i16>(bytes),
+        "u2" => widen::<u16>(bytes),
+        "i4" => widen::<i32>(bytes),
+        "u4" => widen::<u32>(bytes),
+        "i8" => Ok(Numbers::Int(read(bytes)?)),
+        "u8" => {
+            let x: ArrayD<u64> = read(bytes)?;
+            match x.iter().find(|&&v| i64::try_from(v).is_err()) {
+                Some(v) => Err(format!("holds {v}, and the largest integer that is read is {}", i64::MAX)),
+                None => Ok(Numbers::Int(x.mapv(|v| v as i64))),
+            }
+        }
+        "f4" => Ok(Numbers::F32(read(bytes)?)),
+        _ => Ok(Numbers::F64(read(bytes)?)),
+    }
+}

@@ -1,0 +1,281 @@
+//! Dense products, bias and column sums over row blocks.
+//!
+//! Every product is a single-threaded library call (`ndarray::linalg::general_mat_mul`) on a block of rows, and rayon runs the blocks.
+//! Block heights depend on the shape alone, and sums over rows are added in block order: the same bits for any number of threads.
+
+use super::rows::{SERIAL_WORK, blocks_of, for_each_chunk, for_row_blocks, map_rows, overwrite_rows, with_rows};
+use crate::scalar::Scalar;
+use ndarray::linalg::general_mat_mul;
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, Slice};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Multiply-adds of a row block of a product: large against packing the right operand anew, small against a thread's share.
+const BLOCK_WORK: usize = 1 << 22;
+
+/// Most blocks that a sum over rows is cut into.
+const MAX_PARTIALS: usize = 32;
+
+/// Most numbers that the partial results of a sum over rows take (16 MB in `f32`).
+const MAX_PARTIAL_NUMBERS: usize = 1 << 22;
+
+/// Rows of `dy` that one partial column sum covers.
+const SUM_ROWS: usize = 1024;
+
+/// Dense product `Y = X·W`, overwriting `y`.
+///
+/// *Shapes*: `x: [n, in]`, `w: [in, out]`, `y: [n, out]`. *Cost*: `n·in·out` multiply-adds; `W` is packed once a row block.
+///
+/// # Panics
+/// If the shapes do not fit.
+pub fn matmul<F: Scalar>(x: ArrayView2<F>, w: ArrayView2<F>, y: ArrayViewMut2<F>) {
+    assert!(x.ncols() == w.nrows() && y.dim() == (x.nrows(), w.ncols()), "matmul: x {:?}, w {:?}, y {:?}", x.dim(), w.dim(), y.dim());
+    product(x, w, y);
+}
+
+/// Dense product with a transposed right operand, `dX = dY·Wᵀ`, overwriting `dx`: the gradient of [`matmul`] to its input.
+///
+/// *Shapes*: `dy: [n, out]`, `w: [in, out]`, `dx: [n, in]`. *Cost*: `n·in·out` multiply-adds.
+///
+/// # Panics
+/// If the shapes do not fit.
+pub fn matmul_nt<F: Scalar>(dy: ArrayView2<F>, w: ArrayView2<F>, dx: ArrayViewMut2<F>) {
+    assert!(
+        dy.ncols() == w.ncols() && dx.dim() == (dy.nrows(), w.nrows()),
+        "matmul_nt: dy {:?}, w {:?}, dx {:?}",
+        dy.dim(),
+        w.dim(),
+        dx.dim()
+    );
+    product(dy, w.t(), dx);
+}
+
+fn product<F: Scalar>(x: ArrayView2<F>, w: ArrayView2<F>, y: ArrayViewMut2<F>) {
+    let (rows, inner) = x.dim();
+    let width = w.ncols();
+    if rows == 0 || width == 0 {
+        return;
+    }
+    let blocks = blocks_of(rows, block_height(inner * width));
+    overwrite_rows(y, |y| {
+        for_row_blocks(y, width, &blocks, rows * inner * width, |block, y| {
+            let mut y = ArrayViewMut2::from_shape((block.len(), width), y).expect("a block is whole rows");
+            let x = x.slice_axis(Axis(0), Slice::from(block));
+            gemm(x, w, &mut y);
+        });
+    });
+}
+
+/// `Y = X·W` on this thread.
+fn gemm<F: Scalar>(x: ArrayView2<F>, w: ArrayView2<F>, y: &mut ArrayViewMut2<F>) {
+    if x.ncols() == 0 {
+        y.fill(F::zero());
+    } else {
+        general_mat_mul(F::one(), &x, &w, F::zero(), y);
+    }
+}
+
+/// Rows of a block whose rows cost `row_work` multiply-adds each.
+fn block_height(row_work: usize) -> usize {
+    (BLOCK_WORK / row_work.max(1)).clamp(128, 1024).next_multiple_of(64)
+}
+
+/// Dense product with a transposed left operand, `dW = Xᵀ·dY`, overwriting `dw`: the gradient of [`matmul`] to its weights.
+///
+/// The rows are cut into blocks whose number depends on the shape alone; the partial products are added in block order.
+///
+/// *Shapes*: `x: [n, in]`, `dy: [n, out]`, `dw: [in, out]`. *Cost*: `n·in·out` multiply-adds and at most 32 arrays of `dw`'s size.
+///
+/// # Panics
+/// If the shapes do not fit.
+pub fn matmul_tn<F: Scalar>(x: ArrayView2<F>, dy: ArrayView2<F>, mut dw: ArrayViewMut2<F>) {
+    assert!(
+        x.nrows() == dy.nrows() && dw.dim() == (x.ncols(), dy.ncols()),
+        "matmul_tn: x {:?}, dy {:?}, dw {:?}",
+        x.dim(),
+        dy.dim(),
+        dw.dim()
+    );
+    let blocks = partial_blocks(x.nrows(), dw.len());
+    if blocks <= 1 {
+        return gemm(x.t(), dy, &mut dw);
+    }
+    let part = |block: Range<usize>| {
+        let mut sum = Array2::zeros(dw.dim());
+        let (x, dy) = (x.slice_axis(Axis(0), Slice::from(block.clone())), dy.slice_axis(Axis(0), Slice::from(block)));
+        gemm(x.t(), dy, &mut sum.view_mut());
+        sum.into_raw_vec_and_offset().0
+    };
+    let partials: Vec<Vec<F>> = blocks_of(x.nrows(), x.nrows().div_ceil(blocks)).into_par_iter().with_max_len(1).map(part).collect();
+    overwrite_rows(dw, |dw| add_in_order(&partials, dw));
+}
+
+/// How many blocks a sum over `rows` rows is cut into that yields `len` numbers.
+fn partial_blocks(rows: usize, len: usize) -> usize {
+    let worth = rows * len / BLOCK_WORK;
+    worth.min(MAX_PARTIALS).min(rows / 64).min(MAX_PARTIAL_NUMBERS / len.max(1)).max(1)
+}
+
+/// `out = Σ_b partials[b]`, each number summed in block order.
+fn add_in_order<F: Scalar>(partials: &[Vec<F>], out: &mut [F]) {
+    for_each_chunk(out, |offset, out| {
+        let (first, rest) = partials.split_first().expect("there is at least one block");
+        out.copy_from_slice(&first[offset..][..out.len()]);
+        for partial in rest {
+            out.iter_mut().zip(&partial[offset..]).for_each(|(sum, &term)| *sum += term);
+        }
+    });
+}
+
+/// Sums over rows, `out_c = Σ_i dy_ic`: the gradient of [`add_bias`] to the bias. Partial sums of 1024 rows are added in block order.
+///
+/// *Shapes*: `dy: [n, c]`, `out: [c]`. *Cost*: `n·c` additions.
+///
+/// # Panics
+/// If the shapes do not fit.
+pub fn column_sums<F: Scalar>(dy: ArrayView2<F>, out: &mut [F]) {
+    assert_eq!(dy.ncols(), out.len(), "column_sums: dy {:?}, out {}", dy.dim(), out.len());
+    let part = |block: Range<usize>| {
+        let mut sum = vec![F::zero(); dy.ncols()];
+        with_rows(dy.slice_axis(Axis(0), Slice::from(block)), |dy| {
+            for row in dy.chunks_exact(sum.len().max(1)) {
+                sum.iter_mut().zip(row).for_each(|(sum, &v)| *sum += v);
+            }
+        });
+        sum
+    };
+    let blocks = blocks_of(dy.nrows(), SUM_ROWS);
+    let partials: Vec<Vec<F>> =
+        if dy.len() < SERIAL_WORK { blocks.into_iter().map(part).collect() } else { blocks.into_par_iter().map(part).collect() };
+    out.fill(F::zero());
+    for partial in partials {
+        out.iter_mut().zip(partial).for_each(|(sum, term)| *sum += term);
+    }
+}
+
+/// Adds a bias to every row, `y_ic += bias_c`.
+///
+/// *Shapes*: `y: [n, c]`, `bias: [c]`. *Cost*: `n·c` additions.
+///
+/// # Panics
+/// If the shapes do not fit.
+pub fn add_bias<F: Scalar>(y: ArrayViewMut2<F>, bias: &[F]) {
+    assert_eq!(y.ncols(), bias.len(), "add_bias: y {:?}, bias {}", y.dim(), bias.len());
+    map_rows(y, |_, row| row.iter_mut().zip(bias).for_each(|(y, &b)| *y += b));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cases::{assert_close, assert_same_in_all_pools, dense, wide_dense};
+    use super::super::reference;
+    use super::*;
+
+    /// Rows, inner and outer width: empty in every place, tiny, around the block height, tall, wide.
+    const SHAPES: [(usize, usize, usize); 12] = [
+        (0, 3, 2),
+        (3, 0, 2),
+        (3, 2, 0),
+        (1, 1, 1),
+        (2, 3, 4),
+        (63, 7, 1),
+        (65, 1, 7),
+        (130, 40, 16),
+        (1500, 16, 7),
+        (2500, 33, 20),
+        (64, 300, 130),
+        (700, 130, 65),
+    ];
+
+    type Product<F> = fn(ArrayView2<F>, ArrayView2<F>, ArrayViewMut2<F>);
+
+    fn assert_agrees<F: Scalar>(ours: Product<F>, naive: Product<f64>, x: &Array2<F>, w: &Array2<F>, dim: (usize, usize), terms: usize) {
+        let mut found = Array2::from_elem(dim, F::nan());
+        ours(x.view(), w.view(), found.view_mut());
+        let (x, w) = (wide_dense(x.view()), wide_dense(w.view()));
+        let (mut exact, mut magnitude) = (Array2::zeros(dim), Array2::zeros(dim));
+        naive(x.view(), w.view(), exact.view_mut());
+        naive(x.mapv(f64::abs).view(), w.mapv(f64::abs).view(), magnitude.view_mut());
+        assert_close(found.view(), exact.view(), magnitude.view(), terms, &format!("{:?} by {:?}", x.dim(), w.dim()));
+    }
+
+    fn all_products_agree<F: Scalar>() {
+        for (n, k, o) in SHAPES {
+            let (x, w, dy) = (dense::<F>(n, k, 1), dense(k, o, 2), dense(n, o, 3));
+            assert_agrees(matmul, reference::matmul, &x, &w, (n, o), k);
+            assert_agrees(matmul_nt, reference::matmul_nt, &dy, &w, (n, k), o);
+            assert_agrees(matmul_tn, reference::matmul_tn, &x, &dy, (k, o), n);
+        }
+    }
+
+    #[test]
+    fn products_agree_with_the_reference() {
+        all_products_agree::<f32>();
+        all_products_agree::<f64>();
+    }
+
+    #[test]
+    fn threads_do_not_change_bits() {
+        for (n, k, o) in SHAPES.into_iter().chain([(20_000, 30, 20)]) {
+            let (x, w, dy) = (dense::<f32>(n, k, 4), dense(k, o, 5), dense(n, o, 6));
+            assert_same_in_all_pools(|| {
+                let (mut y, mut dx, mut dw) = (Array2::zeros((n, o)), Array2::zeros((n, k)), Array2::zeros((k, o)));
+                let mut db = vec![0.0; o];
+                matmul(x.view(), w.view(), y.view_mut());
+                matmul_nt(dy.view(), w.view(), dx.view_mut());
+                matmul_tn(x.view(), dy.view(), dw.view_mut());
+                column_sums(dy.view(), &mut db);
+                add_bias(y.view_mut(), &db);
+                (y, dx, dw, db)
+            });
+        }
+    }
+
+    #[test]
+    fn where_a_row_stands_does_not_change_its_bits() {
+        let (x, w) = (dense::<f32>(700, 130, 7), dense(130, 65, 8));
+        let mut whole = Array2::zeros((700, 65));
+        matmul(x.view(), w.view(), whole.view_mut());
+        for begin in [1, 63, 64, 200] {
+            let mut part = Array2::zeros((300, 65));
+            matmul(x.slice_axis(Axis(0), Slice::from(begin..begin + 300)), w.view(), part.view_mut());
+            assert_eq!(part, whole.slice_axis(Axis(0), Slice::from(begin..begin + 300)), "rows from {begin}");
+        }
+    }
+
+    #[test]
+    fn strided_operands_are_taken() {
+        let (x, w) = (dense::<f64>(200, 40, 9), dense::<f64>(40, 30, 10));
+        let mut y = Array2::zeros((30, 200));
+        matmul(x.t().as_standard_layout().t(), w.view(), y.view_mut().reversed_axes());
+        let mut expected = Array2::zeros((200, 30));
+        reference::matmul(x.view(), w.view(), expected.view_mut());
+        let magnitude = Array2::from_elem(expected.dim(), 40.0);
+        assert_close(y.t(), expected.view(), magnitude.view(), 40, "strided");
+    }
+
+    #[test]
+    fn column_sums_and_bias_agree_with_the_reference() {
+        for (rows, cols) in [(0, 3), (3, 0), (1, 1), (1023, 5), (1025, 5), (9000, 17)] {
+            let dy = dense::<f32>(rows, cols, 11);
+            let mut found = vec![f32::NAN; cols];
+            column_sums(dy.view(), &mut found);
+            let (mut exact, mut magnitude) = (vec![0.0; cols], vec![0.0; cols]);
+            reference::column_sums(wide_dense(dy.view()).view(), &mut exact);
+            reference::column_sums(wide_dense(dy.view()).mapv(f64::abs).view(), &mut magnitude);
+            let row = |v: &[f64]| Array2::from_shape_vec((1, cols), v.to_vec()).expect("one row");
+            let found_row = Array2::from_shape_vec((1, cols), found.clone()).expect("one row");
+            assert_close(found_row.view(), row(&exact).view(), row(&magnitude).view(), rows, "column sums");
+
+            let (mut y, mut naive) = (dy.clone(), dy);
+            add_bias(y.view_mut(), &found);
+            reference::add_bias(naive.view_mut(), &found);
+            assert_eq!(y, naive);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "matmul_tn: x (3, 2), dy (4, 2)")]
+    fn shapes_are_checked() {
+        matmul_tn(Array2::<f32>::zeros((3, 2)).view(), Array2::zeros((4, 2)).view(), Array2::zeros((2, 2)).view_mut());
+    }
+}

@@ -1,0 +1,75 @@
+//! Which instructions the `f32` kernels use: chosen once, at run time.
+//!
+//! A kernel with a fast path has one field in [`Kernels`], one function a level in `x86.rs`, and its plain form beside its entry. A published
+//! crate is compiled for plain x86-64, so the levels are compiled with `#[target_feature]` and picked by what the processor reports.
+
+use super::edge_dot::EdgeDot;
+use super::spmm::Spmm;
+use super::spmm_t::{STRIP, Strip};
+use std::ops::Range;
+use std::sync::OnceLock;
+
+/// A level of instructions; a later one is never slower where the processor has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[doc(hidden)]
+pub enum Isa {
+    /// What the crate is compiled for.
+    Portable,
+    /// AVX2 and FMA: 8 numbers at once.
+    Avx2,
+    /// AVX-512F: 16 numbers at once.
+    Avx512,
+}
+
+/// The `f32` kernels of one level.
+pub(super) struct Kernels {
+    /// Rows `.1` of a product, written to `.2`.
+    pub(super) spmm: fn(&Spmm<f32>, Range<usize>, &mut [f32]),
+    /// Adds one strip of a transposed product to `.1`.
+    pub(super) spmm_t: fn(&Strip<f32>, &mut [[f32; STRIP]]),
+    /// The dot products of edges `.1`, written to `.2`.
+    pub(super) edge_dot: fn(&EdgeDot<f32>, Range<usize>, &mut [f32]),
+}
+
+static PORTABLE: Kernels = Kernels { spmm: super::spmm::rows, spmm_t: super::spmm_t::strip, edge_dot: super::edge_dot::edges };
+
+impl Isa {
+    /// Every level, the plainest first.
+    pub const ALL: [Isa; 3] = [Isa::Portable, Isa::Avx2, Isa::Avx512];
+
+    /// The best level of this processor.
+    pub fn best() -> Isa {
+        static BEST: OnceLock<Isa> = OnceLock::new();
+        *BEST.get_or_init(|| *Isa::ALL.iter().rev().find(|isa| isa.available()).expect("the portable level is always there"))
+    }
+
+    /// Whether this processor has the level.
+    pub fn available(self) -> bool {
+        match self {
+            Isa::Portable => true,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => is_x86_feature_detected!("avx512f"),
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => false,
+        }
+    }
+
+    /// The kernels of this level.
+    ///
+    /// # Panics
+    /// If the processor does not have it.
+    pub(super) fn kernels(self) -> &'static Kernels {
+        assert!(self.available(), "this processor has no {self:?}");
+        match self {
+            Isa::Portable => &PORTABLE,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => &super::x86::AVX2,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => &super::x86::AVX512,
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => unreachable!("not available"),
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! AVX2 and AVX-512 forms of the `f32` kernels. Every function has a safe portable twin in the file of its kernel.
+//!
+//! One generic body a kernel, over a small trait of vector registers, is compiled once a level inside a `#[target_feature]` function.
+//! The products keep the numbers of one output row in registers over all its entries; a masked last register takes widths that are no
+//! multiple of the register.
+#![allow(unsafe_code)]
+
+use super::edge_dot::EdgeDot;
+use super::isa::Kernels;
+use super::spmm::Spmm;
+use super::spmm_t::{STRIP, Strip};
+use std::arch::x86_64::*;
+use std::ops::Range;
+
+/// How many entries ahead a row is fetched.
+const DISTANCE: usize = 8;
+
+/// Fetching ahead pays where the gathered array exceeds the cache near the core (1 MB and more on server cores) ...
+const CACHE_BYTES: usize = 1 << 20;
+
+/// ... and up to this width; a wider row keeps the processor's own prefetcher busy.
+const MAX_AHEAD_WIDTH: usize = 128;
+
+fn fetch_ahead(gathered: &[f32], width: usize) -> bool {
+    width <= MAX_AHEAD_WIDTH && size_of_val(gathered) > CACHE_BYTES
+}
+
+/// A register of `f32`.
+///
+/// # Safety
+/// The methods may only be called inside a function with the features of the level (and not from a closure, which would be compiled
+/// without them); a pointer must be valid for all lanes, or for the lanes of `mask`.
+trait Vector: Copy {
+    const LANES: usize;
+    /// Most registers of sums that are kept at once.
+    const MOST: usize;
+    type Mask: Copy;
+
+    /// The mask of the first `lanes` lanes.
+    unsafe fn mask(lanes: usize) -> Self::Mask;
+    unsafe fn splat(value: f32) -> Self;
+    unsafe fn load(from: *const f32) -> Self;
+    /// Lanes outside the mask are zero.
+    unsafe fn load_part(from: *const f32, mask: Self::Mask) -> Self;
+    /// `self · by + plus`, rounded once.
+    unsafe fn mul_add(self, by: Self, plus: Self) -> Self;
+    unsafe fn add(self, other: Self) -> Self;
+    unsafe fn store(self, to: *mut f32);
+    unsafe fn store_part(self, to: *mut f32, mask: Self::Mask);
+    /// The sum of all lanes, in one fixed order.
+    unsafe fn sum(self) -> f32;
+}
+
+impl Vector for __m512 {
+    const LANES: usize = 16;
+    const MOST: usize = 16;
+    type Mask = __mmask16;
+
+    #[inline(always)]
+    unsafe fn mask(lanes: usize) -> __mmask16 {
+        ((1u32 << lanes) - 1) as __mmask16
+    }
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        unsafe { _mm512_set1_ps(value) }
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        unsafe { _mm512_loadu_ps(from) }
+    }
+    #[inline(always)]
+    unsafe fn load_part(from: *const f32, mask: __mmask16) -> Self {
+        unsafe { _mm512_maskz_loadu_ps(mask, from) }
+    }
+    #[inline(always)]
+    unsafe fn mul_add(self, by: Self, plus: Self) -> Self {
+        unsafe { _mm512_fmadd_ps(self, by, plus) }
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        unsafe { _mm512_add_ps(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        unsafe { _mm512_storeu_ps(to, self) }
+    }
+    #[inline(always)]
+    unsafe fn store_part(self, to: *mut f32, mask: __mmask16) {
+        unsafe { _mm512_mask_storeu_ps(to, mask, self) }
+    }
+    #[inline(always)]
+    unsafe fn sum(self) -> f32 {
+        unsafe { _mm512_reduce_add_ps(self) }
+    }
+}
+
+impl Vector for __m256 {
+    const LANES: usize = 8;
+    const MOST: usize = 8;
+    type Mask = __m256i;
+
+    #[inline(always)]
+    unsafe fn mask(lanes: usize) -> __m256i {
+        unsafe { _mm256_cmpgt_epi32(_mm256_set1_epi32(lanes as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)) }
+    }
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        unsafe { _mm256_set1_ps(value) }
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        unsafe { _mm256_loadu_ps(from) }
+    }
+    #[inline(always)]
+    unsafe fn load_part(from: *const f32, mask: __m256i) -> Self {
+        unsafe { _mm256_maskload_ps(from, mask) }
+    }
+    #[inline(always)]
+    unsafe fn mul_add(self, by: Self, plus: Self) -> Self {
+        unsafe { _mm256_fmadd_ps(self, by, plus) }
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        unsafe { _mm256_add_ps(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        unsafe { _mm256_storeu_ps(to, self) }
+    }
+    #[inline(always)]
+    unsafe fn store_part(self, to: *mut f32, mask: __m256i) {
+        unsafe { _mm256_maskstore_ps(to, mask, self) }
+    }
+    #[inline(always)]
+    unsafe fn sum(self) -> f32 {
+        unsafe {
+            let four = _mm_add_ps(_mm256_castps256_ps128(self), _mm256_extractf128_ps::<1>(self));
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+        }
+    }
+}
+
+/// `N` registers of one output row from channel `first` on; the last one holds only the lanes of `mask` if `TAIL`.
+///
+/// # Safety
+/// As [`Vector`]; `to` is valid for those channels.
+#[inline(always)]
+unsafe fn row_part<V: Vector, const N: usize, const TAIL: bool, const AHEAD: bool>(
+    job: &Spmm<f32>,
+    edges: Range<usize>,
+    first: usize,
+    mask: V::Mask,
+    to: *mut f32,
+) {
+    let whole = if TAIL { N - 1 } else { N };
+    let last = job.cols.len() - 1;
+    let base = job.x.as_ptr().wrapping_add(first);
+    // SAFETY: the caller has the features. `j` is checked against the rows of `x`, and `first` and `mask` stay within a row.
+    unsafe {
+        let mut sums = [V::splat(0.0); N];
+        for (e, (&j, &weight)) in edges.clone().zip(job.cols[edges.clone()].iter().zip(&job.vals[edges])) {
+            if AHEAD {
+                // A prefetch never faults, so the address needs no check.
+                let next = base.wrapping_add(*job.cols.get_unchecked((e + DISTANCE).min(last)) as usize * job.width);
+                for line in 0..(N * V::LANES).div_ceil(16) {
+                    _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(line * 16).cast());
+                }
+            }
+            let x = job.x[j as usize * job.width..][..job.width].as_ptr().add(first);
+            let weight = V::splat(weight);
+            for (k, sum) in sums.iter_mut().enumerate().take(whole) {
+                *sum = V::load(x.add(k * V::LANES)).mul_add(weight, *sum);
+            }
+            if TAIL {
+                sums[N - 1] = V::load_part(x.add(whole * V::LANES), mask).mul_add(weight, sums[N - 1]);
+            }
+        }
+        for (k, sum) in sums.iter().enumerate().take(whole) {
+            sum.store(to.add(k * V::LANES));
+        }
+        if TAIL {
+            sums[N - 1].store_part(to.add(whole * V::LANES), mask);
+        }
+    }
+}
+
+/// Rows `block` of a product.
+///
+/// # Safety
+/// As [`Vector`].
+#[inline(always)]
+unsafe fn spmm_rows<V: Vector, const AHEAD: bool>(job: &Spmm<f32>, block: Range<usize>, y: &mut [f32]) {
+    assert_eq!(y.len(), block.len() * job.width);
+    let lanes_left = job.width % V::LANES;
+    // SAFETY: the caller has the features.
+    let mask = unsafe { V::mask(lanes_left) };
+    for (i, y) in block.zip(y.chunks_exact_mut(job.width)) {
+        let edges = job.starts[i]..job.starts[i + 1];
+        if edges.is_empty() {
+            y.fill(0.0);
+            continue;
+        }
+        let mut first = 0;
+        while first < job.width {
+            let left = (job.width - first).div_ceil(V::LANES);
+            let count = match left.min(V::MOST) {
+                16 => 16,
+                12.. => 12,
+                8.. => 8,
+                fewer => fewer,
+            };
+            let tail = count == left && lanes_left != 0;
+            // SAFETY: `first + count · LANES` ends within the row, or within its masked lanes if `tail`.
+            unsafe {
+                let to = y.as_mut_ptr().add(first);
+                let edges = edges.clone();
+                macro_rules! part {
+                    ($($n:literal)*) => {
+                        match (count, tail) {
+                            $(($n, false) => row_part::<V, $n, false, AHEAD>(job, edges, first, mask, to),
+                              ($n, true) => row_part::<V, $n, true, AHEAD>(job, edges, first, mask, to),)*
+                            _ => unreachable!("counts are those above"),
+                        }
+                    };
+                }
+                part!(1 2 3 4 5 6 7 8 12 16);
+            }
+            first += count * V::LANES;
+        }
+    }
+}
+
+/// One strip of a transposed product.
+///
+/// # Safety
+/// As [`Vector`].
+#[inline(always)]
+unsafe fn strip<V: Vector, const N: usize>(job: &Strip<f32>, sums: &mut [[f32; STRIP]]) {
+    const { assert!(N * V::LANES == STRIP) };
+    for i in 0..job.starts.len() - 1 {
+        let dy = job.channels(i);
+        let edges = job.edges(i);
+        // SAFETY: the caller has the features; every access is to one array of `STRIP` numbers.
+        unsafe {
+            let mut channels = [V::splat(0.0); N];
+            for (k, channels) in channels.iter_mut().enumerate() {
+                *channels = V::load(dy.as_ptr().add(k * V::LANES));
+            }
+            for (&j, &weight) in job.cols[edges.clone()].iter().zip(&job.vals[edges]) {
+                let to = sums[j as usize - job.columns.start].as_mut_ptr();
+                let weight = V::splat(weight);
+                for (k, &channels) in channels.iter().enumerate() {
+                    let to = to.add(k * V::LANES);
+                    channels.mul_add(weight, V::load(to)).store(to);
+                }
+            }
+        }
+    }
+}
+
+/// The dot products of edges `block`.
+///
+/// # Safety
+/// As [`Vector`].
+#[inline(always)]
+unsafe fn dots<V: Vector>(job: &EdgeDot<f32>, block: Range<usize>, out: &mut [f32]) {
+    /// Registers of sums of one dot product.
+    const N: usize = 4;
+    let ahead = fetch_ahead(job.b, job.width);
+    let begin = block.start;
+    let (width, last) = (job.width, job.cols.len().saturating_sub(1));
+    // SAFETY: the caller has the features.
+    let mask = unsafe { V::mask(width % V::LANES) };
+    for (i, edges) in job.rows(block) {
+        let a = &job.a[i * width..][..width];
+        for e in edges {
+            let b = &job.b[job.cols[e] as usize * width..][..width];
+            // SAFETY: the caller has the features; both rows hold `width` numbers, and a prefetch never faults.
+            unsafe {
+                if ahead {
+                    let next = job.b.as_ptr().wrapping_add(job.cols[(e + DISTANCE).min(last)] as usize * width);
+                    for line in 0..width.div_ceil(16) {
+                        _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(line * 16).cast());
+                    }
+                }
+                let (a, b) = (a.as_ptr(), b.as_ptr());
+                let mut sums = [V::splat(0.0); N];
+                let mut c = 0;
+                while c + N * V::LANES <= width {
+                    for (k, sum) in sums.iter_mut().enumerate() {
+                        let c = c + k * V::LANES;
+                        *sum = V::load(a.add(c)).mul_add(V::load(b.add(c)), *sum);
+                    }
+                    c += N * V::LANES;
+                }
+                while c + V::LANES <= width {
+                    sums[0] = V::load(a.add(c)).mul_add(V::load(b.add(c)), sums[0]);
+                    c += V::LANES;
+                }
+                if c < width {
+                    sums[1] = V::load_part(a.add(c), mask).mul_add(V::load_part(b.add(c), mask), sums[1]);
+                }
+                out[e - begin] = sums[0].add(sums[1]).add(sums[2].add(sums[3])).sum();
+            }
+        }
+    }
+}
+
+/// The functions of one level, compiled with its features, and the table of them.
+macro_rules! level {
+    ($module:ident, $table:ident, $vector:ty, $features:literal, $strip:literal) => {
+        mod $module {
+            use super::*;
+
+            #[target_feature(enable = $features)]
+            fn spmm(job: &Spmm<f32>, block: Range<usize>, y: &mut [f32]) {
+                // SAFETY: this function has the features.
+                unsafe {
+                    if fetch_ahead(job.x, job.width) {
+                        spmm_rows::<$vector, true>(job, block, y)
+                    } else {
+                        spmm_rows::<$vector, false>(job, block, y)
+                    }
+                }
+            }
+
+            #[target_feature(enable = $features)]
+            fn spmm_t(job: &Strip<f32>, sums: &mut [[f32; STRIP]]) {
+                // SAFETY: this function has the features.
+                unsafe { strip::<$vector, $strip>(job, sums) }
+            }
+
+            #[target_feature(enable = $features)]
+            fn edge_dot(job: &EdgeDot<f32>, block: Range<usize>, out: &mut [f32]) {
+                // SAFETY: this function has the features.
+                unsafe { dots::<$vector>(job, block, out) }
+            }
+
+            // SAFETY of the calls: `Isa::kernels` hands out this table only where the processor has the features.
+            pub(in super::super) static TABLE: Kernels = Kernels {
+                spmm: |job, block, y| unsafe { spmm(job, block, y) },
+                spmm_t: |job, sums| unsafe { spmm_t(job, sums) },
+                edge_dot: |job, block, out| unsafe { edge_dot(job, block, out) },
+            };
+        }
+        pub(super) use $module::TABLE as $table;
+    };
+}
+
+level!(avx2, AVX2, __m256, "avx2,fma", 2);
+level!(avx512, AVX512, __m512, "avx512f", 1);

@@ -1,0 +1,66 @@
+//! Settings of a layer as a file keeps them.
+
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::collections::BTreeMap;
+
+/// Named settings of a layer, in sorted order; shapes are not among them, they live in the tensors.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Attrs(BTreeMap<String, serde_json::Value>);
+
+impl Attrs {
+    /// No settings.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a setting.
+    ///
+    /// # Panics
+    /// If `value` has no JSON form, which no number, string, list or unit enum lacks.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Serialize) -> Self {
+        let value = serde_json::to_value(value).expect("numbers, strings, lists and enums have a JSON form");
+        self.0.insert(name.to_string(), value);
+        self
+    }
+
+    /// Reads a setting.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if it is missing or of another type.
+    pub fn get<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
+        let value = self.0.get(name).ok_or_else(|| Error::Model(format!("setting `{name}` of a layer is missing")))?;
+        T::deserialize(value).map_err(|error| Error::Model(format!("setting `{name}` of a layer is `{value}`: {error}")))
+    }
+
+    /// The settings in sorted order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &serde_json::Value)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value))
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Shapes of a layer's parameters by local name, as a file lists them: what [`super::Registered::from_attrs`] builds from.
+#[derive(Debug, Clone, Default)]
+pub struct Shapes(pub(crate) BTreeMap<String, (usize, usize)>);
+
+impl Shapes {
+    /// Rows and columns of the parameter `name`.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if there is none of that name.
+    pub fn get(&self, name: &str) -> Result<(usize, usize)> {
+        self.find(name).ok_or_else(|| Error::Model(format!("parameter `{name}` of a layer is missing")))
+    }
+
+    /// Rows and columns of the parameter `name`, if there is one.
+    pub fn find(&self, name: &str) -> Option<(usize, usize)> {
+        self.0.get(name).copied()
+    }
+}

@@ -1,0 +1,205 @@
+//! The graph convolution of Kipf and Welling.
+
+use crate::error::{Error, Result, Unsupported};
+use crate::graph::{Graph, Norm};
+use crate::kernels;
+use crate::nn::product::{bias_gradient, product, product_dw, product_dx};
+use crate::nn::{Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, Lowering, Param, Reads, Registered, Shapes, StageId, Wiring, bias};
+use crate::rng::ChaCha8Rng;
+use crate::scalar::Scalar;
+use crate::value::{Value, ValueRef};
+use ndarray::Array2;
+use ndarray_rand::rand::Rng;
+
+/// Builder of a [`GcnConv`]; see [`GcnConv::builder`].
+#[derive(Debug, Clone)]
+pub struct GcnConvBuilder {
+    in_channels: usize,
+    out_channels: usize,
+    bias: bool,
+}
+
+impl GcnConvBuilder {
+    /// Leaves the bias out. Default: there is one.
+    #[must_use]
+    pub fn no_bias(mut self) -> Self {
+        self.bias = false;
+        self
+    }
+
+    /// Builds the layer; its parameters are zero until its model draws them.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a width of zero.
+    pub fn build<F: Scalar>(self) -> Result<GcnConv<F>> {
+        if self.in_channels == 0 || self.out_channels == 0 {
+            let value = format!("{} -> {}", self.in_channels, self.out_channels);
+            return Err(Error::setting("channels of gcn_conv", value, "at least 1 on both sides"));
+        }
+        let shape = (self.in_channels, self.out_channels);
+        let weight = Param::new("weight", shape, [Axis::In(0), Axis::Out], Init::GlorotUniform);
+        Ok(GcnConv { weight, bias: self.bias.then(|| bias(self.out_channels)) })
+    }
+}
+
+/// `Y = Â·X·W + b` with `Â = D̃^{-1/2}(A+I)D̃^{-1/2}`.
+///
+/// *Shapes*: `X: [n, in]` dense or sparse, `W: [in, out]`, `b: [1, out]`, `Y: [n, out]`.
+/// The product is taken in the cheaper order, `Â(XW)` or `(ÂX)W`.
+///
+/// *Source*: Kipf and Welling, "Semi-Supervised Classification with Graph Convolutional Networks", ICLR 2017, eq. 2 and 8.
+///
+/// ```
+/// use gnn_prune::nn::{GcnConv, Model, NodeId};
+/// let mut builder = Model::builder(8);
+/// let conv = builder.add("conv1", GcnConv::builder(8, 3).build()?, &[NodeId::INPUT])?;
+/// let model = builder.build(conv, 0)?;
+/// assert_eq!(model.num_params(), 8 * 3 + 3);
+/// # Ok::<(), gnn_prune::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct GcnConv<F: Scalar = f32> {
+    weight: Param<F>,
+    bias: Option<Param<F>>,
+}
+
+impl GcnConv<f32> {
+    /// Starts a layer from `in_channels` to `out_channels`.
+    pub fn builder(in_channels: usize, out_channels: usize) -> GcnConvBuilder {
+        GcnConvBuilder { in_channels, out_channels, bias: true }
+    }
+}
+
+/// Aggregating first is cheaper where the input is dense and narrower than the output.
+fn aggregates_first(sparse: bool, in_channels: usize, out_channels: usize) -> bool {
+    !sparse && in_channels < out_channels
+}
+
+impl<F: Scalar> Layer<F> for GcnConv<F> {
+    /// `ÂX`, where aggregation came first.
+    type Cache = Option<Array2<F>>;
+
+    fn kind(&self) -> &'static str {
+        Self::KIND
+    }
+
+    fn wiring(&self) -> Wiring {
+        Wiring::Fresh { channels: self.weight.value().ncols(), units: HeadUnits::Single }
+    }
+
+    fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, Self::Cache)> {
+        let w = self.weight.value();
+        cx.check(&xs[0], w.nrows())?;
+        let operator = cx.graph()?.operator(Norm::Symmetric);
+        let (mut y, cache) = match &xs[0] {
+            ValueRef::Dense(x) if aggregates_first(false, w.nrows(), w.ncols()) => {
+                let mut h = cx.take(x.dim());
+                kernels::spmm(operator.forward(), x.view(), h.view_mut());
+                (product(cx, &ValueRef::Dense(h.view()), w.view()), Some(h))
+            }
+            x => {
+                let z = product(cx, x, w.view());
+                let mut y = cx.take(z.dim());
+                kernels::spmm(operator.forward(), z.view(), y.view_mut());
+                cx.give(z);
+                (y, None)
+            }
+        };
+        if let Some(bias) = &self.bias {
+            kernels::add_bias(y.view_mut(), bias.value().as_slice().expect("parameters are contiguous"));
+        }
+        Ok((Value::Dense(y), cache))
+    }
+
+    /// With `H = ÂX`: `dW = Hᵀ·dY`, `dX = Âᵀ(dY·Wᵀ)`; with `Z = XW`: `dZ = Âᵀ·dY`, `dW = Xᵀ·dZ`, `dX = dZ·Wᵀ`; `db = Σ_i dY_i`.
+    fn backward(&self, cx: &Cx<F>, io: &Io<F>, cache: Self::Cache, dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
+        let graph = cx.graph().expect("the forward pass had a graph");
+        let operator = graph.operator(Norm::Symmetric);
+        let w = self.weight.value().view();
+        dy.with_dense(|dy| {
+            if let Some(bias) = &self.bias {
+                grads.add(bias, bias_gradient(dy));
+            }
+            let dx = match cache {
+                Some(h) => {
+                    grads.add(&self.weight, product_dw(&ValueRef::Dense(h.view()), dy));
+                    let dx = io.wants(0).then(|| {
+                        let mut dh = h;
+                        kernels::matmul_nt(dy, w, dh.view_mut());
+                        let mut dx = cx.take(dh.dim());
+                        kernels::spmm(operator.transpose(), dh.view(), dx.view_mut());
+                        cx.give(dh);
+                        Value::Dense(dx)
+                    });
+                    return vec![dx];
+                }
+                None => {
+                    let mut dz = cx.take(dy.dim());
+                    kernels::spmm(operator.transpose(), dy, dz.view_mut());
+                    grads.add(&self.weight, product_dw(&io.input(0), dz.view()));
+                    let dx = io.wants(0).then(|| product_dx(cx, &io.input(0), dz.view(), w));
+                    cx.give(dz);
+                    dx
+                }
+            };
+            vec![dx]
+        })
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::Inputs
+    }
+
+    fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {
+        let (in_channels, out_channels) = self.weight.value().dim();
+        let y = if aggregates_first(lowering.is_sparse(xs[0]), in_channels, out_channels) {
+            let h = lowering.aggregate(xs[0], Norm::Symmetric)?;
+            lowering.linear(h, &self.weight)
+        } else {
+            let z = lowering.linear(xs[0], &self.weight);
+            lowering.aggregate(z, Norm::Symmetric)?
+        };
+        Ok(self.bias.as_ref().map_or(y, |bias| lowering.bias(y, bias)))
+    }
+
+    fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param<F>)) {
+        f(&self.weight);
+        self.bias.iter().for_each(f);
+    }
+
+    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>)) {
+        f(&mut self.weight);
+        self.bias.iter_mut().for_each(f);
+    }
+}
+
+impl<F: Scalar> Registered<F> for GcnConv<F> {
+    const KIND: &'static str = "gcn_conv";
+
+    fn from_attrs(_: &Attrs, shapes: &Shapes) -> Result<Self> {
+        let (in_channels, out_channels) = shapes.get("weight")?;
+        let builder = GcnConv::builder(in_channels, out_channels);
+        if shapes.find("bias").is_some() { builder.build() } else { builder.no_bias().build() }
+    }
+
+    fn sample(widths: &[usize], out: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
+        let &[in_channels] = widths else { return None };
+        let builder = GcnConv::builder(in_channels, out);
+        if rng.random() { builder.build().ok() } else { builder.no_bias().build().ok() }
+    }
+
+    fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {
+        let n = graph.num_nodes();
+        let mut a = crate::nn::dense_adjacency(graph);
+        for i in 0..n {
+            if graph.adjacency().get(i, i).is_none() {
+                a[[i, i]] = F::one();
+            }
+        }
+        let degrees = a.sum_axis(ndarray::Axis(1));
+        let scale = degrees.mapv(|d| if d > F::zero() { F::one() / d.sqrt() } else { F::zero() });
+        let normalised = Array2::from_shape_fn((n, n), |(i, j)| scale[i] * a[[i, j]] * scale[j]);
+        let y = normalised.dot(&xs[0].dot(self.weight.value()));
+        self.bias.as_ref().map_or(y.clone(), |bias| y + bias.value())
+    }
+}

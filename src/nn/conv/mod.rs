@@ -1,0 +1,5 @@
+//! Graph convolutions, one a file.
+
+mod gcn_conv;
+
+pub use gcn_conv::{GcnConv, GcnConvBuilder};

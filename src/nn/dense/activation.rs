@@ -1,0 +1,177 @@
+//! Activation functions.
+
+use crate::error::{Result, Unsupported};
+use crate::graph::Graph;
+use crate::kernels;
+use crate::nn::{Attrs, Cx, Grads, Io, Layer, Lowering, Reads, Registered, Shapes, StageId, Wiring};
+use crate::rng::ChaCha8Rng;
+use crate::scalar::Scalar;
+use crate::value::{Value, ValueRef};
+use ndarray::Array2;
+use ndarray_rand::rand::seq::IndexedRandom;
+use serde::{Deserialize, Serialize};
+
+/// A function applied to every entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActivationFn {
+    /// `max(x, 0)`.
+    Relu,
+    /// `x` where positive, else `0.01·x` (Maas et al. 2013).
+    LeakyRelu,
+    /// `x` where positive, else `e^x − 1` (Clevert et al. 2016).
+    Elu,
+    /// The hyperbolic tangent.
+    Tanh,
+    /// `1 / (1 + e^{−x})`.
+    Sigmoid,
+}
+
+/// Slope of [`ActivationFn::LeakyRelu`] below zero: PyTorch's default.
+const LEAKY_SLOPE: f64 = 0.01;
+
+impl ActivationFn {
+    /// All of them.
+    pub const ALL: [ActivationFn; 5] =
+        [ActivationFn::Relu, ActivationFn::LeakyRelu, ActivationFn::Elu, ActivationFn::Tanh, ActivationFn::Sigmoid];
+
+    /// `f(x)`.
+    #[inline]
+    pub fn of<F: Scalar>(self, x: F) -> F {
+        match self {
+            // As PyTorch, NaN stays NaN, so that a diverged model does not look healthy.
+            ActivationFn::Relu => {
+                if x <= F::zero() {
+                    F::zero()
+                } else {
+                    x
+                }
+            }
+            ActivationFn::LeakyRelu => {
+                if x > F::zero() {
+                    x
+                } else {
+                    x * F::of(LEAKY_SLOPE)
+                }
+            }
+            ActivationFn::Elu => {
+                if x > F::zero() {
+                    x
+                } else {
+                    x.exp_m1()
+                }
+            }
+            ActivationFn::Tanh => x.tanh(),
+            ActivationFn::Sigmoid => (F::one() + (-x).exp()).recip(),
+        }
+    }
+
+    /// `f'(x)` given `y = f(x)`.
+    #[inline]
+    pub fn derivative<F: Scalar>(self, y: F) -> F {
+        let positive_or = |other| if y > F::zero() { F::one() } else { other };
+        match self {
+            ActivationFn::Relu => positive_or(F::zero()),
+            ActivationFn::LeakyRelu => positive_or(F::of(LEAKY_SLOPE)),
+            ActivationFn::Elu => positive_or(y + F::one()),
+            ActivationFn::Tanh => F::one() - y * y,
+            ActivationFn::Sigmoid => y * (F::one() - y),
+        }
+    }
+
+    /// Applies the function in place.
+    pub fn apply<F: Scalar>(self, values: &mut [F]) {
+        // One loop a function, so that each can be vectorised.
+        match self {
+            ActivationFn::Relu => values.iter_mut().for_each(|x| *x = ActivationFn::Relu.of(*x)),
+            other => values.iter_mut().for_each(|x| *x = other.of(*x)),
+        }
+    }
+}
+
+/// `Y = f(X)`, entry by entry.
+///
+/// *Shapes*: `X, Y: [n, c]`. A sparse `X` becomes dense.
+///
+/// *Source*: the papers at [`ActivationFn`].
+#[derive(Debug, Clone)]
+pub struct Activation {
+    function: ActivationFn,
+}
+
+impl Activation {
+    /// Applies `function`.
+    pub fn new(function: ActivationFn) -> Self {
+        Self { function }
+    }
+}
+
+impl<F: Scalar> Layer<F> for Activation {
+    type Cache = ();
+
+    fn kind(&self) -> &'static str {
+        <Self as Registered<F>>::KIND
+    }
+
+    fn wiring(&self) -> Wiring {
+        Wiring::Same
+    }
+
+    fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, ())> {
+        cx.check(&xs[0], xs[0].cols())?;
+        let mut y = cx.take(xs[0].shape());
+        xs[0].with_dense(|x| y.assign(&x));
+        kernels::for_each_chunk(y.as_slice_mut().expect("pool arrays are contiguous"), |_, chunk| self.function.apply(chunk));
+        Ok((Value::Dense(y), ()))
+    }
+
+    /// `dX = dY ⊙ f'(X)`, and `f'` follows from `Y`.
+    fn backward(&self, cx: &Cx<F>, io: &Io<F>, (): (), dy: ValueRef<F>, _: &mut Grads<F>) -> Vec<Option<Value<F>>> {
+        let mut dx = cx.take(dy.shape());
+        dy.with_dense(|dy| dx.assign(&dy));
+        io.output().with_dense(|y| {
+            let y = y.as_slice().expect("outputs are contiguous");
+            kernels::for_each_chunk(dx.as_slice_mut().expect("pool arrays are contiguous"), |start, chunk| {
+                for (d, &y) in chunk.iter_mut().zip(&y[start..]) {
+                    *d *= self.function.derivative(y);
+                }
+            });
+        });
+        vec![Some(Value::Dense(dx))]
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::Output
+    }
+
+    fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {
+        Ok(lowering.activation(xs[0], self.function))
+    }
+
+    fn attrs(&self) -> Attrs {
+        Attrs::new().with("function", self.function)
+    }
+}
+
+impl<F: Scalar> Registered<F> for Activation {
+    const KIND: &'static str = "activation";
+
+    fn from_attrs(attrs: &Attrs, _: &Shapes) -> Result<Self> {
+        Ok(Self::new(attrs.get("function")?))
+    }
+
+    fn sample(widths: &[usize], _: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
+        (widths.len() == 1).then(|| Self::new(*ActivationFn::ALL.choose(rng).expect("there are functions")))
+    }
+
+    fn oracle(&self, _: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {
+        let zero = F::zero();
+        xs[0].mapv(|x| match self.function {
+            ActivationFn::Relu => x.max(zero),
+            ActivationFn::LeakyRelu => x.max(zero) + F::of(0.01) * x.min(zero),
+            ActivationFn::Elu => x.max(zero) + (x.min(zero).exp() - F::one()),
+            ActivationFn::Tanh => (x.exp() - (-x).exp()) / (x.exp() + (-x).exp()),
+            ActivationFn::Sigmoid => x.exp() / (x.exp() + F::one()),
+        })
+    }
+}

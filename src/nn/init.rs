@@ -1,0 +1,51 @@
+//! How parameters are drawn before training.
+
+use crate::rng::ChaCha8Rng;
+use crate::scalar::Scalar;
+use ndarray::Array2;
+use ndarray_rand::RandomExt;
+use ndarray_rand::rand_distr::Uniform;
+
+/// Initialisation of a parameter of shape `[rows, cols]` = `[fan in, fan out]`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Init {
+    /// Uniform in ±`sqrt(6 / (rows + cols))` (Glorot and Bengio 2010, eq. 16).
+    GlorotUniform,
+    /// Uniform in ±`1 / sqrt(rows)`: what `torch.nn.Linear` draws.
+    FanInUniform,
+    /// All zeros.
+    Zeros,
+    /// All ones.
+    Ones,
+}
+
+impl Init {
+    /// Draws a matrix. The numbers are drawn as `f64` and rounded once, so that f32 and f64 twins start alike.
+    pub fn draw<F: Scalar>(self, shape: (usize, usize), rng: &mut ChaCha8Rng) -> Array2<F> {
+        let (rows, cols) = shape;
+        let bound = match self {
+            Init::Zeros => return Array2::zeros(shape),
+            Init::Ones => return Array2::ones(shape),
+            Init::GlorotUniform => (6.0 / (rows + cols).max(1) as f64).sqrt(),
+            Init::FanInUniform => (rows.max(1) as f64).sqrt().recip(),
+        };
+        let range = Uniform::new_inclusive(-bound, bound).expect("the bound is finite and positive");
+        Array2::random_using(shape, range, rng).mapv(F::of)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::generator;
+
+    #[test]
+    fn glorot_fills_its_range_and_both_precisions_agree() {
+        let draw = Init::GlorotUniform.draw::<f64>((30, 20), &mut generator(1, &[]));
+        let bound = (6.0f64 / 50.0).sqrt();
+        assert!(draw.iter().all(|w| w.abs() <= bound));
+        assert!(draw.iter().any(|w| *w > 0.8 * bound) && draw.iter().any(|w| *w < -0.8 * bound));
+        let single = Init::GlorotUniform.draw::<f32>((30, 20), &mut generator(1, &[]));
+        assert_eq!(single, draw.mapv(|w| w as f32));
+    }
+}

@@ -1,0 +1,7 @@
+//! Layers that join several nodes of a model, one a file.
+
+mod add;
+mod concat;
+
+pub use add::Add;
+pub use concat::Concat;

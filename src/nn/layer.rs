@@ -1,0 +1,416 @@
+//! The layer contract: forward and backward by hand, channels by wiring, inference by lowering to stages.
+
+use super::attrs::Attrs;
+use super::model::NodeId;
+use super::param::{Param, ParamId};
+use super::stage::{Lowering, StageId};
+use super::wiring::{Kept, Wiring};
+use crate::error::{Error, PruneError, Result, Unsupported};
+use crate::graph::Graph;
+use crate::scalar::Scalar;
+use crate::value::{CsrView, Value, ValueRef};
+use ndarray::Array2;
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+/// Whether layers behave as in training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Dropout passes everything through, norms use their running statistics.
+    Eval,
+    /// Dropout drops, norms use the statistics of the batch.
+    Train {
+        /// Seed of the randomness.
+        seed: u64,
+        /// Step of the training; each draws other dropout masks.
+        step: u64,
+    },
+}
+
+/// What a layer is run in: the graph, the mode, the node it stands at, and the pool of buffers.
+#[derive(Debug, Clone)]
+pub struct Cx<'a, F: Scalar> {
+    graph: Option<&'a Graph<F>>,
+    mode: Mode,
+    node: NodeId,
+    place: &'a str,
+    pool: Arc<Pool<F>>,
+}
+
+impl<'a, F: Scalar> Cx<'a, F> {
+    /// Evaluation on `graph`.
+    pub fn eval(graph: &'a Graph<F>) -> Self {
+        Self { graph: Some(graph), mode: Mode::Eval, node: NodeId::INPUT, place: "", pool: Arc::default() }
+    }
+
+    /// Evaluation without a graph, for models that aggregate nothing.
+    pub fn without_graph() -> Self {
+        Self { graph: None, mode: Mode::Eval, node: NodeId::INPUT, place: "", pool: Arc::default() }
+    }
+
+    /// The same, in another mode; the pool is shared.
+    pub fn with_mode(&self, mode: Mode) -> Self {
+        Self { mode, ..self.clone() }
+    }
+
+    /// The same, standing at a node of a model.
+    pub(crate) fn at(&self, node: NodeId, place: &'a str) -> Cx<'a, F> {
+        Cx { node, place, ..self.clone() }
+    }
+
+    /// The graph.
+    ///
+    /// # Errors
+    /// [`Error::NoGraph`] where there is none.
+    pub fn graph(&self) -> Result<&'a Graph<F>> {
+        self.graph.ok_or_else(|| Error::NoGraph { at: self.place.into() })
+    }
+
+    /// Training or evaluation.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The node that the layer stands at.
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// The node's name, for errors.
+    pub fn place(&self) -> &'a str {
+        self.place
+    }
+
+    /// An array from the pool; **its contents are whatever was in it before**.
+    pub fn take(&self, shape: (usize, usize)) -> Array2<F> {
+        self.pool.take(shape)
+    }
+
+    /// Gives an array back to the pool.
+    pub fn give(&self, array: Array2<F>) {
+        self.pool.give(array);
+    }
+
+    /// Checks that `x` has `channels` columns and one row a node.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`] with the node's name.
+    pub fn check(&self, x: &ValueRef<F>, channels: usize) -> Result<()> {
+        let found = x.shape();
+        let expected = (self.graph.map_or(found.0, Graph::num_nodes), channels);
+        if found == expected { Ok(()) } else { Err(Error::ShapeMismatch { at: self.place.into(), expected, found }) }
+    }
+}
+
+/// Buffers that were used once and fit again: kept by length.
+#[derive(Debug, Default)]
+pub(crate) struct Pool<F> {
+    free: Mutex<BTreeMap<usize, Vec<Vec<F>>>>,
+}
+
+impl<F: Scalar> Pool<F> {
+    fn take(&self, shape: (usize, usize)) -> Array2<F> {
+        let len = shape.0 * shape.1;
+        // A poisoned lock only means that another thread panicked between two whole operations on the map.
+        let mut free = self.free.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let buffer = free.get_mut(&len).and_then(Vec::pop);
+        Array2::from_shape_vec(shape, buffer.unwrap_or_else(|| vec![F::zero(); len])).expect("the buffer has that length")
+    }
+
+    fn give(&self, array: Array2<F>) {
+        let buffer = array.into_raw_vec_and_offset().0;
+        let mut free = self.free.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        free.entry(buffer.len()).or_default().push(buffer);
+    }
+}
+
+/// What a layer's backward reads of its inputs and output; the trace drops what nobody reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reads {
+    /// Neither.
+    Nothing,
+    /// The inputs.
+    Inputs,
+    /// The output.
+    Output,
+    /// Both.
+    InputsAndOutput,
+}
+
+impl Reads {
+    pub(crate) fn inputs(self) -> bool {
+        matches!(self, Reads::Inputs | Reads::InputsAndOutput)
+    }
+
+    pub(crate) fn output(self) -> bool {
+        matches!(self, Reads::Output | Reads::InputsAndOutput)
+    }
+}
+
+/// Inputs and output of a layer's forward pass, as its backward pass may read them, and which gradients are wanted.
+#[derive(Debug)]
+pub struct Io<'a, F: Scalar> {
+    pub(crate) inputs: Vec<Option<ValueRef<'a, F>>>,
+    pub(crate) output: Option<ValueRef<'a, F>>,
+    pub(crate) wants: Vec<bool>,
+    pub(crate) widths: Vec<usize>,
+}
+
+impl<'a, F: Scalar> Io<'a, F> {
+    /// Input `k`.
+    ///
+    /// # Panics
+    /// If the layer's [`Layer::reads`] says that backward does not read inputs.
+    pub fn input(&self, k: usize) -> ValueRef<'a, F> {
+        self.inputs[k].expect("`reads` says whether backward reads inputs")
+    }
+
+    /// Input `k` if it is sparse; those are kept whatever [`Layer::reads`] says.
+    pub fn sparse_input(&self, k: usize) -> Option<CsrView<'a, F>> {
+        match self.inputs[k] {
+            Some(ValueRef::Sparse(x)) => Some(x),
+            _ => None,
+        }
+    }
+
+    /// The output.
+    ///
+    /// # Panics
+    /// If the layer's [`Layer::reads`] says that backward does not read it.
+    pub fn output(&self) -> ValueRef<'a, F> {
+        self.output.expect("`reads` says whether backward reads the output")
+    }
+
+    /// Whether the gradient of input `k` is wanted; `None` may be returned for the others.
+    pub fn wants(&self, k: usize) -> bool {
+        self.wants[k]
+    }
+
+    /// Number of inputs.
+    pub fn len(&self) -> usize {
+        self.wants.len()
+    }
+
+    /// Whether there are no inputs.
+    pub fn is_empty(&self) -> bool {
+        self.wants.is_empty()
+    }
+
+    /// Columns of each input.
+    pub fn widths(&self) -> &[usize] {
+        &self.widths
+    }
+}
+
+/// Gradients of a model's parameters; what was never added to is zero.
+#[derive(Debug, Clone, Default)]
+pub struct Grads<F> {
+    by_id: Vec<Option<Array2<F>>>,
+}
+
+impl<F: Scalar> Grads<F> {
+    pub(crate) fn new(num_params: usize) -> Self {
+        Self { by_id: vec![None; num_params] }
+    }
+
+    /// Adds to the gradient of `param`.
+    ///
+    /// # Panics
+    /// If the shape is not the parameter's.
+    pub fn add(&mut self, param: &Param<F>, gradient: Array2<F>) {
+        assert_eq!(gradient.dim(), param.value().dim(), "the gradient of `{}` has its shape", param.name());
+        if self.by_id.len() <= param.id.0 {
+            self.by_id.resize(param.id.0 + 1, None);
+        }
+        match &mut self.by_id[param.id.0] {
+            Some(sum) => *sum += &gradient,
+            empty => *empty = Some(gradient),
+        }
+    }
+
+    /// The gradient of a parameter, or `None` where it is zero throughout.
+    pub fn get(&self, id: ParamId) -> Option<&Array2<F>> {
+        self.by_id.get(id.0).and_then(Option::as_ref)
+    }
+
+    /// Adds `scale` times the gradients of `other`.
+    pub fn add_scaled(&mut self, other: &Grads<F>, scale: F) {
+        self.by_id.resize(self.by_id.len().max(other.by_id.len()), None);
+        for (sum, gradient) in self.by_id.iter_mut().zip(&other.by_id) {
+            match (sum, gradient) {
+                (Some(sum), Some(gradient)) => sum.scaled_add(scale, gradient),
+                (sum @ None, Some(gradient)) => *sum = Some(gradient * scale),
+                (_, None) => {}
+            }
+        }
+    }
+}
+
+/// A layer of a graph neural network.
+///
+/// A type that implements it gets the erased [`DynLayer`] for free and can stand at a node of a [`Model`](super::Model).
+pub trait Layer<F: Scalar>: Clone + Send + Sync + 'static {
+    /// What backward needs and inputs and output cannot give back.
+    type Cache: Send + 'static;
+
+    /// The layer's name in files and reports.
+    fn kind(&self) -> &'static str;
+
+    /// How many inputs it takes: from, to.
+    fn arity(&self) -> (usize, usize) {
+        (1, 1)
+    }
+
+    /// Where its output channels come from.
+    fn wiring(&self) -> Wiring;
+
+    /// Computes the output from the inputs, all with one row a node.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`] for an input of another width, [`Error::NoGraph`] where aggregation has no graph.
+    fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, Self::Cache)>;
+
+    /// Adds the gradients of the parameters to `grads` and returns those of the inputs, given `dy`, the gradient of the output.
+    ///
+    /// The gradient of a sparse input lies on its stored entries; of a dense one that is returned for it, only those are used.
+    fn backward(&self, cx: &Cx<F>, io: &Io<F>, cache: Self::Cache, dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>>;
+
+    /// What [`Layer::backward`] reads.
+    fn reads(&self) -> Reads {
+        Reads::InputsAndOutput
+    }
+
+    /// Takes running statistics from a forward pass in training mode.
+    fn absorb(&mut self, _cache: &Self::Cache) {}
+
+    /// Writes the layer as stages of the compiled program.
+    ///
+    /// # Errors
+    /// [`Unsupported`] where there are none for it.
+    fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported>;
+
+    /// Settings other than the parameters' shapes, for files and reports.
+    fn attrs(&self) -> Attrs {
+        Attrs::new()
+    }
+
+    /// Shows every parameter, always in the same order.
+    fn visit<'a>(&'a self, _f: &mut dyn FnMut(&'a Param<F>)) {}
+
+    /// Shows every parameter, to change.
+    fn visit_mut(&mut self, _f: &mut dyn FnMut(&mut Param<F>)) {}
+
+    /// Adapts settings after the parameters lost channels.
+    ///
+    /// # Errors
+    /// [`PruneError::Refused`] where the layer cannot live with what is left.
+    fn reshaped(&mut self, _kept: &Kept) -> Result<(), PruneError> {
+        Ok(())
+    }
+
+    /// Adapts statistics and means over channels when channels are masked instead of removed.
+    ///
+    /// # Errors
+    /// [`PruneError::Refused`] where the layer cannot.
+    fn masked(&mut self, _kept: &Kept) -> Result<(), PruneError> {
+        Ok(())
+    }
+}
+
+/// A layer's cache without its type.
+pub type AnyCache = Box<dyn Any + Send>;
+
+/// A [`Layer`] without its cache type; implemented for every layer.
+pub trait DynLayer<F: Scalar>: Send + Sync {
+    /// See [`Layer::kind`].
+    fn kind(&self) -> &'static str;
+    /// See [`Layer::arity`].
+    fn arity(&self) -> (usize, usize);
+    /// See [`Layer::wiring`].
+    fn wiring(&self) -> Wiring;
+    /// See [`Layer::forward`].
+    #[allow(clippy::missing_errors_doc)]
+    fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, AnyCache)>;
+    /// See [`Layer::backward`].
+    fn backward(&self, cx: &Cx<F>, io: &Io<F>, cache: AnyCache, dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>>;
+    /// See [`Layer::reads`].
+    fn reads(&self) -> Reads;
+    /// See [`Layer::absorb`].
+    fn absorb(&mut self, cache: &AnyCache);
+    /// See [`Layer::lower`].
+    #[allow(clippy::missing_errors_doc)]
+    fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported>;
+    /// See [`Layer::attrs`].
+    fn attrs(&self) -> Attrs;
+    /// See [`Layer::visit`].
+    fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param<F>));
+    /// See [`Layer::visit_mut`].
+    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>));
+    /// See [`Layer::reshaped`].
+    #[allow(clippy::missing_errors_doc)]
+    fn reshaped(&mut self, kept: &Kept) -> Result<(), PruneError>;
+    /// See [`Layer::masked`].
+    #[allow(clippy::missing_errors_doc)]
+    fn masked(&mut self, kept: &Kept) -> Result<(), PruneError>;
+    /// A copy in a box.
+    fn boxed(&self) -> Box<dyn DynLayer<F>>;
+    /// The layer itself, to look at its own type.
+    fn as_any(&self) -> &dyn Any;
+}
+
+impl<F: Scalar, L: Layer<F>> DynLayer<F> for L {
+    fn kind(&self) -> &'static str {
+        Layer::kind(self)
+    }
+    fn arity(&self) -> (usize, usize) {
+        Layer::arity(self)
+    }
+    fn wiring(&self) -> Wiring {
+        Layer::wiring(self)
+    }
+    fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, AnyCache)> {
+        let (value, cache) = Layer::forward(self, cx, xs)?;
+        Ok((value, Box::new(cache)))
+    }
+    fn backward(&self, cx: &Cx<F>, io: &Io<F>, cache: AnyCache, dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
+        let cache = cache.downcast::<L::Cache>().expect("a trace hands every layer its own cache");
+        Layer::backward(self, cx, io, *cache, dy, grads)
+    }
+    fn reads(&self) -> Reads {
+        Layer::reads(self)
+    }
+    fn absorb(&mut self, cache: &AnyCache) {
+        Layer::absorb(self, cache.downcast_ref::<L::Cache>().expect("a trace hands every layer its own cache"));
+    }
+    fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {
+        Layer::lower(self, lowering, xs)
+    }
+    fn attrs(&self) -> Attrs {
+        Layer::attrs(self)
+    }
+    fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param<F>)) {
+        Layer::visit(self, f);
+    }
+    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>)) {
+        Layer::visit_mut(self, f);
+    }
+    fn reshaped(&mut self, kept: &Kept) -> Result<(), PruneError> {
+        Layer::reshaped(self, kept)
+    }
+    fn masked(&mut self, kept: &Kept) -> Result<(), PruneError> {
+        Layer::masked(self, kept)
+    }
+    fn boxed(&self) -> Box<dyn DynLayer<F>> {
+        Box::new(self.clone())
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl<F: Scalar> Clone for Box<dyn DynLayer<F>> {
+    fn clone(&self) -> Self {
+        (**self).boxed()
+    }
+}

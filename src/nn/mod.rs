@@ -1,0 +1,38 @@
+//! Layers, models and their compiled form.
+//!
+//! Layers are open: anyone may implement [`Layer`]. Stages are closed: every layer lowers to a handful of them, and the compiled
+//! [`Program`], quantisation and the cost model know nothing else.
+
+mod attrs;
+pub mod conv;
+pub mod dense;
+mod init;
+pub mod join;
+mod layer;
+mod model;
+mod param;
+mod product;
+mod program;
+mod registry;
+mod stage;
+mod wiring;
+
+pub use attrs::{Attrs, Shapes};
+pub use conv::{GcnConv, GcnConvBuilder};
+pub use dense::{Activation, ActivationFn, Dropout, Linear, LinearBuilder};
+pub use init::Init;
+pub use join::{Add, Concat};
+pub use layer::{AnyCache, Cx, DynLayer, Grads, Io, Layer, Mode, Reads};
+pub use model::{Model, ModelBuilder, Node, NodeId, Origin, Trace};
+pub use param::{Axis, Mask, Param, ParamId};
+pub use program::{Cost, Program};
+pub use registry::{Entry, Registered, Registry};
+pub use stage::{Lowering, Stage, StageId};
+pub use wiring::{HeadUnits, Kept, Wiring};
+
+pub(crate) use model::bias;
+
+/// The adjacency matrix of a graph with every zero written out, for oracles.
+pub(crate) fn dense_adjacency<F: crate::Scalar>(graph: &crate::Graph<F>) -> ndarray::Array2<F> {
+    crate::value::ValueRef::Sparse(graph.adjacency()).to_dense()
+}

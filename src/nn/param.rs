@@ -1,0 +1,154 @@
+//! Learnable parameters: one matrix each, whose axes say which channels they carry.
+
+use super::init::Init;
+use crate::scalar::Scalar;
+use ndarray::Array2;
+
+/// Identifies a parameter within its model; given out by the model's builder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ParamId(pub(crate) usize);
+
+/// Which channels run along an axis of a parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Axis {
+    /// No channels: the axis never changes.
+    Fixed,
+    /// The channels of input `k`.
+    In(usize),
+    /// The channels of input `k`, repeated as often as fits (stacks of relation matrices).
+    InTiled(usize),
+    /// The channels of the output.
+    Out,
+    /// The channels of the output, repeated as often as fits (averaged heads).
+    OutTiled,
+    /// The channels of the layer's own hidden map `h` (an inner network).
+    Hidden(usize),
+}
+
+/// The entries of a parameter that stay zero: `true` is kept.
+pub type Mask = Array2<bool>;
+
+/// A learnable matrix `[rows, cols]`; a vector is a matrix of one row.
+#[derive(Debug, Clone)]
+pub struct Param<F: Scalar> {
+    pub(crate) id: ParamId,
+    name: String,
+    value: Array2<F>,
+    axes: [Axis; 2],
+    init: Init,
+    mask: Option<Mask>,
+    trainable: bool,
+}
+
+impl<F: Scalar> Param<F> {
+    /// A parameter of zeros; its model draws it by `init` when it is built.
+    ///
+    /// `name` is local to the layer (`weight`, `bias`).
+    pub fn new(name: &str, shape: (usize, usize), axes: [Axis; 2], init: Init) -> Self {
+        let value = Array2::zeros(shape);
+        Self { id: ParamId(usize::MAX), name: name.to_string(), value, axes, init, mask: None, trainable: true }
+    }
+
+    /// Identity within the model.
+    pub fn id(&self) -> ParamId {
+        self.id
+    }
+
+    /// Name within its layer.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The matrix.
+    pub fn value(&self) -> &Array2<F> {
+        &self.value
+    }
+
+    /// The matrix, to change in place; a mask is not applied by itself, see [`Param::apply_mask`].
+    pub fn value_mut(&mut self) -> &mut Array2<F> {
+        &mut self.value
+    }
+
+    /// Which channels its rows and columns carry.
+    pub fn axes(&self) -> [Axis; 2] {
+        self.axes
+    }
+
+    /// How it is drawn.
+    pub fn init(&self) -> Init {
+        self.init
+    }
+
+    /// The entries that may be other than zero; all of them where there is no mask.
+    pub fn mask(&self) -> Option<&Mask> {
+        self.mask.as_ref()
+    }
+
+    /// Whether training changes it.
+    pub fn is_trainable(&self) -> bool {
+        self.trainable
+    }
+
+    /// Freezes or frees the parameter.
+    pub fn set_trainable(&mut self, trainable: bool) {
+        self.trainable = trainable;
+    }
+
+    /// Sets the mask and zeroes what it removes; a second mask removes in addition to the first.
+    ///
+    /// # Panics
+    /// If the shapes differ.
+    pub fn restrict(&mut self, mask: &Mask) {
+        assert_eq!(mask.dim(), self.value.dim(), "a mask has the shape of its parameter");
+        match &mut self.mask {
+            Some(old) => old.zip_mut_with(mask, |a, &b| *a &= b),
+            None => self.mask = Some(mask.clone()),
+        }
+        self.apply_mask();
+    }
+
+    /// Zeroes the entries that the mask removes.
+    pub fn apply_mask(&mut self) {
+        if let Some(mask) = &self.mask {
+            self.value.zip_mut_with(mask, |w, &keep| {
+                if !keep {
+                    *w = F::zero();
+                }
+            });
+        }
+    }
+
+    /// Keeps only the given rows and columns, of the value and of the mask.
+    pub(crate) fn gather(&mut self, rows: Option<&[usize]>, cols: Option<&[usize]>) {
+        for (axis, kept) in [(0, rows), (1, cols)] {
+            if let Some(kept) = kept {
+                self.value = self.value.select(ndarray::Axis(axis), kept).as_standard_layout().into_owned();
+                self.mask = self.mask.take().map(|mask| mask.select(ndarray::Axis(axis), kept));
+            }
+        }
+    }
+
+    /// Draws the value anew by its initialisation, and drops the mask.
+    pub(crate) fn draw(&mut self, rng: &mut crate::rng::ChaCha8Rng) {
+        self.value = self.init.draw(self.value.dim(), rng);
+        self.mask = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::array;
+
+    #[test]
+    fn masks_add_up_and_follow_the_gather() {
+        let mut param = Param::<f64>::new("weight", (2, 3), [Axis::In(0), Axis::Out], Init::Zeros);
+        param.value_mut().fill(1.0);
+        param.restrict(&array![[true, false, true], [true, true, true]]);
+        param.restrict(&array![[true, true, false], [true, true, true]]);
+        assert_eq!(param.value(), &array![[1.0, 0.0, 0.0], [1.0, 1.0, 1.0]]);
+        param.gather(Some(&[0]), Some(&[2, 0]));
+        assert_eq!(param.value(), &array![[0.0, 1.0]]);
+        assert_eq!(param.mask(), Some(&array![[false, true]]));
+    }
+}

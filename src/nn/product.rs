@@ -1,0 +1,69 @@
+//! The product `X·W` that most layers start with, for dense and sparse `X`, and its gradients.
+
+use super::layer::Cx;
+use crate::kernels;
+use crate::scalar::Scalar;
+use crate::value::{Csr, CsrView, Value, ValueRef};
+use ndarray::{Array2, ArrayView2};
+
+/// `X·W`, shape `[n, out]`, in an array from the pool.
+pub(crate) fn product<F: Scalar>(cx: &Cx<F>, x: &ValueRef<F>, w: ArrayView2<F>) -> Array2<F> {
+    let mut y = cx.take((x.rows(), w.ncols()));
+    match x {
+        ValueRef::Dense(x) => kernels::matmul(x.view(), w, y.view_mut()),
+        ValueRef::Sparse(x) => kernels::spmm(x.view(), w, y.view_mut()),
+    }
+    y
+}
+
+/// `dW = Xᵀ·dY`, shape `[in, out]`.
+pub(crate) fn product_dw<F: Scalar>(x: &ValueRef<F>, dy: ArrayView2<F>) -> Array2<F> {
+    let mut dw = Array2::zeros((x.cols(), dy.ncols()));
+    match x {
+        ValueRef::Dense(x) => kernels::matmul_tn(x.view(), dy, dw.view_mut()),
+        ValueRef::Sparse(x) => kernels::spmm_t(x.view(), dy, dw.view_mut()),
+    }
+    dw
+}
+
+/// `dX = dY·Wᵀ`, on the stored entries where `X` is sparse.
+pub(crate) fn product_dx<F: Scalar>(cx: &Cx<F>, x: &ValueRef<F>, dy: ArrayView2<F>, w: ArrayView2<F>) -> Value<F> {
+    match x {
+        ValueRef::Dense(x) => {
+            let mut dx = cx.take(x.dim());
+            kernels::matmul_nt(dy, w, dx.view_mut());
+            Value::Dense(dx)
+        }
+        ValueRef::Sparse(x) => {
+            let mut data = vec![F::zero(); x.nnz()];
+            kernels::edge_dot(x.view(), dy, w, &mut data);
+            Value::Sparse(with_data(x, data))
+        }
+    }
+}
+
+/// Sum of the rows of `dy`, as the gradient of a bias `[1, out]`.
+pub(crate) fn bias_gradient<F: Scalar>(dy: ArrayView2<F>) -> Array2<F> {
+    let mut sums = Array2::zeros((1, dy.ncols()));
+    kernels::column_sums(dy, sums.as_slice_mut().expect("a new array is contiguous"));
+    sums
+}
+
+/// The same pattern with other values.
+pub(crate) fn with_data<F: Scalar>(pattern: &CsrView<F>, data: Vec<F>) -> Csr<F> {
+    Csr::new(pattern.shape(), pattern.indptr().raw_storage().to_vec(), pattern.indices().to_vec(), data)
+}
+
+/// The gradient of `x`: on its stored entries where `x` is sparse.
+pub(crate) fn gradient_like<F: Scalar>(x: Option<ValueRef<F>>, gradient: Value<F>) -> Value<F> {
+    match (x, gradient) {
+        (Some(ValueRef::Sparse(x)), Value::Dense(dense)) => {
+            let mut data = Vec::with_capacity(x.nnz());
+            for (i, row) in x.outer_iterator().enumerate() {
+                data.extend(row.indices().iter().map(|&j| dense[[i, j as usize]]));
+            }
+            Value::Sparse(with_data(&x, data))
+        }
+        (_, gradient) => gradient,
+    }
+}

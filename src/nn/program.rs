@@ -1,0 +1,246 @@
+//! The compiled form of a model for inference: stages fused, buffers planned once and kept.
+
+use super::dense::ActivationFn;
+use super::stage::{Lowering, Stage, StageId};
+use crate::error::{Error, Result};
+use crate::graph::Operator;
+use crate::kernels;
+use crate::scalar::Scalar;
+use crate::value::ValueRef;
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
+use std::sync::Arc;
+
+/// What a compiled program costs on its graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Cost {
+    /// Multiply-accumulates of one run: stored non-zeros × width for a sparse operand, `n·in·out` for a dense product.
+    pub macs: u64,
+    /// Bytes of all planned buffers.
+    pub peak_activations: u64,
+}
+
+/// Where an instruction reads: the model's input or a buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Input,
+    Buffer { buffer: usize, width: usize },
+}
+
+#[derive(Debug, Clone)]
+enum Op<F: Scalar> {
+    Linear(Arc<Array2<F>>),
+    Aggregate(Arc<Operator<F>>),
+    Add(Vec<F>),
+    Concat,
+}
+
+/// One pass over the nodes: an operation, then bias and activation on its result while it is at hand.
+#[derive(Debug, Clone)]
+struct Instruction<F: Scalar> {
+    op: Op<F>,
+    inputs: Vec<Source>,
+    output: usize,
+    width: usize,
+    bias: Option<Arc<Vec<F>>>,
+    activation: Option<ActivationFn>,
+}
+
+/// A model compiled for one graph; runs without allocating after the first call.
+///
+/// ```
+/// use gnn_prune::{Dataset, Gcn};
+/// let data = Dataset::digits()?;
+/// let model = Gcn::builder(data.num_features(), data.num_classes()).hidden(16).build(0)?;
+/// let mut program = model.compile(data.graph(), data.features())?;
+/// let logits = program.run(data.features())?;
+/// assert_eq!(logits.dim(), (data.num_nodes(), data.num_classes()));
+/// # Ok::<(), gnn_prune::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Program<F: Scalar> {
+    rows: usize,
+    in_channels: usize,
+    instructions: Vec<Instruction<F>>,
+    buffer_widths: Vec<usize>,
+    buffers: Vec<Vec<F>>,
+    cost: Cost,
+}
+
+impl<F: Scalar> Program<F> {
+    pub(crate) fn compile(lowering: Lowering<F>) -> Result<Self> {
+        let fused = fuse(&lowering);
+        let (instructions, buffer_widths) = plan(&lowering, fused);
+        let rows = lowering.rows();
+        let elements = buffer_widths.iter().sum::<usize>() * rows;
+        let cost = Cost { macs: macs(&lowering), peak_activations: (elements * F::BYTES) as u64 };
+        let in_channels = lowering.width(lowering.input());
+        Ok(Self { rows, in_channels, instructions, buffer_widths, buffers: Vec::new(), cost })
+    }
+
+    /// MACs and buffer bytes of one run.
+    pub fn cost(&self) -> Cost {
+        self.cost
+    }
+
+    /// Runs the program on `x` of shape `[n, in_channels]` and returns the output `[n, out_channels]`.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`] for an input of another shape.
+    pub fn run(&mut self, x: ValueRef<F>) -> Result<ArrayView2<'_, F>> {
+        let expected = (self.rows, self.in_channels);
+        if x.shape() != expected {
+            return Err(Error::ShapeMismatch { at: "input of the program".into(), expected, found: x.shape() });
+        }
+        if self.buffers.is_empty() {
+            self.buffers = self.buffer_widths.iter().map(|width| vec![F::zero(); width * self.rows]).collect();
+        }
+        for instruction in &self.instructions {
+            let mut out = std::mem::take(&mut self.buffers[instruction.output]);
+            let shape = (self.rows, instruction.width);
+            let y = ArrayViewMut2::from_shape(shape, &mut out[..shape.0 * shape.1]).expect("buffers are planned for their widths");
+            instruction.run(x, &self.buffers, self.rows, y);
+            self.buffers[instruction.output] = out;
+        }
+        let last = self.instructions.last().expect("a model has at least one layer");
+        let shape = (self.rows, last.width);
+        Ok(ArrayView2::from_shape(shape, &self.buffers[last.output][..shape.0 * shape.1]).expect("planned for its width"))
+    }
+}
+
+impl<F: Scalar> Instruction<F> {
+    fn run(&self, x: ValueRef<F>, buffers: &[Vec<F>], rows: usize, mut y: ArrayViewMut2<F>) {
+        let view = |source: &Source| match *source {
+            Source::Input => x.reborrow(),
+            Source::Buffer { buffer, width } => {
+                let data = &buffers[buffer][..rows * width];
+                ValueRef::Dense(ArrayView2::from_shape((rows, width), data).expect("planned for its width"))
+            }
+        };
+        match &self.op {
+            Op::Linear(weight) => match view(&self.inputs[0]) {
+                ValueRef::Dense(x) => kernels::matmul(x, weight.view(), y.view_mut()),
+                ValueRef::Sparse(x) => kernels::spmm(x, weight.view(), y.view_mut()),
+            },
+            Op::Aggregate(operator) => {
+                view(&self.inputs[0]).with_dense(|x| kernels::spmm(operator.forward(), x, y.view_mut()));
+            }
+            Op::Add(coefficients) => {
+                y.fill(F::zero());
+                for (input, &coefficient) in self.inputs.iter().zip(coefficients) {
+                    view(input).with_dense(|x| y.scaled_add(coefficient, &x));
+                }
+            }
+            Op::Concat => {
+                let mut start = 0;
+                for input in &self.inputs {
+                    view(input).with_dense(|x| {
+                        y.slice_mut(s![.., start..start + x.ncols()]).assign(&x);
+                        start += x.ncols();
+                    });
+                }
+            }
+        }
+        if let Some(bias) = &self.bias {
+            kernels::add_bias(y.view_mut(), bias);
+        }
+        if let (Some(activation), Some(data)) = (self.activation, y.as_slice_mut()) {
+            kernels::for_each_chunk(data, |_, chunk| activation.apply(chunk));
+        }
+    }
+}
+
+/// An instruction before buffers are planned: which stages it reads, and the stage whose value it makes.
+struct Fused<F: Scalar> {
+    op: Op<F>,
+    inputs: Vec<StageId>,
+    bias: Option<Arc<Vec<F>>>,
+    activation: Option<ActivationFn>,
+    makes: StageId,
+}
+
+/// Joins bias and activation to the operation that they follow, where nothing else reads the value in between.
+fn fuse<F: Scalar>(lowering: &Lowering<F>) -> Vec<Fused<F>> {
+    let stages = lowering.stages();
+    let mut readers = vec![0usize; stages.len()];
+    stages.iter().flat_map(Stage::inputs).for_each(|id| readers[id.0] += 1);
+    readers[lowering.output().0] += 1;
+    let mut fused: Vec<Fused<F>> = Vec::new();
+    let copy_of = |x: StageId| (Op::Add(vec![F::one()]), vec![x]);
+    for (k, stage) in stages.iter().enumerate() {
+        let makes = StageId(k);
+        let (op, inputs, bias, activation) = match stage {
+            Stage::Input => continue,
+            Stage::Linear { x, weight } => (Op::Linear(weight.clone()), vec![*x], None, None),
+            Stage::Aggregate { x, operator } => (Op::Aggregate(operator.clone()), vec![*x], None, None),
+            Stage::Add { xs, coefficients } => (Op::Add(coefficients.clone()), xs.clone(), None, None),
+            Stage::Concat { xs } => (Op::Concat, xs.clone(), None, None),
+            Stage::Bias { x, bias } => match fused.iter_mut().find(|f| f.makes == *x && readers[x.0] == 1) {
+                Some(before) if before.bias.is_none() && before.activation.is_none() => {
+                    (before.bias, before.makes) = (Some(bias.clone()), makes);
+                    continue;
+                }
+                _ => {
+                    let (op, inputs) = copy_of(*x);
+                    (op, inputs, Some(bias.clone()), None)
+                }
+            },
+            Stage::Activation { x, function } => match fused.iter_mut().find(|f| f.makes == *x && readers[x.0] == 1) {
+                Some(before) if before.activation.is_none() => {
+                    (before.activation, before.makes) = (Some(*function), makes);
+                    continue;
+                }
+                _ => {
+                    let (op, inputs) = copy_of(*x);
+                    (op, inputs, None, Some(*function))
+                }
+            },
+        };
+        fused.push(Fused { op, inputs, bias, activation, makes });
+    }
+    fused
+}
+
+/// Gives every instruction a buffer that no later reader still needs: the free one that wastes least.
+fn plan<F: Scalar>(lowering: &Lowering<F>, fused: Vec<Fused<F>>) -> (Vec<Instruction<F>>, Vec<usize>) {
+    let mut last_read = vec![0usize; lowering.stages().len()];
+    for (k, instruction) in fused.iter().enumerate() {
+        instruction.inputs.iter().for_each(|id| last_read[id.0] = k);
+    }
+    let mut buffer_of = vec![usize::MAX; lowering.stages().len()];
+    let mut widths: Vec<usize> = Vec::new();
+    let mut free: Vec<usize> = Vec::new();
+    let mut instructions = Vec::with_capacity(fused.len());
+    for (k, Fused { op, inputs, bias, activation, makes }) in fused.into_iter().enumerate() {
+        let width = lowering.width(makes);
+        let fits = free.iter().copied().filter(|&b| widths[b] >= width).min_by_key(|&b| widths[b]);
+        let output = fits.or_else(|| free.iter().copied().max_by_key(|&b| widths[b])).unwrap_or_else(|| {
+            widths.push(0);
+            widths.len() - 1
+        });
+        free.retain(|&b| b != output);
+        widths[output] = widths[output].max(width);
+        buffer_of[makes.0] = output;
+        let source = |id: &StageId| match id.0 {
+            0 => Source::Input,
+            _ => Source::Buffer { buffer: buffer_of[id.0], width: lowering.width(*id) },
+        };
+        let sources: Vec<Source> = inputs.iter().map(source).collect();
+        for id in &inputs {
+            if id.0 != 0 && last_read[id.0] == k && !free.contains(&buffer_of[id.0]) {
+                free.push(buffer_of[id.0]);
+            }
+        }
+        instructions.push(Instruction { op, inputs: sources, output, width, bias, activation });
+    }
+    (instructions, widths)
+}
+
+fn macs<F: Scalar>(lowering: &Lowering<F>) -> u64 {
+    let of = |stage: &Stage<F>| match stage {
+        Stage::Linear { x, weight } if lowering.is_sparse(*x) => lowering.input_stored() * weight.ncols(),
+        Stage::Linear { weight, .. } => lowering.rows() * weight.len(),
+        Stage::Aggregate { x, operator } => operator.stored() * lowering.width(*x),
+        _ => 0,
+    };
+    lowering.stages().iter().map(|stage| of(stage) as u64).sum()
+}

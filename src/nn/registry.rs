@@ -1,0 +1,146 @@
+//! The registry: by one line in it a layer loads from files and stands under every contract test.
+
+use super::attrs::{Attrs, Shapes};
+use super::conv::GcnConv;
+use super::dense::{Activation, Dropout, Linear};
+use super::join::{Add, Concat};
+use super::layer::{DynLayer, Layer};
+use super::model::{Model, ModelBuilder};
+use crate::error::{Error, Result};
+use crate::graph::Graph;
+use crate::rng::ChaCha8Rng;
+use crate::scalar::Scalar;
+use ndarray::Array2;
+
+/// What a layer gives so that it can be loaded from files and tested by contract.
+pub trait Registered<F: Scalar>: Layer<F> {
+    /// The layer's name in files.
+    const KIND: &'static str;
+
+    /// A layer of these settings, with parameters of these shapes, all zero.
+    ///
+    /// # Errors
+    /// [`Error::Model`] where a setting or a parameter is missing or out of range.
+    fn from_attrs(attrs: &Attrs, shapes: &Shapes) -> Result<Self>;
+
+    /// A random instance that accepts inputs of these widths and, where it may choose, puts out about `out` channels;
+    /// `None` if it accepts no such inputs.
+    fn sample(widths: &[usize], out: usize, rng: &mut ChaCha8Rng) -> Option<Self>;
+
+    /// The layer's formula on dense matrices in evaluation mode, written without the crate's kernels.
+    fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F>;
+}
+
+type Load<F> = fn(&Attrs, &Shapes) -> Result<Box<dyn DynLayer<F>>>;
+type Sample<F> = fn(&[usize], usize, &mut ChaCha8Rng) -> Option<Box<dyn DynLayer<F>>>;
+type Oracle<F> = fn(&dyn DynLayer<F>, &Graph<F>, &[Array2<F>]) -> Option<Array2<F>>;
+
+/// A registered layer without its type.
+#[derive(Clone)]
+pub struct Entry<F: Scalar> {
+    kind: &'static str,
+    load: Load<F>,
+    sample: Sample<F>,
+    oracle: Oracle<F>,
+}
+
+impl<F: Scalar> Entry<F> {
+    fn of<L: Registered<F>>() -> Self {
+        Self {
+            kind: L::KIND,
+            load: |attrs, shapes| Ok(Box::new(L::from_attrs(attrs, shapes)?)),
+            sample: |widths, out, rng| Some(Box::new(L::sample(widths, out, rng)?)),
+            oracle: |layer, graph, xs| Some(layer.as_any().downcast_ref::<L>()?.oracle(graph, xs)),
+        }
+    }
+
+    /// The layer's name in files.
+    pub fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    /// A random instance; see [`Registered::sample`].
+    pub fn sample(&self, widths: &[usize], out: usize, rng: &mut ChaCha8Rng) -> Option<Box<dyn DynLayer<F>>> {
+        (self.sample)(widths, out, rng)
+    }
+
+    /// The dense formula of `layer`, see [`Registered::oracle`]; `None` if it is of another kind.
+    pub fn oracle(&self, layer: &dyn DynLayer<F>, graph: &Graph<F>, xs: &[Array2<F>]) -> Option<Array2<F>> {
+        (self.oracle)(layer, graph, xs)
+    }
+}
+
+/// The layers that files may name. [`Registry::standard`] has all of the crate; [`Registry::with`] adds one's own.
+#[derive(Clone)]
+pub struct Registry<F: Scalar> {
+    entries: Vec<Entry<F>>,
+}
+
+impl<F: Scalar> Registry<F> {
+    /// Every layer of the crate: one line each.
+    pub fn standard() -> Self {
+        Self { entries: Vec::new() }
+            .with::<GcnConv<F>>()
+            .with::<Linear<F>>()
+            .with::<Activation>()
+            .with::<Dropout>()
+            .with::<Add>()
+            .with::<Concat>()
+    }
+
+    /// Adds a layer; a later one of the same name takes the place of the earlier.
+    #[must_use]
+    pub fn with<L: Registered<F>>(mut self) -> Self {
+        self.entries.retain(|entry| entry.kind != L::KIND);
+        self.entries.push(Entry::of::<L>());
+        self
+    }
+
+    /// The entries.
+    pub fn entries(&self) -> &[Entry<F>] {
+        &self.entries
+    }
+
+    /// A layer of this kind with all-zero parameters.
+    ///
+    /// # Errors
+    /// [`Error::Model`] for an unknown kind, a missing setting or a missing parameter.
+    pub fn load(&self, kind: &str, attrs: &Attrs, shapes: &Shapes) -> Result<Box<dyn DynLayer<F>>> {
+        let known = || self.entries.iter().map(|entry| entry.kind).collect::<Vec<_>>().join(", ");
+        let entry = self.entries.iter().find(|entry| entry.kind == kind);
+        (entry.ok_or_else(|| Error::Model(format!("unknown layer `{kind}`; known are {}", known())))?.load)(attrs, shapes)
+    }
+}
+
+impl<F: Scalar> Model<F> {
+    /// The same model in another number type, its layers made by the standard registry.
+    ///
+    /// # Errors
+    /// [`Error::Model`] for a layer that is not in the registry.
+    pub fn cast<G: Scalar>(&self) -> Result<Model<G>> {
+        let registry = Registry::<G>::standard();
+        let mut builder = ModelBuilder::<G>::new(self.in_channels());
+        for node in self.nodes() {
+            let mut shapes = Shapes::default();
+            let mut params = Vec::new();
+            node.layer().visit(&mut |param| {
+                shapes.0.insert(param.name().into(), param.value().dim());
+                params.push(param.clone());
+            });
+            let mut layer = registry.load(node.layer().kind(), &node.layer().attrs(), &shapes)?;
+            let mut params = params.into_iter();
+            layer.visit_mut(&mut |param| {
+                let twin = params.next().expect("a layer rebuilt from its own settings has its own parameters");
+                *param.value_mut() = twin.value().mapv(|w| G::of(w.as_f64()));
+                param.set_trainable(twin.is_trainable());
+                if let Some(mask) = twin.mask() {
+                    param.restrict(mask);
+                }
+            });
+            builder.add_boxed(node.name(), layer, node.inputs())?;
+        }
+        let mut model = builder.build_undrawn(self.output(), self.seed())?;
+        model.set_origin(self.origin().cloned());
+        Ok(model)
+    }
+}

@@ -1,0 +1,198 @@
+//! Stages: the closed set of operations that every layer lowers to.
+//!
+//! Inference, quantisation and the cost model know only these.
+
+use super::dense::ActivationFn;
+use super::param::Param;
+use crate::error::Unsupported;
+use crate::graph::{Graph, Norm, Operator};
+use crate::scalar::Scalar;
+use crate::value::ValueRef;
+use ndarray::Array2;
+use std::sync::Arc;
+
+/// A stage of a lowered model; 0 is the input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StageId(pub(crate) usize);
+
+/// One operation of a lowered model. `n` is the number of nodes.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Stage<F: Scalar> {
+    /// The model's input, `[n, in]`.
+    Input,
+    /// `X·W`: `[n, in] · [in, out]`.
+    Linear {
+        /// What is multiplied.
+        x: StageId,
+        /// `W`, shape `[in, out]`.
+        weight: Arc<Array2<F>>,
+    },
+    /// `Â·X`: `[n, n] · [n, c]`.
+    Aggregate {
+        /// What is aggregated.
+        x: StageId,
+        /// `Â`.
+        operator: Arc<Operator<F>>,
+    },
+    /// `X + b`, the same row `b` for every node.
+    Bias {
+        /// What is shifted.
+        x: StageId,
+        /// `b`, one number a channel.
+        bias: Arc<Vec<F>>,
+    },
+    /// `f(X)`, entry by entry.
+    Activation {
+        /// What is activated.
+        x: StageId,
+        /// `f`.
+        function: ActivationFn,
+    },
+    /// `Σ_k a_k·X_k`.
+    Add {
+        /// The terms.
+        xs: Vec<StageId>,
+        /// A factor for each term.
+        coefficients: Vec<F>,
+    },
+    /// The channels of all inputs side by side.
+    Concat {
+        /// The parts.
+        xs: Vec<StageId>,
+    },
+}
+
+impl<F: Scalar> Stage<F> {
+    /// The stages that it reads.
+    pub fn inputs(&self) -> &[StageId] {
+        match self {
+            Stage::Input => &[],
+            Stage::Linear { x, .. } | Stage::Aggregate { x, .. } | Stage::Bias { x, .. } | Stage::Activation { x, .. } => {
+                std::slice::from_ref(x)
+            }
+            Stage::Add { xs, .. } | Stage::Concat { xs } => xs,
+        }
+    }
+}
+
+/// Collects the stages of a model; layers write themselves into it by [`super::Layer::lower`].
+#[derive(Debug)]
+pub struct Lowering<F: Scalar> {
+    graph: Option<Graph<F>>,
+    rows: usize,
+    input_stored: Option<usize>,
+    stages: Vec<Stage<F>>,
+    widths: Vec<usize>,
+    layers: Vec<String>,
+    output: StageId,
+}
+
+impl<F: Scalar> Lowering<F> {
+    pub(crate) fn new(graph: Option<Graph<F>>, x: ValueRef<F>) -> Self {
+        let input_stored = match x {
+            ValueRef::Dense(_) => None,
+            ValueRef::Sparse(x) => Some(x.nnz()),
+        };
+        Self {
+            graph,
+            rows: x.rows(),
+            input_stored,
+            stages: vec![Stage::Input],
+            widths: vec![x.cols()],
+            layers: vec!["input".into()],
+            output: StageId(0),
+        }
+    }
+
+    pub(crate) fn input(&self) -> StageId {
+        StageId(0)
+    }
+
+    /// Stages that follow belong to this layer.
+    pub(crate) fn enter(&mut self, layer: &str) {
+        self.layers.push(layer.into());
+    }
+
+    pub(crate) fn finish(&mut self, output: StageId) {
+        self.output = output;
+    }
+
+    /// The stages so far, in an order in which every input comes first.
+    pub fn stages(&self) -> &[Stage<F>] {
+        &self.stages
+    }
+
+    /// The stage that is the model's output.
+    pub fn output(&self) -> StageId {
+        self.output
+    }
+
+    /// Columns of a stage's value.
+    pub fn width(&self, id: StageId) -> usize {
+        self.widths[id.0]
+    }
+
+    /// Number of nodes.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Whether a stage's value is sparse: only the input can be.
+    pub fn is_sparse(&self, id: StageId) -> bool {
+        id.0 == 0 && self.input_stored.is_some()
+    }
+
+    /// Stored entries of the model's input.
+    pub fn input_stored(&self) -> usize {
+        self.input_stored.unwrap_or(self.rows * self.widths[0])
+    }
+
+    /// Adds `X·W`.
+    pub fn linear(&mut self, x: StageId, weight: &Param<F>) -> StageId {
+        let width = weight.value().ncols();
+        self.push(Stage::Linear { x, weight: Arc::new(weight.value().clone()) }, width)
+    }
+
+    /// Adds `Â·X`.
+    ///
+    /// # Errors
+    /// [`Unsupported`] where the program has no graph, or `X` is sparse.
+    pub fn aggregate(&mut self, x: StageId, norm: Norm) -> Result<StageId, Unsupported> {
+        let refuse = |reason: &str| Unsupported { layer: self.layers.last().cloned().unwrap_or_default(), reason: reason.into() };
+        let graph = self.graph.as_ref().ok_or_else(|| refuse("it aggregates over neighbours, and there is no graph"))?;
+        if self.is_sparse(x) {
+            return Err(refuse("it aggregates sparse features before a product"));
+        }
+        let operator = graph.operator(norm);
+        Ok(self.push(Stage::Aggregate { x, operator }, self.width(x)))
+    }
+
+    /// Adds `X + b`.
+    pub fn bias(&mut self, x: StageId, bias: &Param<F>) -> StageId {
+        let bias = Arc::new(bias.value().iter().copied().collect());
+        self.push(Stage::Bias { x, bias }, self.width(x))
+    }
+
+    /// Adds `f(X)`.
+    pub fn activation(&mut self, x: StageId, function: ActivationFn) -> StageId {
+        self.push(Stage::Activation { x, function }, self.width(x))
+    }
+
+    /// Adds `Σ_k a_k·X_k`.
+    pub fn add(&mut self, xs: &[StageId], coefficients: &[F]) -> StageId {
+        self.push(Stage::Add { xs: xs.to_vec(), coefficients: coefficients.to_vec() }, self.width(xs[0]))
+    }
+
+    /// Adds the channels of all inputs side by side.
+    pub fn concat(&mut self, xs: &[StageId]) -> StageId {
+        let width = xs.iter().map(|&x| self.width(x)).sum();
+        self.push(Stage::Concat { xs: xs.to_vec() }, width)
+    }
+
+    fn push(&mut self, stage: Stage<F>, width: usize) -> StageId {
+        self.stages.push(stage);
+        self.widths.push(width);
+        StageId(self.stages.len() - 1)
+    }
+}

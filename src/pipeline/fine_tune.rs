@@ -1,0 +1,31 @@
+//! Training on after a change.
+
+use super::step::{Env, Step, Subject};
+use crate::error::Result;
+use crate::train::Trainer;
+
+/// Trains the model on for some epochs by the protocol, the state before them being a candidate too; masks hold.
+#[derive(Debug, Clone, Copy)]
+pub struct FineTune {
+    epochs: usize,
+}
+
+impl FineTune {
+    /// Trains for at most `epochs` epochs, at least 1.
+    pub fn epochs(epochs: usize) -> Self {
+        Self { epochs }
+    }
+}
+
+impl Step for FineTune {
+    fn name(&self) -> String {
+        format!("finetune {}", self.epochs)
+    }
+
+    fn run(&self, subject: Subject, env: &Env) -> Result<Subject> {
+        let data = env.data.with_graph(subject.graph.clone())?;
+        let trainer = Trainer::builder().epochs(self.epochs).keep_start().dropout_seed(env.seed).build()?;
+        let model = trainer.fit_heard(subject.model, &data, env.on_epoch)?;
+        Ok(Subject { model, ..subject })
+    }
+}

@@ -1,0 +1,9 @@
+//! Composition: steps in a row, from a dense model to a small one, with a report that has a row a step and the controls.
+
+mod compression;
+mod fine_tune;
+mod step;
+
+pub use compression::{Compression, Controls, Outcome, Progress};
+pub use fine_tune::FineTune;
+pub use step::{Env, Step, Subject};

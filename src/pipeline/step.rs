@@ -1,0 +1,62 @@
+//! One stage of a compression.
+
+use crate::data::Dataset;
+use crate::error::Result;
+use crate::graph::Graph;
+use crate::nn::Model;
+use crate::prune::{ChannelPruner, Random};
+use crate::train::Epoch;
+
+/// What a step changes: a model and the graph that it runs on.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// The model.
+    pub model: Model,
+    /// The graph.
+    pub graph: Graph,
+}
+
+/// What a step may look at.
+pub struct Env<'a> {
+    /// The data, on its own full graph.
+    pub data: &'a Dataset,
+    /// The dense model that the compression started from.
+    pub dense: &'a Model,
+    /// Seed of this stage.
+    pub seed: u64,
+    /// Hears of every epoch of training.
+    pub on_epoch: &'a (dyn Fn(Epoch) + Sync),
+}
+
+/// A stage of a compression: anyone may add one.
+pub trait Step: Send + Sync {
+    /// The stage's words on the command line, which name its row: `channels 0.75`.
+    fn name(&self) -> String;
+
+    /// Changes the subject.
+    ///
+    /// # Errors
+    /// What the step refuses.
+    fn run(&self, subject: Subject, env: &Env) -> Result<Subject>;
+
+    /// The same amount by a random criterion; `None` for a step that chooses nothing.
+    fn control(&self) -> Option<Box<dyn Step>> {
+        None
+    }
+}
+
+impl Step for ChannelPruner {
+    fn name(&self) -> String {
+        format!("channels {}", self.ratio())
+    }
+
+    fn run(&self, subject: Subject, env: &Env) -> Result<Subject> {
+        let data = env.data.with_graph(subject.graph.clone())?;
+        let model = self.plan(&subject.model, &data)?.shrink(&subject.model)?;
+        Ok(Subject { model, ..subject })
+    }
+
+    fn control(&self) -> Option<Box<dyn Step>> {
+        Some(Box::new(self.with_criterion(Random::new())))
+    }
+}

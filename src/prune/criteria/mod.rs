@@ -1,0 +1,61 @@
+//! Criteria: how much a unit matters, one a file.
+
+mod magnitude;
+mod random;
+mod taylor;
+
+pub use magnitude::Magnitude;
+pub use random::Random;
+pub use taylor::Taylor;
+
+use super::group::GroupView;
+use crate::scalar::Scalar;
+use ndarray::Array1;
+
+/// What a criterion looks at beside the weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// Nothing.
+    Weights,
+    /// Gradients of the loss on the training nodes, in evaluation mode.
+    Gradients,
+}
+
+/// Scores the units of a coupled group; the lowest go first.
+pub trait Criterion<F: Scalar>: Send + Sync {
+    /// Its word on the command line and in reports.
+    fn name(&self) -> &'static str;
+
+    /// What it looks at.
+    fn needs(&self) -> Needs {
+        Needs::Weights
+    }
+
+    /// One score a unit, all units of the group at once.
+    fn score(&self, group: &GroupView<F>) -> Array1<F>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::{Axis, Init, Param};
+    use crate::prune::Member;
+    use ndarray::{Array2, array};
+
+    fn group<'a>(param: &'a Param<f64>, gradient: &'a Array2<f64>) -> GroupView<'a, f64> {
+        let member = Member { param, gradient: Some(gradient), axis: 1, unit_of: vec![Some(0), None, Some(1)] };
+        GroupView { name: "g", units: 2, members: vec![member], seed: 1 }
+    }
+
+    #[test]
+    fn criteria_are_their_formulas_on_the_slices_of_each_unit() {
+        let mut param = Param::new("weight", (2, 3), [Axis::In(0), Axis::Out], Init::Zeros);
+        *param.value_mut() = array![[3.0, 9.0, 1.0], [-4.0, 9.0, 2.0]];
+        let gradient = array![[1.0, 5.0, -2.0], [1.0, 5.0, 1.0]];
+        let group = group(&param, &gradient);
+        assert_eq!(Magnitude::l1().score(&group), array![7.0, 3.0]);
+        assert_eq!(Magnitude::l2().score(&group), array![5.0, 5.0f64.sqrt()]);
+        assert_eq!(Taylor::new().score(&group), array![1.0, 0.0]);
+        assert_eq!(Random::new().score(&group), Random::new().score(&group));
+    }
+}

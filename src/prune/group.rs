@@ -1,0 +1,76 @@
+//! All that a criterion may look at: the parameters of one coupled group.
+
+use super::labels::{ChannelLabels, Group};
+use crate::nn::{Grads, Model, NodeId, Param};
+use crate::scalar::Scalar;
+use ndarray::{Array1, Array2, Axis};
+
+/// One axis of one parameter that carries channels of the group.
+#[derive(Debug)]
+pub struct Member<'a, F: Scalar> {
+    /// The parameter.
+    pub param: &'a Param<F>,
+    /// Its gradient, where the criterion needs gradients and there is one.
+    pub gradient: Option<&'a Array2<F>>,
+    /// Which axis carries the channels: 0 rows (a consumer), 1 columns (a producer).
+    pub axis: usize,
+    /// For each position along the axis the unit, counted within the group; `None` for channels of other groups.
+    pub unit_of: Vec<Option<usize>>,
+}
+
+/// One coupled group: its units, and every parameter slice that is tied to them.
+#[derive(Debug)]
+pub struct GroupView<'a, F: Scalar> {
+    /// The layers that make these channels.
+    pub name: &'a str,
+    /// How many units there are to score.
+    pub units: usize,
+    /// The slices.
+    pub members: Vec<Member<'a, F>>,
+    /// Seed for criteria that draw: of the model, and different for every group.
+    pub seed: u64,
+}
+
+impl<'a, F: Scalar> GroupView<'a, F> {
+    pub(super) fn of(model: &'a Model<F>, labels: &ChannelLabels, group: &'a Group, index: usize, grads: Option<&'a Grads<F>>) -> Self {
+        let mut position = vec![None; labels.num_units()];
+        group.units.iter().enumerate().for_each(|(k, &unit)| position[unit] = Some(k));
+        let mut members = Vec::new();
+        for (k, node) in model.nodes().iter().enumerate() {
+            let id = NodeId(k + 1);
+            let mut params = Vec::new();
+            node.layer().visit(&mut |param| params.push(param));
+            for param in params {
+                let shape = param.value().dim();
+                for (axis, len) in [(0, shape.0), (1, shape.1)] {
+                    let Some(units) = labels.along(model, id, param.axes()[axis], len) else { continue };
+                    let unit_of: Vec<_> = units.into_iter().map(|unit| position[unit]).collect();
+                    if unit_of.iter().any(Option::is_some) {
+                        members.push(Member { param, gradient: grads.and_then(|grads| grads.get(param.id())), axis, unit_of });
+                    }
+                }
+            }
+        }
+        let seed = crate::rng::hash(model.seed(), &[crate::rng::purpose::RANDOM_CRITERION, index as u64]);
+        Self { name: &group.name, units: group.units.len(), members, seed }
+    }
+
+    /// Sums `f(w, ∂L/∂w)` over all entries tied to each unit; the gradient is zero where there is none.
+    pub fn sum(&self, f: impl Fn(F, F) -> F) -> Array1<F> {
+        let mut sums = Array1::zeros(self.units);
+        for member in &self.members {
+            let lanes = member.param.value().axis_iter(Axis(member.axis));
+            for (position, (lane, unit)) in lanes.zip(&member.unit_of).enumerate() {
+                let Some(unit) = *unit else { continue };
+                sums[unit] += match member.gradient {
+                    Some(gradient) => {
+                        let gradient = gradient.index_axis(Axis(member.axis), position);
+                        lane.iter().zip(gradient).map(|(&w, &g)| f(w, g)).sum::<F>()
+                    }
+                    None => lane.iter().map(|&w| f(w, F::zero())).sum::<F>(),
+                };
+            }
+        }
+        sums
+    }
+}

@@ -1,0 +1,18 @@
+//! Pruning: labels that say which channels belong together, criteria that score them, plans that remove them.
+
+mod criteria;
+mod group;
+mod labels;
+mod plan;
+mod pruner;
+
+pub use criteria::{Criterion, Magnitude, Needs, Random, Taylor};
+pub use group::{GroupView, Member};
+pub use labels::{ChannelLabels, Group};
+pub use plan::{ChannelPlan, GroupPlan};
+pub use pruner::{ChannelPruner, ChannelPrunerBuilder, Scope};
+
+/// How many of `n` things a share of `ratio` is: `ratio·n`, rounded half to even.
+pub(crate) fn share_of(ratio: f64, n: usize) -> usize {
+    ((ratio * n as f64).round_ties_even() as usize).min(n)
+}

@@ -1,0 +1,55 @@
+//! What one model costs on one graph.
+
+use super::latency::Latencies;
+use crate::error::Result;
+use crate::graph::Graph;
+use crate::io::stored_bytes;
+use crate::nn::Model;
+use crate::scalar::Scalar;
+use crate::value::ValueRef;
+use serde::Serialize;
+
+/// Bytes by kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Bytes {
+    /// All parameter tensors as the file stores them.
+    pub weights: u64,
+    /// The compiled program's buffers.
+    pub peak_activations: u64,
+}
+
+/// Size, work and time of one model on one graph.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Account {
+    /// Parameters, zeros included.
+    pub params: usize,
+    /// Parameters that are not zero.
+    pub nonzero_params: usize,
+    /// Bytes by kind.
+    pub bytes: Bytes,
+    /// Multiply-accumulates of one inference on the whole graph.
+    pub macs: u64,
+    /// Directed edges of the graph.
+    pub edges: usize,
+    /// Measured time of one inference on the whole graph, in milliseconds.
+    pub latency_ms: Latencies,
+}
+
+impl Account {
+    /// Counts and measures `model` on `graph` and features `x`, with one thread and with `threads`.
+    ///
+    /// # Errors
+    /// What compiling and running the model returns.
+    pub fn of<F: Scalar>(model: &Model<F>, graph: &Graph<F>, x: &ValueRef<F>, threads: usize) -> Result<Self> {
+        let mut program = model.compile(graph, x.reborrow())?;
+        let cost = program.cost();
+        Ok(Self {
+            params: model.num_params(),
+            nonzero_params: model.num_nonzero_params(),
+            bytes: Bytes { weights: stored_bytes(model), peak_activations: cost.peak_activations },
+            macs: cost.macs,
+            edges: graph.num_edges(),
+            latency_ms: Latencies::measure(&mut program, x, threads)?,
+        })
+    }
+}

@@ -1,0 +1,100 @@
+//! Measured inference time of a compiled program.
+
+use crate::error::Result;
+use crate::nn::Program;
+use crate::scalar::Scalar;
+use crate::value::ValueRef;
+use serde::Serialize;
+use std::time::{Duration, Instant};
+
+/// Milliseconds of one run over many runs.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Latency {
+    /// The fastest.
+    pub min: f64,
+    /// Half of the runs took less.
+    pub median: f64,
+    /// 99 % of the runs took less.
+    pub p99: f64,
+}
+
+/// The same program on one thread and on all.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Latencies {
+    /// One thread.
+    pub threads_1: Latency,
+    /// As many threads as asked for, by default one a core.
+    pub threads_all: Latency,
+}
+
+/// Fewest runs that are counted.
+const LEAST_RUNS: usize = 30;
+/// Most runs that are counted.
+const MOST_RUNS: usize = 1000;
+/// Between the two, measuring goes on for this long.
+const ENOUGH: Duration = Duration::from_millis(300);
+/// Runs before the clock starts: buffers are allocated and caches warm.
+const WARM_UP: usize = 3;
+
+impl Latencies {
+    /// Measures `program` on `x` in pools of one thread and of `threads`.
+    ///
+    /// # Errors
+    /// [`Error::Threads`](crate::Error::Threads) where a pool cannot be made, [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) for another input.
+    pub fn measure<F: Scalar>(program: &mut Program<F>, x: &ValueRef<F>, threads: usize) -> Result<Self> {
+        let mut on = |threads: usize| -> Result<Latency> {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
+            pool.install(|| Latency::measure(|| program.run(x.reborrow()).map(|_| ())))
+        };
+        Ok(Self { threads_1: on(1)?, threads_all: on(threads)? })
+    }
+}
+
+impl Latency {
+    /// Times `run` at least 30 times, after a warm-up, on the ambient pool.
+    ///
+    /// # Errors
+    /// What `run` returns.
+    pub fn measure(mut run: impl FnMut() -> Result<()>) -> Result<Self> {
+        for _ in 0..WARM_UP {
+            run()?;
+        }
+        let begin = Instant::now();
+        let mut times = Vec::new();
+        while times.len() < LEAST_RUNS || (times.len() < MOST_RUNS && begin.elapsed() < ENOUGH) {
+            let start = Instant::now();
+            run()?;
+            times.push(start.elapsed().as_secs_f64() * 1e3);
+        }
+        Ok(Self::of(times))
+    }
+
+    fn of(mut times: Vec<f64>) -> Self {
+        times.sort_by(f64::total_cmp);
+        let at = |share: f64| times[((times.len() as f64 * share).ceil() as usize).clamp(1, times.len()) - 1];
+        Self { min: times[0], median: at(0.5), p99: at(0.99) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_of_the_sorted_times() {
+        let times = (1..=200).rev().map(f64::from).collect();
+        assert_eq!(Latency::of(times), Latency { min: 1.0, median: 100.0, p99: 198.0 });
+        assert_eq!(Latency::of(vec![2.0]), Latency { min: 2.0, median: 2.0, p99: 2.0 });
+    }
+
+    #[test]
+    fn at_least_thirty_runs_are_measured() {
+        let mut runs = 0;
+        Latency::measure(|| {
+            runs += 1;
+            Ok(())
+        })
+        .unwrap();
+        assert!(runs >= LEAST_RUNS + WARM_UP);
+    }
+}

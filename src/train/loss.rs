@@ -1,0 +1,83 @@
+//! Losses on chosen rows of the output, with their gradients.
+
+use crate::error::Result;
+use crate::nn::{Model, NodeId, Trace};
+use crate::scalar::Scalar;
+use ndarray::{Array2, ArrayView2};
+
+/// Cross-entropy of softmax, mean over `rows`: `−1/|rows| Σ_i log softmax(z_i)[y_i]`, and its gradient by the logits.
+///
+/// *Shapes*: `logits: [n, classes]`, `labels`: one a node, gradient `[n, classes]`, zero outside `rows`.
+///
+/// *Source*: `torch.nn.functional.cross_entropy` with mean reduction.
+///
+/// # Panics
+/// If a row or a label is out of range; a [`Dataset`](crate::Dataset) has none such.
+pub fn cross_entropy<F: Scalar>(logits: ArrayView2<F>, labels: &[u32], rows: &[u32]) -> (F, Array2<F>) {
+    let mut gradient = Array2::zeros(logits.dim());
+    let mut total = F::zero();
+    let weight = F::of(1.0 / rows.len().max(1) as f64);
+    for &i in rows {
+        let z = logits.row(i as usize);
+        let label = labels[i as usize] as usize;
+        let top = z.fold(F::neg_infinity(), |a, &b| a.max(b));
+        let sum: F = z.iter().map(|&v| (v - top).exp()).sum();
+        total += sum.ln() + top - z[label];
+        let mut g = gradient.row_mut(i as usize);
+        for (g, &v) in g.iter_mut().zip(z) {
+            *g = (v - top).exp() / sum * weight;
+        }
+        g[label] -= weight;
+    }
+    (total * weight, gradient)
+}
+
+/// What one training step minimises: its value, and its gradients by the values of some nodes.
+pub trait Loss<F: Scalar> {
+    /// The loss after a forward pass in training mode, at `epoch`, counted from 1.
+    ///
+    /// # Errors
+    /// What its own computation refuses.
+    fn loss(&mut self, model: &Model<F>, trace: &Trace<F>, epoch: usize) -> Result<(F, Vec<(NodeId, Array2<F>)>)>;
+}
+
+/// Any closure of that form is a loss.
+impl<F: Scalar, T> Loss<F> for T
+where
+    T: FnMut(&Model<F>, &Trace<F>, usize) -> Result<(F, Vec<(NodeId, Array2<F>)>)>,
+{
+    fn loss(&mut self, model: &Model<F>, trace: &Trace<F>, epoch: usize) -> Result<(F, Vec<(NodeId, Array2<F>)>)> {
+        self(model, trace, epoch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use approx::assert_relative_eq;
+    use ndarray::array;
+
+    /// Central differences in f64 are good to about 1e-9 here.
+    const TOLERANCE: f64 = 1e-7;
+
+    #[test]
+    fn cross_entropy_has_its_value_and_its_gradient() {
+        let logits = array![[1.0, 2.0, 0.5], [0.0, 0.0, 0.0], [800.0, -800.0, 0.0]];
+        let labels = [1, 0, 0];
+        let (loss, gradient) = cross_entropy(logits.view(), &labels, &[0, 1]);
+        let expected = (((1.0f64 - 2.0).exp() + 1.0 + (0.5f64 - 2.0).exp()).ln() + 3.0f64.ln()) / 2.0;
+        assert_relative_eq!(loss, expected, epsilon = 1e-12);
+        assert!(gradient.row(2).iter().all(|&g| g == 0.0), "rows that are not asked for have no gradient");
+        for i in 0..2 {
+            for c in 0..3 {
+                let at = |h: f64| {
+                    let mut moved = logits.clone();
+                    moved[[i, c]] += h;
+                    cross_entropy(moved.view(), &labels, &[0, 1]).0
+                };
+                assert_relative_eq!(gradient[[i, c]], (at(1e-5) - at(-1e-5)) / 2e-5, epsilon = TOLERANCE);
+            }
+        }
+        assert!(cross_entropy(logits.view(), &labels, &[2]).0.abs() < 1e-12, "large logits must not overflow");
+    }
+}

@@ -1,0 +1,11 @@
+//! Training on one graph: losses, the optimiser, metrics and the trainer that follows the protocol.
+
+mod adam;
+mod loss;
+mod metrics;
+mod trainer;
+
+pub use adam::{Adam, AdamBuilder};
+pub use loss::{Loss, cross_entropy};
+pub use metrics::{Metric, accuracy, roc_auc};
+pub use trainer::{Epoch, Fit, Trainer, TrainerBuilder, evaluate};

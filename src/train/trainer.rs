@@ -1,0 +1,257 @@
+//! The training loop.
+
+use super::adam::Adam;
+use super::loss::{Loss, cross_entropy};
+use super::metrics::Metric;
+use crate::data::{Dataset, Split};
+use crate::error::{Error, Result};
+use crate::nn::{Cx, Mode, Model, NodeId, Origin, Trace};
+use crate::scalar::Scalar;
+use ndarray::Array2;
+use std::sync::Arc;
+
+/// What a progress callback hears after each epoch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Epoch {
+    /// Counted from 1.
+    pub epoch: usize,
+    /// Most epochs that there will be.
+    pub epochs: usize,
+    /// Loss of the step, with dropout.
+    pub loss: f64,
+    /// Metric on the validation nodes, in percent.
+    pub validation: f64,
+}
+
+type Progress = Arc<dyn Fn(Epoch) + Send + Sync>;
+
+/// Builder of a [`Trainer`]; see [`Trainer::builder`].
+#[derive(Clone)]
+pub struct TrainerBuilder {
+    epochs: usize,
+    learning_rate: f64,
+    weight_decay: f64,
+    patience: usize,
+    keep_start: bool,
+    dropout_seed: Option<u64>,
+    progress: Option<Progress>,
+}
+
+impl TrainerBuilder {
+    /// Most epochs, at least 1. Default 200.
+    #[must_use]
+    pub fn epochs(mut self, epochs: usize) -> Self {
+        self.epochs = epochs;
+        self
+    }
+
+    /// Step size of Adam, positive. Default 0.01.
+    #[must_use]
+    pub fn learning_rate(mut self, learning_rate: f64) -> Self {
+        self.learning_rate = learning_rate;
+        self
+    }
+
+    /// L2 penalty on all parameters, at least 0. Default 5e-4.
+    #[must_use]
+    pub fn weight_decay(mut self, weight_decay: f64) -> Self {
+        self.weight_decay = weight_decay;
+        self
+    }
+
+    /// Stops after this many epochs without a better validation metric, at least 1. Default 100.
+    #[must_use]
+    pub fn patience(mut self, patience: usize) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Counts the model as it comes as a candidate too: what fine-tuning wants. Default: only trained states count.
+    #[must_use]
+    pub fn keep_start(mut self) -> Self {
+        self.keep_start = true;
+        self
+    }
+
+    /// Seed of the dropout masks. Default: the model's own.
+    #[must_use]
+    pub fn dropout_seed(mut self, seed: u64) -> Self {
+        self.dropout_seed = Some(seed);
+        self
+    }
+
+    /// Calls `progress` after each epoch. Default: nobody hears.
+    #[must_use]
+    pub fn on_epoch(mut self, progress: impl Fn(Epoch) + Send + Sync + 'static) -> Self {
+        self.progress = Some(Arc::new(progress));
+        self
+    }
+
+    /// Builds the trainer.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a number outside its range.
+    pub fn build(self) -> Result<Trainer> {
+        if self.epochs == 0 {
+            return Err(Error::setting("epochs", 0, "at least 1"));
+        }
+        if self.patience == 0 {
+            return Err(Error::setting("patience", 0, "at least 1"));
+        }
+        let adam = Adam::builder().learning_rate(self.learning_rate).weight_decay(self.weight_decay);
+        adam.clone().build::<f32>()?;
+        Ok(Trainer { settings: self })
+    }
+}
+
+/// Full-batch training by Adam; keeps the first epoch with the strictly best metric on the validation nodes.
+///
+/// Split, dropout and initial weights all follow the model's own seed.
+///
+/// ```
+/// use gnn_prune::{Dataset, Gcn, Trainer};
+/// let data = Dataset::digits()?;
+/// let model = Gcn::builder(data.num_features(), data.num_classes()).hidden(8).build(0)?;
+/// let model = Trainer::builder().epochs(5).build()?.fit(model, &data)?;
+/// # Ok::<(), gnn_prune::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Trainer {
+    settings: TrainerBuilder,
+}
+
+/// A trained model and how it got there.
+#[derive(Debug, Clone)]
+pub struct Fit<F: Scalar> {
+    /// The model of the best epoch.
+    pub model: Model<F>,
+    /// Its metric on the validation nodes, in percent.
+    pub validation: f64,
+    /// Which epoch it was; 0 is the model as it came.
+    pub best_epoch: usize,
+    /// Loss of each epoch's step, before the step.
+    pub losses: Vec<f64>,
+}
+
+impl Trainer {
+    /// Starts from the protocol: 200 epochs, Adam at 0.01, weight decay 5e-4, patience 100.
+    pub fn builder() -> TrainerBuilder {
+        TrainerBuilder {
+            epochs: 200,
+            learning_rate: 0.01,
+            weight_decay: 5e-4,
+            patience: 100,
+            keep_start: false,
+            dropout_seed: None,
+            progress: None,
+        }
+    }
+
+    /// The trainer of the protocol: [`Trainer::builder`] with every default.
+    pub fn protocol() -> Self {
+        Trainer { settings: Self::builder() }
+    }
+
+    /// Trains on cross-entropy of the training nodes and returns the best model.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] where the loss is no longer finite, [`Error::ShapeMismatch`] where model and data do not fit.
+    pub fn fit<F: Scalar>(&self, model: Model<F>, data: &Dataset<F>) -> Result<Model<F>> {
+        self.fit_logged(model, data).map(|fit| fit.model)
+    }
+
+    /// As [`Trainer::fit`], with the course of the training.
+    ///
+    /// # Errors
+    /// As [`Trainer::fit`].
+    pub fn fit_logged<F: Scalar>(&self, model: Model<F>, data: &Dataset<F>) -> Result<Fit<F>> {
+        self.fit_labels(model, data, &|_| ())
+    }
+
+    fn fit_labels<F: Scalar>(&self, model: Model<F>, data: &Dataset<F>, hear: &(dyn Fn(Epoch) + Sync)) -> Result<Fit<F>> {
+        let split = data.split(model.seed());
+        let output = model.output();
+        let mut loss = |_: &Model<F>, trace: &Trace<F>, _: usize| -> Result<(F, Vec<(NodeId, Array2<F>)>)> {
+            let (loss, gradient) = cross_entropy(trace.output(), data.labels(), &split.train);
+            Ok((loss, vec![(output, gradient)]))
+        };
+        self.fit_loss(model, data, &mut loss, hear)
+    }
+
+    /// As [`Trainer::fit`], and `hear` is called after each epoch too.
+    pub(crate) fn fit_heard<F: Scalar>(&self, model: Model<F>, data: &Dataset<F>, hear: &(dyn Fn(Epoch) + Sync)) -> Result<Model<F>> {
+        self.fit_labels(model, data, hear).map(|fit| fit.model)
+    }
+
+    /// Trains on any loss; selection stays with the metric on the validation nodes. `hear` is called after each epoch.
+    ///
+    /// # Errors
+    /// As [`Trainer::fit`].
+    pub fn fit_loss<F: Scalar>(
+        &self,
+        mut model: Model<F>,
+        data: &Dataset<F>,
+        loss: &mut dyn Loss<F>,
+        hear: &(dyn Fn(Epoch) + Sync),
+    ) -> Result<Fit<F>> {
+        check_fits(&model, data)?;
+        let settings = &self.settings;
+        let split = data.split(model.seed());
+        let cx = Cx::eval(data.graph());
+        let mut adam = Adam::builder().learning_rate(settings.learning_rate).weight_decay(settings.weight_decay).build()?;
+        let start = if settings.keep_start { validation(&model, &cx, data, &split)? } else { f64::NEG_INFINITY };
+        let mut best = Fit { model: model.clone(), validation: start, best_epoch: 0, losses: Vec::new() };
+        for epoch in 1..=settings.epochs {
+            let cx_train = cx.with_mode(Mode::Train { seed: settings.dropout_seed.unwrap_or(model.seed()), step: epoch as u64 });
+            let trace = model.trace(&cx_train, data.features())?;
+            let (value, seeds) = loss.loss(&model, &trace, epoch)?;
+            if !value.is_finite() {
+                return Err(Error::Diverged { epoch, loss: value.as_f64() });
+            }
+            model.absorb(&trace);
+            let grads = model.backward(&cx_train, trace, &seeds)?;
+            adam.step(&mut model, &grads);
+            let validation = validation(&model, &cx, data, &split)?;
+            best.losses.push(value.as_f64());
+            if validation > best.validation {
+                (best.validation, best.best_epoch) = (validation, epoch);
+                best.model.clone_from(&model);
+            }
+            let progress = Epoch { epoch, epochs: settings.epochs, loss: value.as_f64(), validation };
+            settings.progress.iter().for_each(|listener| listener(progress));
+            hear(progress);
+            if epoch - best.best_epoch >= settings.patience {
+                break;
+            }
+        }
+        let origin = Origin { data: data.name().into(), nodes: data.num_nodes(), features: data.feature_norm().to_string() };
+        best.model.set_origin(Some(origin));
+        Ok(best)
+    }
+}
+
+fn check_fits<F: Scalar>(model: &Model<F>, data: &Dataset<F>) -> Result<()> {
+    let expected = (data.num_features(), data.num_classes());
+    let found = (model.in_channels(), model.out_channels());
+    if expected == found {
+        return Ok(());
+    }
+    Err(Error::ShapeMismatch { at: format!("features and classes of `{}` against the model", data.name()), expected, found })
+}
+
+fn validation<F: Scalar>(model: &Model<F>, cx: &Cx<F>, data: &Dataset<F>, split: &Split) -> Result<f64> {
+    let logits = model.infer(cx, data.features())?;
+    let validation = Metric::of(data).measure(logits.view(), data.labels(), &split.val);
+    cx.give(logits);
+    Ok(validation)
+}
+
+/// The metric of `model` on `rows` of `data`, in percent, in evaluation mode.
+///
+/// # Errors
+/// [`Error::ShapeMismatch`] where model and data do not fit.
+pub fn evaluate<F: Scalar>(model: &Model<F>, data: &Dataset<F>, rows: &[u32]) -> Result<f64> {
+    check_fits(model, data)?;
+    let logits = model.infer(&Cx::eval(data.graph()), data.features())?;
+    Ok(Metric::of(data).measure(logits.view(), data.labels(), rows))
+}
