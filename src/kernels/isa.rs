@@ -5,7 +5,6 @@
 
 use super::edge_dot::EdgeDot;
 use super::spmm::Spmm;
-use super::spmm_t::{STRIP, Strip};
 use std::ops::Range;
 use std::sync::OnceLock;
 
@@ -25,13 +24,11 @@ pub enum Isa {
 pub(super) struct Kernels {
     /// Rows `.1` of a product, written to `.2`.
     pub(super) spmm: fn(&Spmm<f32>, Range<usize>, &mut [f32]),
-    /// Adds one strip of a transposed product to `.1`.
-    pub(super) spmm_t: fn(&Strip<f32>, &mut [[f32; STRIP]]),
     /// The dot products of edges `.1`, written to `.2`.
     pub(super) edge_dot: fn(&EdgeDot<f32>, Range<usize>, &mut [f32]),
 }
 
-static PORTABLE: Kernels = Kernels { spmm: super::spmm::rows, spmm_t: super::spmm_t::strip, edge_dot: super::edge_dot::edges };
+static PORTABLE: Kernels = Kernels { spmm: super::spmm::rows, edge_dot: super::edge_dot::edges };
 
 impl Isa {
     /// Every level, the plainest first.

@@ -1,4 +1,20 @@
 //! The products that layers are made of, on slices and views; no graph and no model is known here.
+//!
+//! | kernel | formula | used for |
+//! |---|---|---|
+//! | [`spmm`](fn@spmm) | `Y = A·X` | aggregation, sparse features times weights |
+//! | [`spmm_t`](fn@spmm_t) | `dX = Aᵀ·dY` | weight gradient of sparse features |
+//! | [`edge_dot`](fn@edge_dot) | `out_e = a_i·b_j` | gradient of edge weights and of sparse features |
+//! | [`matmul`], [`matmul_nt`], [`matmul_tn`] | `X·W`, `dY·Wᵀ`, `Xᵀ·dY` | a linear map and its two gradients |
+//! | [`add_bias`], [`column_sums`] | `y_ic += b_c`, `Σ_i dy_ic` | a bias and its gradient |
+//! | [`map_rows`], [`for_each_chunk`] | | element-wise work |
+//!
+//! All of them overwrite their output unless their name says otherwise, check shapes once at entry (also in release, since a mismatch is a
+//! bug of the caller), run on rayon's ambient pool and give the same bits for any number of threads: every output number has one writer
+//! and one order of summation. Arrays that are not in standard layout are copied. Each has a naive serial twin in [`reference`](mod@reference).
+//!
+//! The `f32` forms of some are picked at run time from a table, one a level of instructions. To add a kernel to it: a field of
+//! `isa::Kernels`, a portable form beside the kernel's entry, the other forms in `x86.rs`.
 
 #[cfg(test)]
 mod cases;
@@ -15,16 +31,11 @@ mod x86;
 pub use dense::{add_bias, column_sums, matmul, matmul_nt, matmul_tn};
 pub use edge_dot::edge_dot;
 pub use rows::{CHUNK, for_each_chunk, map_rows};
-#[allow(unused_imports)]
-pub(crate) use rows::{blocks_by_nonzeros, blocks_of, for_row_blocks};
 pub use spmm::spmm;
 pub use spmm_t::spmm_t;
 
+#[allow(unused_imports, reason = "for layers with element-wise work over their own blocks")]
+pub(crate) use rows::{blocks_by_nonzeros, blocks_of, for_row_blocks};
+
 #[doc(hidden)]
-pub use edge_dot::edge_dot_with;
-#[doc(hidden)]
-pub use isa::Isa;
-#[doc(hidden)]
-pub use spmm::spmm_with;
-#[doc(hidden)]
-pub use spmm_t::spmm_t_with;
+pub use {edge_dot::edge_dot_with, isa::Isa, spmm::spmm_with};

@@ -8,7 +8,6 @@
 use super::edge_dot::EdgeDot;
 use super::isa::Kernels;
 use super::spmm::Spmm;
-use super::spmm_t::{STRIP, Strip};
 use std::arch::x86_64::*;
 use std::ops::Range;
 
@@ -231,34 +230,6 @@ unsafe fn spmm_rows<V: Vector, const AHEAD: bool>(job: &Spmm<f32>, block: Range<
     }
 }
 
-/// One strip of a transposed product.
-///
-/// # Safety
-/// As [`Vector`].
-#[inline(always)]
-unsafe fn strip<V: Vector, const N: usize>(job: &Strip<f32>, sums: &mut [[f32; STRIP]]) {
-    const { assert!(N * V::LANES == STRIP) };
-    for i in 0..job.starts.len() - 1 {
-        let dy = job.channels(i);
-        let edges = job.edges(i);
-        // SAFETY: the caller has the features; every access is to one array of `STRIP` numbers.
-        unsafe {
-            let mut channels = [V::splat(0.0); N];
-            for (k, channels) in channels.iter_mut().enumerate() {
-                *channels = V::load(dy.as_ptr().add(k * V::LANES));
-            }
-            for (&j, &weight) in job.cols[edges.clone()].iter().zip(&job.vals[edges]) {
-                let to = sums[j as usize - job.columns.start].as_mut_ptr();
-                let weight = V::splat(weight);
-                for (k, &channels) in channels.iter().enumerate() {
-                    let to = to.add(k * V::LANES);
-                    channels.mul_add(weight, V::load(to)).store(to);
-                }
-            }
-        }
-    }
-}
-
 /// The dot products of edges `block`.
 ///
 /// # Safety
@@ -309,7 +280,7 @@ unsafe fn dots<V: Vector>(job: &EdgeDot<f32>, block: Range<usize>, out: &mut [f3
 
 /// The functions of one level, compiled with its features, and the table of them.
 macro_rules! level {
-    ($module:ident, $table:ident, $vector:ty, $features:literal, $strip:literal) => {
+    ($module:ident, $table:ident, $vector:ty, $features:literal) => {
         mod $module {
             use super::*;
 
@@ -326,12 +297,6 @@ macro_rules! level {
             }
 
             #[target_feature(enable = $features)]
-            fn spmm_t(job: &Strip<f32>, sums: &mut [[f32; STRIP]]) {
-                // SAFETY: this function has the features.
-                unsafe { strip::<$vector, $strip>(job, sums) }
-            }
-
-            #[target_feature(enable = $features)]
             fn edge_dot(job: &EdgeDot<f32>, block: Range<usize>, out: &mut [f32]) {
                 // SAFETY: this function has the features.
                 unsafe { dots::<$vector>(job, block, out) }
@@ -340,7 +305,6 @@ macro_rules! level {
             // SAFETY of the calls: `Isa::kernels` hands out this table only where the processor has the features.
             pub(in super::super) static TABLE: Kernels = Kernels {
                 spmm: |job, block, y| unsafe { spmm(job, block, y) },
-                spmm_t: |job, sums| unsafe { spmm_t(job, sums) },
                 edge_dot: |job, block, out| unsafe { edge_dot(job, block, out) },
             };
         }
@@ -348,5 +312,5 @@ macro_rules! level {
     };
 }
 
-level!(avx2, AVX2, __m256, "avx2,fma", 2);
-level!(avx512, AVX512, __m512, "avx512f", 1);
+level!(avx2, AVX2, __m256, "avx2,fma");
+level!(avx512, AVX512, __m512, "avx512f");

@@ -103,25 +103,39 @@ impl<'a, F: Scalar> Cx<'a, F> {
     }
 }
 
-/// Buffers that were used once and fit again: kept by length.
+/// Buffers that were used once and fit again: kept by length, never more than were handed out.
 #[derive(Debug, Default)]
 pub(crate) struct Pool<F> {
-    free: Mutex<BTreeMap<usize, Vec<Vec<F>>>>,
+    shelves: Mutex<BTreeMap<usize, Shelf<F>>>,
+}
+
+#[derive(Debug)]
+struct Shelf<F> {
+    free: Vec<Vec<F>>,
+    /// Handed out and not yet given back: arrays from elsewhere are kept only in their place.
+    out: usize,
 }
 
 impl<F: Scalar> Pool<F> {
     fn take(&self, shape: (usize, usize)) -> Array2<F> {
         let len = shape.0 * shape.1;
-        // A poisoned lock only means that another thread panicked between two whole operations on the map.
-        let mut free = self.free.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let buffer = free.get_mut(&len).and_then(Vec::pop);
+        let buffer = {
+            // A poisoned lock only means that another thread panicked between two whole operations on the map.
+            let mut shelves = self.shelves.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let shelf = shelves.entry(len).or_insert(Shelf { free: Vec::new(), out: 0 });
+            shelf.out += 1;
+            shelf.free.pop()
+        };
         Array2::from_shape_vec(shape, buffer.unwrap_or_else(|| vec![F::zero(); len])).expect("the buffer has that length")
     }
 
     fn give(&self, array: Array2<F>) {
         let buffer = array.into_raw_vec_and_offset().0;
-        let mut free = self.free.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        free.entry(buffer.len()).or_default().push(buffer);
+        let mut shelves = self.shelves.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(shelf) = shelves.get_mut(&buffer.len()).filter(|shelf| shelf.out > 0) {
+            shelf.out -= 1;
+            shelf.free.push(buffer);
+        }
     }
 }
 
@@ -281,6 +295,11 @@ pub trait Layer<F: Scalar>: Clone + Send + Sync + 'static {
         Reads::InputsAndOutput
     }
 
+    /// Whether the layer hands its only input on untouched in this mode: then it is not run, and nothing is copied.
+    fn is_identity(&self, _mode: Mode) -> bool {
+        false
+    }
+
     /// Takes running statistics from a forward pass in training mode.
     fn absorb(&mut self, _cache: &Self::Cache) {}
 
@@ -336,6 +355,8 @@ pub trait DynLayer<F: Scalar>: Send + Sync {
     fn backward(&self, cx: &Cx<F>, io: &Io<F>, cache: AnyCache, dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>>;
     /// See [`Layer::reads`].
     fn reads(&self) -> Reads;
+    /// See [`Layer::is_identity`].
+    fn is_identity(&self, mode: Mode) -> bool;
     /// See [`Layer::absorb`].
     fn absorb(&mut self, cache: &AnyCache);
     /// See [`Layer::lower`].
@@ -379,6 +400,9 @@ impl<F: Scalar, L: Layer<F>> DynLayer<F> for L {
     }
     fn reads(&self) -> Reads {
         Layer::reads(self)
+    }
+    fn is_identity(&self, mode: Mode) -> bool {
+        Layer::is_identity(self, mode)
     }
     fn absorb(&mut self, cache: &AnyCache) {
         Layer::absorb(self, cache.downcast_ref::<L::Cache>().expect("a trace hands every layer its own cache"));

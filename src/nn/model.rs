@@ -1,7 +1,7 @@
 //! A model: a directed acyclic graph of named layers with one output.
 
 use super::init::Init;
-use super::layer::{AnyCache, Cx, DynLayer, Grads, Io, Layer};
+use super::layer::{AnyCache, Cx, DynLayer, Grads, Io, Layer, Mode};
 use super::param::{Axis, Param};
 use super::product::gradient_like;
 use super::program::Program;
@@ -298,26 +298,13 @@ impl<F: Scalar> Model<F> {
     /// # Errors
     /// [`Error::ShapeMismatch`] for an input of another width or number of rows, [`Error::NoGraph`] where one is needed.
     pub fn infer(&self, cx: &Cx<F>, x: ValueRef<F>) -> Result<Array2<F>> {
-        self.check_input(cx, &x)?;
-        let mut readers = vec![0usize; self.nodes.len() + 1];
-        readers[self.output.0] += 1;
-        self.nodes.iter().flat_map(|node| &node.inputs).for_each(|id| readers[id.0] += 1);
-        let mut values: Vec<Option<Value<F>>> = (0..=self.nodes.len()).map(|_| None).collect();
-        for (k, node) in self.nodes.iter().enumerate() {
-            let value = {
-                let xs = node.inputs.iter().map(|&id| value_at(&values, id, &x)).collect::<Vec<_>>();
-                node.layer.forward(&cx.at(NodeId(k + 1), &node.name), &xs)?.0
-            };
-            values[k + 1] = Some(value);
-            for id in &node.inputs {
-                readers[id.0] -= 1;
-                if readers[id.0] == 0 {
-                    recycle(cx, values[id.0].take());
-                }
-            }
-        }
-        let output = values[self.output.0].take().expect("the last layer has run");
-        Ok(output.into_dense())
+        let mut kept = vec![false; self.nodes.len() + 1];
+        let sources = self.sources(cx.mode());
+        let output = sources[self.output.0];
+        kept[output.0] = true;
+        let mut run = self.run(cx, x, &kept, sources, false)?;
+        let value = run.values[output.0].take();
+        Ok(value.map_or_else(|| run.x.to_dense(), Value::into_dense))
     }
 
     /// Runs the model and keeps what [`Model::backward`] needs.
@@ -333,31 +320,56 @@ impl<F: Scalar> Model<F> {
     /// # Errors
     /// As [`Model::infer`].
     pub fn trace_keeping<'x>(&self, cx: &Cx<F>, x: ValueRef<'x, F>, keep: &[NodeId]) -> Result<Trace<'x, F>> {
-        self.check_input(cx, &x)?;
+        let sources = self.sources(cx.mode());
         let mut kept = vec![false; self.nodes.len() + 1];
-        keep.iter().chain([&self.output]).for_each(|id| kept[id.0] = true);
-        let mut last_reader = vec![0; self.nodes.len() + 1];
+        keep.iter().chain([&self.output]).for_each(|id| kept[sources[id.0].0] = true);
         for (k, node) in self.nodes.iter().enumerate() {
             kept[k + 1] |= node.layer.reads().output();
-            for id in &node.inputs {
-                kept[id.0] |= node.layer.reads().inputs();
-                last_reader[id.0] = k;
-            }
+            node.inputs.iter().for_each(|id| kept[sources[id.0].0] |= node.layer.reads().inputs());
         }
-        let mut trace = Trace { x, values: Vec::with_capacity(kept.len()), caches: Vec::new(), output: self.output };
-        trace.values.push(None);
+        self.run(cx, x, &kept, sources, true)
+    }
+
+    /// For each node the node whose value it has: itself, or what it hands on untouched in this mode. The output is its own.
+    fn sources(&self, mode: Mode) -> Vec<NodeId> {
+        let mut sources = vec![NodeId::INPUT];
         for (k, node) in self.nodes.iter().enumerate() {
+            sources.push(if node.layer.is_identity(mode) && NodeId(k + 1) != self.output {
+                sources[node.inputs[0].0]
+            } else {
+                NodeId(k + 1)
+            });
+        }
+        sources
+    }
+
+    /// Runs every layer; a value that is neither kept nor sparse goes back to the pool after its last reader.
+    fn run<'x>(&self, cx: &Cx<F>, x: ValueRef<'x, F>, kept: &[bool], sources: Vec<NodeId>, caches: bool) -> Result<Trace<'x, F>> {
+        self.check_input(cx, &x)?;
+        let mut last_reader = vec![0; self.nodes.len() + 1];
+        for (k, node) in self.nodes.iter().enumerate() {
+            node.inputs.iter().for_each(|id| last_reader[sources[id.0].0] = k);
+        }
+        let mut trace = Trace { x, values: vec![None], caches: Vec::new(), output: self.output, sources };
+        for (k, node) in self.nodes.iter().enumerate() {
+            if trace.sources[k + 1] != NodeId(k + 1) {
+                trace.values.push(None);
+                trace.caches.push(None);
+                continue;
+            }
             let (value, cache) = {
-                let xs = node.inputs.iter().map(|&id| value_at(&trace.values, id, &x)).collect::<Vec<_>>();
+                let xs: Vec<_> =
+                    node.inputs.iter().map(|&id| trace.value(id).expect("a value lives until its last reader has run")).collect();
                 node.layer.forward(&cx.at(NodeId(k + 1), &node.name), &xs)?
             };
-            let is_output = NodeId(k + 1) == self.output;
+            let is_output = trace.sources[self.output.0] == NodeId(k + 1);
             trace.values.push(Some(if is_output { Value::Dense(value.into_dense()) } else { value }));
-            trace.caches.push(Some(cache));
+            trace.caches.push(caches.then_some(cache));
             for id in &node.inputs {
+                let source = trace.sources[id.0].0;
                 // Sparse values stay: they are small, and the gradients of their readers follow their pattern.
-                if last_reader[id.0] == k && !kept[id.0] && matches!(trace.values[id.0], Some(Value::Dense(_))) {
-                    recycle(cx, trace.values[id.0].take());
+                if last_reader[source] == k && !kept[source] && matches!(trace.values[source], Some(Value::Dense(_))) {
+                    recycle(cx, trace.values[source].take());
                 }
             }
         }
@@ -405,8 +417,13 @@ impl<F: Scalar> Model<F> {
         let needed = self.needed(to_input);
         let mut grads = Grads::new(self.num_params);
         for (k, node) in self.nodes.iter().enumerate().rev() {
-            let cache = trace.caches[k].take().expect("each cache is taken once");
+            let cache = trace.caches[k].take();
             let Some(dy) = pending[k + 1].take() else { continue };
+            let Some(cache) = cache else {
+                // The layer handed its input on untouched, and so goes its gradient.
+                add_gradient(&mut pending[node.inputs[0].0], dy)?;
+                continue;
+            };
             let io = Io {
                 inputs: node.inputs.iter().map(|&id| trace.value(id)).collect(),
                 output: trace.value(NodeId(k + 1)),
@@ -485,13 +502,6 @@ impl<F: Scalar> Model<F> {
     }
 }
 
-fn value_at<'v, F: Scalar>(values: &'v [Option<Value<F>>], id: NodeId, x: &'v ValueRef<'_, F>) -> ValueRef<'v, F> {
-    match id {
-        NodeId::INPUT => x.reborrow(),
-        _ => values[id.0].as_ref().expect("a value lives until its last reader has run").view(),
-    }
-}
-
 fn recycle<F: Scalar>(cx: &Cx<F>, value: Option<Value<F>>) {
     if let Some(Value::Dense(array)) = value {
         cx.give(array);
@@ -514,6 +524,7 @@ pub struct Trace<'x, F: Scalar> {
     values: Vec<Option<Value<F>>>,
     caches: Vec<Option<AnyCache>>,
     output: NodeId,
+    sources: Vec<NodeId>,
 }
 
 impl<F: Scalar> Trace<'_, F> {
@@ -527,7 +538,10 @@ impl<F: Scalar> Trace<'_, F> {
 
     /// The value of a node, if it was kept.
     pub fn value(&self, id: NodeId) -> Option<ValueRef<'_, F>> {
-        if id == NodeId::INPUT { Some(self.x.reborrow()) } else { self.values[id.0].as_ref().map(Value::view) }
+        match self.sources[id.0] {
+            NodeId::INPUT => Some(self.x.reborrow()),
+            source => self.values[source.0].as_ref().map(Value::view),
+        }
     }
 }
 

@@ -52,14 +52,14 @@ impl Pattern {
     fn read(npz: &mut Npz, [data, indices, indptr, shape]: [&'static str; 4]) -> Problem<(Self, Array)> {
         let dims = npz.array(shape)?.int_vector()?;
         let (rows, columns) = match dims.as_slice() {
-            &[rows, columns] => match (usize::try_from(rows), u32::try_from(columns)) {
-                (Ok(rows), Ok(columns)) => (rows, columns as usize),
+            &[rows, columns] => match (u32::try_from(rows), u32::try_from(columns)) {
+                (Ok(rows), Ok(columns)) => (rows as usize, columns as usize),
                 _ => return Err(format!("`{shape}` is [{rows}, {columns}]; each must lie between 0 and {}", u32::MAX)),
             },
             other => return Err(format!("`{shape}` has {} entries, it must have 2", other.len())),
         };
         let starts = npz.array(indptr)?.int_vector()?;
-        if rows.checked_add(1) != Some(starts.len()) {
+        if starts.len() != rows + 1 {
             return Err(format!(
                 "`{indptr}` has {} entries, and the {rows} rows of `{shape}` need one more than there are rows",
                 starts.len()

@@ -12,6 +12,7 @@ use super::norm::FeatureNorm;
 use super::split::{Split, Splits};
 use crate::error::{Error, Result};
 use crate::graph::SelfLoops;
+use crate::scalar::Scalar;
 use crate::value::Value;
 use npy::Array;
 use std::fs::File;
@@ -63,7 +64,7 @@ pub(super) fn read(path: &Path, name: String, norm: Option<FeatureNorm>) -> Resu
     Ok(data.normalised_by(norm))
 }
 
-fn normalised<F: crate::Scalar>(features: Value<F>, norm: Option<FeatureNorm>) -> Result<(Value<f32>, FeatureNorm)> {
+fn normalised<F: Scalar>(features: Value<F>, norm: Option<FeatureNorm>) -> Result<(Value<f32>, FeatureNorm)> {
     let norm = norm.unwrap_or_else(|| FeatureNorm::default_for(&features));
     Ok((norm.apply(&features)?, norm))
 }
@@ -122,23 +123,19 @@ impl Npz {
         if declared / MAX_RATIO > packed {
             return Err(format!("`{key}` claims {declared} bytes, more than its {packed} packed bytes can hold"));
         }
-        Array::read(key, &mut entry, declared)
-            .map_err(|problem| if problem.starts_with('`') { problem } else { format!("`{key}` {problem}") })
+        Array::read(key, &mut entry, declared).map_err(|problem| format!("`{key}` {problem}"))
     }
 
-    /// The node sets of three mask arrays, one [`Split`] a row.
-    fn splits(&mut self, [train, val, test]: [&'static str; 3], nodes: usize) -> Problem<Vec<Split>> {
+    /// The node sets of the mask arrays for training, validation and testing, one [`Split`] a row.
+    fn splits(&mut self, keys: [&'static str; 3], nodes: usize) -> Problem<Vec<Split>> {
         let mut parts = |key| -> Problem<Vec<Vec<u32>>> {
-            self.array(key)?.masks()?.iter().enumerate().map(|(k, mask)| members(key, k, mask, nodes)).collect()
+            let masks = self.array(key)?.masks()?;
+            masks.iter().enumerate().map(|(k, mask)| members(key, k, mask, nodes)).collect()
         };
-        let (train_key, val_key, test_key) = (train, val, test);
-        let (train, val, test) = (parts(train)?, parts(val)?, parts(test)?);
-        if train.is_empty() || train.len() != val.len() || train.len() != test.len() {
-            let lens = (train.len(), val.len(), test.len());
-            return Err(format!(
-                "`{train_key}` has {} masks, `{val_key}` {} and `{test_key}` {}; there must be at least one, and as many of each",
-                lens.0, lens.1, lens.2
-            ));
+        let (train, val, test) = (parts(keys[0])?, parts(keys[1])?, parts(keys[2])?);
+        let lens = [train.len(), val.len(), test.len()];
+        if lens[0] == 0 || lens.iter().any(|&len| len != lens[0]) {
+            return Err(format!("{} have {lens:?} masks; there must be at least one, and as many of each", keys.join(", ")));
         }
         Ok(train.into_iter().zip(val).zip(test).map(|((train, val), test)| Split { train, val, test }).collect())
     }

@@ -191,8 +191,8 @@ fn what_is_missing_is_named_with_the_keys_of_both_layouts() {
 fn arrays_that_do_not_fit_together_are_refused_with_what_is_wrong() {
     let ten = 10i64.pow(12);
     let cases = [
-        (benchmark().ints("adj_shape", &[ten, ten]), "adj_indptr` has 5 entries"),
-        (benchmark().ints("adj_shape", &[i64::MAX, 4]), "adj_indptr` has 5 entries"),
+        (benchmark().ints("adj_shape", &[ten, ten]), "each must lie between"),
+        (benchmark().ints("adj_shape", &[ten / 1000, ten / 1000]), "`adj_indptr` has 5 entries"),
         (benchmark().ints("attr_shape", &[4, ten]), "each must lie between"),
         (benchmark().ints("adj_shape", &[-1, 4]), "`adj_shape` is [-1, 4]"),
         (benchmark().ints("adj_shape", &[4]), "`adj_shape` has 1 entries"),
@@ -285,7 +285,7 @@ fn a_small_file_that_declares_gigabytes_is_refused_at_once() {
     let mut archive = benchmark().bytes("labels", entry.clone()).pack();
     let name = b"labels.npy";
     let places: Vec<usize> = (0..archive.len() - name.len()).filter(|&at| archive[at..].starts_with(name)).collect();
-    // The uncompressed size stands 8 bytes before the name in the local header and 24 in the central one.
+    // The uncompressed size stands 8 bytes before the name in the local header and 22 in the central one.
     for (place, back) in places.into_iter().zip([8, 22]) {
         let at = place - back;
         assert_eq!(archive[at..at + 4], (entry.len() as u32).to_le_bytes(), "the place of the size in the archive");

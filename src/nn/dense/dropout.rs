@@ -91,6 +91,7 @@ impl<F: Scalar> Layer<F> for Dropout {
 
     fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, ())> {
         cx.check(&xs[0], xs[0].cols())?;
+        // A model does not run a dropout that passes through; whoever does gets a copy.
         let Some(draw) = self.draw(cx) else { return Ok((xs[0].to_owned(), ())) };
         let factor = F::of(1.0 / (1.0 - self.p));
         let y = match &xs[0] {
@@ -152,6 +153,10 @@ impl<F: Scalar> Layer<F> for Dropout {
 
     fn reads(&self) -> Reads {
         Reads::Nothing
+    }
+
+    fn is_identity(&self, mode: Mode) -> bool {
+        mode == Mode::Eval || self.p == 0.0
     }
 
     /// Inference passes through.
