@@ -52,7 +52,7 @@ impl Step for ChannelPruner {
 
     fn run(&self, subject: Subject, env: &Env) -> Result<Subject> {
         let data = env.data.with_graph(subject.graph.clone())?;
-        let model = self.plan(&subject.model, &data)?.shrink(&subject.model)?;
+        let model = self.prune(&subject.model, &data)?;
         Ok(Subject { model, ..subject })
     }
 

@@ -5,12 +5,13 @@ mod group;
 mod labels;
 mod plan;
 mod pruner;
+mod refit;
 
 pub use criteria::{Criterion, Magnitude, Needs, Random, Taylor};
 pub use group::{GroupView, Member};
 pub use labels::{ChannelLabels, Group};
 pub use plan::{ChannelPlan, GroupPlan};
-pub use pruner::{ChannelPruner, ChannelPrunerBuilder, Scope};
+pub use pruner::{ChannelPruner, ChannelPrunerBuilder, Compensation, Scope};
 
 /// How many of `n` things a share of `ratio` is: `ratio·n`, rounded half to even.
 pub(crate) fn share_of(ratio: f64, n: usize) -> usize {

@@ -65,6 +65,11 @@ impl ChannelPlan {
         Ok(Self { criterion: criterion.into(), groups, nodes })
     }
 
+    /// Checks the plan against a model.
+    pub(super) fn decided<F: Scalar>(&self, model: &Model<F>) -> Result<Decided, PruneError> {
+        Decided::check(self, model)
+    }
+
     /// What happens to each coupled group.
     pub fn groups(&self) -> &[GroupPlan] {
         &self.groups
@@ -83,7 +88,7 @@ impl ChannelPlan {
     /// # Errors
     /// [`PruneError::OtherModel`] if the plan was made for another model.
     pub fn mask<F: Scalar>(&self, model: &Model<F>) -> Result<Model<F>> {
-        let decided = Decided::check(self, model)?;
+        let decided = self.decided(model)?;
         model.rebuilt(|id, node| {
             let name = node.name.clone();
             change_params(&mut node.layer, |param| {
@@ -103,7 +108,7 @@ impl ChannelPlan {
     /// # Errors
     /// [`PruneError::OtherModel`] if the plan was made for another model, [`PruneError::Refused`] where a layer cannot live with what is left.
     pub fn shrink<F: Scalar>(&self, model: &Model<F>) -> Result<Model<F>> {
-        let decided = Decided::check(self, model)?;
+        let decided = self.decided(model)?;
         model.rebuilt(|id, node| {
             let name = node.name.clone();
             change_params(&mut node.layer, |param| {
@@ -127,7 +132,7 @@ fn change_params<F: Scalar>(layer: &mut Box<dyn DynLayer<F>>, mut f: impl FnMut(
 }
 
 /// A plan checked against a model: which units stay.
-struct Decided {
+pub(super) struct Decided {
     labels: ChannelLabels,
     keep: Vec<bool>,
 }
@@ -177,6 +182,11 @@ impl Decided {
         }
         let keep = keep.into_iter().map(|stays| stays.unwrap_or(true)).collect();
         Ok(Self { labels, keep })
+    }
+
+    /// Which channels of a node stay.
+    pub(super) fn kept_of(&self, id: NodeId) -> Vec<bool> {
+        self.labels.node(id).iter().map(|&unit| self.keep[unit]).collect()
     }
 
     /// Which rows and columns of a parameter stay; `None` for an axis without channels.

@@ -23,6 +23,16 @@ pub enum Scope {
     Global,
 }
 
+/// What happens to the weights that read removed channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compensation {
+    /// Their rows go, the others stay as they are.
+    None,
+    /// The others are refitted by least squares; see [`ChannelPlan::shrink_refitted`].
+    #[default]
+    Refit,
+}
+
 /// Builder of a [`ChannelPruner`]; see [`ChannelPruner::builder`].
 #[derive(Clone)]
 pub struct ChannelPrunerBuilder<F: Scalar> {
@@ -30,6 +40,7 @@ pub struct ChannelPrunerBuilder<F: Scalar> {
     ratio: f64,
     scope: Scope,
     round_to: usize,
+    compensation: Compensation,
 }
 
 impl<F: Scalar> ChannelPrunerBuilder<F> {
@@ -51,6 +62,13 @@ impl<F: Scalar> ChannelPrunerBuilder<F> {
     #[must_use]
     pub fn round_to(mut self, multiple: usize) -> Self {
         self.round_to = multiple;
+        self
+    }
+
+    /// What [`ChannelPruner::prune`] does to the weights that read removed channels. Default [`Compensation::Refit`].
+    #[must_use]
+    pub fn compensation(mut self, compensation: Compensation) -> Self {
+        self.compensation = compensation;
         self
     }
 
@@ -78,7 +96,13 @@ pub struct ChannelPruner<F: Scalar = f32> {
 impl<F: Scalar> ChannelPruner<F> {
     /// Starts a pruner that removes the units with the lowest scores of `criterion`.
     pub fn builder(criterion: impl Criterion<F> + 'static) -> ChannelPrunerBuilder<F> {
-        ChannelPrunerBuilder { criterion: Arc::new(criterion), ratio: 0.5, scope: Scope::Layer, round_to: 1 }
+        ChannelPrunerBuilder {
+            criterion: Arc::new(criterion),
+            ratio: 0.5,
+            scope: Scope::Layer,
+            round_to: 1,
+            compensation: Compensation::Refit,
+        }
     }
 
     /// Share of the hidden channels that goes.
@@ -97,12 +121,24 @@ impl<F: Scalar> ChannelPruner<F> {
         Self { settings: ChannelPrunerBuilder { criterion: Arc::new(criterion), ..self.settings.clone() } }
     }
 
+    /// Plans and applies in one go: the model without the removed channels, compensated as the builder says.
+    ///
+    /// # Errors
+    /// As [`ChannelPruner::plan`] and [`ChannelPlan::shrink_refitted`].
+    pub fn prune(&self, model: &Model<F>, data: &Dataset<F>) -> Result<Model<F>> {
+        let plan = self.plan(model, data)?;
+        match self.settings.compensation {
+            Compensation::None => plan.shrink(model),
+            Compensation::Refit => plan.shrink_refitted(model, data),
+        }
+    }
+
     /// Scores the units of `model` and decides which stay. Of equal scores the first unit goes first.
     ///
     /// # Errors
     /// [`PruneError::NothingToPrune`] for a model without hidden channels, [`PruneError::EmptiesLayer`] where a layer would lose all.
     pub fn plan(&self, model: &Model<F>, data: &Dataset<F>) -> Result<ChannelPlan> {
-        let ChannelPrunerBuilder { criterion, ratio, scope, round_to } = &self.settings;
+        let ChannelPrunerBuilder { criterion, ratio, scope, round_to, .. } = &self.settings;
         let labels = ChannelLabels::of(model);
         if labels.groups().is_empty() {
             return Err(PruneError::NothingToPrune { reason: "every channel is an input or a class".into() }.into());

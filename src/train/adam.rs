@@ -76,6 +76,11 @@ impl Adam<f32> {
 }
 
 impl<F: Scalar> Adam<F> {
+    /// Changes the step size, for schedules.
+    pub fn set_learning_rate(&mut self, learning_rate: f64) {
+        self.settings.learning_rate = learning_rate;
+    }
+
     /// Moves the parameters of `model` one step down the gradient.
     pub fn step(&mut self, model: &mut Model<F>, grads: &Grads<F>) {
         self.step += 1;

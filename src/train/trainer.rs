@@ -23,6 +23,26 @@ pub struct Epoch {
     pub validation: f64,
 }
 
+/// How the learning rate goes from the first epoch to the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Schedule {
+    /// It stays.
+    #[default]
+    Constant,
+    /// `η_t = η·(1 + cos(π·t/T))/2` for epochs `t = 0 … T−1` (Loshchilov and Hutter, ICLR 2017, eq. 5, one cycle).
+    Cosine,
+}
+
+impl Schedule {
+    /// The factor of the learning rate at `epoch`, counted from 1, of `epochs`.
+    pub fn factor(self, epoch: usize, epochs: usize) -> f64 {
+        match self {
+            Schedule::Constant => 1.0,
+            Schedule::Cosine => (1.0 + (std::f64::consts::PI * (epoch - 1) as f64 / epochs as f64).cos()) / 2.0,
+        }
+    }
+}
+
 type Progress = Arc<dyn Fn(Epoch) + Send + Sync>;
 
 /// Builder of a [`Trainer`]; see [`Trainer::builder`].
@@ -31,6 +51,7 @@ pub struct TrainerBuilder {
     epochs: usize,
     learning_rate: f64,
     weight_decay: f64,
+    schedule: Schedule,
     patience: usize,
     keep_start: bool,
     dropout_seed: Option<u64>,
@@ -56,6 +77,13 @@ impl TrainerBuilder {
     #[must_use]
     pub fn weight_decay(mut self, weight_decay: f64) -> Self {
         self.weight_decay = weight_decay;
+        self
+    }
+
+    /// Course of the learning rate. Default [`Schedule::Constant`].
+    #[must_use]
+    pub fn schedule(mut self, schedule: Schedule) -> Self {
+        self.schedule = schedule;
         self
     }
 
@@ -140,6 +168,7 @@ impl Trainer {
             epochs: 200,
             learning_rate: 0.01,
             weight_decay: 5e-4,
+            schedule: Schedule::Constant,
             patience: 100,
             keep_start: false,
             dropout_seed: None,
@@ -210,6 +239,7 @@ impl Trainer {
             }
             model.absorb(&trace);
             let grads = model.backward(&cx_train, trace, &seeds)?;
+            adam.set_learning_rate(settings.learning_rate * settings.schedule.factor(epoch, settings.epochs));
             adam.step(&mut model, &grads);
             let validation = validation(&model, &cx, data, &split)?;
             best.losses.push(value.as_f64());
