@@ -17,6 +17,7 @@
 #![warn(missing_docs)]
 
 pub mod data;
+pub mod distill;
 pub mod error;
 pub mod files;
 pub mod graph;
@@ -26,19 +27,26 @@ pub mod models;
 pub mod nn;
 pub mod pipeline;
 pub mod prune;
+pub mod quant;
 pub mod report;
 pub mod rng;
 pub mod scalar;
+pub mod testing;
 pub mod train;
 pub mod value;
 
 pub use data::{Dataset, FeatureNorm, Split};
+pub use distill::{Adversarial, DistillLoss, Distiller, InputGradients, Nodes, SoftLabels};
 pub use error::{Error, PruneError, Result, Unsupported};
 pub use graph::{Graph, Norm};
 pub use models::{Gcn, Mlp};
 pub use nn::{Model, Program};
-pub use pipeline::{Compression, Controls, FineTune, Outcome, Step};
-pub use prune::{ChannelPlan, ChannelPruner, Criterion, Magnitude, Random, Scope, Taylor};
+pub use pipeline::{Compressed, Compression, Controls, FineTune, Outcome, Recipe, Step};
+pub use prune::{
+    ChannelPlan, ChannelPruner, Criterion, LayerCriterion, LayerPlan, LayerPruner, Magnitude, Random, Scope, Taylor, WeightPlan,
+    WeightPruner,
+};
+pub use quant::{Bits, QuantModel, Quantizer};
 pub use report::Report;
 pub use scalar::Scalar;
 pub use train::Trainer;

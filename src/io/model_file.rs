@@ -1,5 +1,6 @@
 //! Saving and loading a [`Model`].
 
+use super::quant_file::is_quantised;
 use super::tensors::{Tensor, decode, encode};
 use crate::error::{Error, Result};
 use crate::files;
@@ -11,7 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 /// The one metadata key of the crate's files.
-const KEY: &str = "gnn_prune";
+pub(super) const KEY: &str = "gnn_prune";
 /// Version of the layout below.
 const FORMAT: u32 = 1;
 
@@ -108,16 +109,23 @@ impl Model<f32> {
     }
 }
 
+/// What is wrong with a file of somebody else.
+const FOREIGN: &str = "is not a model of gnn-prune; `gnn-prune train --out FILE` writes one";
+
+/// The tensors of a file, and the text under the crate's one key.
+pub(super) fn metadata(bytes: &[u8]) -> Result<(SafeTensors<'_>, String), String> {
+    let file = SafeTensors::deserialize(bytes).map_err(|error| format!("{FOREIGN} (not a safetensors file, or cut off: {error})"))?;
+    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| format!("{FOREIGN} ({error})"))?;
+    let text = metadata.metadata().as_ref().and_then(|metadata| metadata.get(KEY)).cloned();
+    Ok((file, text.ok_or_else(|| format!("{FOREIGN} (no `{KEY}` in its metadata)"))?))
+}
+
 fn from_bytes<F: Scalar>(bytes: &[u8], registry: &Registry<F>) -> Result<Model<F>, String> {
-    let foreign = "is not a model of gnn-prune; `gnn-prune train --out FILE` writes one";
-    let file = SafeTensors::deserialize(bytes).map_err(|error| format!("{foreign} (not a safetensors file, or cut off: {error})"))?;
-    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| format!("{foreign} ({error})"))?;
-    let text = metadata
-        .metadata()
-        .as_ref()
-        .and_then(|metadata| metadata.get(KEY))
-        .ok_or_else(|| format!("{foreign} (no `{KEY}` in its metadata)"))?;
-    let header: Header = serde_json::from_str(text).map_err(|error| format!("{foreign} (its metadata are damaged: {error})"))?;
+    let (file, text) = metadata(bytes)?;
+    if is_quantised(&text) {
+        return Err("holds a quantised model; load it with `QuantModel::load`".into());
+    }
+    let header: Header = serde_json::from_str(&text).map_err(|error| format!("{FOREIGN} (its metadata are damaged: {error})"))?;
     if header.format != FORMAT {
         return Err(format!("has format {}, this version reads format {FORMAT}", header.format));
     }

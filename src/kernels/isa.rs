@@ -1,9 +1,10 @@
-//! Which instructions the `f32` kernels use: chosen once, at run time.
+//! Which instructions the kernels use: chosen once, at run time.
 //!
 //! A kernel with a fast path has one field in [`Kernels`], one function a level in `x86.rs`, and its plain form beside its entry. A published
 //! crate is compiled for plain x86-64, so the levels are compiled with `#[target_feature]` and picked by what the processor reports.
 
 use super::edge_dot::EdgeDot;
+use super::int8::{self, Int8Kernels};
 use super::spmm::Spmm;
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -18,6 +19,8 @@ pub enum Isa {
     Avx2,
     /// AVX-512F: 16 numbers at once.
     Avx512,
+    /// AVX-512 with the byte instructions and the integer dot products of VNNI.
+    Vnni,
 }
 
 /// The `f32` kernels of one level.
@@ -32,7 +35,7 @@ static PORTABLE: Kernels = Kernels { spmm: super::spmm::rows, edge_dot: super::e
 
 impl Isa {
     /// Every level, the plainest first.
-    pub const ALL: [Isa; 3] = [Isa::Portable, Isa::Avx2, Isa::Avx512];
+    pub const ALL: [Isa; 4] = [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Vnni];
 
     /// The best level of this processor.
     pub fn best() -> Isa {
@@ -47,7 +50,15 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => is_x86_feature_detected!("avx512f"),
+            // Its integer kernels are those of AVX2.
+            Isa::Avx512 => is_x86_feature_detected!("avx512f") && Isa::Avx2.available(),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Vnni => {
+                Isa::Avx512.available()
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512vnni")
+            }
             #[cfg(not(target_arch = "x86_64"))]
             _ => false,
         }
@@ -64,7 +75,24 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => &super::x86::AVX2,
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => &super::x86::AVX512,
+            Isa::Avx512 | Isa::Vnni => &super::x86::AVX512,
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => unreachable!("not available"),
+        }
+    }
+
+    /// The integer kernels of this level.
+    ///
+    /// # Panics
+    /// If the processor does not have it.
+    pub(super) fn int8(self) -> &'static Int8Kernels {
+        assert!(self.available(), "this processor has no {self:?}");
+        match self {
+            Isa::Portable => &int8::PORTABLE,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 | Isa::Avx512 => &super::int8_x86::AVX2,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Vnni => &super::int8_x86::VNNI,
             #[cfg(not(target_arch = "x86_64"))]
             _ => unreachable!("not available"),
         }

@@ -6,8 +6,10 @@
 //! | [`spmm_t`](fn@spmm_t) | `dX = Aᵀ·dY` | weight gradient of sparse features |
 //! | [`edge_dot`](fn@edge_dot) | `out_e = a_i·b_j` | gradient of edge weights and of sparse features |
 //! | [`matmul`], [`matmul_nt`], [`matmul_tn`] | `X·W`, `dY·Wᵀ`, `Xᵀ·dY` | a linear map and its two gradients |
+//! | [`matmul_sparse`] | `X·W` over the stored `w_ko` | a linear map with a pruned weight |
 //! | [`add_bias`], [`column_sums`] | `y_ic += b_c`, `Σ_i dy_ic` | a bias and its gradient |
 //! | [`map_rows`], [`for_each_chunk`] | | element-wise work |
+//! | [`spmm_int8`], [`matmul_int8`], [`join_int8`] | integer products and joins | quantised models |
 //!
 //! All of them overwrite their output unless their name says otherwise, check shapes once at entry (also in release, since a mismatch is a
 //! bug of the caller), run on rayon's ambient pool and give the same bits for any number of threads: every output number has one writer
@@ -20,9 +22,13 @@
 mod cases;
 mod dense;
 mod edge_dot;
+mod int8;
+#[cfg(target_arch = "x86_64")]
+mod int8_x86;
 mod isa;
 pub mod reference;
 mod rows;
+mod sparse_weight;
 mod spmm;
 mod spmm_t;
 #[cfg(target_arch = "x86_64")]
@@ -30,7 +36,12 @@ mod x86;
 
 pub use dense::{add_bias, column_sums, matmul, matmul_nt, matmul_tn};
 pub use edge_dot::edge_dot;
+pub use int8::{
+    Activate, Finish, MOST_TERMS, Out, PackedInt8, SparseInt8, Term, join_int8, matmul_int8, max_abs, quantize_rows, quantize_with,
+    spmm_int8, symmetric_scale,
+};
 pub use rows::{CHUNK, for_each_chunk, map_rows};
+pub use sparse_weight::matmul_sparse;
 pub use spmm::spmm;
 pub use spmm_t::spmm_t;
 
@@ -38,4 +49,9 @@ pub use spmm_t::spmm_t;
 pub(crate) use rows::{blocks_by_nonzeros, blocks_of, for_row_blocks};
 
 #[doc(hidden)]
-pub use {edge_dot::edge_dot_with, isa::Isa, spmm::spmm_with};
+pub use {
+    edge_dot::edge_dot_with,
+    int8::{matmul_int8_with, spmm_int8_with},
+    isa::Isa,
+    spmm::spmm_with,
+};

@@ -30,6 +30,37 @@ pub fn spmm_t<F: Scalar>(a: CsrView<F>, dy: ArrayView2<F>, mut dx: ArrayViewMut2
     }
 }
 
+/// `acc_ic = Σ_j a_ij x_jc` in 32-bit integers; `starts`, `cols` and `vals` are the rows of `a`.
+pub fn spmm_int8(starts: &[usize], cols: &[u32], vals: &[i8], x: &[i8], width: usize) -> Vec<i32> {
+    let mut acc = vec![0; (starts.len() - 1) * width];
+    for i in 0..starts.len() - 1 {
+        for e in starts[i]..starts[i + 1] {
+            for c in 0..width {
+                acc[i * width + c] += i32::from(vals[e]) * i32::from(x[cols[e] as usize * width + c]);
+            }
+        }
+    }
+    acc
+}
+
+/// `acc_ic = Σ_k x_ik w_kc` in 32-bit integers.
+pub fn matmul_int8(x: &[i8], w: &[i8], inner: usize, width: usize) -> Vec<i32> {
+    let rows = x.len() / inner.max(1);
+    let at = |i: usize, c: usize| (0..inner).map(|k| i32::from(x[i * inner + k]) * i32::from(w[k * width + c])).sum();
+    (0..rows).flat_map(|i| (0..width).map(move |c| (i, c))).map(|(i, c)| at(i, c)).collect()
+}
+
+/// `y = acc·(row·col)`, then `y + bias` where there is one.
+pub fn rescale(acc: i32, row: f32, col: f32, bias: Option<f32>) -> f32 {
+    let y = acc as f32 * (row * col);
+    bias.map_or(y, |bias| y + bias)
+}
+
+/// `round_ties_even(y / scale)` clamped to ±`most`.
+pub fn requantize(y: f32, scale: f32, most: i8) -> i8 {
+    (y / scale).round_ties_even().clamp(-f32::from(most), f32::from(most)) as i8
+}
+
 /// `out_e = Σ_c a_ic b_jc` for every stored entry `e = (i, j)` of `pattern`, in CSR order.
 pub fn edge_dot<F: Scalar>(pattern: CsrView<F>, a: ArrayView2<F>, b: ArrayView2<F>, out: &mut [F]) {
     let mut e = 0;
@@ -59,6 +90,18 @@ pub fn matmul_nt<F: Scalar>(dy: ArrayView2<F>, w: ArrayView2<F>, mut dx: ArrayVi
 pub fn matmul_tn<F: Scalar>(x: ArrayView2<F>, dy: ArrayView2<F>, mut dw: ArrayViewMut2<F>) {
     for ((k, o), dw) in dw.indexed_iter_mut() {
         *dw = (0..x.nrows()).map(|i| x[[i, k]] * dy[[i, o]]).sum();
+    }
+}
+
+/// `y_io = Σ_k x_ik w_ko`, `wt = Wᵀ`
+pub fn matmul_sparse<F: Scalar>(x: ArrayView2<F>, wt: CsrView<F>, mut y: ArrayViewMut2<F>) {
+    y.fill(F::zero());
+    for (o, row) in wt.outer_iterator().enumerate() {
+        for (k, &weight) in row.iter() {
+            for i in 0..x.nrows() {
+                y[[i, o]] += x[[i, k]] * weight;
+            }
+        }
     }
 }
 

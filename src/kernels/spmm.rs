@@ -60,7 +60,7 @@ pub(super) struct Spmm<'a, F> {
 }
 
 impl<'a, F: Scalar> Spmm<'a, F> {
-    fn as_f32(&self) -> Option<Spmm<'a, f32>> {
+    pub(super) fn as_f32(&self) -> Option<Spmm<'a, f32>> {
         let Spmm { starts, cols, width, .. } = *self;
         Some(Spmm { starts, cols, vals: F::as_f32(self.vals)?, x: F::as_f32(self.x)?, width })
     }

@@ -31,6 +31,7 @@ pub use stage::{Lowering, Stage, StageId};
 pub use wiring::{HeadUnits, Kept, Wiring};
 
 pub(crate) use model::bias;
+pub(crate) use program::{Fused, Op, assign_buffers, fuse};
 
 /// The adjacency matrix of a graph with every zero written out, for oracles.
 pub(crate) fn dense_adjacency<F: crate::Scalar>(graph: &crate::Graph<F>) -> ndarray::Array2<F> {

@@ -3,17 +3,17 @@
 use super::dense::ActivationFn;
 use super::stage::{Lowering, Stage, StageId};
 use crate::error::{Error, Result};
-use crate::graph::Operator;
+use crate::graph::{Norm, Operator};
 use crate::kernels;
 use crate::scalar::Scalar;
-use crate::value::ValueRef;
+use crate::value::{Csr, ValueRef};
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
 use std::sync::Arc;
 
 /// What a compiled program costs on its graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Cost {
-    /// Multiply-accumulates of one run: stored non-zeros × width for a sparse operand, `n·in·out` for a dense product.
+    /// Multiply-accumulates of one run: stored non-zeros × width for a sparse operand, feature or weight, `n·in·out` for a dense product.
     pub macs: u64,
     /// Bytes of all planned buffers.
     pub peak_activations: u64,
@@ -27,9 +27,11 @@ enum Source {
 }
 
 #[derive(Debug, Clone)]
-enum Op<F: Scalar> {
+pub(crate) enum Op<F: Scalar> {
     Linear(Arc<Array2<F>>),
-    Aggregate(Arc<Operator<F>>),
+    /// `Wᵀ` by rows, where a dense `X` meets a weight that is sparse enough.
+    SparseLinear(Arc<Csr<F>>),
+    Aggregate(Arc<Operator<F>>, Norm),
     Add(Vec<F>),
     Concat,
 }
@@ -87,6 +89,11 @@ impl<F: Scalar> Program<F> {
     /// # Errors
     /// [`Error::ShapeMismatch`] for an input of another shape.
     pub fn run(&mut self, x: ValueRef<F>) -> Result<ArrayView2<'_, F>> {
+        self.run_watched(x, &mut |_, _| ())
+    }
+
+    /// As [`Program::run`], and shows the value of every instruction, in the order of [`fuse`].
+    pub(crate) fn run_watched(&mut self, x: ValueRef<F>, watch: &mut dyn FnMut(usize, ArrayView2<F>)) -> Result<ArrayView2<'_, F>> {
         let expected = (self.rows, self.in_channels);
         if x.shape() != expected {
             return Err(Error::ShapeMismatch { at: "input of the program".into(), expected, found: x.shape() });
@@ -94,11 +101,12 @@ impl<F: Scalar> Program<F> {
         if self.buffers.is_empty() {
             self.buffers = self.buffer_widths.iter().map(|width| vec![F::zero(); width * self.rows]).collect();
         }
-        for instruction in &self.instructions {
+        for (k, instruction) in self.instructions.iter().enumerate() {
             let mut out = std::mem::take(&mut self.buffers[instruction.output]);
             let shape = (self.rows, instruction.width);
-            let y = ArrayViewMut2::from_shape(shape, &mut out[..shape.0 * shape.1]).expect("buffers are planned for their widths");
-            instruction.run(x, &self.buffers, self.rows, y);
+            let mut y = ArrayViewMut2::from_shape(shape, &mut out[..shape.0 * shape.1]).expect("buffers are planned for their widths");
+            instruction.run(x, &self.buffers, self.rows, y.view_mut());
+            watch(k, y.view());
             self.buffers[instruction.output] = out;
         }
         let last = self.instructions.last().expect("a model has at least one layer");
@@ -121,7 +129,8 @@ impl<F: Scalar> Instruction<F> {
                 ValueRef::Dense(x) => kernels::matmul(x, weight.view(), y.view_mut()),
                 ValueRef::Sparse(x) => kernels::spmm(x, weight.view(), y.view_mut()),
             },
-            Op::Aggregate(operator) => {
+            Op::SparseLinear(wt) => view(&self.inputs[0]).with_dense(|x| kernels::matmul_sparse(x, wt.view(), y.view_mut())),
+            Op::Aggregate(operator, _) => {
                 view(&self.inputs[0]).with_dense(|x| kernels::spmm(operator.forward(), x, y.view_mut()));
             }
             Op::Add(coefficients) => {
@@ -150,16 +159,16 @@ impl<F: Scalar> Instruction<F> {
 }
 
 /// An instruction before buffers are planned: which stages it reads, and the stage whose value it makes.
-struct Fused<F: Scalar> {
-    op: Op<F>,
-    inputs: Vec<StageId>,
-    bias: Option<Arc<Vec<F>>>,
-    activation: Option<ActivationFn>,
-    makes: StageId,
+pub(crate) struct Fused<F: Scalar> {
+    pub(crate) op: Op<F>,
+    pub(crate) inputs: Vec<StageId>,
+    pub(crate) bias: Option<Arc<Vec<F>>>,
+    pub(crate) activation: Option<ActivationFn>,
+    pub(crate) makes: StageId,
 }
 
 /// Joins bias and activation to the operation that they follow, where nothing else reads the value in between.
-fn fuse<F: Scalar>(lowering: &Lowering<F>) -> Vec<Fused<F>> {
+pub(crate) fn fuse<F: Scalar>(lowering: &Lowering<F>) -> Vec<Fused<F>> {
     let stages = lowering.stages();
     let mut readers = vec![0usize; stages.len()];
     stages.iter().flat_map(Stage::inputs).for_each(|id| readers[id.0] += 1);
@@ -171,7 +180,7 @@ fn fuse<F: Scalar>(lowering: &Lowering<F>) -> Vec<Fused<F>> {
         let (op, inputs, bias, activation) = match stage {
             Stage::Input => continue,
             Stage::Linear { x, weight } => (Op::Linear(weight.clone()), vec![*x], None, None),
-            Stage::Aggregate { x, operator } => (Op::Aggregate(operator.clone()), vec![*x], None, None),
+            Stage::Aggregate { x, operator, norm } => (Op::Aggregate(operator.clone(), *norm), vec![*x], None, None),
             Stage::Add { xs, coefficients } => (Op::Add(coefficients.clone()), xs.clone(), None, None),
             Stage::Concat { xs } => (Op::Concat, xs.clone(), None, None),
             Stage::Bias { x, bias } => match fused.iter_mut().find(|f| f.makes == *x && readers[x.0] == 1) {
@@ -200,18 +209,45 @@ fn fuse<F: Scalar>(lowering: &Lowering<F>) -> Vec<Fused<F>> {
     fused
 }
 
-/// Gives every instruction a buffer that no later reader still needs: the free one that wastes least.
+/// Picks the form of each product, and a buffer for each value.
 fn plan<F: Scalar>(lowering: &Lowering<F>, fused: Vec<Fused<F>>) -> (Vec<Instruction<F>>, Vec<usize>) {
-    let mut last_read = vec![0usize; lowering.stages().len()];
-    for (k, instruction) in fused.iter().enumerate() {
-        instruction.inputs.iter().for_each(|id| last_read[id.0] = k);
+    let steps: Vec<(&[StageId], StageId, usize)> = fused.iter().map(|f| (&f.inputs[..], f.makes, lowering.width(f.makes))).collect();
+    let (buffer_of, widths) = assign_buffers(&steps, lowering.stages().len());
+    let source = |id: &StageId| match id.0 {
+        0 => Source::Input,
+        _ => Source::Buffer { buffer: buffer_of[id.0], width: lowering.width(*id) },
+    };
+    let fast = |op: Op<F>, x: StageId| match op {
+        Op::Linear(weight) => match sparse_form(lowering, x, &weight) {
+            Some(wt) => Op::SparseLinear(Arc::new(wt)),
+            None => Op::Linear(weight),
+        },
+        op => op,
+    };
+    let instruction = |Fused { op, inputs, bias, activation, makes }: Fused<F>| Instruction {
+        op: fast(op, inputs[0]),
+        inputs: inputs.iter().map(source).collect(),
+        output: buffer_of[makes.0],
+        width: lowering.width(makes),
+        bias,
+        activation,
+    };
+    (fused.into_iter().map(instruction).collect(), widths)
+}
+
+/// Gives every step a buffer that no later reader still needs: the free one that wastes least.
+///
+/// A step is what it reads, what it makes and how wide that is; 0 is the input, which has no buffer. Returns the buffer of each of `values`
+/// values, and the width of each buffer.
+pub(crate) fn assign_buffers(steps: &[(&[StageId], StageId, usize)], values: usize) -> (Vec<usize>, Vec<usize>) {
+    let mut last_read = vec![0usize; values];
+    for (k, (inputs, ..)) in steps.iter().enumerate() {
+        inputs.iter().for_each(|id| last_read[id.0] = k);
     }
-    let mut buffer_of = vec![usize::MAX; lowering.stages().len()];
+    let mut buffer_of = vec![usize::MAX; values];
     let mut widths: Vec<usize> = Vec::new();
     let mut free: Vec<usize> = Vec::new();
-    let mut instructions = Vec::with_capacity(fused.len());
-    for (k, Fused { op, inputs, bias, activation, makes }) in fused.into_iter().enumerate() {
-        let width = lowering.width(makes);
+    for (k, &(inputs, makes, width)) in steps.iter().enumerate() {
         let fits = free.iter().copied().filter(|&b| widths[b] >= width).min_by_key(|&b| widths[b]);
         let output = fits.or_else(|| free.iter().copied().max_by_key(|&b| widths[b])).unwrap_or_else(|| {
             widths.push(0);
@@ -220,26 +256,53 @@ fn plan<F: Scalar>(lowering: &Lowering<F>, fused: Vec<Fused<F>>) -> (Vec<Instruc
         free.retain(|&b| b != output);
         widths[output] = widths[output].max(width);
         buffer_of[makes.0] = output;
-        let source = |id: &StageId| match id.0 {
-            0 => Source::Input,
-            _ => Source::Buffer { buffer: buffer_of[id.0], width: lowering.width(*id) },
-        };
-        let sources: Vec<Source> = inputs.iter().map(source).collect();
-        for id in &inputs {
+        for id in inputs {
             if id.0 != 0 && last_read[id.0] == k && !free.contains(&buffer_of[id.0]) {
                 free.push(buffer_of[id.0]);
             }
         }
-        instructions.push(Instruction { op, inputs: sources, output, width, bias, activation });
     }
-    (instructions, widths)
+    (buffer_of, widths)
+}
+
+/// What a stored weight costs in a sparse product, in multiply-adds of the dense one ...
+const STORED_COST: usize = 2;
+/// ... and what a row of `X` costs a channel to be transposed and back. Both as measured, see `docs/sparsity.md`.
+const MOVE_COST: usize = 20;
+
+/// Whether a weight with `stored` non-zeros is multiplied faster in sparse form: `2·nnz + 20·(in + out) < in·out`.
+fn pays(stored: usize, (inputs, outputs): (usize, usize)) -> bool {
+    STORED_COST * stored + MOVE_COST * (inputs + outputs) < inputs * outputs
+}
+
+/// `Wᵀ` in CSR, where that is faster. A sparse `X` takes the dense weight: it reads whole rows of `W` at once.
+fn sparse_form<F: Scalar>(lowering: &Lowering<F>, x: StageId, weight: &Array2<F>) -> Option<Csr<F>> {
+    if lowering.is_sparse(x) || !pays(nonzeros(weight), weight.dim()) {
+        return None;
+    }
+    let (mut starts, mut indices, mut values) = (vec![0], Vec::new(), Vec::new());
+    for column in weight.columns() {
+        for (k, &w) in column.iter().enumerate().filter(|(_, w)| **w != F::zero()) {
+            indices.push(k as u32);
+            values.push(w);
+        }
+        starts.push(indices.len());
+    }
+    Some(Csr::new((weight.ncols(), weight.nrows()), starts, indices, values))
+}
+
+fn nonzeros<F: Scalar>(weight: &Array2<F>) -> usize {
+    weight.iter().filter(|w| **w != F::zero()).count()
 }
 
 fn macs<F: Scalar>(lowering: &Lowering<F>) -> u64 {
     let of = |stage: &Stage<F>| match stage {
         Stage::Linear { x, weight } if lowering.is_sparse(*x) => lowering.input_stored() * weight.ncols(),
-        Stage::Linear { weight, .. } => lowering.rows() * weight.len(),
-        Stage::Aggregate { x, operator } => operator.stored() * lowering.width(*x),
+        Stage::Linear { weight, .. } => {
+            let stored = nonzeros(weight);
+            lowering.rows() * if pays(stored, weight.dim()) { stored } else { weight.len() }
+        }
+        Stage::Aggregate { x, operator, .. } => operator.stored() * lowering.width(*x),
         _ => 0,
     };
     lowering.stages().iter().map(|stage| of(stage) as u64).sum()

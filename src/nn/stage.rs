@@ -34,6 +34,8 @@ pub enum Stage<F: Scalar> {
         x: StageId,
         /// `Â`.
         operator: Arc<Operator<F>>,
+        /// How `Â` follows from the graph.
+        norm: Norm,
     },
     /// `X + b`, the same row `b` for every node.
     Bias {
@@ -85,6 +87,8 @@ pub struct Lowering<F: Scalar> {
     stages: Vec<Stage<F>>,
     widths: Vec<usize>,
     layers: Vec<String>,
+    /// For each stage the index of its layer's name.
+    layer_of: Vec<usize>,
     output: StageId,
 }
 
@@ -101,6 +105,7 @@ impl<F: Scalar> Lowering<F> {
             stages: vec![Stage::Input],
             widths: vec![x.cols()],
             layers: vec!["input".into()],
+            layer_of: vec![0],
             output: StageId(0),
         }
     }
@@ -131,6 +136,11 @@ impl<F: Scalar> Lowering<F> {
     /// Columns of a stage's value.
     pub fn width(&self, id: StageId) -> usize {
         self.widths[id.0]
+    }
+
+    /// Name of the layer that wrote a stage.
+    pub fn layer(&self, id: StageId) -> &str {
+        &self.layers[self.layer_of[id.0]]
     }
 
     /// Number of nodes.
@@ -165,7 +175,7 @@ impl<F: Scalar> Lowering<F> {
             return Err(refuse("it aggregates sparse features before a product"));
         }
         let operator = graph.operator(norm);
-        Ok(self.push(Stage::Aggregate { x, operator }, self.width(x)))
+        Ok(self.push(Stage::Aggregate { x, operator, norm }, self.width(x)))
     }
 
     /// Adds `X + b`.
@@ -193,6 +203,7 @@ impl<F: Scalar> Lowering<F> {
     fn push(&mut self, stage: Stage<F>, width: usize) -> StageId {
         self.stages.push(stage);
         self.widths.push(width);
+        self.layer_of.push(self.layers.len() - 1);
         StageId(self.stages.len() - 1)
     }
 }

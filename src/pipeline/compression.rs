@@ -5,9 +5,12 @@ use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::nn::Model;
-use crate::report::{Account, Report, Row, Summary};
+use crate::prune::{ChannelPruner, Magnitude};
+use crate::quant::{QuantModel, Quantizer};
+use crate::report::{Account, Report, Row, Servable, Summary};
 use crate::rng::{hash, purpose};
 use crate::train::{Epoch, Metric, Trainer, evaluate};
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 /// Which control rows the report gets.
@@ -18,6 +21,18 @@ pub enum Controls {
     All,
     /// None.
     None,
+}
+
+impl std::str::FromStr for Controls {
+    type Err = Error;
+
+    fn from_str(word: &str) -> Result<Self> {
+        match word {
+            "all" => Ok(Controls::All),
+            "none" => Ok(Controls::None),
+            _ => Err(Error::setting("`controls`", format!("`{word}`"), "all or none")),
+        }
+    }
 }
 
 /// What a listener hears while a compression runs.
@@ -61,35 +76,48 @@ pub struct Outcome<M> {
 
 /// Runs steps on a model and reports after each what it cost and what it won.
 ///
+/// `M` is what it ends in: a [`Model`], or after [`Compression::quantize`] a [`QuantModel`].
+///
 /// ```
-/// use gnn_prune::{ChannelPruner, Compression, Dataset, FineTune, Gcn, Magnitude, Trainer};
+/// use gnn_prune::{Bits, ChannelPruner, Compression, Controls, Dataset, FineTune, Gcn, Magnitude, Quantizer, Trainer};
 /// let data = Dataset::digits()?;
 /// let model = Gcn::builder(data.num_features(), data.num_classes()).hidden(16).build(0)?;
 /// let model = Trainer::builder().epochs(10).build()?.fit(model, &data)?;
 /// let out = Compression::of(model, &data)
 ///     .step(ChannelPruner::builder(Magnitude::l2()).ratio(0.5).build()?)
 ///     .step(FineTune::epochs(5))
-///     .controls(gnn_prune::Controls::None)
+///     .quantize(Quantizer::builder(Bits::Eight).build()?)
+///     .controls(Controls::None)
 ///     .run()?;
-/// assert_eq!(out.report.rows.len(), 3);
+/// assert_eq!(out.report.rows.len(), 4);
 /// # Ok::<(), gnn_prune::Error>(())
 /// ```
-pub struct Compression<'a> {
+pub struct Compression<'a, M = Model> {
     start: Start,
     data: &'a Dataset,
     steps: Vec<Box<dyn Step>>,
+    quantizer: Option<Quantizer>,
     controls: Controls,
     trainer: Trainer,
     threads: usize,
     listener: Arc<dyn Fn(Progress) + Send + Sync>,
+    ends_in: PhantomData<fn() -> M>,
+}
+
+/// The state of one seed after a stage.
+#[derive(Clone)]
+struct Stage {
+    subject: Subject,
+    /// There after quantisation.
+    integers: Option<QuantModel>,
 }
 
 /// Results of one chain of steps over all seeds.
 struct Chain {
     /// Name and per-seed metric of every stage.
-    stages: Vec<(String, Vec<f64>)>,
-    /// The subjects of the seed with the best validation metric after the last stage.
-    best: Vec<Subject>,
+    metrics: Vec<(String, Vec<f64>)>,
+    /// The stages of the seed with the best validation metric after the last.
+    best: Vec<Stage>,
 }
 
 impl<'a> Compression<'a> {
@@ -115,7 +143,8 @@ impl<'a> Compression<'a> {
             Start::Train { trainer, .. } => trainer.clone(),
         };
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { start, data, steps: Vec::new(), controls: Controls::All, trainer, threads, listener: Arc::new(|_| ()) }
+        let (steps, listener) = (Vec::new(), Arc::new(|_| ()));
+        Self { start, data, steps, quantizer: None, controls: Controls::All, trainer, threads, listener, ends_in: PhantomData }
     }
 
     /// Adds a step.
@@ -131,6 +160,36 @@ impl<'a> Compression<'a> {
         self
     }
 
+    /// Ends in integers; nothing but the run comes after it.
+    #[must_use]
+    pub fn quantize(self, quantizer: Quantizer) -> Compression<'a, QuantModel> {
+        let Self { start, data, steps, controls, trainer, threads, listener, .. } = self;
+        Compression { start, data, steps, quantizer: Some(quantizer), controls, trainer, threads, listener, ends_in: PhantomData }
+    }
+
+    /// Runs all steps for all seeds, then measures.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for steps in an order that makes no sense, and what training, a step or a measurement returns.
+    pub fn run(self) -> Result<Outcome<Model>> {
+        let (last, report) = self.execute()?;
+        Ok(Outcome { model: last.subject.model, report })
+    }
+}
+
+impl Compression<'_, QuantModel> {
+    /// Runs all steps for all seeds, quantises, then measures.
+    ///
+    /// # Errors
+    /// As for a compression that ends in floats, and what the quantiser returns.
+    pub fn run(self) -> Result<Outcome<QuantModel>> {
+        let (last, report) = self.execute()?;
+        let model = last.integers.expect("a compression of this type has a quantiser, and its stage is the last");
+        Ok(Outcome { model, report })
+    }
+}
+
+impl<M> Compression<'_, M> {
     /// Which control rows the report gets. Default [`Controls::All`].
     #[must_use]
     pub fn controls(mut self, controls: Controls) -> Self {
@@ -152,25 +211,27 @@ impl<'a> Compression<'a> {
         self
     }
 
-    /// Runs all steps for all seeds, then measures.
-    ///
-    /// # Errors
-    /// What training, a step or a measurement returns.
-    pub fn run(self) -> Result<Outcome<Model>> {
+    fn execute(self) -> Result<(Stage, Report)> {
+        if let Some(late) = self.steps.iter().skip(1).find(|step| step.starts_over()) {
+            let legal = "the first step: it starts a fresh model, and what came before would be lost";
+            return Err(Error::setting(format!("`{}`", late.name()), "a later step", legal));
+        }
         let dense = self.dense_models()?;
         let seeds: Vec<u64> = dense.iter().map(Model::seed).collect();
         let steps: Vec<&dyn Step> = self.steps.iter().map(|step| &**step).collect();
         let chain = self.chain(&dense, &steps)?;
         let mut rows = Vec::new();
-        for ((name, metric), subject) in chain.stages.iter().zip(&chain.best) {
-            rows.push(self.row(name, metric.clone(), subject)?);
+        for ((name, metric), stage) in chain.metrics.iter().zip(&chain.best) {
+            rows.push(self.row(name, metric.clone(), stage)?);
         }
         let last = chain.best.last().expect("the dense model is the first stage").clone();
-        if self.controls == Controls::All && !self.steps.is_empty() {
-            rows.push(self.narrow_control(&last, &seeds)?);
+        if self.controls == Controls::All && chain.metrics.len() > 1 {
+            rows.push(self.narrow_control(&last.subject, &dense[0], &rows[0], &seeds)?);
             rows.extend(self.random_control(&dense)?);
         }
-        Ok(Outcome { model: last.model, report: Report::new(self.data, seeds, rows) })
+        let mut report = Report::new(self.data, seeds, rows);
+        report.recipe = chain.metrics.iter().skip(1).map(|(name, _)| name.clone()).collect();
+        Ok((last, report))
     }
 
     fn dense_models(&self) -> Result<Vec<Model>> {
@@ -191,62 +252,89 @@ impl<'a> Compression<'a> {
         (self.listener)(Progress::Stage { name: name.into(), seed, seeds });
     }
 
-    /// Runs `steps` on every dense model and judges every stage on the test nodes.
+    /// Runs `steps` and the quantiser on every dense model and judges every stage on the test nodes.
     fn chain(&self, dense: &[Model], steps: &[&dyn Step]) -> Result<Chain> {
         let names = std::iter::once("dense".to_string()).chain(steps.iter().map(|step| step.name()));
-        let mut stages: Vec<(String, Vec<f64>)> = names.map(|name| (name, Vec::new())).collect();
-        let mut best: (f64, Vec<Subject>) = (f64::NEG_INFINITY, Vec::new());
+        let names = names.chain(self.quantizer.iter().map(|quantizer| format!("bits {}", quantizer.bits().count())));
+        let mut metrics: Vec<(String, Vec<f64>)> = names.map(|name| (name, Vec::new())).collect();
+        let mut best: (f64, Vec<Stage>) = (f64::NEG_INFINITY, Vec::new());
         for model in dense {
             let split = self.data.split(model.seed());
-            let mut subjects = vec![Subject { model: model.clone(), graph: self.data.graph().clone() }];
-            for (k, step) in steps.iter().enumerate() {
-                self.tell(&stages[k + 1].0, model.seed(), dense.len());
-                let env = Env {
-                    data: self.data,
-                    dense: model,
-                    seed: hash(model.seed(), &[purpose::STAGE, k as u64]),
-                    on_epoch: &|epoch| (self.listener)(Progress::Epoch(epoch)),
-                };
-                subjects.push(step.run(subjects[k].clone(), &env)?);
+            let stages = self.stages_of(model, steps, &metrics, dense.len())?;
+            for (stage, (_, metric)) in stages.iter().zip(&mut metrics) {
+                metric.push(self.judge(stage, &split.test)?);
             }
-            for (subject, (_, metric)) in subjects.iter().zip(&mut stages) {
-                metric.push(self.judge(subject, &split.test)?);
-            }
-            let validation = self.judge(subjects.last().expect("dense is there"), &split.val)?;
+            let validation = self.judge(stages.last().expect("dense is there"), &split.val)?;
             if validation > best.0 {
-                best = (validation, subjects);
+                best = (validation, stages);
             }
         }
-        Ok(Chain { stages, best: best.1 })
+        Ok(Chain { metrics, best: best.1 })
     }
 
-    fn judge(&self, subject: &Subject, rows: &[u32]) -> Result<f64> {
-        evaluate(&subject.model, &self.on(&subject.graph)?, rows)
+    fn stages_of(&self, model: &Model, steps: &[&dyn Step], names: &[(String, Vec<f64>)], seeds: usize) -> Result<Vec<Stage>> {
+        let mut stages = vec![Stage { subject: Subject { model: model.clone(), graph: self.data.graph().clone() }, integers: None }];
+        for (k, step) in steps.iter().enumerate() {
+            self.tell(&names[k + 1].0, model.seed(), seeds);
+            let env = Env {
+                data: self.data,
+                dense: model,
+                seed: hash(model.seed(), &[purpose::STAGE, k as u64]),
+                on_epoch: &|epoch| (self.listener)(Progress::Epoch(epoch)),
+            };
+            stages.push(Stage { subject: step.run(stages[k].subject.clone(), &env)?, integers: None });
+        }
+        if let Some(quantizer) = &self.quantizer {
+            self.tell(&names[names.len() - 1].0, model.seed(), seeds);
+            let subject = stages[stages.len() - 1].subject.clone();
+            let integers = quantizer.quantize(&subject.model, &self.on(&subject.graph)?)?;
+            stages.push(Stage { subject, integers: Some(integers) });
+        }
+        Ok(stages)
+    }
+
+    fn judge(&self, stage: &Stage, rows: &[u32]) -> Result<f64> {
+        let data = self.on(&stage.subject.graph)?;
+        match &stage.integers {
+            None => evaluate(&stage.subject.model, &data, rows),
+            Some(integers) => {
+                let mut program = integers.compile(data.graph(), data.features())?;
+                Ok(Metric::of(&data).measure(program.run(data.features())?, data.labels(), rows))
+            }
+        }
     }
 
     fn on(&self, graph: &Graph) -> Result<Dataset> {
         self.data.with_graph(graph.clone())
     }
 
-    fn row(&self, name: &str, metric: Vec<f64>, subject: &Subject) -> Result<Row> {
+    fn row(&self, name: &str, metric: Vec<f64>, stage: &Stage) -> Result<Row> {
         (self.listener)(Progress::Measure { name: name.into() });
-        let account = Account::of(&subject.model, &subject.graph, &self.data.features(), self.threads)?;
+        let model: &dyn Servable = match &stage.integers {
+            Some(integers) => integers,
+            None => &stage.subject.model,
+        };
+        let account = Account::of(model, &stage.subject.graph, &self.data.features(), self.threads)?;
         Ok(Row { name: name.into(), metric: Metric::of(self.data), accuracy: Summary::of(metric), account })
     }
 
-    /// The final shape, trained from scratch by the protocol.
-    fn narrow_control(&self, last: &Subject, seeds: &[u64]) -> Result<Row> {
+    /// The final shape, trained from scratch by the protocol; what is the dense shape has been trained already.
+    fn narrow_control(&self, last: &Subject, dense: &Model, dense_row: &Row, seeds: &[u64]) -> Result<Row> {
         let name = "narrow control";
+        let form = dense_form(&last.model, self.data)?;
+        if matches!(self.start, Start::Train { .. }) && same_shapes(&form, dense) {
+            return Ok(Row { name: name.into(), ..dense_row.clone() });
+        }
         let data = self.on(&last.graph)?;
         let mut metric = Vec::new();
         let mut first = None;
         for &seed in seeds {
-            let model = self.trained(name, &last.model, &data, seed, seeds.len())?;
+            let model = self.trained(name, &form, &data, seed, seeds.len())?;
             metric.push(evaluate(&model, &data, &data.split(seed).test)?);
             first.get_or_insert(model);
         }
         let model = first.expect("there is at least one seed");
-        self.row(name, metric, &Subject { model, graph: last.graph.clone() })
+        self.row(name, metric, &Stage { subject: Subject { model, graph: last.graph.clone() }, integers: None })
     }
 
     /// The same amounts and fine-tuning by a random criterion, where any step chooses by one.
@@ -257,7 +345,38 @@ impl<'a> Compression<'a> {
         }
         let steps: Vec<&dyn Step> = self.steps.iter().zip(&controls).map(|(step, control)| control.as_deref().unwrap_or(&**step)).collect();
         let chain = self.chain(dense, &steps)?;
-        let (Some((_, metric)), Some(subject)) = (chain.stages.last(), chain.best.last()) else { return Ok(None) };
-        self.row("random control", metric.clone(), subject).map(Some)
+        let (Some((_, metric)), Some(stage)) = (chain.metrics.last(), chain.best.last()) else { return Ok(None) };
+        self.row("random control", metric.clone(), stage).map(Some)
     }
+}
+
+/// A dense network of about as many parameters as `model` has that are not masked: of its own shape where nothing is masked, else of
+/// the width whose number of parameters comes nearest.
+fn dense_form(model: &Model, data: &Dataset) -> Result<Model> {
+    let mut free = 0;
+    model.visit(&mut |_, param| free += param.mask().map_or(param.value().len(), |mask| mask.iter().filter(|keep| **keep).count()));
+    if free == model.num_params() {
+        return Ok(model.clone());
+    }
+    let unmasked = model.fresh(model.seed());
+    let widest = model.nodes().iter().map(|node| node.channels()).max().unwrap_or(1);
+    let mut nearest = unmasked.clone();
+    for kept in 1..widest {
+        let ratio = 1.0 - kept as f64 / widest as f64;
+        let Ok(plan) = ChannelPruner::builder(Magnitude::l2()).ratio(ratio).build()?.plan(&unmasked, data) else { continue };
+        let narrow = plan.shrink(&unmasked)?;
+        if narrow.num_params().abs_diff(free) < nearest.num_params().abs_diff(free) {
+            nearest = narrow;
+        }
+    }
+    Ok(nearest)
+}
+
+fn same_shapes(a: &Model, b: &Model) -> bool {
+    let shapes = |model: &Model| {
+        let mut shapes = Vec::new();
+        model.visit(&mut |name, param| shapes.push((name.to_string(), param.value().dim())));
+        shapes
+    };
+    shapes(a) == shapes(b)
 }

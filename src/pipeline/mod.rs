@@ -2,8 +2,12 @@
 
 mod compression;
 mod fine_tune;
+mod recipe;
 mod step;
+mod student;
 
 pub use compression::{Compression, Controls, Outcome, Progress};
 pub use fine_tune::FineTune;
+pub use recipe::{Compressed, Recipe};
 pub use step::{Env, Step, Subject};
+pub use student::{Distill, Student};

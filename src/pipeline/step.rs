@@ -4,7 +4,7 @@ use crate::data::Dataset;
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::nn::Model;
-use crate::prune::{ChannelPruner, Random};
+use crate::prune::{ChannelPruner, LayerPruner, Random, WeightPruner};
 use crate::train::Epoch;
 
 /// What a step changes: a model and the graph that it runs on.
@@ -39,6 +39,11 @@ pub trait Step: Send + Sync {
     /// What the step refuses.
     fn run(&self, subject: Subject, env: &Env) -> Result<Subject>;
 
+    /// Whether the step replaces the model by a fresh one, so that every step before it would be lost; it must then be the first.
+    fn starts_over(&self) -> bool {
+        false
+    }
+
     /// The same amount by a random criterion; `None` for a step that chooses nothing.
     fn control(&self) -> Option<Box<dyn Step>> {
         None
@@ -58,5 +63,28 @@ impl Step for ChannelPruner {
 
     fn control(&self) -> Option<Box<dyn Step>> {
         Some(Box::new(self.with_criterion(Random::new())))
+    }
+}
+
+impl Step for WeightPruner {
+    fn name(&self) -> String {
+        format!("weights {}", self)
+    }
+
+    fn run(&self, subject: Subject, _: &Env) -> Result<Subject> {
+        let model = self.plan(&subject.model)?.apply(&subject.model)?;
+        Ok(Subject { model, ..subject })
+    }
+}
+
+impl Step for LayerPruner {
+    fn name(&self) -> String {
+        format!("drop-layers {}", self.num_removed())
+    }
+
+    fn run(&self, subject: Subject, env: &Env) -> Result<Subject> {
+        let data = env.data.with_graph(subject.graph.clone())?;
+        let model = self.plan(&subject.model, &data)?.shrink(&subject.model)?;
+        Ok(Subject { model, ..subject })
     }
 }

@@ -3,15 +3,19 @@
 mod criteria;
 mod group;
 mod labels;
+mod layer;
 mod plan;
 mod pruner;
 mod refit;
+mod weight;
 
 pub use criteria::{Criterion, Magnitude, Needs, Random, Taylor};
 pub use group::{GroupView, Member};
 pub use labels::{ChannelLabels, Group};
+pub use layer::{LayerCriterion, LayerPlan, LayerPruner, LayerPrunerBuilder, RemovedLayer};
 pub use plan::{ChannelPlan, GroupPlan};
 pub use pruner::{ChannelPruner, ChannelPrunerBuilder, Compensation, Scope};
+pub use weight::{WeightPlan, WeightPruner, WeightPrunerBuilder};
 
 /// How many of `n` things a share of `ratio` is: `ratio·n`, rounded half to even.
 pub(crate) fn share_of(ratio: f64, n: usize) -> usize {

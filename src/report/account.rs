@@ -1,11 +1,9 @@
 //! What one model costs on one graph.
 
 use super::latency::Latencies;
+use super::serve::Servable;
 use crate::error::Result;
 use crate::graph::Graph;
-use crate::io::stored_bytes;
-use crate::nn::Model;
-use crate::scalar::Scalar;
 use crate::value::ValueRef;
 use serde::Serialize;
 
@@ -40,16 +38,16 @@ impl Account {
     ///
     /// # Errors
     /// What compiling and running the model returns.
-    pub fn of<F: Scalar>(model: &Model<F>, graph: &Graph<F>, x: &ValueRef<F>, threads: usize) -> Result<Self> {
-        let mut program = model.compile(graph, x.reborrow())?;
+    pub fn of(model: &dyn Servable, graph: &Graph, x: &ValueRef<f32>, threads: usize) -> Result<Self> {
+        let mut program = model.compiled(graph, x.reborrow())?;
         let cost = program.cost();
         Ok(Self {
             params: model.num_params(),
             nonzero_params: model.num_nonzero_params(),
-            bytes: Bytes { weights: stored_bytes(model), peak_activations: cost.peak_activations },
+            bytes: Bytes { weights: model.stored_bytes(), peak_activations: cost.peak_activations },
             macs: cost.macs,
             edges: graph.num_edges(),
-            latency_ms: Latencies::measure(&mut program, x, threads)?,
+            latency_ms: Latencies::measure(&mut *program, x, threads)?,
         })
     }
 }

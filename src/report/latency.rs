@@ -1,8 +1,7 @@
 //! Measured inference time of a compiled program.
 
+use super::serve::Runnable;
 use crate::error::Result;
-use crate::nn::Program;
-use crate::scalar::Scalar;
 use crate::value::ValueRef;
 use serde::Serialize;
 use std::time::{Duration, Instant};
@@ -41,7 +40,7 @@ impl Latencies {
     ///
     /// # Errors
     /// [`Error::Threads`](crate::Error::Threads) where a pool cannot be made, [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) for another input.
-    pub fn measure<F: Scalar>(program: &mut Program<F>, x: &ValueRef<F>, threads: usize) -> Result<Self> {
+    pub fn measure(program: &mut dyn Runnable, x: &ValueRef<f32>, threads: usize) -> Result<Self> {
         let mut on = |threads: usize| -> Result<Latency> {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
             pool.install(|| Latency::measure(|| program.run(x.reborrow()).map(|_| ())))

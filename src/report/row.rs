@@ -86,12 +86,20 @@ pub struct Report {
     pub seeds: Vec<u64>,
     /// Version of the crate.
     pub version: String,
+    /// The stages' words, one a line, for the page.
+    #[serde(skip)]
+    pub recipe: Vec<String>,
 }
 
 impl Report {
     /// A report of these rows.
     pub fn new<F: Scalar>(data: &Dataset<F>, seeds: Vec<u64>, rows: Vec<Row>) -> Self {
-        Self { rows, data: DataInfo::of(data), seeds, version: env!("CARGO_PKG_VERSION").into() }
+        Self { rows, data: DataInfo::of(data), seeds, version: env!("CARGO_PKG_VERSION").into(), recipe: Vec::new() }
+    }
+
+    /// Whether a row is a control.
+    pub fn is_control(row: &Row) -> bool {
+        row.name.contains("control")
     }
 
     /// The row of that name.

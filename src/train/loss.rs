@@ -1,7 +1,7 @@
 //! Losses on chosen rows of the output, with their gradients.
 
 use crate::error::Result;
-use crate::nn::{Model, NodeId, Trace};
+use crate::nn::{Grads, Model, NodeId, Trace};
 use crate::scalar::Scalar;
 use ndarray::{Array2, ArrayView2};
 
@@ -32,22 +32,44 @@ pub fn cross_entropy<F: Scalar>(logits: ArrayView2<F>, labels: &[u32], rows: &[u
     (total * weight, gradient)
 }
 
-/// What one training step minimises: its value, and its gradients by the values of some nodes.
+/// Gradients of a loss by the values of some nodes, each of its node's shape `[n, channels]`; those of one node add up.
+pub type Seeds<F> = Vec<(NodeId, Array2<F>)>;
+
+/// What a loss makes of one forward pass: its value and its gradients.
+///
+/// `(value, seeds).into()` is one without gradients by the parameters.
+#[derive(Debug, Clone)]
+pub struct Objective<F: Scalar> {
+    /// The value of the loss.
+    pub value: F,
+    /// Its gradients by the values of some nodes.
+    pub seeds: Seeds<F>,
+    /// Gradients by the parameters that no node's value carries; they are added to what the seeds give.
+    pub grads: Option<Grads<F>>,
+}
+
+impl<F: Scalar> From<(F, Seeds<F>)> for Objective<F> {
+    fn from((value, seeds): (F, Seeds<F>)) -> Self {
+        Self { value, seeds, grads: None }
+    }
+}
+
+/// What one training step minimises: its value, and its gradients by the values of some nodes, or by the parameters themselves.
 pub trait Loss<F: Scalar> {
     /// The loss after a forward pass in training mode, at `epoch`, counted from 1.
     ///
     /// # Errors
     /// What its own computation refuses.
-    fn loss(&mut self, model: &Model<F>, trace: &Trace<F>, epoch: usize) -> Result<(F, Vec<(NodeId, Array2<F>)>)>;
+    fn loss(&mut self, model: &Model<F>, trace: &Trace<F>, epoch: usize) -> Result<Objective<F>>;
 }
 
-/// Any closure of that form is a loss.
+/// Any closure that gives a value and the gradients by some nodes is a loss.
 impl<F: Scalar, T> Loss<F> for T
 where
-    T: FnMut(&Model<F>, &Trace<F>, usize) -> Result<(F, Vec<(NodeId, Array2<F>)>)>,
+    T: FnMut(&Model<F>, &Trace<F>, usize) -> Result<(F, Seeds<F>)>,
 {
-    fn loss(&mut self, model: &Model<F>, trace: &Trace<F>, epoch: usize) -> Result<(F, Vec<(NodeId, Array2<F>)>)> {
-        self(model, trace, epoch)
+    fn loss(&mut self, model: &Model<F>, trace: &Trace<F>, epoch: usize) -> Result<Objective<F>> {
+        self(model, trace, epoch).map(Objective::from)
     }
 }
 

@@ -1,13 +1,12 @@
 //! The training loop.
 
 use super::adam::Adam;
-use super::loss::{Loss, cross_entropy};
+use super::loss::{Loss, Objective, Seeds, cross_entropy};
 use super::metrics::Metric;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
-use crate::nn::{Cx, Mode, Model, NodeId, Origin, Trace};
+use crate::nn::{Cx, Mode, Model, Origin, Trace};
 use crate::scalar::Scalar;
-use ndarray::Array2;
 use std::sync::Arc;
 
 /// What a progress callback hears after each epoch.
@@ -200,7 +199,7 @@ impl Trainer {
     fn fit_labels<F: Scalar>(&self, model: Model<F>, data: &Dataset<F>, hear: &(dyn Fn(Epoch) + Sync)) -> Result<Fit<F>> {
         let split = data.split(model.seed());
         let output = model.output();
-        let mut loss = |_: &Model<F>, trace: &Trace<F>, _: usize| -> Result<(F, Vec<(NodeId, Array2<F>)>)> {
+        let mut loss = |_: &Model<F>, trace: &Trace<F>, _: usize| -> Result<(F, Seeds<F>)> {
             let (loss, gradient) = cross_entropy(trace.output(), data.labels(), &split.train);
             Ok((loss, vec![(output, gradient)]))
         };
@@ -218,30 +217,54 @@ impl Trainer {
     /// As [`Trainer::fit`].
     pub fn fit_loss<F: Scalar>(
         &self,
+        model: Model<F>,
+        data: &Dataset<F>,
+        loss: &mut dyn Loss<F>,
+        hear: &(dyn Fn(Epoch) + Sync),
+    ) -> Result<Fit<F>> {
+        self.fit_through(model, data, loss, hear, None)
+    }
+
+    /// As [`Trainer::fit_loss`], seen through `weights`: what it makes of the model (the same layers with other values in the parameters)
+    /// runs forward and backward and is validated, and its gradients move the model itself. This is the straight-through estimator of
+    /// training with quantised weights (Bengio et al. 2013).
+    ///
+    /// # Errors
+    /// As [`Trainer::fit`].
+    pub fn fit_through<F: Scalar>(
+        &self,
         mut model: Model<F>,
         data: &Dataset<F>,
         loss: &mut dyn Loss<F>,
         hear: &(dyn Fn(Epoch) + Sync),
+        weights: Option<&dyn Fn(&Model<F>) -> Model<F>>,
     ) -> Result<Fit<F>> {
         check_fits(&model, data)?;
         let settings = &self.settings;
         let split = data.split(model.seed());
         let cx = Cx::eval(data.graph());
         let mut adam = Adam::builder().learning_rate(settings.learning_rate).weight_decay(settings.weight_decay).build()?;
-        let start = if settings.keep_start { validation(&model, &cx, data, &split)? } else { f64::NEG_INFINITY };
+        let mut through = weights.map(|weights| weights(&model));
+        let start = match settings.keep_start {
+            true => validation(through.as_ref().unwrap_or(&model), &cx, data, &split)?,
+            false => f64::NEG_INFINITY,
+        };
         let mut best = Fit { model: model.clone(), validation: start, best_epoch: 0, losses: Vec::new() };
         for epoch in 1..=settings.epochs {
             let cx_train = cx.with_mode(Mode::Train { seed: settings.dropout_seed.unwrap_or(model.seed()), step: epoch as u64 });
-            let trace = model.trace(&cx_train, data.features())?;
-            let (value, seeds) = loss.loss(&model, &trace, epoch)?;
+            let seen = through.as_ref().unwrap_or(&model);
+            let trace = seen.trace(&cx_train, data.features())?;
+            let Objective { value, seeds, grads: direct } = loss.loss(seen, &trace, epoch)?;
             if !value.is_finite() {
                 return Err(Error::Diverged { epoch, loss: value.as_f64() });
             }
             model.absorb(&trace);
-            let grads = model.backward(&cx_train, trace, &seeds)?;
+            let mut grads = through.as_ref().unwrap_or(&model).backward(&cx_train, trace, &seeds)?;
+            direct.iter().for_each(|direct| grads.add_scaled(direct, F::one()));
             adam.set_learning_rate(settings.learning_rate * settings.schedule.factor(epoch, settings.epochs));
             adam.step(&mut model, &grads);
-            let validation = validation(&model, &cx, data, &split)?;
+            through = weights.map(|weights| weights(&model));
+            let validation = validation(through.as_ref().unwrap_or(&model), &cx, data, &split)?;
             best.losses.push(value.as_f64());
             if validation > best.validation {
                 (best.validation, best.best_epoch) = (validation, epoch);

@@ -1,8 +1,23 @@
 //! What the command line takes.
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use gnn_prune::{Dataset, Error, FeatureNorm, Gcn, Mlp, Model, Result, Trainer};
-use std::path::PathBuf;
+use crate::commands::Width;
+use crate::failure::{Failure, Result};
+use clap::builder::RangedU64ValueParser;
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use gnn_prune::{Dataset, FeatureNorm, Gcn, Mlp, Model, Trainer};
+use std::path::{Path, PathBuf};
+
+/// Most weights of a model: 1 GB, and five times that while it trains.
+const MOST_WEIGHTS: u128 = 1 << 28;
+const MOST_EPOCHS: u64 = 1_000_000;
+const MOST_SEEDS: u64 = 1000;
+const MOST_THREADS: u64 = 1024;
+
+/// Flags of models that this version has not built; they are known so that they are refused by name.
+const LATER_MODELS: [&str; 4] = ["heads", "aggr", "hops", "alpha"];
+/// The same of stages.
+const LATER_STAGES: [&str; 8] = ["weights", "edges", "drop-layers", "distill", "bits", "act-bits", "qat", "recipe"];
 
 /// Makes graph neural networks small and fast on ordinary CPUs.
 #[derive(Parser)]
@@ -14,60 +29,99 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Train a model and report it.
+    /// Train a model and report it
     Train(TrainArgs),
-    /// Train or read a model, make it smaller, and report every stage.
-    Compress(CompressArgs),
-    /// Write the logits of every node to a .npy file.
+    /// Train or read a model, make it smaller, and report every stage
+    Compress(Box<CompressArgs>),
+    /// Write the logits of every node to a .npy file
     Predict(PredictArgs),
-    /// Show what is in a model file.
+    /// Show what is in a model file
     Inspect(InspectArgs),
-    /// Measure models side by side.
+    /// Measure models side by side
     Bench(BenchArgs),
+}
+
+/// The whole command line, with the flags that are known and not built.
+pub fn command() -> clap::Command {
+    let later = |flag: &'static str| Arg::new(flag).long(flag).action(ArgAction::Append).hide(true);
+    let train = |command: clap::Command| command.args(LATER_MODELS.map(later));
+    Cli::command().mut_subcommand("train", train).mut_subcommand("compress", |command| train(command).args(LATER_STAGES.map(later)))
+}
+
+/// Refuses the flags that are known and not built.
+pub fn refuse_later(flags: &ArgMatches) -> Result<()> {
+    match flags.ids().map(clap::Id::as_str).find(|flag| LATER_MODELS.contains(flag) || LATER_STAGES.contains(flag)) {
+        Some(flag) => Err(not_built(&format!("--{flag}"))),
+        None => Ok(()),
+    }
+}
+
+/// Refuses to choose the form of a model that is read, or how it is trained.
+pub fn refuse_form(flags: &ArgMatches) -> Result<()> {
+    let form = ModelArgs::augment_args(clap::Command::new("model"));
+    let given = |arg: &&Arg| flags.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
+    match form.get_arguments().find(given) {
+        Some(arg) => Err(Failure::WithFrom { flag: arg.get_long().expect("these flags are long").into() }),
+        None => Ok(()),
+    }
+}
+
+fn not_built(words: &str) -> Failure {
+    Failure::NotBuilt { words: words.into() }
+}
+
+/// A whole number from 1 to `most`.
+fn count(most: u64) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=most)
+}
+
+/// A share of something.
+fn share(text: &str) -> Result<f64, &'static str> {
+    text.parse().ok().filter(|share| (0.0..=1.0).contains(share)).ok_or("it must be a number in [0, 1]")
 }
 
 /// DATA and how its features are read.
 #[derive(Args)]
 pub struct DataArgs {
-    /// A file, `digits`, or a generator such as `sbm:nodes=1000,classes=4,degree=8,seed=0`.
+    /// A .npz file, `digits`, or a generator such as `sbm:nodes=1000`
     #[arg(default_value = "digits")]
     pub data: String,
-    /// How rows of features are normalised: l2, l1, binary or raw [default: l2 where sparse, raw where dense].
-    #[arg(long)]
+    /// Scaling of feature rows: l2 (default if sparse), l1, binary, raw (if dense)
+    #[arg(long, value_name = "HOW")]
     pub features: Option<FeatureNorm>,
 }
 
 impl DataArgs {
     pub fn open(&self) -> Result<Dataset> {
-        Dataset::open(&self.data, self.features)
+        Ok(Dataset::open(&self.data, self.features)?)
     }
 
-    /// Opens the data with the features that the model was trained on, unless the command line says otherwise.
-    pub fn open_for(&self, model: &Model) -> Result<Dataset> {
+    /// Opens the data with the features that the model from `path` was trained on, unless the command line says otherwise.
+    pub fn open_for(&self, model: &Model, path: &Path) -> Result<Dataset> {
         let recorded = model.origin().map(|origin| origin.features.parse()).transpose()?;
         let data = Dataset::open(&self.data, self.features.or(recorded))?;
-        if let Some(origin) = model.origin().filter(|origin| origin.data != data.name() || origin.nodes != data.num_nodes()) {
-            eprintln!(
-                "note: the model was trained on `{}` with {} nodes; this is `{}` with {}",
-                origin.data,
-                origin.nodes,
-                data.name(),
-                data.num_nodes()
-            );
-        }
+        Width::Features.check(model, &data, path)?;
         Ok(data)
     }
 }
 
+/// The kind of network; what is hidden is known and not built.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ModelKind {
     Gcn,
+    #[value(hide = true)]
     Sage,
+    #[value(hide = true)]
     Gat,
+    #[value(hide = true)]
     Gatv2,
+    #[value(hide = true)]
     Gin,
+    #[value(hide = true)]
     Sgc,
+    #[value(hide = true)]
     Appnp,
+    #[value(hide = true)]
     Gcn2,
     Mlp,
 }
@@ -75,53 +129,53 @@ pub enum ModelKind {
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Jumping {
     Cat,
+    #[value(hide = true)]
     Max,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum NormKind {
     None,
+    #[value(hide = true)]
     Batch,
+    #[value(hide = true)]
     Layer,
 }
 
 /// The model and how it is trained.
 #[derive(Args)]
+#[command(next_help_heading = "Model and training")]
 pub struct ModelArgs {
-    /// The kind of network.
-    #[arg(long, value_enum, default_value = "gcn")]
+    /// Kind of network: gcn, mlp
+    #[arg(long, value_enum, default_value = "gcn", hide_possible_values = true)]
     pub model: ModelKind,
-    /// Width of the hidden layers.
-    #[arg(long, default_value_t = 64)]
+    /// Width of the hidden layers
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = count(1 << 20))]
     pub hidden: usize,
-    /// Number of layers, the output layer counted.
-    #[arg(long, default_value_t = 2)]
+    /// Number of layers, the output layer counted
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = count(1000))]
     pub layers: usize,
-    /// Add the input of every hidden layer but the first to its output.
+    /// Add the input of every hidden layer but the first to its output
     #[arg(long)]
     pub residual: bool,
-    /// Jumping knowledge: a linear layer reads all layers.
-    #[arg(long, value_enum)]
+    /// Jumping knowledge, a linear layer that reads all layers: cat
+    #[arg(long, value_enum, value_name = "HOW", hide_possible_values = true)]
     pub jumping: Option<Jumping>,
-    /// Normalisation after every hidden layer.
-    #[arg(long, value_enum, default_value = "none")]
+    /// Normalisation after every hidden layer: none
+    #[arg(long, value_enum, value_name = "HOW", default_value = "none", hide_possible_values = true)]
     pub norm: NormKind,
-    /// Most epochs of training.
-    #[arg(long, default_value_t = 200)]
+    /// Most epochs of training
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = count(MOST_EPOCHS))]
     pub epochs: usize,
-    /// Learning rate of Adam.
-    #[arg(long, default_value_t = 0.01)]
+    /// Learning rate of Adam
+    #[arg(long, value_name = "RATE", default_value_t = 0.01, allow_negative_numbers = true)]
     pub lr: f64,
-    /// L2 penalty on all parameters.
-    #[arg(long, default_value_t = 5e-4)]
+    /// L2 penalty on all parameters
+    #[arg(long, value_name = "FACTOR", default_value_t = 5e-4, allow_negative_numbers = true)]
     pub weight_decay: f64,
-    /// Dropout on the input of every layer.
-    #[arg(long, default_value_t = 0.5)]
+    /// Dropout on the input of every layer, in [0, 1)
+    #[arg(long, value_name = "SHARE", default_value_t = 0.5, allow_negative_numbers = true)]
     pub dropout: f64,
-}
-
-fn not_built(what: &str) -> Error {
-    Error::Setting { name: "option".into(), value: what.into(), legal: "one that this version has built; this one comes later".into() }
 }
 
 impl ModelArgs {
@@ -131,8 +185,9 @@ impl ModelArgs {
             return Err(not_built("--jumping max"));
         }
         if self.norm != NormKind::None {
-            return Err(not_built("--norm"));
+            return Err(not_built(&format!("--norm {}", word(self.norm))));
         }
+        self.check_size(data)?;
         macro_rules! stack {
             ($recipe:ident) => {{
                 let mut builder = $recipe::builder(data.num_features(), data.num_classes());
@@ -143,28 +198,42 @@ impl ModelArgs {
                 if self.jumping == Some(Jumping::Cat) {
                     builder = builder.jumping_concat();
                 }
-                builder.build(0)
+                Ok(builder.build(0)?)
             }};
         }
         match self.model {
             ModelKind::Gcn => stack!(Gcn),
             ModelKind::Mlp => stack!(Mlp),
-            other => {
-                let name = other.to_possible_value().expect("no value is hidden");
-                Err(not_built(&format!("--model {}", name.get_name())))
-            }
+            other => Err(not_built(&format!("--model {}", word(other)))),
         }
     }
 
+    /// Widths are the user's choice, and their product may be more than any machine holds.
+    fn check_size(&self, data: &Dataset) -> Result<()> {
+        let [inputs, outputs, hidden, layers] =
+            [data.num_features(), data.num_classes(), self.hidden, self.layers].map(|width| width as u128);
+        let weights = inputs * hidden + layers * hidden * (hidden + outputs);
+        if layers > 1 && weights > MOST_WEIGHTS {
+            return Err(Failure::TooLarge { hidden: self.hidden, layers: self.layers, weights, most: MOST_WEIGHTS });
+        }
+        Ok(())
+    }
+
     pub fn trainer(&self) -> Result<Trainer> {
-        Trainer::builder().epochs(self.epochs).learning_rate(self.lr).weight_decay(self.weight_decay).build()
+        Ok(Trainer::builder().epochs(self.epochs).learning_rate(self.lr).weight_decay(self.weight_decay).build()?)
     }
 }
 
-/// Where results go.
+/// A choice as the command line spells it.
+fn word(choice: impl ValueEnum) -> String {
+    choice.to_possible_value().map_or(String::new(), |value| value.get_name().into())
+}
+
+/// Where the report goes.
 #[derive(Args)]
+#[command(next_help_heading = "Output")]
 pub struct OutputArgs {
-    /// Write the report as JSON to a file, or to stdout with `-`.
+    /// Write the report as JSON to a file, or to stdout with `-`
     #[arg(long, value_name = "FILE|-")]
     pub json: Option<PathBuf>,
 }
@@ -175,16 +244,17 @@ pub struct TrainArgs {
     pub data: DataArgs,
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Train with the seeds 0 to N-1 and report means.
-    #[arg(long, default_value_t = 1)]
+    /// Train with the seeds 0 to N-1 and report means
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=MOST_SEEDS))]
     pub seeds: u64,
-    /// Write the model with the best validation metric.
-    #[arg(long)]
+    /// Write the model of the seed with the best validation metric
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub out: Option<PathBuf>,
     #[command(flatten)]
     pub output: OutputArgs,
 }
 
+/// What scores channels.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum CriterionKind {
     L1,
@@ -193,12 +263,14 @@ pub enum CriterionKind {
     Random,
 }
 
+/// Where channels compete.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ScopeKind {
     Layer,
     Global,
 }
 
+/// Which control rows there are.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ControlsKind {
     All,
@@ -209,30 +281,30 @@ pub enum ControlsKind {
 pub struct CompressArgs {
     #[command(flatten)]
     pub data: DataArgs,
-    /// Compress this model instead of training one.
-    #[arg(long)]
+    /// Compress this model instead of training one
+    #[arg(long, value_name = "FILE")]
     pub from: Option<PathBuf>,
     #[command(flatten)]
     pub model: ModelArgs,
+    /// Train with the seeds 0 to N-1 and report means
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=MOST_SEEDS))]
+    pub seeds: u64,
     #[command(flatten)]
     pub stages: StageArgs,
-    /// What scores the channels that `--channels` removes.
-    #[arg(long, value_enum, default_value = "l2")]
+    /// What scores channels: l1, l2, taylor, random
+    #[arg(long, value_enum, value_name = "HOW", default_value = "l2", hide_possible_values = true)]
     pub criterion: CriterionKind,
-    /// Whether `--channels` takes the same share of every layer.
-    #[arg(long, value_enum, default_value = "layer")]
+    /// Where channels compete with each other: layer, global
+    #[arg(long, value_enum, value_name = "WHERE", default_value = "layer", hide_possible_values = true)]
     pub scope: ScopeKind,
-    /// Which control rows to add.
-    #[arg(long, value_enum, default_value = "all")]
+    /// Control rows (a narrow network, random pruning): all, none
+    #[arg(long, value_enum, value_name = "WHICH", default_value = "all", hide_possible_values = true, help_heading = "Output")]
     pub controls: ControlsKind,
-    /// Train with the seeds 0 to N-1 and report means.
-    #[arg(long, default_value_t = 1)]
-    pub seeds: u64,
-    /// Write the compressed model of the seed with the best validation metric.
-    #[arg(long)]
+    /// Write the last model of the seed with the best validation metric
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub out: Option<PathBuf>,
-    /// Write the report to a .md file.
-    #[arg(long)]
+    /// Write the report as Markdown to a .md file
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub report: Option<PathBuf>,
     #[command(flatten)]
     pub output: OutputArgs,
@@ -240,45 +312,31 @@ pub struct CompressArgs {
 
 /// Stages, applied in the order given; every amount is the share removed.
 #[derive(Args)]
+#[command(next_help_heading = "Stages, in the order given [default: --channels 0.5 --finetune 50]")]
 pub struct StageArgs {
-    /// Remove this share of the hidden channels, in [0, 1].
-    #[arg(long, value_name = "SHARE")]
+    /// Remove this share of the hidden channels, in [0, 1]
+    #[arg(long, value_name = "SHARE", value_parser = share, allow_negative_numbers = true)]
     pub channels: Vec<f64>,
-    /// Train on for this many epochs.
-    #[arg(long, value_name = "EPOCHS")]
+    /// Train on for at most this many epochs
+    #[arg(long, value_name = "EPOCHS", value_parser = count(MOST_EPOCHS))]
     pub finetune: Vec<usize>,
-    /// Remove this share of the weights, in [0, 1].
-    #[arg(long, value_name = "SHARE")]
-    pub weights: Vec<f64>,
-    /// Remove this share of the edges, in [0, 1].
-    #[arg(long, value_name = "SHARE")]
-    pub edges: Vec<f64>,
-    /// Remove this many layers.
-    #[arg(long, value_name = "K")]
-    pub drop_layers: Vec<usize>,
-    /// Distil into a fresh student (`gcn:16`, `mlp:64`), or `self`.
-    #[arg(long, value_name = "STUDENT")]
-    pub distill: Vec<String>,
-    /// Quantise to this many bits: 8, 4 or 1; always last.
-    #[arg(long, value_name = "BITS")]
-    pub bits: Option<u8>,
 }
 
 #[derive(Args)]
 pub struct PredictArgs {
     #[command(flatten)]
     pub data: DataArgs,
-    /// The model.
-    #[arg(long)]
+    /// The model
+    #[arg(long, value_name = "FILE")]
     pub from: PathBuf,
-    /// The .npy file to write: one row a node, one column a class.
-    #[arg(long)]
+    /// The .npy file to write: one row a node, one column a class
+    #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
 }
 
 #[derive(Args)]
 pub struct InspectArgs {
-    /// The model file.
+    /// The model file
     pub file: PathBuf,
     #[command(flatten)]
     pub output: OutputArgs,
@@ -288,11 +346,11 @@ pub struct InspectArgs {
 pub struct BenchArgs {
     #[command(flatten)]
     pub data: DataArgs,
-    /// A model; may be given several times.
-    #[arg(long, required = true)]
+    /// A model; may be given several times
+    #[arg(long, value_name = "FILE", required = true)]
     pub from: Vec<PathBuf>,
-    /// Threads of the second time column [default: one a core].
-    #[arg(long)]
+    /// Threads of the second time column [default: one a core]
+    #[arg(long, value_name = "N", value_parser = count(MOST_THREADS))]
     pub threads: Option<usize>,
     #[command(flatten)]
     pub output: OutputArgs,

@@ -1,138 +1,205 @@
 //! What each command does, through the public API of the library alone.
 
 use crate::args::{BenchArgs, CompressArgs, ControlsKind, InspectArgs, PredictArgs, TrainArgs};
-use crate::output::{bar, show};
+use crate::failure::{Failure, Result};
+use crate::output::{bar, remark, show, table};
 use crate::stages::Stage;
+use gnn_prune::nn::Origin;
 use gnn_prune::report::{Account, Row, Summary};
 use gnn_prune::train::{Metric, evaluate};
-use gnn_prune::{Compression, Controls, Error, Model, Report, Result, files, io};
+use gnn_prune::{Compression, Controls, Dataset, Model, Report, files, io};
 use std::path::Path;
 
 pub fn train(args: &TrainArgs) -> Result<()> {
+    let places = Places { out: args.out.as_deref(), report: None, json: args.output.json.as_deref() };
+    places.check()?;
+    let trainer = args.model.trainer()?;
     let data = args.data.open()?;
-    check_folder(args.out.as_deref())?;
     let form = args.model.form(&data)?;
-    let compression = Compression::train(form, args.model.trainer()?, args.seeds, &data)?;
-    run(compression.controls(Controls::None), args.out.as_deref(), None, args.output.json.as_deref())
+    run(Compression::train(form, trainer, args.seeds, &data)?.controls(Controls::None), &places)
 }
 
-pub fn compress(args: &CompressArgs, stages: Vec<Stage>) -> Result<()> {
-    check_folder(args.out.as_deref())?;
-    check_folder(args.report.as_deref())?;
-    if let Some(path) = args.report.as_deref().filter(|path| path.extension().is_none_or(|suffix| suffix != "md")) {
-        return Err(Error::File { path: path.into(), problem: "a report is written as .md".into() });
-    }
+pub fn compress(args: &CompressArgs, stages: &[Stage]) -> Result<()> {
+    let places = Places { out: args.out.as_deref(), report: args.report.as_deref(), json: args.output.json.as_deref() };
+    places.check()?;
     let steps = stages.iter().map(|stage| stage.step(args.criterion, args.scope)).collect::<Result<Vec<_>>>()?;
     let data;
+    let mut origin = None;
     let compression = match &args.from {
         Some(path) => {
             if args.seeds != 1 {
-                let legal = "left out with `--from`: the model has one seed of its own";
-                return Err(Error::Setting { name: "--seeds".into(), value: args.seeds.to_string(), legal: legal.into() });
+                return Err(Failure::WithFrom { flag: "seeds".into() });
             }
             let model = Model::load(path)?;
-            data = args.data.open_for(&model)?;
+            data = args.data.open_for(&model, path)?;
+            Width::Classes.check(&model, &data, path)?;
+            origin = model.origin().cloned();
             Compression::of(model, &data)
         }
         None => {
+            let trainer = args.model.trainer()?;
             data = args.data.open()?;
-            Compression::train(args.model.form(&data)?, args.model.trainer()?, args.seeds, &data)?
+            Compression::train(args.model.form(&data)?, trainer, args.seeds, &data)?
         }
     };
     let controls = if args.controls == ControlsKind::All { Controls::All } else { Controls::None };
-    let compression = steps.into_iter().fold(compression.controls(controls), Compression::boxed_step);
-    run(compression, args.out.as_deref(), args.report.as_deref(), args.output.json.as_deref())
+    run(steps.into_iter().fold(compression.controls(controls), Compression::boxed_step), &places)?;
+    remark_on_origin(origin.as_ref(), &data);
+    Ok(())
 }
 
-fn run(compression: Compression, out: Option<&Path>, report: Option<&Path>, json: Option<&Path>) -> Result<()> {
+fn run(compression: Compression, places: &Places) -> Result<()> {
     let (bar, listen) = bar();
     let outcome = compression.on_progress(listen).run();
     bar.finish_and_clear();
     let outcome = outcome?;
-    out.map_or(Ok(()), |path| outcome.model.save(path))?;
-    report.map_or(Ok(()), |path| outcome.report.write_markdown(path))?;
-    show(&outcome.report, json)
+    places.out.map_or(Ok(()), |path| outcome.model.save(path))?;
+    places.report.map_or(Ok(()), |path| outcome.report.write_markdown(path))?;
+    show(&outcome.report.to_json(), || table(&outcome.report), places.json)
 }
 
 pub fn predict(args: &PredictArgs) -> Result<()> {
-    check_folder(Some(&args.out))?;
+    check_place(&args.out)?;
     let model = Model::load(&args.from)?;
-    let data = args.data.open_for(&model)?;
+    let data = args.data.open_for(&model, &args.from)?;
     let mut program = model.compile(data.graph(), data.features())?;
     let logits = program.run(data.features())?;
     let mut bytes = Vec::new();
-    ndarray_npy::WriteNpyExt::write_npy(&logits, &mut bytes)
-        .map_err(|error| Error::File { path: args.out.clone(), problem: error.to_string() })?;
-    files::write_atomically(&args.out, &bytes)
+    ndarray_npy::WriteNpyExt::write_npy(&logits, &mut bytes).expect("an array of numbers is written to memory");
+    files::write_atomically(&args.out, &bytes)?;
+    remark_on_origin(model.origin(), &data);
+    Ok(())
 }
 
 pub fn inspect(args: &InspectArgs) -> Result<()> {
+    Places { json: args.output.json.as_deref(), ..Places::default() }.check()?;
     let model = Model::load(&args.file)?;
+    let document = description(&model);
+    let readable = || {
+        let (nonzero, bytes, seed) = (model.num_nonzero_params(), io::stored_bytes(&model), model.seed());
+        let origin = model.origin().map_or(String::new(), |origin| {
+            format!("\ntrained on {}: {} nodes, features by {}", origin.data, origin.nodes, origin.features)
+        });
+        format!("{model}{nonzero} parameters are not zero, {bytes} bytes of weights, seed {seed}{origin}\n")
+    };
+    show(&format!("{document:#}"), readable, args.output.json.as_deref())
+}
+
+/// Everything that a model file says, as JSON.
+fn description(model: &Model) -> serde_json::Value {
     let mut params = Vec::new();
     model.visit(&mut |name, param| {
         let (rows, cols) = param.value().dim();
         params.push(serde_json::json!({ "name": name, "shape": [rows, cols], "masked": param.mask().is_some() }));
     });
     let nodes = model.nodes().iter().map(|node| {
-        let inputs: Vec<&str> = node.inputs().iter().map(|&id| model.name_of(id)).collect();
-        serde_json::json!({ "name": node.name(), "layer": node.layer().kind(), "inputs": inputs, "channels": node.channels(), "settings": node.layer().attrs() })
+        serde_json::json!({
+            "name": node.name(),
+            "layer": node.layer().kind(),
+            "inputs": node.inputs().iter().map(|&id| model.name_of(id)).collect::<Vec<_>>(),
+            "channels": node.channels(),
+            "settings": node.layer().attrs(),
+        })
     });
-    let document = serde_json::json!({
+    serde_json::json!({
         "in_channels": model.in_channels(),
         "out_channels": model.out_channels(),
         "seed": model.seed(),
         "origin": model.origin(),
         "params": model.num_params(),
         "nonzero_params": model.num_nonzero_params(),
-        "bytes": { "weights": io::stored_bytes(&model) },
+        "bytes": { "weights": io::stored_bytes(model) },
         "nodes": nodes.collect::<Vec<_>>(),
         "parameters": params,
         "version": env!("CARGO_PKG_VERSION"),
-    });
-    let text = format!("{document:#}");
-    match args.output.json.as_deref() {
-        Some(path) if path == Path::new("-") => println!("{text}"),
-        path => {
-            path.map_or(Ok(()), |path| files::write_atomically(path, text.as_bytes()))?;
-            print!("{model}");
-            println!(
-                "  {} non-zero parameters, {} bytes of weights, seed {}",
-                model.num_nonzero_params(),
-                io::stored_bytes(&model),
-                model.seed()
-            );
-            if let Some(origin) = model.origin() {
-                println!("  trained on {} ({} nodes, {} features)", origin.data, origin.nodes, origin.features);
-            }
-        }
-    }
-    Ok(())
+    })
 }
 
 pub fn bench(args: &BenchArgs) -> Result<()> {
+    Places { json: args.output.json.as_deref(), ..Places::default() }.check()?;
     let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-    if threads == 0 {
-        return Err(Error::Setting { name: "--threads".into(), value: "0".into(), legal: "at least 1".into() });
+    let mut tried = Vec::new();
+    for path in &args.from {
+        let model = Model::load(path)?;
+        let data = args.data.open_for(&model, path)?;
+        Width::Classes.check(&model, &data, path)?;
+        tried.push((path, model, data));
     }
-    let models = args.from.iter().map(Model::load).collect::<Result<Vec<_>>>()?;
     let mut rows = Vec::new();
-    let mut seeds = Vec::new();
-    let mut data = None;
-    for (path, model) in args.from.iter().zip(&models) {
-        let own = args.data.open_for(model)?;
-        let metric = evaluate(model, &own, &own.split(model.seed()).test)?;
-        let account = Account::of(model, own.graph(), &own.features(), threads)?;
-        rows.push(Row { name: path.display().to_string(), metric: Metric::of(&own), accuracy: Summary::of(vec![metric]), account });
-        seeds.push(model.seed());
-        data.get_or_insert(own);
+    for (path, model, data) in &tried {
+        let metric = evaluate(model, data, &data.split(model.seed()).test)?;
+        let account = Account::of(model, data.graph(), &data.features(), threads)?;
+        rows.push(Row { name: path.display().to_string(), metric: Metric::of(data), accuracy: Summary::of(vec![metric]), account });
     }
-    let data = data.expect("`--from` is required");
-    show(&Report::new(&data, seeds, rows), args.output.json.as_deref())
+    let seeds = tried.iter().map(|(_, model, _)| model.seed()).collect();
+    let (.., data) = tried.first().expect("`--from` is required");
+    let report = Report::new(data, seeds, rows);
+    show(&report.to_json(), || table(&report), args.output.json.as_deref())?;
+    tried.iter().for_each(|(_, model, data)| remark_on_origin(model.origin(), data));
+    Ok(())
 }
 
-/// A long run must not end with a folder that is not there.
-fn check_folder(path: Option<&Path>) -> Result<()> {
-    let Some(path) = path else { return Ok(()) };
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if folder.is_dir() { Ok(()) } else { Err(Error::File { path: path.into(), problem: "its folder does not exist".into() }) }
+/// A width that a model shares with the data that it runs on.
+#[derive(Clone, Copy)]
+pub enum Width {
+    Features,
+    Classes,
+}
+
+impl Width {
+    /// Refuses a model of another width than the data; `path` is where the model comes from.
+    pub fn check(self, model: &Model, data: &Dataset, path: &Path) -> Result<()> {
+        let (what, width, found) = match self {
+            Width::Features => ("features", model.in_channels(), data.num_features()),
+            Width::Classes => ("classes", model.out_channels(), data.num_classes()),
+        };
+        if width == found {
+            return Ok(());
+        }
+        let trained = model.origin().map_or(String::new(), |origin| format!(", `{}`", origin.data));
+        Err(Failure::Misfit { path: path.into(), what, model: width, data: data.name().into(), found, trained })
+    }
+}
+
+/// Says so where a model now runs on other data than it was trained on, which is no mistake; after the work, so that a mistake stays one line.
+fn remark_on_origin(origin: Option<&Origin>, data: &Dataset) {
+    if let Some(Origin { data: name, nodes, .. }) = origin.filter(|origin| origin.data != data.name() || origin.nodes != data.num_nodes()) {
+        remark(&format!("the model was trained on `{name}` with {nodes} nodes; this is `{}` with {}", data.name(), data.num_nodes()));
+    }
+}
+
+/// Where results go.
+#[derive(Default)]
+struct Places<'a> {
+    out: Option<&'a Path>,
+    report: Option<&'a Path>,
+    json: Option<&'a Path>,
+}
+
+impl Places<'_> {
+    /// A long run must not end with a place that takes no file.
+    fn check(&self) -> Result<()> {
+        self.out.map_or(Ok(()), check_place)?;
+        self.json.filter(|path| *path != Path::new("-")).map_or(Ok(()), check_place)?;
+        let Some(report) = self.report else { return Ok(()) };
+        match report.extension().and_then(|suffix| suffix.to_str()) {
+            Some("md") => check_place(report),
+            Some("html") => Err(Failure::Output { path: report.into(), problem: "an HTML report is not built yet; name a .md file" }),
+            _ => Err(Failure::Output { path: report.into(), problem: "a report is written as Markdown; name a .md file" }),
+        }
+    }
+}
+
+fn check_place(path: &Path) -> Result<()> {
+    let refuse = |problem| Err(Failure::Output { path: path.into(), problem });
+    if path.file_name().is_none() {
+        return refuse("is not the name of a file; give one");
+    }
+    if path.is_dir() {
+        return refuse("is a folder; give the name of a file");
+    }
+    match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        Some(folder) if !folder.is_dir() => refuse("its folder does not exist; make it first"),
+        _ => Ok(()),
+    }
 }

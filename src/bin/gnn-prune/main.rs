@@ -1,56 +1,70 @@
-//! The command line of gnn-prune.
+//! The command line of gnn-prune: reads it, runs one command, and answers a mistake with one line and exit code 2.
 #![deny(unsafe_code)]
 
 mod args;
 mod commands;
+mod failure;
 mod output;
 mod stages;
 
 use args::{Cli, Command};
-use clap::{CommandFactory, FromArgMatches};
+use clap::error::ErrorKind;
+use clap::{ArgMatches, FromArgMatches};
+use failure::{Failure, Result};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// A user's mistake, as `clap` counts it too.
 const MISTAKE: u8 = 2;
 
 fn main() -> ExitCode {
-    let matches = match Cli::command().try_get_matches() {
-        Ok(matches) => matches,
-        Err(error) => return usage(&error),
+    let parsed = args::command().try_get_matches().and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let done = match parsed {
+        Ok((cli, matches)) => run(cli.command, &matches),
+        Err(error) if error.use_stderr() => return mistake(&usage(&error)),
+        // Help and version.
+        Err(error) => output::print(&error.to_string()),
     };
-    let cli = match Cli::from_arg_matches(&matches) {
-        Ok(cli) => cli,
-        Err(error) => return usage(&error),
-    };
-    let done = match cli.command {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        // Who reads has seen enough: `gnn-prune … | head`.
+        Err(Failure::Stdout(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(failure) => mistake(&failure.to_string()),
+    }
+}
+
+fn run(command: Command, matches: &ArgMatches) -> Result<()> {
+    let (_, flags) = matches.subcommand().expect("a command is required, and was parsed");
+    args::refuse_later(flags)?;
+    match command {
         Command::Train(args) => commands::train(&args),
         Command::Compress(args) => {
-            let flags = matches.subcommand_matches("compress").expect("the subcommand was just parsed");
-            stages::given(flags).and_then(|stages| commands::compress(&args, stages))
+            if args.from.is_some() {
+                args::refuse_form(flags)?;
+            }
+            commands::compress(&args, &stages::given(flags))
         }
         Command::Predict(args) => commands::predict(&args),
         Command::Inspect(args) => commands::inspect(&args),
         Command::Bench(args) => commands::bench(&args),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => mistake(&error.to_string()),
     }
 }
 
-/// Help and version go to stdout; of a mistake the first line is enough.
-fn usage(error: &clap::Error) -> ExitCode {
-    if !error.use_stderr() {
-        print!("{error}");
-        return ExitCode::SUCCESS;
+/// What `clap` says, on one line and without the usage that it adds.
+fn usage(error: &clap::Error) -> String {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return "no command was given; see `gnn-prune --help`".into();
     }
     let text = error.to_string();
-    let mut lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage") && !line.starts_with("For more"));
-    let what = lines.by_ref().filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
-    mistake(&format!("{}; see `gnn-prune --help`", what.trim_start_matches("error: ")))
+    let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+    // How to pass a flag as a value is of no use here.
+    let what = lines.filter(|line| !line.is_empty() && !line.starts_with("tip: to pass")).collect::<Vec<_>>().join(" ");
+    format!("{}; see `gnn-prune --help`", what.trim_start_matches("error: ").replace(" tip: ", ": "))
 }
 
 fn mistake(what: &str) -> ExitCode {
-    eprintln!("error: {}", what.replace('\n', " "));
+    let line = what.replace(char::is_control, " ");
+    // Where stderr takes nothing the exit code is all that is left to say.
+    let _ = writeln!(io::stderr(), "error: {line}");
     ExitCode::from(MISTAKE)
 }

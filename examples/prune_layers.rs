@@ -1,0 +1,44 @@
+//! Takes half of the layers out of a deep residual network, trains on, and compares accuracy and time.
+//!
+//! ```sh
+//! cargo run --release --example prune_layers [cora.npz]
+//! ```
+
+use gnn_prune::report::Account;
+use gnn_prune::train::evaluate;
+use gnn_prune::{Dataset, Error, FeatureNorm, Gcn, LayerCriterion, LayerPruner, Trainer};
+
+fn main() -> Result<(), Error> {
+    let data = match std::env::args().nth(1) {
+        Some(path) => Dataset::reader(path).features(FeatureNorm::L1).read()?,
+        None => Dataset::digits()?,
+    };
+    for seed in 0..2 {
+        let model = Gcn::builder(data.num_features(), data.num_classes()).hidden(64).layers(16).residual().build(seed)?;
+        let model = Trainer::protocol().fit(model, &data)?;
+        let test = data.split(model.seed()).test;
+        let show = |name: &str, model: &gnn_prune::Model| -> Result<(), Error> {
+            let account = Account::of(model, data.graph(), &data.features(), 2)?;
+            let (one, all) = (account.latency_ms.threads_1.min, account.latency_ms.threads_all.min);
+            println!(
+                "{name:25} {:.2} %, {:9} MACs, {one:.3} ms on one thread, {all:.3} ms on two",
+                evaluate(model, &data, &test)?,
+                account.macs
+            );
+            Ok(())
+        };
+        println!("seed {seed}");
+        show("dense", &model)?;
+        for criterion in [LayerCriterion::Ablation, LayerCriterion::Cosine] {
+            for remove in [8, 12] {
+                let plan = LayerPruner::builder(criterion).remove(remove).build()?.plan(&model, &data)?;
+                print!("{plan}");
+                let shallow = plan.shrink(&model)?;
+                show(&format!("{criterion:?} {remove}"), &shallow)?;
+                let tuned = Trainer::builder().epochs(50).keep_start().build()?.fit(shallow, &data)?;
+                show(&format!("{criterion:?} {remove}, finetune 50"), &tuned)?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,33 @@
+//! What ends a command, in words that fit one line.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Result of every command.
+pub type Result<T, E = Failure> = std::result::Result<T, E>;
+
+/// Why a command did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The library refuses.
+    #[error(transparent)]
+    Library(#[from] gnn_prune::Error),
+    /// The words are known and mean nothing yet.
+    #[error("`{words}` is not built yet; leave it out, `gnn-prune help COMMAND` lists what there is")]
+    NotBuilt { words: String },
+    /// More weights than a run could hold.
+    #[error("`--hidden {hidden} --layers {layers}` makes {weights} weights, at most {most} are allowed; choose a smaller model")]
+    TooLarge { hidden: usize, layers: usize, weights: u128, most: u128 },
+    /// A model and data of other widths.
+    #[error("{}: the model has {model} {what}, and `{data}` has {found}; give the data that it was trained on{trained}", path.display())]
+    Misfit { path: PathBuf, what: &'static str, model: usize, data: String, found: usize, trained: String },
+    /// A model that is read is what it is.
+    #[error("`--{flag}` cannot go with `--from`: that model has its form, its training and its seed; leave one of the two out")]
+    WithFrom { flag: String },
+    /// A result that could not be written after the work is done.
+    #[error("{}: {problem}", path.display())]
+    Output { path: PathBuf, problem: &'static str },
+    /// Standard output takes no more.
+    #[error("standard output cannot be written: {0}")]
+    Stdout(io::Error),
+}

@@ -1,0 +1,290 @@
+//! Training a student on what its teacher says.
+
+use super::signals::{mismatch, predictions};
+use super::{DistillLoss, Probe, Signals};
+use crate::data::Dataset;
+use crate::error::{Error, Result};
+use crate::nn::{Cx, Grads, Model, Trace};
+use crate::scalar::Scalar;
+use crate::train::{Epoch, Loss, Objective, Schedule, Trainer, TrainerBuilder, cross_entropy};
+use ndarray::Array2;
+use std::sync::Arc;
+
+/// On which nodes the student imitates its teacher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Nodes {
+    /// The training nodes.
+    Labelled,
+    /// All nodes; of those that do not train only features, edges and the teacher's outputs are used.
+    #[default]
+    All,
+}
+
+/// Builder of a [`Distiller`]; see [`Distiller::builder`].
+#[derive(Clone)]
+pub struct DistillerBuilder<F: Scalar = f32> {
+    losses: Vec<(f64, Arc<dyn DistillLoss<F>>)>,
+    labels: f64,
+    nodes: Nodes,
+    trainer: TrainerBuilder,
+}
+
+impl<F: Scalar> DistillerBuilder<F> {
+    /// Starts a distiller of any scalar; see [`Distiller::builder`].
+    pub fn new(loss: impl DistillLoss<F> + 'static) -> Self {
+        Self { losses: vec![(1.0, Arc::new(loss))], labels: 0.0, nodes: Nodes::All, trainer: Trainer::builder().weight_decay(0.0) }
+    }
+
+    /// Adds `weight` times another loss; the first has weight 1. Legal is any weight of 0 or more.
+    #[must_use]
+    pub fn also(mut self, weight: f64, loss: impl DistillLoss<F> + 'static) -> Self {
+        self.losses.push((weight, Arc::new(loss)));
+        self
+    }
+
+    /// Weight `λ` of the cross-entropy of the training nodes, in [0, 1); the losses get `1 − λ`. Default 0.
+    #[must_use]
+    pub fn labels(mut self, weight: f64) -> Self {
+        self.labels = weight;
+        self
+    }
+
+    /// On which nodes the student imitates its teacher. Default [`Nodes::All`].
+    #[must_use]
+    pub fn nodes(mut self, nodes: Nodes) -> Self {
+        self.nodes = nodes;
+        self
+    }
+
+    /// Most epochs, at least 1. Default 200.
+    #[must_use]
+    pub fn epochs(mut self, epochs: usize) -> Self {
+        self.trainer = self.trainer.epochs(epochs);
+        self
+    }
+
+    /// Stops after this many epochs without a better validation metric, at least 1. Default 100.
+    #[must_use]
+    pub fn patience(mut self, patience: usize) -> Self {
+        self.trainer = self.trainer.patience(patience);
+        self
+    }
+
+    /// Step size of Adam, positive. Default 0.01.
+    #[must_use]
+    pub fn learning_rate(mut self, learning_rate: f64) -> Self {
+        self.trainer = self.trainer.learning_rate(learning_rate);
+        self
+    }
+
+    /// L2 penalty on all parameters of the student, at least 0. Default 0: the teacher's soft labels on all nodes leave little to overfit.
+    #[must_use]
+    pub fn weight_decay(mut self, weight_decay: f64) -> Self {
+        self.trainer = self.trainer.weight_decay(weight_decay);
+        self
+    }
+
+    /// Course of the learning rate. Default [`Schedule::Constant`].
+    #[must_use]
+    pub fn schedule(mut self, schedule: Schedule) -> Self {
+        self.trainer = self.trainer.schedule(schedule);
+        self
+    }
+
+    /// Counts the student as it comes as a candidate too: what healing a pruned model wants. Default: only trained states count.
+    #[must_use]
+    pub fn keep_start(mut self) -> Self {
+        self.trainer = self.trainer.keep_start();
+        self
+    }
+
+    /// Seed of the student's dropout masks. Default: the student's own.
+    #[must_use]
+    pub fn dropout_seed(mut self, seed: u64) -> Self {
+        self.trainer = self.trainer.dropout_seed(seed);
+        self
+    }
+
+    /// Calls `progress` after each epoch. Default: nobody hears.
+    #[must_use]
+    pub fn on_epoch(mut self, progress: impl Fn(Epoch) + Send + Sync + 'static) -> Self {
+        self.trainer = self.trainer.on_epoch(progress);
+        self
+    }
+
+    /// Builds the distiller.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a number outside its range.
+    pub fn build(self) -> Result<Distiller<F>> {
+        if !(0.0..1.0).contains(&self.labels) {
+            return Err(Error::setting("weight of the labels", self.labels, "in [0, 1)"));
+        }
+        if let Some((weight, loss)) = self.losses.iter().find(|(weight, _)| !(*weight >= 0.0 && weight.is_finite())) {
+            return Err(Error::setting(format!("weight of {}", loss.name()), weight, "0 or more"));
+        }
+        Ok(Distiller { losses: self.losses, labels: self.labels, nodes: self.nodes, trainer: self.trainer.build()? })
+    }
+}
+
+/// Trains a student on `λ·CE + (1 − λ)·Σ_k w_k·loss_k`: the labels of the training nodes and the outputs of a teacher.
+///
+/// The teacher runs once, in evaluation mode. The student is a fresh model of any kind, or one that is to be healed, such as a pruned
+/// copy of the teacher. Its training is a [`Trainer`]'s: split and randomness follow its own seed, and the best epoch is chosen on the
+/// validation nodes.
+///
+/// *Source*: Hinton et al. 2015 for the sum; Zhang et al., "Graph-less Neural Networks", ICLR 2022, eq. 1, for all nodes and students
+/// without a graph, with `λ = 0` as there.
+///
+/// ```
+/// use gnn_prune::{Dataset, Distiller, Gcn, Mlp, SoftLabels, Trainer, nn::Cx};
+/// let data = Dataset::digits()?;
+/// let teacher = Gcn::builder(data.num_features(), data.num_classes()).hidden(16).build(0)?;
+/// let teacher = Trainer::builder().epochs(10).build()?.fit(teacher, &data)?;
+///
+/// let student = Mlp::builder(data.num_features(), data.num_classes()).hidden(16).build(0)?;
+/// let student = Distiller::builder(SoftLabels::default()).epochs(10).build()?.distill(student, &teacher, &data)?;
+/// let logits = student.infer(&Cx::without_graph(), data.features())?;
+/// assert_eq!(logits.dim(), (data.num_nodes(), data.num_classes()));
+/// # Ok::<(), gnn_prune::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Distiller<F: Scalar = f32> {
+    losses: Vec<(f64, Arc<dyn DistillLoss<F>>)>,
+    labels: f64,
+    nodes: Nodes,
+    trainer: Trainer,
+}
+
+impl Distiller<f32> {
+    /// Starts from one loss on all nodes, no labels, and the protocol of the [`Trainer`] without its weight decay.
+    pub fn builder(loss: impl DistillLoss<f32> + 'static) -> DistillerBuilder<f32> {
+        DistillerBuilder::new(loss)
+    }
+}
+
+impl<F: Scalar> Distiller<F> {
+    /// Trains `student` to do as `teacher` does on `data`, and returns the best of its epochs.
+    ///
+    /// # Errors
+    /// - [`Error::Model`] where student and teacher differ in features or classes, or in the split that their seeds give: a teacher that
+    ///   has seen labels of the student's validation or test nodes would pass them on.
+    /// - [`Error::Data`] where the data have other features or classes than the teacher, or are not those that it was trained on.
+    /// - [`Error::NotFinite`] for an output of the teacher, [`Error::Diverged`] for a loss of the student, and what a loss refuses.
+    pub fn distill(&self, student: Model<F>, teacher: &Model<F>, data: &Dataset<F>) -> Result<Model<F>> {
+        self.distill_heard(student, teacher, data, &|_| ())
+    }
+
+    /// As [`Distiller::distill`], and `hear` is called after each epoch.
+    pub(crate) fn distill_heard(
+        &self,
+        student: Model<F>,
+        teacher: &Model<F>,
+        data: &Dataset<F>,
+        hear: &(dyn Fn(Epoch) + Sync),
+    ) -> Result<Model<F>> {
+        check_pair(&student, teacher, data)?;
+        let logits = teacher.infer(&Cx::eval(data.graph()), data.features())?;
+        if let Some((at, value)) = logits.indexed_iter().find(|(_, value)| !value.is_finite()) {
+            let at = format!("the teacher's output for node {}, class {}", at.0, at.1);
+            return Err(Error::NotFinite { at, value: value.as_f64() });
+        }
+        let train = data.split(student.seed()).train;
+        let labelled: Vec<(u32, u32)> = train.iter().map(|&node| (node, data.labels()[node as usize])).collect();
+        let rows = match self.nodes {
+            Nodes::Labelled => train.clone(),
+            Nodes::All => (0..data.num_nodes() as u32).collect(),
+        };
+        let mut classes = predictions(&logits);
+        labelled.iter().for_each(|&(node, class)| classes[node as usize] = class);
+        let share = 1.0 - self.labels;
+        let mut lesson = Lesson {
+            losses: self.losses.iter().map(|(weight, loss)| (F::of(weight * share), loss.start(student.seed()))).collect(),
+            labels: F::of(self.labels),
+            teacher: Probe::new(teacher, data, &rows, &classes)?,
+            logits,
+            data,
+            train,
+            labelled,
+            rows: &rows,
+            classes: &classes,
+        };
+        self.trainer.fit_loss(student, data, &mut lesson, hear).map(|fit| fit.model)
+    }
+}
+
+/// What one student learns from one teacher.
+struct Lesson<'a, F: Scalar> {
+    losses: Vec<(F, Box<dyn DistillLoss<F>>)>,
+    labels: F,
+    teacher: Probe<'a, F>,
+    logits: Array2<F>,
+    data: &'a Dataset<F>,
+    train: Vec<u32>,
+    labelled: Vec<(u32, u32)>,
+    rows: &'a [u32],
+    /// The labels of the training nodes, and what the teacher predicts for the others.
+    classes: &'a [u32],
+}
+
+impl<F: Scalar> Loss<F> for Lesson<'_, F> {
+    fn loss(&mut self, model: &Model<F>, trace: &Trace<F>, epoch: usize) -> Result<Objective<F>> {
+        let mut objective = Objective { value: F::zero(), seeds: Vec::new(), grads: None };
+        if self.labels != F::zero() {
+            let (value, gradient) = cross_entropy(trace.output(), self.data.labels(), &self.train);
+            objective.value += self.labels * value;
+            objective.seeds.push((model.output(), gradient * self.labels));
+        }
+        let student = Signals::new(model.output(), trace.output(), &self.labelled)?;
+        let teacher = Signals::new(self.teacher.model().output(), self.logits.view(), &self.labelled)?;
+        let probe = Probe::new(model, self.data, self.rows, self.classes)?;
+        for (weight, loss) in &mut self.losses {
+            loss.observe(&student, &teacher, self.rows, epoch)?;
+            let (value, seeds) = loss.loss(&student, &teacher, self.rows)?;
+            objective.value += *weight * value;
+            objective.seeds.extend(seeds.into_iter().map(|(node, gradient)| (node, gradient * *weight)));
+            if let Some((value, grads)) = loss.direct(&probe, &self.teacher, self.rows)? {
+                objective.value += *weight * value;
+                objective.grads.get_or_insert_with(|| Grads::new(0)).add_scaled(&grads, *weight);
+            }
+        }
+        Ok(objective)
+    }
+}
+
+/// Refuses a student, a teacher and data that do not belong together.
+fn check_pair<F: Scalar>(student: &Model<F>, teacher: &Model<F>, data: &Dataset<F>) -> Result<()> {
+    let counts = [
+        ("features", student.in_channels(), teacher.in_channels(), data.num_features()),
+        ("classes", student.out_channels(), teacher.out_channels(), data.num_classes()),
+    ];
+    for (what, student, teacher, _) in counts {
+        if student != teacher {
+            return Err(mismatch(&format!("{student} {what}"), &teacher.to_string()));
+        }
+    }
+    for (what, _, teacher, own) in counts {
+        if own != teacher {
+            return Err(Error::data(
+                data.name(),
+                format!("has {own} {what}, and the teacher {teacher}; take the data that it was trained on"),
+            ));
+        }
+    }
+    if let Some(origin) = teacher.origin() {
+        let (nodes, features) = (data.num_nodes(), data.feature_norm().to_string());
+        if (origin.nodes, &origin.features) != (nodes, &features) {
+            let (of, origin_nodes, origin_features) = (&origin.data, origin.nodes, &origin.features);
+            let problem = format!(
+                "has {nodes} nodes with features {features}, and the teacher was trained on {origin_nodes} nodes with features \
+                 {origin_features} (`{of}`); take those, or clear its origin"
+            );
+            return Err(Error::data(data.name(), problem));
+        }
+    }
+    if student.seed() != teacher.seed() && data.split(student.seed()) != data.split(teacher.seed()) {
+        let seed = |model: &Model<F>| format!("seed {}", model.seed());
+        return Err(mismatch(&format!("{} and its split", seed(student)), &format!("{} and another; build both with one", seed(teacher))));
+    }
+    Ok(())
+}

@@ -1,0 +1,59 @@
+//! Distillation: a student learns from the outputs of a trained teacher, on labelled or on all nodes.
+//!
+//! A [`Distiller`] trains the student on `λ·CE(labels) + (1 − λ)·Σ_k w_k·loss_k`; what the student imitates is a [`DistillLoss`], one a
+//! file. A student may be narrower, shallower or of another kind: a multi-layer perceptron then needs no graph at inference.
+
+mod adversarial;
+mod distiller;
+mod input_gradients;
+mod probe;
+mod signals;
+mod soft_labels;
+
+pub use adversarial::{Adversarial, AdversarialBuilder};
+pub use distiller::{Distiller, DistillerBuilder, Nodes};
+pub use input_gradients::InputGradients;
+pub use probe::Probe;
+pub use signals::Signals;
+pub use soft_labels::SoftLabels;
+
+use crate::error::Result;
+use crate::nn::Grads;
+use crate::scalar::Scalar;
+use crate::train::Seeds;
+
+/// What a student imitates of its teacher: a value and its gradients; anyone may add one.
+///
+/// In every epoch [`observe`](Self::observe) comes first, then [`loss`](Self::loss) and [`direct`](Self::direct), whose values and
+/// gradients add up.
+pub trait DistillLoss<F: Scalar>: Send + Sync {
+    /// The loss's name in reports.
+    fn name(&self) -> &'static str;
+
+    /// The loss with fresh state for one student; what is random in it follows `seed`.
+    fn start(&self, seed: u64) -> Box<dyn DistillLoss<F>>;
+
+    /// The loss over `rows`, and its gradients by the values of some of the student's nodes.
+    ///
+    /// *Shapes*: each gradient has its node's, `[n, channels]`, and is zero where the loss does not look.
+    ///
+    /// # Errors
+    /// Signals of student and teacher that do not match.
+    fn loss(&self, student: &Signals<F>, teacher: &Signals<F>, rows: &[u32]) -> Result<(F, Seeds<F>)>;
+
+    /// What no gradient by a node's value expresses: a value, and its gradients by the student's parameters. `None`: there is none.
+    ///
+    /// # Errors
+    /// Models that do not match, and what they refuse.
+    fn direct(&self, _student: &Probe<F>, _teacher: &Probe<F>, _rows: &[u32]) -> Result<Option<(F, Grads<F>)>> {
+        Ok(None)
+    }
+
+    /// Lets the loss learn from what it sees at `epoch`, counted from 1.
+    ///
+    /// # Errors
+    /// Signals of student and teacher that do not match.
+    fn observe(&mut self, _student: &Signals<F>, _teacher: &Signals<F>, _rows: &[u32], _epoch: usize) -> Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,590 @@
+//! Products of 8-bit integers with 32-bit accumulators, and the one definition of requantisation.
+//!
+//! Sums of integers are exact in any order as long as they fit, which callers check when they build; so every level of instructions, every
+//! cut into blocks and every number of threads gives the same accumulators, and [`Finish`] turns them into the same outputs: its few
+//! floating-point operations stand in one fixed order, without fused multiply-adds.
+//!
+//! All integers lie in ±127: −128 has no negative in 8 bits, and the AVX2 form negates.
+
+use super::isa::Isa;
+use super::rows::{SERIAL_WORK, blocks_by_nonzeros, blocks_of, for_row_blocks, parts_for};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Accumulators of one row that are at hand at once.
+pub(super) const TILE: usize = 256;
+
+/// Most multiply-accumulates of ±127 by ±127 that a 32-bit accumulator surely holds: `⌊(2³¹ − 1) / 127²⌋`.
+pub const MOST_TERMS: usize = 133_144;
+
+/// Multiply-accumulates of a block of rows of a dense product.
+const BLOCK_WORK: usize = 1 << 20;
+
+/// Numbers of a block of rows of a join.
+const JOIN_NUMBERS: usize = 1 << 14;
+
+/// What becomes of a real number before it is stored.
+#[derive(Clone, Copy)]
+pub enum Activate<'a> {
+    /// Nothing.
+    Identity,
+    /// `max(y, 0)`.
+    Relu,
+    /// This function, on any part of a row.
+    Map(&'a (dyn Fn(&mut [f32]) + Sync)),
+}
+
+/// Where outputs go: to integers of a scale, or to real numbers.
+#[derive(Debug)]
+pub enum Out<'a> {
+    /// `round_ties_even(y / scale)` clamped to ±`most`.
+    Int {
+        /// The integers, `[n, width]`.
+        data: &'a mut [i8],
+        /// `s_out`, positive.
+        scale: f32,
+        /// The largest integer: 127 for 8 bits, 7 for 4.
+        most: i8,
+    },
+    /// `y` itself, `[n, width]`.
+    Real(&'a mut [f32]),
+}
+
+/// How a 32-bit accumulator becomes an output, in this order and without fused multiply-adds:
+/// `y = acc·(row·col)`, `y + bias`, activation, then [`Out`].
+///
+/// *Shapes*: `rows: [n]` or absent (then 1), `cols: [width]`, `bias: [width]` or absent.
+#[derive(Clone, Copy)]
+pub struct Finish<'a> {
+    /// The part of the scale that varies by row.
+    pub rows: Option<&'a [f32]>,
+    /// The part of the scale that varies by column.
+    pub cols: &'a [f32],
+    /// Added to the scaled accumulator.
+    pub bias: Option<&'a [f32]>,
+    /// Applied last.
+    pub activate: Activate<'a>,
+}
+
+/// `1.5·2²³`: adding it to a number of at most 2²² leaves the nearest integer, ties to even, in the low bits.
+const SHIFT: f32 = 12_582_912.0;
+
+/// `round_ties_even(v / scale)` clamped to ±`most`; NaN becomes 0.
+///
+/// Clamping first changes nothing, since the bounds are integers, and lets one addition do the rounding on every processor.
+#[inline(always)]
+pub(super) fn to_int(v: f32, scale: f32, most: f32) -> i8 {
+    ((v / scale).clamp(-most, most) + SHIFT).to_bits() as i8
+}
+
+impl Finish<'_> {
+    /// Finishes `acc`, the accumulators of row `i` from channel `first` on; `at` is where the row's part of `out` begins.
+    #[inline(always)]
+    pub(super) fn write(&self, i: usize, first: usize, acc: &[i32], out: &mut Out, at: usize) {
+        let mut y = [0.0f32; TILE];
+        let y = &mut y[..acc.len()];
+        let row = self.rows.map_or(1.0, |rows| rows[i]);
+        for ((y, &acc), &col) in y.iter_mut().zip(acc).zip(&self.cols[first..]) {
+            *y = acc as f32 * (row * col);
+        }
+        if let Some(bias) = self.bias {
+            y.iter_mut().zip(&bias[first..]).for_each(|(y, &b)| *y += b);
+        }
+        finish_real(y, self.activate, out, at);
+    }
+}
+
+/// Activation and storing: the second half of [`Finish`].
+#[inline(always)]
+fn finish_real(y: &mut [f32], activate: Activate, out: &mut Out, at: usize) {
+    match activate {
+        Activate::Identity => {}
+        Activate::Relu => y.iter_mut().for_each(|y| *y = if *y <= 0.0 { 0.0 } else { *y }),
+        Activate::Map(f) => f(y),
+    }
+    match out {
+        Out::Int { data, scale, most } => {
+            let most = f32::from(*most);
+            data[at..at + y.len()].iter_mut().zip(y).for_each(|(q, y)| *q = to_int(*y, *scale, most));
+        }
+        Out::Real(data) => data[at..at + y.len()].copy_from_slice(y),
+    }
+}
+
+/// A sparse left operand: rows of 8-bit entries.
+#[derive(Debug, Clone, Copy)]
+pub struct SparseInt8<'a> {
+    /// Where each row begins, and the end: `[n + 1]`, from 0.
+    pub starts: &'a [usize],
+    /// Column of each entry.
+    pub cols: &'a [u32],
+    /// The entries, in ±127.
+    pub vals: &'a [i8],
+}
+
+/// One sparse product: what every part of it reads.
+pub(super) struct SparseJob<'a> {
+    pub(super) a: SparseInt8<'a>,
+    pub(super) x: &'a [i8],
+    pub(super) width: usize,
+    pub(super) finish: Finish<'a>,
+}
+
+/// One dense product: what every part of it reads.
+pub(super) struct DenseJob<'a> {
+    pub(super) x: &'a [i8],
+    pub(super) w: &'a PackedInt8,
+    pub(super) finish: Finish<'a>,
+}
+
+/// The integer kernels of one level: rows `.1` of a product, finished into `.2`, which holds only those rows.
+pub(super) struct Int8Kernels {
+    pub(super) spmm: fn(&SparseJob, Range<usize>, Out),
+    pub(super) matmul: fn(&DenseJob, Range<usize>, Out),
+}
+
+pub(super) static PORTABLE: Int8Kernels = Int8Kernels { spmm: spmm_rows, matmul: matmul_rows };
+
+/// Rows of the right operand of a dense product that stand together.
+pub(super) const GROUP: usize = 4;
+/// Columns are padded to whole registers.
+pub(super) const LANES: usize = 16;
+
+/// An 8-bit matrix `[inner, width]` laid out for dense products: four rows interleaved, columns padded to 16.
+#[derive(Debug, Clone)]
+pub struct PackedInt8 {
+    pub(super) inner: usize,
+    pub(super) width: usize,
+    /// Columns with padding.
+    pub(super) padded: usize,
+    /// Entry `(4g + t, c)` stands at `(g·padded + c)·4 + t`.
+    pub(super) data: Vec<i8>,
+    /// `−128·Σ_k w_kc`: what is too much where the left operand was shifted by 128 to be unsigned.
+    pub(super) shift: Vec<i32>,
+}
+
+impl PackedInt8 {
+    /// Packs `w: [inner, width]`, row by row.
+    ///
+    /// # Panics
+    /// If the slice has another length.
+    pub fn new(w: &[i8], inner: usize, width: usize) -> Self {
+        assert_eq!(w.len(), inner * width, "packed matrix of {inner} x {width}");
+        let padded = width.next_multiple_of(LANES);
+        let mut data = vec![0; inner.div_ceil(GROUP) * padded * GROUP];
+        let mut shift = vec![0i32; padded];
+        for (k, row) in w.chunks_exact(width.max(1)).enumerate() {
+            for (c, &value) in row.iter().enumerate() {
+                data[(k / GROUP * padded + c) * GROUP + k % GROUP] = value;
+                shift[c] = shift[c].wrapping_sub(128 * i32::from(value));
+            }
+        }
+        Self { inner, width, padded, data, shift }
+    }
+}
+
+/// Runs `f` on the rows of each block, in parallel where there is enough to do.
+fn for_blocks(out: Out, width: usize, blocks: &[Range<usize>], work: usize, f: impl Fn(Range<usize>, Out) + Sync) {
+    match out {
+        Out::Int { data, scale, most } => {
+            for_row_blocks(data, width, blocks, work, |block, data| f(block, Out::Int { data, scale, most }));
+        }
+        Out::Real(data) => for_row_blocks(data, width, blocks, work, |block, data| f(block, Out::Real(data))),
+    }
+}
+
+impl Out<'_> {
+    /// The same place with a shorter life.
+    pub fn reborrow(&mut self) -> Out<'_> {
+        match self {
+            Out::Int { data, scale, most } => Out::Int { data, scale: *scale, most: *most },
+            Out::Real(data) => Out::Real(data),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Out::Int { data, .. } => data.len(),
+            Out::Real(data) => data.len(),
+        }
+    }
+}
+
+/// Sparse × dense product of 8-bit integers, `acc_ic = Σ_j a_ij x_jc`, finished into `out`.
+///
+/// *Shapes*: `a: [n, m]`, `x: [m, width]`, `out: [n, width]`. *Cost*: `nnz·width` multiply-accumulates on a quarter of the bytes of
+/// [`spmm`](fn@super::spmm). Accumulators must fit: `Σ_j |a_ij|·127 < 2³¹`, see [`MOST_TERMS`].
+///
+/// # Panics
+/// If the shapes do not fit, or an index of `a` is past the rows of `x`.
+pub fn spmm_int8(a: SparseInt8, x: &[i8], width: usize, finish: Finish, out: Out) {
+    spmm_int8_with(Isa::best(), a, x, width, finish, out);
+}
+
+/// [`spmm_int8`] with the instructions of one level.
+///
+/// # Panics
+/// As [`spmm_int8`], and if the processor does not have the level.
+#[doc(hidden)]
+pub fn spmm_int8_with(isa: Isa, a: SparseInt8, x: &[i8], width: usize, finish: Finish, out: Out) {
+    let rows = a.starts.len() - 1;
+    check(&finish, rows, width, &out);
+    assert!(a.starts[0] == 0 && a.starts[rows] == a.cols.len() && a.cols.len() == a.vals.len(), "spmm_int8: entries of the left operand");
+    if rows == 0 || width == 0 {
+        return;
+    }
+    assert_eq!(x.len() % width, 0, "spmm_int8: the right operand is whole rows");
+    let most = x.len() / width;
+    assert!(a.cols.iter().all(|&j| (j as usize) < most), "spmm_int8: an index past the {most} rows of the right operand");
+    let work = a.cols.len() * width;
+    let blocks = blocks_by_nonzeros(a.starts, parts_for(work));
+    let job = SparseJob { a, x, width, finish };
+    let kernels = isa.int8();
+    for_blocks(out, width, &blocks, work, |block, out| (kernels.spmm)(&job, block, out));
+}
+
+/// Dense product of 8-bit integers, `acc_ic = Σ_k x_ik w_kc`, finished into `out`.
+///
+/// *Shapes*: `x: [n, inner]`, `w: [inner, width]`, `out: [n, width]`. Accumulators must fit: `127·Σ_k |w_kc| < 2³¹`.
+///
+/// # Panics
+/// If the shapes do not fit.
+pub fn matmul_int8(x: &[i8], w: &PackedInt8, finish: Finish, out: Out) {
+    matmul_int8_with(Isa::best(), x, w, finish, out);
+}
+
+/// [`matmul_int8`] with the instructions of one level.
+///
+/// # Panics
+/// As [`matmul_int8`], and if the processor does not have the level.
+#[doc(hidden)]
+pub fn matmul_int8_with(isa: Isa, x: &[i8], w: &PackedInt8, finish: Finish, out: Out) {
+    let rows = out.len() / w.width.max(1);
+    check(&finish, rows, w.width, &out);
+    assert_eq!(x.len(), rows * w.inner, "matmul_int8: left operand of {rows} rows of {}", w.inner);
+    if rows == 0 || w.width == 0 {
+        return;
+    }
+    let row_work = w.inner * w.width;
+    let blocks = blocks_of(rows, (BLOCK_WORK / row_work.max(1)).clamp(16, 1024));
+    let job = DenseJob { x, w, finish };
+    let kernels = isa.int8();
+    for_blocks(out, w.width, &blocks, rows * row_work, |block, out| (kernels.matmul)(&job, block, out));
+}
+
+fn check(finish: &Finish, rows: usize, width: usize, out: &Out) {
+    assert!(finish.rows.is_none_or(|scales| scales.len() == rows), "integer product: one scale a row");
+    assert!(finish.cols.len() == width, "integer product: one scale a column");
+    assert!(finish.bias.is_none_or(|bias| bias.len() == width), "integer product: one bias a column");
+    assert!(out.len() == rows * width, "integer product: {rows} rows of {width} do not fit the output");
+}
+
+/// The portable form of [`spmm_int8`].
+fn spmm_rows(job: &SparseJob, block: Range<usize>, mut out: Out) {
+    let (a, width) = (job.a, job.width);
+    for (at, i) in block.enumerate() {
+        for first in (0..width).step_by(TILE) {
+            let mut acc = [0i32; TILE];
+            let acc = &mut acc[..TILE.min(width - first)];
+            for e in a.starts[i]..a.starts[i + 1] {
+                // The product of two numbers in ±127 fits 16 bits.
+                let value = i16::from(a.vals[e]);
+                let x = &job.x[a.cols[e] as usize * width + first..][..acc.len()];
+                acc.iter_mut().zip(x).for_each(|(acc, &x)| *acc += i32::from(value * i16::from(x)));
+            }
+            job.finish.write(i, first, acc, &mut out, at * width + first);
+        }
+    }
+}
+
+/// The portable form of [`matmul_int8`].
+fn matmul_rows(job: &DenseJob, block: Range<usize>, mut out: Out) {
+    let w = job.w;
+    for (at, i) in block.enumerate() {
+        let x = &job.x[i * w.inner..][..w.inner];
+        for first in (0..w.width).step_by(TILE) {
+            let mut acc = [0i32; TILE];
+            let acc = &mut acc[..TILE.min(w.width - first)];
+            for (x, w) in x.chunks(GROUP).zip(w.data.chunks_exact(w.padded * GROUP)) {
+                let mut group = [0i16; GROUP];
+                group.iter_mut().zip(x).for_each(|(group, &x)| *group = i16::from(x));
+                for (acc, w) in acc.iter_mut().zip(w[first * GROUP..].as_chunks::<GROUP>().0) {
+                    *acc += (0..GROUP).map(|t| i32::from(group[t] * i16::from(w[t]))).sum::<i32>();
+                }
+            }
+            job.finish.write(i, first, acc, &mut out, at * w.width + first);
+        }
+    }
+}
+
+/// The scale of a symmetric quantiser: `max / most`; 1 where that is zero, so that an all-zero tensor has integers 0.
+///
+/// *Source*: Jacob et al., CVPR 2018, eq. 1 with zero point 0.
+pub fn symmetric_scale(max: f32, most: i8) -> f32 {
+    let scale = max / f32::from(most);
+    if scale > 0.0 || scale.is_nan() { scale } else { 1.0 }
+}
+
+/// The largest magnitude; NaN if there is one, and 0 of nothing.
+pub fn max_abs(values: &[f32]) -> f32 {
+    // Without the sign the bits of floats are ordered as the numbers are, and NaN stands above all of them.
+    f32::from_bits(values.iter().fold(0, |max: u32, v| max.max(v.to_bits() & 0x7fff_ffff)))
+}
+
+/// Quantises rows of real numbers with a scale each: `s_i = max|x_i| / most`, `q = round_ties_even(x / s_i)`.
+///
+/// *Shapes*: `starts: [n + 1]`, from 0; `x`, `q: [starts[n]]`; `scales: [n]`. A row that is not finite gets a scale that is not finite.
+///
+/// # Panics
+/// If the lengths do not fit.
+pub fn quantize_rows(starts: &[usize], x: &[f32], most: i8, q: &mut [i8], scales: &mut [f32]) {
+    let rows = scales.len();
+    assert!(starts.len() == rows + 1 && starts[rows] == x.len() && x.len() == q.len(), "quantize_rows: {rows} rows, {} numbers", x.len());
+    let row = |i: usize, first: usize, q: &mut [i8]| {
+        let (begin, end) = (starts[i], starts[i + 1]);
+        let scale = symmetric_scale(max_abs(&x[begin..end]), most);
+        quantize_with(&x[begin..end], scale, most, &mut q[begin - first..end - first]);
+        scale
+    };
+    let blocks = blocks_by_nonzeros(starts, parts_for(x.len()));
+    let (mut q, mut scales) = (q, scales);
+    let pieces = blocks.into_iter().map(|block| {
+        let count = starts[block.end] - starts[block.start];
+        let q = q.split_off_mut(..count).expect("rows cover the entries");
+        let scales = scales.split_off_mut(..block.len()).expect("blocks cover the rows");
+        (block, q, scales)
+    });
+    let run = |(block, q, scales): (Range<usize>, &mut [i8], &mut [f32])| {
+        let first = starts[block.start];
+        block.zip(scales).for_each(|(i, scale)| *scale = row(i, first, q));
+    };
+    if x.len() < SERIAL_WORK || rayon::current_num_threads() == 1 {
+        return pieces.for_each(run);
+    }
+    pieces.collect::<Vec<_>>().into_par_iter().with_max_len(1).for_each(run);
+}
+
+/// `q = round_ties_even(x / scale)` clamped to ±`most`.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn quantize_with(x: &[f32], scale: f32, most: i8, q: &mut [i8]) {
+    assert_eq!(x.len(), q.len(), "quantize_with: lengths");
+    let most = f32::from(most);
+    q.iter_mut().zip(x).for_each(|(q, &x)| *q = to_int(x, scale, most));
+}
+
+/// One term of a join: integers and the scale of each of their columns.
+#[derive(Debug, Clone, Copy)]
+pub struct Term<'a> {
+    /// The integers, `[n, width]`.
+    pub data: &'a [i8],
+    /// Scale of each column, `[width]`.
+    pub cols: &'a [f32],
+}
+
+/// Joins integers of different scales: `y = Σ_k q_k·col_k`, added from the first term to the last, then bias, activation and [`Out`].
+///
+/// The join is a requantisation like [`Finish`], with a sum of scaled integers in the place of the scaled accumulator.
+///
+/// *Shapes*: every term `[n, width]`; the output's columns `place..place + width` of `[n, out_width]` are written.
+///
+/// # Panics
+/// If the shapes do not fit.
+pub fn join_int8(terms: &[Term], bias: Option<&[f32]>, activate: Activate, out: Out, out_width: usize, place: usize) {
+    let width = terms[0].cols.len();
+    assert!(
+        terms.iter().all(|term| term.cols.len() == width && term.data.len() == terms[0].data.len()),
+        "join_int8: terms differ in shape"
+    );
+    assert!(place + width <= out_width && out.len() * width == terms[0].data.len() * out_width, "join_int8: output");
+    assert!(bias.is_none_or(|bias| bias.len() == width), "join_int8: one bias a column");
+    if width == 0 || out.len() == 0 {
+        return;
+    }
+    let rows = out.len() / out_width;
+    let blocks = blocks_of(rows, JOIN_NUMBERS.div_ceil(width));
+    for_blocks(out, out_width, &blocks, terms.len() * rows * width, |block, mut out| {
+        for (at, i) in block.enumerate() {
+            for first in (0..width).step_by(TILE) {
+                let mut y = [0.0f32; TILE];
+                let y = &mut y[..TILE.min(width - first)];
+                for (k, term) in terms.iter().enumerate() {
+                    let q = &term.data[i * width + first..][..y.len()];
+                    for ((y, &q), &col) in y.iter_mut().zip(q).zip(&term.cols[first..]) {
+                        let real = f32::from(q) * col;
+                        *y = if k == 0 { real } else { *y + real };
+                    }
+                }
+                if let Some(bias) = bias {
+                    y.iter_mut().zip(&bias[first..]).for_each(|(y, &b)| *y += b);
+                }
+                finish_real(y, activate, &mut out, at * out_width + place + first);
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cases::{SHAPES, assert_same_in_all_pools, widths};
+    use super::super::{cases, reference};
+    use super::*;
+    use crate::rng::generator;
+    use rand_chacha::rand_core::RngCore;
+
+    fn levels() -> impl Iterator<Item = Isa> {
+        Isa::ALL.into_iter().filter(|isa| isa.available())
+    }
+
+    /// Integers in ±127, the ends often.
+    fn ints(count: usize, seed: u64) -> Vec<i8> {
+        let mut rng = generator(seed, &[count as u64, 9]);
+        let mut draw = || match rng.next_u32() % 8 {
+            0 => 127,
+            1 => -127,
+            _ => (rng.next_u32() % 255) as i16 - 127,
+        };
+        (0..count).map(|_| draw() as i8).collect()
+    }
+
+    fn scales(count: usize, seed: u64) -> Vec<f32> {
+        cases::dense::<f32>(1, count, seed).iter().map(|v| v.abs() / 100.0 + 1e-3).collect()
+    }
+
+    fn relu(y: f32) -> f32 {
+        if y <= 0.0 { 0.0 } else { y }
+    }
+
+    /// Runs `product` to integers and to real numbers with and without bias, and compares each with the reference.
+    fn assert_finishes(acc: &[i32], width: usize, what: &str, product: impl Fn(Finish, Out)) {
+        let n = acc.len() / width;
+        let (rows, cols, biases) = (scales(n, 1), scales(width, 2), cases::dense::<f32>(1, width, 3));
+        let tanh = |values: &mut [f32]| values.iter_mut().for_each(|v| *v = v.tanh());
+        for case in 0..4 {
+            let bias = (case % 2 == 0).then(|| biases.as_slice().unwrap());
+            let row_scales = (case < 2).then_some(&rows[..]);
+            let activate = [Activate::Identity, Activate::Relu, Activate::Map(&tanh), Activate::Relu][case];
+            let finish = Finish { rows: row_scales, cols: &cols, bias, activate };
+            let (mut q, mut y) = (vec![99i8; acc.len()], vec![f32::NAN; acc.len()]);
+            let (scale, most) = (0.37, if case == 1 { 7 } else { 127 });
+            product(finish, Out::Int { data: &mut q, scale, most });
+            product(finish, Out::Real(&mut y));
+            for (at, &acc) in acc.iter().enumerate() {
+                let (i, c) = (at / width, at % width);
+                let real = reference::rescale(acc, row_scales.map_or(1.0, |rows| rows[i]), cols[c], bias.map(|bias| bias[c]));
+                let real = match case {
+                    0 => real,
+                    2 => real.tanh(),
+                    _ => relu(real),
+                };
+                assert_eq!(y[at].to_bits(), real.to_bits(), "{what} case {case} at {i}, {c}: {} for {real}", y[at]);
+                assert_eq!(q[at], reference::requantize(real, scale, most), "{what} case {case} at {i}, {c}: {real}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_level_of_the_sparse_product_is_the_reference_at_every_width() {
+        for (rows, inner, degree) in SHAPES {
+            let a = cases::sparse::<f32>(rows, inner, degree, 1);
+            let (starts, cols, _) = a.view().into_raw_storage();
+            let vals = ints(cols.len(), 2);
+            for width in widths().chain([320, 515]) {
+                let x = ints(inner * width, 3);
+                let acc = reference::spmm_int8(starts, cols, &vals, &x, width);
+                for isa in levels() {
+                    assert_finishes(&acc, width, &format!("{isa:?} {rows}x{inner} width {width}"), |finish, out| {
+                        spmm_int8_with(isa, SparseInt8 { starts, cols, vals: &vals }, &x, width, finish, out);
+                    });
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_level_of_the_dense_product_is_the_reference_at_every_width() {
+        for (rows, inner) in [(0, 3), (1, 1), (3, 2), (5, 4), (7, 7), (4, 64), (9, 129), (130, 33), (2, 0)] {
+            for width in widths() {
+                let (x, w) = (ints(rows * inner, 4), ints(inner * width, 5));
+                let packed = PackedInt8::new(&w, inner, width);
+                let acc = if inner == 0 { vec![0; rows * width] } else { reference::matmul_int8(&x, &w, inner, width) };
+                for isa in levels() {
+                    assert_finishes(&acc, width, &format!("{isa:?} {rows}x{inner} width {width}"), |finish, out| {
+                        matmul_int8_with(isa, &x, &packed, finish, out);
+                    });
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_largest_integers_neither_saturate_nor_overflow() {
+        let count = MOST_TERMS;
+        let (cols, starts) = ((0..count as u32).collect::<Vec<_>>(), [0, count]);
+        for (left, right) in [(127, 127), (-127, 127), (127, -127), (-127, -127)] {
+            let (vals, x) = (vec![left; count], vec![right; count * 3]);
+            let exact = i32::from(left) * i32::from(right) * count as i32;
+            for isa in levels() {
+                let mut y = [0.0; 3];
+                let finish = Finish { rows: None, cols: &[1.0; 3], bias: None, activate: Activate::Identity };
+                spmm_int8_with(isa, SparseInt8 { starts: &starts, cols: &cols, vals: &vals }, &x, 3, finish, Out::Real(&mut y));
+                assert_eq!(y, [exact as f32; 3], "{isa:?}");
+                matmul_int8_with(isa, &vals, &PackedInt8::new(&x, count, 3), finish, Out::Real(&mut y));
+                assert_eq!(y, [exact as f32; 3], "{isa:?}");
+            }
+        }
+        assert_eq!(MOST_TERMS, i32::MAX as usize / (127 * 127));
+    }
+
+    #[test]
+    fn rounding_by_one_addition_is_rounding_to_even() {
+        let halves = (-600..=600).map(|k| k as f32 / 2.0);
+        let edges =
+            halves.flat_map(|v| [v, v.next_up(), v.next_down()]).chain([f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 1e30, -1e30, -0.0]);
+        for v in edges {
+            for most in [7, 127] {
+                for scale in [1.0, 0.3, 2.0f32.powi(-20)] {
+                    assert_eq!(to_int(v, scale, f32::from(most)), reference::requantize(v, scale, most), "{v} / {scale}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn threads_do_not_change_bits() {
+        let a = cases::sparse::<f32>(5000, 700, 9, 7);
+        let (starts, cols, values) = a.view().into_raw_storage();
+        let (x, w) = (ints(700 * 70, 8), ints(64 * 33, 9));
+        let packed = PackedInt8::new(&w, 64, 33);
+        assert_same_in_all_pools(|| {
+            let (mut vals, mut row_scales) = (vec![0; values.len()], vec![0.0; 5000]);
+            quantize_rows(starts, values, 127, &mut vals, &mut row_scales);
+            let (mut y, mut z) = (vec![0; 5000 * 70], vec![0.0; 700 * 70 / 64 * 33]);
+            let finish = Finish { rows: Some(&row_scales), cols: &[0.01; 70], bias: None, activate: Activate::Relu };
+            let out = Out::Int { data: &mut y, scale: 0.1, most: 127 };
+            spmm_int8(SparseInt8 { starts, cols, vals: &vals }, &x, 70, finish, out);
+            let finish = Finish { rows: None, cols: &[0.01; 33], bias: None, activate: Activate::Identity };
+            matmul_int8(&x[..z.len() / 33 * 64], &packed, finish, Out::Real(&mut z));
+            (vals, row_scales.iter().map(|s| s.to_bits()).collect::<Vec<_>>(), y, z.iter().map(|v| v.to_bits()).collect::<Vec<_>>())
+        });
+    }
+
+    #[test]
+    fn rows_are_quantised_by_their_own_largest_magnitude() {
+        let x = [1.0, -0.5, 0.0, 0.0, 3.0, f32::NAN];
+        let (mut q, mut scales) = ([9; 6], [0.0; 5]);
+        quantize_rows(&[0, 2, 2, 4, 5, 6], &x, 127, &mut q, &mut scales);
+        assert_eq!((&q[..5], &scales[..4]), (&[127, -64, 0, 0, 127][..], &[1.0 / 127.0, 1.0, 1.0, 3.0 / 127.0][..]));
+        assert!(scales[4].is_nan());
+    }
+
+    #[test]
+    fn joins_add_in_order_and_leave_other_columns_alone() {
+        let (a, b) = ([1, 2, 3, 4], [10, 20, 30, 40]);
+        let mut y = [9i8; 6];
+        let terms = [Term { data: &a, cols: &[1.0, 2.0] }, Term { data: &b, cols: &[0.5, -0.5] }];
+        join_int8(&terms, Some(&[0.0, 1.0]), Activate::Relu, Out::Int { data: &mut y, scale: 1.0, most: 127 }, 3, 1);
+        assert_eq!(y, [9, 6, 0, 9, 18, 0]);
+    }
+}

@@ -1,0 +1,415 @@
+//! AVX2 and AVX-512 VNNI forms of the integer kernels. Their safe portable twins stand in `int8.rs`.
+//!
+//! Four rows of the right operand are interleaved byte by byte, so that one instruction multiplies four pairs and adds them to a 32-bit
+//! accumulator. VNNI's `dpbusd` multiplies unsigned by signed bytes: one operand is shifted by 128, and `128·Σ` of the other is taken off
+//! again. AVX2 has `maddubs`, whose 16-bit sums saturate: with magnitudes on the left and the signs moved to the right operand a sum of two
+//! products is at most `2·127² = 32,258`, so it never does; shifted operands of up to 255 would. Wrapping sums on the way are harmless, since
+//! the final value fits.
+#![allow(unsafe_code)]
+
+use super::int8::{DenseJob, GROUP, Int8Kernels, LANES, Out, SparseJob};
+use std::arch::x86_64::*;
+use std::ops::Range;
+
+/// A register of bytes, seen as 128-bit lanes.
+///
+/// # Safety
+/// The methods may only be called inside a function with the features of the level (and not from a closure, which would be compiled
+/// without them); a pointer must be valid for all bytes, or for the first `count` in [`Bytes::load_part`].
+trait Bytes: Copy {
+    /// Bytes of a register.
+    const BYTES: usize;
+    /// Most registers of bytes of one pass: four times as many accumulators.
+    const MOST: usize;
+    /// Whether the register operand of [`Bytes::dot4`] is taken as shifted by 128.
+    const SHIFTS: bool;
+
+    unsafe fn zero() -> Self;
+    unsafe fn load(from: *const i8) -> Self;
+    /// Bytes from `count` on are of no account.
+    unsafe fn load_part(from: *const i8, count: usize) -> Self;
+    /// Four bytes in every 32 bits.
+    unsafe fn splat4(four: i32) -> Self;
+    unsafe fn low8(self, other: Self) -> Self;
+    unsafe fn high8(self, other: Self) -> Self;
+    unsafe fn low16(self, other: Self) -> Self;
+    unsafe fn high16(self, other: Self) -> Self;
+    /// `acc + Σ_t x_t·w_t` over the four bytes of every 32 bits, with `x + 128` for `x` if it shifts.
+    unsafe fn dot4(acc: Self, x: Self, w: Self) -> Self;
+    /// Writes four registers of accumulators of interleaved rows, lane by lane, in the order of channels.
+    unsafe fn store4(acc: [Self; 4], to: *mut i32);
+    /// Writes one register of accumulators.
+    unsafe fn store(self, to: *mut i32);
+}
+
+macro_rules! bytes {
+    ($name:ident, $register:ty, $bytes:literal, $most:literal, $shifts:literal,
+     $zero:ident, $load:ident, $splat:ident, $low8:ident, $high8:ident, $low16:ident, $high16:ident, $store:ident,
+     part: |$from:ident, $count:ident| $part:expr, dot: |$acc:ident, $x:ident, $w:ident| $dot:expr, lanes: $lanes:expr) => {
+        #[derive(Clone, Copy)]
+        struct $name($register);
+
+        impl Bytes for $name {
+            const BYTES: usize = $bytes;
+            const MOST: usize = $most;
+            const SHIFTS: bool = $shifts;
+
+            #[inline(always)]
+            unsafe fn zero() -> Self {
+                // SAFETY: the caller has the features, here and in all methods below.
+                unsafe { Self($zero()) }
+            }
+            #[inline(always)]
+            unsafe fn load(from: *const i8) -> Self {
+                // SAFETY: as above, and the pointer is valid for all bytes.
+                unsafe { Self($load(from.cast())) }
+            }
+            #[inline(always)]
+            unsafe fn load_part($from: *const i8, $count: usize) -> Self {
+                // SAFETY: as above, and the pointer is valid for `count` bytes.
+                unsafe { Self($part) }
+            }
+            #[inline(always)]
+            unsafe fn splat4(four: i32) -> Self {
+                // SAFETY: as above.
+                unsafe { Self($splat(four)) }
+            }
+            #[inline(always)]
+            unsafe fn low8(self, other: Self) -> Self {
+                // SAFETY: as above.
+                unsafe { Self($low8(self.0, other.0)) }
+            }
+            #[inline(always)]
+            unsafe fn high8(self, other: Self) -> Self {
+                // SAFETY: as above.
+                unsafe { Self($high8(self.0, other.0)) }
+            }
+            #[inline(always)]
+            unsafe fn low16(self, other: Self) -> Self {
+                // SAFETY: as above.
+                unsafe { Self($low16(self.0, other.0)) }
+            }
+            #[inline(always)]
+            unsafe fn high16(self, other: Self) -> Self {
+                // SAFETY: as above.
+                unsafe { Self($high16(self.0, other.0)) }
+            }
+            #[inline(always)]
+            unsafe fn dot4($acc: Self, $x: Self, $w: Self) -> Self {
+                let ($acc, $x, $w) = ($acc.0, $x.0, $w.0);
+                // SAFETY: as above.
+                unsafe { Self($dot) }
+            }
+            #[inline(always)]
+            unsafe fn store4(acc: [Self; 4], to: *mut i32) {
+                let mut raw = [[0i32; $bytes / 4]; 4];
+                // SAFETY: as above; `to` is valid for four registers.
+                unsafe {
+                    for (acc, raw) in acc.iter().zip(&mut raw) {
+                        $store(raw.as_mut_ptr().cast(), acc.0);
+                    }
+                    // Interleaving worked within lanes of 128 bits: lane `l` of register `k` holds channels `16·l + 4·k` and on.
+                    for lane in 0..$lanes {
+                        for (k, raw) in raw.iter().enumerate() {
+                            let four = _mm_loadu_si128(raw.as_ptr().add(4 * lane).cast());
+                            _mm_storeu_si128(to.add(16 * lane + 4 * k).cast(), four);
+                        }
+                    }
+                }
+            }
+            #[inline(always)]
+            unsafe fn store(self, to: *mut i32) {
+                // SAFETY: as above; `to` is valid for one register.
+                unsafe { $store(to.cast(), self.0) }
+            }
+        }
+    };
+}
+
+/// The first `count` bytes, by way of an array of their own.
+///
+/// # Safety
+/// The pointer is valid for `count` bytes, at most 16.
+#[inline(always)]
+unsafe fn copied(from: *const i8, count: usize) -> __m128i {
+    let mut bytes = [0i8; 16];
+    // SAFETY: as the function says; SSE2 is part of x86-64.
+    unsafe {
+        std::ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), count);
+        _mm_loadu_si128(bytes.as_ptr().cast())
+    }
+}
+
+bytes!(
+    Avx2Wide, __m256i, 32, 2, false,
+    _mm256_setzero_si256, _mm256_loadu_si256, _mm256_set1_epi32, _mm256_unpacklo_epi8, _mm256_unpackhi_epi8, _mm256_unpacklo_epi16,
+    _mm256_unpackhi_epi16, _mm256_storeu_si256,
+    part: |from, count| {
+        let low = copied(from, count.min(16));
+        let high = copied(from.add(count.min(16)), count - count.min(16));
+        _mm256_set_m128i(high, low)
+    },
+    dot: |acc, x, w| {
+        let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
+        _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+    },
+    lanes: 2
+);
+
+bytes!(
+    Avx2Narrow, __m128i, 16, 1, false,
+    _mm_setzero_si128, _mm_loadu_si128, _mm_set1_epi32, _mm_unpacklo_epi8, _mm_unpackhi_epi8, _mm_unpacklo_epi16, _mm_unpackhi_epi16,
+    _mm_storeu_si128,
+    part: |from, count| copied(from, count),
+    dot: |acc, x, w| {
+        let pairs = _mm_maddubs_epi16(_mm_abs_epi8(w), _mm_sign_epi8(x, w));
+        _mm_add_epi32(acc, _mm_madd_epi16(pairs, _mm_set1_epi16(1)))
+    },
+    lanes: 1
+);
+
+bytes!(
+    VnniWide, __m512i, 64, 4, true,
+    _mm512_setzero_si512, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_unpacklo_epi8, _mm512_unpackhi_epi8, _mm512_unpacklo_epi16,
+    _mm512_unpackhi_epi16, _mm512_storeu_si512,
+    part: |from, count| _mm512_maskz_loadu_epi8((1u64 << count) - 1, from),
+    dot: |acc, x, w| _mm512_dpbusd_epi32(acc, _mm512_xor_si512(x, _mm512_set1_epi8(-128)), w),
+    lanes: 4
+);
+
+bytes!(
+    VnniNarrow, __m128i, 16, 1, true,
+    _mm_setzero_si128, _mm_loadu_si128, _mm_set1_epi32, _mm_unpacklo_epi8, _mm_unpackhi_epi8, _mm_unpacklo_epi16, _mm_unpackhi_epi16,
+    _mm_storeu_si128,
+    part: |from, count| _mm_maskz_loadu_epi8(((1u32 << count) - 1) as __mmask16, from),
+    dot: |acc, x, w| _mm_dpbusd_epi32(acc, _mm_xor_si128(x, _mm_set1_epi8(-128)), w),
+    lanes: 1
+);
+
+/// Most channels of one pass over a row's entries: four registers of 64.
+const PASS: usize = 256;
+
+/// How many entries ahead a row is fetched, and from what size of the gathered matrix on.
+const DISTANCE: usize = 8;
+const CACHE_BYTES: usize = 1 << 19;
+
+/// Channels `first..` of one row in `N` registers of bytes, the last one of `tail` bytes (all of it if that is [`Bytes::BYTES`]).
+///
+/// # Safety
+/// As [`Bytes`]; all columns are rows of `x` (the entry of the kernel checks that), the channels lie within a row, and `to` is valid for
+/// `N` registers of bytes as 32-bit numbers.
+#[inline(always)]
+unsafe fn gather<V: Bytes, const N: usize>(job: &SparseJob, edges: Range<usize>, first: usize, tail: usize, ahead: bool, to: *mut i32) {
+    let (cols, vals, width) = (job.a.cols, job.a.vals, job.width);
+    let last = edges.end.wrapping_sub(1);
+    // SAFETY: the caller has the features. Entries are within their slices, columns within `x`, and `load_part` reads within the row.
+    unsafe {
+        let base = job.x.as_ptr().add(first);
+        let mut acc = [[V::zero(); 4]; N];
+        let mut e = edges.start;
+        while e < edges.end {
+            let count = GROUP.min(edges.end - e);
+            let weights = if count == GROUP {
+                vals.as_ptr().add(e).cast::<i32>().read_unaligned()
+            } else {
+                let mut four = [0i8; GROUP];
+                four[..count].copy_from_slice(&vals[e..edges.end]);
+                i32::from_ne_bytes(four.map(|q| q as u8))
+            };
+            let weights = V::splat4(weights);
+            // A missing entry has weight zero, and reads the row of the last one.
+            let row = |t: usize| base.add(*cols.get_unchecked((e + t).min(last)) as usize * width);
+            let rows = [row(0), row(1), row(2), row(3)];
+            if ahead {
+                for t in 0..GROUP {
+                    let next = base.wrapping_add(*cols.get_unchecked((e + DISTANCE + t).min(cols.len() - 1)) as usize * width);
+                    let mut at = 0;
+                    while at < N * V::BYTES {
+                        // A prefetch never faults, so the address needs no check.
+                        _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(at));
+                        at += 64;
+                    }
+                }
+            }
+            for (k, acc) in acc.iter_mut().enumerate() {
+                let mut x = [V::zero(); 4];
+                for (x, row) in x.iter_mut().zip(rows) {
+                    let from = row.add(k * V::BYTES);
+                    *x = if k + 1 == N && tail < V::BYTES { V::load_part(from, tail) } else { V::load(from) };
+                }
+                let (ab_low, ab_high) = (x[0].low8(x[1]), x[0].high8(x[1]));
+                let (cd_low, cd_high) = (x[2].low8(x[3]), x[2].high8(x[3]));
+                acc[0] = V::dot4(acc[0], ab_low.low16(cd_low), weights);
+                acc[1] = V::dot4(acc[1], ab_low.high16(cd_low), weights);
+                acc[2] = V::dot4(acc[2], ab_high.low16(cd_high), weights);
+                acc[3] = V::dot4(acc[3], ab_high.high16(cd_high), weights);
+            }
+            e += count;
+        }
+        for (k, acc) in acc.into_iter().enumerate() {
+            V::store4(acc, to.add(k * V::BYTES));
+        }
+    }
+}
+
+/// Rows `block` of a sparse product, in registers `W`, and `S` for what is left of a row.
+///
+/// # Safety
+/// As [`Bytes`], for both; columns as in [`gather`].
+#[inline(always)]
+unsafe fn spmm<W: Bytes, S: Bytes>(job: &SparseJob, block: Range<usize>, mut out: Out) {
+    let width = job.width;
+    let ahead = job.x.len() > CACHE_BYTES;
+    let most = W::MOST * W::BYTES;
+    let mut acc = [0i32; PASS];
+    for (at, i) in block.enumerate() {
+        let edges = job.a.starts[i]..job.a.starts[i + 1];
+        let shift: i32 = if W::SHIFTS { job.a.vals[edges.clone()].iter().map(|&q| i32::from(q)).sum::<i32>().wrapping_mul(128) } else { 0 };
+        let mut first = 0;
+        while first < width {
+            let left = width - first;
+            let to = acc.as_mut_ptr();
+            let edges = edges.clone();
+            // SAFETY: the caller has the features; the registers end within the row, or in a last one of which only `left` bytes are read.
+            let count = unsafe {
+                if left > S::BYTES {
+                    let registers = left.min(most).div_ceil(W::BYTES);
+                    let count = left.min(registers * W::BYTES);
+                    let tail = count - (registers - 1) * W::BYTES;
+                    match registers {
+                        1 => gather::<W, 1>(job, edges, first, tail, ahead, to),
+                        2 => gather::<W, 2>(job, edges, first, tail, ahead, to),
+                        3 => gather::<W, 3>(job, edges, first, tail, ahead, to),
+                        _ => gather::<W, 4>(job, edges, first, tail, ahead, to),
+                    }
+                    count
+                } else {
+                    gather::<S, 1>(job, edges, first, left, ahead, to);
+                    left
+                }
+            };
+            let sums = &mut acc[..count];
+            if W::SHIFTS {
+                sums.iter_mut().for_each(|sum| *sum = sum.wrapping_sub(shift));
+            }
+            job.finish.write(i, first, sums, &mut out, at * width + first);
+            first += count;
+        }
+    }
+}
+
+/// Rows of a dense product that are computed together.
+const ROWS: usize = 4;
+
+/// Four bytes from `k` on; those past the end are zero.
+#[inline(always)]
+fn four(x: &[i8], k: usize) -> i32 {
+    let mut four = [0u8; GROUP];
+    for (four, &x) in four.iter_mut().zip(&x[k..]) {
+        *four = x as u8;
+    }
+    i32::from_ne_bytes(four)
+}
+
+/// `N` registers of accumulators of `ROWS` rows, from channel `first` on.
+///
+/// # Safety
+/// As [`Bytes`]; the channels lie within the padded columns.
+#[inline(always)]
+unsafe fn tile<V: Bytes, const N: usize>(job: &DenseJob, rows: [&[i8]; ROWS], first: usize, acc: &mut [[i32; 64]; ROWS]) {
+    let w = job.w;
+    // SAFETY: the caller has the features; group `g` of the packed matrix holds `padded · 4` bytes.
+    unsafe {
+        let mut sums = [[V::zero(); N]; ROWS];
+        for (g, group) in w.data.chunks_exact(w.padded * GROUP).enumerate() {
+            let from = group.as_ptr().add(first * GROUP);
+            let mut right = [V::zero(); N];
+            for (k, right) in right.iter_mut().enumerate() {
+                *right = V::load(from.add(k * V::BYTES));
+            }
+            for (sums, x) in sums.iter_mut().zip(rows) {
+                let k = g * GROUP;
+                let left = if k + GROUP <= x.len() { x.as_ptr().add(k).cast::<i32>().read_unaligned() } else { four(x, k) };
+                let left = V::splat4(left);
+                for (sum, &right) in sums.iter_mut().zip(&right) {
+                    *sum = V::dot4(*sum, left, right);
+                }
+            }
+        }
+        for (sums, acc) in sums.into_iter().zip(acc) {
+            for (k, sum) in sums.into_iter().enumerate() {
+                sum.store(acc.as_mut_ptr().add(k * V::BYTES / GROUP));
+            }
+        }
+    }
+}
+
+/// Rows `block` of a dense product.
+///
+/// # Safety
+/// As [`Bytes`].
+#[inline(always)]
+unsafe fn matmul<V: Bytes, const N: usize>(job: &DenseJob, block: Range<usize>, mut out: Out) {
+    let w = job.w;
+    let lanes = V::BYTES / GROUP;
+    let mut acc = [[0i32; 64]; ROWS];
+    let mut i = block.start;
+    while i < block.end {
+        let count = ROWS.min(block.end - i);
+        // A missing row is the last one again, and is not written.
+        let row = |t: usize| &job.x[(i + t.min(count - 1)) * w.inner..][..w.inner];
+        let rows = [row(0), row(1), row(2), row(3)];
+        let mut first = 0;
+        while first < w.width {
+            let registers = (w.padded - first).div_ceil(lanes).min(N);
+            // SAFETY: the caller has the features; padding makes whole registers of what is left.
+            unsafe { if registers == N { tile::<V, N>(job, rows, first, &mut acc) } else { tile::<V, 1>(job, rows, first, &mut acc) } }
+            let channels = (if registers == N { N } else { 1 } * lanes).min(w.width - first);
+            for (t, acc) in acc.iter_mut().enumerate().take(count) {
+                let sums = &mut acc[..channels];
+                if V::SHIFTS {
+                    sums.iter_mut().zip(&w.shift[first..]).for_each(|(sum, shift)| *sum = sum.wrapping_add(*shift));
+                }
+                job.finish.write(i + t, first, sums, &mut out, (i + t - block.start) * w.width + first);
+            }
+            first += channels;
+        }
+        i += count;
+    }
+}
+
+/// Padded columns are whole registers at every level.
+const _: () = assert!(LANES.is_multiple_of(VnniWide::BYTES / GROUP) && LANES.is_multiple_of(Avx2Wide::BYTES / GROUP));
+
+/// The functions of one level, compiled with its features, and the table of them.
+macro_rules! level {
+    ($module:ident, $table:ident, $wide:ty, $narrow:ty, $registers:literal, $features:literal) => {
+        mod $module {
+            use super::*;
+
+            #[target_feature(enable = $features)]
+            fn spmm(job: &SparseJob, block: Range<usize>, out: Out) {
+                // SAFETY: this function has the features.
+                unsafe { super::spmm::<$wide, $narrow>(job, block, out) }
+            }
+
+            #[target_feature(enable = $features)]
+            fn matmul(job: &DenseJob, block: Range<usize>, out: Out) {
+                // SAFETY: this function has the features.
+                unsafe { super::matmul::<$wide, $registers>(job, block, out) }
+            }
+
+            // SAFETY of the calls: `Isa::int8` hands out this table only where the processor has the features.
+            pub(in super::super) static TABLE: Int8Kernels = Int8Kernels {
+                // SAFETY: see above.
+                spmm: |job, block, out| unsafe { spmm(job, block, out) },
+                // SAFETY: see above.
+                matmul: |job, block, out| unsafe { matmul(job, block, out) },
+            };
+        }
+        pub(super) use $module::TABLE as $table;
+    };
+}
+
+level!(avx2, AVX2, Avx2Wide, Avx2Narrow, 2, "avx2");
+level!(vnni, VNNI, VnniWide, VnniNarrow, 4, "avx512f,avx512bw,avx512vl,avx512vnni");

@@ -1,0 +1,310 @@
+//! Recipes: the stages of a compression as data, in the words of the command line.
+
+use super::compression::{Compression, Controls, Outcome};
+use super::fine_tune::FineTune;
+use super::step::Step;
+use super::student::{Distill, Student};
+use crate::error::{Error, Result};
+use crate::files;
+use crate::nn::Model;
+use crate::prune::{ChannelPruner, LayerCriterion, LayerPruner, Magnitude, Random, Scope, Taylor, WeightPruner};
+use crate::quant::{Bits, QuantModel, Quantizer};
+use std::path::Path;
+
+/// Words that begin a stage.
+const STAGES: [&str; 6] = ["channels", "weights", "drop-layers", "distill", "finetune", "bits"];
+/// Words that qualify a stage, each with the stage that it qualifies.
+const QUALIFIERS: [(&str, &str); 4] = [("criterion", "channels"), ("scope", "channels"), ("act-bits", "bits"), ("qat", "bits")];
+
+/// What scores channels, by its word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum CriterionWord {
+    L1,
+    #[default]
+    L2,
+    Taylor,
+    Random,
+}
+
+/// Qualifiers of stages.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+struct Qualifiers {
+    criterion: CriterionWord,
+    scope: Scope,
+    act_bits: Option<Bits>,
+    qat: usize,
+}
+
+/// One stage with its amount.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Stage {
+    Channels(f64),
+    Weights(f64),
+    DropLayers(usize),
+    Distill(Student),
+    FineTune(usize),
+    Bits(Bits),
+}
+
+/// The stages of a compression, read from TOML or from the words of a command line; decided at run time whether it ends in integers.
+///
+/// ```
+/// use gnn_prune::pipeline::Recipe;
+/// let recipe: Recipe = "[[stage]]\nchannels = 0.75\ncriterion = \"l1\"\n[[stage]]\ndistill = \"self\"\n[[stage]]\nbits = 8\n".parse()?;
+/// assert_eq!(recipe.words(), ["channels 0.75", "distill self", "bits 8"]);
+/// let misspelt = "[[stage]]\nchanels = 0.75".parse::<Recipe>().unwrap_err().to_string();
+/// assert!(misspelt.contains("did you mean `channels`"));
+/// # Ok::<(), gnn_prune::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Recipe {
+    stages: Vec<(Stage, Qualifiers)>,
+    controls: Option<Controls>,
+}
+
+/// What a recipe ends in.
+#[derive(Debug, Clone)]
+pub enum Compressed {
+    /// A model of floats.
+    Float(Model),
+    /// A model of integers.
+    Integer(QuantModel),
+}
+
+impl Compressed {
+    /// Writes the model to a file.
+    ///
+    /// # Errors
+    /// [`Error::File`] where it cannot be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        match self {
+            Compressed::Float(model) => model.save(path),
+            Compressed::Integer(model) => model.save(path),
+        }
+    }
+}
+
+impl Recipe {
+    /// Reads a TOML file.
+    ///
+    /// # Errors
+    /// [`Error::File`] where it cannot be read, is not TOML, or has a word that is not known; the nearest known word is named.
+    pub fn read(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let text = String::from_utf8(files::read(path)?).map_err(|_| Error::file(path, "is not text; a recipe is TOML"))?;
+        text.parse().map_err(|error| Error::file(path, error))
+    }
+
+    /// A recipe from stages `(word, amount)` in order and qualifiers `(word, value)`, which hold for all stages that they fit.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a word or an amount that is not legal, or stages in an order that is not.
+    pub fn from_words(stages: &[(&str, &str)], qualifiers: &[(&str, &str)]) -> Result<Self> {
+        let mut common = Qualifiers::default();
+        qualifiers.iter().try_for_each(|(word, value)| common.set(word, value))?;
+        let stages = stages.iter().map(|(word, value)| Ok((Stage::parse(word, value)?, common))).collect::<Result<_>>()?;
+        Recipe { stages, controls: None }.checked()
+    }
+
+    /// The stages in the command line's words, which also name the report's rows.
+    pub fn words(&self) -> Vec<String> {
+        self.stages.iter().map(|(stage, _)| stage.words()).collect()
+    }
+
+    /// Whether there are no stages.
+    pub fn is_empty(&self) -> bool {
+        self.stages.is_empty()
+    }
+
+    /// Runs the stages on what `compression` starts from, after its own steps.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for an amount out of range, and what the steps return.
+    pub fn run(&self, compression: Compression<'_>) -> Result<Outcome<Compressed>> {
+        let mut compression = match self.controls {
+            Some(controls) => compression.controls(controls),
+            None => compression,
+        };
+        for (stage, qualifiers) in &self.stages {
+            compression = match stage {
+                Stage::Bits(bits) => {
+                    let outcome = compression.quantize(qualifiers.quantizer(*bits)?).run()?;
+                    return Ok(Outcome { model: Compressed::Integer(outcome.model), report: outcome.report });
+                }
+                other => compression.boxed_step(other.step(qualifiers)?),
+            };
+        }
+        let outcome = compression.run()?;
+        Ok(Outcome { model: Compressed::Float(outcome.model), report: outcome.report })
+    }
+
+    fn checked(self) -> Result<Self> {
+        let last = self.stages.len().saturating_sub(1);
+        match self.stages.iter().position(|(stage, _)| matches!(stage, Stage::Bits(_))) {
+            Some(k) if k != last => {
+                Err(Error::setting("`bits`", format!("stage {}", k + 1), "the last stage: integers cannot be changed further"))
+            }
+            _ => Ok(self),
+        }
+    }
+}
+
+impl std::str::FromStr for Recipe {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let one_line = |error: toml::de::Error| Error::setting("recipe", error.message().to_string(), "TOML with `[[stage]]` tables");
+        let table: toml::Table = text.parse().map_err(one_line)?;
+        let mut recipe = Recipe::default();
+        let mut common = Qualifiers::default();
+        for (word, value) in &table {
+            match word.as_str() {
+                "stage" => {}
+                "controls" => recipe.controls = Some(plain(word, value)?.parse()?),
+                word if is_qualifier(word) => common.set(word, &plain(word, value)?)?,
+                other => return Err(unknown(other, &["stage", "controls"])),
+            }
+        }
+        let wrong = |found: &toml::Value| Error::setting("`stage`", found.type_str(), "a list of tables: `[[stage]]`");
+        let tables = match table.get("stage") {
+            None => return Err(Error::setting("recipe", "without stages", "at least one `[[stage]]` table")),
+            Some(value) => value.as_array().ok_or_else(|| wrong(value))?,
+        };
+        for value in tables {
+            recipe.stages.push(stage_table(value.as_table().ok_or_else(|| wrong(value))?, common)?);
+        }
+        recipe.checked()
+    }
+}
+
+fn stage_table(table: &toml::Table, mut qualifiers: Qualifiers) -> Result<(Stage, Qualifiers)> {
+    let words: Vec<&str> = table.keys().map(String::as_str).filter(|word| STAGES.contains(word)).collect();
+    if let Some(word) = table.keys().find(|word| !STAGES.contains(&word.as_str()) && !is_qualifier(word)) {
+        return Err(unknown(word, &[]));
+    }
+    let &[word] = words.as_slice() else {
+        let found = if words.is_empty() { "no stage".into() } else { words.join(" and ") };
+        return Err(Error::setting("a `[[stage]]` table", found, format!("one of {}", STAGES.join(", "))));
+    };
+    for (qualifier, value) in table.iter().filter(|(key, _)| *key != word) {
+        if !QUALIFIERS.contains(&(qualifier.as_str(), word)) {
+            return Err(Error::setting(format!("`{qualifier}`"), format!("beside `{word}`"), "beside the stage that it qualifies"));
+        }
+        qualifiers.set(qualifier, &plain(qualifier, value)?)?;
+    }
+    Ok((Stage::parse(word, &plain(word, &table[word])?)?, qualifiers))
+}
+
+/// A number or a string as the command line would write it.
+fn plain(word: &str, value: &toml::Value) -> Result<String> {
+    match value {
+        toml::Value::String(text) => Ok(text.clone()),
+        toml::Value::Integer(number) => Ok(number.to_string()),
+        toml::Value::Float(number) => Ok(number.to_string()),
+        other => Err(Error::setting(format!("`{word}`"), other.type_str(), "a number or a string")),
+    }
+}
+
+fn is_qualifier(word: &str) -> bool {
+    QUALIFIERS.iter().any(|(qualifier, _)| *qualifier == word)
+}
+
+fn unknown(word: &str, more: &[&str]) -> Error {
+    let known = STAGES.into_iter().chain(QUALIFIERS.map(|(word, _)| word)).chain(more.iter().copied());
+    let nearest = known.max_by(|a, b| strsim::jaro_winkler(a, word).total_cmp(&strsim::jaro_winkler(b, word)));
+    Error::setting("a word of the recipe", format!("`{word}`"), format!("known; did you mean `{}`?", nearest.unwrap_or("stage")))
+}
+
+fn number<T: std::str::FromStr>(word: &str, value: &str, legal: &str) -> Result<T> {
+    value.parse().map_err(|_| Error::setting(format!("`{word}`"), format!("`{value}`"), legal))
+}
+
+fn share(word: &str, value: &str) -> Result<f64> {
+    let share: f64 = number(word, value, "a share in [0, 1]")?;
+    if (0.0..=1.0).contains(&share) { Ok(share) } else { Err(Error::setting(format!("`{word}`"), value, "a share in [0, 1]")) }
+}
+
+fn bits(word: &str, value: &str) -> Result<Bits> {
+    match value {
+        "8" => Ok(Bits::Eight),
+        "4" => Ok(Bits::Four),
+        "1" => Err(Error::setting(format!("`{word}`"), value, "8 or 4; 1 bit is not built yet")),
+        _ => Err(Error::setting(format!("`{word}`"), format!("`{value}`"), "8 or 4")),
+    }
+}
+
+impl Qualifiers {
+    fn set(&mut self, word: &str, value: &str) -> Result<()> {
+        let illegal = |legal: &str| Err(Error::setting(format!("`{word}`"), format!("`{value}`"), legal));
+        match (word, value) {
+            ("criterion", "l1") => self.criterion = CriterionWord::L1,
+            ("criterion", "l2") => self.criterion = CriterionWord::L2,
+            ("criterion", "taylor") => self.criterion = CriterionWord::Taylor,
+            ("criterion", "random") => self.criterion = CriterionWord::Random,
+            ("criterion", _) => return illegal("l1, l2, taylor or random"),
+            ("scope", "layer") => self.scope = Scope::Layer,
+            ("scope", "global") => self.scope = Scope::Global,
+            ("scope", _) => return illegal("layer or global"),
+            ("act-bits", value) => self.act_bits = Some(bits(word, value)?),
+            ("qat", value) => self.qat = number(word, value, "a whole number of epochs")?,
+            (other, _) => return Err(unknown(other, &[])),
+        }
+        Ok(())
+    }
+
+    fn quantizer(&self, bits: Bits) -> Result<Quantizer> {
+        let builder = Quantizer::builder(bits).qat(self.qat);
+        match self.act_bits {
+            Some(bits) => builder.activation_bits(bits).build(),
+            None => builder.build(),
+        }
+    }
+}
+
+impl Stage {
+    fn parse(word: &str, value: &str) -> Result<Self> {
+        Ok(match word {
+            "channels" => Stage::Channels(share(word, value)?),
+            "weights" => Stage::Weights(share(word, value)?),
+            "drop-layers" => Stage::DropLayers(number(word, value, "a whole number of layers")?),
+            "distill" => Stage::Distill(value.parse()?),
+            "finetune" => match number(word, value, "a whole number of epochs, at least 1")? {
+                0 => return Err(Error::setting("`finetune`", 0, "a whole number of epochs, at least 1")),
+                epochs => Stage::FineTune(epochs),
+            },
+            "bits" => Stage::Bits(bits(word, value)?),
+            "edges" => return Err(Error::setting("`edges`", "given", "left out: this stage is not built yet")),
+            other => return Err(unknown(other, &[])),
+        })
+    }
+
+    fn words(&self) -> String {
+        match self {
+            Stage::Channels(share) => format!("channels {share}"),
+            Stage::Weights(share) => format!("weights {share}"),
+            Stage::DropLayers(count) => format!("drop-layers {count}"),
+            Stage::Distill(student) => format!("distill {student}"),
+            Stage::FineTune(epochs) => format!("finetune {epochs}"),
+            Stage::Bits(bits) => format!("bits {}", bits.count()),
+        }
+    }
+
+    fn step(&self, qualifiers: &Qualifiers) -> Result<Box<dyn Step>> {
+        Ok(match *self {
+            Stage::Channels(ratio) => {
+                let builder = match qualifiers.criterion {
+                    CriterionWord::L1 => ChannelPruner::builder(Magnitude::l1()),
+                    CriterionWord::L2 => ChannelPruner::builder(Magnitude::l2()),
+                    CriterionWord::Taylor => ChannelPruner::builder(Taylor::new()),
+                    CriterionWord::Random => ChannelPruner::builder(Random::new()),
+                };
+                Box::new(builder.ratio(ratio).scope(qualifiers.scope).build()?)
+            }
+            Stage::Weights(sparsity) => Box::new(WeightPruner::builder().sparsity(sparsity).build()?),
+            Stage::DropLayers(count) => Box::new(LayerPruner::builder(LayerCriterion::Ablation).remove(count).build()?),
+            Stage::Distill(student) => Box::new(Distill::into(student)),
+            Stage::FineTune(epochs) => Box::new(FineTune::epochs(epochs)),
+            Stage::Bits(_) => return Err(Error::setting("`bits`", "a step", "the end of a compression")),
+        })
+    }
+}

@@ -1,0 +1,287 @@
+//! Weight truncation: which weights are held at zero, by threshold or by share.
+
+use super::pruner::Scope;
+use super::share_of;
+use crate::error::{Error, PruneError, Result};
+use crate::nn::{Axis, Mask, Model, Node, Param};
+use crate::scalar::Scalar;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// How many weights go.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Amount {
+    Sparsity(f64),
+    Threshold(f64),
+}
+
+/// Builder of a [`WeightPruner`]; see [`WeightPruner::builder`].
+#[derive(Debug, Clone)]
+pub struct WeightPrunerBuilder {
+    amount: Amount,
+    scope: Scope,
+}
+
+impl WeightPrunerBuilder {
+    /// Share of the weights that is zero afterwards, in [0, 1]: of n weights round-half-to-even(sparsity·n), those that are masked already
+    /// among them. Default 0.9. Takes the place of a threshold.
+    #[must_use]
+    pub fn sparsity(mut self, sparsity: f64) -> Self {
+        self.amount = Amount::Sparsity(sparsity);
+        self
+    }
+
+    /// Removes every weight with `|w| < threshold`, a finite number of at least 0. Takes the place of a sparsity.
+    #[must_use]
+    pub fn threshold(mut self, threshold: f64) -> Self {
+        self.amount = Amount::Threshold(threshold);
+        self
+    }
+
+    /// Where weights compete; a threshold is the same everywhere. Default [`Scope::Global`]: the first layer of a graph network has nearly all the
+    /// weights, and the same share of the small last layer costs more than it saves.
+    #[must_use]
+    pub fn scope(mut self, scope: Scope) -> Self {
+        self.scope = scope;
+        self
+    }
+
+    /// Builds the pruner.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a number outside its range.
+    pub fn build(self) -> Result<WeightPruner> {
+        match self.amount {
+            Amount::Sparsity(sparsity) if !(0.0..=1.0).contains(&sparsity) => Err(Error::setting("sparsity", sparsity, "in [0, 1]")),
+            Amount::Threshold(threshold) if !(threshold >= 0.0 && threshold.is_finite()) => {
+                Err(Error::setting("threshold", threshold, "a finite number, at least 0"))
+            }
+            _ => Ok(WeightPruner { settings: self }),
+        }
+    }
+}
+
+/// Truncates weights by magnitude: the smallest `|w|` go, by their number or by a threshold.
+///
+/// Weights are the parameters with channels on both axes; biases, norms and other vectors stay. A masked weight counts as removed, so
+/// that 0.5 and then 0.8 gives 0.8 in total. Of equal magnitudes the first in the order of the model goes first.
+///
+/// *Source*: Han et al., "Learning both Weights and Connections for Efficient Neural Networks", NeurIPS 2015 (magnitude, fine-tuning under
+/// the mask); Chen et al., "A Unified Lottery Ticket Hypothesis for Graph Neural Networks", ICML 2021 (the same on graph networks).
+///
+/// ```
+/// use gnn_prune::{Dataset, Gcn, Trainer, WeightPruner};
+/// let data = Dataset::digits()?;
+/// let model = Gcn::builder(data.num_features(), data.num_classes()).hidden(16).build(0)?;
+/// let plan = WeightPruner::builder().sparsity(0.9).build()?.plan(&model)?;
+/// println!("{plan}");
+/// let sparse = plan.apply(&model)?;
+/// let sparse = Trainer::builder().epochs(5).build()?.fit(sparse, &data)?; // removed weights stay zero
+/// assert!(sparse.num_nonzero_params() < model.num_params() / 5);
+/// # Ok::<(), gnn_prune::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct WeightPruner {
+    settings: WeightPrunerBuilder,
+}
+
+impl WeightPruner {
+    /// Starts a pruner that truncates 90 % of all weights.
+    pub fn builder() -> WeightPrunerBuilder {
+        WeightPrunerBuilder { amount: Amount::Sparsity(0.9), scope: Scope::Global }
+    }
+
+    /// Share of the weights that goes; `None` where a threshold decides.
+    pub fn sparsity(&self) -> Option<f64> {
+        match self.settings.amount {
+            Amount::Sparsity(sparsity) => Some(sparsity),
+            Amount::Threshold(_) => None,
+        }
+    }
+
+    /// Decides which weights of `model` stay.
+    ///
+    /// # Errors
+    /// [`PruneError::NothingToPrune`] for a model without weights, [`PruneError::EmptiesLayer`] where a layer would lose all of them,
+    /// [`Error::NotFinite`] for a weight that is no number.
+    pub fn plan<F: Scalar>(&self, model: &Model<F>) -> Result<WeightPlan> {
+        let weights = weights(model)?;
+        if weights.is_empty() {
+            return Err(PruneError::NothingToPrune { reason: "no parameter has channels on both axes".into() }.into());
+        }
+        let mut removed = match (self.settings.amount, self.settings.scope) {
+            (Amount::Threshold(threshold), _) => {
+                weights.iter().map(|weight| weight.magnitudes.iter().map(|&m| m < threshold).collect()).collect()
+            }
+            (Amount::Sparsity(sparsity), Scope::Layer) => {
+                weights.iter().flat_map(|weight| smallest(std::slice::from_ref(weight), sparsity)).collect()
+            }
+            (Amount::Sparsity(sparsity), Scope::Global) => smallest(&weights, sparsity),
+        };
+        let mut plan = WeightPlan { rule: self.to_string(), weights: BTreeMap::new() };
+        for (weight, removed) in weights.iter().zip(removed.iter_mut()) {
+            removed.iter_mut().zip(&weight.magnitudes).for_each(|(removed, &magnitude)| *removed |= magnitude < 0.0);
+            let kept = (0..removed.len()).filter(|&k| !removed[k]).collect();
+            plan.weights.insert(weight.name.clone(), Planned { shape: weight.shape, kept });
+        }
+        plan.apply(model)?;
+        Ok(plan)
+    }
+}
+
+impl std::fmt::Display for WeightPruner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.settings.amount, self.settings.scope) {
+            (Amount::Threshold(threshold), _) => write!(f, "magnitude under {threshold}"),
+            (Amount::Sparsity(sparsity), Scope::Global) => write!(f, "magnitude, {sparsity} of all weights"),
+            (Amount::Sparsity(sparsity), Scope::Layer) => write!(f, "magnitude, {sparsity} of every weight matrix"),
+        }
+    }
+}
+
+/// One weight matrix as the pruner sees it.
+struct Magnitudes {
+    name: String,
+    shape: (usize, usize),
+    /// `|w|` row by row; -1 where it is masked already, so that it goes first.
+    magnitudes: Vec<f64>,
+}
+
+fn weights<F: Scalar>(model: &Model<F>) -> Result<Vec<Magnitudes>> {
+    let (mut weights, mut wrong) = (Vec::new(), None);
+    model.visit(&mut |name, param| {
+        if !is_weight(param) {
+            return;
+        }
+        wrong = wrong.take().or_else(|| param.value().iter().find(|w| !w.is_finite()).map(|w| (name.to_string(), w.as_f64())));
+        let kept = |at| param.mask().is_none_or(|mask| mask[at]);
+        let magnitudes = param.value().indexed_iter().map(|(at, w)| if kept(at) { w.abs().as_f64() } else { -1.0 }).collect();
+        weights.push(Magnitudes { name: name.into(), shape: param.value().dim(), magnitudes });
+    });
+    wrong.map_or(Ok(weights), |(at, value)| Err(Error::NotFinite { at, value }))
+}
+
+/// Whether channels are mixed by it: a bias, a norm's scale and an attention vector have a fixed axis.
+fn is_weight<F: Scalar>(param: &Param<F>) -> bool {
+    !param.axes().contains(&Axis::Fixed)
+}
+
+/// Which entries are the smallest of all these matrices together.
+fn smallest(weights: &[Magnitudes], sparsity: f64) -> Vec<Vec<bool>> {
+    let mut order: Vec<(usize, usize)> =
+        weights.iter().enumerate().flat_map(|(w, weight)| (0..weight.magnitudes.len()).map(move |k| (w, k))).collect();
+    let magnitude = |&(w, k): &(usize, usize)| weights[w].magnitudes[k];
+    let count = share_of(sparsity, order.len());
+    let mut removed: Vec<Vec<bool>> = weights.iter().map(|weight| vec![false; weight.magnitudes.len()]).collect();
+    if count > 0 {
+        order.select_nth_unstable_by(count - 1, |a, b| magnitude(a).total_cmp(&magnitude(b)).then(a.cmp(b)));
+        order[..count].iter().for_each(|&(w, k)| removed[w][k] = true);
+    }
+    removed
+}
+
+/// What stays of one weight matrix.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Planned {
+    shape: (usize, usize),
+    /// Positions of the kept entries, row by row.
+    kept: Vec<usize>,
+}
+
+impl Planned {
+    fn len(&self) -> usize {
+        self.shape.0.saturating_mul(self.shape.1)
+    }
+}
+
+/// Which weights stay: made by a [`WeightPruner`], printed for review, stored as JSON, applied to any model of that form.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WeightPlan {
+    rule: String,
+    weights: BTreeMap<String, Planned>,
+}
+
+impl WeightPlan {
+    /// Number of weights before.
+    pub fn num_weights(&self) -> usize {
+        self.weights.values().map(Planned::len).sum()
+    }
+
+    /// Number of weights that stay.
+    pub fn num_kept(&self) -> usize {
+        self.weights.values().map(|planned| planned.kept.len()).sum()
+    }
+
+    /// The model with the removed weights at zero and held there by masks; what a mask removed before stays removed.
+    ///
+    /// # Errors
+    /// [`PruneError::OtherModel`] if the plan was made for another model, [`PruneError::EmptiesLayer`] where no weight of a layer would stay.
+    pub fn apply<F: Scalar>(&self, model: &Model<F>) -> Result<Model<F>> {
+        let other = |reason: String| PruneError::OtherModel { reason };
+        let mut found = 0;
+        let masked = model.rebuilt(|_, node| {
+            let mut wrong = None;
+            let name = node.name().to_string();
+            visit_weights(node, &mut |param| {
+                let name = format!("{name}.{}", param.name());
+                match self.weights.get(&name).ok_or_else(|| format!("the plan has no weight `{name}`")).and_then(|p| p.mask(&name, param)) {
+                    Ok(mask) => param.restrict(&mask),
+                    Err(reason) => wrong = wrong.take().or(Some(reason)),
+                }
+                found += 1;
+            });
+            wrong.map_or(Ok(()), |reason| Err(other(reason).into())).and_then(|()| check_left(node))
+        })?;
+        if found != self.weights.len() {
+            return Err(other(format!("the plan has {} weight matrices, the model {found}", self.weights.len())).into());
+        }
+        Ok(masked)
+    }
+}
+
+impl Planned {
+    fn mask<F: Scalar>(&self, name: &str, param: &Param<F>) -> Result<Mask, String> {
+        if self.shape != param.value().dim() {
+            return Err(format!("`{name}` is {:?}, the plan expects {:?}", param.value().dim(), self.shape));
+        }
+        let mut mask = vec![false; param.value().len()];
+        for &k in &self.kept {
+            *mask.get_mut(k).ok_or_else(|| format!("`{name}` has {} weights, the plan keeps number {k}", param.value().len()))? = true;
+        }
+        Ok(Mask::from_shape_vec(self.shape, mask).expect("the mask has one entry a weight"))
+    }
+}
+
+fn visit_weights<F: Scalar>(node: &mut Node<F>, f: &mut dyn FnMut(&mut Param<F>)) {
+    node.layer.visit_mut(&mut |param| {
+        if is_weight(param) {
+            f(param);
+        }
+    });
+}
+
+/// Refuses a layer whose weights are all masked: what it puts out would no longer depend on what it reads.
+fn check_left<F: Scalar>(node: &Node<F>) -> Result<()> {
+    let (mut weights, mut left) = (0, 0);
+    node.layer().visit(&mut |param| {
+        if is_weight(param) {
+            weights += param.value().len();
+            left += param.mask().map_or(param.value().len(), |mask| mask.iter().filter(|keep| **keep).count());
+        }
+    });
+    if weights > 0 && left == 0 {
+        return Err(PruneError::EmptiesLayer { layer: node.name().into(), channels: node.channels() }.into());
+    }
+    Ok(())
+}
+
+impl std::fmt::Display for WeightPlan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "weight plan by {}: {} -> {} weights", self.rule, self.num_weights(), self.num_kept())?;
+        for (name, planned) in &self.weights {
+            let share = 100.0 * planned.kept.len() as f64 / planned.len().max(1) as f64;
+            writeln!(f, "  {name}: {} -> {} ({share:.1} % stay)", planned.len(), planned.kept.len())?;
+        }
+        Ok(())
+    }
+}

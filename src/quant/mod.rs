@@ -1,0 +1,25 @@
+//! Quantisation: models of 8-bit and 4-bit integers that run on integer kernels, training that prepares for them, and the fake quantiser.
+//!
+//! `real = scale · (int − zero)`, and everything that runs on integers here is symmetric, `zero = 0`. A scale may vary along an index that
+//! is not summed: weights have one an output column, the model's input one a node, the aggregation operator one a target; every other
+//! activation has one a tensor, found by running the compiled float program on the data ([`Calibration`]).
+//!
+//! [`Quantizer`] makes a [`QuantModel`] of a [`Model`](crate::Model); [`QuantModel::compile`] makes a [`QuantProgram`] of it for one graph.
+
+mod bits;
+mod calibration;
+mod convert;
+mod fake;
+mod model;
+mod program;
+mod qat;
+mod quantizer;
+
+pub use bits::Bits;
+pub use calibration::Calibration;
+pub use fake::{FakeQuant, Granularity};
+pub use model::{QuantModel, QuantOp, QuantStage, QuantWeight};
+pub use program::QuantProgram;
+pub use quantizer::{Quantizer, QuantizerBuilder};
+
+pub(crate) use bits::{pack, unpack};

@@ -1,0 +1,326 @@
+//! A model of integers: quantised stages, no graph.
+
+use super::bits::Bits;
+use super::program::QuantProgram;
+use crate::error::{Error, Result, Unsupported};
+use crate::graph::{Graph, Norm};
+use crate::nn::{ActivationFn, Origin};
+use crate::value::ValueRef;
+
+/// An integer weight matrix: `w_kc = scale_c · int_kc`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QuantWeight {
+    pub(crate) shape: (usize, usize),
+    pub(crate) bits: Bits,
+    pub(crate) ints: Vec<i8>,
+    pub(crate) scales: Vec<f32>,
+}
+
+impl QuantWeight {
+    /// Rows and columns, `[in, out]`.
+    pub fn shape(&self) -> (usize, usize) {
+        self.shape
+    }
+
+    /// Width of the integers.
+    pub fn bits(&self) -> Bits {
+        self.bits
+    }
+
+    /// The integers, row by row, in ±[`Bits::most`].
+    pub fn ints(&self) -> &[i8] {
+        &self.ints
+    }
+
+    /// The scale of each output column.
+    pub fn scales(&self) -> &[f32] {
+        &self.scales
+    }
+
+    /// The most that the accumulator of any column can reach with a left operand in ±`most`.
+    pub(super) fn reach(&self, most: i8) -> u64 {
+        let mut sums = vec![0u64; self.shape.1];
+        for row in self.ints.chunks_exact(self.shape.1.max(1)) {
+            sums.iter_mut().zip(row).for_each(|(sum, q)| *sum += u64::from(q.unsigned_abs()));
+        }
+        sums.into_iter().max().unwrap_or(0) * most as u64
+    }
+}
+
+/// What a stage of a [`QuantModel`] computes on integers.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum QuantOp {
+    /// `X·W`.
+    Linear(QuantWeight),
+    /// `Â·X`, with `Â` quantised for the graph at hand, one scale a target.
+    Aggregate(Norm),
+    /// `Σ_k a_k·X_k`.
+    Add(Vec<f32>),
+    /// The channels of all inputs side by side.
+    Concat,
+}
+
+impl QuantOp {
+    fn name(&self) -> &'static str {
+        match self {
+            QuantOp::Linear(_) => "linear",
+            QuantOp::Aggregate(_) => "aggregate",
+            QuantOp::Add(_) => "add",
+            QuantOp::Concat => "concat",
+        }
+    }
+}
+
+/// One stage: an operation on integers, its bias and activation, and what its output is stored as.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QuantStage {
+    pub(crate) layer: String,
+    pub(crate) op: QuantOp,
+    pub(crate) inputs: Vec<usize>,
+    pub(crate) width: usize,
+    pub(crate) bias: Option<Vec<f32>>,
+    pub(crate) activation: Option<ActivationFn>,
+    pub(crate) scale: Option<f32>,
+}
+
+impl QuantStage {
+    /// Name of the float model's layer that it comes from.
+    pub fn layer(&self) -> &str {
+        &self.layer
+    }
+
+    /// What it computes.
+    pub fn op(&self) -> &QuantOp {
+        &self.op
+    }
+
+    /// What it reads: 0 is the model's input, `k` the output of stage `k − 1`.
+    pub fn inputs(&self) -> &[usize] {
+        &self.inputs
+    }
+
+    /// Channels that it puts out.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// What is added to each channel.
+    pub fn bias(&self) -> Option<&[f32]> {
+        self.bias.as_deref()
+    }
+
+    /// What is applied after the bias.
+    pub fn activation(&self) -> Option<ActivationFn> {
+        self.activation
+    }
+
+    /// The scale of its integer output; `None` where it puts out real numbers.
+    pub fn scale(&self) -> Option<f32> {
+        self.scale
+    }
+}
+
+/// A quantised model: made by [`Quantizer`](super::Quantizer), runs on integer kernels, cannot train, and holds no graph.
+///
+/// *Shapes*: input `[n, in_channels]`, output `[n, out_channels]`.
+///
+/// ```
+/// use gnn_prune::{Bits, Dataset, Gcn, Quantizer};
+/// let data = Dataset::digits()?;
+/// let model = Gcn::builder(data.num_features(), data.num_classes()).hidden(16).build(0)?;
+/// let small = Quantizer::builder(Bits::Eight).build()?.quantize(&model, &data)?;
+/// let mut program = small.compile(data.graph(), data.features())?;
+/// let logits = program.run(data.features())?;
+/// assert_eq!(logits.dim(), (data.num_nodes(), data.num_classes()));
+/// # Ok::<(), gnn_prune::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct QuantModel {
+    pub(crate) in_channels: usize,
+    pub(crate) activation_bits: Bits,
+    /// One scale a channel, where something other than a product reads the input.
+    pub(crate) input_scales: Option<Vec<f32>>,
+    pub(crate) stages: Vec<QuantStage>,
+    pub(crate) seed: u64,
+    pub(crate) origin: Option<Origin>,
+}
+
+impl QuantModel {
+    /// Features a node that the model reads.
+    pub fn in_channels(&self) -> usize {
+        self.in_channels
+    }
+
+    /// Channels that the model puts out.
+    pub fn out_channels(&self) -> usize {
+        self.stages.last().map_or(0, |stage| stage.width)
+    }
+
+    /// The stages, in the order in which they run; the last one gives the output.
+    pub fn stages(&self) -> &[QuantStage] {
+        &self.stages
+    }
+
+    /// Width of activations.
+    pub fn activation_bits(&self) -> Bits {
+        self.activation_bits
+    }
+
+    /// Scale of each channel of the input, where something other than a product reads it; products have one a node.
+    pub fn input_scales(&self) -> Option<&[f32]> {
+        self.input_scales.as_deref()
+    }
+
+    /// The seed of the float model.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// What the float model was trained on.
+    pub fn origin(&self) -> Option<&Origin> {
+        self.origin.as_ref()
+    }
+
+    /// Number of weights and biases, zeros included; scales do not count.
+    pub fn num_params(&self) -> usize {
+        self.count(|weight| weight.ints.len(), <[f32]>::len)
+    }
+
+    /// Number of weights and biases that are not zero.
+    pub fn num_nonzero_params(&self) -> usize {
+        let nonzero = |bias: &[f32]| bias.iter().filter(|b| **b != 0.0).count();
+        self.count(|weight| weight.ints.iter().filter(|q| **q != 0).count(), nonzero)
+    }
+
+    fn count(&self, weights: impl Fn(&QuantWeight) -> usize, biases: impl Fn(&[f32]) -> usize) -> usize {
+        let of = |stage: &QuantStage| {
+            let weights = if let QuantOp::Linear(weight) = &stage.op { weights(weight) } else { 0 };
+            weights + stage.bias.as_deref().map_or(0, &biases)
+        };
+        self.stages.iter().map(of).sum()
+    }
+
+    /// Compiles the model for `graph` and inputs like `x`.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`] for an input of another shape, [`Error::Unsupported`] naming the stage whose 32-bit accumulators could
+    /// overflow on this graph, or that aggregates a sparse input before a product.
+    pub fn compile(&self, graph: &Graph, x: ValueRef<f32>) -> Result<QuantProgram> {
+        let expected = (graph.num_nodes(), self.in_channels);
+        if x.shape() != expected {
+            return Err(Error::ShapeMismatch { at: "input of the quantised model".into(), expected, found: x.shape() });
+        }
+        QuantProgram::compile(self, graph, x)
+    }
+
+    /// The width of value `k`: 0 is the input.
+    pub(crate) fn width_of(&self, k: usize) -> usize {
+        if k == 0 { self.in_channels } else { self.stages[k - 1].width }
+    }
+
+    /// Checks that the stages fit each other and that no product can overflow: what a built or loaded model has passed.
+    ///
+    /// # Errors
+    /// [`Error::Model`] in words, [`Error::Unsupported`] for an overflow.
+    pub(crate) fn checked(self) -> Result<Self> {
+        let wrong = |k: usize, problem: &str| Err(Error::Model(format!("stage {k} (`{}`) {problem}", self.stages[k].layer)));
+        let scale_is_sound = |scale: &f32| *scale > 0.0 && scale.is_finite();
+        if self.stages.is_empty() || self.in_channels == 0 {
+            return Err(Error::Model("a quantised model needs an input and a stage".into()));
+        }
+        let mut input_joined = false;
+        let mut read = vec![false; self.stages.len() + 1];
+        for (k, stage) in self.stages.iter().enumerate() {
+            if stage.inputs.is_empty() || stage.inputs.iter().any(|&input| input > k) {
+                return wrong(k, "reads what is not there");
+            }
+            stage.inputs.iter().for_each(|&input| read[input] = true);
+            let widths: Vec<usize> = stage.inputs.iter().map(|&input| self.width_of(input)).collect();
+            let width = match &stage.op {
+                QuantOp::Linear(weight) => {
+                    let (rows, cols) = weight.shape;
+                    if widths != [rows] || rows.checked_mul(cols) != Some(weight.ints.len()) || weight.scales.len() != cols {
+                        return wrong(k, "has a weight of another shape");
+                    }
+                    if !weight.scales.iter().all(scale_is_sound) {
+                        return wrong(k, "has a weight scale that is not a positive number");
+                    }
+                    let reach = weight.reach(self.activation_bits.most());
+                    if reach > i32::MAX as u64 {
+                        return Err(overflow(&stage.layer, &format!("a product over {rows} channels"), reach).into());
+                    }
+                    cols
+                }
+                QuantOp::Aggregate(_) if widths.len() == 1 => widths[0],
+                QuantOp::Add(coefficients) if coefficients.len() == widths.len() && widths.iter().all(|&width| width == widths[0]) => {
+                    if !coefficients.iter().all(|a| a.is_finite()) {
+                        return wrong(k, "has a coefficient that is not finite");
+                    }
+                    widths[0]
+                }
+                QuantOp::Concat => widths.iter().try_fold(0usize, |sum, &width| sum.checked_add(width)).unwrap_or(0),
+                _ => return wrong(k, "has inputs that it cannot take"),
+            };
+            input_joined |= stage.inputs.contains(&0) && !matches!(stage.op, QuantOp::Linear(_));
+            if stage.width != width || width == 0 || width > MOST_CHANNELS {
+                return wrong(k, "has another width than its inputs give it");
+            }
+            if stage.bias.as_ref().is_some_and(|bias| bias.len() != width || !bias.iter().all(|b| b.is_finite())) {
+                return wrong(k, "has a bias of another length, or one that is not finite");
+            }
+            // Only the output leaves as real numbers.
+            if stage.scale.is_none() != (k + 1 == self.stages.len()) || stage.scale.iter().any(|scale| !scale_is_sound(scale)) {
+                return wrong(k, "has an output scale that is not a positive number");
+            }
+        }
+        if read[1..self.stages.len()].contains(&false) {
+            return Err(Error::Model("a stage leads nowhere".into()));
+        }
+        let sound = |scales: &Vec<f32>| scales.len() == self.in_channels && scales.iter().all(scale_is_sound);
+        if self.input_scales.is_some() != input_joined || !self.input_scales.iter().all(sound) {
+            return Err(Error::Model("the scales of the input do not fit what reads it".into()));
+        }
+        Ok(self)
+    }
+}
+
+/// No layer is wider; a damaged file may say so.
+const MOST_CHANNELS: usize = 1 << 24;
+
+/// The error of a stage whose accumulators could pass `i32::MAX`.
+pub(super) fn overflow(layer: &str, what: &str, reach: u64) -> Unsupported {
+    let reason = format!("{what} could reach {reach} in a 32-bit accumulator, which holds {}; use fewer bits or a narrower sum", i32::MAX);
+    Unsupported { layer: layer.into(), reason }
+}
+
+impl std::fmt::Display for QuantModel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (inputs, outputs) = (self.in_channels, self.out_channels());
+        writeln!(
+            f,
+            "quantised model: {inputs} -> {outputs} channels, {} parameters, {}-bit activations",
+            self.num_params(),
+            self.activation_bits
+        )?;
+        for (k, stage) in self.stages.iter().enumerate() {
+            let name = |&input: &usize| match input {
+                0 => "input".to_string(),
+                k => format!("stage {}", k - 1),
+            };
+            let inputs: Vec<String> = stage.inputs.iter().map(name).collect();
+            write!(f, "  stage {k:<3} {:<12} {:<10} [n, {}] from {}", stage.layer, stage.op.name(), stage.width, inputs.join(", "))?;
+            if let QuantOp::Linear(weight) = &stage.op {
+                write!(f, " weights={}-bit", weight.bits)?;
+            }
+            if let Some(activation) = stage.activation {
+                write!(f, " activation={activation:?}")?;
+            }
+            match stage.scale {
+                Some(scale) => writeln!(f, " scale={scale:e}")?,
+                None => writeln!(f, " real numbers")?,
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,133 @@
+//! The recipe that turns a float model into integers.
+
+use super::bits::Bits;
+use super::calibration::Calibration;
+use super::convert::{Settings, convert};
+use super::model::QuantModel;
+use super::qat;
+use crate::data::Dataset;
+use crate::error::{Error, Result};
+use crate::nn::Model;
+use crate::train::Epoch;
+
+/// Builder of a [`Quantizer`]; see [`Quantizer::builder`].
+#[derive(Debug, Clone)]
+pub struct QuantizerBuilder {
+    weights: Bits,
+    activations: Bits,
+    calibration: Calibration,
+    epochs: usize,
+}
+
+impl QuantizerBuilder {
+    /// Width of activations: [`Bits::Eight`] or [`Bits::Four`]. Default [`Bits::Eight`].
+    #[must_use]
+    pub fn activation_bits(mut self, bits: Bits) -> Self {
+        self.activations = bits;
+        self
+    }
+
+    /// How the ranges of activations are found. Default [`Calibration::MinMax`]; a percentile lies in (0, 100].
+    #[must_use]
+    pub fn calibration(mut self, calibration: Calibration) -> Self {
+        self.calibration = calibration;
+        self
+    }
+
+    /// Epochs of quantisation-aware training before the conversion. Default 0: none.
+    #[must_use]
+    pub fn qat(mut self, epochs: usize) -> Self {
+        self.epochs = epochs;
+        self
+    }
+
+    /// Builds the quantiser.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for 2 bits, which no integer kernel has, and for a percentile out of range.
+    pub fn build(self) -> Result<Quantizer> {
+        for (name, bits) in [("bits of weights", self.weights), ("bits of activations", self.activations)] {
+            if !matches!(bits, Bits::Four | Bits::Eight) {
+                return Err(Error::setting(name, bits, "4 or 8"));
+            }
+        }
+        self.calibration.check()?;
+        Ok(Quantizer { settings: self })
+    }
+}
+
+/// Turns a trained model into integers: weights with a scale an output column, the input with a scale a node, every other activation with
+/// one a tensor, found by running the compiled model on the data.
+///
+/// *Source*: Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", CVPR 2018;
+/// granularity as in Krishnamoorthi, "Quantizing deep convolutional networks for efficient inference", 2018, §3.
+///
+/// ```
+/// use gnn_prune::{Bits, Dataset, Gcn, Quantizer};
+/// let data = Dataset::digits()?;
+/// let model = Gcn::builder(data.num_features(), data.num_classes()).hidden(64).build(0)?;
+/// let small = Quantizer::builder(Bits::Four).build()?.quantize(&model, &data)?;
+/// assert_eq!(small.num_params(), model.num_params());
+/// assert!(small.stored_bytes() * 4 < 4 * model.num_params() as u64);
+/// # Ok::<(), gnn_prune::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Quantizer {
+    settings: QuantizerBuilder,
+}
+
+impl Quantizer {
+    /// Starts a quantiser with weights of that many bits: [`Bits::Eight`] or [`Bits::Four`].
+    pub fn builder(weights: Bits) -> QuantizerBuilder {
+        QuantizerBuilder { weights, activations: Bits::Eight, calibration: Calibration::MinMax, epochs: 0 }
+    }
+
+    /// Width of weights.
+    pub fn bits(&self) -> Bits {
+        self.settings.weights
+    }
+
+    /// Width of activations.
+    pub fn activation_bits(&self) -> Bits {
+        self.settings.activations
+    }
+
+    /// Trains where that was asked for, calibrates on all nodes of `data`, and converts.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for a layer that has no integer stages, and naming the stage whose 32-bit accumulators could overflow on the
+    /// graph of `data`; [`Error::NotFinite`] for weights or activations that are not finite; [`Error::ShapeMismatch`] where model and data
+    /// do not fit; [`Error::Diverged`] from training.
+    pub fn quantize(&self, model: &Model, data: &Dataset) -> Result<QuantModel> {
+        self.quantize_heard(model, data, &|_| ())
+    }
+
+    /// As [`Quantizer::quantize`], and `hear` is called after each epoch of training.
+    ///
+    /// # Errors
+    /// As [`Quantizer::quantize`].
+    pub fn quantize_heard(&self, model: &Model, data: &Dataset, hear: &(dyn Fn(Epoch) + Sync)) -> Result<QuantModel> {
+        let settings = self.settings();
+        match self.settings.epochs {
+            0 => convert(model, data, settings),
+            epochs => convert(&qat::train(model, data, settings, epochs, hear)?, data, settings),
+        }
+    }
+
+    /// The float model after the epochs of quantisation-aware training: its weights lie on the grid of the integers, so that converting it
+    /// loses nothing more of them. Without such epochs the model's weights are only put on the grid.
+    ///
+    /// # Errors
+    /// As [`Quantizer::quantize`].
+    pub fn train(&self, model: &Model, data: &Dataset) -> Result<Model> {
+        match self.settings.epochs {
+            0 => Ok(qat::on_grid(model, self.settings.weights)),
+            epochs => qat::train(model, data, self.settings(), epochs, &|_| ()),
+        }
+    }
+
+    fn settings(&self) -> Settings {
+        let QuantizerBuilder { weights, activations, calibration, .. } = self.settings;
+        Settings { weights, activations, calibration }
+    }
+}

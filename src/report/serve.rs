@@ -1,0 +1,83 @@
+//! What can be measured: a model that compiles to a program on a graph.
+
+use crate::error::Result;
+use crate::graph::Graph;
+use crate::io::stored_bytes;
+use crate::nn::{Cost, Model, Program};
+use crate::quant::{QuantModel, QuantProgram};
+use crate::value::ValueRef;
+use ndarray::ArrayView2;
+
+/// A model that serves: of floats or of integers.
+pub trait Servable {
+    /// Parameters, zeros included.
+    fn num_params(&self) -> usize;
+    /// Parameters that are not zero.
+    fn num_nonzero_params(&self) -> usize;
+    /// Bytes of all parameter tensors in the model's file.
+    fn stored_bytes(&self) -> u64;
+    /// Compiles the model for `graph` and inputs like `x`.
+    ///
+    /// # Errors
+    /// What compiling returns.
+    fn compiled(&self, graph: &Graph, x: ValueRef<f32>) -> Result<Box<dyn Runnable>>;
+}
+
+/// A compiled program.
+pub trait Runnable: Send {
+    /// Runs on `x` and returns the logits `[n, classes]`.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) for an input of another shape.
+    fn run(&mut self, x: ValueRef<f32>) -> Result<ArrayView2<'_, f32>>;
+    /// MACs and buffer bytes of one run.
+    fn cost(&self) -> Cost;
+}
+
+impl Servable for Model {
+    fn num_params(&self) -> usize {
+        self.num_params()
+    }
+    fn num_nonzero_params(&self) -> usize {
+        self.num_nonzero_params()
+    }
+    fn stored_bytes(&self) -> u64 {
+        stored_bytes(self)
+    }
+    fn compiled(&self, graph: &Graph, x: ValueRef<f32>) -> Result<Box<dyn Runnable>> {
+        Ok(Box::new(self.compile(graph, x)?))
+    }
+}
+
+impl Runnable for Program<f32> {
+    fn run(&mut self, x: ValueRef<f32>) -> Result<ArrayView2<'_, f32>> {
+        self.run(x)
+    }
+    fn cost(&self) -> Cost {
+        self.cost()
+    }
+}
+
+impl Servable for QuantModel {
+    fn num_params(&self) -> usize {
+        self.num_params()
+    }
+    fn num_nonzero_params(&self) -> usize {
+        self.num_nonzero_params()
+    }
+    fn stored_bytes(&self) -> u64 {
+        self.stored_bytes()
+    }
+    fn compiled(&self, graph: &Graph, x: ValueRef<f32>) -> Result<Box<dyn Runnable>> {
+        Ok(Box::new(self.compile(graph, x)?))
+    }
+}
+
+impl Runnable for QuantProgram {
+    fn run(&mut self, x: ValueRef<f32>) -> Result<ArrayView2<'_, f32>> {
+        self.run(x)
+    }
+    fn cost(&self) -> Cost {
+        self.cost()
+    }
+}

@@ -1,0 +1,92 @@
+//! The laws of the crate as functions, so that a layer written elsewhere stands under the same contract as the crate's own.
+//!
+//! The `random_*` functions and [`models_around`] draw from a seed; the `check_*` functions return `Err` with the place and the numbers
+//! where a law is broken. A test of one's own layer:
+//!
+//! ```
+//! use gnn_prune::nn::{Linear, Registry};
+//! use gnn_prune::testing::{check_gradients, check_mask_equals_shrink, models_around, random_dense, random_graph, random_plan};
+//!
+//! let registry = Registry::<f64>::standard().with::<Linear<f64>>(); // one's own layer in its place
+//! let entry = registry.entries().last().expect("it was just added");
+//! for model in models_around(1, entry, 3, 2) {
+//!     let graph = random_graph(1, 8);
+//!     let x = random_dense(1, (graph.num_nodes(), 3));
+//!     check_gradients(&model, &graph, x.view(), 1)?;
+//!     if let Ok(plan) = random_plan(1, &model) {
+//!         check_mask_equals_shrink(&model, &plan, &graph, x.view())?;
+//!     }
+//! }
+//! # Ok::<(), String>(())
+//! ```
+
+mod checks;
+mod gradients;
+mod pruning;
+mod random;
+
+pub use checks::{check_determinism, check_oracle, check_permutation, check_program, check_save_load};
+pub use gradients::check_gradients;
+pub use pruning::check_mask_equals_shrink;
+pub use random::{models_around, random_dense, random_graph, random_layer, random_model, random_plan, random_sparse};
+
+use crate::error::Error;
+use crate::nn::Model;
+use crate::scalar::Scalar;
+use crate::value::{Csr, ValueRef};
+use ndarray::ArrayView2;
+
+/// Relative error that two orders of the same f64 sums may show: sums of some hundred terms are good to about 1e-13, and a product of
+/// six layers may lose two digits more.
+const SAME_NUMBERS: f64 = 1e-10;
+
+/// The first word of every generator's key here, so that no stream of the crate is shared.
+const TESTING: u64 = 0x7465_7374;
+
+/// Errors of the crate as a law's words.
+fn words(error: Error) -> String {
+    error.to_string()
+}
+
+/// `max |a − b| ≤ tolerance · max |b|`, which NaN never meets.
+fn agree<F: Scalar>(law: &str, found: ArrayView2<F>, expected: ArrayView2<F>, tolerance: f64) -> Result<(), String> {
+    if found.dim() != expected.dim() {
+        return Err(format!("{law}: shape {:?}, expected {:?}", found.dim(), expected.dim()));
+    }
+    let scale = expected.iter().fold(0.0, |scale: f64, v| scale.max(v.as_f64().abs()));
+    let differs = |a: F, b: F| !((a - b).as_f64().abs() <= tolerance * scale);
+    match found.indexed_iter().find(|(at, a)| differs(**a, expected[*at])) {
+        None => Ok(()),
+        Some((at, a)) => Err(format!("{law}: {a} at {at:?}, expected {}; the largest is {scale}", expected[at])),
+    }
+}
+
+/// Numbers as bits; single precision is widened first, which loses nothing.
+fn bits<'a, F: Scalar>(values: impl IntoIterator<Item = &'a F>) -> Vec<u64> {
+    values.into_iter().map(|v| v.as_f64().to_bits()).collect()
+}
+
+/// Full name, bits of the value, and mask of every parameter.
+fn parameters<F: Scalar>(model: &Model<F>) -> Vec<(String, Vec<u64>, Option<crate::nn::Mask>)> {
+    let mut all = Vec::new();
+    model.visit(&mut |name, param| all.push((name.to_string(), bits(param.value()), param.mask().cloned())));
+    all
+}
+
+/// The same matrix with only its non-zeros stored.
+fn sparse<F: Scalar>(x: &ValueRef<F>) -> Csr<F> {
+    match x {
+        ValueRef::Sparse(x) => x.to_owned(),
+        ValueRef::Dense(x) => {
+            let (mut indptr, mut indices, mut data) = (vec![0], Vec::new(), Vec::new());
+            for row in x.rows() {
+                for (j, &v) in row.iter().enumerate().filter(|(_, v)| **v != F::zero()) {
+                    indices.push(j as u32);
+                    data.push(v);
+                }
+                indptr.push(indices.len());
+            }
+            Csr::new(x.dim(), indptr, indices, data)
+        }
+    }
+}

@@ -1,0 +1,490 @@
+//! The command line's contract: its words, its JSON, its files, and one line for every mistake.
+#![cfg(feature = "cli")]
+
+use gnn_prune::ndarray::{Array, Array1, Array2, Dimension, array};
+use gnn_prune::{Dataset, train::accuracy};
+use ndarray_npy::{ReadNpyExt, WritableElement, WriteNpyExt};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Cursor, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use zip::write::{SimpleFileOptions, ZipWriter};
+
+/// A generated graph that trains in no time.
+const SMALL: &str = "sbm:nodes=300,classes=3,degree=8,seed=1";
+
+/// Percentages that went through text, or were summed in another order: roundings are 1e-14, one node of a test set is more than 1e-3.
+const SAME_PERCENT: f64 = 1e-9;
+
+/// A folder that is removed at the end, also of a test that fails.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("gnn-prune-cli-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.0.join(name).to_str().expect("temporary folders have plain names").into()
+    }
+
+    fn with(&self, name: &str, bytes: &[u8]) -> String {
+        let path = self.file(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What stays behind in the temporary folder does no harm.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn command(line: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gnn-prune"));
+    command.args(line.split_whitespace());
+    command
+}
+
+fn run(line: &str) -> Output {
+    command(line).output().unwrap()
+}
+
+/// Runs a command that must do its work and say nothing on stderr; returns its stdout.
+fn works(line: &str) -> String {
+    let output = run(line);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && stderr.is_empty(), "{line}: {stderr}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The one JSON document on stdout.
+fn json(line: &str) -> Value {
+    serde_json::from_str(&works(&format!("{line} --json -"))).unwrap()
+}
+
+/// Runs a command that must refuse with exit code 2 and one line that has all of `words`.
+fn refuses(line: &str, words: &[&str]) {
+    let output = run(line);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{line}: {stderr}");
+    assert!(output.stdout.is_empty(), "{line}: {}", String::from_utf8_lossy(&output.stdout));
+    assert!(stderr.starts_with("error: ") && stderr.ends_with('\n') && stderr.lines().count() == 1, "{line}: {stderr:?}");
+    for word in words {
+        assert!(stderr.contains(word), "{line}: {stderr:?} lacks {word:?}");
+    }
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    value.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+fn names(report: &Value) -> Vec<&str> {
+    report["rows"].as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap()).collect()
+}
+
+fn mean(row: &Value) -> f64 {
+    row["accuracy"]["mean"].as_f64().unwrap()
+}
+
+fn channels(model: &Value, node: &str) -> u64 {
+    model["nodes"].as_array().unwrap().iter().find(|found| found["name"] == node).unwrap()["channels"].as_u64().unwrap()
+}
+
+#[test]
+fn json_has_the_shape_and_the_rows_that_the_contract_names() {
+    let report = json("compress digits --hidden 16 --epochs 20 --channels 0.75 --finetune 50 --seeds 2");
+    assert_eq!(keys(&report), ["data", "rows", "seeds", "version"]);
+    assert_eq!(names(&report), ["dense", "channels 0.75", "finetune 50", "narrow control", "random control"]);
+    assert_eq!(report["seeds"], serde_json::json!([0, 1]));
+    assert_eq!((&report["data"]["name"], &report["data"]["nodes"]), (&"digits".into(), &1797.into()));
+    for row in report["rows"].as_array().unwrap() {
+        let expected = ["accuracy", "bytes", "edges", "latency_ms", "macs", "metric", "name", "nonzero_params", "params"];
+        assert_eq!(keys(row), expected);
+        assert_eq!((&row["metric"], &row["edges"]), (&"accuracy".into(), &24_678.into()));
+        assert_eq!(keys(&row["accuracy"]), ["mean", "per_seed", "std"]);
+        let seeds: Vec<f64> = row["accuracy"]["per_seed"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
+        assert_eq!(seeds.len(), 2);
+        assert!((mean(row) - (seeds[0] + seeds[1]) / 2.0).abs() < SAME_PERCENT, "{row}");
+        assert_eq!(keys(&row["bytes"]), ["peak_activations", "weights"]);
+        assert_eq!(keys(&row["latency_ms"]), ["threads_1", "threads_all"]);
+        for threads in ["threads_1", "threads_all"] {
+            let time = &row["latency_ms"][threads];
+            assert_eq!(keys(time), ["median", "min", "p99"]);
+            let [min, median, p99] = ["min", "median", "p99"].map(|key| time[key].as_f64().unwrap());
+            assert!(0.0 < min && min <= median && median <= p99, "{time}");
+        }
+    }
+    let params = |k: usize| report["rows"][k]["params"].as_u64().unwrap();
+    assert_eq!([0, 1, 2, 3, 4].map(params), [64 * 16 + 16 + 16 * 10 + 10, 310, 310, 310, 310]);
+    assert_eq!(report["rows"][1]["bytes"]["weights"], 4 * params(1));
+    // Both layers aggregate where they are narrow: behind the first weights, before the second.
+    assert_eq!(report["rows"][1]["macs"], 1797 * 64 * 4 + (24_678 + 1797) * (4 + 4) + 1797 * 4 * 10);
+}
+
+#[test]
+fn stages_run_in_the_order_of_the_line_and_have_a_default() {
+    let quick = format!("compress {SMALL} --hidden 8 --epochs 3 --controls none");
+    let report = json(&format!("{quick} --finetune 2 --criterion l1 --channels 0.5"));
+    assert_eq!(names(&report), ["dense", "finetune 2", "channels 0.5"]);
+    let report = json(&format!("{quick} --channels 0.5 --scope global --finetune 2 --channels 0.25"));
+    assert_eq!(names(&report), ["dense", "channels 0.5", "finetune 2", "channels 0.25"]);
+    let widths: Vec<_> = report["rows"].as_array().unwrap().iter().map(|row| row["params"].as_u64().unwrap()).collect();
+    let params = |hidden: u64| 32 * hidden + hidden + hidden * 3 + 3;
+    assert_eq!(widths, [params(8), params(4), params(4), params(3)]);
+    assert_eq!(names(&json(&quick)), ["dense", "channels 0.5", "finetune 50"]);
+}
+
+#[test]
+fn every_criterion_and_scope_prunes_as_much() {
+    for criterion in ["l1", "l2", "taylor", "random"] {
+        let quick = format!("compress {SMALL} --hidden 4 --epochs 1 --controls none --channels 0.5");
+        let report = json(&format!("{quick} --criterion {criterion}"));
+        assert_eq!(report["rows"][1]["params"], 32 * 2 + 2 + 2 * 3 + 3, "{criterion}");
+    }
+}
+
+#[test]
+fn a_table_goes_to_stdout_and_documents_to_files() {
+    let folder = Folder::new();
+    let (page, document) = (folder.file("report.md"), folder.file("report.json"));
+    let line = format!("compress {SMALL} --hidden 8 --epochs 3 --finetune 1 --controls none --report {page} --json {document}");
+    let table = works(&line);
+    assert!(table.contains("metric %") && table.contains("finetune 1") && table.ends_with('\n'), "{table}");
+    // The first line is as long as the data's name.
+    assert!(table.lines().skip(1).all(|line| line.chars().count() <= 100), "{table}");
+    let page = fs::read_to_string(page).unwrap();
+    assert!(page.contains("| dense |") && page.contains("| finetune 1 |"), "{page}");
+    let document: Value = serde_json::from_str(&fs::read_to_string(document).unwrap()).unwrap();
+    assert_eq!(names(&document), ["dense", "finetune 1"]);
+}
+
+#[test]
+fn one_seed_gives_one_file_whatever_the_threads() {
+    let folder = Folder::new();
+    let bytes = |name: &str, threads: &str| {
+        let path = folder.file(name);
+        let line = format!("compress digits --hidden 8 --epochs 3 --finetune 2 --channels 0.5 --controls none --out {path}");
+        assert!(command(&line).env("RAYON_NUM_THREADS", threads).output().unwrap().status.success());
+        fs::read(path).unwrap()
+    };
+    let first = bytes("first", "1");
+    assert!(first == bytes("second", "1"), "two runs wrote different files");
+    assert!(first == bytes("third", "3"), "three threads wrote another file than one");
+}
+
+#[test]
+fn predictions_are_what_was_evaluated() {
+    let folder = Folder::new();
+    let (model, logits) = (folder.file("model.safetensors"), folder.file("logits.npy"));
+    let report = json(&format!("train digits --hidden 16 --epochs 15 --out {model}"));
+    assert_eq!(names(&report), ["dense"]);
+    assert_eq!(works(&format!("predict digits --from {model} --out {logits}")), "");
+    let logits = Array2::<f32>::read_npy(fs::File::open(logits).unwrap()).unwrap();
+    assert_eq!(logits.dim(), (1797, 10));
+    let data = Dataset::digits().unwrap();
+    let predicted = accuracy(logits.view(), data.labels(), &data.split(0).test);
+    assert!((predicted - mean(&report["rows"][0])).abs() < SAME_PERCENT, "{predicted}, {report}");
+}
+
+#[test]
+fn a_model_file_brings_its_features_and_its_seed() {
+    let folder = Folder::new();
+    let model = folder.file("model");
+    let trained = json(&format!("train {SMALL} --hidden 8 --epochs 20 --features l2 --seeds 3 --out {model}"));
+    let per_seed = trained["rows"][0]["accuracy"]["per_seed"].as_array().unwrap().clone();
+    let benched = json(&format!("bench {SMALL} --from {model} --from {model} --threads 1"));
+    assert_eq!((names(&benched), &benched["data"]["feature_norm"]), (vec![model.as_str(); 2], &"l2".into()));
+    let seed = benched["seeds"][0].as_u64().unwrap() as usize;
+    assert_eq!(benched["rows"][0]["accuracy"]["mean"], per_seed[seed]);
+    let pruned = json(&format!("compress {SMALL} --from {model} --channels 0.5 --controls none"));
+    assert_eq!((&pruned["rows"][0]["accuracy"]["mean"], &pruned["data"]["feature_norm"]), (&per_seed[seed], &"l2".into()));
+    assert_eq!(pruned["seeds"], serde_json::json!([seed]));
+    assert_eq!(json(&format!("bench {SMALL} --from {model} --features raw"))["data"]["feature_norm"], "raw");
+}
+
+#[test]
+fn other_data_of_the_same_widths_are_remarked_on_and_no_mistake() {
+    let folder = Folder::new();
+    let model = folder.file("model");
+    works(&format!("train {SMALL} --hidden 4 --epochs 1 --out {model}"));
+    let output = run(&format!("predict sbm:nodes=400,classes=3 --from {model} --out {}", folder.file("logits.npy")));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && stderr.starts_with("note: ") && stderr.lines().count() == 1, "{stderr}");
+    assert!(stderr.contains("300 nodes") && stderr.contains("400"), "{stderr}");
+}
+
+#[test]
+fn inspect_shows_every_node_and_parameter() {
+    let folder = Folder::new();
+    let model = folder.file("model");
+    works(&format!("compress {SMALL} --hidden 8 --layers 3 --residual --epochs 2 --channels 0.75 --controls none --out {model}"));
+    let shown = json(&format!("inspect {model}"));
+    assert_eq!((channels(&shown, "conv1"), channels(&shown, "conv2"), channels(&shown, "conv3")), (2, 2, 3));
+    assert_eq!((&shown["seed"], &shown["origin"]["nodes"]), (&0.into(), &300.into()));
+    assert_eq!(shown["parameters"][0], serde_json::json!({ "name": "conv1.weight", "shape": [32, 2], "masked": false }));
+    assert_eq!(shown["bytes"]["weights"], 4 * shown["params"].as_u64().unwrap());
+    let text = works(&format!("inspect {model}"));
+    assert!(text.contains("conv2") && text.contains("300 nodes"), "{text}");
+}
+
+#[test]
+fn help_is_no_mistake_and_fits_a_terminal() {
+    for line in ["--help", "--version", "help compress", "train --help", "compress -h", "predict -h", "inspect -h", "bench -h"] {
+        let text = works(line);
+        assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+    }
+}
+
+#[test]
+fn a_reader_that_leaves_or_a_full_disk_is_no_panic() {
+    let folder = Folder::new();
+    let model = folder.file("model");
+    works(&format!("train {SMALL} --hidden 4 --epochs 1 --out {model}"));
+    let mut child = command(&format!("inspect {model}")).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    if let Ok(full) = fs::OpenOptions::new().write(true).open("/dev/full") {
+        let output = command(&format!("inspect {model}")).stdout(full).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), stderr.lines().count()), (Some(2), 1), "{stderr}");
+    }
+}
+
+#[test]
+fn what_is_not_built_is_refused_by_name() {
+    for flag in
+        ["weights 0.5", "edges 0.5", "drop-layers 1", "distill mlp:64", "bits 8", "act-bits 4", "qat 5", "recipe recipe.toml", "heads 8"]
+    {
+        let name = flag.split(' ').next().unwrap();
+        refuses(&format!("compress {SMALL} --{flag}"), &[&format!("`--{name}`"), "not built yet"]);
+    }
+    for choice in ["model sage", "model gat", "model gatv2", "model gin", "model sgc", "model appnp", "model gcn2"] {
+        refuses(&format!("train {SMALL} --{choice}"), &[choice, "not built yet"]);
+    }
+    for choice in ["jumping max", "norm batch", "norm layer", "heads 8", "aggr max", "hops 2", "alpha 0.1"] {
+        refuses(&format!("train {SMALL} --{choice}"), &[choice.split(' ').next().unwrap(), "not built yet"]);
+    }
+    refuses("compress --report report.html", &["report.html", "HTML", "not built yet", ".md"]);
+}
+
+#[test]
+fn wrong_words_and_numbers_are_refused_on_one_line() {
+    refuses("", &["no command"]);
+    refuses("squash", &["squash"]);
+    refuses("train --speed 3", &["--speed"]);
+    refuses("train --hiden 3", &["--hiden", "--hidden"]);
+    refuses("train --model transformer", &["transformer", "gcn, mlp"]);
+    refuses("train --hidden 0", &["--hidden", "1"]);
+    refuses("train --hidden 18446744073709551615", &["--hidden"]);
+    refuses("train --hidden many", &["--hidden", "many"]);
+    refuses("train --hidden 1000000 --layers 9", &["--hidden 1000000 --layers 9", "weights"]);
+    refuses("train --layers 0", &["--layers"]);
+    refuses("train --epochs 0", &["--epochs"]);
+    refuses("train --seeds 0", &["--seeds"]);
+    refuses("train --seeds 18446744073709551615", &["--seeds"]);
+    refuses("train --dropout 1.5", &["dropout", "1.5", "[0, 1)"]);
+    refuses("train --dropout nan", &["dropout", "[0, 1)"]);
+    refuses("train --lr nan", &["learning rate", "positive"]);
+    refuses("train --lr -1", &["learning rate", "positive"]);
+    refuses("train --weight-decay -1", &["weight decay"]);
+    refuses("train --features l3", &["l3"]);
+    refuses("compress --channels 1.5", &["--channels", "1.5", "[0, 1]"]);
+    refuses("compress --channels -0.5", &["--channels", "-0.5", "[0, 1]"]);
+    refuses("compress --channels nan", &["--channels", "[0, 1]"]);
+    refuses("compress --finetune 0", &["--finetune"]);
+    refuses("compress --criterion best", &["best", "taylor"]);
+    refuses("compress --report report.txt", &["report.txt", ".md"]);
+    refuses("predict", &["--from", "--out"]);
+    refuses("bench", &["--from"]);
+    refuses("inspect", &["FILE"]);
+    refuses(&format!("compress {SMALL} --epochs 1 --channels 1"), &["conv1", "lower the ratio"]);
+    refuses(&format!("compress {SMALL} --epochs 1 --layers 1 --channels 0.5"), &["no hidden channel"]);
+    refuses(&format!("train {SMALL} --epochs 5 --lr 1e38"), &["diverged", "smaller learning rate"]);
+}
+
+#[test]
+fn wrong_data_words_are_refused_on_one_line() {
+    refuses("train sbm:nodes=few", &["nodes", "few"]);
+    refuses("train sbm:nodes=300,colour=3", &["colour", "degree"]);
+    refuses("train sbm:nodes", &["name=value"]);
+    refuses("train sbm:nodes=-3", &["nodes", "-3"]);
+    refuses("train sbm:nodes=30,classes=3", &["class 0", "nodes"]);
+    refuses("train powerlaw:nodes=100,edges=99999999999", &["edges"]);
+    refuses("train cora", &["cora", "no such file", "digits"]);
+    refuses("train graph:nodes=3", &["no such file", "sbm"]);
+}
+
+#[test]
+fn places_that_take_no_file_are_refused_before_the_work() {
+    let folder = Folder::new();
+    let missing = folder.file("missing/file.md");
+    let long = format!("{SMALL} --epochs 1000000");
+    for line in
+        [format!("train {long} --out {missing}"), format!("train {long} --json {missing}"), format!("compress {long} --report {missing}")]
+    {
+        refuses(&line, &[&missing, "folder does not exist"]);
+    }
+    refuses(&format!("train {long} --out {}", folder.0.display()), &["is a folder"]);
+    refuses(&format!("train {long} --out {}/..", folder.0.display()), &["name of a file"]);
+}
+
+/// The arrays of an npz file.
+#[derive(Clone, Default)]
+struct Npz(BTreeMap<&'static str, Vec<u8>>);
+
+impl Npz {
+    /// Six nodes in the layout of the heterophilous graphs: whole, and small enough to break in every way.
+    fn six_nodes() -> Self {
+        let mask = |nodes: [usize; 2]| Array2::from_shape_fn((1, 6), |(_, i)| nodes.contains(&i));
+        Self::default()
+            .with("node_features", Array2::from_shape_fn((6, 2), |(i, c)| (i * 2 + c) as f32))
+            .with("node_labels", array![0i64, 1, 0, 1, 0, 1])
+            .with("edges", array![[0i64, 1], [1, 2], [2, 3], [3, 4], [4, 5]])
+            .with("train_masks", mask([0, 1]))
+            .with("val_masks", mask([2, 3]))
+            .with("test_masks", mask([4, 5]))
+    }
+
+    fn with<A: WritableElement, D: Dimension>(mut self, key: &'static str, array: Array<A, D>) -> Self {
+        let mut bytes = Vec::new();
+        array.write_npy(&mut bytes).unwrap();
+        self.0.insert(key, bytes);
+        self
+    }
+
+    fn without(mut self, key: &str) -> Self {
+        self.0.remove(key).unwrap();
+        self
+    }
+
+    fn pack(&self) -> Vec<u8> {
+        let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+        for (key, bytes) in &self.0 {
+            zip.start_file(format!("{key}.npy"), SimpleFileOptions::default()).unwrap();
+            zip.write_all(bytes).unwrap();
+        }
+        zip.finish().unwrap().into_inner()
+    }
+}
+
+#[test]
+fn wrong_data_files_are_refused_on_one_line() {
+    let folder = Folder::new();
+    let whole = Npz::six_nodes();
+    let path = folder.with("whole.npz", &whole.pack());
+    assert_eq!(json(&format!("train {path} --hidden 2 --epochs 1"))["data"]["nodes"], 6);
+
+    let refuses_file = |name: &str, bytes: &[u8], words: &[&str]| {
+        let path = folder.with(name, bytes);
+        refuses(&format!("train {path} --epochs 1"), &[&[path.as_str()], words].concat());
+    };
+    let refuses_npz = |npz: Npz, words: &[&str]| refuses_file("broken.npz", &npz.pack(), words);
+    refuses(&format!("train {}", folder.file("missing.npz")), &["missing.npz", "no such file"]);
+    refuses(&format!("train {}", folder.0.display()), &["is a folder"]);
+    refuses_file("text.npz", b"no archive at all", &["not an npz archive"]);
+    refuses_file("empty.npz", b"", &["not an npz archive"]);
+    refuses_file("graph.csv", b"0,1", &["csv", ".npz"]);
+    let packed = whole.pack();
+    refuses_file("short.npz", &packed[..packed.len() / 2], &["not an npz archive"]);
+    for key in whole.0.keys() {
+        refuses_npz(whole.clone().without(key), &[key]);
+    }
+    refuses_npz(whole.clone().with("node_features", Array2::<f32>::zeros((5, 2))), &["node_features", "5", "6"]);
+    refuses_npz(whole.clone().with("node_features", Array2::<f32>::zeros((6, 0))), &["no features"]);
+    refuses_npz(whole.clone().with("node_features", Array2::from_elem((6, 2), f32::NAN)), &["node 0", "NaN"]);
+    refuses_npz(whole.clone().with("node_labels", array![0i64, 1, -1, 1, 0, 1]), &["node 2", "-1"]);
+    refuses_npz(whole.clone().with("node_labels", array![0i64, 1, 0, 1]), &["node_labels", "4", "6"]);
+    refuses_npz(whole.clone().with("node_labels", array![3i64, 3, 3, 3, 3, 3]), &["classes", "at least 2"]);
+    refuses_npz(whole.clone().with("node_labels", array![0.5f64, 1.0, 0.0, 1.0, 0.0, 1.0]), &["node_labels", "integers"]);
+    refuses_npz(whole.clone().with("edges", array![[0i64, 6]]), &["edges", "6", "out of range"]);
+    refuses_npz(whole.clone().with("edges", array![[0i64, -1]]), &["edges", "-1", "out of range"]);
+    refuses_npz(whole.clone().with("edges", array![[0i64, 1, 2]]), &["edges", "3 columns"]);
+    refuses_npz(whole.clone().with("train_masks", Array2::from_elem((1, 6), false)), &["train_masks", "no node"]);
+    refuses_npz(whole.clone().with("val_masks", Array2::from_elem((1, 5), true)), &["val_masks", "5"]);
+    refuses_npz(whole.clone().with("test_masks", Array2::from_elem((2, 6), true)), &["test_masks", "masks"]);
+    refuses_npz(whole.with("test_masks", Array2::from_elem((1, 6), true)), &["node 0", "overlap"]);
+    let empty = Npz::six_nodes()
+        .with("node_features", Array2::<f32>::zeros((0, 2)))
+        .with("node_labels", Array1::<i64>::zeros(0))
+        .with("edges", Array2::<i64>::zeros((0, 2)))
+        .with("train_masks", Array2::from_elem((1, 0), true))
+        .with("val_masks", Array2::from_elem((1, 0), true))
+        .with("test_masks", Array2::from_elem((1, 0), true));
+    refuses_npz(empty, &["no node"]);
+}
+
+#[test]
+fn wrong_model_files_are_refused_on_one_line() {
+    let folder = Folder::new();
+    let model = folder.file("model");
+    works(&format!("train {SMALL} --hidden 4 --epochs 1 --out {model}"));
+    let bytes = fs::read(&model).unwrap();
+    let out = folder.file("logits.npy");
+    let refuses_model = |path: &str, words: &[&str]| {
+        refuses(&format!("inspect {path}"), words);
+        refuses(&format!("predict {SMALL} --from {path} --out {out}"), words);
+        refuses(&format!("bench {SMALL} --from {path}"), words);
+        refuses(&format!("compress {SMALL} --from {path}"), words);
+    };
+    refuses_model(&folder.file("missing"), &["missing", "cannot be read"]);
+    for (name, cut) in [("header", 5), ("metadata", 200), ("tensors", bytes.len() - 10)] {
+        refuses_model(&folder.with(name, &bytes[..cut]), &[name, "cut off"]);
+    }
+    refuses_model(&folder.with("text", b"weights"), &["text", "not a model"]);
+    for line in [
+        format!("predict digits --from {model} --out {out}"),
+        format!("bench digits --from {model}"),
+        format!("compress digits --from {model}"),
+    ] {
+        refuses(&line, &[&model, "32 features", "64", SMALL]);
+    }
+    for line in [format!("bench sbm:classes=4 --from {model}"), format!("compress sbm:classes=4 --from {model}")] {
+        refuses(&line, &[&model, "3 classes", "4"]);
+    }
+    refuses(&format!("compress {SMALL} --from {model} --seeds 2"), &["--seeds", "--from"]);
+    refuses(&format!("compress {SMALL} --from {model} --hidden 8"), &["--hidden", "--from"]);
+    refuses(&format!("bench {SMALL} --from {model} --threads 0"), &["--threads"]);
+    assert!(!Path::new(&out).exists(), "a refused prediction left a file");
+}
+
+fn cora() -> Option<String> {
+    let Some(folder) = std::env::var_os("GNN_PRUNE_DATA") else {
+        println!("skipped: GNN_PRUNE_DATA is not set");
+        return None;
+    };
+    Some(PathBuf::from(folder).join("cora.npz").to_str().expect("the folder has a plain name").into())
+}
+
+#[test]
+fn cora_trains_to_its_published_accuracy() {
+    let Some(cora) = cora() else { return };
+    // Published: 81.5 over many seeds; a single seed lies within two points of it.
+    let report = json(&format!("train {cora} --features l1"));
+    assert!(mean(&report["rows"][0]) > 79.0, "{report}");
+}
+
+#[test]
+fn cora_with_a_quarter_of_its_channels_is_less_than_a_third() {
+    let Some(cora) = cora() else { return };
+    let folder = Folder::new();
+    let model = folder.file("model");
+    let report = json(&format!("compress {cora} --features l1 --channels 0.75 --finetune 50 --controls none --out {model}"));
+    let shown = json(&format!("inspect {model}"));
+    assert_eq!((channels(&shown, "conv1"), channels(&shown, "conv2")), (16, 7));
+    let of = |row: usize, pointer: &str| report["rows"][row].pointer(pointer).unwrap().as_f64().unwrap();
+    for what in ["/bytes/weights", "/macs"] {
+        assert!(of(0, what) > 3.0 * of(2, what), "{what}: {} -> {}", of(0, what), of(2, what));
+    }
+    assert!(of(2, "/accuracy/mean") > 78.0, "{report}");
+}

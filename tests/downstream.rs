@@ -1,0 +1,230 @@
+//! The programs of a user, and a layer of one's own, through the public API alone.
+
+use gnn_prune::ndarray::{Array2, Axis as Side};
+use gnn_prune::nn::{
+    Attrs, Axis, Cx, GcnConv, Grads, Init, Io, Layer, Lowering, Model, ModelBuilder, NodeId, Param, Reads, Registered, Registry, Shapes,
+    StageId, Wiring,
+};
+use gnn_prune::rng::ChaCha8Rng;
+use gnn_prune::testing::{
+    check_determinism, check_gradients, check_mask_equals_shrink, check_oracle, check_permutation, check_program, check_save_load,
+    models_around, random_dense, random_graph, random_layer, random_plan,
+};
+use gnn_prune::train::evaluate;
+use gnn_prune::{
+    ChannelPruner, Compression, Controls, Dataset, Error, FineTune, Gcn, Graph, Magnitude, Result, Scalar, Trainer, Unsupported, Value,
+    ValueRef,
+};
+
+#[test]
+fn a_model_is_trained_looked_at_and_made_smaller() -> Result<()> {
+    let data = Dataset::digits()?;
+    let model = Gcn::builder(data.num_features(), data.num_classes()).hidden(64).layers(2).build(0)?;
+    let model = Trainer::builder().epochs(30).build()?.fit(model, &data)?;
+
+    let plan = ChannelPruner::builder(Magnitude::l2()).ratio(0.5).build()?.plan(&model, &data)?;
+    assert!(plan.to_string().contains("conv1: 64 -> 32"), "{plan}");
+    let small = plan.shrink(&model)?;
+    assert_eq!((model.num_params(), small.num_params()), (64 * 64 + 64 + 64 * 10 + 10, 64 * 32 + 32 + 32 * 10 + 10));
+
+    let out = Compression::of(model, &data)
+        .step(ChannelPruner::builder(Magnitude::l2()).ratio(0.75).build()?)
+        .step(FineTune::epochs(15))
+        .controls(Controls::None)
+        .run()?;
+    let names: Vec<&str> = out.report.rows.iter().map(|row| row.name.as_str()).collect();
+    assert_eq!(names, ["dense", "channels 0.75", "finetune 15"]);
+    assert_eq!(out.model.num_params(), 64 * 16 + 16 + 16 * 10 + 10);
+    let accuracy = evaluate(&out.model, &data, &data.split(0).test)?;
+    assert!(accuracy > 80.0, "{accuracy} %");
+    Ok(())
+}
+
+#[test]
+fn a_graph_goes_to_sprs_and_back() -> Result<()> {
+    let graph = Graph::builder(3).edges([(0, 1), (1, 2)]).undirected().build()?;
+    let matrix: gnn_prune::sprs::CsMatI<f32, u32, usize> = graph.clone().into();
+    assert_eq!(matrix.nnz(), 4);
+    assert_eq!(Graph::try_from(matrix)?.adjacency(), graph.adjacency());
+    Ok(())
+}
+
+/// `Y_c = g_c · tanh(X_c)`: a gain for each channel, learned.
+#[derive(Debug, Clone)]
+struct Gain<F: Scalar> {
+    gain: Param<F>,
+}
+
+impl<F: Scalar> Gain<F> {
+    fn new(channels: usize) -> Self {
+        Self { gain: Param::new("gain", (1, channels), [Axis::Fixed, Axis::Out], Init::Ones) }
+    }
+}
+
+impl<F: Scalar> Layer<F> for Gain<F> {
+    /// `tanh(X)`.
+    type Cache = Array2<F>;
+
+    fn kind(&self) -> &'static str {
+        Self::KIND
+    }
+
+    fn wiring(&self) -> Wiring {
+        Wiring::Same
+    }
+
+    fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, Array2<F>)> {
+        cx.check(&xs[0], self.gain.value().ncols())?;
+        let t = xs[0].with_dense(|x| x.mapv(F::tanh));
+        Ok((Value::Dense(&t * self.gain.value()), t))
+    }
+
+    /// `dg = Σ_i dY_i ⊙ tanh(X_i)`, `dX = dY ⊙ g ⊙ (1 − tanh²(X))`.
+    fn backward(&self, _: &Cx<F>, _: &Io<F>, t: Array2<F>, dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
+        let dy = dy.to_dense();
+        grads.add(&self.gain, (&dy * &t).sum_axis(Side(0)).insert_axis(Side(0)));
+        vec![Some(Value::Dense(dy * self.gain.value() * t.mapv(|t| F::one() - t * t)))]
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::Nothing
+    }
+
+    /// `tanh`, then a product with the diagonal matrix of the gains.
+    fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> std::result::Result<StageId, Unsupported> {
+        let channels = self.gain.value().ncols();
+        let mut diagonal = Param::new("diagonal", (channels, channels), [Axis::In(0), Axis::Out], Init::Zeros);
+        diagonal.value_mut().diag_mut().assign(&self.gain.value().row(0));
+        let t = lowering.activation(xs[0], gnn_prune::nn::ActivationFn::Tanh);
+        Ok(lowering.linear(t, &diagonal))
+    }
+
+    fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param<F>)) {
+        f(&self.gain);
+    }
+
+    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>)) {
+        f(&mut self.gain);
+    }
+}
+
+impl<F: Scalar> Registered<F> for Gain<F> {
+    const KIND: &'static str = "gain";
+
+    fn from_attrs(_: &Attrs, shapes: &Shapes) -> Result<Self> {
+        Ok(Self::new(shapes.get("gain")?.1))
+    }
+
+    fn sample(widths: &[usize], _: usize, _: &mut ChaCha8Rng) -> Option<Self> {
+        (widths.len() == 1).then(|| Self::new(widths[0]))
+    }
+
+    fn oracle(&self, _: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {
+        Array2::from_shape_fn(xs[0].dim(), |(i, c)| self.gain.value()[[0, c]] * xs[0][[i, c]].tanh())
+    }
+}
+
+fn with_gain(data: &Dataset) -> Result<Model> {
+    let mut builder = Model::builder(data.num_features());
+    let hidden = builder.add("conv1", GcnConv::builder(data.num_features(), 24).build()?, &[NodeId::INPUT])?;
+    let gain = builder.add("gain", Gain::new(24), &[hidden])?;
+    let output = builder.add("conv2", GcnConv::builder(24, data.num_classes()).build()?, &[gain])?;
+    builder.build(output, 3)
+}
+
+#[test]
+fn a_layer_of_ones_own_is_trained_pruned_compiled_saved_and_loaded() -> Result<()> {
+    let data = Dataset::digits()?;
+    let model = Trainer::builder().epochs(25).build()?.fit(with_gain(&data)?, &data)?;
+    let accuracy = evaluate(&model, &data, &data.split(3).test)?;
+    assert!(accuracy > 80.0, "{accuracy} %");
+    let mut gains = None;
+    model.visit(&mut |name, param| {
+        if name == "gain.gain" {
+            gains = Some(param.value().clone());
+        }
+    });
+    assert!(gains.unwrap().iter().any(|gain| (gain - 1.0).abs() > 0.01), "the gains are learned");
+
+    let small = ChannelPruner::builder(Magnitude::l2()).ratio(0.5).build()?.plan(&model, &data)?.shrink(&model)?;
+    assert_eq!(small.num_params(), 64 * 12 + 12 + 12 + 12 * 10 + 10, "the gains of removed channels are gone");
+
+    let expected = small.infer(&Cx::eval(data.graph()), data.features())?;
+    let mut program = small.compile(data.graph(), data.features())?;
+    let logits = program.run(data.features())?;
+    // A sum of at most 64 terms of size one, in another order.
+    assert!(expected.iter().zip(logits).all(|(a, b)| (a - b).abs() <= 64.0 * f32::EPSILON * (1.0 + a.abs())));
+
+    check_save_load(&small, &Registry::standard().with::<Gain<f32>>()).unwrap();
+    let unknown = check_save_load(&small, &Registry::standard()).unwrap_err();
+    assert!(unknown.contains("unknown layer `gain`"), "{unknown}");
+    Ok(())
+}
+
+#[test]
+fn a_layer_of_ones_own_stands_under_the_whole_contract() {
+    let registry = Registry::<f64>::standard().with::<Gain<f64>>();
+    let entry = registry.entries().iter().find(|entry| entry.kind() == "gain").unwrap();
+    for seed in 0..10 {
+        let graph = random_graph(seed, 10);
+        let x = random_dense(seed, (graph.num_nodes(), 4));
+        let layer = random_layer(seed, entry, &[4], 4).unwrap();
+        check_oracle(entry, &*layer, &graph, &[x.view().to_dense()]).unwrap();
+        for model in models_around(seed, entry, 4, 3) {
+            check_gradients(&model, &graph, x.view(), seed).unwrap();
+            check_permutation(&model, &graph, x.view()).unwrap();
+            check_save_load(&model, &registry).unwrap();
+            check_determinism(&model, &graph, x.view()).unwrap();
+            check_program(&model, &graph, x.view()).unwrap();
+            if let Ok(plan) = random_plan(seed, &model) {
+                check_mask_equals_shrink(&model, &plan, &graph, x.view()).unwrap();
+            }
+        }
+    }
+}
+
+/// [`Gain`] with the derivative of `tanh` forgotten.
+#[derive(Debug, Clone)]
+struct WrongGain(Gain<f64>);
+
+impl Layer<f64> for WrongGain {
+    type Cache = Array2<f64>;
+    fn kind(&self) -> &'static str {
+        "wrong_gain"
+    }
+    fn wiring(&self) -> Wiring {
+        Layer::wiring(&self.0)
+    }
+    fn forward(&self, cx: &Cx<f64>, xs: &[ValueRef<f64>]) -> Result<(Value<f64>, Array2<f64>)> {
+        Layer::forward(&self.0, cx, xs)
+    }
+    fn backward(&self, cx: &Cx<f64>, io: &Io<f64>, t: Array2<f64>, dy: ValueRef<f64>, grads: &mut Grads<f64>) -> Vec<Option<Value<f64>>> {
+        let dx = dy.to_dense() * self.0.gain.value();
+        Layer::backward(&self.0, cx, io, t, dy, grads);
+        vec![Some(Value::Dense(dx))]
+    }
+    fn lower(&self, lowering: &mut Lowering<f64>, xs: &[StageId]) -> std::result::Result<StageId, Unsupported> {
+        Err(Unsupported { layer: "wrong_gain".into(), reason: format!("{} inputs, {} stages", xs.len(), lowering.stages().len()) })
+    }
+    fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param<f64>)) {
+        Layer::visit(&self.0, f);
+    }
+    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<f64>)) {
+        Layer::visit_mut(&mut self.0, f);
+    }
+}
+
+#[test]
+fn a_wrong_backward_is_found_and_a_layer_without_stages_is_named() -> Result<()> {
+    let mut builder = ModelBuilder::<f64>::new(3);
+    let gain = builder.add("gain", WrongGain(Gain::new(3)), &[NodeId::INPUT])?;
+    let output = builder.add("out", GcnConv::builder(3, 2).build()?, &[gain])?;
+    let model = builder.build(output, 0)?;
+    let graph = random_graph(4, 10);
+    let x = random_dense(4, (graph.num_nodes(), 3));
+    let error = check_gradients(&model, &graph, x.view(), 0).unwrap_err();
+    assert!(error.contains("gradient of the input"), "{error}");
+    let error = model.compile(&graph, x.view()).unwrap_err();
+    assert!(matches!(&error, Error::Unsupported(unsupported) if unsupported.layer == "wrong_gain"), "{error}");
+    Ok(())
+}

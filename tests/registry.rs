@@ -1,0 +1,130 @@
+//! A line in the registry buys the whole contract. No test here names a layer.
+
+use gnn_prune::nn::{Entry, Mask, Model, Registry};
+use gnn_prune::testing::{
+    check_determinism, check_gradients, check_mask_equals_shrink, check_oracle, check_permutation, check_program, check_save_load,
+    models_around, random_dense, random_graph, random_layer, random_model, random_plan, random_sparse,
+};
+use gnn_prune::{Error, Graph, PruneError, Value};
+
+/// Draws of settings, graph and features for each layer.
+const DRAWS: u64 = 12;
+const CHANNELS: usize = 4;
+const CLASSES: usize = 3;
+
+/// Runs `law` on small models around every registered layer, with dense and with sparse features, and says how often it was.
+fn for_every_layer(law: impl Fn(u64, &Entry<f64>, &Model<f64>, &Graph<f64>, &Value<f64>) -> Result<(), String>) {
+    for entry in Registry::<f64>::standard().entries() {
+        for seed in 0..DRAWS {
+            let graph = random_graph(seed, 9);
+            let models = models_around(seed, entry, CHANNELS, CLASSES);
+            assert!(models.len() >= 2, "{} accepts neither the model's input nor a linear layer's output", entry.kind());
+            for model in models {
+                let shape = (graph.num_nodes(), CHANNELS);
+                for x in [random_dense(seed, shape), random_sparse(seed, shape)] {
+                    law(seed, entry, &model, &graph, &x).unwrap_or_else(|error| panic!("{}, seed {seed}: {error}\n{model}", entry.kind()));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_layer_has_the_gradients_that_differences_give() {
+    for_every_layer(|seed, _, model, graph, x| check_gradients(model, graph, x.view(), seed));
+}
+
+#[test]
+fn every_layer_is_its_formula() {
+    for_every_layer(|seed, entry, model, graph, x| {
+        let widths = [CHANNELS];
+        let Some(layer) = random_layer(seed, entry, &widths, model.out_channels()) else { return Ok(()) };
+        check_oracle(entry, &*layer, graph, &[x.view().to_dense()])
+    });
+}
+
+#[test]
+fn every_layer_is_pruned_by_mask_as_by_shrink() {
+    for_every_layer(|seed, _, model, graph, x| match random_plan(seed, model) {
+        Ok(plan) => check_mask_equals_shrink(model, &plan, graph, x.view()),
+        Err(Error::Prune(PruneError::NothingToPrune { .. } | PruneError::EmptiesLayer { .. })) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    });
+}
+
+#[test]
+fn every_layer_can_be_pruned_somewhere() {
+    for entry in Registry::<f64>::standard().entries() {
+        let models = (0..DRAWS).flat_map(|seed| models_around(seed, entry, CHANNELS, CLASSES));
+        assert!(models.filter(|model| random_plan(model.seed(), model).is_ok()).count() > 0, "{}", entry.kind());
+    }
+}
+
+#[test]
+fn every_layer_is_blind_to_the_names_of_nodes() {
+    for_every_layer(|_, _, model, graph, x| check_permutation(model, graph, x.view()));
+}
+
+#[test]
+fn every_layer_loads_as_it_was_saved_masked_and_whole() {
+    for_every_layer(|seed, _, model, _, _| {
+        check_save_load(model, &Registry::standard())?;
+        match random_plan(seed, model) {
+            Ok(plan) => check_save_load(&plan.mask(model).map_err(|error| error.to_string())?, &Registry::standard()),
+            Err(_) => Ok(()),
+        }
+    });
+}
+
+#[test]
+fn wide_networks_with_masked_weights_load_as_they_were_saved() {
+    for seed in 0..40 {
+        // Widths around the eight bits of a byte.
+        let mut model = random_model::<f64>(seed, &Registry::standard(), 7 + seed as usize % 11, 8 + seed as usize % 3);
+        model.visit_mut(&mut |param| {
+            let mask = Mask::from_shape_fn(param.value().dim(), |(i, j)| (7 * i + 3 * j) % 5 != 0);
+            param.restrict(&mask);
+        });
+        check_save_load(&model, &Registry::standard()).unwrap_or_else(|error| panic!("seed {seed}: {error}\n{model}"));
+    }
+}
+
+#[test]
+fn every_layer_has_the_same_bits_on_any_number_of_threads() {
+    for_every_layer(|_, _, model, graph, x| check_determinism(model, graph, x.view()));
+}
+
+#[test]
+fn every_layer_compiles_to_what_it_computes_or_says_that_it_cannot() {
+    for_every_layer(|_, _, model, graph, x| match model.compile(graph, x.view()) {
+        Err(Error::Unsupported(unsupported)) if !unsupported.reason.is_empty() => Ok(()),
+        _ => check_program(model, graph, x.view()),
+    });
+}
+
+#[test]
+fn compiled_random_networks_compute_what_the_network_does() {
+    let mut compiled = 0;
+    for seed in 0..300 {
+        let model = random_model::<f64>(seed, &Registry::standard(), CHANNELS, CLASSES);
+        let graph = random_graph(seed, 12);
+        let shape = (graph.num_nodes(), CHANNELS);
+        for x in [random_dense(seed, shape), random_sparse(seed, shape)] {
+            if let Err(Error::Unsupported(_)) = model.compile(&graph, x.view()) {
+                continue;
+            }
+            check_program(&model, &graph, x.view()).unwrap_or_else(|error| panic!("seed {seed}: {error}\n{model}"));
+            compiled += 1;
+        }
+    }
+    assert!(compiled > 300, "only {compiled} of 600 could be compiled");
+}
+
+#[test]
+fn random_networks_use_every_registered_layer() {
+    let models: Vec<_> = (0..200).map(|seed| random_model::<f64>(seed, &Registry::standard(), CHANNELS, CLASSES)).collect();
+    for entry in Registry::<f64>::standard().entries() {
+        let uses = models.iter().filter(|model| model.nodes().iter().any(|node| node.layer().kind() == entry.kind())).count();
+        assert!(uses >= 5, "{} stands in {uses} of {} networks", entry.kind(), models.len());
+    }
+}
