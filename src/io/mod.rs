@@ -4,4 +4,4 @@ mod model_file;
 mod quant_file;
 mod tensors;
 
-pub use model_file::stored_bytes;
+pub use model_file::{Kind, kind_of, stored_bytes};

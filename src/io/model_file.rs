@@ -109,6 +109,26 @@ impl Model<f32> {
     }
 }
 
+/// What a file of the crate holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A [`Model`] of floats.
+    Float,
+    /// A [`QuantModel`](crate::QuantModel) of integers.
+    Integer,
+}
+
+/// Which kind of model a file holds, by its metadata.
+///
+/// # Errors
+/// [`Error::File`] for a file that is missing, cut off or not of this crate.
+pub fn kind_of(path: impl AsRef<Path>) -> Result<Kind> {
+    let path = path.as_ref();
+    let bytes = files::read(path)?;
+    let (_, text) = metadata(&bytes).map_err(|problem| Error::file(path, problem))?;
+    Ok(if is_quantised(&text) { Kind::Integer } else { Kind::Float })
+}
+
 /// What is wrong with a file of somebody else.
 const FOREIGN: &str = "is not a model of gnn-prune; `gnn-prune train --out FILE` writes one";
 
@@ -165,7 +185,7 @@ fn from_bytes<F: Scalar>(bytes: &[u8], registry: &Registry<F>) -> Result<Model<F
 /// Local names of the parameters that the file has for a node.
 fn param_names(file: &SafeTensors, header: &Header, node: &str) -> Vec<String> {
     let local = |full: &str| full.strip_prefix(node).and_then(|rest| rest.strip_prefix('.')).map(str::to_string);
-    let dense = file.names().into_iter().filter_map(|name| local(name)).filter(|name| !name.contains('.'));
+    let dense = file.names().into_iter().filter_map(local).filter(|name| !name.contains('.'));
     dense.chain(header.masked.keys().filter_map(|name| local(name))).collect()
 }
 

@@ -293,7 +293,7 @@ mod tests {
     use crate::{Gcn, Model, Quantizer};
 
     fn model(bits: Bits) -> QuantModel {
-        let data = Dataset::sbm(60, 2).features(5).build().unwrap();
+        let data = Dataset::sbm(120, 2).features(5).build().unwrap();
         let mut model = Gcn::builder(5, 2).hidden(9).layers(3).residual().jumping_concat().build(3).unwrap();
         let mut first = true;
         model.visit_mut(&mut |param| {

@@ -14,6 +14,9 @@ use std::ops::Range;
 /// Accumulators of one row that are at hand at once.
 pub(super) const TILE: usize = 256;
 
+/// Outputs that are finished together.
+const PIECE: usize = 64;
+
 /// Most multiply-accumulates of ±127 by ±127 that a 32-bit accumulator surely holds: `⌊(2³¹ − 1) / 127²⌋`.
 pub const MOST_TERMS: usize = 133_144;
 
@@ -81,16 +84,19 @@ impl Finish<'_> {
     /// Finishes `acc`, the accumulators of row `i` from channel `first` on; `at` is where the row's part of `out` begins.
     #[inline(always)]
     pub(super) fn write(&self, i: usize, first: usize, acc: &[i32], out: &mut Out, at: usize) {
-        let mut y = [0.0f32; TILE];
-        let y = &mut y[..acc.len()];
         let row = self.rows.map_or(1.0, |rows| rows[i]);
-        for ((y, &acc), &col) in y.iter_mut().zip(acc).zip(&self.cols[first..]) {
-            *y = acc as f32 * (row * col);
+        for (k, acc) in acc.chunks(PIECE).enumerate() {
+            let (first, at) = (first + k * PIECE, at + k * PIECE);
+            let mut y = [0.0f32; PIECE];
+            let y = &mut y[..acc.len()];
+            for ((y, &acc), &col) in y.iter_mut().zip(acc).zip(&self.cols[first..]) {
+                *y = acc as f32 * (row * col);
+            }
+            if let Some(bias) = self.bias {
+                y.iter_mut().zip(&bias[first..]).for_each(|(y, &b)| *y += b);
+            }
+            finish_real(y, self.activate, out, at);
         }
-        if let Some(bias) = self.bias {
-            y.iter_mut().zip(&bias[first..]).for_each(|(y, &b)| *y += b);
-        }
-        finish_real(y, self.activate, out, at);
     }
 }
 

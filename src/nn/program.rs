@@ -164,6 +164,8 @@ pub(crate) struct Fused<F: Scalar> {
     pub(crate) inputs: Vec<StageId>,
     pub(crate) bias: Option<Arc<Vec<F>>>,
     pub(crate) activation: Option<ActivationFn>,
+    /// The stage of the operation itself, before what was joined to it.
+    pub(crate) starts: StageId,
     pub(crate) makes: StageId,
 }
 
@@ -204,7 +206,7 @@ pub(crate) fn fuse<F: Scalar>(lowering: &Lowering<F>) -> Vec<Fused<F>> {
                 }
             },
         };
-        fused.push(Fused { op, inputs, bias, activation, makes });
+        fused.push(Fused { op, inputs, bias, activation, starts: makes, makes });
     }
     fused
 }
@@ -224,7 +226,7 @@ fn plan<F: Scalar>(lowering: &Lowering<F>, fused: Vec<Fused<F>>) -> (Vec<Instruc
         },
         op => op,
     };
-    let instruction = |Fused { op, inputs, bias, activation, makes }: Fused<F>| Instruction {
+    let instruction = |Fused { op, inputs, bias, activation, makes, .. }: Fused<F>| Instruction {
         op: fast(op, inputs[0]),
         inputs: inputs.iter().map(source).collect(),
         output: buffer_of[makes.0],

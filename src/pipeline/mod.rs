@@ -1,5 +1,6 @@
 //! Composition: steps in a row, from a dense model to a small one, with a report that has a row a step and the controls.
 
+mod compressed;
 mod compression;
 mod fine_tune;
 mod recipe;
@@ -8,6 +9,7 @@ mod student;
 
 pub use compression::{Compression, Controls, Outcome, Progress};
 pub use fine_tune::FineTune;
-pub use recipe::{Compressed, Recipe};
+pub use compressed::Compressed;
+pub use recipe::Recipe;
 pub use step::{Env, Step, Subject};
 pub use student::{Distill, Student};

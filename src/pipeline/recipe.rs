@@ -1,14 +1,14 @@
 //! Recipes: the stages of a compression as data, in the words of the command line.
 
+use super::compressed::Compressed;
 use super::compression::{Compression, Controls, Outcome};
 use super::fine_tune::FineTune;
 use super::step::Step;
 use super::student::{Distill, Student};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::nn::Model;
 use crate::prune::{ChannelPruner, LayerCriterion, LayerPruner, Magnitude, Random, Scope, Taylor, WeightPruner};
-use crate::quant::{Bits, QuantModel, Quantizer};
+use crate::quant::{Bits, Quantizer};
 use std::path::Path;
 
 /// Words that begin a stage.
@@ -60,28 +60,6 @@ enum Stage {
 pub struct Recipe {
     stages: Vec<(Stage, Qualifiers)>,
     controls: Option<Controls>,
-}
-
-/// What a recipe ends in.
-#[derive(Debug, Clone)]
-pub enum Compressed {
-    /// A model of floats.
-    Float(Model),
-    /// A model of integers.
-    Integer(QuantModel),
-}
-
-impl Compressed {
-    /// Writes the model to a file.
-    ///
-    /// # Errors
-    /// [`Error::File`] where it cannot be written.
-    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        match self {
-            Compressed::Float(model) => model.save(path),
-            Compressed::Integer(model) => model.save(path),
-        }
-    }
 }
 
 impl Recipe {

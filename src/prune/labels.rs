@@ -41,11 +41,11 @@ impl ChannelLabels {
                 Wiring::Fresh { channels, units } => {
                     let made = ids.produce(channels, node.name().into());
                     let mut first = vec![usize::MAX; channels];
-                    for c in 0..channels {
+                    for (c, &id) in made.iter().enumerate() {
                         let unit = units.unit_of(c, channels);
                         match first[unit] {
-                            usize::MAX => first[unit] = made[c],
-                            other => ids.join(other, made[c]),
+                            usize::MAX => first[unit] = id,
+                            other => ids.join(other, id),
                         }
                     }
                     made
@@ -155,13 +155,13 @@ impl Ids {
         let mut unit_of_root = vec![usize::MAX; self.parent.len()];
         let mut units = 0;
         let mut unit = vec![0; self.parent.len()];
-        for id in 0..self.parent.len() {
+        for (id, unit) in unit.iter_mut().enumerate() {
             let root = self.root(id);
             if unit_of_root[root] == usize::MAX {
                 unit_of_root[root] = units;
                 units += 1;
             }
-            unit[id] = unit_of_root[root];
+            *unit = unit_of_root[root];
         }
         let mut fixed = vec![false; units];
         nodes[0].iter().chain(output).for_each(|&id| fixed[unit[id]] = true);
@@ -169,10 +169,10 @@ impl Ids {
         let mut group_of = Ids::default();
         group_of.produce(self.producers.len(), String::new());
         let mut producer_of_unit = vec![usize::MAX; units];
-        for id in 0..self.parent.len() {
-            match producer_of_unit[unit[id]] {
-                usize::MAX => producer_of_unit[unit[id]] = self.producer[id],
-                other => group_of.join(other, self.producer[id]),
+        for (&unit, &producer) in unit.iter().zip(&self.producer) {
+            match producer_of_unit[unit] {
+                usize::MAX => producer_of_unit[unit] = producer,
+                other => group_of.join(other, producer),
             }
         }
         let mut groups = Vec::new();

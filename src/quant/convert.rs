@@ -30,7 +30,7 @@ pub(super) fn convert(model: &Model, data: &Dataset, settings: Settings) -> Resu
     let most = settings.activations.most();
     let mut stages = Vec::with_capacity(fused.len());
     for (k, stage) in fused.iter().enumerate() {
-        let layer = lowering.layer(stage.makes).to_string();
+        let layer = lowering.layer(stage.starts).to_string();
         if !ranges[k].is_finite() {
             return Err(Error::NotFinite { at: format!("activations of `{layer}`"), value: ranges[k].into() });
         }

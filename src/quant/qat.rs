@@ -17,7 +17,7 @@ use crate::value::{Value, ValueRef};
 use ndarray::{Array2, ArrayView2};
 
 /// Step size of Adam at the first epoch; it falls to zero along a half cosine.
-const LEARNING_RATE: f64 = 0.01;
+const LEARNING_RATE: f64 = 0.002;
 
 /// Rounds activations in training and evaluation, with a straight-through gradient.
 ///

@@ -118,13 +118,13 @@ fn all_bits<F: Scalar>(model: &Model<F>, graph: &Graph<F>, x: ValueRef<F>) -> Re
     let mut all = vec![("the output".to_string(), bits(&model.infer(&cx, x).map_err(words)?))];
     let cx = cx.with_mode(Mode::Train { seed: 1, step: 1 });
     let trace = model.trace(&cx, x).map_err(words)?;
-    all.push(("the output in training mode".into(), bits(&trace.output())));
+    all.push(("the output in training mode".into(), bits(trace.output())));
     let dy = trace.output().mapv(|y| y - F::of(0.5));
     let (grads, dx) = model.backward_to_input(&cx, trace, &[(model.output(), dy)]).map_err(words)?;
     model.visit(&mut |name, param| all.push((format!("the gradient of {name}"), grads.get(param.id()).map(bits).unwrap_or_default())));
     all.push(("the gradient of the input".into(), bits(&dx.into_dense())));
     match model.compile(&graph, x) {
-        Ok(mut program) => all.push(("the program's output".into(), bits(&program.run(x).map_err(words)?))),
+        Ok(mut program) => all.push(("the program's output".into(), bits(program.run(x).map_err(words)?))),
         Err(Error::Unsupported(_)) => {}
         Err(error) => return Err(words(error)),
     }
@@ -141,5 +141,5 @@ pub fn check_program(model: &Model<f64>, graph: &Graph<f64>, x: ValueRef<f64>) -
     let first = program.run(x).map_err(words)?.to_owned();
     agree("compiled program against the model", first.view(), expected.view(), SAME_NUMBERS)?;
     let again = program.run(x).map_err(words)?;
-    if bits(&first) == bits(&again) { Ok(()) } else { Err("the program has other bits when it runs again".into()) }
+    if bits(&first) == bits(again) { Ok(()) } else { Err("the program has other bits when it runs again".into()) }
 }

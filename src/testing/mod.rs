@@ -54,8 +54,8 @@ fn agree<F: Scalar>(law: &str, found: ArrayView2<F>, expected: ArrayView2<F>, to
         return Err(format!("{law}: shape {:?}, expected {:?}", found.dim(), expected.dim()));
     }
     let scale = expected.iter().fold(0.0, |scale: f64, v| scale.max(v.as_f64().abs()));
-    let differs = |a: F, b: F| !((a - b).as_f64().abs() <= tolerance * scale);
-    match found.indexed_iter().find(|(at, a)| differs(**a, expected[*at])) {
+    let same = |a: F, b: F| (a - b).as_f64().abs() <= tolerance * scale;
+    match found.indexed_iter().find(|(at, a)| !same(**a, expected[*at])) {
         None => Ok(()),
         Some((at, a)) => Err(format!("{law}: {a} at {at:?}, expected {}; the largest is {scale}", expected[at])),
     }

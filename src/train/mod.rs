@@ -8,4 +8,4 @@ mod trainer;
 pub use adam::{Adam, AdamBuilder};
 pub use loss::{Loss, Objective, Seeds, cross_entropy};
 pub use metrics::{Metric, accuracy, roc_auc};
-pub use trainer::{Epoch, Fit, Schedule, Trainer, TrainerBuilder, evaluate};
+pub use trainer::{Epoch, Fit, Schedule, Through, Trainer, TrainerBuilder, evaluate};

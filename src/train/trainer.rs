@@ -42,6 +42,9 @@ impl Schedule {
     }
 }
 
+/// What training sees of a model; see [`Trainer::fit_through`].
+pub type Through<'a, F> = &'a dyn Fn(&Model<F>) -> Model<F>;
+
 type Progress = Arc<dyn Fn(Epoch) + Send + Sync>;
 
 /// Builder of a [`Trainer`]; see [`Trainer::builder`].
@@ -237,7 +240,7 @@ impl Trainer {
         data: &Dataset<F>,
         loss: &mut dyn Loss<F>,
         hear: &(dyn Fn(Epoch) + Sync),
-        weights: Option<&dyn Fn(&Model<F>) -> Model<F>>,
+        weights: Option<Through<F>>,
     ) -> Result<Fit<F>> {
         check_fits(&model, data)?;
         let settings = &self.settings;

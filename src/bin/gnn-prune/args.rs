@@ -5,7 +5,7 @@ use crate::failure::{Failure, Result};
 use clap::builder::RangedU64ValueParser;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use gnn_prune::{Dataset, FeatureNorm, Gcn, Mlp, Model, Trainer};
+use gnn_prune::{Compressed, Dataset, FeatureNorm, Gcn, Mlp, Model, Trainer};
 use std::path::{Path, PathBuf};
 
 /// Most weights of a model: 1 GB, and five times that while it trains.
@@ -17,7 +17,7 @@ const MOST_THREADS: u64 = 1024;
 /// Flags of models that this version has not built; they are known so that they are refused by name.
 const LATER_MODELS: [&str; 4] = ["heads", "aggr", "hops", "alpha"];
 /// The same of stages.
-const LATER_STAGES: [&str; 8] = ["weights", "edges", "drop-layers", "distill", "bits", "act-bits", "qat", "recipe"];
+const LATER_STAGES: [&str; 1] = ["edges"];
 
 /// Makes graph neural networks small and fast on ordinary CPUs.
 #[derive(Parser)]
@@ -75,11 +75,6 @@ fn count(most: u64) -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..=most)
 }
 
-/// A share of something.
-fn share(text: &str) -> Result<f64, &'static str> {
-    text.parse().ok().filter(|share| (0.0..=1.0).contains(share)).ok_or("it must be a number in [0, 1]")
-}
-
 /// DATA and how its features are read.
 #[derive(Args)]
 pub struct DataArgs {
@@ -97,7 +92,7 @@ impl DataArgs {
     }
 
     /// Opens the data with the features that the model from `path` was trained on, unless the command line says otherwise.
-    pub fn open_for(&self, model: &Model, path: &Path) -> Result<Dataset> {
+    pub fn open_for(&self, model: &Compressed, path: &Path) -> Result<Dataset> {
         let recorded = model.origin().map(|origin| origin.features.parse()).transpose()?;
         let data = Dataset::open(&self.data, self.features.or(recorded))?;
         Width::Features.check(model, &data, path)?;
@@ -254,22 +249,6 @@ pub struct TrainArgs {
     pub output: OutputArgs,
 }
 
-/// What scores channels.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum CriterionKind {
-    L1,
-    L2,
-    Taylor,
-    Random,
-}
-
-/// Where channels compete.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ScopeKind {
-    Layer,
-    Global,
-}
-
 /// Which control rows there are.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ControlsKind {
@@ -291,35 +270,64 @@ pub struct CompressArgs {
     pub seeds: u64,
     #[command(flatten)]
     pub stages: StageArgs,
-    /// What scores channels: l1, l2, taylor, random
-    #[arg(long, value_enum, value_name = "HOW", default_value = "l2", hide_possible_values = true)]
-    pub criterion: CriterionKind,
-    /// Where channels compete with each other: layer, global
-    #[arg(long, value_enum, value_name = "WHERE", default_value = "layer", hide_possible_values = true)]
-    pub scope: ScopeKind,
+    /// Read the stages from a TOML file instead
+    #[arg(long, value_name = "FILE")]
+    pub recipe: Option<PathBuf>,
+    #[command(flatten)]
+    pub qualifiers: QualifierArgs,
     /// Control rows (a narrow network, random pruning): all, none
     #[arg(long, value_enum, value_name = "WHICH", default_value = "all", hide_possible_values = true, help_heading = "Output")]
     pub controls: ControlsKind,
     /// Write the last model of the seed with the best validation metric
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub out: Option<PathBuf>,
-    /// Write the report as Markdown to a .md file
+    /// Write the report as a page: .html or .md
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub report: Option<PathBuf>,
     #[command(flatten)]
     pub output: OutputArgs,
 }
 
-/// Stages, applied in the order given; every amount is the share removed.
+/// Stages, applied in the order given; every amount is the share removed. Their words are read by the library's recipes.
 #[derive(Args)]
 #[command(next_help_heading = "Stages, in the order given [default: --channels 0.5 --finetune 50]")]
 pub struct StageArgs {
     /// Remove this share of the hidden channels, in [0, 1]
-    #[arg(long, value_name = "SHARE", value_parser = share, allow_negative_numbers = true)]
-    pub channels: Vec<f64>,
+    #[arg(long, id = "channels", value_name = "SHARE", allow_negative_numbers = true)]
+    pub channels: Vec<String>,
+    /// Remove this share of the weights, in [0, 1]
+    #[arg(long, id = "weights", value_name = "SHARE", allow_negative_numbers = true)]
+    pub weights: Vec<String>,
+    /// Remove this many residual layers
+    #[arg(long = "drop-layers", id = "drop-layers", value_name = "K", allow_negative_numbers = true)]
+    pub drop_layers: Vec<String>,
+    /// Distil from the dense model: `self`, or a fresh gcn:WIDTH or mlp:WIDTH
+    #[arg(long, id = "distill", value_name = "STUDENT")]
+    pub distill: Vec<String>,
     /// Train on for at most this many epochs
-    #[arg(long, value_name = "EPOCHS", value_parser = count(MOST_EPOCHS))]
-    pub finetune: Vec<usize>,
+    #[arg(long, id = "finetune", value_name = "EPOCHS", allow_negative_numbers = true)]
+    pub finetune: Vec<String>,
+    /// Quantise to 8 or 4 bits; always last
+    #[arg(long, id = "bits", value_name = "BITS", allow_negative_numbers = true)]
+    pub bits: Vec<String>,
+}
+
+/// Qualifiers of stages, anywhere on the line.
+#[derive(Args)]
+#[command(next_help_heading = "Qualifiers of stages")]
+pub struct QualifierArgs {
+    /// What scores channels: l1, l2, taylor, random [default: l2]
+    #[arg(long, id = "criterion", value_name = "HOW")]
+    pub criterion: Option<String>,
+    /// Where channels compete with each other: layer, global [default: layer]
+    #[arg(long, id = "scope", value_name = "WHERE")]
+    pub scope: Option<String>,
+    /// Bits of the activations beside `--bits`: 8 or 4 [default: 8]
+    #[arg(long = "act-bits", id = "act-bits", value_name = "BITS")]
+    pub act_bits: Option<String>,
+    /// Epochs of quantisation-aware training before `--bits` [default: 0]
+    #[arg(long, id = "qat", value_name = "EPOCHS")]
+    pub qat: Option<String>,
 }
 
 #[derive(Args)]

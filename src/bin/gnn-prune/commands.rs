@@ -3,11 +3,11 @@
 use crate::args::{BenchArgs, CompressArgs, ControlsKind, InspectArgs, PredictArgs, TrainArgs};
 use crate::failure::{Failure, Result};
 use crate::output::{bar, remark, show, table};
-use crate::stages::Stage;
 use gnn_prune::nn::Origin;
-use gnn_prune::report::{Account, Row, Summary};
-use gnn_prune::train::{Metric, evaluate};
-use gnn_prune::{Compression, Controls, Dataset, Model, Report, files, io};
+use gnn_prune::quant::QuantOp;
+use gnn_prune::report::{Account, Row, Servable, Summary};
+use gnn_prune::train::Metric;
+use gnn_prune::{Compressed, Compression, Controls, Dataset, Model, QuantModel, Recipe, Report, files};
 use std::path::Path;
 
 pub fn train(args: &TrainArgs) -> Result<()> {
@@ -16,13 +16,12 @@ pub fn train(args: &TrainArgs) -> Result<()> {
     let trainer = args.model.trainer()?;
     let data = args.data.open()?;
     let form = args.model.form(&data)?;
-    run(Compression::train(form, trainer, args.seeds, &data)?.controls(Controls::None), &places)
+    run(&Recipe::default(), Compression::train(form, trainer, args.seeds, &data)?, &places)
 }
 
-pub fn compress(args: &CompressArgs, stages: &[Stage]) -> Result<()> {
+pub fn compress(args: &CompressArgs, recipe: &Recipe) -> Result<()> {
     let places = Places { out: args.out.as_deref(), report: args.report.as_deref(), json: args.output.json.as_deref() };
     places.check()?;
-    let steps = stages.iter().map(|stage| stage.step(args.criterion, args.scope)).collect::<Result<Vec<_>>>()?;
     let data;
     let mut origin = None;
     let compression = match &args.from {
@@ -30,11 +29,14 @@ pub fn compress(args: &CompressArgs, stages: &[Stage]) -> Result<()> {
             if args.seeds != 1 {
                 return Err(Failure::WithFrom { flag: "seeds".into() });
             }
-            let model = Model::load(path)?;
+            let model = Compressed::load(path)?;
             data = args.data.open_for(&model, path)?;
             Width::Classes.check(&model, &data, path)?;
             origin = model.origin().cloned();
-            Compression::of(model, &data)
+            match model {
+                Compressed::Float(model) => Compression::of(model, &data),
+                Compressed::Integer(_) => return Err(Failure::Quantised { path: path.clone() }),
+            }
         }
         None => {
             let trainer = args.model.trainer()?;
@@ -42,27 +44,30 @@ pub fn compress(args: &CompressArgs, stages: &[Stage]) -> Result<()> {
             Compression::train(args.model.form(&data)?, trainer, args.seeds, &data)?
         }
     };
-    let controls = if args.controls == ControlsKind::All { Controls::All } else { Controls::None };
-    run(steps.into_iter().fold(compression.controls(controls), Compression::boxed_step), &places)?;
+    let compression = match args.controls {
+        ControlsKind::All => compression,
+        ControlsKind::None => compression.controls(Controls::None),
+    };
+    run(recipe, compression, &places)?;
     remark_on_origin(origin.as_ref(), &data);
     Ok(())
 }
 
-fn run(compression: Compression, places: &Places) -> Result<()> {
+fn run(recipe: &Recipe, compression: Compression, places: &Places) -> Result<()> {
     let (bar, listen) = bar();
-    let outcome = compression.on_progress(listen).run();
+    let outcome = recipe.run(compression.on_progress(listen));
     bar.finish_and_clear();
     let outcome = outcome?;
     places.out.map_or(Ok(()), |path| outcome.model.save(path))?;
-    places.report.map_or(Ok(()), |path| outcome.report.write_markdown(path))?;
+    places.report.map_or(Ok(()), |path| outcome.report.write(path))?;
     show(&outcome.report.to_json(), || table(&outcome.report), places.json)
 }
 
 pub fn predict(args: &PredictArgs) -> Result<()> {
     check_place(&args.out)?;
-    let model = Model::load(&args.from)?;
+    let model = Compressed::load(&args.from)?;
     let data = args.data.open_for(&model, &args.from)?;
-    let mut program = model.compile(data.graph(), data.features())?;
+    let mut program = model.compiled(data.graph(), data.features())?;
     let logits = program.run(data.features())?;
     let mut bytes = Vec::new();
     ndarray_npy::WriteNpyExt::write_npy(&logits, &mut bytes).expect("an array of numbers is written to memory");
@@ -73,10 +78,10 @@ pub fn predict(args: &PredictArgs) -> Result<()> {
 
 pub fn inspect(args: &InspectArgs) -> Result<()> {
     Places { json: args.output.json.as_deref(), ..Places::default() }.check()?;
-    let model = Model::load(&args.file)?;
+    let model = Compressed::load(&args.file)?;
     let document = description(&model);
     let readable = || {
-        let (nonzero, bytes, seed) = (model.num_nonzero_params(), io::stored_bytes(&model), model.seed());
+        let (nonzero, bytes, seed) = (model.num_nonzero_params(), model.stored_bytes(), model.seed());
         let origin = model.origin().map_or(String::new(), |origin| {
             format!("\ntrained on {}: {} nodes, features by {}", origin.data, origin.nodes, origin.features)
         });
@@ -86,7 +91,25 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
 }
 
 /// Everything that a model file says, as JSON.
-fn description(model: &Model) -> serde_json::Value {
+fn description(model: &Compressed) -> serde_json::Value {
+    let mut document = serde_json::json!({
+        "in_channels": model.in_channels(),
+        "out_channels": model.out_channels(),
+        "seed": model.seed(),
+        "origin": model.origin(),
+        "params": model.num_params(),
+        "nonzero_params": model.num_nonzero_params(),
+        "bytes": { "weights": model.stored_bytes() },
+        "version": env!("CARGO_PKG_VERSION"),
+    });
+    match model {
+        Compressed::Float(model) => describe_float(model, &mut document),
+        Compressed::Integer(model) => describe_integer(model, &mut document),
+    }
+    document
+}
+
+fn describe_float(model: &Model, document: &mut serde_json::Value) {
     let mut params = Vec::new();
     model.visit(&mut |name, param| {
         let (rows, cols) = param.value().dim();
@@ -101,18 +124,20 @@ fn description(model: &Model) -> serde_json::Value {
             "settings": node.layer().attrs(),
         })
     });
-    serde_json::json!({
-        "in_channels": model.in_channels(),
-        "out_channels": model.out_channels(),
-        "seed": model.seed(),
-        "origin": model.origin(),
-        "params": model.num_params(),
-        "nonzero_params": model.num_nonzero_params(),
-        "bytes": { "weights": io::stored_bytes(model) },
-        "nodes": nodes.collect::<Vec<_>>(),
-        "parameters": params,
-        "version": env!("CARGO_PKG_VERSION"),
-    })
+    document["nodes"] = nodes.collect();
+    document["parameters"] = params.into();
+}
+
+fn describe_integer(model: &QuantModel, document: &mut serde_json::Value) {
+    let stages = model.stages().iter().map(|stage| {
+        let bits = match stage.op() {
+            QuantOp::Linear(weight) => Some(weight.bits().count()),
+            _ => None,
+        };
+        serde_json::json!({ "layer": stage.layer(), "inputs": stage.inputs(), "channels": stage.width(), "weight_bits": bits })
+    });
+    document["stages"] = stages.collect();
+    document["activation_bits"] = model.activation_bits().count().into();
 }
 
 pub fn bench(args: &BenchArgs) -> Result<()> {
@@ -120,16 +145,18 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let mut tried = Vec::new();
     for path in &args.from {
-        let model = Model::load(path)?;
+        let model = Compressed::load(path)?;
         let data = args.data.open_for(&model, path)?;
         Width::Classes.check(&model, &data, path)?;
         tried.push((path, model, data));
     }
     let mut rows = Vec::new();
     for (path, model, data) in &tried {
-        let metric = evaluate(model, data, &data.split(model.seed()).test)?;
+        let mut program = model.compiled(data.graph(), data.features())?;
+        let logits = program.run(data.features())?;
+        let accuracy = Metric::of(data).measure(logits, data.labels(), &data.split(model.seed()).test);
         let account = Account::of(model, data.graph(), &data.features(), threads)?;
-        rows.push(Row { name: path.display().to_string(), metric: Metric::of(data), accuracy: Summary::of(vec![metric]), account });
+        rows.push(Row { name: path.display().to_string(), metric: Metric::of(data), accuracy: Summary::of(vec![accuracy]), account });
     }
     let seeds = tried.iter().map(|(_, model, _)| model.seed()).collect();
     let (.., data) = tried.first().expect("`--from` is required");
@@ -148,7 +175,7 @@ pub enum Width {
 
 impl Width {
     /// Refuses a model of another width than the data; `path` is where the model comes from.
-    pub fn check(self, model: &Model, data: &Dataset, path: &Path) -> Result<()> {
+    pub fn check(self, model: &Compressed, data: &Dataset, path: &Path) -> Result<()> {
         let (what, width, found) = match self {
             Width::Features => ("features", model.in_channels(), data.num_features()),
             Width::Classes => ("classes", model.out_channels(), data.num_classes()),
@@ -182,11 +209,8 @@ impl Places<'_> {
         self.out.map_or(Ok(()), check_place)?;
         self.json.filter(|path| *path != Path::new("-")).map_or(Ok(()), check_place)?;
         let Some(report) = self.report else { return Ok(()) };
-        match report.extension().and_then(|suffix| suffix.to_str()) {
-            Some("md") => check_place(report),
-            Some("html") => Err(Failure::Output { path: report.into(), problem: "an HTML report is not built yet; name a .md file" }),
-            _ => Err(Failure::Output { path: report.into(), problem: "a report is written as Markdown; name a .md file" }),
-        }
+        Report::check_suffix(report)?;
+        check_place(report)
     }
 }
 

@@ -24,6 +24,12 @@ pub enum Failure {
     /// A model that is read is what it is.
     #[error("`--{flag}` cannot go with `--from`: that model has its form, its training and its seed; leave one of the two out")]
     WithFrom { flag: String },
+    /// Integers cannot be changed further.
+    #[error("{}: is a quantised model, which cannot be compressed further; give the float model", path.display())]
+    Quantised { path: PathBuf },
+    /// A recipe has all stages.
+    #[error("`--{flag}` cannot go with `--recipe`: the recipe has the stages and their qualifiers; leave one of the two out")]
+    WithRecipe { flag: String },
     /// A result that could not be written after the work is done.
     #[error("{}: {problem}", path.display())]
     Output { path: PathBuf, problem: &'static str },

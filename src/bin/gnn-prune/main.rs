@@ -42,7 +42,7 @@ fn run(command: Command, matches: &ArgMatches) -> Result<()> {
             if args.from.is_some() {
                 args::refuse_form(flags)?;
             }
-            commands::compress(&args, &stages::given(flags))
+            commands::compress(&args, &stages::given(&args, flags)?)
         }
         Command::Predict(args) => commands::predict(&args),
         Command::Inspect(args) => commands::inspect(&args),

@@ -1,53 +1,39 @@
 //! Stage flags, in the order in which they stand on the line.
 
-use crate::args::{CriterionKind, ScopeKind};
-use crate::failure::Result;
+use crate::args::CompressArgs;
+use crate::failure::{Failure, Result};
 use clap::ArgMatches;
-use gnn_prune::{ChannelPruner, FineTune, Magnitude, Random, Scope, Step, Taylor};
+use clap::parser::ValueSource;
+use gnn_prune::Recipe;
 
-/// One stage flag with its value.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Stage {
-    Channels(f64),
-    FineTune(usize),
-}
+/// Flags that are stages.
+const STAGES: [&str; 6] = ["channels", "weights", "drop-layers", "distill", "finetune", "bits"];
+/// Flags that qualify stages.
+const QUALIFIERS: [&str; 4] = ["criterion", "scope", "act-bits", "qat"];
+/// What `compress` does where no stage and no recipe is given.
+const DEFAULT: [(&str, &str); 2] = [("channels", "0.5"), ("finetune", "50")];
 
-/// What `compress` does where no stage is given.
-const DEFAULT: [Stage; 2] = [Stage::Channels(0.5), Stage::FineTune(50)];
-
-/// The stages of a command line.
-pub fn given(flags: &ArgMatches) -> Vec<Stage> {
-    let mut placed = placed(flags, "channels", Stage::Channels);
-    placed.extend(self::placed(flags, "finetune", Stage::FineTune));
-    placed.sort_by_key(|(place, _)| *place);
-    if placed.is_empty() { DEFAULT.to_vec() } else { placed.into_iter().map(|(_, stage)| stage).collect() }
-}
-
-/// Every occurrence of a flag with its place on the line.
-fn placed<T: Clone + Send + Sync + 'static>(flags: &ArgMatches, flag: &str, stage: impl Fn(T) -> Stage) -> Vec<(usize, Stage)> {
-    let places = flags.indices_of(flag).into_iter().flatten();
-    let values = flags.get_many::<T>(flag).into_iter().flatten().cloned();
-    places.zip(values.map(stage)).collect()
-}
-
-impl Stage {
-    /// The library's step for the stage.
-    pub fn step(&self, criterion: CriterionKind, scope: ScopeKind) -> Result<Box<dyn Step>> {
-        match *self {
-            Stage::FineTune(epochs) => Ok(Box::new(FineTune::epochs(epochs))),
-            Stage::Channels(ratio) => {
-                let builder = match criterion {
-                    CriterionKind::L1 => ChannelPruner::builder(Magnitude::l1()),
-                    CriterionKind::L2 => ChannelPruner::builder(Magnitude::l2()),
-                    CriterionKind::Taylor => ChannelPruner::builder(Taylor::new()),
-                    CriterionKind::Random => ChannelPruner::builder(Random::new()),
-                };
-                let scope = match scope {
-                    ScopeKind::Layer => Scope::Layer,
-                    ScopeKind::Global => Scope::Global,
-                };
-                Ok(Box::new(builder.ratio(ratio).scope(scope).build()?))
-            }
-        }
+/// The stages of a command line: of its recipe, or of its flags.
+pub fn given(args: &CompressArgs, flags: &ArgMatches) -> Result<Recipe> {
+    let set = |flag: &&&str| flags.value_source(flag) == Some(ValueSource::CommandLine);
+    if let Some(path) = &args.recipe {
+        return match STAGES.iter().chain(&QUALIFIERS).find(set) {
+            Some(flag) => Err(Failure::WithRecipe { flag: (*flag).into() }),
+            None => Ok(Recipe::read(path)?),
+        };
     }
+    let mut placed: Vec<(usize, &str, &str)> = Vec::new();
+    for flag in STAGES {
+        let places = flags.indices_of(flag).into_iter().flatten();
+        let values = flags.get_many::<String>(flag).into_iter().flatten();
+        placed.extend(places.zip(values).map(|(place, value)| (place, flag, value.as_str())));
+    }
+    placed.sort_unstable();
+    let mut stages: Vec<(&str, &str)> = placed.into_iter().map(|(_, flag, value)| (flag, value)).collect();
+    if stages.is_empty() {
+        stages = DEFAULT.to_vec();
+    }
+    let one = |flag: &'static str| flags.get_one::<String>(flag).map(|value| (flag, value.as_str()));
+    let qualifiers: Vec<(&str, &str)> = QUALIFIERS.into_iter().filter_map(one).collect();
+    Ok(Recipe::from_words(&stages, &qualifiers)?)
 }

@@ -1,0 +1,107 @@
+//! What a compression may end in, where that is decided at run time.
+
+use crate::error::Result;
+use crate::graph::Graph;
+use crate::io::{self, Kind};
+use crate::nn::{Model, Origin};
+use crate::quant::QuantModel;
+use crate::report::{Runnable, Servable};
+use crate::value::ValueRef;
+use std::path::Path;
+
+/// A model of floats or of integers.
+#[derive(Debug, Clone)]
+pub enum Compressed {
+    /// A model of floats.
+    Float(Model),
+    /// A model of integers.
+    Integer(QuantModel),
+}
+
+impl Compressed {
+    /// Reads a model of either kind.
+    ///
+    /// # Errors
+    /// [`Error::File`](crate::Error::File) as [`Model::load`] and [`QuantModel::load`].
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        match io::kind_of(path)? {
+            Kind::Float => Model::load(path).map(Compressed::Float),
+            Kind::Integer => QuantModel::load(path).map(Compressed::Integer),
+        }
+    }
+
+    /// Writes the model to a file.
+    ///
+    /// # Errors
+    /// [`Error::File`](crate::Error::File) where it cannot be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        match self {
+            Compressed::Float(model) => model.save(path),
+            Compressed::Integer(model) => model.save(path),
+        }
+    }
+
+    /// Features a node that the model reads.
+    pub fn in_channels(&self) -> usize {
+        match self {
+            Compressed::Float(model) => model.in_channels(),
+            Compressed::Integer(model) => model.in_channels(),
+        }
+    }
+
+    /// Channels that the model puts out.
+    pub fn out_channels(&self) -> usize {
+        match self {
+            Compressed::Float(model) => model.out_channels(),
+            Compressed::Integer(model) => model.out_channels(),
+        }
+    }
+
+    /// The model's seed.
+    pub fn seed(&self) -> u64 {
+        match self {
+            Compressed::Float(model) => model.seed(),
+            Compressed::Integer(model) => model.seed(),
+        }
+    }
+
+    /// What the model was trained on, if it was.
+    pub fn origin(&self) -> Option<&Origin> {
+        match self {
+            Compressed::Float(model) => model.origin(),
+            Compressed::Integer(model) => model.origin(),
+        }
+    }
+
+    fn servable(&self) -> &dyn Servable {
+        match self {
+            Compressed::Float(model) => model,
+            Compressed::Integer(model) => model,
+        }
+    }
+}
+
+impl Servable for Compressed {
+    fn num_params(&self) -> usize {
+        self.servable().num_params()
+    }
+    fn num_nonzero_params(&self) -> usize {
+        self.servable().num_nonzero_params()
+    }
+    fn stored_bytes(&self) -> u64 {
+        self.servable().stored_bytes()
+    }
+    fn compiled(&self, graph: &Graph, x: ValueRef<f32>) -> Result<Box<dyn Runnable>> {
+        self.servable().compiled(graph, x)
+    }
+}
+
+impl std::fmt::Display for Compressed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Compressed::Float(model) => model.fmt(f),
+            Compressed::Integer(model) => model.fmt(f),
+        }
+    }
+}
