@@ -17,12 +17,12 @@ fn main() -> Result<(), Error> {
     let plan = pruner.plan(&model, &data)?;
     print!("{plan}");
 
-    // Masking keeps the shapes and shrinking does not; the outputs are the same.
-    let (masked, small) = (plan.mask(&model)?, plan.shrink(&model)?);
+    // Masking keeps the shapes and shrinking does not; the outputs are the same. Refitting wins back what the cut cost.
+    let (masked, small, refitted) = (plan.mask(&model)?, plan.shrink(&model)?, plan.shrink_refitted(&model, &data)?);
     let test = data.split(model.seed()).test;
-    for (name, model) in [("dense", &model), ("masked", &masked), ("shrunk", &small)] {
+    for (name, model) in [("dense", &model), ("masked", &masked), ("shrunk", &small), ("refitted", &refitted)] {
         let (params, nonzero) = (model.num_params(), model.num_nonzero_params());
-        println!("{name:6} {params:5} parameters, {nonzero:5} not zero, {:.2} % of the test nodes right", evaluate(model, &data, &test)?);
+        println!("{name:8} {params:5} parameters, {nonzero:5} not zero, {:.2} % of the test nodes right", evaluate(model, &data, &test)?);
     }
 
     // The same in one go: a row a step, then what pruning has to beat.

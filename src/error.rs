@@ -131,7 +131,7 @@ impl Error {
 #[non_exhaustive]
 pub enum PruneError {
     /// The plan would leave a layer without channels.
-    #[error("the plan would remove all {channels} channels of `{layer}`; lower the ratio")]
+    #[error("the plan would leave nothing of the {channels} channels of `{layer}`; remove a smaller share")]
     EmptiesLayer {
         /// Name of the model's node.
         layer: String,

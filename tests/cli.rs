@@ -262,20 +262,141 @@ fn a_reader_that_leaves_or_a_full_disk_is_no_panic() {
 }
 
 #[test]
+fn stages_are_named_by_their_flags_in_the_order_given() {
+    let quick = format!("compress {SMALL} --epochs 3 --controls none");
+    // As wide as the input, so that no layer starts with weights so small that truncation would empty it.
+    let deep = format!("{quick} --model gcn --hidden 32 --layers 4 --residual");
+    let report = json(&format!("{deep} --weights 0.9 --drop-layers 1 --distill self --bits 8"));
+    assert_eq!(names(&report), ["dense", "weights 0.9", "drop-layers 1", "distill self", "bits 8"]);
+    let of = |row: usize, pointer: &str| report["rows"][row].pointer(pointer).unwrap().as_u64().unwrap();
+    assert!(of(1, "/nonzero_params") < of(0, "/nonzero_params"), "{report}");
+    assert!(of(2, "/params") < of(1, "/params") && of(2, "/macs") < of(1, "/macs"), "{report}");
+    assert!(of(4, "/bytes/weights") < of(3, "/bytes/weights"), "{report}");
+    let report = json(&format!("{deep} --finetune 1 --drop-layers 1 --weights 0.5"));
+    assert_eq!(names(&report), ["dense", "finetune 1", "drop-layers 1", "weights 0.5"]);
+    // Qualifiers are no stages and stand anywhere.
+    let report = json(&format!("{quick} --hidden 8 --qat 2 --distill mlp:16 --bits 4 --act-bits 4"));
+    assert_eq!(names(&report), ["dense", "distill mlp:16", "bits 4"]);
+    assert_eq!(report["rows"][1]["params"], 32 * 16 + 16 + 16 * 3 + 3);
+}
+
+#[test]
+fn stages_in_an_order_that_loses_work_are_refused() {
+    let quick = format!("compress {SMALL} --hidden 8 --epochs 3");
+    refuses(&format!("{quick} --bits 8 --finetune 5"), &["`bits`", "last"]);
+    refuses(&format!("{quick} --bits 8 --bits 4"), &["`bits`", "last"]);
+    refuses(&format!("{quick} --channels 0.5 --distill gcn:8"), &["`distill gcn:8`", "first"]);
+}
+
+/// A recipe of three stages with qualifiers.
+const RECIPE: &str = r#"
+controls = "none"
+
+[[stage]]
+channels = 0.5
+criterion = "l1"
+
+[[stage]]
+distill = "self"
+
+[[stage]]
+bits = 8
+qat = 2
+"#;
+
+#[test]
+fn a_recipe_and_the_same_flags_write_the_same_file() {
+    let folder = Folder::new();
+    let recipe = folder.with("recipe.toml", RECIPE.as_bytes());
+    let (by_flags, by_recipe) = (folder.file("flags"), folder.file("recipe"));
+    let quick = format!("compress {SMALL} --hidden 8 --epochs 10");
+    let flags = "--criterion l1 --channels 0.5 --distill self --bits 8 --qat 2 --controls none";
+    let (flags, recipe) =
+        (json(&format!("{quick} {flags} --out {by_flags}")), json(&format!("{quick} --recipe {recipe} --out {by_recipe}")));
+    assert_eq!(names(&flags), ["dense", "channels 0.5", "distill self", "bits 8"]);
+    assert_eq!(names(&flags), names(&recipe));
+    assert!(fs::read(by_flags).unwrap() == fs::read(by_recipe).unwrap(), "flags and recipe wrote different files");
+}
+
+#[test]
+fn wrong_recipes_are_refused_on_one_line() {
+    let folder = Folder::new();
+    let refuses_recipe = |text: &str, words: &[&str]| {
+        let path = folder.with("recipe.toml", text.as_bytes());
+        refuses(&format!("compress {SMALL} --recipe {path}"), &[&[path.as_str()], words].concat());
+    };
+    refuses_recipe("[[stage]]\nchanels = 0.5", &["`chanels`", "did you mean `channels`"]);
+    refuses_recipe("[[stage]]\nchannels = 0.5\ncriterium = \"l1\"", &["`criterium`", "did you mean `criterion`"]);
+    refuses_recipe("[[stages]]\nchannels = 0.5", &["`stages`", "did you mean `stage`"]);
+    refuses_recipe("[[stage]]\nchannels = 0.5\nbits = 8", &["bits and channels", "one of channels"]);
+    refuses_recipe("[[stage]]\nfinetune = 5\nscope = \"global\"", &["`scope`", "`finetune`"]);
+    refuses_recipe("[[stage]]\nchannels = 1.5", &["`channels`", "1.5", "[0, 1]"]);
+    refuses_recipe("[[stage]]\nbits = 8\n[[stage]]\nfinetune = 5", &["`bits`", "last"]);
+    refuses_recipe("channels 0.5", &["recipe", "TOML"]);
+    refuses_recipe("", &["has no stages"]);
+    let path = folder.with("recipe.toml", RECIPE.as_bytes());
+    refuses(&format!("compress {SMALL} --recipe {path} --weights 0.5"), &["`--weights`", "`--recipe`"]);
+    refuses(&format!("compress {SMALL} --recipe {path} --criterion l2"), &["`--criterion`", "`--recipe`"]);
+    refuses(&format!("compress {SMALL} --recipe {}", folder.file("missing.toml")), &["missing.toml"]);
+}
+
+#[test]
+fn a_quantised_file_is_small_and_is_read_like_any_other() {
+    let folder = Folder::new();
+    let (dense, small, logits) = (folder.file("dense"), folder.file("small"), folder.file("logits.npy"));
+    works(&format!("train digits --epochs 20 --out {dense}"));
+    let report = json(&format!("compress digits --from {dense} --bits 8 --controls none --out {small}"));
+    assert_eq!(names(&report), ["dense", "bits 8"]);
+    let weights = |path: &str| json(&format!("inspect {path}"))["bytes"]["weights"].as_u64().unwrap();
+    assert!(weights(&dense) > 3 * weights(&small), "{} -> {}", weights(&dense), weights(&small));
+    assert_eq!(report["rows"][1]["bytes"]["weights"], weights(&small));
+    let text = works(&format!("inspect {small}"));
+    assert!(text.contains("1797 nodes") && text.contains("seed 0"), "{text}");
+
+    let benched = json(&format!("bench digits --from {dense} --from {small} --threads 1"));
+    assert_eq!(names(&benched), [dense.as_str(), small.as_str()]);
+    for row in 0..2 {
+        assert_eq!(benched["rows"][row]["accuracy"], report["rows"][row]["accuracy"]);
+    }
+    works(&format!("predict digits --from {small} --out {logits}"));
+    let logits = Array2::<f32>::read_npy(fs::File::open(logits).unwrap()).unwrap();
+    let data = Dataset::digits().unwrap();
+    let predicted = accuracy(logits.view(), data.labels(), &data.split(0).test);
+    assert!((predicted - mean(&report["rows"][1])).abs() < SAME_PERCENT, "{predicted}, {report}");
+    refuses(&format!("compress digits --from {small} --channels 0.5"), &[&small, "quantised"]);
+    refuses(&format!("bench {SMALL} --from {small}"), &[&small, "64 features", "32"]);
+}
+
+#[test]
+fn an_html_report_is_one_page_that_needs_no_other_file() {
+    let folder = Folder::new();
+    let page = folder.file("report.html");
+    works(&format!("compress {SMALL} --hidden 8 --epochs 3 --channels 0.5 --finetune 1 --seeds 2 --report {page}"));
+    let page = fs::read_to_string(page).unwrap();
+    assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>\n"), "{page}");
+    for part in ["<svg", "<table", "<td>dense</td>", "<td>narrow control</td>", "<pre>channels 0.5\nfinetune 1</pre>", "<p>0, 1</p>"] {
+        assert!(page.contains(part), "{page} lacks {part}");
+    }
+    assert!(page.contains("<h2>Machine</h2>") && page.contains(std::env::consts::ARCH), "{page}");
+    for leads_out in ["src=", "href=", "@import", "url(", "<script"] {
+        assert!(!page.contains(leads_out), "{page} has {leads_out}");
+    }
+    refuses(&format!("compress {SMALL} --report {}", folder.file("report.pdf")), &["report.pdf", ".html", ".md"]);
+}
+
+#[test]
 fn what_is_not_built_is_refused_by_name() {
-    for flag in
-        ["weights 0.5", "edges 0.5", "drop-layers 1", "distill mlp:64", "bits 8", "act-bits 4", "qat 5", "recipe recipe.toml", "heads 8"]
-    {
+    for flag in ["edges 0.5", "heads 8"] {
         let name = flag.split(' ').next().unwrap();
         refuses(&format!("compress {SMALL} --{flag}"), &[&format!("`--{name}`"), "not built yet"]);
     }
+    refuses(&format!("compress {SMALL} --bits 1"), &["`bits`", "not built yet"]);
     for choice in ["model sage", "model gat", "model gatv2", "model gin", "model sgc", "model appnp", "model gcn2"] {
         refuses(&format!("train {SMALL} --{choice}"), &[choice, "not built yet"]);
     }
     for choice in ["jumping max", "norm batch", "norm layer", "heads 8", "aggr max", "hops 2", "alpha 0.1"] {
         refuses(&format!("train {SMALL} --{choice}"), &[choice.split(' ').next().unwrap(), "not built yet"]);
     }
-    refuses("compress --report report.html", &["report.html", "HTML", "not built yet", ".md"]);
 }
 
 #[test]
@@ -299,16 +420,22 @@ fn wrong_words_and_numbers_are_refused_on_one_line() {
     refuses("train --lr -1", &["learning rate", "positive"]);
     refuses("train --weight-decay -1", &["weight decay"]);
     refuses("train --features l3", &["l3"]);
-    refuses("compress --channels 1.5", &["--channels", "1.5", "[0, 1]"]);
-    refuses("compress --channels -0.5", &["--channels", "-0.5", "[0, 1]"]);
-    refuses("compress --channels nan", &["--channels", "[0, 1]"]);
-    refuses("compress --finetune 0", &["--finetune"]);
+    refuses("compress --channels 1.5", &["`channels`", "1.5", "[0, 1]"]);
+    refuses("compress --channels -0.5", &["`channels`", "-0.5", "[0, 1]"]);
+    refuses("compress --channels nan", &["`channels`", "[0, 1]"]);
+    refuses("compress --weights half", &["`weights`", "half", "[0, 1]"]);
+    refuses("compress --drop-layers -1", &["`drop-layers`", "-1"]);
+    refuses("compress --distill gat:8", &["`distill`", "gat:8", "mlp:WIDTH"]);
+    refuses("compress --distill mlp:0", &["`distill`", "mlp:0"]);
+    refuses("compress --bits 7", &["`bits`", "8 or 4"]);
+    refuses("compress --bits 8 --qat some", &["`qat`", "some"]);
+    refuses("compress --finetune 0", &["`finetune`"]);
     refuses("compress --criterion best", &["best", "taylor"]);
     refuses("compress --report report.txt", &["report.txt", ".md"]);
     refuses("predict", &["--from", "--out"]);
     refuses("bench", &["--from"]);
     refuses("inspect", &["FILE"]);
-    refuses(&format!("compress {SMALL} --epochs 1 --channels 1"), &["conv1", "lower the ratio"]);
+    refuses(&format!("compress {SMALL} --epochs 1 --channels 1"), &["conv1", "smaller share"]);
     refuses(&format!("compress {SMALL} --epochs 1 --layers 1 --channels 0.5"), &["no hidden channel"]);
     refuses(&format!("train {SMALL} --epochs 5 --lr 1e38"), &["diverged", "smaller learning rate"]);
 }

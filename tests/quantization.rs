@@ -17,7 +17,7 @@ const FIXTURE: f32 = 1e-4;
 const LOGIT_ERROR: f32 = 0.02;
 
 fn data(seed: u64) -> Dataset {
-    Dataset::sbm(150, 3).features(12).degree(6.0).seed(seed).build().unwrap()
+    Dataset::sbm(180, 3).features(12).degree(6.0).seed(seed).build().unwrap()
 }
 
 /// The same data with most features dropped, in sparse form.
@@ -273,7 +273,7 @@ fn features_that_are_not_finite_and_of_another_shape_are_errors() {
     let mut x = data.features().to_dense();
     x[[5, 2]] = f32::NAN;
     assert!(program.run(ValueRef::Dense(x.view())).unwrap_err().to_string().contains("features of node 5"));
-    let narrow = Array2::zeros((150, 3));
+    let narrow = Array2::zeros((180, 3));
     assert!(matches!(program.run(ValueRef::Dense(narrow.view())), Err(Error::ShapeMismatch { .. })));
     assert!(Quantizer::builder(Bits::Two).build().unwrap_err().to_string().contains("4 or 8"));
     assert!(Quantizer::builder(Bits::Four).calibration(Calibration::Percentile(0.0)).build().is_err());

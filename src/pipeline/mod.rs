@@ -7,9 +7,9 @@ mod recipe;
 mod step;
 mod student;
 
+pub use compressed::Compressed;
 pub use compression::{Compression, Controls, Outcome, Progress};
 pub use fine_tune::FineTune;
-pub use compressed::Compressed;
 pub use recipe::Recipe;
 pub use step::{Env, Step, Subject};
 pub use student::{Distill, Student};

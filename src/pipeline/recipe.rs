@@ -131,7 +131,7 @@ impl std::str::FromStr for Recipe {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let one_line = |error: toml::de::Error| Error::setting("recipe", error.message().to_string(), "TOML with `[[stage]]` tables");
+        let one_line = |error: toml::de::Error| Error::data("recipe", format!("{}; it is TOML with `[[stage]]` tables", error.message()));
         let table: toml::Table = text.parse().map_err(one_line)?;
         let mut recipe = Recipe::default();
         let mut common = Qualifiers::default();
@@ -145,7 +145,7 @@ impl std::str::FromStr for Recipe {
         }
         let wrong = |found: &toml::Value| Error::setting("`stage`", found.type_str(), "a list of tables: `[[stage]]`");
         let tables = match table.get("stage") {
-            None => return Err(Error::setting("recipe", "without stages", "at least one `[[stage]]` table")),
+            None => return Err(Error::data("recipe", "has no stages; it needs at least one `[[stage]]` table")),
             Some(value) => value.as_array().ok_or_else(|| wrong(value))?,
         };
         for value in tables {

@@ -68,7 +68,10 @@ impl Step for ChannelPruner {
 
 impl Step for WeightPruner {
     fn name(&self) -> String {
-        format!("weights {}", self)
+        match self.sparsity() {
+            Some(sparsity) => format!("weights {sparsity}"),
+            None => format!("weights {self}"),
+        }
     }
 
     fn run(&self, subject: Subject, _: &Env) -> Result<Subject> {

@@ -270,6 +270,10 @@ impl Trainer {
             let validation = validation(through.as_ref().unwrap_or(&model), &cx, data, &split)?;
             best.losses.push(value.as_f64());
             if validation > best.validation {
+                // A last step too large would else be kept: the loss that shows it would only come with the next epoch.
+                if !is_finite(&model) {
+                    return Err(Error::Diverged { epoch, loss: f64::NAN });
+                }
                 (best.validation, best.best_epoch) = (validation, epoch);
                 best.model.clone_from(&model);
             }
@@ -284,6 +288,12 @@ impl Trainer {
         best.model.set_origin(Some(origin));
         Ok(best)
     }
+}
+
+fn is_finite<F: Scalar>(model: &Model<F>) -> bool {
+    let mut finite = true;
+    model.visit(&mut |_, param| finite &= param.value().iter().all(|w| w.is_finite()));
+    finite
 }
 
 fn check_fits<F: Scalar>(model: &Model<F>, data: &Dataset<F>) -> Result<()> {

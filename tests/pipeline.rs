@@ -1,0 +1,201 @@
+//! The whole way in Rust and by recipe: one order of stages, one set of bits, rows with their controls, pages that stand alone.
+
+use gnn_prune::pipeline::{Distill, Env, Student, Subject};
+use gnn_prune::{
+    Bits, ChannelPruner, Compressed, Compression, Controls, Dataset, FineTune, Gcn, Graph, Magnitude, Model, QuantModel, Quantizer, Recipe,
+    Report, Result, Step, Trainer,
+};
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A file that is removed at the end, also of a test that fails.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("gnn-prune-pipeline-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        Self(std::env::temp_dir().join(name))
+    }
+
+    /// What `save` writes.
+    fn bytes(save: impl FnOnce(&PathBuf) -> Result<()>) -> Vec<u8> {
+        let file = Self::new();
+        save(&file.0).unwrap();
+        fs::read(&file.0).unwrap()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What stays behind in the temporary folder does no harm.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn data() -> Dataset {
+    Dataset::sbm(300, 3).degree(8.0).seed(1).build().unwrap()
+}
+
+fn form(data: &Dataset) -> Model {
+    Gcn::builder(data.num_features(), data.num_classes()).hidden(16).build(0).unwrap()
+}
+
+fn trainer() -> Trainer {
+    Trainer::builder().epochs(15).build().unwrap()
+}
+
+fn trained(data: &Dataset) -> Model {
+    trainer().fit(form(data), data).unwrap()
+}
+
+fn half() -> ChannelPruner {
+    ChannelPruner::builder(Magnitude::l2()).ratio(0.5).build().unwrap()
+}
+
+fn names(report: &Report) -> Vec<&str> {
+    report.rows.iter().map(|row| row.name.as_str()).collect()
+}
+
+const RECIPE: &str = "controls = \"none\"\n[[stage]]\nchannels = 0.5\n[[stage]]\ndistill = \"self\"\n[[stage]]\nbits = 8\n";
+
+#[test]
+fn rust_and_a_recipe_give_the_same_bits_from_run_to_run() {
+    let data = data();
+    let in_rust = || -> QuantModel {
+        let compression = Compression::of(trained(&data), &data).step(half()).step(Distill::into(Student::Itself));
+        compression.quantize(Quantizer::builder(Bits::Eight).build().unwrap()).controls(Controls::None).run().unwrap().model
+    };
+    let by_recipe = |recipe: &Recipe| recipe.run(Compression::of(trained(&data), &data).controls(Controls::None)).unwrap();
+    let expected = Scratch::bytes(|path| in_rust().save(path));
+    assert!(expected == Scratch::bytes(|path| in_rust().save(path)), "two runs differ");
+
+    let recipe: Recipe = RECIPE.parse().unwrap();
+    let outcome = by_recipe(&recipe);
+    assert_eq!(names(&outcome.report), ["dense", "channels 0.5", "distill self", "bits 8"]);
+    assert_eq!(outcome.report.recipe, recipe.words());
+    assert!(matches!(outcome.model, Compressed::Integer(_)));
+    assert!(expected == Scratch::bytes(|path| outcome.model.save(path)), "the recipe's model differs");
+
+    let words = Recipe::from_words(&[("channels", "0.5"), ("distill", "self"), ("bits", "8")], &[]).unwrap();
+    assert!(expected == Scratch::bytes(|path| by_recipe(&words).model.save(path)), "the words' model differs");
+
+    // What is read back is of its kind, and writes the same file again.
+    let file = Scratch::new();
+    fs::write(&file.0, &expected).unwrap();
+    let read = Compressed::load(&file.0).unwrap();
+    assert!(matches!(read, Compressed::Integer(_)));
+    assert!(expected == Scratch::bytes(|path| read.save(path)), "a file read and written again differs");
+}
+
+#[test]
+fn a_recipe_without_bits_ends_in_floats() {
+    let data = data();
+    let recipe: Recipe = "[[stage]]\nchannels = 0.5\n[[stage]]\nfinetune = 3".parse().unwrap();
+    let by_recipe = recipe.run(Compression::of(trained(&data), &data).controls(Controls::None)).unwrap().model;
+    let in_rust =
+        Compression::of(trained(&data), &data).step(half()).step(FineTune::epochs(3)).controls(Controls::None).run().unwrap().model;
+    assert!(matches!(by_recipe, Compressed::Float(_)));
+    assert!(Scratch::bytes(|path| by_recipe.save(path)) == Scratch::bytes(|path| in_rust.save(path)));
+}
+
+#[test]
+fn rows_are_the_dense_model_the_steps_and_the_controls() {
+    let data = data();
+    let run = || Compression::train(form(&data), trainer(), 2, &data).unwrap().step(half()).step(FineTune::epochs(3));
+    let report = run().run().unwrap().report;
+    assert_eq!(names(&report), ["dense", "channels 0.5", "finetune 3", "narrow control", "random control"]);
+    assert_eq!(report.seeds, [0, 1]);
+    assert!(report.rows.iter().all(|row| row.accuracy.per_seed.len() == 2));
+    let params: Vec<usize> = report.rows.iter().map(|row| row.account.params).collect();
+    let of_width = |hidden: usize| 32 * hidden + hidden + hidden * 3 + 3;
+    assert_eq!(params, [of_width(16), of_width(8), of_width(8), of_width(8), of_width(8)]);
+    assert!(report.rows.iter().all(|row| Report::is_control(row) == row.name.contains("control")));
+
+    let quantised = run().quantize(Quantizer::builder(Bits::Eight).build().unwrap()).run().unwrap().report;
+    assert_eq!(names(&quantised), ["dense", "channels 0.5", "finetune 3", "bits 8", "narrow control", "random control"]);
+    for (with, without) in quantised.rows.iter().zip(&report.rows).take(3) {
+        assert_eq!(with.accuracy, without.accuracy, "a later stage changed {}", with.name);
+    }
+    let bytes = |name: &str| quantised.row(name).unwrap().account.bytes.weights;
+    assert!(bytes("bits 8") < bytes("finetune 3"), "{} -> {}", bytes("finetune 3"), bytes("bits 8"));
+
+    // A step that chooses nothing has no random twin.
+    let tuned = Compression::of(trained(&data), &data).step(FineTune::epochs(2)).run().unwrap().report;
+    assert_eq!(names(&tuned), ["dense", "finetune 2", "narrow control"]);
+}
+
+/// Leaves out every edge between nodes whose numbers add up to `rest` modulo 3: a step of one's own.
+struct Thin {
+    rest: usize,
+}
+
+impl Step for Thin {
+    fn name(&self) -> String {
+        format!("thin {}", self.rest)
+    }
+
+    fn run(&self, subject: Subject, _: &Env) -> Result<Subject> {
+        let mut kept = Vec::new();
+        for (target, row) in subject.graph.adjacency().outer_iterator().enumerate() {
+            kept.extend(row.indices().iter().map(|&source| (source as usize, target)).filter(|(i, j)| (i + j) % 3 != self.rest));
+        }
+        let graph = Graph::builder(subject.graph.num_nodes()).edges(kept).build()?;
+        Ok(Subject { graph, ..subject })
+    }
+
+    fn control(&self) -> Option<Box<dyn Step>> {
+        Some(Box::new(Thin { rest: (self.rest + 1) % 3 }))
+    }
+}
+
+#[test]
+fn a_step_of_ones_own_has_its_row_its_graph_and_its_control() {
+    let data = data();
+    let compression = Compression::of(trained(&data), &data).step(Thin { rest: 0 }).step(half()).step(Distill::into(Student::Itself));
+    let report = compression.quantize(Quantizer::builder(Bits::Eight).build().unwrap()).run().unwrap().report;
+    assert_eq!(names(&report), ["dense", "thin 0", "channels 0.5", "distill self", "bits 8", "narrow control", "random control"]);
+    let edges = |name: &str| report.row(name).unwrap().account.edges;
+    assert_eq!(edges("dense"), data.graph().num_edges());
+    assert!(0 < edges("thin 0") && edges("thin 0") < edges("dense"));
+    for name in ["channels 0.5", "distill self", "bits 8", "narrow control"] {
+        assert_eq!(edges(name), edges("thin 0"), "{name} runs on another graph");
+    }
+    assert_ne!(edges("random control"), edges("thin 0"), "the control is not the step's own");
+}
+
+#[test]
+fn stages_in_an_order_that_loses_work_are_refused() {
+    let data = data();
+    let late = Compression::of(form(&data), &data).step(half()).step(Distill::into(Student::Gcn { hidden: 4 })).run();
+    let error = late.unwrap_err().to_string();
+    assert!(error.contains("`distill gcn:4`") && error.contains("first"), "{error}");
+    let first = Compression::of(trained(&data), &data).step(Distill::into(Student::Mlp { hidden: 4 })).controls(Controls::None).run();
+    assert_eq!(names(&first.unwrap().report), ["dense", "distill mlp:4"]);
+    for text in ["[[stage]]\nbits = 8\n[[stage]]\nfinetune = 2", "[[stage]]\nbits = 4\n[[stage]]\nbits = 8"] {
+        let error = text.parse::<Recipe>().unwrap_err().to_string();
+        assert!(error.contains("`bits`") && error.contains("last"), "{error}");
+    }
+    assert!(Recipe::from_words(&[("bits", "8"), ("channels", "0.5")], &[]).is_err());
+    assert!(Compression::train(form(&data), trainer(), 0, &data).is_err());
+}
+
+#[test]
+fn a_page_needs_no_other_file() {
+    let data = data();
+    let compression = Compression::of(trained(&data), &data).step(half()).step(FineTune::epochs(1));
+    let report = compression.quantize(Quantizer::builder(Bits::Eight).build().unwrap()).run().unwrap().report;
+    let page = String::from_utf8(Scratch::bytes(|path| report.write_html(path))).unwrap();
+    assert_eq!(page, report.to_html());
+    assert_eq!(page.matches("<svg").count(), 2);
+    for row in &report.rows {
+        assert!(page.contains(&format!("<td>{}</td>", row.name)), "{} is missing", row.name);
+    }
+    for part in ["<pre>channels 0.5\nfinetune 1\nbits 8</pre>", "<h2>Seeds</h2>\n<p>0</p>", std::env::consts::ARCH] {
+        assert!(page.contains(part), "{part} is missing");
+    }
+    for leads_out in ["src=", "href=", "@import", "url(", "<script"] {
+        assert!(!page.contains(leads_out), "{leads_out} leads out of the page");
+    }
+}
