@@ -78,6 +78,11 @@ impl Step for WeightPruner {
         let model = self.plan(&subject.model)?.apply(&subject.model)?;
         Ok(Subject { model, ..subject })
     }
+
+    /// A threshold has no random twin: how many weights it takes depends on their sizes.
+    fn control(&self) -> Option<Box<dyn Step>> {
+        self.sparsity().is_some().then(|| Box::new(self.at_random()) as Box<dyn Step>)
+    }
 }
 
 impl Step for LayerPruner {

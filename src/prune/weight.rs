@@ -4,7 +4,9 @@ use super::pruner::Scope;
 use super::share_of;
 use crate::error::{Error, PruneError, Result};
 use crate::nn::{Axis, Mask, Model, Node, Param};
+use crate::rng::{generator, purpose};
 use crate::scalar::Scalar;
+use ndarray_rand::rand::Rng;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -20,6 +22,7 @@ enum Amount {
 pub struct WeightPrunerBuilder {
     amount: Amount,
     scope: Scope,
+    random: bool,
 }
 
 impl WeightPrunerBuilder {
@@ -88,7 +91,13 @@ pub struct WeightPruner {
 impl WeightPruner {
     /// Starts a pruner that truncates 90 % of all weights.
     pub fn builder() -> WeightPrunerBuilder {
-        WeightPrunerBuilder { amount: Amount::Sparsity(0.9), scope: Scope::Global }
+        WeightPrunerBuilder { amount: Amount::Sparsity(0.9), scope: Scope::Global, random: false }
+    }
+
+    /// The same amounts, but weights go at random: what magnitude has to beat.
+    #[must_use]
+    pub fn at_random(&self) -> Self {
+        Self { settings: WeightPrunerBuilder { random: true, ..self.settings.clone() } }
     }
 
     /// Share of the weights that goes; `None` where a threshold decides.
@@ -105,7 +114,10 @@ impl WeightPruner {
     /// [`PruneError::NothingToPrune`] for a model without weights, [`PruneError::EmptiesLayer`] where a layer would lose all of them,
     /// [`Error::NotFinite`] for a weight that is no number.
     pub fn plan<F: Scalar>(&self, model: &Model<F>) -> Result<WeightPlan> {
-        let weights = weights(model)?;
+        let mut weights = weights(model)?;
+        if self.settings.random {
+            shuffle(&mut weights, model.seed());
+        }
         if weights.is_empty() {
             return Err(PruneError::NothingToPrune { reason: "no parameter has channels on both axes".into() }.into());
         }
@@ -129,10 +141,19 @@ impl WeightPruner {
     }
 }
 
+/// Puts random numbers in place of the magnitudes; what is masked stays first.
+fn shuffle(weights: &mut [Magnitudes], seed: u64) {
+    let mut rng = generator(seed, &[purpose::RANDOM_CRITERION]);
+    for magnitude in weights.iter_mut().flat_map(|weight| &mut weight.magnitudes).filter(|magnitude| **magnitude >= 0.0) {
+        *magnitude = rng.random();
+    }
+}
+
 impl std::fmt::Display for WeightPruner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match (self.settings.amount, self.settings.scope) {
             (Amount::Threshold(threshold), _) => write!(f, "magnitude under {threshold}"),
+            (Amount::Sparsity(sparsity), _) if self.settings.random => write!(f, "chance, {sparsity} of all weights"),
             (Amount::Sparsity(sparsity), Scope::Global) => write!(f, "magnitude, {sparsity} of all weights"),
             (Amount::Sparsity(sparsity), Scope::Layer) => write!(f, "magnitude, {sparsity} of every weight matrix"),
         }
