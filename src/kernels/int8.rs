@@ -7,8 +7,8 @@
 //! All integers lie in ±127: −128 has no negative in 8 bits, and the AVX2 form negates.
 
 use super::isa::Isa;
-use super::rows::{SERIAL_WORK, blocks_by_nonzeros, blocks_of, for_row_blocks, parts_for};
-use rayon::prelude::*;
+use super::quantize::{quantize_row, to_int};
+use super::rows::{blocks_by_nonzeros, blocks_of, for_row_blocks, parts_for};
 use std::ops::Range;
 
 /// Accumulators of one row that are at hand at once.
@@ -69,34 +69,40 @@ pub struct Finish<'a> {
     pub activate: Activate<'a>,
 }
 
-/// `1.5·2²³`: adding it to a number of at most 2²² leaves the nearest integer, ties to even, in the low bits.
-const SHIFT: f32 = 12_582_912.0;
-
-/// `round_ties_even(v / scale)` clamped to ±`most`; NaN becomes 0.
-///
-/// Clamping first changes nothing, since the bounds are integers, and lets one addition do the rounding on every processor.
-#[inline(always)]
-pub(super) fn to_int(v: f32, scale: f32, most: f32) -> i8 {
-    ((v / scale).clamp(-most, most) + SHIFT).to_bits() as i8
-}
-
 impl Finish<'_> {
     /// Finishes `acc`, the accumulators of row `i` from channel `first` on; `at` is where the row's part of `out` begins.
     #[inline(always)]
     pub(super) fn write(&self, i: usize, first: usize, acc: &[i32], out: &mut Out, at: usize) {
         let row = self.rows.map_or(1.0, |rows| rows[i]);
-        for (k, acc) in acc.chunks(PIECE).enumerate() {
-            let (first, at) = (first + k * PIECE, at + k * PIECE);
-            let mut y = [0.0f32; PIECE];
-            let y = &mut y[..acc.len()];
-            for ((y, &acc), &col) in y.iter_mut().zip(acc).zip(&self.cols[first..]) {
-                *y = acc as f32 * (row * col);
-            }
-            if let Some(bias) = self.bias {
-                y.iter_mut().zip(&bias[first..]).for_each(|(y, &b)| *y += b);
-            }
-            finish_real(y, self.activate, out, at);
+        let (pieces, rest) = acc.as_chunks::<PIECE>();
+        let (registers, tail) = rest.as_chunks::<LANES>();
+        let mut done = 0;
+        // Lengths that the compiler knows become whole registers.
+        for piece in pieces {
+            self.write_piece(row, first + done, piece, out, at + done);
+            done += PIECE;
         }
+        for piece in registers {
+            self.write_piece(row, first + done, piece, out, at + done);
+            done += LANES;
+        }
+        if !tail.is_empty() {
+            self.write_piece(row, first + done, tail, out, at + done);
+        }
+    }
+
+    /// At most [`PIECE`] numbers of [`write`](Self::write).
+    #[inline(always)]
+    fn write_piece(&self, row: f32, first: usize, acc: &[i32], out: &mut Out, at: usize) {
+        let mut y = [0.0f32; PIECE];
+        let y = &mut y[..acc.len()];
+        for ((y, &acc), &col) in y.iter_mut().zip(acc).zip(&self.cols[first..][..acc.len()]) {
+            *y = acc as f32 * (row * col);
+        }
+        if let Some(bias) = self.bias {
+            y.iter_mut().zip(&bias[first..][..acc.len()]).for_each(|(y, &b)| *y += b);
+        }
+        finish_real(y, self.activate, out, at);
     }
 }
 
@@ -147,9 +153,11 @@ pub(super) struct DenseJob<'a> {
 pub(super) struct Int8Kernels {
     pub(super) spmm: fn(&SparseJob, Range<usize>, Out),
     pub(super) matmul: fn(&DenseJob, Range<usize>, Out),
+    /// Quantises `.0` to integers of at most `.1` with a scale of its own, which it returns.
+    pub(super) quantize_row: fn(&[f32], i8, &mut [i8]) -> f32,
 }
 
-pub(super) static PORTABLE: Int8Kernels = Int8Kernels { spmm: spmm_rows, matmul: matmul_rows };
+pub(super) static PORTABLE: Int8Kernels = Int8Kernels { spmm: spmm_rows, matmul: matmul_rows, quantize_row: quantize_row::<false> };
 
 /// Rows of the right operand of a dense product that stand together.
 pub(super) const GROUP: usize = 4;
@@ -199,12 +207,24 @@ fn for_blocks(out: Out, width: usize, blocks: &[Range<usize>], work: usize, f: i
     }
 }
 
-impl Out<'_> {
+impl<'a> Out<'a> {
     /// The same place with a shorter life.
     pub fn reborrow(&mut self) -> Out<'_> {
         match self {
             Out::Int { data, scale, most } => Out::Int { data, scale: *scale, most: *most },
             Out::Real(data) => Out::Real(data),
+        }
+    }
+
+    /// Cuts the first `count` numbers off.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub(super) fn split_off(&mut self, count: usize) -> Out<'a> {
+        let enough = "the output holds all rows";
+        match self {
+            Out::Int { data, scale, most } => Out::Int { data: data.split_off_mut(..count).expect(enough), scale: *scale, most: *most },
+            Out::Real(data) => Out::Real(data.split_off_mut(..count).expect(enough)),
         }
     }
 
@@ -240,8 +260,6 @@ pub fn spmm_int8_with(isa: Isa, a: SparseInt8, x: &[i8], width: usize, finish: F
         return;
     }
     assert_eq!(x.len() % width, 0, "spmm_int8: the right operand is whole rows");
-    let most = x.len() / width;
-    assert!(a.cols.iter().all(|&j| (j as usize) < most), "spmm_int8: an index past the {most} rows of the right operand");
     let work = a.cols.len() * width;
     let blocks = blocks_by_nonzeros(a.starts, parts_for(work));
     let job = SparseJob { a, x, width, finish };
@@ -321,63 +339,6 @@ fn matmul_rows(job: &DenseJob, block: Range<usize>, mut out: Out) {
             job.finish.write(i, first, acc, &mut out, at * w.width + first);
         }
     }
-}
-
-/// The scale of a symmetric quantiser: `max / most`; 1 where that is zero, so that an all-zero tensor has integers 0.
-///
-/// *Source*: Jacob et al., CVPR 2018, eq. 1 with zero point 0.
-pub fn symmetric_scale(max: f32, most: i8) -> f32 {
-    let scale = max / f32::from(most);
-    if scale > 0.0 || scale.is_nan() { scale } else { 1.0 }
-}
-
-/// The largest magnitude; NaN if there is one, and 0 of nothing.
-pub fn max_abs(values: &[f32]) -> f32 {
-    // Without the sign the bits of floats are ordered as the numbers are, and NaN stands above all of them.
-    f32::from_bits(values.iter().fold(0, |max: u32, v| max.max(v.to_bits() & 0x7fff_ffff)))
-}
-
-/// Quantises rows of real numbers with a scale each: `s_i = max|x_i| / most`, `q = round_ties_even(x / s_i)`.
-///
-/// *Shapes*: `starts: [n + 1]`, from 0; `x`, `q: [starts[n]]`; `scales: [n]`. A row that is not finite gets a scale that is not finite.
-///
-/// # Panics
-/// If the lengths do not fit.
-pub fn quantize_rows(starts: &[usize], x: &[f32], most: i8, q: &mut [i8], scales: &mut [f32]) {
-    let rows = scales.len();
-    assert!(starts.len() == rows + 1 && starts[rows] == x.len() && x.len() == q.len(), "quantize_rows: {rows} rows, {} numbers", x.len());
-    let row = |i: usize, first: usize, q: &mut [i8]| {
-        let (begin, end) = (starts[i], starts[i + 1]);
-        let scale = symmetric_scale(max_abs(&x[begin..end]), most);
-        quantize_with(&x[begin..end], scale, most, &mut q[begin - first..end - first]);
-        scale
-    };
-    let blocks = blocks_by_nonzeros(starts, parts_for(x.len()));
-    let (mut q, mut scales) = (q, scales);
-    let pieces = blocks.into_iter().map(|block| {
-        let count = starts[block.end] - starts[block.start];
-        let q = q.split_off_mut(..count).expect("rows cover the entries");
-        let scales = scales.split_off_mut(..block.len()).expect("blocks cover the rows");
-        (block, q, scales)
-    });
-    let run = |(block, q, scales): (Range<usize>, &mut [i8], &mut [f32])| {
-        let first = starts[block.start];
-        block.zip(scales).for_each(|(i, scale)| *scale = row(i, first, q));
-    };
-    if x.len() < SERIAL_WORK || rayon::current_num_threads() == 1 {
-        return pieces.for_each(run);
-    }
-    pieces.collect::<Vec<_>>().into_par_iter().with_max_len(1).for_each(run);
-}
-
-/// `q = round_ties_even(x / scale)` clamped to ±`most`.
-///
-/// # Panics
-/// If the lengths differ.
-pub fn quantize_with(x: &[f32], scale: f32, most: i8, q: &mut [i8]) {
-    assert_eq!(x.len(), q.len(), "quantize_with: lengths");
-    let most = f32::from(most);
-    q.iter_mut().zip(x).for_each(|(q, &x)| *q = to_int(x, scale, most));
 }
 
 /// One term of a join: integers and the scale of each of their columns.
@@ -544,45 +505,21 @@ mod tests {
     }
 
     #[test]
-    fn rounding_by_one_addition_is_rounding_to_even() {
-        let halves = (-600..=600).map(|k| k as f32 / 2.0);
-        let edges =
-            halves.flat_map(|v| [v, v.next_up(), v.next_down()]).chain([f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 1e30, -1e30, -0.0]);
-        for v in edges {
-            for most in [7, 127] {
-                for scale in [1.0, 0.3, 2.0f32.powi(-20)] {
-                    assert_eq!(to_int(v, scale, f32::from(most)), reference::requantize(v, scale, most), "{v} / {scale}");
-                }
-            }
-        }
-    }
-
-    #[test]
     fn threads_do_not_change_bits() {
         let a = cases::sparse::<f32>(5000, 700, 9, 7);
-        let (starts, cols, values) = a.view().into_raw_storage();
+        let (starts, cols, _) = a.view().into_raw_storage();
+        let (vals, row_scales) = (ints(cols.len(), 6), scales(5000, 7));
         let (x, w) = (ints(700 * 70, 8), ints(64 * 33, 9));
         let packed = PackedInt8::new(&w, 64, 33);
         assert_same_in_all_pools(|| {
-            let (mut vals, mut row_scales) = (vec![0; values.len()], vec![0.0; 5000]);
-            quantize_rows(starts, values, 127, &mut vals, &mut row_scales);
             let (mut y, mut z) = (vec![0; 5000 * 70], vec![0.0; 700 * 70 / 64 * 33]);
             let finish = Finish { rows: Some(&row_scales), cols: &[0.01; 70], bias: None, activate: Activate::Relu };
             let out = Out::Int { data: &mut y, scale: 0.1, most: 127 };
             spmm_int8(SparseInt8 { starts, cols, vals: &vals }, &x, 70, finish, out);
             let finish = Finish { rows: None, cols: &[0.01; 33], bias: None, activate: Activate::Identity };
             matmul_int8(&x[..z.len() / 33 * 64], &packed, finish, Out::Real(&mut z));
-            (vals, row_scales.iter().map(|s| s.to_bits()).collect::<Vec<_>>(), y, z.iter().map(|v| v.to_bits()).collect::<Vec<_>>())
+            (y, z.iter().map(|v| v.to_bits()).collect::<Vec<_>>())
         });
-    }
-
-    #[test]
-    fn rows_are_quantised_by_their_own_largest_magnitude() {
-        let x = [1.0, -0.5, 0.0, 0.0, 3.0, f32::NAN];
-        let (mut q, mut scales) = ([9; 6], [0.0; 5]);
-        quantize_rows(&[0, 2, 2, 4, 5, 6], &x, 127, &mut q, &mut scales);
-        assert_eq!((&q[..5], &scales[..4]), (&[127, -64, 0, 0, 127][..], &[1.0 / 127.0, 1.0, 1.0, 3.0 / 127.0][..]));
-        assert!(scales[4].is_nan());
     }
 
     #[test]

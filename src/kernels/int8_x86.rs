@@ -36,6 +36,8 @@ trait Bytes: Copy {
     unsafe fn high16(self, other: Self) -> Self;
     /// `acc + Σ_t x_t·w_t` over the four bytes of every 32 bits, with `x + 128` for `x` if it shifts.
     unsafe fn dot4(acc: Self, x: Self, w: Self) -> Self;
+    /// `acc + Σ_t x_t·w_t` over the four bytes of every 32 bits, where no `w` is negative.
+    unsafe fn dot4_by_unsigned(acc: Self, x: Self, w: Self) -> Self;
     /// Writes four registers of accumulators of interleaved rows, lane by lane, in the order of channels.
     unsafe fn store4(acc: [Self; 4], to: *mut i32);
     /// Writes one register of accumulators.
@@ -45,7 +47,8 @@ trait Bytes: Copy {
 macro_rules! bytes {
     ($name:ident, $register:ty, $bytes:literal, $most:literal, $shifts:literal,
      $zero:ident, $load:ident, $splat:ident, $low8:ident, $high8:ident, $low16:ident, $high16:ident, $store:ident,
-     part: |$from:ident, $count:ident| $part:expr, dot: |$acc:ident, $x:ident, $w:ident| $dot:expr, lanes: $lanes:expr) => {
+     part: |$from:ident, $count:ident| $part:expr, dot: |$acc:ident, $x:ident, $w:ident| $dot:expr,
+     by_unsigned: |$uacc:ident, $ux:ident, $uw:ident| $by_unsigned:expr, lanes: $lanes:expr) => {
         #[derive(Clone, Copy)]
         struct $name($register);
 
@@ -101,6 +104,12 @@ macro_rules! bytes {
                 unsafe { Self($dot) }
             }
             #[inline(always)]
+            unsafe fn dot4_by_unsigned($uacc: Self, $ux: Self, $uw: Self) -> Self {
+                let ($uacc, $ux, $uw) = ($uacc.0, $ux.0, $uw.0);
+                // SAFETY: as above.
+                unsafe { Self($by_unsigned) }
+            }
+            #[inline(always)]
             unsafe fn store4(acc: [Self; 4], to: *mut i32) {
                 let mut raw = [[0i32; $bytes / 4]; 4];
                 // SAFETY: as above; `to` is valid for four registers.
@@ -153,6 +162,7 @@ bytes!(
         let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
         _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
     },
+    by_unsigned: |acc, x, w| _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1))),
     lanes: 2
 );
 
@@ -165,6 +175,7 @@ bytes!(
         let pairs = _mm_maddubs_epi16(_mm_abs_epi8(w), _mm_sign_epi8(x, w));
         _mm_add_epi32(acc, _mm_madd_epi16(pairs, _mm_set1_epi16(1)))
     },
+    by_unsigned: |acc, x, w| _mm_add_epi32(acc, _mm_madd_epi16(_mm_maddubs_epi16(w, x), _mm_set1_epi16(1))),
     lanes: 1
 );
 
@@ -174,6 +185,7 @@ bytes!(
     _mm512_unpackhi_epi16, _mm512_storeu_si512,
     part: |from, count| _mm512_maskz_loadu_epi8((1u64 << count) - 1, from),
     dot: |acc, x, w| _mm512_dpbusd_epi32(acc, _mm512_xor_si512(x, _mm512_set1_epi8(-128)), w),
+    by_unsigned: |acc, x, w| _mm512_dpbusd_epi32(acc, w, x),
     lanes: 4
 );
 
@@ -183,6 +195,7 @@ bytes!(
     _mm_storeu_si128,
     part: |from, count| _mm_maskz_loadu_epi8(((1u32 << count) - 1) as __mmask16, from),
     dot: |acc, x, w| _mm_dpbusd_epi32(acc, _mm_xor_si128(x, _mm_set1_epi8(-128)), w),
+    by_unsigned: |acc, x, w| _mm_dpbusd_epi32(acc, w, x),
     lanes: 1
 );
 
@@ -193,107 +206,166 @@ const PASS: usize = 256;
 const DISTANCE: usize = 8;
 const CACHE_BYTES: usize = 1 << 19;
 
-/// Channels `first..` of one row in `N` registers of bytes, the last one of `tail` bytes (all of it if that is [`Bytes::BYTES`]).
-///
-/// # Safety
-/// As [`Bytes`]; all columns are rows of `x` (the entry of the kernel checks that), the channels lie within a row, and `to` is valid for
-/// `N` registers of bytes as 32-bit numbers.
-#[inline(always)]
-unsafe fn gather<V: Bytes, const N: usize>(job: &SparseJob, edges: Range<usize>, first: usize, tail: usize, ahead: bool, to: *mut i32) {
-    let (cols, vals, width) = (job.a.cols, job.a.vals, job.width);
-    let last = edges.end.wrapping_sub(1);
-    // SAFETY: the caller has the features. Entries are within their slices, columns within `x`, and `load_part` reads within the row.
-    unsafe {
-        let base = job.x.as_ptr().add(first);
-        let mut acc = [[V::zero(); 4]; N];
-        let mut e = edges.start;
-        while e < edges.end {
-            let count = GROUP.min(edges.end - e);
-            let weights = if count == GROUP {
-                vals.as_ptr().add(e).cast::<i32>().read_unaligned()
-            } else {
-                let mut four = [0i8; GROUP];
-                four[..count].copy_from_slice(&vals[e..edges.end]);
-                i32::from_ne_bytes(four.map(|q| q as u8))
-            };
-            let weights = V::splat4(weights);
-            // A missing entry has weight zero, and reads the row of the last one.
-            let row = |t: usize| base.add(*cols.get_unchecked((e + t).min(last)) as usize * width);
-            let rows = [row(0), row(1), row(2), row(3)];
-            if ahead {
-                for t in 0..GROUP {
-                    let next = base.wrapping_add(*cols.get_unchecked((e + DISTANCE + t).min(cols.len() - 1)) as usize * width);
-                    let mut at = 0;
-                    while at < N * V::BYTES {
-                        // A prefetch never faults, so the address needs no check.
-                        _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(at));
-                        at += 64;
+/// How a sparse product gathers: `UNSIGNED` if no entry of the row is negative, `AHEAD` if rows are fetched ahead.
+struct Gather<const UNSIGNED: bool, const AHEAD: bool>;
+
+impl<const UNSIGNED: bool, const AHEAD: bool> Gather<UNSIGNED, AHEAD> {
+    /// Channels from `first` on of one row in `N` registers of bytes, the last one of `tail` bytes if that is not zero.
+    ///
+    /// # Safety
+    /// As [`Bytes`]; all columns are rows of `x`, the channels lie within a row, and `to` is valid for `N` registers of bytes as 32-bit
+    /// numbers.
+    #[inline(always)]
+    unsafe fn part<V: Bytes, const N: usize, const TAIL: bool>(
+        job: &SparseJob,
+        edges: Range<usize>,
+        first: usize,
+        tail: usize,
+        to: *mut i32,
+    ) {
+        let (cols, vals, width) = (job.a.cols, job.a.vals, job.width);
+        // SAFETY: the caller has the features. Entries are within their slices, columns within `x`, and `load_part` reads within the row.
+        unsafe {
+            let base = job.x.as_ptr().add(first);
+            let mut acc = [[V::zero(); 4]; N];
+            let row = |e: usize| base.add(*cols.get_unchecked(e) as usize * width);
+            let mut e = edges.start;
+            while e + GROUP <= edges.end {
+                if AHEAD {
+                    for t in 0..GROUP {
+                        let next = base.wrapping_add(*cols.get_unchecked((e + DISTANCE + t).min(cols.len() - 1)) as usize * width);
+                        let mut at = 0;
+                        while at < N * V::BYTES {
+                            // A prefetch never faults, so the address needs no check.
+                            _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(at));
+                            at += 64;
+                        }
                     }
                 }
+                let weights = vals.as_ptr().add(e).cast::<i32>().read_unaligned();
+                Self::add_four::<V, N, TAIL>([row(e), row(e + 1), row(e + 2), row(e + 3)], weights, tail, &mut acc);
+                e += GROUP;
             }
+            if e < edges.end {
+                // A missing entry has weight zero, and reads the row of the last one.
+                let row = |t: usize| row((e + t).min(edges.end - 1));
+                Self::add_four::<V, N, TAIL>([row(0), row(1), row(2), row(3)], four(&vals[..edges.end], e), tail, &mut acc);
+            }
+            for (k, acc) in acc.into_iter().enumerate() {
+                V::store4(acc, to.add(k * V::BYTES));
+            }
+        }
+    }
+
+    /// Adds four rows times their weights, one a byte.
+    ///
+    /// # Safety
+    /// As [`Gather::part`].
+    #[inline(always)]
+    unsafe fn add_four<V: Bytes, const N: usize, const TAIL: bool>(
+        rows: [*const i8; GROUP],
+        weights: i32,
+        tail: usize,
+        acc: &mut [[V; 4]; N],
+    ) {
+        // SAFETY: as the function says.
+        unsafe {
+            let weights = V::splat4(weights);
             for (k, acc) in acc.iter_mut().enumerate() {
                 let mut x = [V::zero(); 4];
                 for (x, row) in x.iter_mut().zip(rows) {
                     let from = row.add(k * V::BYTES);
-                    *x = if k + 1 == N && tail < V::BYTES { V::load_part(from, tail) } else { V::load(from) };
+                    *x = if TAIL && k + 1 == N { V::load_part(from, tail) } else { V::load(from) };
                 }
                 let (ab_low, ab_high) = (x[0].low8(x[1]), x[0].high8(x[1]));
                 let (cd_low, cd_high) = (x[2].low8(x[3]), x[2].high8(x[3]));
-                acc[0] = V::dot4(acc[0], ab_low.low16(cd_low), weights);
-                acc[1] = V::dot4(acc[1], ab_low.high16(cd_low), weights);
-                acc[2] = V::dot4(acc[2], ab_high.low16(cd_high), weights);
-                acc[3] = V::dot4(acc[3], ab_high.high16(cd_high), weights);
+                let fours = [ab_low.low16(cd_low), ab_low.high16(cd_low), ab_high.low16(cd_high), ab_high.high16(cd_high)];
+                for (acc, four) in acc.iter_mut().zip(fours) {
+                    *acc = if UNSIGNED { V::dot4_by_unsigned(*acc, four, weights) } else { V::dot4(*acc, four, weights) };
+                }
             }
-            e += count;
-        }
-        for (k, acc) in acc.into_iter().enumerate() {
-            V::store4(acc, to.add(k * V::BYTES));
         }
     }
+
+    /// Row `i` of a sparse product, row `at` of `out`; `acc` is at hand for accumulators.
+    ///
+    /// # Safety
+    /// As [`spmm`]; all columns are rows of `x`.
+    #[inline(always)]
+    unsafe fn row<W: Bytes, S: Bytes>(job: &SparseJob, i: usize, acc: &mut [i32; PASS], out: &mut Out, at: usize) {
+        let width = job.width;
+        let most = W::MOST * W::BYTES;
+        let edges = job.a.starts[i]..job.a.starts[i + 1];
+        let shifts = W::SHIFTS && !UNSIGNED;
+        let shift = if shifts { job.a.vals[edges.clone()].iter().map(|&q| i32::from(q)).sum::<i32>().wrapping_mul(128) } else { 0 };
+        let mut first = 0;
+        while first < width {
+            let left = width - first;
+            let narrow = left <= S::BYTES;
+            let register = if narrow { S::BYTES } else { W::BYTES };
+            let count = left.min(if narrow { S::BYTES } else { most });
+            let tail = count % register;
+            let (edges, to) = (edges.clone(), acc.as_mut_ptr());
+            macro_rules! part {
+                ($register:ty, $n:literal) => {
+                    if tail == 0 {
+                        Self::part::<$register, $n, false>(job, edges, first, tail, to)
+                    } else {
+                        Self::part::<$register, $n, true>(job, edges, first, tail, to)
+                    }
+                };
+            }
+            // SAFETY: as the function says; the registers end within the row, or in a last one of which only `tail` bytes are read.
+            unsafe {
+                match (narrow, count.div_ceil(register)) {
+                    (true, _) => part!(S, 1),
+                    (_, 1) => part!(W, 1),
+                    (_, 2) => part!(W, 2),
+                    (_, 3) => part!(W, 3),
+                    _ => part!(W, 4),
+                }
+            }
+            let sums = &mut acc[..count];
+            if shifts {
+                sums.iter_mut().for_each(|sum| *sum = sum.wrapping_sub(shift));
+            }
+            job.finish.write(i, first, sums, out, at * width + first);
+            first += count;
+        }
+    }
+}
+
+/// What [`Gather`] relies on.
+///
+/// # Panics
+/// If a column is not below `rows`.
+#[inline(always)]
+fn assert_columns(cols: &[u32], rows: usize) {
+    // The largest of all instead of the first that fails: this runs on whole registers.
+    let largest = cols.iter().fold(0, |largest: u32, &j| largest.max(j));
+    assert!(cols.is_empty() || (largest as usize) < rows, "integer product: index {largest} of a right operand of {rows} rows");
 }
 
 /// Rows `block` of a sparse product, in registers `W`, and `S` for what is left of a row.
 ///
 /// # Safety
-/// As [`Bytes`], for both; columns as in [`gather`].
+/// As [`Bytes`], for both.
 #[inline(always)]
 unsafe fn spmm<W: Bytes, S: Bytes>(job: &SparseJob, block: Range<usize>, mut out: Out) {
-    let width = job.width;
+    let a = &job.a;
+    assert_columns(&a.cols[a.starts[block.start]..a.starts[block.end]], job.x.len() / job.width);
     let ahead = job.x.len() > CACHE_BYTES;
-    let most = W::MOST * W::BYTES;
     let mut acc = [0i32; PASS];
     for (at, i) in block.enumerate() {
-        let edges = job.a.starts[i]..job.a.starts[i + 1];
-        let shift: i32 = if W::SHIFTS { job.a.vals[edges.clone()].iter().map(|&q| i32::from(q)).sum::<i32>().wrapping_mul(128) } else { 0 };
-        let mut first = 0;
-        while first < width {
-            let left = width - first;
-            let to = acc.as_mut_ptr();
-            let edges = edges.clone();
-            // SAFETY: the caller has the features; the registers end within the row, or in a last one of which only `left` bytes are read.
-            let count = unsafe {
-                if left > S::BYTES {
-                    let registers = left.min(most).div_ceil(W::BYTES);
-                    let count = left.min(registers * W::BYTES);
-                    let tail = count - (registers - 1) * W::BYTES;
-                    match registers {
-                        1 => gather::<W, 1>(job, edges, first, tail, ahead, to),
-                        2 => gather::<W, 2>(job, edges, first, tail, ahead, to),
-                        3 => gather::<W, 3>(job, edges, first, tail, ahead, to),
-                        _ => gather::<W, 4>(job, edges, first, tail, ahead, to),
-                    }
-                    count
-                } else {
-                    gather::<S, 1>(job, edges, first, left, ahead, to);
-                    left
-                }
-            };
-            let sums = &mut acc[..count];
-            if W::SHIFTS {
-                sums.iter_mut().for_each(|sum| *sum = sum.wrapping_sub(shift));
+        let unsigned = a.vals[a.starts[i]..a.starts[i + 1]].iter().fold(0, |all, q| all | q) >= 0;
+        // SAFETY: the caller has the features, and the columns have been checked.
+        unsafe {
+            match (unsigned, ahead) {
+                (true, true) => Gather::<true, true>::row::<W, S>(job, i, &mut acc, &mut out, at),
+                (true, false) => Gather::<true, false>::row::<W, S>(job, i, &mut acc, &mut out, at),
+                (false, true) => Gather::<false, true>::row::<W, S>(job, i, &mut acc, &mut out, at),
+                (false, false) => Gather::<false, false>::row::<W, S>(job, i, &mut acc, &mut out, at),
             }
-            job.finish.write(i, first, sums, &mut out, at * width + first);
-            first += count;
         }
     }
 }
@@ -399,17 +471,24 @@ macro_rules! level {
                 unsafe { super::matmul::<$wide, $registers>(job, block, out) }
             }
 
+            #[target_feature(enable = $features)]
+            fn quantize_row(x: &[f32], most: i8, q: &mut [i8]) -> f32 {
+                super::super::quantize::quantize_row::<true>(x, most, q)
+            }
+
             // SAFETY of the calls: `Isa::int8` hands out this table only where the processor has the features.
             pub(in super::super) static TABLE: Int8Kernels = Int8Kernels {
                 // SAFETY: see above.
                 spmm: |job, block, out| unsafe { spmm(job, block, out) },
                 // SAFETY: see above.
                 matmul: |job, block, out| unsafe { matmul(job, block, out) },
+                // SAFETY: see above.
+                quantize_row: |x, most, q| unsafe { quantize_row(x, most, q) },
             };
         }
         pub(super) use $module::TABLE as $table;
     };
 }
 
-level!(avx2, AVX2, Avx2Wide, Avx2Narrow, 2, "avx2");
+level!(avx2, AVX2, Avx2Wide, Avx2Narrow, 2, "avx2,fma");
 level!(vnni, VNNI, VnniWide, VnniNarrow, 4, "avx512f,avx512bw,avx512vl,avx512vnni");

@@ -9,7 +9,7 @@
 //! | [`matmul_sparse`] | `X·W` over the stored `w_ko` | a linear map with a pruned weight |
 //! | [`add_bias`], [`column_sums`] | `y_ic += b_c`, `Σ_i dy_ic` | a bias and its gradient |
 //! | [`map_rows`], [`for_each_chunk`] | | element-wise work |
-//! | [`spmm_int8`], [`matmul_int8`], [`join_int8`] | integer products and joins | quantised models |
+//! | [`spmm_int8`], [`matmul_int8`], [`input_int8`], [`join_int8`] | integer products and joins | quantised models |
 //!
 //! All of them overwrite their output unless their name says otherwise, check shapes once at entry (also in release, since a mismatch is a
 //! bug of the caller), run on rayon's ambient pool and give the same bits for any number of threads: every output number has one writer
@@ -23,9 +23,11 @@ mod cases;
 mod dense;
 mod edge_dot;
 mod int8;
+mod int8_input;
 #[cfg(target_arch = "x86_64")]
 mod int8_x86;
 mod isa;
+mod quantize;
 pub mod reference;
 mod rows;
 mod sparse_weight;
@@ -36,10 +38,9 @@ mod x86;
 
 pub use dense::{add_bias, column_sums, matmul, matmul_nt, matmul_tn};
 pub use edge_dot::edge_dot;
-pub use int8::{
-    Activate, Finish, MOST_TERMS, Out, PackedInt8, SparseInt8, Term, join_int8, matmul_int8, max_abs, quantize_rows, quantize_with,
-    spmm_int8, symmetric_scale,
-};
+pub use int8::{Activate, Finish, MOST_TERMS, Out, PackedInt8, SparseInt8, Term, join_int8, matmul_int8, spmm_int8};
+pub use int8_input::{InputWeight, input_int8};
+pub use quantize::{max_abs, quantize_rows, quantize_with, symmetric_scale};
 pub use rows::{CHUNK, for_each_chunk, map_rows};
 pub use sparse_weight::matmul_sparse;
 pub use spmm::spmm;

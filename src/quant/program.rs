@@ -4,7 +4,7 @@ use super::bits::Bits;
 use super::model::{QuantModel, QuantOp, QuantStage, overflow};
 use crate::error::{Error, Result, Unsupported};
 use crate::graph::{Graph, Norm, Operator};
-use crate::kernels::{self, Activate, Finish, Isa, Out, PackedInt8, SparseInt8, Term};
+use crate::kernels::{self, Activate, Finish, InputWeight, Isa, Out, PackedInt8, SparseInt8, Term};
 use crate::nn::{ActivationFn, Cost, StageId, assign_buffers};
 use crate::value::ValueRef;
 use ndarray::ArrayView2;
@@ -39,8 +39,7 @@ impl QuantOperator {
 enum Op {
     /// A product with the input, whose rows have scales of their own.
     FromInput {
-        ints: Arc<Vec<i8>>,
-        packed: Option<Arc<PackedInt8>>,
+        weight: Arc<InputWeight>,
         cols: Vec<f32>,
     },
     Linear {
@@ -104,11 +103,8 @@ pub struct QuantProgram {
 #[derive(Debug, Clone, Default)]
 struct Buffers {
     ints: Vec<Vec<i8>>,
-    /// The input with a scale a node.
-    input: Vec<i8>,
+    /// Scale of the input at each node.
     input_scales: Vec<f32>,
-    /// Row starts of a dense input.
-    input_starts: Vec<usize>,
     /// The input with a scale a channel.
     input_by_channel: Vec<i8>,
     output: Vec<f32>,
@@ -148,7 +144,7 @@ impl QuantProgram {
             buffers: Buffers::default(),
             cost: Cost { macs: 0, peak_activations: 0 },
         };
-        program.cost = Cost { macs: macs(model, graph, &x), peak_activations: program.bytes(&x) };
+        program.cost = Cost { macs: macs(model, graph, &x), peak_activations: program.bytes() };
         Ok(program)
     }
 
@@ -165,14 +161,13 @@ impl QuantProgram {
         self.cost
     }
 
-    /// Planned buffers: integers between stages, the quantised input with its scales, and the real output.
-    fn bytes(&self, x: &ValueRef<f32>) -> u64 {
+    /// Planned buffers: integers between stages, scales and integers of the input, and the real output.
+    fn bytes(&self) -> u64 {
         let between: usize = self.buffer_widths.iter().sum::<usize>() * self.rows;
-        let by_node = if self.by_node { x.stored() + self.rows * size_of::<f32>() } else { 0 };
-        let starts = if self.by_node && matches!(x, ValueRef::Dense(_)) { (self.rows + 1) * size_of::<usize>() } else { 0 };
+        let by_node = if self.by_node { self.rows * size_of::<f32>() } else { 0 };
         let by_channel = if self.input_scales.is_some() { self.rows * self.in_channels } else { 0 };
         let output = self.instructions.last().map_or(0, |last| last.width) * self.rows * size_of::<f32>();
-        (between + by_node + starts + by_channel + output) as u64
+        (between + by_node + by_channel + output) as u64
     }
 
     /// Quantises `x` of shape `[n, in_channels]`, runs the program and returns the output `[n, out_channels]` as real numbers.
@@ -202,56 +197,45 @@ impl QuantProgram {
 
     fn run_rows(&mut self, x: ValueRef<f32>) -> Result<()> {
         self.quantize_input(&x)?;
-        let Self { instructions, buffers, rows, most, isa, buffer_widths, .. } = self;
+        let Self { instructions, buffers, buffer_widths, .. } = self;
+        let on = Machine { isa: self.isa, most: self.most, rows: self.rows };
         if buffers.output.is_empty() {
-            buffers.ints = buffer_widths.iter().map(|width| vec![0; width * *rows]).collect();
-            buffers.output = vec![0.0; instructions.last().map_or(0, |last| last.width) * *rows];
+            buffers.ints = buffer_widths.iter().map(|width| vec![0; width * on.rows]).collect();
+            buffers.output = vec![0.0; instructions.last().map_or(0, |last| last.width) * on.rows];
+            buffers.input_scales = vec![0.0; if self.by_node { on.rows } else { 0 }];
         }
+        let mut input_scales = std::mem::take(&mut buffers.input_scales);
         for instruction in instructions.iter() {
             match instruction.output {
                 Some((buffer, scale)) => {
                     let mut data = std::mem::take(&mut buffers.ints[buffer]);
-                    let out = Out::Int { data: &mut data[..*rows * instruction.width], scale, most: *most };
-                    instruction.run(*isa, &x, buffers, *rows, out);
+                    let out = Out::Int { data: &mut data[..on.rows * instruction.width], scale, most: on.most };
+                    instruction.run(&on, &x, buffers, &mut input_scales, out);
                     buffers.ints[buffer] = data;
                 }
                 None => {
                     let mut data = std::mem::take(&mut buffers.output);
-                    instruction.run(*isa, &x, buffers, *rows, Out::Real(&mut data));
+                    instruction.run(&on, &x, buffers, &mut input_scales, Out::Real(&mut data));
                     buffers.output = data;
                 }
             }
         }
-        Ok(())
+        buffers.input_scales = input_scales;
+        match buffers.input_scales.iter().position(|scale| !scale.is_finite()) {
+            Some(i) => Err(not_finite(i, buffers.input_scales[i])),
+            None => Ok(()),
+        }
     }
 
+    /// The input with a scale a channel, for what is not a product.
     fn quantize_input(&mut self, x: &ValueRef<f32>) -> Result<()> {
         let (rows, most, buffers) = (self.rows, self.most, &mut self.buffers);
-        if self.by_node {
-            buffers.input.resize(x.stored(), 0);
-            buffers.input_scales.resize(rows, 0.0);
-            match x {
-                ValueRef::Dense(x) => {
-                    buffers.input_starts.clear();
-                    buffers.input_starts.extend((0..=rows).map(|i| i * x.ncols()));
-                    let data = x.as_slice().expect("rows are contiguous here");
-                    kernels::quantize_rows(&buffers.input_starts, data, most, &mut buffers.input, &mut buffers.input_scales);
-                }
-                ValueRef::Sparse(x) => {
-                    let (starts, _, data) = x.into_raw_storage();
-                    kernels::quantize_rows(starts, data, most, &mut buffers.input, &mut buffers.input_scales);
-                }
-            }
-            if let Some(i) = buffers.input_scales.iter().position(|scale| !scale.is_finite()) {
-                return Err(Error::NotFinite { at: format!("features of node {i}"), value: f64::from(buffers.input_scales[i]) });
-            }
-        }
         let Some(scales) = &self.input_scales else { return Ok(()) };
         buffers.input_by_channel.resize(rows * self.in_channels, 0);
         x.with_dense(|x| {
             for (i, (x, q)) in x.outer_iter().zip(buffers.input_by_channel.chunks_exact_mut(scales.len())).enumerate() {
                 if let Some(&value) = x.iter().find(|v| !v.is_finite()) {
-                    return Err(Error::NotFinite { at: format!("features of node {i}"), value: value.into() });
+                    return Err(not_finite(i, value));
                 }
                 for ((q, &x), &scale) in q.iter_mut().zip(x).zip(scales) {
                     kernels::quantize_with(&[x], scale, most, std::slice::from_mut(q));
@@ -260,6 +244,10 @@ impl QuantProgram {
             Ok(())
         })
     }
+}
+
+fn not_finite(node: usize, value: f32) -> Error {
+    Error::NotFinite { at: format!("features of node {node}"), value: value.into() }
 }
 
 /// Buffers of all stages but the last, which must not lose its inputs.
@@ -287,16 +275,16 @@ fn lower(
     };
     Ok(match &stage.op {
         QuantOp::Linear(weight) => {
-            let (rows, cols) = weight.shape;
-            let packed = || Arc::new(PackedInt8::new(&weight.ints, rows, cols));
+            let (inputs, outputs) = weight.shape;
             match stage.inputs[0] {
                 0 => {
-                    let packed = (!sparse).then(packed);
-                    Op::FromInput { ints: Arc::new(weight.ints.clone()), packed, cols: weight.scales.clone() }
+                    let laid_out = Arc::new(InputWeight::new(&weight.ints, inputs, outputs));
+                    Op::FromInput { weight: laid_out, cols: weight.scales.clone() }
                 }
                 k => {
                     let scale = model.stages[k - 1].scale.expect("only the last stage is real");
-                    Op::Linear { packed: packed(), cols: weight.scales.iter().map(|s| scale * s).collect() }
+                    let packed = Arc::new(PackedInt8::new(&weight.ints, inputs, outputs));
+                    Op::Linear { packed, cols: weight.scales.iter().map(|s| scale * s).collect() }
                 }
             }
         }
@@ -316,8 +304,16 @@ fn lower(
     })
 }
 
+/// What all instructions of a program share.
+struct Machine {
+    isa: Isa,
+    most: i8,
+    rows: usize,
+}
+
 impl Instruction {
-    fn run(&self, isa: Isa, x: &ValueRef<f32>, buffers: &Buffers, rows: usize, mut out: Out) {
+    fn run(&self, on: &Machine, x: &ValueRef<f32>, buffers: &Buffers, input_scales: &mut [f32], mut out: Out) {
+        let Machine { isa, most, rows } = *on;
         let map = |values: &mut [f32]| self.activation.iter().for_each(|activation| activation.apply(values));
         let activate = match self.activation {
             None => Activate::Identity,
@@ -330,21 +326,9 @@ impl Instruction {
             Source::Buffer(buffer, width) => &buffers.ints[buffer][..rows * width],
         };
         match &self.op {
-            Op::FromInput { ints, packed, cols } => {
-                let finish = Finish { rows: Some(&buffers.input_scales), cols, bias, activate };
-                match (x, packed) {
-                    (ValueRef::Sparse(x), _) => {
-                        let (starts, indices, _) = x.into_raw_storage();
-                        let a = SparseInt8 { starts, cols: indices, vals: &buffers.input };
-                        kernels::spmm_int8_with(isa, a, ints, self.width, finish, out);
-                    }
-                    (ValueRef::Dense(_), Some(packed)) => kernels::matmul_int8_with(isa, &buffers.input, packed, finish, out),
-                    (ValueRef::Dense(x), None) => {
-                        // Compiled for sparse features, and given dense ones.
-                        let packed = PackedInt8::new(ints, x.ncols(), self.width);
-                        kernels::matmul_int8_with(isa, &buffers.input, &packed, finish, out);
-                    }
-                }
+            Op::FromInput { weight, cols } => {
+                let finish = Finish { rows: None, cols, bias, activate };
+                kernels::input_int8(isa, *x, weight, most, finish, input_scales, out);
             }
             Op::Linear { packed, cols } => {
                 kernels::matmul_int8_with(isa, view(&self.inputs[0]), packed, Finish { rows: None, cols, bias, activate }, out);
