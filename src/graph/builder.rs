@@ -3,6 +3,7 @@
 use super::Graph;
 use crate::error::{Error, Result};
 use crate::value::Csr;
+use ndarray::{Array2, Axis};
 
 /// What to do with edges that are listed more than once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -34,11 +35,23 @@ pub struct GraphBuilder {
     undirected: bool,
     duplicates: Duplicates,
     self_loops: SelfLoops,
+    features: Option<Array2<f32>>,
+    types: Option<Vec<u32>>,
+}
+
+/// An edge as it is listed, or its reverse, by its place in the matrix; `id` is its place in the list.
+#[derive(Clone, Copy)]
+struct Entry {
+    row: u32,
+    col: u32,
+    weight: f32,
+    id: usize,
 }
 
 impl GraphBuilder {
     pub(super) fn new(num_nodes: usize) -> Self {
-        Self { num_nodes, edges: Vec::new(), undirected: false, duplicates: Duplicates::Merge, self_loops: SelfLoops::Keep }
+        let (duplicates, self_loops) = (Duplicates::Merge, SelfLoops::Keep);
+        Self { num_nodes, edges: Vec::new(), undirected: false, duplicates, self_loops, features: None, types: None }
     }
 
     /// Adds edges `(source, target)` of weight 1.
@@ -76,11 +89,27 @@ impl GraphBuilder {
         self
     }
 
+    /// Gives every listed edge a row of features, `[edges, channels]`, in the order of the list; a reverse edge has those of its edge.
+    #[must_use]
+    pub fn edge_features(mut self, features: Array2<f32>) -> Self {
+        self.features = Some(features);
+        self
+    }
+
+    /// Gives every listed edge a type, its relation, in the order of the list. Edges of different types may join the same two nodes.
+    #[must_use]
+    pub fn edge_types(mut self, types: Vec<u32>) -> Self {
+        self.types = Some(types);
+        self
+    }
+
     /// Validates the edges and builds the graph.
     ///
     /// # Errors
     /// [`Error::IndexOutOfRange`] for a node that does not exist, [`Error::NotFinite`] for a weight,
-    /// [`Error::ConflictingEdge`] for one edge with two weights, [`Error::Data`] for no nodes at all.
+    /// [`Error::ConflictingEdge`] for one edge with two weights or two rows of features, [`Error::Data`] for no nodes at all,
+    /// [`Error::ShapeMismatch`] for features or types of another number of edges, [`Error::Setting`] for added self-loops where edges
+    /// have features or types, which those would lack.
     pub fn build(self) -> Result<Graph<f32>> {
         let n = self.num_nodes;
         if u32::try_from(n).is_err() {
@@ -94,44 +123,104 @@ impl GraphBuilder {
                 return Err(Error::NotFinite { at: format!("weight of edge {k}"), value: f64::from(weight) });
             }
         }
-        let mut entries: Vec<(u32, u32, f32)> = Vec::with_capacity(self.edges.len() * (1 + usize::from(self.undirected)));
-        for &(source, target, weight) in &self.edges {
+        self.check_attributes()?;
+        let mut entries: Vec<Entry> = Vec::with_capacity(self.edges.len() * (1 + usize::from(self.undirected)));
+        for (id, &(source, target, weight)) in self.edges.iter().enumerate() {
             if source == target && self.self_loops == SelfLoops::Remove {
                 continue;
             }
-            entries.push((target as u32, source as u32, weight));
+            entries.push(Entry { row: target as u32, col: source as u32, weight, id });
             if self.undirected && source != target {
-                entries.push((source as u32, target as u32, weight));
+                entries.push(Entry { row: source as u32, col: target as u32, weight, id });
             }
         }
         // A stable sort keeps equal edges in the order of the list, so that their sum has the same bits every time.
-        entries.sort_by_key(|&(row, col, _)| (row, col));
-        let mut merged: Vec<(u32, u32, f32)> = Vec::with_capacity(entries.len());
-        for (row, col, weight) in entries {
-            match merged.last_mut() {
-                Some(last) if (last.0, last.1) == (row, col) => match self.duplicates {
-                    Duplicates::Sum => last.2 += weight,
-                    Duplicates::Merge if last.2 == weight => {}
-                    Duplicates::Merge => return Err(Error::ConflictingEdge { from: col as usize, to: row as usize }),
-                },
-                _ => merged.push((row, col, weight)),
+        entries.sort_by_key(|entry| (entry.row, entry.col));
+        let mut merged = self.merged(entries.iter().copied())?;
+        let features = self.features.as_ref().map(|features| {
+            let ids: Vec<usize> = merged.iter().map(|entry| entry.id).collect();
+            features.select(Axis(0), &ids)
+        });
+        let relations = match &self.types {
+            None => None,
+            Some(types) => {
+                let count = types.iter().max().map_or(0, |&most| most as usize + 1);
+                let mut by_type = vec![Vec::new(); count];
+                entries.iter().for_each(|entry| by_type[types[entry.id] as usize].push(*entry));
+                let matrices = by_type.into_iter().map(|entries| Ok(matrix(n, &self.merged(entries.into_iter())?)));
+                Some(matrices.collect::<Result<Vec<_>>>()?)
+            }
+        };
+        if self.self_loops == SelfLoops::Add {
+            let looped: std::collections::BTreeSet<u32> = merged.iter().filter(|e| e.row == e.col).map(|e| e.row).collect();
+            let missing = (0..n as u32).filter(|i| !looped.contains(i));
+            merged.extend(missing.map(|i| Entry { row: i, col: i, weight: 1.0, id: usize::MAX }));
+            merged.sort_unstable_by_key(|entry| (entry.row, entry.col));
+        }
+        Graph::validated(matrix(n, &merged), features, relations)
+    }
+
+    /// Checks that features and types fit the list of edges.
+    fn check_attributes(&self) -> Result<()> {
+        let count = self.edges.len();
+        if let Some(features) = &self.features {
+            if features.nrows() != count || features.ncols() == 0 {
+                let (expected, found) = ((count, features.ncols().max(1)), features.dim());
+                return Err(Error::ShapeMismatch { at: "edge features".into(), expected, found });
+            }
+            if let Some(((k, _), &value)) = features.indexed_iter().find(|(_, v)| !v.is_finite()) {
+                return Err(Error::NotFinite { at: format!("features of edge {k}"), value: value.into() });
             }
         }
-        if self.self_loops == SelfLoops::Add {
-            let looped: std::collections::BTreeSet<u32> = merged.iter().filter(|e| e.0 == e.1).map(|e| e.0).collect();
-            merged.extend((0..n as u32).filter(|i| !looped.contains(i)).map(|i| (i, i, 1.0)));
-            merged.sort_unstable_by_key(|&(row, col, _)| (row, col));
+        if let Some(types) = &self.types {
+            if types.len() != count {
+                return Err(Error::ShapeMismatch { at: "edge types".into(), expected: (count, 1), found: (types.len(), 1) });
+            }
+            // Each type has a matrix of its own: a number out of the air must not allocate.
+            if let Some((k, &found)) = types.iter().enumerate().find(|(_, t)| **t >= MOST_TYPES) {
+                return Err(Error::IndexOutOfRange { at: format!("type of edge {k}"), index: found as usize, len: MOST_TYPES as usize });
+            }
         }
-        let mut indptr = vec![0usize; n + 1];
-        for &(row, ..) in &merged {
-            indptr[row as usize + 1] += 1;
+        if self.self_loops == SelfLoops::Add && (self.features.is_some() || self.types.is_some()) {
+            return Err(Error::setting("self_loops", "add", "`keep` or `remove` where edges have features or types"));
         }
-        for i in 0..n {
-            indptr[i + 1] += indptr[i];
-        }
-        let (indices, data) = merged.into_iter().map(|(_, col, weight)| (col, weight)).unzip();
-        Graph::try_from(Csr::new((n, n), indptr, indices, data))
+        Ok(())
     }
+
+    /// Sorted entries with those of the same place made one.
+    fn merged(&self, entries: impl Iterator<Item = Entry>) -> Result<Vec<Entry>> {
+        let mut merged: Vec<Entry> = Vec::new();
+        for entry in entries {
+            match merged.last_mut() {
+                Some(last) if (last.row, last.col) == (entry.row, entry.col) => {
+                    let same_features =
+                        self.features.as_ref().is_none_or(|all| last.id == entry.id || all.row(last.id) == all.row(entry.id));
+                    match self.duplicates {
+                        _ if !same_features => return Err(Error::ConflictingEdge { from: entry.col as usize, to: entry.row as usize }),
+                        Duplicates::Sum => last.weight += entry.weight,
+                        Duplicates::Merge if last.weight == entry.weight => {}
+                        Duplicates::Merge => return Err(Error::ConflictingEdge { from: entry.col as usize, to: entry.row as usize }),
+                    }
+                }
+                _ => merged.push(entry),
+            }
+        }
+        Ok(merged)
+    }
+}
+
+/// Most types of edges.
+const MOST_TYPES: u32 = 1 << 16;
+
+/// Sorted entries as a matrix of `n` nodes.
+fn matrix(n: usize, entries: &[Entry]) -> Csr<f32> {
+    let mut indptr = vec![0usize; n + 1];
+    entries.iter().for_each(|entry| indptr[entry.row as usize + 1] += 1);
+    for i in 0..n {
+        indptr[i + 1] += indptr[i];
+    }
+    let (indices, data) = entries.iter().map(|entry| (entry.col, entry.weight)).unzip();
+    Csr::new((n, n), indptr, indices, data)
 }
 
 #[cfg(test)]
@@ -168,5 +257,28 @@ mod tests {
         assert!(message(Graph::builder(2).edges([(0, 1), (0, 2)])).contains("edge 1 (0 -> 2)"));
         assert!(message(Graph::builder(2).weighted_edges([(0, 1, f32::NAN)])).contains("weight of edge 0"));
         assert!(message(Graph::builder(0)).contains("no nodes"));
+    }
+
+    #[test]
+    fn features_follow_their_edges_and_types_may_share_a_pair() {
+        let graph = Graph::builder(3)
+            .edges([(2, 1), (0, 1), (1, 2), (0, 1)])
+            .edge_features(ndarray::array![[5.0], [6.0], [7.0], [6.0]])
+            .edge_types(vec![0, 1, 1, 2])
+            .build()
+            .unwrap();
+        assert_eq!(graph.edge_features().unwrap(), ndarray::array![[6.0], [5.0], [7.0]], "in the order of rows");
+        let relations: Vec<usize> = graph.relations().iter().map(|relation| relation.nnz()).collect();
+        assert_eq!((graph.num_edges(), relations), (3, vec![1, 2, 1]));
+        assert_eq!(graph.relations()[2].get(1, 0), Some(&1.0));
+        let moved = graph.permuted(&[2, 0, 1]).unwrap();
+        assert_eq!(moved.edge_features().unwrap(), ndarray::array![[7.0], [5.0], [6.0]]);
+        assert_eq!(moved.relations()[0].get(2, 0), Some(&1.0));
+        let message = |b: GraphBuilder| b.build().unwrap_err().to_string();
+        let twice = Graph::builder(2).edges([(0, 1), (0, 1)]);
+        assert!(matches!(twice.clone().edge_features(ndarray::array![[1.0], [2.0]]).build(), Err(Error::ConflictingEdge { .. })));
+        assert!(message(twice.clone().edge_features(ndarray::array![[1.0]])).contains("edge features"));
+        assert!(message(twice.clone().edge_types(vec![0, u32::MAX])).contains("type of edge 1"));
+        assert!(message(twice.edge_types(vec![0, 0]).self_loops(SelfLoops::Add)).contains("self_loops"));
     }
 }

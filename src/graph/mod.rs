@@ -11,6 +11,7 @@ pub use operator::{Norm, Operator};
 use crate::error::{Error, Result};
 use crate::scalar::Scalar;
 use crate::value::{Csr, CsrView};
+use ndarray::{Array2, ArrayView2};
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
@@ -27,8 +28,15 @@ use std::sync::{Arc, RwLock};
 #[derive(Debug, Clone)]
 pub struct Graph<F: Scalar = f32> {
     adjacency: Arc<Csr<F>>,
-    operators: Arc<RwLock<BTreeMap<Norm, Arc<Operator<F>>>>>,
+    /// A row of features a stored edge, in the order of `adjacency`.
+    edge_features: Option<Arc<Array2<F>>>,
+    /// The edges of each type.
+    relations: Arc<Vec<Csr<F>>>,
+    /// By relation, the whole graph being `None`.
+    operators: Arc<Operators<F>>,
 }
+
+type Operators<F> = RwLock<BTreeMap<(Option<usize>, Norm), Arc<Operator<F>>>>;
 
 impl Graph<f32> {
     /// Starts a graph on `num_nodes` nodes; edges are pairs `(source, target)`.
@@ -39,7 +47,7 @@ impl Graph<f32> {
 
 impl<F: Scalar> Graph<F> {
     /// Takes an adjacency matrix as it is, after validation; row = target, column = source.
-    fn validated(adjacency: Csr<F>) -> Result<Self> {
+    fn validated(adjacency: Csr<F>, edge_features: Option<Array2<F>>, relations: Option<Vec<Csr<F>>>) -> Result<Self> {
         let (rows, cols) = adjacency.shape();
         if rows != cols {
             return Err(Error::ShapeMismatch { at: "graph".into(), expected: (rows, rows), found: (rows, cols) });
@@ -53,7 +61,8 @@ impl<F: Scalar> Graph<F> {
                 return Err(Error::NotFinite { at, value: weight.as_f64() });
             }
         }
-        Ok(Self { adjacency: Arc::new(adjacency), operators: Arc::default() })
+        let relations = Arc::new(relations.unwrap_or_default());
+        Ok(Self { adjacency: Arc::new(adjacency), edge_features: edge_features.map(Arc::new), relations, operators: Arc::default() })
     }
 
     /// Number of nodes.
@@ -71,20 +80,49 @@ impl<F: Scalar> Graph<F> {
         self.adjacency.view()
     }
 
+    /// Features of the edges, `[num_edges, channels]`, in the order of [`Graph::adjacency`]: row by row of targets.
+    pub fn edge_features(&self) -> Option<ArrayView2<'_, F>> {
+        self.edge_features.as_ref().map(|features| features.view())
+    }
+
+    /// The edges of each type, each `[n, n]` as [`Graph::adjacency`]; empty where edges have no types.
+    pub fn relations(&self) -> &[Csr<F>] {
+        &self.relations
+    }
+
+    /// The operator of the edges of one type; see [`Graph::operator`].
+    ///
+    /// # Panics
+    /// If there is no such type.
+    pub fn relation_operator(&self, relation: usize, norm: Norm) -> Arc<Operator<F>> {
+        self.kept_operator(Some(relation), norm)
+    }
+
     /// The operator that aggregation with `norm` multiplies by; built at the first call and kept with the graph and its clones.
     pub fn operator(&self, norm: Norm) -> Arc<Operator<F>> {
+        self.kept_operator(None, norm)
+    }
+
+    fn kept_operator(&self, relation: Option<usize>, norm: Norm) -> Arc<Operator<F>> {
+        let key = (relation, norm);
         // A poisoned lock only means that another thread panicked between two whole insertions: the map is sound.
-        let known = self.operators.read().unwrap_or_else(|poisoned| poisoned.into_inner()).get(&norm).cloned();
+        let known = self.operators.read().unwrap_or_else(|poisoned| poisoned.into_inner()).get(&key).cloned();
         known.unwrap_or_else(|| {
-            let built = Arc::new(Operator::new(self.adjacency(), norm));
+            let built = Arc::new(Operator::new(relation.map_or(self.adjacency(), |r| self.relations[r].view()), norm));
             let mut operators = self.operators.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-            operators.entry(norm).or_insert(built).clone()
+            operators.entry(key).or_insert(built).clone()
         })
     }
 
     /// The same graph in another number type.
     pub fn cast<G: Scalar>(&self) -> Graph<G> {
-        Graph { adjacency: Arc::new(self.adjacency.map(|w| G::of(w.as_f64()))), operators: Arc::default() }
+        let cast = |matrix: &Csr<F>| matrix.map(|w| G::of(w.as_f64()));
+        Graph {
+            adjacency: Arc::new(cast(&self.adjacency)),
+            edge_features: self.edge_features.as_ref().map(|features| Arc::new(features.mapv(|v| G::of(v.as_f64())))),
+            relations: Arc::new(self.relations.iter().map(cast).collect()),
+            operators: Arc::default(),
+        }
     }
 
     /// The graph whose node `order[i]` became node `i`.
@@ -100,14 +138,32 @@ impl<F: Scalar> Graph<F> {
             }
             new_of_old[old as usize] = new as u32;
         }
-        let mut edges = sprs::TriMatI::<F, u32>::with_capacity((n, n), self.num_edges());
-        for (target, row) in self.adjacency.outer_iterator().enumerate() {
-            for (source, &weight) in row.iter() {
-                edges.add_triplet(new_of_old[target] as usize, new_of_old[source] as usize, weight);
-            }
-        }
-        Self::validated(edges.to_csr())
+        // Where every edge went: a matrix of places, moved like the others.
+        let count = self.num_edges();
+        let (starts, cols, _) = self.adjacency.view().into_raw_storage();
+        let places = Csr::new(self.adjacency.shape(), starts.to_vec(), cols.to_vec(), (0..count).collect::<Vec<usize>>());
+        let places = moved(&places, &new_of_old).into_raw_storage().2;
+        let features = self.edge_features.as_ref().map(|features| features.select(ndarray::Axis(0), &places));
+        let relations = self.relations.iter().map(|relation| moved(relation, &new_of_old)).collect();
+        Self::validated(moved(&self.adjacency, &new_of_old), features, Some(relations))
     }
+}
+
+/// The matrix whose row and column `i` became `new_of_old[i]`.
+fn moved<T: Copy + Default>(matrix: &Csr<T>, new_of_old: &[u32]) -> Csr<T> {
+    let n = matrix.rows();
+    let mut rows = vec![Vec::new(); n];
+    for (target, row) in matrix.outer_iterator().enumerate() {
+        let row: &mut Vec<(u32, T)> = {
+            rows[new_of_old[target] as usize] = row.iter().map(|(source, &value)| (new_of_old[source], value)).collect();
+            &mut rows[new_of_old[target] as usize]
+        };
+        row.sort_unstable_by_key(|&(source, _)| source);
+    }
+    let mut starts = vec![0];
+    rows.iter().for_each(|row| starts.push(starts[starts.len() - 1] + row.len()));
+    let (cols, values) = rows.into_iter().flatten().unzip();
+    Csr::new((n, n), starts, cols, values)
 }
 
 impl<F: Scalar> TryFrom<Csr<F>> for Graph<F> {
@@ -115,7 +171,7 @@ impl<F: Scalar> TryFrom<Csr<F>> for Graph<F> {
 
     /// Validates a square matrix with row = target and column = source; a CSC matrix is converted.
     fn try_from(adjacency: Csr<F>) -> Result<Self> {
-        Self::validated(if adjacency.is_csr() { adjacency } else { adjacency.to_csr() })
+        Self::validated(if adjacency.is_csr() { adjacency } else { adjacency.to_csr() }, None, None)
     }
 }
 

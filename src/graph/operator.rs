@@ -10,6 +10,10 @@ pub enum Norm {
     /// `D̃^{-1/2}(A+I)D̃^{-1/2}`, where `I` fills in only the self-loops that `A` lacks and `D̃` is the weighted in-degree
     /// (Kipf and Welling 2017, eq. 2; directed and weighted as PyTorch Geometric's `gcn_norm`).
     Symmetric,
+    /// As [`Norm::Symmetric`] with added self-loops of weight 2 (`improved` in PyTorch Geometric's `gcn_norm`).
+    SymmetricImproved,
+    /// `D^{-1/2}AD^{-1/2}` without added self-loops (He et al., "LightGCN", SIGIR 2020, eq. 3).
+    SymmetricPlain,
     /// `D^{-1}A`: the weighted mean over in-neighbours; zero where there are none.
     Mean,
     /// `A` itself.
@@ -35,7 +39,9 @@ impl<F: Scalar> Operator<F> {
         let forward = match norm {
             Norm::Sum => adjacency.to_owned(),
             Norm::Mean => mean(adjacency),
-            Norm::Symmetric => symmetric(adjacency),
+            Norm::Symmetric => symmetric(with_self_loops(adjacency, F::one())),
+            Norm::SymmetricImproved => symmetric(with_self_loops(adjacency, F::of(2.0))),
+            Norm::SymmetricPlain => symmetric(adjacency.to_owned()),
         };
         let transposed = forward.transpose_view().to_csr();
         let transpose = if transposed == forward { Transpose::Itself } else { Transpose::Other(transposed) };
@@ -71,16 +77,14 @@ fn mean<F: Scalar>(adjacency: CsrView<F>) -> Csr<F> {
     scaled
 }
 
-fn symmetric<F: Scalar>(adjacency: CsrView<F>) -> Csr<F> {
-    let looped = with_self_loops(adjacency);
-    let inverse_sqrt: Vec<F> = looped
+fn symmetric<F: Scalar>(mut scaled: Csr<F>) -> Csr<F> {
+    let inverse_sqrt: Vec<F> = scaled
         .outer_iterator()
         .map(|row| {
             let degree: F = row.iter().map(|(_, &w)| w).sum();
             if degree > F::zero() { degree.sqrt().recip() } else { F::zero() }
         })
         .collect();
-    let mut scaled = looped;
     for (i, mut row) in scaled.outer_iterator_mut().enumerate() {
         // The product of the two factors is formed first: it is the same number for (i, j) and (j, i).
         row.iter_mut().for_each(|(j, w)| *w *= inverse_sqrt[i] * inverse_sqrt[j]);
@@ -88,8 +92,8 @@ fn symmetric<F: Scalar>(adjacency: CsrView<F>) -> Csr<F> {
     scaled
 }
 
-/// `A` with weight 1 on the diagonal where it stores nothing there.
-fn with_self_loops<F: Scalar>(adjacency: CsrView<F>) -> Csr<F> {
+/// `A` with `weight` on the diagonal where it stores nothing there.
+fn with_self_loops<F: Scalar>(adjacency: CsrView<F>, weight: F) -> Csr<F> {
     let n = adjacency.rows();
     let mut indptr = Vec::with_capacity(n + 1);
     let mut indices = Vec::with_capacity(adjacency.nnz() + n);
@@ -101,7 +105,7 @@ fn with_self_loops<F: Scalar>(adjacency: CsrView<F>) -> Csr<F> {
             if pending && j >= i {
                 if j > i {
                     indices.push(i as u32);
-                    data.push(F::one());
+                    data.push(weight);
                 }
                 pending = false;
             }
@@ -110,7 +114,7 @@ fn with_self_loops<F: Scalar>(adjacency: CsrView<F>) -> Csr<F> {
         }
         if pending {
             indices.push(i as u32);
-            data.push(F::one());
+            data.push(weight);
         }
         indptr.push(indices.len());
     }

@@ -1,9 +1,10 @@
 //! The compiled form of a model for inference: stages fused, buffers planned once and kept.
 
 use super::dense::ActivationFn;
+use super::layer::{Cx, DynLayer};
 use super::stage::{Lowering, Stage, StageId};
 use crate::error::{Error, Result};
-use crate::graph::{Norm, Operator};
+use crate::graph::{Graph, Norm, Operator};
 use crate::kernels;
 use crate::scalar::Scalar;
 use crate::value::{Csr, ValueRef};
@@ -34,6 +35,8 @@ pub(crate) enum Op<F: Scalar> {
     Aggregate(Arc<Operator<F>>, Norm),
     Add(Vec<F>),
     Concat,
+    Scale(Arc<Vec<F>>),
+    Whole(Arc<dyn DynLayer<F>>),
 }
 
 /// One pass over the nodes: an operation, then bias and activation on its result while it is at hand.
@@ -60,6 +63,7 @@ struct Instruction<F: Scalar> {
 /// ```
 #[derive(Debug, Clone)]
 pub struct Program<F: Scalar> {
+    graph: Option<Graph<F>>,
     rows: usize,
     in_channels: usize,
     instructions: Vec<Instruction<F>>,
@@ -76,7 +80,8 @@ impl<F: Scalar> Program<F> {
         let elements = buffer_widths.iter().sum::<usize>() * rows;
         let cost = Cost { macs: macs(&lowering), peak_activations: (elements * F::BYTES) as u64 };
         let in_channels = lowering.width(lowering.input());
-        Ok(Self { rows, in_channels, instructions, buffer_widths, buffers: Vec::new(), cost })
+        let graph = lowering.graph().ok().cloned();
+        Ok(Self { graph, rows, in_channels, instructions, buffer_widths, buffers: Vec::new(), cost })
     }
 
     /// MACs and buffer bytes of one run.
@@ -101,11 +106,12 @@ impl<F: Scalar> Program<F> {
         if self.buffers.is_empty() {
             self.buffers = self.buffer_widths.iter().map(|width| vec![F::zero(); width * self.rows]).collect();
         }
+        let cx = self.graph.as_ref().map_or_else(Cx::without_graph, Cx::eval);
         for (k, instruction) in self.instructions.iter().enumerate() {
             let mut out = std::mem::take(&mut self.buffers[instruction.output]);
             let shape = (self.rows, instruction.width);
             let mut y = ArrayViewMut2::from_shape(shape, &mut out[..shape.0 * shape.1]).expect("buffers are planned for their widths");
-            instruction.run(x, &self.buffers, self.rows, y.view_mut());
+            instruction.run(&cx, x, &self.buffers, self.rows, y.view_mut())?;
             watch(k, y.view());
             self.buffers[instruction.output] = out;
         }
@@ -116,7 +122,7 @@ impl<F: Scalar> Program<F> {
 }
 
 impl<F: Scalar> Instruction<F> {
-    fn run(&self, x: ValueRef<F>, buffers: &[Vec<F>], rows: usize, mut y: ArrayViewMut2<F>) {
+    fn run(&self, cx: &Cx<F>, x: ValueRef<F>, buffers: &[Vec<F>], rows: usize, mut y: ArrayViewMut2<F>) -> Result<()> {
         let view = |source: &Source| match *source {
             Source::Input => x.reborrow(),
             Source::Buffer { buffer, width } => {
@@ -148,6 +154,16 @@ impl<F: Scalar> Instruction<F> {
                     });
                 }
             }
+            Op::Scale(scale) => view(&self.inputs[0]).with_dense(|x| {
+                y.assign(&x);
+                kernels::map_rows(y.view_mut(), |_, row| row.iter_mut().zip(&scale[..]).for_each(|(y, &s)| *y *= s));
+            }),
+            Op::Whole(layer) => {
+                let xs: Vec<ValueRef<F>> = self.inputs.iter().map(view).collect();
+                let value = layer.forward(cx, &xs)?.0.into_dense();
+                y.assign(&value);
+                cx.give(value);
+            }
         }
         if let Some(bias) = &self.bias {
             kernels::add_bias(y.view_mut(), bias);
@@ -155,6 +171,7 @@ impl<F: Scalar> Instruction<F> {
         if let (Some(activation), Some(data)) = (self.activation, y.as_slice_mut()) {
             kernels::for_each_chunk(data, |_, chunk| activation.apply(chunk));
         }
+        Ok(())
     }
 }
 
@@ -185,6 +202,8 @@ pub(crate) fn fuse<F: Scalar>(lowering: &Lowering<F>) -> Vec<Fused<F>> {
             Stage::Aggregate { x, operator, norm } => (Op::Aggregate(operator.clone(), *norm), vec![*x], None, None),
             Stage::Add { xs, coefficients } => (Op::Add(coefficients.clone()), xs.clone(), None, None),
             Stage::Concat { xs } => (Op::Concat, xs.clone(), None, None),
+            Stage::Scale { x, scale } => (Op::Scale(scale.clone()), vec![*x], None, None),
+            Stage::Whole { xs, layer, .. } => (Op::Whole(layer.clone()), xs.clone(), None, None),
             Stage::Bias { x, bias } => match fused.iter_mut().find(|f| f.makes == *x && readers[x.0] == 1) {
                 Some(before) if before.bias.is_none() && before.activation.is_none() => {
                     (before.bias, before.makes) = (Some(bias.clone()), makes);
@@ -305,6 +324,7 @@ fn macs<F: Scalar>(lowering: &Lowering<F>) -> u64 {
             lowering.rows() * if pays(stored, weight.dim()) { stored } else { weight.len() }
         }
         Stage::Aggregate { x, operator, .. } => operator.stored() * lowering.width(*x),
+        Stage::Whole { macs, .. } => *macs as usize,
         _ => 0,
     };
     lowering.stages().iter().map(|stage| of(stage) as u64).sum()

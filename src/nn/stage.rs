@@ -3,6 +3,7 @@
 //! Inference, quantisation and the cost model know only these.
 
 use super::dense::ActivationFn;
+use super::layer::DynLayer;
 use super::param::Param;
 use crate::error::Unsupported;
 use crate::graph::{Graph, Norm, Operator};
@@ -63,6 +64,22 @@ pub enum Stage<F: Scalar> {
         /// The parts.
         xs: Vec<StageId>,
     },
+    /// `x_ic · s_c`.
+    Scale {
+        /// What is scaled.
+        x: StageId,
+        /// `s`, one number a channel.
+        scale: Arc<Vec<F>>,
+    },
+    /// A layer as it stands, in evaluation mode: attention, maxima, norms over a row. It has no integer form.
+    Whole {
+        /// What it reads.
+        xs: Vec<StageId>,
+        /// The layer.
+        layer: Arc<dyn DynLayer<F>>,
+        /// Multiply-accumulates of one run.
+        macs: u64,
+    },
 }
 
 impl<F: Scalar> Stage<F> {
@@ -73,8 +90,15 @@ impl<F: Scalar> Stage<F> {
             Stage::Linear { x, .. } | Stage::Aggregate { x, .. } | Stage::Bias { x, .. } | Stage::Activation { x, .. } => {
                 std::slice::from_ref(x)
             }
-            Stage::Add { xs, .. } | Stage::Concat { xs } => xs,
+            Stage::Scale { x, .. } => std::slice::from_ref(x),
+            Stage::Add { xs, .. } | Stage::Concat { xs } | Stage::Whole { xs, .. } => xs,
         }
+    }
+}
+
+impl<F: Scalar> std::fmt::Debug for dyn DynLayer<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.kind())
     }
 }
 
@@ -169,12 +193,11 @@ impl<F: Scalar> Lowering<F> {
     /// # Errors
     /// [`Unsupported`] where the program has no graph, or `X` is sparse.
     pub fn aggregate(&mut self, x: StageId, norm: Norm) -> Result<StageId, Unsupported> {
-        let refuse = |reason: &str| Unsupported { layer: self.layers.last().cloned().unwrap_or_default(), reason: reason.into() };
-        let graph = self.graph.as_ref().ok_or_else(|| refuse("it aggregates over neighbours, and there is no graph"))?;
         if self.is_sparse(x) {
-            return Err(refuse("it aggregates sparse features before a product"));
+            let layer = self.layers.last().cloned().unwrap_or_default();
+            return Err(Unsupported { layer, reason: "it aggregates sparse features before a product".into() });
         }
-        let operator = graph.operator(norm);
+        let operator = self.graph()?.operator(norm);
         Ok(self.push(Stage::Aggregate { x, operator, norm }, self.width(x)))
     }
 
@@ -198,6 +221,35 @@ impl<F: Scalar> Lowering<F> {
     pub fn concat(&mut self, xs: &[StageId]) -> StageId {
         let width = xs.iter().map(|&x| self.width(x)).sum();
         self.push(Stage::Concat { xs: xs.to_vec() }, width)
+    }
+
+    /// Adds `x_ic · s_c`.
+    pub fn scale(&mut self, x: StageId, scale: Vec<F>) -> StageId {
+        self.push(Stage::Scale { x, scale: Arc::new(scale) }, self.width(x))
+    }
+
+    /// Adds a row `b` that is no parameter.
+    pub fn shift(&mut self, x: StageId, bias: Vec<F>) -> StageId {
+        self.push(Stage::Bias { x, bias: Arc::new(bias) }, self.width(x))
+    }
+
+    /// Adds a layer as it stands; `width` is that of its output, `macs` the multiply-accumulates of one run.
+    pub fn whole(&mut self, xs: &[StageId], layer: impl super::Layer<F>, width: usize, macs: u64) -> StageId {
+        self.push(Stage::Whole { xs: xs.to_vec(), layer: Arc::new(layer), macs }, width)
+    }
+
+    /// The graph that the model is lowered for.
+    ///
+    /// # Errors
+    /// [`Unsupported`] where there is none.
+    pub fn graph(&self) -> Result<&Graph<F>, Unsupported> {
+        let layer = self.layers.last().cloned().unwrap_or_default();
+        self.graph.as_ref().ok_or_else(|| Unsupported { layer, reason: "it aggregates over neighbours, and there is no graph".into() })
+    }
+
+    /// Stored entries of a stage's value: all of a dense one.
+    pub fn stored(&self, id: StageId) -> usize {
+        if id.0 == 0 { self.input_stored() } else { self.rows * self.width(id) }
     }
 
     fn push(&mut self, stage: Stage<F>, width: usize) -> StageId {

@@ -4,7 +4,7 @@ use super::bits::Bits;
 use super::calibration::Calibration;
 use super::model::{QuantModel, QuantOp, QuantStage, QuantWeight};
 use crate::data::Dataset;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Unsupported};
 use crate::kernels::{max_abs, quantize_with, symmetric_scale};
 use crate::nn::{Fused, Lowering, Model, Op, fuse};
 use crate::value::ValueRef;
@@ -81,7 +81,13 @@ fn op(layer: &str, stage: &Fused<f32>, bits: Bits) -> Result<QuantOp> {
         Op::Aggregate(_, norm) => QuantOp::Aggregate(*norm),
         Op::Add(coefficients) => QuantOp::Add(coefficients.clone()),
         Op::Concat => QuantOp::Concat,
+        Op::Scale(_) => return Err(no_integers(layer, "a norm")),
+        Op::Whole(whole) => return Err(no_integers(layer, whole.kind())),
     })
+}
+
+fn no_integers(layer: &str, what: &str) -> Error {
+    Unsupported { layer: layer.into(), reason: format!("{what} has no integer form") }.into()
 }
 
 impl QuantWeight {
