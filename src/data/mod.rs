@@ -14,6 +14,9 @@ mod reader;
 mod sbm;
 mod spec;
 mod split;
+mod table;
+mod tables;
+mod tensors;
 
 pub use dataset::Dataset;
 pub use norm::FeatureNorm;

@@ -4,12 +4,13 @@ use super::dataset::Dataset;
 use super::norm::FeatureNorm;
 use super::powerlaw::PowerLaw;
 use super::sbm::Sbm;
-use super::{npz, spec};
+use super::{npz, spec, tables, tensors};
 use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
 
 /// What a path may be, for errors.
-const SUPPORTED: &str = "what is read today is a .npz file in the gnn-benchmark or the heterophilous-graphs layout";
+const SUPPORTED: &str = "what is read is a .npz file in the gnn-benchmark or the heterophilous-graphs layout, a folder in OGB's raw layout, \
+                         a .csv list of edges beside .npy features, or .safetensors with PyG's names";
 
 /// Reads a data set from a file; see [`Dataset::reader`].
 ///
@@ -32,8 +33,8 @@ impl Reader {
         self
     }
 
-    /// Reads and validates the file. The graph is undirected, every edge once each way and of weight 1; the data set is named after the
-    /// file's stem.
+    /// Reads and validates the file; the data set is named after its stem. From `.npz` files and OGB's folders the graph is undirected,
+    /// every edge once each way and of weight 1; from lists of edges and safetensors it is as listed.
     ///
     /// # Errors
     /// [`Error::File`] if the file is missing, of an unknown kind or damaged, names the array that is missing or wrong;
@@ -46,14 +47,20 @@ impl Reader {
             }
             _ => Error::file(path, format!("cannot be read: {error}")),
         })?;
-        if kind.is_dir() {
-            return Err(Error::file(path, format!("is a folder; {SUPPORTED}")));
-        }
         let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        if kind.is_dir() {
+            let raw = ["edge.csv.gz", "raw/edge.csv.gz"].iter().any(|file| path.join(file).is_file());
+            return if raw { tables::ogb(path, name, self.norm) } else { Err(Error::file(path, format!("is a folder; {SUPPORTED}"))) };
+        }
+        let named = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+        if named.ends_with(".csv") || named.ends_with(".csv.gz") {
+            return tables::edge_list(path, name, self.norm);
+        }
         // Every kind of file is one arm here.
         match extension.as_str() {
             "npz" => npz::read(path, name, self.norm),
+            "safetensors" => tensors::read(path, name, self.norm),
             "" => Err(Error::file(path, format!("has no extension that says what it is; {SUPPORTED}"))),
             other => Err(Error::file(path, format!("is a .{other} file; {SUPPORTED}"))),
         }
@@ -125,8 +132,8 @@ mod tests {
     #[test]
     fn what_cannot_be_opened_says_why_and_what_can() {
         assert!(message("no/such/file.npz").contains("no such file"));
-        assert!(message(env!("CARGO_MANIFEST_DIR")).contains("is a folder; what is read today is a .npz"));
-        assert!(message(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")).contains("is a .toml file; what is read today is a .npz"));
+        assert!(message(env!("CARGO_MANIFEST_DIR")).contains("is a folder; what is read is a .npz"));
+        assert!(message(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")).contains("is a .toml file; what is read is a .npz"));
         assert!(message("sbm:nodes=many").contains("nodes is many"));
         assert!(message("sbm:node=5").contains("nodes, classes, degree"));
         assert!(message("sbm:nodes=5,nodes=6").contains("twice"));

@@ -1,6 +1,7 @@
 //! Models in files: safetensors with the architecture in one metadata key.
 
 mod model_file;
+pub mod pyg;
 mod quant_file;
 mod tensors;
 

@@ -172,6 +172,12 @@ pub struct Io<'a, F: Scalar> {
 }
 
 impl<'a, F: Scalar> Io<'a, F> {
+    /// All inputs and the output of a layer that was run by itself, and the wish for every gradient.
+    pub fn of(inputs: &[ValueRef<'a, F>], output: ValueRef<'a, F>) -> Self {
+        let widths = inputs.iter().map(ValueRef::cols).collect();
+        Self { inputs: inputs.iter().map(|x| Some(*x)).collect(), output: Some(output), wants: vec![true; inputs.len()], widths }
+    }
+
     /// Input `k`.
     ///
     /// # Panics

@@ -145,6 +145,14 @@ impl<F: Scalar> ModelBuilder<F> {
         self.build_undrawn(output, seed).map(|model| model.fresh(seed))
     }
 
+    /// Ends the model at `output` with the parameters that its layers have; the seed is 0.
+    ///
+    /// # Errors
+    /// As [`ModelBuilder::build`].
+    pub fn build_as_is(self, output: NodeId) -> Result<Model<F>> {
+        self.build_undrawn(output, 0)
+    }
+
     /// Ends the model with the parameters as they are.
     pub(crate) fn build_undrawn(self, output: NodeId, seed: u64) -> Result<Model<F>> {
         if output == NodeId::INPUT || output.0 > self.nodes.len() {

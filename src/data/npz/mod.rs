@@ -64,13 +64,21 @@ pub(super) fn read(path: &Path, name: String, norm: Option<FeatureNorm>) -> Resu
     Ok(data.normalised_by(norm))
 }
 
-fn normalised<F: Scalar>(features: Value<F>, norm: Option<FeatureNorm>) -> Result<(Value<f32>, FeatureNorm)> {
+pub(super) fn normalised<F: Scalar>(features: Value<F>, norm: Option<FeatureNorm>) -> Result<(Value<f32>, FeatureNorm)> {
     let norm = norm.unwrap_or_else(|| FeatureNorm::default_for(&features));
     Ok((norm.apply(&features)?, norm))
 }
 
+/// Reads an array of a file of its own; `key` is what it holds.
+pub(super) fn array_file(path: &Path, key: &'static str) -> Result<Array> {
+    let open = |error: std::io::Error| Error::file(path, format!("cannot be opened: {error}"));
+    let file = File::open(path).map_err(open)?;
+    let bytes = file.metadata().map_err(open)?.len();
+    Array::read(key, &mut BufReader::new(file), bytes).map_err(|problem| Error::file(path, format!("`{key}` {problem}")))
+}
+
 /// Maps the labels that occur, in sorted order, to `0..classes`.
-fn classes(labels: &[i64]) -> Problem<(Vec<u32>, usize)> {
+pub(super) fn classes(labels: &[i64]) -> Problem<(Vec<u32>, usize)> {
     if let Some(node) = labels.iter().position(|&label| label < 0) {
         return Err(format!("the label of node {node} is {}, and a negative label has no meaning; remove unlabelled nodes", labels[node]));
     }

@@ -12,7 +12,7 @@ const MAX_HEADER: usize = 10_000;
 const PREFIX: usize = 12;
 
 /// An array of plain numbers with its key.
-pub(super) struct Array {
+pub(in crate::data) struct Array {
     key: &'static str,
     numbers: Numbers,
 }
@@ -26,7 +26,7 @@ enum Numbers {
 }
 
 /// One array of real numbers, in the precision of the file.
-pub(super) enum Reals<A32, A64> {
+pub(in crate::data) enum Reals<A32, A64> {
     F32(A32),
     /// Integers too: up to 2^53 they are exact.
     F64(A64),
@@ -87,7 +87,7 @@ impl Array {
     }
 
     /// A vector of integers.
-    pub(super) fn int_vector(self) -> Problem<Vec<i64>> {
+    pub(in crate::data) fn int_vector(self) -> Problem<Vec<i64>> {
         let wrong = self.wrong("a vector of integers");
         let Numbers::Int(x) = self.numbers else { return Err(wrong) };
         Ok(x.into_dimensionality::<Ix1>().map_err(|_| wrong)?.to_vec())
@@ -111,7 +111,7 @@ impl Array {
     }
 
     /// A matrix of numbers of any type.
-    pub(super) fn real_matrix(self) -> Problem<Reals<Array2<f32>, Array2<f64>>> {
+    pub(in crate::data) fn real_matrix(self) -> Problem<Reals<Array2<f32>, Array2<f64>>> {
         let wrong = self.wrong("a matrix of numbers");
         match self.numbers {
             Numbers::F32(x) => x.into_dimensionality().map(Reals::F32),
@@ -132,6 +132,16 @@ impl Array {
             1 => vec![flags.into_iter().collect()],
             _ => flags.outer_iter().map(|row| row.iter().copied().collect()).collect(),
         })
+    }
+}
+
+impl Reals<Array2<f32>, Array2<f64>> {
+    /// In single precision.
+    pub(in crate::data) fn into_f32(self) -> Array2<f32> {
+        match self {
+            Reals::F32(x) => x,
+            Reals::F64(x) => x.mapv(|v| v as f32),
+        }
     }
 }
 

@@ -1,4 +1,8 @@
-//! Files are written beside their place and renamed, so that a crash loses nothing that was there.
+//! Files are written beside their place and renamed, so that a crash loses nothing that was there; tensors are read from safetensors.
+
+mod tensors;
+
+pub use tensors::{Array, Tensors};
 
 use crate::error::{Error, Result};
 use std::fs::{self, File};

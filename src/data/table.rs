@@ -1,0 +1,63 @@
+//! Tables of numbers in CSV, plain or packed by gzip.
+
+use crate::error::{Error, Result};
+use flate2::read::MultiGzDecoder;
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::Path;
+use std::str::FromStr;
+
+/// Numbers row by row; every row has `width` of them.
+pub(super) struct Table<T> {
+    pub width: usize,
+    pub values: Vec<T>,
+}
+
+impl<T> Table<T> {
+    pub(super) fn rows(&self) -> std::slice::ChunksExact<'_, T> {
+        self.values.chunks_exact(self.width.max(1))
+    }
+
+    pub(super) fn num_rows(&self) -> usize {
+        self.values.len() / self.width.max(1)
+    }
+}
+
+/// Reads a table whose rows all have `widths` numbers, any of them; a first line that is no numbers is a heading.
+///
+/// # Errors
+/// [`Error::File`] with the line for a row of another length or what is no number, for a file that is missing, cut off, or too long.
+pub(super) fn read<T: FromStr>(path: &Path, widths: impl Fn(usize) -> bool, expected: &str) -> Result<Table<T>> {
+    let file = File::open(path).map_err(|error| Error::file(path, format!("cannot be opened: {error}")))?;
+    let packed = path.extension().is_some_and(|extension| extension == "gz");
+    let from: Box<dyn Read> = if packed { Box::new(MultiGzDecoder::new(BufReader::new(file))) } else { Box::new(file) };
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).trim(csv::Trim::All).comment(Some(b'#')).from_reader(from);
+    let mut table = Table { width: 0, values: Vec::new() };
+    let mut record = csv::StringRecord::new();
+    loop {
+        let more = reader.read_record(&mut record).map_err(|error| {
+            let words = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+            Error::file(path, format!("cannot be read: {words}"))
+        })?;
+        if !more {
+            return Ok(table);
+        }
+        let line = record.position().map_or(0, csv::Position::line);
+        let numbers: Vec<Option<T>> = record.iter().map(|field| field.parse().ok()).collect();
+        if line == 1 && table.values.is_empty() && numbers.iter().all(Option::is_none) {
+            continue;
+        }
+        if table.width == 0 {
+            table.width = numbers.len();
+        }
+        if numbers.len() != table.width || !widths(numbers.len()) {
+            return Err(Error::file(path, format!("line {line} has {} fields, expected {expected}", numbers.len())));
+        }
+        for (field, number) in record.iter().zip(numbers) {
+            let shown: String = field.chars().take(20).collect();
+            table.values.push(
+                number.ok_or_else(|| Error::file(path, format!("line {line}: `{shown}` is not a number of the kind expected here")))?,
+            );
+        }
+    }
+}

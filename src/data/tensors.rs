@@ -1,0 +1,77 @@
+//! A graph in a safetensors file, its tensors named as PyTorch Geometric names those of a `Data`.
+
+use super::dataset::Dataset;
+use super::norm::FeatureNorm;
+use super::npz::{classes, normalised};
+use super::split::{Split, Splits};
+use crate::error::{Error, Result};
+use crate::files::Tensors;
+use crate::graph::Graph;
+use crate::value::Value;
+use std::path::Path;
+
+/// Reads `x`, `edge_index`, `y`, and where they are there `edge_attr`, `edge_weight`, `edge_type`, `train_mask`, `val_mask` and
+/// `test_mask` (one mask, or one a column). Edges are directed as they are listed.
+pub(super) fn read(path: &Path, name: String, norm: Option<FeatureNorm>) -> Result<Dataset> {
+    let tensors = Tensors::read(path)?;
+    from(&tensors, name, norm).map_err(|error| Error::file(path, error))
+}
+
+fn from(tensors: &Tensors, name: String, norm: Option<FeatureNorm>) -> Result<Dataset> {
+    let wrong = |key: &str, problem: String| Error::data("tensor", format!("`{key}` {problem}"));
+    let matrix = |key: &str| match tensors.floats.get(key) {
+        Some(array) if array.shape.len() == 2 => array.matrix(array.shape[0]).map_err(|problem| wrong(key, problem)),
+        Some(array) => Err(wrong(key, format!("has shape {:?}, expected two axes", array.shape))),
+        None => Err(wrong(key, "of floats is missing".into())),
+    };
+    let x = matrix("x")?;
+    let nodes = x.nrows();
+    let (shape, ends) = tensors.integers.get("edge_index").ok_or_else(|| wrong("edge_index", "of integers is missing".into()))?;
+    let &[2, count] = &shape[..] else { return Err(wrong("edge_index", format!("has shape {shape:?}, expected [2, edges]"))) };
+    let mut edges = Vec::with_capacity(count);
+    for e in 0..count {
+        let end = |value: i64| usize::try_from(value).map_err(|_| wrong("edge_index", format!("names the node {value}")));
+        edges.push((end(ends[e])?, end(ends[count + e])?));
+    }
+    let mut builder = match tensors.floats.get("edge_weight") {
+        Some(weights) if weights.values.len() == count => {
+            Graph::builder(nodes).weighted_edges(edges.into_iter().zip(&weights.values).map(|((j, i), &w)| (j, i, w)))
+        }
+        Some(weights) => return Err(wrong("edge_weight", format!("has {} numbers for {count} edges", weights.values.len()))),
+        None => Graph::builder(nodes).edges(edges),
+    };
+    if tensors.floats.contains_key("edge_attr") {
+        builder = builder.edge_features(matrix("edge_attr")?);
+    }
+    if let Some((_, types)) = tensors.integers.get("edge_type") {
+        let typed = types.iter().map(|&t| u32::try_from(t).map_err(|_| wrong("edge_type", format!("holds {t}"))));
+        builder = builder.edge_types(typed.collect::<Result<_>>()?);
+    }
+    let labels = &tensors.integers.get("y").ok_or_else(|| wrong("y", "of integers is missing".into()))?.1;
+    let (labels, num_classes) = classes(labels).map_err(|problem| wrong("y", problem))?;
+    let splits = splits(tensors, nodes)?;
+    let (features, norm) = normalised(Value::Dense(x), norm)?;
+    Ok(Dataset::new(name, builder.build()?, features, labels, Some(num_classes), splits)?.normalised_by(norm))
+}
+
+fn splits(tensors: &Tensors, nodes: usize) -> Result<Splits> {
+    let wrong = |key: &str, problem: String| Error::data("tensor", format!("`{key}` {problem}"));
+    let masks = |key: &str| -> Result<Vec<Vec<u32>>> {
+        let (shape, values) = tensors.integers.get(key).ok_or_else(|| wrong(key, "is missing beside other masks".into()))?;
+        let count = match shape[..] {
+            [rows] if rows == nodes => 1,
+            [rows, count] if rows == nodes && count > 0 => count,
+            _ => return Err(wrong(key, format!("has shape {shape:?}, and there are {nodes} nodes"))),
+        };
+        let members = |k: usize| (0..nodes as u32).filter(|&i| values[i as usize * count + k] != 0).collect();
+        Ok((0..count).map(members).collect())
+    };
+    if !["train_mask", "val_mask", "test_mask"].iter().any(|key| tensors.integers.contains_key(*key)) {
+        return Ok(Splits::default());
+    }
+    let (train, val, test) = (masks("train_mask")?, masks("val_mask")?, masks("test_mask")?);
+    if train.len() != val.len() || train.len() != test.len() {
+        return Err(wrong("train_mask", format!("has {} masks, val_mask {}, test_mask {}", train.len(), val.len(), test.len())));
+    }
+    Ok(Splits::Masks(train.into_iter().zip(val).zip(test).map(|((train, val), test)| Split { train, val, test }).collect()))
+}

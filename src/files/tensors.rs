@@ -1,0 +1,122 @@
+//! Tensors of any number of axes, as a PyTorch file holds them.
+
+use crate::error::{Error, Result};
+use ndarray::Array2;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+/// A pickle of PyTorch begins as a zip archive, or as the pickle protocol 2 does.
+const PICKLES: [&[u8]; 2] = [b"PK\x03\x04", &[0x80, 0x02]];
+
+/// A tensor: its shape, and its numbers row by row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Array {
+    /// Length of each axis; none for a single number.
+    pub shape: Vec<usize>,
+    /// The numbers, the last axis fastest.
+    pub values: Vec<f32>,
+}
+
+impl Array {
+    /// As a matrix: one row for a vector, `rows` rows of what is left otherwise.
+    ///
+    /// # Errors
+    /// A sentence where the numbers do not make whole rows.
+    pub fn matrix(&self, rows: usize) -> Result<Array2<f32>, String> {
+        let cols = self.values.len() / rows.max(1);
+        Array2::from_shape_vec((rows, cols), self.values.clone()).map_err(|_| format!("has shape {:?}, not {rows} rows", self.shape))
+    }
+}
+
+/// Named tensors of floats, and the metadata of their file.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Tensors {
+    /// By name.
+    pub floats: BTreeMap<String, Array>,
+    /// Tensors of whole numbers by name: shape, and numbers row by row.
+    pub integers: BTreeMap<String, (Vec<usize>, Vec<i64>)>,
+    /// Free text by key.
+    pub metadata: BTreeMap<String, String>,
+}
+
+impl Tensors {
+    /// Reads a safetensors file.
+    ///
+    /// # Errors
+    /// [`Error::File`] for a file that is missing, cut off, no safetensors file (a pickle, say), or that holds a number that is not finite.
+    pub fn read(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        Self::from_bytes(&super::read(path)?).map_err(|problem| Error::file(path, problem))
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
+        if PICKLES.iter().any(|magic| bytes.starts_with(magic)) {
+            return Err("is a pickle of PyTorch; save it by `safetensors.torch.save_file(model.state_dict(), FILE)`".into());
+        }
+        let not_ours = |error| format!("is not a safetensors file, or cut off ({error})");
+        let file = SafeTensors::deserialize(bytes).map_err(not_ours)?;
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(not_ours)?;
+        let mut tensors = Self::default();
+        if let Some(metadata) = header.metadata() {
+            tensors.metadata = metadata.iter().map(|(key, text)| (key.clone(), text.clone())).collect();
+        }
+        for (name, view) in file.iter() {
+            let shape = view.shape().to_vec();
+            match floats(&view) {
+                Some(values) => {
+                    if let Some(value) = values.iter().find(|v| !v.is_finite()) {
+                        return Err(format!("tensor `{name}` holds {value}, which is not a finite number"));
+                    }
+                    tensors.floats.insert(name.to_string(), Array { shape, values });
+                }
+                None => {
+                    let values = integers(&view).ok_or_else(|| format!("tensor `{name}` holds {:?}, which is not read", view.dtype()))?;
+                    tensors.integers.insert(name.to_string(), (shape, values));
+                }
+            }
+        }
+        Ok(tensors)
+    }
+
+    /// Writes the floats and the metadata; the file is replaced as a whole.
+    ///
+    /// # Errors
+    /// [`Error::File`] where it cannot be written.
+    pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let bytes: Vec<(&String, &Array, Vec<u8>)> =
+            self.floats.iter().map(|(name, array)| (name, array, array.values.iter().flat_map(|v| v.to_le_bytes()).collect())).collect();
+        let views = bytes.iter().map(|(name, array, bytes)| Ok((*name, TensorView::new(Dtype::F32, array.shape.clone(), bytes)?)));
+        let views = views.collect::<std::result::Result<Vec<_>, safetensors::SafeTensorError>>();
+        let metadata: Option<HashMap<String, String>> = (!self.metadata.is_empty()).then(|| self.metadata.clone().into_iter().collect());
+        let file = views.and_then(|views| safetensors::serialize(views, metadata)).map_err(|error| Error::file(path, error))?;
+        super::write_atomically(path, &file)
+    }
+
+    /// Those whose names begin with `prefix`, without it.
+    #[must_use]
+    pub fn under(&self, prefix: &str) -> Self {
+        let floats = self.floats.iter().filter_map(|(name, array)| Some((name.strip_prefix(prefix)?.to_string(), array.clone())));
+        Self { floats: floats.collect(), integers: BTreeMap::new(), metadata: BTreeMap::new() }
+    }
+}
+
+fn floats(view: &TensorView) -> Option<Vec<f32>> {
+    let data = view.data();
+    Some(match view.dtype() {
+        Dtype::F32 => data.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
+        Dtype::F64 => data.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes) as f32).collect(),
+        _ => return None,
+    })
+}
+
+fn integers(view: &TensorView) -> Option<Vec<i64>> {
+    let data = view.data();
+    Some(match view.dtype() {
+        Dtype::I64 => data.as_chunks().0.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect(),
+        Dtype::I32 => data.as_chunks().0.iter().map(|bytes| i32::from_le_bytes(*bytes).into()).collect(),
+        Dtype::U8 | Dtype::BOOL => data.iter().map(|&byte| byte.into()).collect(),
+        _ => return None,
+    })
+}

@@ -1,0 +1,9 @@
+//! The way to and from PyTorch Geometric: its layers by their arguments, its state dicts by their names and shapes.
+
+mod checkpoint;
+mod export;
+mod names;
+
+pub use checkpoint::{Assumptions, Checkpoint};
+pub use export::{Exported, export};
+pub use names::{layer_from, state_of};

@@ -1,0 +1,172 @@
+//! Each layer's parameters under PyTorch Geometric's names and in its layouts.
+
+use crate::error::{Error, Result};
+use crate::files::{Array, Tensors};
+use crate::nn::{Attrs, DynLayer, Param, Registry, Shapes};
+use crate::scalar::Scalar;
+use ndarray::Array2;
+
+/// How PyTorch lays out what is a matrix here.
+#[derive(Clone, Copy)]
+enum Layout {
+    /// A linear map: `[out, in]`.
+    Transposed,
+    /// As here.
+    Same,
+    /// One axis.
+    Vector,
+    /// `[1, heads, channels of a head]`.
+    Heads,
+    /// `[relations, in, out]`; here the relations stand one below the other.
+    Stacked,
+}
+
+use Layout::{Heads, Same, Stacked, Transposed, Vector};
+
+/// For each kind of layer its parameters here, the names there, and the layout.
+const NAMES: &[(&str, &[(&str, &str, Layout)])] = &[
+    ("linear", &[("weight", "weight", Transposed), ("bias", "bias", Vector)]),
+    ("gcn_conv", &[("weight", "lin.weight", Transposed), ("bias", "bias", Vector)]),
+    ("sg_conv", &[("weight", "lin.weight", Transposed), ("bias", "lin.bias", Vector)]),
+    ("sage_conv", &[("weight", "lin_l.weight", Transposed), ("bias", "lin_l.bias", Vector), ("root", "lin_r.weight", Transposed)]),
+    (
+        "gat_conv",
+        &[
+            ("weight", "lin.weight", Transposed),
+            ("att_src", "att_src", Heads),
+            ("att_dst", "att_dst", Heads),
+            ("edge_weight", "lin_edge.weight", Transposed),
+            ("att_edge", "att_edge", Heads),
+            ("bias", "bias", Vector),
+        ],
+    ),
+    (
+        "gatv2_conv",
+        &[
+            ("weight_src", "lin_l.weight", Transposed),
+            ("bias_src", "lin_l.bias", Vector),
+            ("weight_dst", "lin_r.weight", Transposed),
+            ("bias_dst", "lin_r.bias", Vector),
+            ("att", "att", Heads),
+            ("edge_weight", "lin_edge.weight", Transposed),
+            ("bias", "bias", Vector),
+        ],
+    ),
+    ("gin_conv", GIN),
+    ("gine_conv", GINE),
+    ("gcn2_conv", &[("weight", "weight1", Same)]),
+    ("rgcn_conv", &[("weight", "weight", Stacked), ("comp", "comp", Same), ("root", "root", Same), ("bias", "bias", Vector)]),
+    (
+        "batch_norm",
+        &[
+            ("weight", "weight", Vector),
+            ("bias", "bias", Vector),
+            ("running_mean", "running_mean", Vector),
+            ("running_var", "running_var", Vector),
+        ],
+    ),
+    ("layer_norm", &[("weight", "weight", Vector), ("bias", "bias", Vector)]),
+];
+
+const GIN: &[(&str, &str, Layout)] = &[
+    ("eps", "eps", Vector),
+    ("weight1", "nn.lins.0.weight", Transposed),
+    ("bias1", "nn.lins.0.bias", Vector),
+    ("weight2", "nn.lins.1.weight", Transposed),
+    ("bias2", "nn.lins.1.bias", Vector),
+];
+
+const GINE: &[(&str, &str, Layout)] = &[
+    ("eps", "eps", Vector),
+    ("weight1", "nn.lins.0.weight", Transposed),
+    ("bias1", "nn.lins.0.bias", Vector),
+    ("weight2", "nn.lins.1.weight", Transposed),
+    ("bias2", "nn.lins.1.bias", Vector),
+    ("edge_weight", "lin.weight", Transposed),
+    ("edge_bias", "lin.bias", Vector),
+];
+
+fn names_of(kind: &str) -> Result<&'static [(&'static str, &'static str, Layout)]> {
+    let known = NAMES.iter().find(|(known, _)| *known == kind).map(|(_, names)| *names);
+    known.ok_or_else(|| Error::Model(format!("layer `{kind}` has no name in PyTorch Geometric here")))
+}
+
+/// A layer of `kind` with these settings, its parameters from tensors under PyTorch Geometric's names.
+///
+/// An inner network may be a `torch.nn.Sequential` of two linear maps with an activation between (`nn.0`, `nn.2`) as well as an `MLP`
+/// (`nn.lins.0`, `nn.lins.1`).
+///
+/// # Errors
+/// [`Error::Model`] for a kind without such names, a tensor of another shape, one that is missing or one too many.
+pub fn layer_from(kind: &str, attrs: &Attrs, tensors: &Tensors) -> Result<Box<dyn DynLayer<f32>>> {
+    let mut shapes = Shapes::default();
+    let mut values = Vec::new();
+    let mut read = Vec::new();
+    for &(ours, theirs, layout) in names_of(kind)? {
+        let sequential = theirs.replace("nn.lins.0", "nn.0").replace("nn.lins.1", "nn.2");
+        let Some((name, array)) = [theirs, &sequential].into_iter().find_map(|name| tensors.floats.get_key_value(name)) else { continue };
+        let value = to_matrix(array, layout).map_err(|problem| Error::Model(format!("tensor `{name}` {problem}")))?;
+        shapes.0.insert(ours.into(), value.dim());
+        values.push((ours, value));
+        read.push(name.as_str());
+    }
+    if let Some(left) = tensors.floats.keys().find(|name| !read.contains(&name.as_str())) {
+        return Err(Error::Model(format!("tensor `{left}` is none of a {kind}")));
+    }
+    let mut layer = Registry::standard().load(kind, attrs, &shapes)?;
+    let mut wrong = None;
+    layer.visit_mut(&mut |param| match values.iter().find(|(name, _)| *name == param.name()) {
+        Some((_, value)) if value.dim() == param.value().dim() => param.value_mut().assign(value),
+        Some((name, value)) => wrong = Some(format!("`{name}` of a {kind} is {:?}, expected {:?}", value.dim(), param.value().dim())),
+        None => wrong = Some(format!("`{}` of a {kind} is missing", param.name())),
+    });
+    wrong.map_or(Ok(layer), |problem| Err(Error::Model(problem)))
+}
+
+fn to_matrix(array: &Array, layout: Layout) -> Result<Array2<f32>, String> {
+    let axes = array.shape.len();
+    match layout {
+        Transposed if axes == 2 => Ok(array.matrix(array.shape[0])?.reversed_axes().as_standard_layout().into_owned()),
+        Same if axes == 2 => array.matrix(array.shape[0]),
+        Vector if axes <= 1 => array.matrix(1),
+        Heads if axes == 3 && array.shape[0] == 1 => array.matrix(1),
+        Stacked if axes == 3 => array.matrix(array.shape[0] * array.shape[1]),
+        _ => Err(format!("has shape {:?}, another number of axes is expected", array.shape)),
+    }
+}
+
+/// The tensors of a layer under PyTorch Geometric's names: of each parameter what `of` makes of it, its value or its gradient.
+///
+/// # Errors
+/// [`Error::Model`] for a layer without such names.
+pub fn state_of<F: Scalar>(layer: &dyn DynLayer<F>, of: &dyn Fn(&Param<F>) -> Array2<F>) -> Result<Tensors> {
+    let names = names_of(layer.kind())?;
+    let attrs = layer.attrs();
+    let mut tensors = Tensors::default();
+    let mut in_channels = 0;
+    layer.visit(&mut |param| {
+        if let (true, Some((rows, _))) = (param.name() == "root", Some(param.value().dim())) {
+            in_channels = rows;
+        }
+    });
+    layer.visit(&mut |param| {
+        let Some(&(_, theirs, layout)) = names.iter().find(|(ours, ..)| *ours == param.name()) else { return };
+        let value = of(param).mapv(|v| v.as_f64() as f32);
+        let (rows, cols) = value.dim();
+        let (shape, value) = match layout {
+            Transposed => (vec![cols, rows], value.reversed_axes()),
+            Same => (vec![rows, cols], value),
+            Vector => (vec![rows * cols], value),
+            Heads => {
+                let heads = attrs.get::<usize>("heads").unwrap_or(1);
+                (vec![1, heads, cols / heads], value)
+            }
+            Stacked => {
+                let inner = attrs.get::<usize>("in_channels").unwrap_or(in_channels).max(1);
+                (vec![rows / inner, inner, cols], value)
+            }
+        };
+        tensors.floats.insert(theirs.into(), Array { shape, values: value.iter().copied().collect() });
+    });
+    Ok(tensors)
+}
