@@ -55,7 +55,7 @@ fn output_gradients_and_program_of_random_networks_have_the_same_bits_in_both_pr
         check_determinism(&small, &graph, x.view()).unwrap_or_else(|error| panic!("{error}, seed {seed}\n{small}"));
         // Large enough that work is cut between threads.
         let wide = random_model::<f32>(seed, &Registry::standard(), 37, 3);
-        let graph = Dataset::sbm(1500, 3).seed(seed).build().unwrap().graph().clone();
+        let graph = random_graph(seed, 4000);
         let x = random_dense(seed, (graph.num_nodes(), 37));
         check_determinism(&wide, &graph, x.view()).unwrap_or_else(|error| panic!("{error}, seed {seed}\n{wide}"));
     }

@@ -9,7 +9,7 @@ const DRAWS: u64 = 60;
 
 #[test]
 fn every_layer_is_its_formula_on_dense_and_sparse_inputs() {
-    for entry in Registry::<f64>::standard().entries() {
+    for entry in Registry::<f64>::standard().entries().iter().filter(|entry| !entry.is_tied_to_graph()) {
         let mut checked = 0;
         for seed in 0..DRAWS {
             for widths in [&[3][..], &[1], &[4, 4], &[2, 5], &[3, 3, 3]] {

@@ -10,7 +10,8 @@ pub enum Norm {
     /// `D̃^{-1/2}(A+I)D̃^{-1/2}`, where `I` fills in only the self-loops that `A` lacks and `D̃` is the weighted in-degree
     /// (Kipf and Welling 2017, eq. 2; directed and weighted as PyTorch Geometric's `gcn_norm`).
     Symmetric,
-    /// As [`Norm::Symmetric`] with added self-loops of weight 2 (`improved` in PyTorch Geometric's `gcn_norm`).
+    /// As [`Norm::Symmetric`] with added self-loops of weight 2 where edges have weights other than 1 (`improved` in PyTorch Geometric's
+    /// `gcn_norm`, which without weights changes nothing).
     SymmetricImproved,
     /// `D^{-1/2}AD^{-1/2}` without added self-loops (He et al., "LightGCN", SIGIR 2020, eq. 3).
     SymmetricPlain,
@@ -40,7 +41,10 @@ impl<F: Scalar> Operator<F> {
             Norm::Sum => adjacency.to_owned(),
             Norm::Mean => mean(adjacency),
             Norm::Symmetric => symmetric(with_self_loops(adjacency, F::one())),
-            Norm::SymmetricImproved => symmetric(with_self_loops(adjacency, F::of(2.0))),
+            Norm::SymmetricImproved => {
+                let weighted = adjacency.data().iter().any(|w| *w != F::one());
+                symmetric(with_self_loops(adjacency, F::of(if weighted { 2.0 } else { 1.0 })))
+            }
             Norm::SymmetricPlain => symmetric(adjacency.to_owned()),
         };
         let transposed = forward.transpose_view().to_csr();

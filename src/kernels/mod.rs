@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`spmm`](fn@spmm) | `Y = A·X` | aggregation, sparse features times weights |
 //! | [`spmm_t`](fn@spmm_t) | `dX = Aᵀ·dY` | weight gradient of sparse features |
+//! | [`spmm_max`], [`spmm_max_t`] | `y_ic = max_j x_jc` and its gradient | aggregation by maximum |
 //! | [`edge_dot`](fn@edge_dot) | `out_e = a_i·b_j` | gradient of edge weights and of sparse features |
 //! | [`matmul`], [`matmul_nt`], [`matmul_tn`] | `X·W`, `dY·Wᵀ`, `Xᵀ·dY` | a linear map and its two gradients |
 //! | [`matmul_sparse`] | `X·W` over the stored `w_ko` | a linear map with a pruned weight |
@@ -27,6 +28,7 @@ mod int8_input;
 #[cfg(target_arch = "x86_64")]
 mod int8_x86;
 mod isa;
+mod max;
 mod quantize;
 pub mod reference;
 mod rows;
@@ -40,6 +42,7 @@ pub use dense::{add_bias, column_sums, matmul, matmul_nt, matmul_tn};
 pub use edge_dot::edge_dot;
 pub use int8::{Activate, Finish, MOST_TERMS, Out, PackedInt8, SparseInt8, Term, join_int8, matmul_int8, spmm_int8};
 pub use int8_input::{InputWeight, input_int8};
+pub use max::{NOBODY, spmm_max, spmm_max_t};
 pub use quantize::{max_abs, quantize_rows, quantize_with, symmetric_scale};
 pub use rows::{CHUNK, for_each_chunk, map_rows};
 pub use sparse_weight::matmul_sparse;

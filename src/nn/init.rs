@@ -17,6 +17,13 @@ pub enum Init {
     Zeros,
     /// All ones.
     Ones,
+    /// This number everywhere.
+    Constant(f64),
+    /// As [`Init::GlorotUniform`], for `count` matrices one below the other.
+    GlorotStacked {
+        /// How many.
+        count: usize,
+    },
 }
 
 impl Init {
@@ -26,6 +33,8 @@ impl Init {
         let bound = match self {
             Init::Zeros => return Array2::zeros(shape),
             Init::Ones => return Array2::ones(shape),
+            Init::Constant(value) => return Array2::from_elem(shape, F::of(value)),
+            Init::GlorotStacked { count } => (6.0 / (rows / count.max(1) + cols).max(1) as f64).sqrt(),
             Init::GlorotUniform => (6.0 / (rows + cols).max(1) as f64).sqrt(),
             Init::FanInUniform => (rows.max(1) as f64).sqrt().recip(),
         };

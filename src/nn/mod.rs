@@ -18,10 +18,13 @@ mod stage;
 mod wiring;
 
 pub use attrs::{Attrs, Shapes};
-pub use conv::{GcnConv, GcnConvBuilder};
-pub use dense::{Activation, ActivationFn, Dropout, Linear, LinearBuilder};
+pub use conv::{
+    Aggregation, Appnp, Embedding, Gcn2Conv, GcnConv, GcnConvBuilder, GinConv, GinConvBuilder, GineConv, GineConvBuilder, LgConv, RgcnConv,
+    RgcnConvBuilder, SageConv, SageConvBuilder, SgConv, SgConvBuilder,
+};
+pub use dense::{Activation, ActivationFn, BatchNorm, Dropout, LayerNorm, Linear, LinearBuilder};
 pub use init::Init;
-pub use join::{Add, Concat};
+pub use join::{Add, Concat, Max};
 pub use layer::{AnyCache, Cx, DynLayer, Grads, Io, Layer, Mode, Reads};
 pub use model::{Model, ModelBuilder, Node, NodeId, Origin, Trace};
 pub use param::{Axis, Mask, Param, ParamId};

@@ -59,6 +59,10 @@ impl<F: Scalar> Param<F> {
         &self.name
     }
 
+    pub(crate) fn rename(&mut self, name: &str) {
+        self.name = name.to_string();
+    }
+
     /// The matrix.
     pub fn value(&self) -> &Array2<F> {
         &self.value

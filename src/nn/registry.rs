@@ -1,9 +1,9 @@
 //! The registry: by one line in it a layer loads from files and stands under every contract test.
 
 use super::attrs::{Attrs, Shapes};
-use super::conv::GcnConv;
-use super::dense::{Activation, Dropout, Linear};
-use super::join::{Add, Concat};
+use super::conv::{Appnp, Embedding, Gcn2Conv, GcnConv, GinConv, GineConv, LgConv, RgcnConv, SageConv, SgConv};
+use super::dense::{Activation, BatchNorm, Dropout, LayerNorm, Linear};
+use super::join::{Add, Concat, Max};
 use super::layer::{DynLayer, Layer};
 use super::model::{Model, ModelBuilder};
 use crate::error::{Error, Result};
@@ -16,6 +16,9 @@ use ndarray::Array2;
 pub trait Registered<F: Scalar>: Layer<F> {
     /// The layer's name in files.
     const KIND: &'static str;
+
+    /// Whether an instance fits one graph only, so that random models have none of it: it is tested by itself.
+    const TIED_TO_GRAPH: bool = false;
 
     /// A layer of these settings, with parameters of these shapes, all zero.
     ///
@@ -39,6 +42,7 @@ type Oracle<F> = fn(&dyn DynLayer<F>, &Graph<F>, &[Array2<F>]) -> Option<Array2<
 #[derive(Clone)]
 pub struct Entry<F: Scalar> {
     kind: &'static str,
+    tied_to_graph: bool,
     load: Load<F>,
     sample: Sample<F>,
     oracle: Oracle<F>,
@@ -48,6 +52,7 @@ impl<F: Scalar> Entry<F> {
     fn of<L: Registered<F>>() -> Self {
         Self {
             kind: L::KIND,
+            tied_to_graph: L::TIED_TO_GRAPH,
             load: |attrs, shapes| Ok(Box::new(L::from_attrs(attrs, shapes)?)),
             sample: |widths, out, rng| Some(Box::new(L::sample(widths, out, rng)?)),
             oracle: |layer, graph, xs| Some(layer.as_any().downcast_ref::<L>()?.oracle(graph, xs)),
@@ -57,6 +62,11 @@ impl<F: Scalar> Entry<F> {
     /// The layer's name in files.
     pub fn kind(&self) -> &'static str {
         self.kind
+    }
+
+    /// Whether an instance fits one graph only; see [`Registered::TIED_TO_GRAPH`].
+    pub fn is_tied_to_graph(&self) -> bool {
+        self.tied_to_graph
     }
 
     /// A random instance; see [`Registered::sample`].
@@ -81,6 +91,18 @@ impl<F: Scalar> Registry<F> {
     pub fn standard() -> Self {
         Self { entries: Vec::new() }
             .with::<GcnConv<F>>()
+            .with::<SageConv<F>>()
+            .with::<GinConv<F>>()
+            .with::<GineConv<F>>()
+            .with::<SgConv<F>>()
+            .with::<Gcn2Conv<F>>()
+            .with::<RgcnConv<F>>()
+            .with::<Appnp>()
+            .with::<LgConv>()
+            .with::<Embedding<F>>()
+            .with::<BatchNorm<F>>()
+            .with::<LayerNorm<F>>()
+            .with::<Max>()
             .with::<Linear<F>>()
             .with::<Activation>()
             .with::<Dropout>()

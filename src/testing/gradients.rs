@@ -54,10 +54,11 @@ fn check(model: &Model<f64>, cx: &Cx<f64>, mut x: Value<f64>, seed: u64) -> Resu
     let mut names = Vec::new();
     model.visit(&mut |name, param| {
         let gradient = grads.get(param.id()).cloned().unwrap_or_else(|| Array2::zeros(param.value().dim()));
-        names.push((name.to_string(), gradient));
+        names.push((name.to_string(), gradient, param.is_trainable()));
     });
     let mut moved = model.clone();
-    for (k, (name, gradient)) in names.iter().enumerate() {
+    // Running statistics are parameters without a gradient.
+    for (k, (name, gradient, _)) in names.iter().enumerate().filter(|(_, (.., trains))| *trains) {
         for at in sample(&mut rng, gradient.len(), gradient.len().min(ENTRIES)) {
             let at = (at / gradient.ncols(), at % gradient.ncols());
             let place = format!("gradient of {name} at {at:?}");

@@ -42,6 +42,9 @@ use ndarray::ArrayView2;
 /// six layers may lose two digits more.
 const SAME_NUMBERS: f64 = 1e-10;
 
+/// Matrices whose entries are all smaller are compared as if one was as large: what should cancel to zero is compared with what it is made of.
+const LEAST_SCALE: f64 = 1e-4;
+
 /// The first word of every generator's key here, so that no stream of the crate is shared.
 const TESTING: u64 = 0x7465_7374;
 
@@ -50,12 +53,12 @@ fn words(error: Error) -> String {
     error.to_string()
 }
 
-/// `max |a − b| ≤ tolerance · max |b|`, which NaN never meets.
+/// `max |a − b| ≤ tolerance · max |b|`, which NaN never meets; a maximum below [`LEAST_SCALE`] counts as that.
 fn agree<F: Scalar>(law: &str, found: ArrayView2<F>, expected: ArrayView2<F>, tolerance: f64) -> Result<(), String> {
     if found.dim() != expected.dim() {
         return Err(format!("{law}: shape {:?}, expected {:?}", found.dim(), expected.dim()));
     }
-    let scale = expected.iter().fold(0.0, |scale: f64, v| scale.max(v.as_f64().abs()));
+    let scale = expected.iter().fold(LEAST_SCALE, |scale: f64, v| scale.max(v.as_f64().abs()));
     let same = |a: F, b: F| (a - b).as_f64().abs() <= tolerance * scale;
     match found.indexed_iter().find(|(at, a)| !same(**a, expected[*at])) {
         None => Ok(()),

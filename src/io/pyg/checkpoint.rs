@@ -3,7 +3,7 @@
 use super::names::layer_from;
 use crate::error::{Error, Result};
 use crate::files::Tensors;
-use crate::nn::{Activation, ActivationFn, Attrs, Concat, Dropout, DynLayer, Model, ModelBuilder, NodeId};
+use crate::nn::{Activation, ActivationFn, Attrs, Concat, Dropout, DynLayer, Max, Model, ModelBuilder, NodeId};
 use std::path::Path;
 
 /// What a state dict does not tell; the defaults are those of PyTorch Geometric.
@@ -110,7 +110,8 @@ impl Checkpoint {
                 jump = ", jumping knowledge by concatenation";
                 b.add("jump", Concat::new(), &kept)?
             } else if widths.iter().all(|&width| width == read) {
-                return Err(Error::Model("jumping knowledge by maximum".into()));
+                jump = ", jumping knowledge assumed to be the maximum";
+                b.add("jump", Max::new(kept.len())?, &kept)?
             } else {
                 return Err(Error::Model(format!("`lin.weight` reads {read} channels, and the layers before have {widths:?}")));
             };

@@ -143,10 +143,10 @@ pub fn state_of<F: Scalar>(layer: &dyn DynLayer<F>, of: &dyn Fn(&Param<F>) -> Ar
     let names = names_of(layer.kind())?;
     let attrs = layer.attrs();
     let mut tensors = Tensors::default();
-    let mut in_channels = 0;
+    let mut bases = None;
     layer.visit(&mut |param| {
-        if let (true, Some((rows, _))) = (param.name() == "root", Some(param.value().dim())) {
-            in_channels = rows;
+        if param.name() == "comp" {
+            bases = Some(param.value().ncols());
         }
     });
     layer.visit(&mut |param| {
@@ -162,8 +162,8 @@ pub fn state_of<F: Scalar>(layer: &dyn DynLayer<F>, of: &dyn Fn(&Param<F>) -> Ar
                 (vec![1, heads, cols / heads], value)
             }
             Stacked => {
-                let inner = attrs.get::<usize>("in_channels").unwrap_or(in_channels).max(1);
-                (vec![rows / inner, inner, cols], value)
+                let stacks = bases.unwrap_or_else(|| attrs.get("relations").unwrap_or(1));
+                (vec![stacks, rows / stacks.max(1), cols], value)
             }
         };
         tensors.floats.insert(theirs.into(), Array { shape, values: value.iter().copied().collect() });

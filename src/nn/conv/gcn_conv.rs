@@ -17,9 +17,17 @@ pub struct GcnConvBuilder {
     in_channels: usize,
     out_channels: usize,
     bias: bool,
+    improved: bool,
 }
 
 impl GcnConvBuilder {
+    /// Gives added self-loops the weight 2 on a graph with weights other than 1, as PyTorch Geometric does. Default: 1.
+    #[must_use]
+    pub fn improved(mut self) -> Self {
+        self.improved = true;
+        self
+    }
+
     /// Leaves the bias out. Default: there is one.
     #[must_use]
     pub fn no_bias(mut self) -> Self {
@@ -38,7 +46,8 @@ impl GcnConvBuilder {
         }
         let shape = (self.in_channels, self.out_channels);
         let weight = Param::new("weight", shape, [Axis::In(0), Axis::Out], Init::GlorotUniform);
-        Ok(GcnConv { weight, bias: self.bias.then(|| bias(self.out_channels)) })
+        let norm = if self.improved { Norm::SymmetricImproved } else { Norm::Symmetric };
+        Ok(GcnConv { weight, bias: self.bias.then(|| bias(self.out_channels)), norm })
     }
 }
 
@@ -61,12 +70,13 @@ impl GcnConvBuilder {
 pub struct GcnConv<F: Scalar = f32> {
     weight: Param<F>,
     bias: Option<Param<F>>,
+    norm: Norm,
 }
 
 impl GcnConv<f32> {
     /// Starts a layer from `in_channels` to `out_channels`.
     pub fn builder(in_channels: usize, out_channels: usize) -> GcnConvBuilder {
-        GcnConvBuilder { in_channels, out_channels, bias: true }
+        GcnConvBuilder { in_channels, out_channels, bias: true, improved: false }
     }
 }
 
@@ -90,7 +100,7 @@ impl<F: Scalar> Layer<F> for GcnConv<F> {
     fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, Self::Cache)> {
         let w = self.weight.value();
         cx.check(&xs[0], w.nrows())?;
-        let operator = cx.graph()?.operator(Norm::Symmetric);
+        let operator = cx.graph()?.operator(self.norm);
         let (mut y, cache) = match &xs[0] {
             ValueRef::Dense(x) if aggregates_first(false, w.nrows(), w.ncols()) => {
                 let mut h = cx.take(x.dim());
@@ -114,7 +124,7 @@ impl<F: Scalar> Layer<F> for GcnConv<F> {
     /// With `H = ÂX`: `dW = Hᵀ·dY`, `dX = Âᵀ(dY·Wᵀ)`; with `Z = XW`: `dZ = Âᵀ·dY`, `dW = Xᵀ·dZ`, `dX = dZ·Wᵀ`; `db = Σ_i dY_i`.
     fn backward(&self, cx: &Cx<F>, io: &Io<F>, cache: Self::Cache, dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
         let graph = cx.graph().expect("the forward pass had a graph");
-        let operator = graph.operator(Norm::Symmetric);
+        let operator = graph.operator(self.norm);
         let w = self.weight.value().view();
         dy.with_dense(|dy| {
             if let Some(bias) = &self.bias {
@@ -153,13 +163,20 @@ impl<F: Scalar> Layer<F> for GcnConv<F> {
     fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {
         let (in_channels, out_channels) = self.weight.value().dim();
         let y = if aggregates_first(lowering.is_sparse(xs[0]), in_channels, out_channels) {
-            let h = lowering.aggregate(xs[0], Norm::Symmetric)?;
+            let h = lowering.aggregate(xs[0], self.norm)?;
             lowering.linear(h, &self.weight)
         } else {
             let z = lowering.linear(xs[0], &self.weight);
-            lowering.aggregate(z, Norm::Symmetric)?
+            lowering.aggregate(z, self.norm)?
         };
         Ok(self.bias.as_ref().map_or(y, |bias| lowering.bias(y, bias)))
+    }
+
+    fn attrs(&self) -> Attrs {
+        match self.norm {
+            Norm::SymmetricImproved => Attrs::new().with("improved", true),
+            _ => Attrs::new(),
+        }
     }
 
     fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param<F>)) {
@@ -176,29 +193,23 @@ impl<F: Scalar> Layer<F> for GcnConv<F> {
 impl<F: Scalar> Registered<F> for GcnConv<F> {
     const KIND: &'static str = "gcn_conv";
 
-    fn from_attrs(_: &Attrs, shapes: &Shapes) -> Result<Self> {
+    fn from_attrs(attrs: &Attrs, shapes: &Shapes) -> Result<Self> {
         let (in_channels, out_channels) = shapes.get("weight")?;
-        let builder = GcnConv::builder(in_channels, out_channels);
+        let improved = attrs.get("improved").unwrap_or(false);
+        let builder = GcnConvBuilder { improved, ..GcnConv::builder(in_channels, out_channels) };
         if shapes.find("bias").is_some() { builder.build() } else { builder.no_bias().build() }
     }
 
     fn sample(widths: &[usize], out: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
         let &[in_channels] = widths else { return None };
-        let builder = GcnConv::builder(in_channels, out);
+        let builder = GcnConvBuilder { improved: rng.random(), ..GcnConv::builder(in_channels, out) };
         if rng.random() { builder.build().ok() } else { builder.no_bias().build().ok() }
     }
 
     fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {
-        let n = graph.num_nodes();
-        let mut a = crate::nn::dense_adjacency(graph);
-        for i in 0..n {
-            if graph.adjacency().get(i, i).is_none() {
-                a[[i, i]] = F::one();
-            }
-        }
-        let degrees = a.sum_axis(ndarray::Axis(1));
-        let scale = degrees.mapv(|d| if d > F::zero() { F::one() / d.sqrt() } else { F::zero() });
-        let normalised = Array2::from_shape_fn((n, n), |(i, j)| scale[i] * a[[i, j]] * scale[j]);
+        let weighted = graph.adjacency().data().iter().any(|w| *w != F::one());
+        let loops = F::of(if weighted && self.norm == Norm::SymmetricImproved { 2.0 } else { 1.0 });
+        let normalised = super::propagation::dense_symmetric(graph, Some(loops));
         let y = normalised.dot(&xs[0].dot(self.weight.value()));
         self.bias.as_ref().map_or(y.clone(), |bias| y + bias.value())
     }

@@ -1,5 +1,25 @@
 //! Graph convolutions, one a file.
 
+mod appnp;
+mod embedding;
+mod gcn2_conv;
 mod gcn_conv;
+mod gin_conv;
+mod gine_conv;
+mod inner;
+mod lg_conv;
+mod propagation;
+mod rgcn_conv;
+mod sage_conv;
+mod sg_conv;
 
+pub use appnp::Appnp;
+pub use embedding::Embedding;
 pub use gcn_conv::{GcnConv, GcnConvBuilder};
+pub use gcn2_conv::Gcn2Conv;
+pub use gin_conv::{GinConv, GinConvBuilder};
+pub use gine_conv::{GineConv, GineConvBuilder};
+pub use lg_conv::LgConv;
+pub use rgcn_conv::{RgcnConv, RgcnConvBuilder};
+pub use sage_conv::{Aggregation, SageConv, SageConvBuilder};
+pub use sg_conv::{SgConv, SgConvBuilder};

@@ -2,6 +2,8 @@
 
 mod add;
 mod concat;
+mod max;
 
 pub use add::Add;
 pub use concat::Concat;
+pub use max::Max;

@@ -1,0 +1,136 @@
+//! Personalised propagation.
+
+use super::propagation::{copied, dense_symmetric};
+use crate::error::{Error, Result, Unsupported};
+use crate::graph::{Graph, Norm};
+use crate::kernels;
+use crate::nn::product::gradient_like;
+use crate::nn::{Attrs, Cx, Grads, Io, Layer, Lowering, Reads, Registered, Shapes, StageId, Wiring};
+use crate::rng::ChaCha8Rng;
+use crate::scalar::Scalar;
+use crate::value::{Value, ValueRef};
+use ndarray::Array2;
+use ndarray_rand::rand::Rng;
+
+/// Most hops: further ones change nothing that a float can tell.
+const MOST_HOPS: usize = 1000;
+
+/// `Z₀ = X`, `Z_{k+1} = (1−α)·Â·Z_k + α·X`, `Y = Z_K`: personalised PageRank on the features, without parameters.
+///
+/// *Shapes*: `X: [n, c]`, `Y: [n, c]`; `Â` as in [`GcnConv`](super::GcnConv).
+///
+/// *Source*: Gasteiger et al., "Predict then Propagate", ICLR 2019, eq. 5 (without its last softmax).
+#[derive(Debug, Clone)]
+pub struct Appnp {
+    hops: usize,
+    alpha: f64,
+}
+
+impl Appnp {
+    /// Propagates `hops` times, 1 to 1000, and returns to the input with probability `alpha`, in [0, 1].
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a number out of range.
+    pub fn new(hops: usize, alpha: f64) -> Result<Self> {
+        if !(1..=MOST_HOPS).contains(&hops) {
+            return Err(Error::setting("hops of appnp", hops, "1 to 1000"));
+        }
+        if !(0.0..=1.0).contains(&alpha) {
+            return Err(Error::setting("alpha of appnp", alpha, "0 to 1"));
+        }
+        Ok(Self { hops, alpha })
+    }
+}
+
+impl<F: Scalar> Layer<F> for Appnp {
+    type Cache = ();
+
+    fn kind(&self) -> &'static str {
+        <Self as Registered<F>>::KIND
+    }
+
+    fn wiring(&self) -> Wiring {
+        Wiring::Same
+    }
+
+    fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, ())> {
+        cx.check(&xs[0], xs[0].cols())?;
+        let operator = cx.graph()?.operator(Norm::Symmetric);
+        let (stay, back) = (F::of(1.0 - self.alpha), F::of(self.alpha));
+        Ok(xs[0].with_dense(|x| {
+            let mut z = copied(cx, x.view());
+            for _ in 0..self.hops {
+                let mut next = cx.take(z.dim());
+                kernels::spmm(operator.forward(), z.view(), next.view_mut());
+                next *= stay;
+                next.scaled_add(back, &x);
+                cx.give(std::mem::replace(&mut z, next));
+            }
+            (Value::Dense(z), ())
+        }))
+    }
+
+    /// `dX = α·Σ_{k<K} G_k + G_K` with `G_0 = dY`, `G_{k+1} = (1−α)·Âᵀ·G_k`.
+    fn backward(&self, cx: &Cx<F>, io: &Io<F>, (): (), dy: ValueRef<F>, _: &mut Grads<F>) -> Vec<Option<Value<F>>> {
+        if !io.wants(0) {
+            return vec![None];
+        }
+        let operator = cx.graph().expect("the forward pass had a graph").operator(Norm::Symmetric);
+        let (stay, back) = (F::of(1.0 - self.alpha), F::of(self.alpha));
+        let dx = dy.with_dense(|dy| {
+            let mut g = copied(cx, dy);
+            let mut dx = cx.take(dy.dim());
+            dx.fill(F::zero());
+            for _ in 0..self.hops {
+                dx.scaled_add(back, &g);
+                let mut next = cx.take(g.dim());
+                kernels::spmm(operator.transpose(), g.view(), next.view_mut());
+                next *= stay;
+                cx.give(std::mem::replace(&mut g, next));
+            }
+            dx += &g;
+            cx.give(g);
+            dx
+        });
+        vec![Some(gradient_like(io.sparse_input(0).map(ValueRef::Sparse), Value::Dense(dx)))]
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::Nothing
+    }
+
+    fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {
+        let width = lowering.width(xs[0]);
+        if lowering.is_sparse(xs[0]) {
+            let macs = (lowering.graph()?.operator(Norm::Symmetric).stored() * width * self.hops) as u64;
+            return Ok(lowering.whole(xs, self.clone(), width, macs));
+        }
+        let mut z = xs[0];
+        for _ in 0..self.hops {
+            let moved = lowering.aggregate(z, Norm::Symmetric)?;
+            z = lowering.add(&[moved, xs[0]], &[F::of(1.0 - self.alpha), F::of(self.alpha)]);
+        }
+        Ok(z)
+    }
+
+    fn attrs(&self) -> Attrs {
+        Attrs::new().with("hops", self.hops).with("alpha", self.alpha)
+    }
+}
+
+impl<F: Scalar> Registered<F> for Appnp {
+    const KIND: &'static str = "appnp";
+
+    fn from_attrs(attrs: &Attrs, _: &Shapes) -> Result<Self> {
+        Self::new(attrs.get("hops")?, attrs.get("alpha")?)
+    }
+
+    fn sample(widths: &[usize], _: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
+        (widths.len() == 1).then(|| Self::new(rng.random_range(1..=4), rng.random_range(0.0..1.0)).ok()).flatten()
+    }
+
+    fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {
+        let a = dense_symmetric(graph, Some(F::one()));
+        (0..self.hops).fold(xs[0].clone(), |z, _| a.dot(&z) * F::of(1.0 - self.alpha) + &xs[0] * F::of(self.alpha))
+    }
+}

@@ -1,0 +1,119 @@
+//! A learned table of the nodes.
+
+use crate::error::{Error, Result, Unsupported};
+use crate::graph::Graph;
+use crate::nn::{Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, Lowering, Param, Reads, Registered, Shapes, StageId, Wiring};
+use crate::rng::ChaCha8Rng;
+use crate::scalar::Scalar;
+use crate::value::{Value, ValueRef};
+use ndarray::Array2;
+
+/// `Y = E`: one learned row a node, for graphs without features. Its input is read for nothing but its number of rows.
+///
+/// *Shapes*: `E: [nodes, c]`, `Y: [nodes, c]`. A model with it serves the graph that it was trained on, and no other.
+///
+/// *Source*: as `torch.nn.Embedding` on all indices; the start of LightGCN (He et al., SIGIR 2020, §3.1).
+#[derive(Debug, Clone)]
+pub struct Embedding<F: Scalar = f32> {
+    weight: Param<F>,
+}
+
+impl<F: Scalar> Embedding<F> {
+    /// A table of `nodes` rows of `channels` numbers.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a table of nothing.
+    pub fn new(nodes: usize, channels: usize) -> Result<Self> {
+        if nodes == 0 || channels == 0 {
+            return Err(Error::setting("shape of embedding", format!("{nodes} x {channels}"), "at least 1 on both sides"));
+        }
+        Ok(Self { weight: Param::new("weight", (nodes, channels), [Axis::Fixed, Axis::Out], Init::GlorotUniform) })
+    }
+}
+
+impl<F: Scalar> Layer<F> for Embedding<F> {
+    type Cache = ();
+
+    fn kind(&self) -> &'static str {
+        Self::KIND
+    }
+
+    fn wiring(&self) -> Wiring {
+        Wiring::Fresh { channels: self.weight.value().ncols(), units: HeadUnits::Single }
+    }
+
+    fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, ())> {
+        let table = self.weight.value();
+        if xs[0].rows() != table.nrows() {
+            let (expected, found) = ((table.nrows(), xs[0].cols()), xs[0].shape());
+            return Err(Error::ShapeMismatch { at: format!("{}: nodes of the table", cx.place()), expected, found });
+        }
+        let mut y = cx.take(table.dim());
+        y.assign(table);
+        Ok((Value::Dense(y), ()))
+    }
+
+    /// `dE = dY`; the input has no gradient.
+    fn backward(&self, _: &Cx<F>, _: &Io<F>, (): (), dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
+        grads.add(&self.weight, dy.to_dense());
+        vec![None]
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::Nothing
+    }
+
+    fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {
+        Ok(lowering.whole(xs, self.clone(), self.weight.value().ncols(), 0))
+    }
+
+    fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param<F>)) {
+        f(&self.weight);
+    }
+
+    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>)) {
+        f(&mut self.weight);
+    }
+}
+
+impl<F: Scalar> Registered<F> for Embedding<F> {
+    const KIND: &'static str = "embedding";
+    const TIED_TO_GRAPH: bool = true;
+
+    fn from_attrs(_: &Attrs, shapes: &Shapes) -> Result<Self> {
+        let (nodes, channels) = shapes.get("weight")?;
+        Self::new(nodes, channels)
+    }
+
+    /// None: a sample would have to know the graph that it is run on.
+    fn sample(_: &[usize], _: usize, _: &mut ChaCha8Rng) -> Option<Self> {
+        None
+    }
+
+    fn oracle(&self, _: &Graph<F>, _: &[Array2<F>]) -> Array2<F> {
+        self.weight.value().clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::{GcnConv, ModelBuilder, NodeId};
+    use crate::testing::{check_gradients, check_mask_equals_shrink, check_program, random_dense, random_graph, random_plan};
+
+    #[test]
+    fn a_network_on_a_table_learns_shrinks_and_refuses_other_graphs() {
+        let graph = random_graph::<f64>(3, 9);
+        let nodes = graph.num_nodes();
+        let mut builder = ModelBuilder::<f64>::new(1);
+        let table = builder.add("table", Embedding::new(nodes, 5).unwrap(), &[NodeId::INPUT]).unwrap();
+        let conv = builder.add("conv", GcnConv::builder(5, 2).build().unwrap(), &[table]).unwrap();
+        let model = builder.build(conv, 1).unwrap();
+        let x = random_dense(1, (nodes, 1));
+        check_gradients(&model, &graph, x.view(), 1).unwrap();
+        check_program(&model, &graph, x.view()).unwrap();
+        check_mask_equals_shrink(&model, &random_plan(1, &model).unwrap(), &graph, x.view()).unwrap();
+        let other = Graph::builder(nodes + 1).build().unwrap().cast();
+        assert!(matches!(model.infer(&Cx::eval(&other), random_dense(1, (nodes + 1, 1)).view()), Err(Error::ShapeMismatch { .. })));
+    }
+}

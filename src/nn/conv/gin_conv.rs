@@ -1,0 +1,146 @@
+//! The graph isomorphism convolution.
+
+use super::inner::{Inner, InnerSettings, dot};
+use crate::error::{Result, Unsupported};
+use crate::graph::{Graph, Norm};
+use crate::kernels;
+use crate::nn::product::{product, product_dw, product_dx};
+use crate::nn::{ActivationFn, Attrs, Cx, Grads, HeadUnits, Io, Layer, Lowering, Param, Reads, Registered, Shapes, StageId, Wiring};
+use crate::rng::ChaCha8Rng;
+use crate::scalar::Scalar;
+use crate::value::{Value, ValueRef};
+use ndarray::Array2;
+use ndarray_rand::rand::Rng;
+
+/// Builder of a [`GinConv`]; see [`GinConv::builder`].
+#[derive(Debug, Clone)]
+pub struct GinConvBuilder {
+    settings: InnerSettings,
+}
+
+impl GinConvBuilder {
+    /// What a node weighs above its neighbours. Default 0.
+    #[must_use]
+    pub fn eps(mut self, eps: f64) -> Self {
+        self.settings.eps = eps;
+        self
+    }
+
+    /// Learns ε too. Default: it stays.
+    #[must_use]
+    pub fn train_eps(mut self) -> Self {
+        self.settings.train_eps = true;
+        self
+    }
+
+    /// Builds the layer; its parameters are zero until its model draws them.
+    ///
+    /// # Errors
+    /// [`Error::Setting`](crate::Error::Setting) for a width of zero or an ε that is not finite.
+    pub fn build<F: Scalar>(self) -> Result<GinConv<F>> {
+        Ok(GinConv { inner: self.settings.build("gin_conv")? })
+    }
+}
+
+/// `Y = relu(((1+ε)·X + A·X)·W₁ + b₁)·W₂ + b₂`; the first product is taken before aggregation, which changes nothing.
+///
+/// *Shapes*: `X: [n, in]` dense or sparse, `W₁: [in, hidden]`, `b₁: [1, hidden]`, `W₂: [hidden, out]`, `b₂: [1, out]`, `Y: [n, out]`.
+///
+/// *Source*: Xu et al., "How Powerful are Graph Neural Networks?", ICLR 2019, eq. 4.1.
+#[derive(Debug, Clone)]
+pub struct GinConv<F: Scalar = f32> {
+    inner: Inner<F>,
+}
+
+impl GinConv<f32> {
+    /// Starts a layer from `in_channels` over `hidden` to `out_channels`.
+    pub fn builder(in_channels: usize, hidden: usize, out_channels: usize) -> GinConvBuilder {
+        GinConvBuilder { settings: InnerSettings { in_channels, hidden, out_channels, eps: 0.0, train_eps: false } }
+    }
+}
+
+impl<F: Scalar> Layer<F> for GinConv<F> {
+    /// `Z = X·W₁` and `relu(U)`.
+    type Cache = (Array2<F>, Array2<F>);
+
+    fn kind(&self) -> &'static str {
+        Self::KIND
+    }
+
+    fn wiring(&self) -> Wiring {
+        Wiring::Fresh { channels: self.inner.weight2.value().ncols(), units: HeadUnits::Single }
+    }
+
+    fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, Self::Cache)> {
+        let w = self.inner.weight1.value();
+        cx.check(&xs[0], w.nrows())?;
+        let operator = cx.graph()?.operator(Norm::Sum);
+        let z = product(cx, &xs[0], w.view());
+        let mut u = cx.take(z.dim());
+        kernels::spmm(operator.forward(), z.view(), u.view_mut());
+        u.scaled_add(self.inner.own(), &z);
+        let y = self.inner.finish(cx, &mut u);
+        Ok((Value::Dense(y), (z, u)))
+    }
+
+    /// `dε = ⟨dU, Z⟩`, `dZ = (1+ε)·dU + Aᵀ·dU`, `dW₁ = Xᵀ·dZ`, `dX = dZ·W₁ᵀ`.
+    fn backward(&self, cx: &Cx<F>, io: &Io<F>, cache: Self::Cache, dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
+        let operator = cx.graph().expect("the forward pass had a graph").operator(Norm::Sum);
+        let (z, h) = cache;
+        let du = dy.with_dense(|dy| self.inner.back(h, dy, grads));
+        grads.add(&self.inner.eps, Array2::from_elem((1, 1), dot(du.view(), z.view())));
+        let mut dz = z;
+        kernels::spmm(operator.transpose(), du.view(), dz.view_mut());
+        dz.scaled_add(self.inner.own(), &du);
+        grads.add(&self.inner.weight1, product_dw(&io.input(0), dz.view()));
+        let dx = io.wants(0).then(|| product_dx(cx, &io.input(0), dz.view(), self.inner.weight1.value().view()));
+        cx.give(dz);
+        vec![dx]
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::Inputs
+    }
+
+    fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {
+        let z = lowering.linear(xs[0], &self.inner.weight1);
+        let moved = lowering.aggregate(z, Norm::Sum)?;
+        let u = lowering.add(&[moved, z], &[F::one(), self.inner.own()]);
+        let u = lowering.bias(u, &self.inner.bias1);
+        let h = lowering.activation(u, ActivationFn::Relu);
+        let y = lowering.linear(h, &self.inner.weight2);
+        Ok(lowering.bias(y, &self.inner.bias2))
+    }
+
+    fn attrs(&self) -> Attrs {
+        Attrs::new().with("eps", self.inner.init_eps()).with("train_eps", self.inner.eps.is_trainable())
+    }
+
+    fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param<F>)) {
+        self.inner.visit(f);
+    }
+
+    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>)) {
+        self.inner.visit_mut(f);
+    }
+}
+
+impl<F: Scalar> Registered<F> for GinConv<F> {
+    const KIND: &'static str = "gin_conv";
+
+    fn from_attrs(attrs: &Attrs, shapes: &Shapes) -> Result<Self> {
+        GinConvBuilder { settings: InnerSettings::from_shapes(shapes, attrs)? }.build()
+    }
+
+    fn sample(widths: &[usize], out: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
+        let &[in_channels] = widths else { return None };
+        let (eps, train_eps) = (rng.random_range(-0.5..0.5), rng.random());
+        let settings = InnerSettings { in_channels, hidden: rng.random_range(2..=5), out_channels: out, eps, train_eps };
+        GinConvBuilder { settings }.build().ok()
+    }
+
+    fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {
+        let sums = crate::nn::dense_adjacency(graph).dot(&xs[0]);
+        self.inner.oracle(&(sums + &xs[0] * self.inner.own()))
+    }
+}

@@ -1,0 +1,120 @@
+//! The network of two layers inside a graph isomorphism convolution.
+
+use crate::error::{Error, Result};
+use crate::kernels;
+use crate::nn::product::bias_gradient;
+use crate::nn::{Axis, Cx, Grads, Init, Param, Shapes, bias};
+use crate::scalar::Scalar;
+use ndarray::{Array2, ArrayView2};
+
+/// `Y = relu(U)·W₂ + b₂` with `U = X·W₁ + b₁`, and the weight `1 + ε` of the node itself.
+#[derive(Debug, Clone)]
+pub(super) struct Inner<F: Scalar> {
+    pub eps: Param<F>,
+    pub weight1: Param<F>,
+    pub bias1: Param<F>,
+    pub weight2: Param<F>,
+    pub bias2: Param<F>,
+}
+
+/// Widths and ε of an [`Inner`].
+#[derive(Debug, Clone)]
+pub(super) struct InnerSettings {
+    pub in_channels: usize,
+    pub hidden: usize,
+    pub out_channels: usize,
+    pub eps: f64,
+    pub train_eps: bool,
+}
+
+impl InnerSettings {
+    pub(super) fn from_shapes(shapes: &Shapes, attrs: &crate::nn::Attrs) -> Result<Self> {
+        let ((in_channels, hidden), (_, out_channels)) = (shapes.get("weight1")?, shapes.get("weight2")?);
+        // A file of another program has ε among its tensors.
+        let (eps, train_eps) = (attrs.get("eps").unwrap_or(0.0), attrs.get("train_eps").unwrap_or(false));
+        Ok(Self { in_channels, hidden, out_channels, eps, train_eps })
+    }
+
+    pub(super) fn build<F: Scalar>(&self, kind: &str) -> Result<Inner<F>> {
+        let Self { in_channels, hidden, out_channels, eps, train_eps } = *self;
+        if in_channels == 0 || hidden == 0 || out_channels == 0 {
+            let value = format!("{in_channels} -> {hidden} -> {out_channels}");
+            return Err(Error::setting(format!("channels of {kind}"), value, "at least 1 everywhere"));
+        }
+        if !eps.is_finite() {
+            return Err(Error::setting(format!("eps of {kind}"), eps, "a finite number"));
+        }
+        let mut own = Param::new("eps", (1, 1), [Axis::Fixed, Axis::Fixed], Init::Constant(eps));
+        own.value_mut().fill(F::of(eps));
+        own.set_trainable(train_eps);
+        let mut bias2 = bias(out_channels);
+        bias2.rename("bias2");
+        Ok(Inner {
+            eps: own,
+            weight1: Param::new("weight1", (in_channels, hidden), [Axis::In(0), Axis::Hidden(0)], Init::GlorotUniform),
+            bias1: Param::new("bias1", (1, hidden), [Axis::Fixed, Axis::Hidden(0)], Init::Zeros),
+            weight2: Param::new("weight2", (hidden, out_channels), [Axis::Hidden(0), Axis::Out], Init::GlorotUniform),
+            bias2,
+        })
+    }
+}
+
+impl<F: Scalar> Inner<F> {
+    /// `1 + ε`.
+    pub(super) fn own(&self) -> F {
+        F::one() + self.eps.value()[[0, 0]]
+    }
+
+    pub(super) fn init_eps(&self) -> f64 {
+        if let Init::Constant(eps) = self.eps.init() { eps } else { 0.0 }
+    }
+
+    /// From `U` without its bias, which is changed to `relu(U)`, to `Y`.
+    pub(super) fn finish(&self, cx: &Cx<F>, u: &mut Array2<F>) -> Array2<F> {
+        kernels::add_bias(u.view_mut(), self.bias1.value().as_slice().expect("parameters are contiguous"));
+        u.mapv_inplace(|v| if v > F::zero() { v } else { F::zero() });
+        let mut y = cx.take((u.nrows(), self.weight2.value().ncols()));
+        kernels::matmul(u.view(), self.weight2.value().view(), y.view_mut());
+        kernels::add_bias(y.view_mut(), self.bias2.value().as_slice().expect("parameters are contiguous"));
+        y
+    }
+
+    /// `dU`, in the place of `relu(U)`: `dH = dY·W₂ᵀ` where `U > 0`; `dW₂ = Hᵀ·dY`, `db₁ = Σ dU`, `db₂ = Σ dY`.
+    pub(super) fn back(&self, h: Array2<F>, dy: ArrayView2<F>, grads: &mut Grads<F>) -> Array2<F> {
+        let mut dw = Array2::zeros(self.weight2.value().dim());
+        kernels::matmul_tn(h.view(), dy, dw.view_mut());
+        grads.add(&self.weight2, dw);
+        grads.add(&self.bias2, bias_gradient(dy));
+        let mut du = Array2::zeros(h.dim());
+        kernels::matmul_nt(dy, self.weight2.value().view(), du.view_mut());
+        du.zip_mut_with(&h, |du, &h| {
+            if h <= F::zero() {
+                *du = F::zero();
+            }
+        });
+        grads.add(&self.bias1, bias_gradient(du.view()));
+        du
+    }
+
+    pub(super) fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param<F>)) {
+        [&self.eps, &self.weight1, &self.bias1, &self.weight2, &self.bias2].into_iter().for_each(f);
+    }
+
+    pub(super) fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>)) {
+        [&mut self.eps, &mut self.weight1, &mut self.bias1, &mut self.weight2, &mut self.bias2].into_iter().for_each(f);
+    }
+
+    /// The whole network on dense matrices, for oracles.
+    pub(super) fn oracle(&self, x: &Array2<F>) -> Array2<F> {
+        let h = (x.dot(self.weight1.value()) + self.bias1.value()).mapv(|v| v.max(F::zero()));
+        h.dot(self.weight2.value()) + self.bias2.value()
+    }
+}
+
+/// `⟨a, b⟩` over all entries: partial sums of columns are added in a fixed order.
+pub(super) fn dot<F: Scalar>(a: ArrayView2<F>, b: ArrayView2<F>) -> F {
+    let product = &a * &b;
+    let mut sums = vec![F::zero(); a.ncols()];
+    kernels::column_sums(product.view(), &mut sums);
+    sums.into_iter().sum()
+}

@@ -1,0 +1,87 @@
+//! Light graph convolution.
+
+use super::propagation::dense_symmetric;
+use crate::error::{Result, Unsupported};
+use crate::graph::{Graph, Norm};
+use crate::kernels;
+use crate::nn::product::gradient_like;
+use crate::nn::{Attrs, Cx, Grads, Io, Layer, Lowering, Reads, Registered, Shapes, StageId, Wiring};
+use crate::rng::ChaCha8Rng;
+use crate::scalar::Scalar;
+use crate::value::{Value, ValueRef};
+use ndarray::Array2;
+
+/// `Y = D^{-1/2}·A·D^{-1/2}·X`, without self-loops and without parameters.
+///
+/// *Shapes*: `X: [n, c]`, `Y: [n, c]`; `D` is the weighted in-degree.
+///
+/// *Source*: He et al., "LightGCN", SIGIR 2020, eq. 3.
+#[derive(Debug, Clone, Default)]
+pub struct LgConv;
+
+impl LgConv {
+    /// The layer; it has no settings.
+    pub fn new() -> Self {
+        Self
+    }
+}
+
+impl<F: Scalar> Layer<F> for LgConv {
+    type Cache = ();
+
+    fn kind(&self) -> &'static str {
+        <Self as Registered<F>>::KIND
+    }
+
+    fn wiring(&self) -> Wiring {
+        Wiring::Same
+    }
+
+    fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, ())> {
+        cx.check(&xs[0], xs[0].cols())?;
+        let operator = cx.graph()?.operator(Norm::SymmetricPlain);
+        let mut y = cx.take(xs[0].shape());
+        xs[0].with_dense(|x| kernels::spmm(operator.forward(), x, y.view_mut()));
+        Ok((Value::Dense(y), ()))
+    }
+
+    /// `dX = Âᵀ·dY`.
+    fn backward(&self, cx: &Cx<F>, io: &Io<F>, (): (), dy: ValueRef<F>, _: &mut Grads<F>) -> Vec<Option<Value<F>>> {
+        let operator = cx.graph().expect("the forward pass had a graph").operator(Norm::SymmetricPlain);
+        let dx = io.wants(0).then(|| {
+            let mut dx = cx.take(dy.shape());
+            dy.with_dense(|dy| kernels::spmm(operator.transpose(), dy, dx.view_mut()));
+            gradient_like(io.sparse_input(0).map(ValueRef::Sparse), Value::Dense(dx))
+        });
+        vec![dx]
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::Nothing
+    }
+
+    fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {
+        if lowering.is_sparse(xs[0]) {
+            let width = lowering.width(xs[0]);
+            let macs = (lowering.graph()?.operator(Norm::SymmetricPlain).stored() * width) as u64;
+            return Ok(lowering.whole(xs, self.clone(), width, macs));
+        }
+        lowering.aggregate(xs[0], Norm::SymmetricPlain)
+    }
+}
+
+impl<F: Scalar> Registered<F> for LgConv {
+    const KIND: &'static str = "lg_conv";
+
+    fn from_attrs(_: &Attrs, _: &Shapes) -> Result<Self> {
+        Ok(Self)
+    }
+
+    fn sample(widths: &[usize], _: usize, _: &mut ChaCha8Rng) -> Option<Self> {
+        (widths.len() == 1).then_some(Self)
+    }
+
+    fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {
+        dense_symmetric(graph, None).dot(&xs[0])
+    }
+}

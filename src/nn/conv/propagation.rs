@@ -1,0 +1,38 @@
+//! Aggregation repeated: what the layers that only propagate are made of.
+
+use crate::kernels;
+use crate::nn::Cx;
+use crate::scalar::Scalar;
+use crate::value::CsrView;
+use ndarray::Array2;
+
+/// `Â^hops·X`, in arrays from the pool.
+pub(super) fn propagated<F: Scalar>(cx: &Cx<F>, a: CsrView<F>, mut x: Array2<F>, hops: usize) -> Array2<F> {
+    for _ in 0..hops {
+        let mut y = cx.take(x.dim());
+        kernels::spmm(a, x.view(), y.view_mut());
+        cx.give(x);
+        x = y;
+    }
+    x
+}
+
+/// A copy in an array from the pool.
+pub(super) fn copied<F: Scalar>(cx: &Cx<F>, x: ndarray::ArrayView2<F>) -> Array2<F> {
+    let mut copy = cx.take(x.dim());
+    copy.assign(&x);
+    copy
+}
+
+/// `Â` with every zero written out, for oracles: self-loops of weight 1 where there are none, both sides scaled by in-degrees.
+pub(super) fn dense_symmetric<F: Scalar>(graph: &crate::Graph<F>, self_loops: Option<F>) -> Array2<F> {
+    let n = graph.num_nodes();
+    let mut a = crate::nn::dense_adjacency(graph);
+    for i in 0..n {
+        if let (Some(weight), None) = (self_loops, graph.adjacency().get(i, i)) {
+            a[[i, i]] = weight;
+        }
+    }
+    let scale = a.sum_axis(ndarray::Axis(1)).mapv(|d| if d > F::zero() { F::one() / d.sqrt() } else { F::zero() });
+    Array2::from_shape_fn((n, n), |(i, j)| scale[i] * a[[i, j]] * scale[j])
+}

@@ -1,0 +1,287 @@
+//! The relational graph convolution.
+
+use crate::error::{Error, Result, Unsupported};
+use crate::graph::{Graph, Norm};
+use crate::kernels;
+use crate::nn::product::{bias_gradient, product, product_dw, product_dx};
+use crate::nn::{Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, Lowering, Param, Reads, Registered, Shapes, StageId, Wiring, bias};
+use crate::rng::ChaCha8Rng;
+use crate::scalar::Scalar;
+use crate::value::{Value, ValueRef};
+use ndarray::{Array2, s};
+use ndarray_rand::rand::Rng;
+
+/// Builder of an [`RgcnConv`]; see [`RgcnConv::builder`].
+#[derive(Debug, Clone)]
+pub struct RgcnConvBuilder {
+    in_channels: usize,
+    out_channels: usize,
+    relations: usize,
+    bases: Option<usize>,
+    root: bool,
+    bias: bool,
+}
+
+impl RgcnConvBuilder {
+    /// Makes the weight of every relation a sum of so many shared ones, at least 1. Default: each has its own.
+    #[must_use]
+    pub fn bases(mut self, bases: usize) -> Self {
+        self.bases = Some(bases);
+        self
+    }
+
+    /// Leaves out what a node gives to itself. Default: it has a weight of its own.
+    #[must_use]
+    pub fn no_root(mut self) -> Self {
+        self.root = false;
+        self
+    }
+
+    /// Leaves the bias out. Default: there is one.
+    #[must_use]
+    pub fn no_bias(mut self) -> Self {
+        self.bias = false;
+        self
+    }
+
+    /// Builds the layer; its parameters are zero until its model draws them.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a width, a number of relations or of bases of zero.
+    pub fn build<F: Scalar>(self) -> Result<RgcnConv<F>> {
+        let (inputs, outputs, stacks) = (self.in_channels, self.out_channels, self.bases.unwrap_or(self.relations));
+        if inputs == 0 || outputs == 0 || self.relations == 0 || stacks == 0 {
+            let value = format!("{inputs} -> {outputs}, {} relations, {stacks} weights", self.relations);
+            return Err(Error::setting("channels and relations of rgcn_conv", value, "at least 1 of each"));
+        }
+        let rows = inputs.checked_mul(stacks).ok_or_else(|| Error::setting("relations of rgcn_conv", stacks, "fewer"))?;
+        let comp = |bases| Param::new("comp", (self.relations, bases), [Axis::Fixed, Axis::Fixed], Init::GlorotUniform);
+        Ok(RgcnConv {
+            weight: Param::new("weight", (rows, outputs), [Axis::InTiled(0), Axis::Out], Init::GlorotStacked { count: stacks }),
+            comp: self.bases.map(comp),
+            root: self.root.then(|| Param::new("root", (inputs, outputs), [Axis::In(0), Axis::Out], Init::GlorotUniform)),
+            bias: self.bias.then(|| bias(outputs)),
+            relations: self.relations,
+        })
+    }
+}
+
+/// `y_i = x_i·W_root + Σ_r 1/|N_r(i)| Σ_{j ∈ N_r(i)} x_j·W_r + b`, by choice with `W_r = Σ_b a_rb·V_b`.
+///
+/// *Shapes*: `X: [n, in]` dense or sparse, the `W_r` (or the bases `V_b`) one below the other `[relations·in, out]`,
+/// `comp: [relations, bases]`, `root: [in, out]`, `b: [1, out]`, `Y: [n, out]`. The graph's edges have types; it may have fewer than the layer.
+///
+/// *Source*: Schlichtkrull et al., "Modeling Relational Data with Graph Convolutional Networks", ESWC 2018, eq. 2 and 3.
+#[derive(Debug, Clone)]
+pub struct RgcnConv<F: Scalar = f32> {
+    weight: Param<F>,
+    comp: Option<Param<F>>,
+    root: Option<Param<F>>,
+    bias: Option<Param<F>>,
+    relations: usize,
+}
+
+impl RgcnConv<f32> {
+    /// Starts a layer from `in_channels` to `out_channels` over edges of `relations` types.
+    pub fn builder(in_channels: usize, out_channels: usize, relations: usize) -> RgcnConvBuilder {
+        RgcnConvBuilder { in_channels, out_channels, relations, bases: None, root: true, bias: true }
+    }
+}
+
+impl<F: Scalar> RgcnConv<F> {
+    fn stacks(&self) -> usize {
+        self.comp.as_ref().map_or(self.relations, |comp| comp.value().ncols())
+    }
+
+    fn in_channels(&self) -> usize {
+        self.weight.value().nrows() / self.stacks()
+    }
+
+    /// Stacked matrix `k`.
+    fn stacked(&self, k: usize) -> ndarray::ArrayView2<'_, F> {
+        let inputs = self.in_channels();
+        self.weight.value().slice(s![k * inputs..(k + 1) * inputs, ..])
+    }
+
+    /// `W_r`.
+    fn weight_of(&self, r: usize) -> Array2<F> {
+        match &self.comp {
+            None => self.stacked(r).to_owned(),
+            Some(comp) => {
+                let mut w = Array2::zeros((self.in_channels(), self.weight.value().ncols()));
+                for (b, &a) in comp.value().row(r).iter().enumerate() {
+                    w.scaled_add(a, &self.stacked(b));
+                }
+                w
+            }
+        }
+    }
+
+    fn check_relations(&self, cx: &Cx<F>) -> Result<usize> {
+        let graph = cx.graph()?;
+        match graph.relations().len() {
+            0 if graph.num_edges() > 0 => Err(Error::data(cx.place(), "the graph's edges have no types; give them some by `edge_types`")),
+            found if found > self.relations => {
+                Err(Error::data(cx.place(), format!("the graph has {found} types of edges, the layer {}", self.relations)))
+            }
+            found => Ok(found),
+        }
+    }
+}
+
+impl<F: Scalar> Layer<F> for RgcnConv<F> {
+    type Cache = ();
+
+    fn kind(&self) -> &'static str {
+        Self::KIND
+    }
+
+    fn wiring(&self) -> Wiring {
+        Wiring::Fresh { channels: self.weight.value().ncols(), units: HeadUnits::Single }
+    }
+
+    fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, ())> {
+        let x = &xs[0];
+        cx.check(x, self.in_channels())?;
+        let relations = self.check_relations(cx)?;
+        let graph = cx.graph()?;
+        let mut y = match &self.root {
+            Some(root) => product(cx, x, root.value().view()),
+            None => {
+                let mut y = cx.take((x.rows(), self.weight.value().ncols()));
+                y.fill(F::zero());
+                y
+            }
+        };
+        let mut part = cx.take(y.dim());
+        for r in 0..relations {
+            let z = product(cx, x, self.weight_of(r).view());
+            kernels::spmm(graph.relation_operator(r, Norm::Mean).forward(), z.view(), part.view_mut());
+            y += &part;
+            cx.give(z);
+        }
+        cx.give(part);
+        if let Some(bias) = &self.bias {
+            kernels::add_bias(y.view_mut(), bias.value().as_slice().expect("parameters are contiguous"));
+        }
+        Ok((Value::Dense(y), ()))
+    }
+
+    /// With `dZ_r = Â_rᵀ·dY`: `dW_r = Xᵀ·dZ_r`, `dX = dY·W_rootᵀ + Σ_r dZ_r·W_rᵀ`, `dV_b = Σ_r a_rb·dW_r`, `da_rb = ⟨dW_r, V_b⟩`.
+    fn backward(&self, cx: &Cx<F>, io: &Io<F>, (): (), dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
+        let graph = cx.graph().expect("the forward pass had a graph");
+        let x = io.input(0);
+        let inputs = self.in_channels();
+        dy.with_dense(|dy| {
+            if let Some(bias) = &self.bias {
+                grads.add(bias, bias_gradient(dy));
+            }
+            let mut dx = None;
+            let mut add = |term: Value<F>| match &mut dx {
+                None => dx = Some(term),
+                Some(sum) => sum.accumulate(term).expect("both are gradients of one input"),
+            };
+            if let Some(root) = &self.root {
+                grads.add(root, product_dw(&x, dy));
+                if io.wants(0) {
+                    add(product_dx(cx, &x, dy, root.value().view()));
+                }
+            }
+            let mut dweight = Array2::zeros(self.weight.value().dim());
+            let mut dcomp = self.comp.as_ref().map(|comp| Array2::zeros(comp.value().dim()));
+            let mut dz = cx.take(dy.dim());
+            for r in 0..graph.relations().len() {
+                kernels::spmm(graph.relation_operator(r, Norm::Mean).transpose(), dy, dz.view_mut());
+                let dw = product_dw(&x, dz.view());
+                match (&self.comp, &mut dcomp) {
+                    (Some(comp), Some(dcomp)) => {
+                        for b in 0..self.stacks() {
+                            dcomp[[r, b]] = (&dw * &self.stacked(b)).sum();
+                            dweight.slice_mut(s![b * inputs..(b + 1) * inputs, ..]).scaled_add(comp.value()[[r, b]], &dw);
+                        }
+                    }
+                    _ => dweight.slice_mut(s![r * inputs..(r + 1) * inputs, ..]).assign(&dw),
+                }
+                if io.wants(0) {
+                    add(product_dx(cx, &x, dz.view(), self.weight_of(r).view()));
+                }
+            }
+            cx.give(dz);
+            grads.add(&self.weight, dweight);
+            if let (Some(comp), Some(dcomp)) = (&self.comp, dcomp) {
+                grads.add(comp, dcomp);
+            }
+            vec![dx]
+        })
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::Inputs
+    }
+
+    fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {
+        let (inputs, width) = (self.in_channels(), self.weight.value().ncols());
+        let graph = lowering.graph()?;
+        let (relations, edges) = (graph.relations().len(), graph.relations().iter().map(sprs::CsMatI::nnz).sum::<usize>());
+        let products = relations + usize::from(self.root.is_some());
+        let stored = if lowering.is_sparse(xs[0]) { lowering.stored(xs[0]) } else { lowering.rows() * inputs };
+        let macs = (products * stored * width + edges * width) as u64;
+        Ok(lowering.whole(xs, self.clone(), width, macs))
+    }
+
+    fn attrs(&self) -> Attrs {
+        Attrs::new().with("relations", self.relations)
+    }
+
+    fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param<F>)) {
+        f(&self.weight);
+        [&self.comp, &self.root, &self.bias].into_iter().flatten().for_each(f);
+    }
+
+    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>)) {
+        f(&mut self.weight);
+        [&mut self.comp, &mut self.root, &mut self.bias].into_iter().flatten().for_each(f);
+    }
+}
+
+impl<F: Scalar> Registered<F> for RgcnConv<F> {
+    const KIND: &'static str = "rgcn_conv";
+
+    fn from_attrs(attrs: &Attrs, shapes: &Shapes) -> Result<Self> {
+        let relations: usize = attrs.get("relations")?;
+        let bases = shapes.find("comp").map(|(_, bases)| bases);
+        let (rows, out_channels) = shapes.get("weight")?;
+        let stacks = bases.unwrap_or(relations);
+        if stacks == 0 || rows % stacks != 0 {
+            return Err(Error::Model(format!("weight of an rgcn_conv has {rows} rows, which are no {stacks} stacked matrices")));
+        }
+        let builder = RgcnConvBuilder {
+            in_channels: rows / stacks,
+            out_channels,
+            relations,
+            bases,
+            root: shapes.find("root").is_some(),
+            bias: shapes.find("bias").is_some(),
+        };
+        builder.build()
+    }
+
+    fn sample(widths: &[usize], out: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
+        let &[in_channels] = widths else { return None };
+        let (bases, root, bias) = (rng.random::<bool>().then_some(2), rng.random(), rng.random());
+        // At least as many as random graphs have types of edges.
+        RgcnConvBuilder { in_channels, out_channels: out, relations: 4, bases, root, bias }.build().ok()
+    }
+
+    fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {
+        let n = graph.num_nodes();
+        let mut y = self.root.as_ref().map_or_else(|| Array2::zeros((n, self.weight.value().ncols())), |root| xs[0].dot(root.value()));
+        for (r, relation) in graph.relations().iter().enumerate() {
+            let a = ValueRef::Sparse(relation.view()).to_dense();
+            let inverse = a.sum_axis(ndarray::Axis(1)).mapv(|d| if d == F::zero() { F::zero() } else { F::one() / d });
+            let mean = Array2::from_shape_fn((n, n), |(i, j)| a[[i, j]] * inverse[i]);
+            y += &mean.dot(&xs[0].dot(&self.weight_of(r)));
+        }
+        self.bias.as_ref().map_or(y.clone(), |bias| y + bias.value())
+    }
+}

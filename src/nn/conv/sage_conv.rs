@@ -1,0 +1,381 @@
+//! The convolution of GraphSAGE.
+
+use crate::error::{Error, Result, Unsupported};
+use crate::graph::{Graph, Norm};
+use crate::kernels;
+use crate::nn::product::{bias_gradient, gradient_like, product, product_dw, product_dx};
+use crate::nn::{Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, Lowering, Param, Reads, Registered, Shapes, StageId, Wiring, bias};
+use crate::rng::ChaCha8Rng;
+use crate::scalar::Scalar;
+use crate::value::{Value, ValueRef};
+use ndarray::{Array2, ArrayView2};
+use ndarray_rand::rand::Rng;
+use serde::{Deserialize, Serialize};
+
+/// What a node takes from its in-neighbours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Aggregation {
+    /// Their mean, by the edges' weights.
+    #[default]
+    Mean,
+    /// Their sum, by the edges' weights.
+    Sum,
+    /// The largest of each channel; weights are not read.
+    Max,
+}
+
+impl Aggregation {
+    /// The operator, where there is one.
+    fn norm(self) -> Option<Norm> {
+        match self {
+            Aggregation::Mean => Some(Norm::Mean),
+            Aggregation::Sum => Some(Norm::Sum),
+            Aggregation::Max => None,
+        }
+    }
+}
+
+impl std::str::FromStr for Aggregation {
+    type Err = Error;
+
+    fn from_str(word: &str) -> Result<Self> {
+        match word {
+            "mean" => Ok(Self::Mean),
+            "sum" => Ok(Self::Sum),
+            "max" => Ok(Self::Max),
+            _ => Err(Error::setting("aggregation", word, "mean, sum or max")),
+        }
+    }
+}
+
+/// Shortest length that rows are divided by, as in `torch.nn.functional.normalize`.
+const SHORTEST: f64 = 1e-12;
+
+/// Builder of a [`SageConv`]; see [`SageConv::builder`].
+#[derive(Debug, Clone)]
+pub struct SageConvBuilder {
+    in_channels: usize,
+    out_channels: usize,
+    aggregation: Aggregation,
+    root: bool,
+    normalize: bool,
+    bias: bool,
+}
+
+impl SageConvBuilder {
+    /// What a node takes from its in-neighbours. Default: [`Aggregation::Mean`].
+    #[must_use]
+    pub fn aggregation(mut self, aggregation: Aggregation) -> Self {
+        self.aggregation = aggregation;
+        self
+    }
+
+    /// Leaves out what a node gives to itself. Default: it has a weight of its own.
+    #[must_use]
+    pub fn no_root(mut self) -> Self {
+        self.root = false;
+        self
+    }
+
+    /// Divides every row of the output by its length. Default: no.
+    #[must_use]
+    pub fn normalize(mut self) -> Self {
+        self.normalize = true;
+        self
+    }
+
+    /// Leaves the bias out. Default: there is one.
+    #[must_use]
+    pub fn no_bias(mut self) -> Self {
+        self.bias = false;
+        self
+    }
+
+    /// Builds the layer; its parameters are zero until its model draws them.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a width of zero.
+    pub fn build<F: Scalar>(self) -> Result<SageConv<F>> {
+        if self.in_channels == 0 || self.out_channels == 0 {
+            let value = format!("{} -> {}", self.in_channels, self.out_channels);
+            return Err(Error::setting("channels of sage_conv", value, "at least 1 on both sides"));
+        }
+        let weight = |name| Param::new(name, (self.in_channels, self.out_channels), [Axis::In(0), Axis::Out], Init::GlorotUniform);
+        Ok(SageConv {
+            weight: weight("weight"),
+            root: self.root.then(|| weight("root")),
+            bias: self.bias.then(|| bias(self.out_channels)),
+            aggregation: self.aggregation,
+            normalize: self.normalize,
+        })
+    }
+}
+
+/// `Y = X·W_root + AGG(X)·W + b`, by choice with rows divided by their lengths; a node without in-neighbours takes zero from them.
+///
+/// *Shapes*: `X: [n, in]` dense or sparse, `W, W_root: [in, out]`, `b: [1, out]`, `Y: [n, out]`.
+/// The product is taken where it is cheaper, except after a maximum, which comes first.
+///
+/// *Source*: Hamilton et al., "Inductive Representation Learning on Large Graphs", NeurIPS 2017, algorithm 1, with the sum of two
+/// products in place of one of the concatenation.
+#[derive(Debug, Clone)]
+pub struct SageConv<F: Scalar = f32> {
+    weight: Param<F>,
+    root: Option<Param<F>>,
+    bias: Option<Param<F>>,
+    aggregation: Aggregation,
+    normalize: bool,
+}
+
+impl SageConv<f32> {
+    /// Starts a layer from `in_channels` to `out_channels`.
+    pub fn builder(in_channels: usize, out_channels: usize) -> SageConvBuilder {
+        SageConvBuilder { in_channels, out_channels, aggregation: Aggregation::Mean, root: true, normalize: false, bias: true }
+    }
+}
+
+/// What the backward pass of a [`SageConv`] needs.
+#[derive(Debug)]
+pub struct SageCache<F> {
+    /// `AGG(X)`, where aggregation came first.
+    aggregated: Option<Array2<F>>,
+    /// Whose channel was the largest.
+    largest: Option<Array2<u32>>,
+    /// Length of each row before it was divided by it.
+    lengths: Option<Vec<F>>,
+}
+
+impl<F: Scalar> SageConv<F> {
+    fn aggregates_first(&self, sparse: bool) -> bool {
+        let (inputs, outputs) = self.weight.value().dim();
+        self.aggregation == Aggregation::Max || (!sparse && inputs < outputs)
+    }
+
+    /// The backward pass but for the division by the lengths.
+    fn back(&self, cx: &Cx<F>, io: &Io<F>, cache: SageCache<F>, dy: ArrayView2<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
+        let graph = cx.graph().expect("the forward pass had a graph");
+        let (x, w) = (io.input(0), self.weight.value().view());
+        if let Some(bias) = &self.bias {
+            grads.add(bias, bias_gradient(dy));
+        }
+        let mut dx = self.root.as_ref().and_then(|root| {
+            grads.add(root, product_dw(&x, dy));
+            io.wants(0).then(|| product_dx(cx, &x, dy, root.value().view()))
+        });
+        let term = match cache.aggregated {
+            Some(h) => {
+                grads.add(&self.weight, product_dw(&ValueRef::Dense(h.view()), dy));
+                io.wants(0).then(|| {
+                    let mut dh = h;
+                    kernels::matmul_nt(dy, w, dh.view_mut());
+                    let dx = match (self.aggregation.norm(), &cache.largest) {
+                        (Some(norm), _) => {
+                            let mut dx = cx.take(dh.dim());
+                            kernels::spmm(graph.operator(norm).transpose(), dh.view(), dx.view_mut());
+                            dx
+                        }
+                        (None, largest) => {
+                            let largest = largest.as_ref().expect("a maximum remembers whose it was");
+                            kernels::spmm_max_t(graph.operator(Norm::Sum).transpose(), largest, dh.view())
+                        }
+                    };
+                    cx.give(dh);
+                    gradient_like(Some(x), Value::Dense(dx))
+                })
+            }
+            None => {
+                let norm = self.aggregation.norm().expect("a maximum comes first");
+                let mut dz = cx.take(dy.dim());
+                kernels::spmm(graph.operator(norm).transpose(), dy, dz.view_mut());
+                grads.add(&self.weight, product_dw(&x, dz.view()));
+                let dx = io.wants(0).then(|| product_dx(cx, &x, dz.view(), w));
+                cx.give(dz);
+                dx
+            }
+        };
+        match (&mut dx, term) {
+            (Some(dx), Some(term)) => dx.accumulate(term).expect("both are gradients of one input"),
+            (empty, term) => *empty = term,
+        }
+        vec![dx]
+    }
+}
+
+/// Divides every row by its length and returns the lengths.
+fn normalized<F: Scalar>(y: &mut Array2<F>) -> Vec<F> {
+    let length = |row: ndarray::ArrayView1<F>| row.iter().map(|&v| v * v).sum::<F>().sqrt().max(F::of(SHORTEST));
+    let lengths: Vec<F> = y.outer_iter().map(length).collect();
+    kernels::map_rows(y.view_mut(), |i, row| row.iter_mut().for_each(|y| *y /= lengths[i]));
+    lengths
+}
+
+/// `dX = (dY − Y·⟨Y, dY⟩) / length`; a row shorter than the shortest was divided by a constant.
+fn normalized_gradient<F: Scalar>(y: ArrayView2<F>, lengths: &[F], dy: ArrayView2<F>) -> Array2<F> {
+    let mut dx = dy.to_owned();
+    kernels::map_rows(dx.view_mut(), |i, row| {
+        let dot: F = if lengths[i] > F::of(SHORTEST) { row.iter().zip(y.row(i)).map(|(&dy, &y)| dy * y).sum() } else { F::zero() };
+        row.iter_mut().zip(y.row(i)).for_each(|(dx, &y)| *dx = (*dx - y * dot) / lengths[i]);
+    });
+    dx
+}
+
+impl<F: Scalar> Layer<F> for SageConv<F> {
+    type Cache = SageCache<F>;
+
+    fn kind(&self) -> &'static str {
+        Self::KIND
+    }
+
+    fn wiring(&self) -> Wiring {
+        Wiring::Fresh { channels: self.weight.value().ncols(), units: HeadUnits::Single }
+    }
+
+    fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, Self::Cache)> {
+        let (x, w) = (&xs[0], self.weight.value());
+        cx.check(x, w.nrows())?;
+        let graph = cx.graph()?;
+        let mut cache = SageCache { aggregated: None, largest: None, lengths: None };
+        let mut y = match self.aggregation.norm() {
+            None => {
+                let (h, largest) = x.with_dense(|x| kernels::spmm_max(graph.adjacency(), x));
+                let y = product(cx, &ValueRef::Dense(h.view()), w.view());
+                (cache.aggregated, cache.largest) = (Some(h), Some(largest));
+                y
+            }
+            Some(norm) if self.aggregates_first(matches!(x, ValueRef::Sparse(_))) => {
+                let mut h = cx.take(x.shape());
+                x.with_dense(|x| kernels::spmm(graph.operator(norm).forward(), x, h.view_mut()));
+                let y = product(cx, &ValueRef::Dense(h.view()), w.view());
+                cache.aggregated = Some(h);
+                y
+            }
+            Some(norm) => {
+                let z = product(cx, x, w.view());
+                let mut y = cx.take(z.dim());
+                kernels::spmm(graph.operator(norm).forward(), z.view(), y.view_mut());
+                cx.give(z);
+                y
+            }
+        };
+        if let Some(root) = &self.root {
+            let own = product(cx, x, root.value().view());
+            y += &own;
+            cx.give(own);
+        }
+        if let Some(bias) = &self.bias {
+            kernels::add_bias(y.view_mut(), bias.value().as_slice().expect("parameters are contiguous"));
+        }
+        cache.lengths = self.normalize.then(|| normalized(&mut y));
+        Ok((Value::Dense(y), cache))
+    }
+
+    /// `dW_root = Xᵀ·dY`; with `H = AGG(X)`: `dW = Hᵀ·dY`, `dH = dY·Wᵀ`; with `Z = XW`: `dZ = Âᵀ·dY`, `dW = Xᵀ·dZ`; the terms of `dX` add up.
+    fn backward(&self, cx: &Cx<F>, io: &Io<F>, cache: Self::Cache, dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
+        dy.with_dense(|dy| match &cache.lengths {
+            Some(lengths) => {
+                let unscaled = io.output().with_dense(|y| normalized_gradient(y, lengths, dy));
+                self.back(cx, io, cache, unscaled.view(), grads)
+            }
+            None => self.back(cx, io, cache, dy, grads),
+        })
+    }
+
+    fn reads(&self) -> Reads {
+        if self.normalize { Reads::InputsAndOutput } else { Reads::Inputs }
+    }
+
+    fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {
+        let (inputs, outputs) = self.weight.value().dim();
+        let first = self.aggregates_first(lowering.is_sparse(xs[0]));
+        let norm = match self.aggregation.norm() {
+            Some(norm) if !self.normalize => norm,
+            _ => {
+                let edges = lowering.graph()?.num_edges();
+                let products = lowering.stored(xs[0]) * outputs * (1 + usize::from(self.root.is_some()));
+                return Ok(lowering.whole(xs, self.clone(), outputs, (edges * if first { inputs } else { outputs } + products) as u64));
+            }
+        };
+        let mut y = if first {
+            let h = lowering.aggregate(xs[0], norm)?;
+            lowering.linear(h, &self.weight)
+        } else {
+            let z = lowering.linear(xs[0], &self.weight);
+            lowering.aggregate(z, norm)?
+        };
+        if let Some(root) = &self.root {
+            let own = lowering.linear(xs[0], root);
+            y = lowering.add(&[y, own], &[F::one(), F::one()]);
+        }
+        Ok(self.bias.as_ref().map_or(y, |bias| lowering.bias(y, bias)))
+    }
+
+    fn attrs(&self) -> Attrs {
+        Attrs::new().with("aggregation", self.aggregation).with("normalize", self.normalize)
+    }
+
+    fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param<F>)) {
+        f(&self.weight);
+        [&self.root, &self.bias].into_iter().flatten().for_each(f);
+    }
+
+    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>)) {
+        f(&mut self.weight);
+        [&mut self.root, &mut self.bias].into_iter().flatten().for_each(f);
+    }
+}
+
+impl<F: Scalar> Registered<F> for SageConv<F> {
+    const KIND: &'static str = "sage_conv";
+
+    fn from_attrs(attrs: &Attrs, shapes: &Shapes) -> Result<Self> {
+        let (in_channels, out_channels) = shapes.get("weight")?;
+        let builder = SageConvBuilder {
+            in_channels,
+            out_channels,
+            aggregation: attrs.get("aggregation")?,
+            root: shapes.find("root").is_some(),
+            normalize: attrs.get("normalize")?,
+            bias: shapes.find("bias").is_some(),
+        };
+        builder.build()
+    }
+
+    fn sample(widths: &[usize], out: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
+        let &[in_channels] = widths else { return None };
+        let aggregation = [Aggregation::Mean, Aggregation::Sum, Aggregation::Max][rng.random_range(0..3)];
+        let (root, normalize, bias) = rng.random();
+        SageConvBuilder { in_channels, out_channels: out, aggregation, root, normalize, bias }.build().ok()
+    }
+
+    fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {
+        let (n, x) = (graph.num_nodes(), &xs[0]);
+        let a = crate::nn::dense_adjacency(graph);
+        let h = match self.aggregation {
+            Aggregation::Sum => a.dot(x),
+            Aggregation::Mean => {
+                let degrees = a.sum_axis(ndarray::Axis(1));
+                let mean = |(i, j): (usize, usize)| if degrees[i] == F::zero() { F::zero() } else { a[[i, j]] / degrees[i] };
+                Array2::from_shape_fn((n, n), mean).dot(x)
+            }
+            Aggregation::Max => Array2::from_shape_fn(x.dim(), |(i, c)| {
+                let neighbours = (0..n).filter(|&j| graph.adjacency().get(i, j).is_some());
+                neighbours.map(|j| x[[j, c]]).reduce(F::max).unwrap_or(F::zero())
+            }),
+        };
+        let mut y = h.dot(self.weight.value());
+        if let Some(root) = &self.root {
+            y += &x.dot(root.value());
+        }
+        if let Some(bias) = &self.bias {
+            y += bias.value();
+        }
+        if self.normalize {
+            for mut row in y.outer_iter_mut() {
+                let length = row.dot(&row).sqrt().max(F::of(SHORTEST));
+                row.mapv_inplace(|v| v / length);
+            }
+        }
+        y
+    }
+}

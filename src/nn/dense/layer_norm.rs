@@ -1,0 +1,233 @@
+//! Layer normalisation.
+
+use crate::error::{Error, PruneError, Result, Unsupported};
+use crate::graph::Graph;
+use crate::kernels;
+use crate::nn::product::gradient_like;
+use crate::nn::{Attrs, Axis, Cx, Grads, Init, Io, Kept, Layer, Lowering, Param, Reads, Registered, Shapes, StageId, Wiring};
+use crate::rng::ChaCha8Rng;
+use crate::scalar::Scalar;
+use crate::value::{Value, ValueRef};
+use ndarray::{Array2, ArrayView2};
+use ndarray_rand::rand::Rng;
+
+/// Added to the variance of a node, or to the deviation of a graph.
+const EPS: f64 = 1e-5;
+
+/// `Y = X̂·w + b` with mean 0 and variance 1 over the channels of each node, or over all entries of the graph.
+///
+/// Per node `x̂ = (x − μ) / sqrt(σ² + 1e-5)` as `torch.nn.LayerNorm`; per graph `x̂ = (x − μ) / (σ + 1e-5)` as PyTorch Geometric's `LayerNorm`
+/// is by default. While channels are masked, mean and variance are those of the others.
+///
+/// *Shapes*: `X, Y: [n, c]`; weight and bias `[1, c]`.
+///
+/// *Source*: Ba et al., "Layer Normalization", 2016, eq. 3 and 4.
+#[derive(Debug, Clone)]
+pub struct LayerNorm<F: Scalar = f32> {
+    weight: Param<F>,
+    bias: Param<F>,
+    per_graph: bool,
+    /// The channels that are not masked; all of them if there is no list.
+    kept: Option<Vec<usize>>,
+}
+
+impl<F: Scalar> LayerNorm<F> {
+    /// A norm of `channels` channels over each node.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for none.
+    pub fn per_node(channels: usize) -> Result<Self> {
+        Self::build(channels, false, None)
+    }
+
+    /// A norm of `channels` channels over all nodes of the graph together.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for none.
+    pub fn per_graph(channels: usize) -> Result<Self> {
+        Self::build(channels, true, None)
+    }
+
+    fn build(channels: usize, per_graph: bool, kept: Option<Vec<usize>>) -> Result<Self> {
+        if channels == 0 {
+            return Err(Error::setting("channels of layer_norm", 0, "at least 1"));
+        }
+        if kept.iter().flatten().any(|&c| c >= channels) || kept.as_ref().is_some_and(Vec::is_empty) {
+            return Err(Error::Model(format!("kept channels of a layer_norm are not among its {channels}")));
+        }
+        let param = |name, init| Param::new(name, (1, channels), [Axis::Fixed, Axis::In(0)], init);
+        let mut weight = param("weight", Init::Ones);
+        weight.value_mut().fill(F::one());
+        Ok(Self { weight, bias: param("bias", Init::Zeros), per_graph, kept })
+    }
+
+    fn channels(&self) -> Vec<usize> {
+        self.kept.clone().unwrap_or_else(|| (0..self.weight.value().ncols()).collect())
+    }
+
+    /// Mean and inverse deviation of each node, or of the graph.
+    fn statistics(&self, x: ArrayView2<F>) -> Vec<(F, F)> {
+        let channels = self.channels();
+        let moments = |sum: &dyn Fn(&dyn Fn(F) -> F) -> F, count: F| {
+            let mean = sum(&|x| x) / count;
+            (mean, sum(&|x| (x - mean) * (x - mean)) / count)
+        };
+        if self.per_graph {
+            let count = F::of((channels.len() * x.nrows()).max(1) as f64);
+            let total = |f: &dyn Fn(F) -> F| {
+                let mapped = x.mapv(f);
+                let mut sums = vec![F::zero(); x.ncols()];
+                kernels::column_sums(mapped.view(), &mut sums);
+                channels.iter().map(|&c| sums[c]).sum()
+            };
+            let (mean, variance) = moments(&total, count);
+            return vec![(mean, (variance.sqrt() + F::of(EPS)).recip())];
+        }
+        let count = F::of(channels.len() as f64);
+        let of_row = |row: ndarray::ArrayView1<F>| {
+            let (mean, variance) = moments(&|f| channels.iter().map(|&c| f(row[c])).sum(), count);
+            (mean, (variance + F::of(EPS)).sqrt().recip())
+        };
+        x.outer_iter().map(of_row).collect()
+    }
+
+    /// `X̂`, zero where a channel is masked.
+    fn hat(&self, x: ArrayView2<F>, statistics: &[(F, F)]) -> Array2<F> {
+        let mut hat = Array2::zeros(x.dim());
+        let channels = self.channels();
+        kernels::map_rows(hat.view_mut(), |i, row| {
+            let (mean, inverse) = statistics[if self.per_graph { 0 } else { i }];
+            channels.iter().for_each(|&c| row[c] = (x[[i, c]] - mean) * inverse);
+        });
+        hat
+    }
+}
+
+impl<F: Scalar> Layer<F> for LayerNorm<F> {
+    type Cache = Vec<(F, F)>;
+
+    fn kind(&self) -> &'static str {
+        Self::KIND
+    }
+
+    fn wiring(&self) -> Wiring {
+        Wiring::Same
+    }
+
+    fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, Self::Cache)> {
+        cx.check(&xs[0], self.weight.value().ncols())?;
+        Ok(xs[0].with_dense(|x| {
+            let statistics = self.statistics(x);
+            let y = self.hat(x, &statistics) * self.weight.value() + self.bias.value();
+            (Value::Dense(y), statistics)
+        }))
+    }
+
+    /// With `g = dy·w`, means over what the statistics are over and `s` the inverse deviation: `dx = s·(g − mean g − x̂·k·mean(g·x̂))`,
+    /// `k = 1` per node and `(σ + ε)/σ` per graph, where ε stands outside the root.
+    fn backward(&self, _: &Cx<F>, io: &Io<F>, statistics: Self::Cache, dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
+        let channels = self.channels();
+        let hat = io.input(0).with_dense(|x| self.hat(x, &statistics));
+        dy.with_dense(|dy| {
+            let columns = |terms: &Array2<F>| {
+                let mut sums = Array2::zeros((1, terms.ncols()));
+                kernels::column_sums(terms.view(), sums.as_slice_mut().expect("a new array is contiguous"));
+                sums
+            };
+            grads.add(&self.weight, columns(&(&hat * &dy)));
+            grads.add(&self.bias, columns(&dy.to_owned()));
+            let dx = io.wants(0).then(|| {
+                let g = &dy * self.weight.value();
+                let products = &g * &hat;
+                let mut dx = Array2::zeros(g.dim());
+                let graph = self.per_graph.then(|| {
+                    let count = F::of((channels.len() * g.nrows()).max(1) as f64);
+                    let total = |terms: &Array2<F>| {
+                        let sums = columns(terms);
+                        channels.iter().map(|&c| sums[[0, c]]).sum::<F>() / count
+                    };
+                    let inverse = statistics[0].1;
+                    let deviation = inverse.recip() - F::of(EPS);
+                    let k = if deviation > F::zero() { (inverse * deviation).recip() } else { F::zero() };
+                    (total(&g), total(&products) * k)
+                });
+                kernels::map_rows(dx.view_mut(), |i, row| {
+                    let count = F::of(channels.len() as f64);
+                    let mean = |terms: &Array2<F>| channels.iter().map(|&c| terms[[i, c]]).sum::<F>() / count;
+                    let (level, slope) = graph.unwrap_or_else(|| (mean(&g), mean(&products)));
+                    let inverse = statistics[if self.per_graph { 0 } else { i }].1;
+                    channels.iter().for_each(|&c| row[c] = inverse * (g[[i, c]] - level - hat[[i, c]] * slope));
+                });
+                gradient_like(io.sparse_input(0).map(ValueRef::Sparse), Value::Dense(dx))
+            });
+            vec![dx]
+        })
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::Inputs
+    }
+
+    fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {
+        Ok(lowering.whole(xs, self.clone(), lowering.width(xs[0]), 0))
+    }
+
+    fn attrs(&self) -> Attrs {
+        let attrs = Attrs::new().with("per_graph", self.per_graph);
+        match &self.kept {
+            Some(kept) => attrs.with("kept", kept),
+            None => attrs,
+        }
+    }
+
+    fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param<F>)) {
+        [&self.weight, &self.bias].into_iter().for_each(f);
+    }
+
+    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>)) {
+        [&mut self.weight, &mut self.bias].into_iter().for_each(f);
+    }
+
+    fn reshaped(&mut self, kept: &Kept) -> Result<(), PruneError> {
+        // What was masked before may be gone, or may have moved.
+        self.kept = self.kept.take().map(|old| (0..kept.output.len()).filter(|&c| old.contains(&kept.output[c])).collect());
+        Ok(())
+    }
+
+    fn masked(&mut self, kept: &Kept) -> Result<(), PruneError> {
+        let before = self.channels();
+        self.kept = Some(before.into_iter().filter(|c| kept.output.contains(c)).collect());
+        Ok(())
+    }
+}
+
+impl<F: Scalar> Registered<F> for LayerNorm<F> {
+    const KIND: &'static str = "layer_norm";
+
+    fn from_attrs(attrs: &Attrs, shapes: &Shapes) -> Result<Self> {
+        Self::build(shapes.get("weight")?.1, attrs.get("per_graph")?, attrs.get("kept").ok())
+    }
+
+    fn sample(widths: &[usize], _: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
+        let &[channels] = widths else { return None };
+        Self::build(channels, rng.random(), None).ok()
+    }
+
+    fn oracle(&self, _: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {
+        let x = &xs[0];
+        let moments = |values: Vec<F>| {
+            let count = F::of(values.len() as f64);
+            let mean = values.iter().copied().sum::<F>() / count;
+            (mean, values.iter().map(|&v| (v - mean) * (v - mean)).sum::<F>() / count)
+        };
+        let (mean, variance) = moments(x.iter().copied().collect());
+        let hat = Array2::from_shape_fn(x.dim(), |(i, c)| match self.per_graph {
+            true => (x[[i, c]] - mean) / (variance.sqrt() + F::of(EPS)),
+            false => {
+                let (mean, variance) = moments(x.row(i).to_vec());
+                (x[[i, c]] - mean) / (variance + F::of(EPS)).sqrt()
+            }
+        });
+        hat * self.weight.value() + self.bias.value()
+    }
+}
