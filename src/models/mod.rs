@@ -1,8 +1,14 @@
-//! Recipes: builders of whole models, one a file.
+//! Recipes: builders of whole models.
 
 mod gcn;
+mod gin;
 mod mlp;
+mod propagating;
+mod sage;
 mod stack;
 
 pub use gcn::{Gcn, GcnBuilder};
+pub use gin::{Gin, GinBuilder};
 pub use mlp::{Mlp, MlpBuilder};
+pub use propagating::{AppnpNet, AppnpNetBuilder, DeepGcn, DeepGcnBuilder, GcnII, GcnIIBuilder, Sgc, SgcBuilder};
+pub use sage::{Sage, SageBuilder};

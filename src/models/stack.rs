@@ -1,7 +1,30 @@
 //! What the recipes share: a stack of layers with dropout before each, an activation after each but the last, and its joins.
 
 use crate::error::{Error, Result};
-use crate::nn::{Activation, ActivationFn, Add, Concat, Dropout, DynLayer, Linear, Model, ModelBuilder, NodeId};
+use crate::nn::{Activation, ActivationFn, Add, BatchNorm, Concat, Dropout, DynLayer, LayerNorm, Linear, Max, Model, ModelBuilder, NodeId};
+
+/// How hidden layers are normalised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Normalisation {
+    Batch,
+    Layer,
+}
+
+impl Normalisation {
+    pub(super) fn layer(self, channels: usize) -> Result<Box<dyn DynLayer<f32>>> {
+        Ok(match self {
+            Normalisation::Batch => Box::new(BatchNorm::<f32>::new(channels)?),
+            Normalisation::Layer => Box::new(LayerNorm::<f32>::per_node(channels)?),
+        })
+    }
+}
+
+/// How the last layer reads the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Jumping {
+    Concat,
+    Max,
+}
 
 /// Settings that every recipe has.
 #[derive(Debug, Clone)]
@@ -13,13 +36,24 @@ pub(super) struct Stack {
     pub dropout: f64,
     pub activation: ActivationFn,
     pub residual: bool,
-    pub jumping_concat: bool,
+    pub jumping: Option<Jumping>,
+    pub norm: Option<Normalisation>,
 }
 
 impl Stack {
     pub(super) fn new(in_channels: usize, out_channels: usize) -> Self {
         let (hidden, layers, dropout) = (64, 2, 0.5);
-        Self { in_channels, out_channels, hidden, layers, dropout, activation: ActivationFn::Relu, residual: false, jumping_concat: false }
+        Self {
+            in_channels,
+            out_channels,
+            hidden,
+            layers,
+            dropout,
+            activation: ActivationFn::Relu,
+            residual: false,
+            jumping: None,
+            norm: None,
+        }
     }
 
     /// Builds the model; `layer(in, out)` makes the k-th layer, whose node is called `{name}{k}`.
@@ -29,7 +63,7 @@ impl Stack {
         let mut x = NodeId::INPUT;
         let mut hidden = Vec::new();
         // With jumping knowledge the last layer is hidden too, and a linear layer reads them all.
-        let plain_last = if self.jumping_concat { self.layers + 1 } else { self.layers };
+        let plain_last = if self.jumping.is_some() { self.layers + 1 } else { self.layers };
         for k in 1..=self.layers {
             let out = if k == plain_last { self.out_channels } else { self.hidden };
             let dropped = self.dropped(&mut b, k, x)?;
@@ -37,6 +71,10 @@ impl Stack {
             if k == plain_last {
                 return b.build(y, seed);
             }
+            let y = match self.norm {
+                Some(norm) => b.add_boxed(&format!("norm{k}"), norm.layer(b.channels(y))?, &[y])?,
+                None => y,
+            };
             let y = b.add(&format!("act{k}"), Activation::new(self.activation), &[y])?;
             x = match self.residual && k > 1 {
                 true => b.add(&format!("add{k}"), Add::new(2)?, &[x, y])?,
@@ -44,7 +82,10 @@ impl Stack {
             };
             hidden.push(x);
         }
-        let joined = b.add("jump", Concat::new(), &hidden)?;
+        let joined = match self.jumping {
+            Some(Jumping::Max) => b.add("jump", Max::new(hidden.len())?, &hidden)?,
+            _ => b.add("jump", Concat::new(), &hidden)?,
+        };
         let dropped = self.dropped(&mut b, self.layers + 1, joined)?;
         let out = b.add("out", Linear::builder(b.channels(joined), self.out_channels).build()?, &[dropped])?;
         b.build(out, seed)
@@ -102,7 +143,28 @@ macro_rules! stack_setters {
         /// Makes all layers hidden and lets a linear layer read all their outputs side by side. Default: the last layer gives the output.
         #[must_use]
         pub fn jumping_concat(mut self) -> Self {
-            self.stack.jumping_concat = true;
+            self.stack.jumping = Some(super::stack::Jumping::Concat);
+            self
+        }
+
+        /// As [`jumping_concat`](Self::jumping_concat), with the largest of all layers channel by channel.
+        #[must_use]
+        pub fn jumping_max(mut self) -> Self {
+            self.stack.jumping = Some(super::stack::Jumping::Max);
+            self
+        }
+
+        /// Batch normalisation after every hidden layer, before its activation. Default: none.
+        #[must_use]
+        pub fn batch_norm(mut self) -> Self {
+            self.stack.norm = Some(super::stack::Normalisation::Batch);
+            self
+        }
+
+        /// Layer normalisation, node by node, after every hidden layer, before its activation. Default: none.
+        #[must_use]
+        pub fn layer_norm(mut self) -> Self {
+            self.stack.norm = Some(super::stack::Normalisation::Layer);
             self
         }
     };
