@@ -28,7 +28,9 @@ mod random;
 pub use checks::{check_determinism, check_oracle, check_permutation, check_program, check_save_load};
 pub use gradients::check_gradients;
 pub use pruning::check_mask_equals_shrink;
-pub use random::{models_around, random_dense, random_graph, random_layer, random_model, random_plan, random_sparse};
+pub use random::{
+    RANDOM_EDGE_DIM, RANDOM_EDGE_TYPES, models_around, random_dense, random_graph, random_layer, random_model, random_plan, random_sparse,
+};
 
 use crate::error::Error;
 use crate::nn::Model;

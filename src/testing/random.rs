@@ -3,7 +3,7 @@
 use super::TESTING;
 use crate::data::{Dataset, Split, Splits};
 use crate::error::{Error, Result};
-use crate::graph::{Duplicates, Graph};
+use crate::graph::Graph;
 use crate::nn::{Add, Concat, DynLayer, Entry, Linear, Model, ModelBuilder, NodeId, Registry, Wiring};
 use crate::prune::{ChannelPlan, ChannelPruner, Random, Scope};
 use crate::rng::{ChaCha8Rng, generator};
@@ -12,6 +12,7 @@ use crate::value::{Csr, Value};
 use ndarray::Array2;
 use ndarray_rand::rand::Rng;
 use ndarray_rand::rand::seq::IndexedRandom;
+use std::collections::BTreeSet;
 
 /// What a generator draws: the second word of its key.
 mod draws {
@@ -30,7 +31,14 @@ const MOST_HIDDEN: usize = 5;
 /// Draws until a layer accepts its inputs; with every registry so far a few are enough.
 const ATTEMPTS: usize = 100;
 
+/// Width of the edge features of every random graph.
+pub const RANDOM_EDGE_DIM: usize = 3;
+/// Types of the edges of a random graph are below this number; not every graph has all of them.
+pub const RANDOM_EDGE_TYPES: usize = 3;
+
 /// A graph on `1..=max_nodes` nodes: directed or not, weighted or not, with or without self-loops, often with isolated nodes.
+///
+/// Its edges have [`RANDOM_EDGE_DIM`] features, uniform in ±1, and types below [`RANDOM_EDGE_TYPES`].
 ///
 /// # Panics
 /// If `max_nodes` is 0.
@@ -41,15 +49,20 @@ pub fn random_graph<F: Scalar>(seed: u64, max_nodes: usize) -> Graph<F> {
     let (undirected, weighted, loops): (bool, bool, bool) = rng.random();
     let count = rng.random_range(0..=3 * nodes);
     let mut edges = Vec::with_capacity(count);
+    // Two edges of one place would differ in their features.
+    let mut taken = BTreeSet::new();
     for _ in 0..count {
         let (source, target) = (rng.random_range(0..connected), rng.random_range(0..connected));
         // Weights of a quarter to two are far enough from zero for every normalisation.
         let weight = if weighted { rng.random_range(0.25f32..2.0) } else { 1.0 };
-        if loops || source != target {
+        let place = if undirected { (source.min(target), source.max(target)) } else { (source, target) };
+        if (loops || source != target) && taken.insert(place) {
             edges.push((source, target, weight));
         }
     }
-    let builder = Graph::builder(nodes).weighted_edges(edges).duplicates(Duplicates::Sum);
+    let features = Array2::from_shape_simple_fn((edges.len(), RANDOM_EDGE_DIM), || rng.random_range(-1.0f32..1.0));
+    let types = edges.iter().map(|_| rng.random_range(0..RANDOM_EDGE_TYPES as u32)).collect();
+    let builder = Graph::builder(nodes).weighted_edges(edges).edge_features(features).edge_types(types);
     let graph = if undirected { builder.undirected().build() } else { builder.build() };
     graph.expect("edges are drawn between nodes of the graph").cast()
 }
