@@ -358,7 +358,8 @@ pub(super) fn dot<F: Scalar>(a: &[F], b: &[F]) -> F {
 
 /// Cuts `data` so that each block has its rows; row `i` begins at `at(i)`.
 fn pieces<'a, F>(mut data: &'a mut [F], blocks: &[Range<usize>], at: impl Fn(usize) -> usize) -> Vec<&'a mut [F]> {
-    let pieces = blocks.iter().map(|block| data.split_off_mut(..at(block.end) - at(block.start)).expect("the array has all rows")).collect();
+    let pieces =
+        blocks.iter().map(|block| data.split_off_mut(..at(block.end) - at(block.start)).expect("the array has all rows")).collect();
     assert!(data.is_empty(), "attend: {} numbers are left over", data.len());
     pieces
 }

@@ -18,7 +18,7 @@ mod stage;
 mod wiring;
 
 pub use attrs::{Attrs, Shapes};
-pub use conv::{GcnConv, GcnConvBuilder};
+pub use conv::{GatConv, GatConvBuilder, Gatv2Conv, Gatv2ConvBuilder, GcnConv, GcnConvBuilder};
 pub use dense::{Activation, ActivationFn, Dropout, Linear, LinearBuilder};
 pub use init::Init;
 pub use join::{Add, Concat};

@@ -1,7 +1,7 @@
 //! The registry: by one line in it a layer loads from files and stands under every contract test.
 
 use super::attrs::{Attrs, Shapes};
-use super::conv::GcnConv;
+use super::conv::{GatConv, Gatv2Conv, GcnConv};
 use super::dense::{Activation, Dropout, Linear};
 use super::join::{Add, Concat};
 use super::layer::{DynLayer, Layer};
@@ -81,6 +81,8 @@ impl<F: Scalar> Registry<F> {
     pub fn standard() -> Self {
         Self { entries: Vec::new() }
             .with::<GcnConv<F>>()
+            .with::<GatConv<F>>()
+            .with::<Gatv2Conv<F>>()
             .with::<Linear<F>>()
             .with::<Activation>()
             .with::<Dropout>()

@@ -47,10 +47,9 @@ impl Draw {
     /// The mask of this node and step, `None` where nothing is dropped.
     pub(crate) fn of<F: Scalar>(cx: &Cx<F>, p: f64) -> Option<Self> {
         match cx.mode() {
-            Mode::Train { seed, step } if p > 0.0 => Some(Draw {
-                key: hash(seed, &[purpose::DROPOUT, cx.node().index() as u64, step]),
-                threshold: (p * 65536.0).round() as u16,
-            }),
+            Mode::Train { seed, step } if p > 0.0 => {
+                Some(Draw { key: hash(seed, &[purpose::DROPOUT, cx.node().index() as u64, step]), threshold: (p * 65536.0).round() as u16 })
+            }
             _ => None,
         }
     }

@@ -5,5 +5,6 @@ mod dropout;
 mod linear;
 
 pub use activation::{Activation, ActivationFn};
+pub(crate) use dropout::Draw;
 pub use dropout::Dropout;
 pub use linear::{Linear, LinearBuilder};
