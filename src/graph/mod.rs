@@ -2,9 +2,11 @@
 //!
 //! A graph is a square CSR matrix: row = target node, column = source node, so that a product with it gathers from in-neighbours.
 
+mod attention;
 mod builder;
 mod operator;
 
+pub use attention::AttentionEdges;
 pub use builder::{Duplicates, GraphBuilder, SelfLoops};
 pub use operator::{Norm, Operator};
 
@@ -13,7 +15,7 @@ use crate::scalar::Scalar;
 use crate::value::{Csr, CsrView};
 use ndarray::{Array2, ArrayView2};
 use std::collections::BTreeMap;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 
 /// A directed, weighted graph on nodes `0..n`.
 ///
@@ -34,6 +36,7 @@ pub struct Graph<F: Scalar = f32> {
     relations: Arc<Vec<Csr<F>>>,
     /// By relation, the whole graph being `None`.
     operators: Arc<Operators<F>>,
+    attention: Arc<OnceLock<Arc<AttentionEdges<F>>>>,
 }
 
 type Operators<F> = RwLock<BTreeMap<(Option<usize>, Norm), Arc<Operator<F>>>>;
@@ -62,7 +65,8 @@ impl<F: Scalar> Graph<F> {
             }
         }
         let relations = Arc::new(relations.unwrap_or_default());
-        Ok(Self { adjacency: Arc::new(adjacency), edge_features: edge_features.map(Arc::new), relations, operators: Arc::default() })
+        let (adjacency, edge_features) = (Arc::new(adjacency), edge_features.map(Arc::new));
+        Ok(Self { adjacency, edge_features, relations, operators: Arc::default(), attention: Arc::default() })
     }
 
     /// Number of nodes.
@@ -103,6 +107,11 @@ impl<F: Scalar> Graph<F> {
         self.kept_operator(None, norm)
     }
 
+    /// The edges as attention reads them, with one self-loop a node; built at the first call and kept with the graph and its clones.
+    pub fn attention(&self) -> Arc<AttentionEdges<F>> {
+        self.attention.get_or_init(|| Arc::new(AttentionEdges::new(self))).clone()
+    }
+
     fn kept_operator(&self, relation: Option<usize>, norm: Norm) -> Arc<Operator<F>> {
         let key = (relation, norm);
         // A poisoned lock only means that another thread panicked between two whole insertions: the map is sound.
@@ -122,6 +131,7 @@ impl<F: Scalar> Graph<F> {
             edge_features: self.edge_features.as_ref().map(|features| Arc::new(features.mapv(|v| G::of(v.as_f64())))),
             relations: Arc::new(self.relations.iter().map(cast).collect()),
             operators: Arc::default(),
+            attention: Arc::default(),
         }
     }
 

@@ -9,6 +9,8 @@
 //! | [`matmul`], [`matmul_nt`], [`matmul_tn`] | `X·W`, `dY·Wᵀ`, `Xᵀ·dY` | a linear map and its two gradients |
 //! | [`matmul_sparse`] | `X·W` over the stored `w_ko` | a linear map with a pruned weight |
 //! | [`add_bias`], [`column_sums`] | `y_ic += b_c`, `Σ_i dy_ic` | a bias and its gradient |
+//! | [`Attend`] | `y_ih = Σ_j α_ijh z_jh` | attention, scored by [`AdditiveScores`] or [`ChannelScores`] |
+//! | [`head_dots`], [`head_sums`] | `z_ih·a_h`, `Σ_i s_ih z_ih` | a score of each head and its gradient |
 //! | [`map_rows`], [`for_each_chunk`] | | element-wise work |
 //! | [`spmm_int8`], [`matmul_int8`], [`input_int8`], [`join_int8`] | integer products and joins | quantised models |
 //!
@@ -19,6 +21,8 @@
 //! The `f32` forms of some are picked at run time from a table, one a level of instructions. To add a kernel to it: a field of
 //! `isa::Kernels`, a portable form beside the kernel's entry, the other forms in `x86.rs`.
 
+mod attention;
+mod attention_scores;
 #[cfg(test)]
 mod cases;
 mod dense;
@@ -38,6 +42,8 @@ mod spmm_t;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub use attention::{Attend, Edge, Neighbourhoods, Own, Row, Scores, Thin};
+pub use attention_scores::{AdditiveScores, ChannelScores, head_dots, head_sums};
 pub use dense::{add_bias, column_sums, matmul, matmul_nt, matmul_tn};
 pub use edge_dot::edge_dot;
 pub use int8::{Activate, Finish, MOST_TERMS, Out, PackedInt8, SparseInt8, Term, join_int8, matmul_int8, spmm_int8};

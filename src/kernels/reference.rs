@@ -118,3 +118,19 @@ pub fn add_bias<F: Scalar>(mut y: ArrayViewMut2<F>, bias: &[F]) {
         *y += bias[c];
     }
 }
+
+/// `y_ih = Σ_e softmax_e(s_eh) z_jh` over the edges `e = (j, i)` into each target; `s: [edges, heads]`.
+pub fn attend<F: Scalar>(starts: &[usize], sources: &[u32], s: &[F], z: &[F], heads: usize) -> Vec<F> {
+    let n = starts.len() - 1;
+    let (width, mut y) = (z.len() / n.max(1), vec![F::zero(); z.len()]);
+    for i in 0..n {
+        for c in 0..width {
+            let h = c * heads / width;
+            let total: F = (starts[i]..starts[i + 1]).map(|e| s[e * heads + h].exp()).sum();
+            for e in starts[i]..starts[i + 1] {
+                y[i * width + c] += s[e * heads + h].exp() / total * z[sources[e] as usize * width + c];
+            }
+        }
+    }
+    y
+}

@@ -1,7 +1,7 @@
 //! The registry: by one line in it a layer loads from files and stands under every contract test.
 
 use super::attrs::{Attrs, Shapes};
-use super::conv::{Appnp, Embedding, Gcn2Conv, GcnConv, GinConv, GineConv, LgConv, RgcnConv, SageConv, SgConv};
+use super::conv::{Appnp, Embedding, GatConv, Gatv2Conv, Gcn2Conv, GcnConv, GinConv, GineConv, LgConv, RgcnConv, SageConv, SgConv};
 use super::dense::{Activation, BatchNorm, Dropout, LayerNorm, Linear};
 use super::join::{Add, Concat, Max};
 use super::layer::{DynLayer, Layer};
@@ -92,6 +92,8 @@ impl<F: Scalar> Registry<F> {
         Self { entries: Vec::new() }
             .with::<GcnConv<F>>()
             .with::<SageConv<F>>()
+            .with::<GatConv<F>>()
+            .with::<Gatv2Conv<F>>()
             .with::<GinConv<F>>()
             .with::<GineConv<F>>()
             .with::<SgConv<F>>()

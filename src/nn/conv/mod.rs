@@ -2,10 +2,13 @@
 
 mod appnp;
 mod embedding;
+mod gat_conv;
+mod gatv2_conv;
 mod gcn2_conv;
 mod gcn_conv;
 mod gin_conv;
 mod gine_conv;
+mod heads;
 mod inner;
 mod lg_conv;
 mod propagation;
@@ -15,6 +18,8 @@ mod sg_conv;
 
 pub use appnp::Appnp;
 pub use embedding::Embedding;
+pub use gat_conv::{GatConv, GatConvBuilder};
+pub use gatv2_conv::{Gatv2Conv, Gatv2ConvBuilder};
 pub use gcn_conv::{GcnConv, GcnConvBuilder};
 pub use gcn2_conv::Gcn2Conv;
 pub use gin_conv::{GinConv, GinConvBuilder};

@@ -31,25 +31,29 @@ impl Dropout {
     }
 
     fn draw<F: Scalar>(&self, cx: &Cx<F>) -> Option<Draw> {
-        match cx.mode() {
-            Mode::Train { seed, step } if self.p > 0.0 => Some(Draw {
-                key: hash(seed, &[purpose::DROPOUT, cx.node().index() as u64, step]),
-                threshold: (self.p * 65536.0).round() as u16,
-            }),
-            _ => None,
-        }
+        Draw::of(cx, self.p)
     }
 }
 
 /// One mask: 16 random bits a position, four positions a hash.
 #[derive(Clone, Copy)]
-struct Draw {
+pub(crate) struct Draw {
     key: u64,
     /// A position is dropped if its 16 bits are below this: `p` to within 2^-17.
     threshold: u16,
 }
 
 impl Draw {
+    /// The mask of this node and step, `None` where nothing is dropped.
+    pub(crate) fn of<F: Scalar>(cx: &Cx<F>, p: f64) -> Option<Self> {
+        match cx.mode() {
+            Mode::Train { seed, step } if p > 0.0 => {
+                Some(Draw { key: hash(seed, &[purpose::DROPOUT, cx.node().index() as u64, step]), threshold: (p * 65536.0).round() as u16 })
+            }
+            _ => None,
+        }
+    }
+
     #[inline]
     fn keeps(self, position: usize) -> bool {
         self.word(position / 4) >> (16 * (position % 4)) & 0xffff >= u64::from(self.threshold)
@@ -60,8 +64,8 @@ impl Draw {
         mix(self.key ^ (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 
-    /// `values[k]` stands at position `start + k`.
-    fn scale<F: Scalar>(self, start: usize, values: &mut [F], factor: F) {
+    /// Multiplies what is kept by `factor`; `values[k]` stands at position `start + k`.
+    pub(crate) fn scale<F: Scalar>(self, start: usize, values: &mut [F], factor: F) {
         let mut position = start;
         let mut rest = values;
         while !rest.is_empty() {
