@@ -1,5 +1,6 @@
 //! Recipes: builders of whole models.
 
+mod gat;
 mod gcn;
 mod gin;
 mod mlp;
@@ -7,6 +8,7 @@ mod propagating;
 mod sage;
 mod stack;
 
+pub use gat::{Gat, GatBuilder};
 pub use gcn::{Gcn, GcnBuilder};
 pub use gin::{Gin, GinBuilder};
 pub use mlp::{Mlp, MlpBuilder};

@@ -58,6 +58,16 @@ impl Stack {
 
     /// Builds the model; `layer(in, out)` makes the k-th layer, whose node is called `{name}{k}`.
     pub(super) fn build(&self, name: &str, seed: u64, layer: impl Fn(usize, usize) -> Result<Box<dyn DynLayer<f32>>>) -> Result<Model> {
+        self.build_by_place(name, seed, |i, o, _| layer(i, o))
+    }
+
+    /// As [`Stack::build`]; `layer(in, out, last)` is told whether it gives the model's output.
+    pub(super) fn build_by_place(
+        &self,
+        name: &str,
+        seed: u64,
+        layer: impl Fn(usize, usize, bool) -> Result<Box<dyn DynLayer<f32>>>,
+    ) -> Result<Model> {
         self.check()?;
         let mut b = ModelBuilder::new(self.in_channels);
         let mut x = NodeId::INPUT;
@@ -67,7 +77,7 @@ impl Stack {
         for k in 1..=self.layers {
             let out = if k == plain_last { self.out_channels } else { self.hidden };
             let dropped = self.dropped(&mut b, k, x)?;
-            let y = b.add_boxed(&format!("{name}{k}"), layer(b.channels(x), out)?, &[dropped])?;
+            let y = b.add_boxed(&format!("{name}{k}"), layer(b.channels(x), out, k == plain_last)?, &[dropped])?;
             if k == plain_last {
                 return b.build(y, seed);
             }

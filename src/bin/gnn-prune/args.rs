@@ -5,7 +5,8 @@ use crate::failure::{Failure, Result};
 use clap::builder::RangedU64ValueParser;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use gnn_prune::{Compressed, Dataset, FeatureNorm, Gcn, Mlp, Model, Trainer};
+use gnn_prune::nn::Aggregation;
+use gnn_prune::{AppnpNet, Compressed, Dataset, FeatureNorm, Gat, Gcn, GcnII, Gin, Mlp, Model, Sage, Sgc, Trainer};
 use std::path::{Path, PathBuf};
 
 /// Most weights of a model: 1 GB, and five times that while it trains.
@@ -14,9 +15,7 @@ const MOST_EPOCHS: u64 = 1_000_000;
 const MOST_SEEDS: u64 = 1000;
 const MOST_THREADS: u64 = 1024;
 
-/// Flags of models that this version has not built; they are known so that they are refused by name.
-const LATER_MODELS: [&str; 4] = ["heads", "aggr", "hops", "alpha"];
-/// The same of stages.
+/// Flags of stages that this version has not built; they are known so that they are refused by name.
 const LATER_STAGES: [&str; 1] = ["edges"];
 
 /// Makes graph neural networks small and fast on ordinary CPUs.
@@ -35,6 +34,8 @@ pub enum Command {
     Compress(Box<CompressArgs>),
     /// Write the logits of every node to a .npy file
     Predict(PredictArgs),
+    /// Write a model as a state dict for PyTorch Geometric, and print the Python that loads it
+    Export(ExportArgs),
     /// Show what is in a model file
     Inspect(InspectArgs),
     /// Measure models side by side
@@ -44,13 +45,12 @@ pub enum Command {
 /// The whole command line, with the flags that are known and not built.
 pub fn command() -> clap::Command {
     let later = |flag: &'static str| Arg::new(flag).long(flag).action(ArgAction::Append).hide(true);
-    let train = |command: clap::Command| command.args(LATER_MODELS.map(later));
-    Cli::command().mut_subcommand("train", train).mut_subcommand("compress", |command| train(command).args(LATER_STAGES.map(later)))
+    Cli::command().mut_subcommand("compress", |command| command.args(LATER_STAGES.map(later)))
 }
 
 /// Refuses the flags that are known and not built.
 pub fn refuse_later(flags: &ArgMatches) -> Result<()> {
-    match flags.ids().map(clap::Id::as_str).find(|flag| LATER_MODELS.contains(flag) || LATER_STAGES.contains(flag)) {
+    match flags.ids().map(clap::Id::as_str).find(|flag| LATER_STAGES.contains(flag)) {
         Some(flag) => Err(not_built(&format!("--{flag}"))),
         None => Ok(()),
     }
@@ -100,23 +100,16 @@ impl DataArgs {
     }
 }
 
-/// The kind of network; what is hidden is known and not built.
+/// The kind of network.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ModelKind {
     Gcn,
-    #[value(hide = true)]
     Sage,
-    #[value(hide = true)]
     Gat,
-    #[value(hide = true)]
     Gatv2,
-    #[value(hide = true)]
     Gin,
-    #[value(hide = true)]
     Sgc,
-    #[value(hide = true)]
     Appnp,
-    #[value(hide = true)]
     Gcn2,
     Mlp,
 }
@@ -124,16 +117,13 @@ pub enum ModelKind {
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Jumping {
     Cat,
-    #[value(hide = true)]
     Max,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum NormKind {
     None,
-    #[value(hide = true)]
     Batch,
-    #[value(hide = true)]
     Layer,
 }
 
@@ -141,10 +131,10 @@ pub enum NormKind {
 #[derive(Args)]
 #[command(next_help_heading = "Model and training")]
 pub struct ModelArgs {
-    /// Kind of network: gcn, mlp
+    /// Kind of network: gcn, sage, gat, gatv2, gin, sgc, appnp, gcn2, mlp
     #[arg(long, value_enum, default_value = "gcn", hide_possible_values = true)]
     pub model: ModelKind,
-    /// Width of the hidden layers
+    /// Width of the hidden layers; of one head for gat and gatv2
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = count(1 << 20))]
     pub hidden: usize,
     /// Number of layers, the output layer counted
@@ -153,12 +143,24 @@ pub struct ModelArgs {
     /// Add the input of every hidden layer but the first to its output
     #[arg(long)]
     pub residual: bool,
-    /// Jumping knowledge, a linear layer that reads all layers: cat
+    /// Jumping knowledge, a linear layer that reads all layers: cat, max
     #[arg(long, value_enum, value_name = "HOW", hide_possible_values = true)]
     pub jumping: Option<Jumping>,
-    /// Normalisation after every hidden layer: none
+    /// Normalisation after every hidden layer: none, batch, layer
     #[arg(long, value_enum, value_name = "HOW", default_value = "none", hide_possible_values = true)]
     pub norm: NormKind,
+    /// Heads of gat and gatv2
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = count(1024))]
+    pub heads: usize,
+    /// Aggregation of sage: mean, max, sum
+    #[arg(long, value_name = "HOW", default_value = "mean")]
+    pub aggr: Aggregation,
+    /// Hops of sgc (default 2) and appnp (default 10)
+    #[arg(long, value_name = "K", value_parser = count(1000))]
+    pub hops: Option<usize>,
+    /// Weight of the first features in appnp and gcn2, in [0, 1]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.1, allow_negative_numbers = true)]
+    pub alpha: f64,
     /// Most epochs of training
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = count(MOST_EPOCHS))]
     pub epochs: usize,
@@ -176,37 +178,60 @@ pub struct ModelArgs {
 impl ModelArgs {
     /// The form of the model for `data`, not yet trained.
     pub fn form(&self, data: &Dataset) -> Result<Model> {
-        if self.jumping == Some(Jumping::Max) {
-            return Err(not_built("--jumping max"));
-        }
-        if self.norm != NormKind::None {
-            return Err(not_built(&format!("--norm {}", word(self.norm))));
-        }
         self.check_size(data)?;
+        let (inputs, outputs) = (data.num_features(), data.num_classes());
         macro_rules! stack {
-            ($recipe:ident) => {{
-                let mut builder = $recipe::builder(data.num_features(), data.num_classes());
-                builder = builder.hidden(self.hidden).layers(self.layers).dropout(self.dropout);
+            ($builder:expr) => {{
+                let mut builder = $builder.hidden(self.hidden).layers(self.layers).dropout(self.dropout);
                 if self.residual {
                     builder = builder.residual();
                 }
-                if self.jumping == Some(Jumping::Cat) {
-                    builder = builder.jumping_concat();
-                }
-                Ok(builder.build(0)?)
+                builder = match self.jumping {
+                    Some(Jumping::Cat) => builder.jumping_concat(),
+                    Some(Jumping::Max) => builder.jumping_max(),
+                    None => builder,
+                };
+                builder = match self.norm {
+                    NormKind::Batch => builder.batch_norm(),
+                    NormKind::Layer => builder.layer_norm(),
+                    NormKind::None => builder,
+                };
+                builder.build(0)?
             }};
         }
-        match self.model {
-            ModelKind::Gcn => stack!(Gcn),
-            ModelKind::Mlp => stack!(Mlp),
-            other => Err(not_built(&format!("--model {}", word(other)))),
+        if matches!(self.model, ModelKind::Sgc | ModelKind::Appnp | ModelKind::Gcn2) {
+            let given = [("residual", self.residual), ("jumping", self.jumping.is_some()), ("norm", self.norm != NormKind::None)];
+            if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
+                return Err(not_built(&format!("--{flag} with --model {}", word(self.model))));
+            }
         }
+        Ok(match self.model {
+            ModelKind::Gcn => stack!(Gcn::builder(inputs, outputs)),
+            ModelKind::Mlp => stack!(Mlp::builder(inputs, outputs)),
+            ModelKind::Sage => stack!(Sage::builder(inputs, outputs).aggregation(self.aggr)),
+            ModelKind::Gin => stack!(Gin::builder(inputs, outputs)),
+            ModelKind::Gat => stack!(Gat::builder(inputs, outputs).heads(self.heads)),
+            ModelKind::Gatv2 => stack!(Gat::builder(inputs, outputs).heads(self.heads).v2()),
+            ModelKind::Sgc => Sgc::builder(inputs, outputs).hops(self.hops.unwrap_or(2)).dropout(self.dropout).build(0)?,
+            ModelKind::Appnp => {
+                let builder = AppnpNet::builder(inputs, outputs).hidden(self.hidden).layers(self.layers).dropout(self.dropout);
+                builder.hops(self.hops.unwrap_or(10)).alpha(self.alpha).build(0)?
+            }
+            ModelKind::Gcn2 => {
+                let builder = GcnII::builder(inputs, outputs).hidden(self.hidden).layers(self.layers).dropout(self.dropout);
+                builder.alpha(self.alpha).build(0)?
+            }
+        })
+    }
+
+    fn heads_of(&self) -> usize {
+        if matches!(self.model, ModelKind::Gat | ModelKind::Gatv2) { self.heads } else { 1 }
     }
 
     /// Widths are the user's choice, and their product may be more than any machine holds.
     fn check_size(&self, data: &Dataset) -> Result<()> {
         let [inputs, outputs, hidden, layers] =
-            [data.num_features(), data.num_classes(), self.hidden, self.layers].map(|width| width as u128);
+            [data.num_features(), data.num_classes(), self.hidden * self.heads_of(), self.layers].map(|width| width as u128);
         let weights = inputs * hidden + layers * hidden * (hidden + outputs);
         if layers > 1 && weights > MOST_WEIGHTS {
             return Err(Failure::TooLarge { hidden: self.hidden, layers: self.layers, weights, most: MOST_WEIGHTS });
@@ -338,6 +363,16 @@ pub struct PredictArgs {
     #[arg(long, value_name = "FILE")]
     pub from: PathBuf,
     /// The .npy file to write: one row a node, one column a class
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
+#[derive(Args)]
+pub struct ExportArgs {
+    /// The model
+    #[arg(long, value_name = "FILE")]
+    pub from: PathBuf,
+    /// The .safetensors file to write
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
 }

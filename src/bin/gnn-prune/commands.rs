@@ -1,8 +1,9 @@
 //! What each command does, through the public API of the library alone.
 
-use crate::args::{BenchArgs, CompressArgs, ControlsKind, InspectArgs, PredictArgs, TrainArgs};
+use crate::args::{BenchArgs, CompressArgs, ControlsKind, ExportArgs, InspectArgs, PredictArgs, TrainArgs};
 use crate::failure::{Failure, Result};
 use crate::output::{bar, remark, show, table};
+use gnn_prune::io::pyg::{Assumptions, Checkpoint, export as export_state};
 use gnn_prune::nn::Origin;
 use gnn_prune::quant::QuantOp;
 use gnn_prune::report::{Account, Row, Servable, Summary};
@@ -29,7 +30,7 @@ pub fn compress(args: &CompressArgs, recipe: &Recipe) -> Result<()> {
             if args.seeds != 1 {
                 return Err(Failure::WithFrom { flag: "seeds".into() });
             }
-            let model = Compressed::load(path)?;
+            let model = load(path)?;
             data = args.data.open_for(&model, path)?;
             Width::Classes.check(&model, &data, path)?;
             origin = model.origin().cloned();
@@ -65,7 +66,7 @@ fn run(recipe: &Recipe, compression: Compression, places: &Places) -> Result<()>
 
 pub fn predict(args: &PredictArgs) -> Result<()> {
     check_place(&args.out)?;
-    let model = Compressed::load(&args.from)?;
+    let model = load(&args.from)?;
     let data = args.data.open_for(&model, &args.from)?;
     let mut program = model.compiled(data.graph(), data.features())?;
     let logits = program.run(data.features())?;
@@ -76,9 +77,28 @@ pub fn predict(args: &PredictArgs) -> Result<()> {
     Ok(())
 }
 
+/// Reads a model of this crate, or a network of PyTorch Geometric, of which it says what was assumed.
+fn load(path: &Path) -> Result<Compressed> {
+    if !Checkpoint::looks_like(path) {
+        return Ok(Compressed::load(path)?);
+    }
+    let checkpoint = Checkpoint::read(path, &Assumptions::default())?;
+    remark(&checkpoint.note);
+    Ok(Compressed::Float(checkpoint.model))
+}
+
+pub fn export(args: &ExportArgs) -> Result<()> {
+    check_place(&args.out)?;
+    let Compressed::Float(model) = load(&args.from)? else { return Err(Failure::Quantised { path: args.from.clone() }) };
+    let exported = export_state(&model, &args.out.to_string_lossy())?;
+    exported.tensors.write(&args.out)?;
+    print!("{}", exported.python);
+    Ok(())
+}
+
 pub fn inspect(args: &InspectArgs) -> Result<()> {
     Places { json: args.output.json.as_deref(), ..Places::default() }.check()?;
-    let model = Compressed::load(&args.file)?;
+    let model = load(&args.file)?;
     let document = description(&model);
     let readable = || {
         let (nonzero, bytes, seed) = (model.num_nonzero_params(), model.stored_bytes(), model.seed());
@@ -145,7 +165,7 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let mut tried = Vec::new();
     for path in &args.from {
-        let model = Compressed::load(path)?;
+        let model = load(path)?;
         let data = args.data.open_for(&model, path)?;
         Width::Classes.check(&model, &data, path)?;
         tried.push((path, model, data));

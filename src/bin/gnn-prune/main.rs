@@ -45,6 +45,7 @@ fn run(command: Command, matches: &ArgMatches) -> Result<()> {
             commands::compress(&args, &stages::given(&args, flags)?)
         }
         Command::Predict(args) => commands::predict(&args),
+        Command::Export(args) => commands::export(&args),
         Command::Inspect(args) => commands::inspect(&args),
         Command::Bench(args) => commands::bench(&args),
     }
