@@ -34,7 +34,7 @@ pub enum Command {
     Compress(Box<CompressArgs>),
     /// Write the logits of every node to a .npy file
     Predict(PredictArgs),
-    /// Write a model as a state dict for PyTorch Geometric, and print the Python that loads it
+    /// Write a model for PyTorch Geometric, and print Python for it
     Export(ExportArgs),
     /// Show what is in a model file
     Inspect(InspectArgs),
@@ -131,7 +131,7 @@ pub enum NormKind {
 #[derive(Args)]
 #[command(next_help_heading = "Model and training")]
 pub struct ModelArgs {
-    /// Kind of network: gcn, sage, gat, gatv2, gin, sgc, appnp, gcn2, mlp
+    /// gcn, sage, gat, gatv2, gin, sgc, appnp, gcn2, mlp
     #[arg(long, value_enum, default_value = "gcn", hide_possible_values = true)]
     pub model: ModelKind,
     /// Width of the hidden layers; of one head for gat and gatv2
@@ -143,10 +143,10 @@ pub struct ModelArgs {
     /// Add the input of every hidden layer but the first to its output
     #[arg(long)]
     pub residual: bool,
-    /// Jumping knowledge, a linear layer that reads all layers: cat, max
+    /// Jumping knowledge, all layers joined by: cat, max
     #[arg(long, value_enum, value_name = "HOW", hide_possible_values = true)]
     pub jumping: Option<Jumping>,
-    /// Normalisation after every hidden layer: none, batch, layer
+    /// Norm after every hidden layer: none, batch, layer
     #[arg(long, value_enum, value_name = "HOW", default_value = "none", hide_possible_values = true)]
     pub norm: NormKind,
     /// Heads of gat and gatv2
