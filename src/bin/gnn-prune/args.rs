@@ -134,7 +134,7 @@ pub struct ModelArgs {
     /// gcn, sage, gat, gatv2, gin, sgc, appnp, gcn2, mlp
     #[arg(long, value_enum, default_value = "gcn", hide_possible_values = true)]
     pub model: ModelKind,
-    /// Width of the hidden layers; of one head for gat and gatv2
+    /// Width of the hidden layers, for gat of one head
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = count(1 << 20))]
     pub hidden: usize,
     /// Number of layers, the output layer counted
@@ -155,10 +155,10 @@ pub struct ModelArgs {
     /// Aggregation of sage: mean, max, sum
     #[arg(long, value_name = "HOW", default_value = "mean")]
     pub aggr: Aggregation,
-    /// Hops of sgc (default 2) and appnp (default 10)
+    /// Hops of sgc (default 2), appnp (default 10)
     #[arg(long, value_name = "K", value_parser = count(1000))]
     pub hops: Option<usize>,
-    /// Weight of the first features in appnp and gcn2, in [0, 1]
+    /// Share of the first features in appnp and gcn2
     #[arg(long, value_name = "SHARE", default_value_t = 0.1, allow_negative_numbers = true)]
     pub alpha: f64,
     /// Most epochs of training
