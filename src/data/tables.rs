@@ -21,7 +21,7 @@ pub(super) fn ogb(folder: &Path, name: String, norm: Option<FeatureNorm>) -> Res
     let labels = labels.values.iter().enumerate().map(|(node, &label)| whole(&label_file, node, label)).collect::<Result<Vec<i64>>>()?;
     let edges = table::read::<u32>(&raw.join("edge.csv.gz"), |width| width == 2, "source and target")?;
     let graph = undirected(labels.len(), edges.rows().map(|row| (row[0], row[1])), SelfLoops::Keep);
-    let graph = graph.map_err(|error| Error::file(&raw.join("edge.csv.gz"), error))?;
+    let graph = graph.map_err(|error| Error::file(raw.join("edge.csv.gz"), error))?;
     let features = table::read::<f32>(&raw.join("node-feat.csv.gz"), |_| true, "as many as the line before")?;
     let shape = (features.num_rows(), features.width);
     let features = Array2::from_shape_vec(shape, features.values).expect("every row has the width");
@@ -38,7 +38,7 @@ pub(super) fn edge_list(path: &Path, name: String, norm: Option<FeatureNorm>) ->
     let base = path.to_string_lossy();
     let base = base.trim_end_matches(".gz").trim_end_matches(".csv").to_string();
     let beside = |suffix: &str| PathBuf::from(format!("{base}{suffix}"));
-    let features = array_file(&beside(".npy"), "features")?.real_matrix().map_err(|problem| Error::file(&beside(".npy"), problem))?;
+    let features = array_file(&beside(".npy"), "features")?.real_matrix().map_err(|problem| Error::file(beside(".npy"), problem))?;
     let features = features.into_f32();
     let labels = match beside(".labels.npy") {
         file if file.is_file() => array_file(&file, "labels")?.int_vector().map_err(|problem| Error::file(&file, problem))?,
@@ -88,7 +88,7 @@ fn split_folder(folder: &Path) -> Result<Option<PathBuf>> {
     folders.sort();
     match folders.len() {
         0 | 1 => Ok(folders.pop()),
-        count => Err(Error::file(&folder.join("split"), format!("has {count} splits; keep one"))),
+        count => Err(Error::file(folder.join("split"), format!("has {count} splits; keep one"))),
     }
 }
 

@@ -24,7 +24,7 @@ pub struct Neighbourhoods<'a> {
 }
 
 impl Neighbourhoods<'_> {
-    fn into_target(&self, target: usize) -> Row<'_> {
+    fn edges_into(&self, target: usize) -> Row<'_> {
         let edges = self.starts[target]..self.starts[target + 1];
         Row { target, first: edges.start, sources: &self.sources[edges] }
     }
@@ -160,7 +160,7 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
         for_row_blocks(y, self.width(), &blocks, self.work(), |block, y| {
             let mut room = self.room();
             for (i, y) in block.zip(y.chunks_exact_mut(self.width())) {
-                let row = self.edges.into_target(i);
+                let row = self.edges.edges_into(i);
                 room.alpha.resize(row.sources.len() * self.heads, F::zero());
                 self.scores.score(row, &mut room.spare, &mut room.alpha);
                 softmax(&mut room.alpha, &mut room.head);
@@ -203,7 +203,7 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
         let sums = run(jobs, self.work(), |((block, mut pairs), dtarget)| {
             let (mut room, mut shared) = (self.room(), vec![F::zero(); self.scores.shared_len()]);
             for (k, i) in block.enumerate() {
-                let row = self.edges.into_target(i);
+                let row = self.edges.edges_into(i);
                 let of_row = pairs.split_off_mut(..row.sources.len() * 2 * heads).expect("pieces hold whole rows");
                 let dy = &dy[i * self.width()..][..self.width()];
                 self.row_back(row, dy, &mut room);
@@ -394,7 +394,7 @@ mod tests {
         Attend { edges, scores: &scores, heads, dim, z: &z, thin: None }.forward(&mut y);
         let mut all = vec![0.0; sources.len() * heads];
         for i in 0..nodes {
-            let row = edges.into_target(i);
+            let row = edges.edges_into(i);
             scores.score(row, &mut [], &mut all[row.first * heads..][..row.sources.len() * heads]);
         }
         (y, reference::attend(starts, sources, &all, &z, heads))

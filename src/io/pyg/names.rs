@@ -23,8 +23,11 @@ enum Layout {
 
 use Layout::{Heads, Same, Stacked, Transposed, Vector};
 
-/// For each kind of layer its parameters here, the names there, and the layout.
-const NAMES: &[(&str, &[(&str, &str, Layout)])] = &[
+/// A parameter here, its name there, and the layout.
+type Name = (&'static str, &'static str, Layout);
+
+/// For each kind of layer its parameters.
+const NAMES: &[(&str, &[Name])] = &[
     ("linear", &[("weight", "weight", Transposed), ("bias", "bias", Vector)]),
     ("gcn_conv", &[("weight", "lin.weight", Transposed), ("bias", "bias", Vector)]),
     ("sg_conv", &[("weight", "lin.weight", Transposed), ("bias", "lin.bias", Vector)]),

@@ -8,7 +8,7 @@ use crate::nn::{Attrs, Axis, Cx, Grads, Init, Io, Kept, Layer, Lowering, Param, 
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView1, ArrayView2};
 use ndarray_rand::rand::Rng;
 
 /// Added to the variance of a node, or to the deviation of a graph.
@@ -68,24 +68,21 @@ impl<F: Scalar> LayerNorm<F> {
     /// Mean and inverse deviation of each node, or of the graph.
     fn statistics(&self, x: ArrayView2<F>) -> Vec<(F, F)> {
         let channels = self.channels();
-        let moments = |sum: &dyn Fn(&dyn Fn(F) -> F) -> F, count: F| {
-            let mean = sum(&|x| x) / count;
-            (mean, sum(&|x| (x - mean) * (x - mean)) / count)
-        };
         if self.per_graph {
             let count = F::of((channels.len() * x.nrows()).max(1) as f64);
-            let total = |f: &dyn Fn(F) -> F| {
-                let mapped = x.mapv(f);
+            let total = |x: ArrayView2<F>| {
                 let mut sums = vec![F::zero(); x.ncols()];
-                kernels::column_sums(mapped.view(), &mut sums);
-                channels.iter().map(|&c| sums[c]).sum()
+                kernels::column_sums(x, &mut sums);
+                channels.iter().map(|&c| sums[c]).sum::<F>()
             };
-            let (mean, variance) = moments(&total, count);
+            let mean = total(x) / count;
+            let variance = total(x.mapv(|x| (x - mean) * (x - mean)).view()) / count;
             return vec![(mean, (variance.sqrt() + F::of(EPS)).recip())];
         }
         let count = F::of(channels.len() as f64);
-        let of_row = |row: ndarray::ArrayView1<F>| {
-            let (mean, variance) = moments(&|f| channels.iter().map(|&c| f(row[c])).sum(), count);
+        let of_row = |row: ArrayView1<F>| {
+            let mean = channels.iter().map(|&c| row[c]).sum::<F>() / count;
+            let variance = channels.iter().map(|&c| (row[c] - mean) * (row[c] - mean)).sum::<F>() / count;
             (mean, (variance + F::of(EPS)).sqrt().recip())
         };
         x.outer_iter().map(of_row).collect()
