@@ -1,16 +1,20 @@
 //! Dense products, bias and column sums over row blocks.
 //!
-//! Every product is a single-threaded library call (`ndarray::linalg::general_mat_mul`) on a block of rows, and rayon runs the blocks.
-//! Block heights depend on the shape alone, and sums over rows are added in block order: the same bits for any number of threads.
+//! In `f32`, where the processor has AVX2, a product packs its right operand once and runs a register block over it; elsewhere it is
+//! a single-threaded library call (`ndarray::linalg::general_mat_mul`) on a block of rows. Rayon runs the blocks. Block heights depend on the
+//! shape alone, and sums over rows are added in block order: the same bits for any number of threads.
 
-use super::rows::{SERIAL_WORK, blocks_of, for_each_chunk, for_row_blocks, map_rows, overwrite_rows, with_rows};
+use super::gemm::{Epilogue, GemmBlock, GemmKernel, PackedWeight, Panels};
+use super::isa::Isa;
+use super::rows::{SERIAL_WORK, blocks_of, for_each_chunk, for_row_blocks, map_rows, overwrite_rows, update_rows, with_rows};
 use crate::scalar::Scalar;
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, Slice};
 use rayon::prelude::*;
+use std::borrow::Cow;
 use std::ops::Range;
 
-/// Multiply-adds of a row block of a product: large against packing the right operand anew, small against a thread's share.
+/// Multiply-adds of a row block of a product: a few hundred microseconds, so that threads end together.
 const BLOCK_WORK: usize = 1 << 22;
 
 /// Most blocks that a sum over rows is cut into.
@@ -19,18 +23,52 @@ const MAX_PARTIALS: usize = 32;
 /// Most numbers that the partial results of a sum over rows take (16 MB in `f32`).
 const MAX_PARTIAL_NUMBERS: usize = 1 << 22;
 
+/// Rows that a sum over rows packs at a time: both packed operands stay in the cache.
+const PACKED_ROWS: usize = 256;
+
 /// Rows of `dy` that one partial column sum covers.
 const SUM_ROWS: usize = 1024;
 
 /// Dense product `Y = X·W`, overwriting `y`.
 ///
-/// *Shapes*: `x: [n, in]`, `w: [in, out]`, `y: [n, out]`. *Cost*: `n·in·out` multiply-adds; `W` is packed once a row block.
+/// *Shapes*: `x: [n, in]`, `w: [in, out]`, `y: [n, out]`. *Cost*: `n·in·out` multiply-adds; `W` is packed once a call.
+///
+/// *Source*: register blocks over packed panels, Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", TOMS 2008.
 ///
 /// # Panics
 /// If the shapes do not fit.
 pub fn matmul<F: Scalar>(x: ArrayView2<F>, w: ArrayView2<F>, y: ArrayViewMut2<F>) {
+    matmul_with(Isa::best(), x, w, y, Epilogue::NONE);
+}
+
+/// [`matmul`] with bias and activation applied on the way out, or added to what stands in `y`.
+///
+/// # Panics
+/// As [`matmul`], and if the bias has not one number a column.
+pub fn matmul_then<F: Scalar>(x: ArrayView2<F>, w: ArrayView2<F>, y: ArrayViewMut2<F>, epilogue: Epilogue<F>) {
+    matmul_with(Isa::best(), x, w, y, epilogue);
+}
+
+/// [`matmul_then`] with the instructions of one level.
+///
+/// # Panics
+/// As [`matmul_then`], and if the processor does not have the level.
+#[doc(hidden)]
+pub fn matmul_with<F: Scalar>(isa: Isa, x: ArrayView2<F>, w: ArrayView2<F>, y: ArrayViewMut2<F>, epilogue: Epilogue<F>) {
     assert!(x.ncols() == w.nrows() && y.dim() == (x.nrows(), w.ncols()), "matmul: x {:?}, w {:?}, y {:?}", x.dim(), w.dim(), y.dim());
-    product(x, w, y);
+    product(isa, x, w, y, epilogue);
+}
+
+/// Dense product `Y = X·W` with a packed weight, overwriting `y` or as the epilogue says; see [`matmul_then`].
+///
+/// # Panics
+/// As [`matmul_then`].
+pub fn matmul_packed<F: Scalar>(x: ArrayView2<F>, w: &PackedWeight<F>, y: ArrayViewMut2<F>, epilogue: Epilogue<F>) {
+    assert!(x.ncols() == w.dim().0 && y.dim() == (x.nrows(), w.dim().1), "matmul: x {:?}, w {:?}, y {:?}", x.dim(), w.dim(), y.dim());
+    match (Isa::best().kernels().gemm.as_ref(), &w.panels) {
+        (Some(kernel), Some(panels)) => fast_product(kernel, x, panels, y, epilogue),
+        _ => plain_product(x, w.view(), y, epilogue),
+    }
 }
 
 /// Dense product with a transposed right operand, `dX = dY·Wᵀ`, overwriting `dx`: the gradient of [`matmul`] to its input.
@@ -40,6 +78,14 @@ pub fn matmul<F: Scalar>(x: ArrayView2<F>, w: ArrayView2<F>, y: ArrayViewMut2<F>
 /// # Panics
 /// If the shapes do not fit.
 pub fn matmul_nt<F: Scalar>(dy: ArrayView2<F>, w: ArrayView2<F>, dx: ArrayViewMut2<F>) {
+    matmul_nt_then(dy, w, dx, Epilogue::NONE);
+}
+
+/// [`matmul_nt`], added to what stands in `dx` where the epilogue says so.
+///
+/// # Panics
+/// As [`matmul_nt`].
+pub fn matmul_nt_then<F: Scalar>(dy: ArrayView2<F>, w: ArrayView2<F>, dx: ArrayViewMut2<F>, epilogue: Epilogue<F>) {
     assert!(
         dy.ncols() == w.ncols() && dx.dim() == (dy.nrows(), w.nrows()),
         "matmul_nt: dy {:?}, w {:?}, dx {:?}",
@@ -47,37 +93,86 @@ pub fn matmul_nt<F: Scalar>(dy: ArrayView2<F>, w: ArrayView2<F>, dx: ArrayViewMu
         w.dim(),
         dx.dim()
     );
-    product(dy, w.t(), dx);
+    product(Isa::best(), dy, w.t(), dx, epilogue);
 }
 
-fn product<F: Scalar>(x: ArrayView2<F>, w: ArrayView2<F>, y: ArrayViewMut2<F>) {
+fn product<F: Scalar>(isa: Isa, x: ArrayView2<F>, w: ArrayView2<F>, y: ArrayViewMut2<F>, epilogue: Epilogue<F>) {
+    let Some((kernel, panels)) = isa.kernels().gemm.as_ref().and_then(|kernel| Some((kernel, packed(kernel, w)?))) else {
+        return plain_product(x, w, y, epilogue);
+    };
+    fast_product(kernel, x, &panels, y, epilogue);
+}
+
+/// `w` in panels, whichever way it lies.
+fn packed<F: Scalar>(kernel: &GemmKernel, w: ArrayView2<F>) -> Option<Panels> {
+    let mut panels = Panels::default();
+    let (numbers, strides) = match (w.to_slice(), w.t().to_slice()) {
+        (Some(numbers), _) => (F::as_f32(numbers).map(Cow::Borrowed), (w.ncols(), 1)),
+        (None, Some(numbers)) => (F::as_f32(numbers).map(Cow::Borrowed), (1, w.nrows())),
+        (None, None) => {
+            let copy = w.iter().copied().collect::<Vec<F>>();
+            (F::as_f32(&copy).map(|copy| Cow::Owned(copy.to_vec())), (w.ncols(), 1))
+        }
+    };
+    panels.pack(kernel, &numbers?, w.dim(), strides);
+    Some(panels)
+}
+
+fn fast_product<F: Scalar>(kernel: &GemmKernel, x: ArrayView2<F>, panels: &Panels, y: ArrayViewMut2<F>, epilogue: Epilogue<F>) {
+    let ((rows, inner), width) = (x.dim(), panels.width);
+    if let Some(bias) = epilogue.bias {
+        assert_eq!(bias.len(), width, "matmul: {} biases for {width} columns", bias.len());
+    }
+    if rows == 0 || width == 0 {
+        return;
+    }
+    if inner == 0 {
+        return plain_product(x, ArrayView2::from_shape((0, width), &[]).expect("no rows"), y, epilogue);
+    }
+    let blocks = blocks_of(rows, block_height(inner * width));
+    with_rows(x, |x| {
+        let (x, epilogue) = (F::as_f32(x), epilogue.as_f32());
+        let (x, epilogue) = x.zip(epilogue).expect("only numbers of this type are packed");
+        // What is added to is read.
+        update_rows(y, |y| {
+            for_row_blocks(y, width, &blocks, rows * inner * width, |block, y| {
+                let y = F::as_f32_mut(y).expect("only numbers of this type are packed");
+                let a = &x[block.start * inner..block.end * inner];
+                (kernel.block)(&GemmBlock { a, rows: block.len(), row_stride: inner, inner_stride: 1, b: panels, epilogue }, y);
+            });
+        });
+    });
+}
+
+fn plain_product<F: Scalar>(x: ArrayView2<F>, w: ArrayView2<F>, y: ArrayViewMut2<F>, epilogue: Epilogue<F>) {
     let (rows, inner) = x.dim();
     let width = w.ncols();
     if rows == 0 || width == 0 {
         return;
     }
     let blocks = blocks_of(rows, block_height(inner * width));
-    overwrite_rows(y, |y| {
+    let before = if epilogue.add { F::one() } else { F::zero() };
+    update_rows(y, |y| {
         for_row_blocks(y, width, &blocks, rows * inner * width, |block, y| {
-            let mut y = ArrayViewMut2::from_shape((block.len(), width), y).expect("a block is whole rows");
-            let x = x.slice_axis(Axis(0), Slice::from(block));
-            gemm(x, w, &mut y);
+            let mut rows = ArrayViewMut2::from_shape((block.len(), width), &mut *y).expect("a block is whole rows");
+            gemm(x.slice_axis(Axis(0), Slice::from(block)), w, before, &mut rows);
+            epilogue.apply(width, y);
         });
     });
 }
 
-/// `Y = X·W` on this thread.
-fn gemm<F: Scalar>(x: ArrayView2<F>, w: ArrayView2<F>, y: &mut ArrayViewMut2<F>) {
-    if x.ncols() == 0 {
+/// `Y = X·W + before·Y` on this thread.
+fn gemm<F: Scalar>(x: ArrayView2<F>, w: ArrayView2<F>, before: F, y: &mut ArrayViewMut2<F>) {
+    if x.ncols() > 0 {
+        general_mat_mul(F::one(), &x, &w, before, y);
+    } else if before == F::zero() {
         y.fill(F::zero());
-    } else {
-        general_mat_mul(F::one(), &x, &w, F::zero(), y);
     }
 }
 
 /// Rows of a block whose rows cost `row_work` multiply-adds each.
 fn block_height(row_work: usize) -> usize {
-    (BLOCK_WORK / row_work.max(1)).clamp(128, 1024).next_multiple_of(64)
+    (BLOCK_WORK / row_work.max(1)).clamp(64, 1024).next_multiple_of(64)
 }
 
 /// Dense product with a transposed left operand, `dW = Xᵀ·dY`, overwriting `dw`: the gradient of [`matmul`] to its weights.
@@ -88,7 +183,16 @@ fn block_height(row_work: usize) -> usize {
 ///
 /// # Panics
 /// If the shapes do not fit.
-pub fn matmul_tn<F: Scalar>(x: ArrayView2<F>, dy: ArrayView2<F>, mut dw: ArrayViewMut2<F>) {
+pub fn matmul_tn<F: Scalar>(x: ArrayView2<F>, dy: ArrayView2<F>, dw: ArrayViewMut2<F>) {
+    matmul_tn_with(Isa::best(), x, dy, dw);
+}
+
+/// [`matmul_tn`] with the instructions of one level.
+///
+/// # Panics
+/// As [`matmul_tn`], and if the processor does not have the level.
+#[doc(hidden)]
+pub fn matmul_tn_with<F: Scalar>(isa: Isa, x: ArrayView2<F>, dy: ArrayView2<F>, dw: ArrayViewMut2<F>) {
     assert!(
         x.nrows() == dy.nrows() && dw.dim() == (x.ncols(), dy.ncols()),
         "matmul_tn: x {:?}, dy {:?}, dw {:?}",
@@ -96,18 +200,50 @@ pub fn matmul_tn<F: Scalar>(x: ArrayView2<F>, dy: ArrayView2<F>, mut dw: ArrayVi
         dy.dim(),
         dw.dim()
     );
-    let blocks = partial_blocks(x.nrows(), dw.len());
-    if blocks <= 1 {
-        return gemm(x.t(), dy, &mut dw);
+    if dw.is_empty() {
+        return;
     }
+    let (dim, rows) = (dw.dim(), x.nrows());
+    let blocks = blocks_of(rows, rows.div_ceil(partial_blocks(rows, dw.len())));
     let part = |block: Range<usize>| {
-        let mut sum = Array2::zeros(dw.dim());
+        let mut sum = Array2::zeros(dim);
         let (x, dy) = (x.slice_axis(Axis(0), Slice::from(block.clone())), dy.slice_axis(Axis(0), Slice::from(block)));
-        gemm(x.t(), dy, &mut sum.view_mut());
+        match isa.kernels().gemm.as_ref() {
+            Some(kernel) if fast_tn(kernel, x, dy, &mut sum) => (),
+            _ => gemm(x.t(), dy, F::zero(), &mut sum.view_mut()),
+        }
         sum.into_raw_vec_and_offset().0
     };
-    let partials: Vec<Vec<F>> = blocks_of(x.nrows(), x.nrows().div_ceil(blocks)).into_par_iter().with_max_len(1).map(part).collect();
-    overwrite_rows(dw, |dw| add_in_order(&partials, dw));
+    let mut partials: Vec<Vec<F>> = match blocks.len() {
+        0 => vec![vec![F::zero(); dw.len()]],
+        1 => blocks.into_iter().map(part).collect(),
+        _ => blocks.into_par_iter().with_max_len(1).map(part).collect(),
+    };
+    overwrite_rows(dw, |dw| match &mut partials[..] {
+        [only] => dw.copy_from_slice(only),
+        partials => add_in_order(partials, dw),
+    });
+}
+
+/// `sum += Xᵀ·dY` by packing both operands, some rows at a time; says whether it could.
+fn fast_tn<F: Scalar>(kernel: &GemmKernel, x: ArrayView2<F>, dy: ArrayView2<F>, sum: &mut Array2<F>) -> bool {
+    let (Some(x), Some(dy)) = (x.to_slice().and_then(F::as_f32), dy.to_slice().and_then(F::as_f32)) else { return false };
+    let (inputs, outputs) = sum.dim();
+    let Some(sum) = sum.as_slice_mut().and_then(F::as_f32_mut) else { return false };
+    let (mut left, mut right) = (Vec::new(), Panels::default());
+    for (x, dy) in x.chunks(PACKED_ROWS * inputs).zip(dy.chunks(PACKED_ROWS * outputs)) {
+        let rows = x.len() / inputs;
+        right.pack(kernel, dy, (rows, outputs), (outputs, 1));
+        let strips = sum.chunks_mut(kernel.rows * outputs);
+        for (first, sum) in (0..inputs).step_by(kernel.rows).zip(strips) {
+            let height = kernel.rows.min(inputs - first);
+            left.clear();
+            x.chunks_exact(inputs).for_each(|row| left.extend_from_slice(&row[first..first + height]));
+            let epilogue = Epilogue { add: true, ..Epilogue::NONE };
+            (kernel.block)(&GemmBlock { a: &left, rows: height, row_stride: 1, inner_stride: height, b: &right, epilogue }, sum);
+        }
+    }
+    true
 }
 
 /// How many blocks a sum over `rows` rows is cut into that yields `len` numbers.
@@ -171,7 +307,7 @@ mod tests {
     use super::*;
 
     /// Rows, inner and outer width: empty in every place, tiny, around the block height, tall, wide.
-    const SHAPES: [(usize, usize, usize); 12] = [
+    const SHAPES: [(usize, usize, usize); 13] = [
         (0, 3, 2),
         (3, 0, 2),
         (3, 2, 0),
@@ -184,11 +320,19 @@ mod tests {
         (2500, 33, 20),
         (64, 300, 130),
         (700, 130, 65),
+        (70, 1100, 50),
     ];
 
     type Product<F> = fn(ArrayView2<F>, ArrayView2<F>, ArrayViewMut2<F>);
 
-    fn assert_agrees<F: Scalar>(ours: Product<F>, naive: Product<f64>, x: &Array2<F>, w: &Array2<F>, dim: (usize, usize), terms: usize) {
+    fn assert_agrees<F: Scalar>(
+        ours: impl Fn(ArrayView2<F>, ArrayView2<F>, ArrayViewMut2<F>),
+        naive: Product<f64>,
+        x: &Array2<F>,
+        w: &Array2<F>,
+        dim: (usize, usize),
+        terms: usize,
+    ) {
         let mut found = Array2::from_elem(dim, F::nan());
         ours(x.view(), w.view(), found.view_mut());
         let (x, w) = (wide_dense(x.view()), wide_dense(w.view()));
@@ -201,9 +345,12 @@ mod tests {
     fn all_products_agree<F: Scalar>() {
         for (n, k, o) in SHAPES {
             let (x, w, dy) = (dense::<F>(n, k, 1), dense(k, o, 2), dense(n, o, 3));
-            assert_agrees(matmul, reference::matmul, &x, &w, (n, o), k);
             assert_agrees(matmul_nt, reference::matmul_nt, &dy, &w, (n, k), o);
-            assert_agrees(matmul_tn, reference::matmul_tn, &x, &dy, (k, o), n);
+            assert_agrees(|x, w, y| matmul_packed(x, &PackedWeight::new(w), y, Epilogue::NONE), reference::matmul, &x, &w, (n, o), k);
+            for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
+                assert_agrees(|x, w, y| matmul_with(isa, x, w, y, Epilogue::NONE), reference::matmul, &x, &w, (n, o), k);
+                assert_agrees(|x, dy, dw| matmul_tn_with(isa, x, dy, dw), reference::matmul_tn, &x, &dy, (k, o), n);
+            }
         }
     }
 
@@ -211,6 +358,29 @@ mod tests {
     fn products_agree_with_the_reference() {
         all_products_agree::<f32>();
         all_products_agree::<f64>();
+    }
+
+    #[test]
+    fn the_epilogue_does_what_follows_the_bare_product() {
+        for (n, k, o) in [(2, 0, 3), (65, 7, 1), (130, 600, 40), (70, 1100, 50)] {
+            let (x, w, before) = (dense::<f32>(n, k, 1), dense(k, o, 2), dense::<f32>(n, o, 3));
+            let bias: Vec<f32> = (0..o).map(|c| c as f32 / 8.0 - 1.0).collect();
+            for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
+                let run = |epilogue| {
+                    let mut y = before.clone();
+                    matmul_with(isa, x.view(), w.view(), y.view_mut(), epilogue);
+                    y
+                };
+                let bare = run(Epilogue::NONE);
+                let relu = run(Epilogue { bias: Some(&bias), relu: true, add: false });
+                let mut expected = bare.clone();
+                add_bias(expected.view_mut(), &bias);
+                assert_eq!(relu, expected.mapv(|v| v.max(0.0)), "{isa:?} bias and activation");
+                let added = run(Epilogue { add: true, ..Epilogue::NONE });
+                let magnitude = Array2::from_elem((n, o), k as f64 + 1.0);
+                assert_close(added.view(), wide_dense((&bare + &before).view()).view(), magnitude.view(), k + 1, "added");
+            }
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! crate is compiled for plain x86-64, so the levels are compiled with `#[target_feature]` and picked by what the processor reports.
 
 use super::edge_dot::EdgeDot;
+use super::gemm::GemmKernel;
 use super::int8::{self, Int8Kernels};
 use super::spmm::Spmm;
 use std::ops::Range;
@@ -29,9 +30,11 @@ pub(super) struct Kernels {
     pub(super) spmm: fn(&Spmm<f32>, Range<usize>, &mut [f32]),
     /// The dot products of edges `.1`, written to `.2`.
     pub(super) edge_dot: fn(&EdgeDot<f32>, Range<usize>, &mut [f32]),
+    /// Blocks of rows of a dense product; the portable form is a library's.
+    pub(super) gemm: Option<GemmKernel>,
 }
 
-static PORTABLE: Kernels = Kernels { spmm: super::spmm::rows, edge_dot: super::edge_dot::edges };
+static PORTABLE: Kernels = Kernels { spmm: super::spmm::rows, edge_dot: super::edge_dot::edges, gemm: None };
 
 impl Isa {
     /// Every level, the plainest first.

@@ -27,6 +27,7 @@ mod attention_scores;
 mod cases;
 mod dense;
 mod edge_dot;
+mod gemm;
 mod int8;
 mod int8_input;
 #[cfg(target_arch = "x86_64")]
@@ -41,11 +42,14 @@ mod spmm;
 mod spmm_t;
 #[cfg(target_arch = "x86_64")]
 mod x86;
+#[cfg(target_arch = "x86_64")]
+mod x86_gemm;
 
 pub use attention::{Attend, Edge, Neighbourhoods, Own, Row, Scores, Thin};
 pub use attention_scores::{AdditiveScores, ChannelScores, head_dots, head_sums};
-pub use dense::{add_bias, column_sums, matmul, matmul_nt, matmul_tn};
+pub use dense::{add_bias, column_sums, matmul, matmul_nt, matmul_nt_then, matmul_packed, matmul_then, matmul_tn};
 pub use edge_dot::edge_dot;
+pub use gemm::{Epilogue, PackedWeight};
 pub use int8::{Activate, Finish, MOST_TERMS, Out, PackedInt8, SparseInt8, Term, join_int8, matmul_int8, spmm_int8};
 pub use int8_input::{InputWeight, input_int8};
 pub use max::{NOBODY, spmm_max, spmm_max_t};
@@ -60,6 +64,7 @@ pub(crate) use rows::{blocks_by_nonzeros, blocks_of, for_row_blocks};
 
 #[doc(hidden)]
 pub use {
+    dense::{matmul_tn_with, matmul_with},
     edge_dot::edge_dot_with,
     int8::{matmul_int8_with, spmm_int8_with},
     isa::Isa,

@@ -29,13 +29,13 @@ fn fetch_ahead(gathered: &[f32], width: usize) -> bool {
 /// # Safety
 /// The methods may only be called inside a function with the features of the level (and not from a closure, which would be compiled
 /// without them); a pointer must be valid for all lanes, or for the lanes of `mask`.
-trait Vector: Copy {
+pub(super) trait Vector: Copy {
     const LANES: usize;
     /// Most registers of sums that are kept at once.
     const MOST: usize;
     type Mask: Copy;
 
-    /// The mask of the first `lanes` lanes.
+    /// The mask of the first `lanes` lanes; all of them where that is their number.
     unsafe fn mask(lanes: usize) -> Self::Mask;
     unsafe fn splat(value: f32) -> Self;
     unsafe fn load(from: *const f32) -> Self;
@@ -44,6 +44,8 @@ trait Vector: Copy {
     /// `self · by + plus`, rounded once.
     unsafe fn mul_add(self, by: Self, plus: Self) -> Self;
     unsafe fn add(self, other: Self) -> Self;
+    /// Zero in place of negative numbers; NaN stays.
+    unsafe fn relu(self) -> Self;
     unsafe fn store(self, to: *mut f32);
     unsafe fn store_part(self, to: *mut f32, mask: Self::Mask);
     /// The sum of all lanes, in one fixed order.
@@ -78,6 +80,11 @@ impl Vector for __m512 {
     #[inline(always)]
     unsafe fn add(self, other: Self) -> Self {
         unsafe { _mm512_add_ps(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn relu(self) -> Self {
+        // The second operand is what a comparison with NaN gives.
+        unsafe { _mm512_max_ps(_mm512_setzero_ps(), self) }
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
@@ -121,6 +128,10 @@ impl Vector for __m256 {
     #[inline(always)]
     unsafe fn add(self, other: Self) -> Self {
         unsafe { _mm256_add_ps(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn relu(self) -> Self {
+        unsafe { _mm256_max_ps(_mm256_setzero_ps(), self) }
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
@@ -280,7 +291,7 @@ unsafe fn dots<V: Vector>(job: &EdgeDot<f32>, block: Range<usize>, out: &mut [f3
 
 /// The functions of one level, compiled with its features, and the table of them.
 macro_rules! level {
-    ($module:ident, $table:ident, $vector:ty, $features:literal) => {
+    ($module:ident, $table:ident, $vector:ty, $gemm:path, $features:literal) => {
         mod $module {
             use super::*;
 
@@ -306,11 +317,12 @@ macro_rules! level {
             pub(in super::super) static TABLE: Kernels = Kernels {
                 spmm: |job, block, y| unsafe { spmm(job, block, y) },
                 edge_dot: |job, block, out| unsafe { edge_dot(job, block, out) },
+                gemm: Some($gemm),
             };
         }
         pub(super) use $module::TABLE as $table;
     };
 }
 
-level!(avx2, AVX2, __m256, "avx2,fma");
-level!(avx512, AVX512, __m512, "avx512f");
+level!(avx2, AVX2, __m256, crate::kernels::x86_gemm::AVX2, "avx2,fma");
+level!(avx512, AVX512, __m512, crate::kernels::x86_gemm::AVX512, "avx512f");

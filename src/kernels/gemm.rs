@@ -1,0 +1,167 @@
+//! The packed form of dense products: right operands laid out for the register block, and blocks of rows of the result.
+
+use super::isa::Isa;
+use crate::scalar::Scalar;
+use ndarray::{Array2, ArrayView2};
+
+/// Registers of one row of the result that a kernel keeps at once.
+pub(super) const VECTORS: usize = 3;
+
+/// Terms of a sum that are added up in registers before they are stored: a panel of so many rows stays in the cache near the core.
+const INNER: usize = 512;
+
+/// The dense kernel of one level of instructions.
+pub(super) struct GemmKernel {
+    /// Numbers in a register.
+    pub(super) lanes: usize,
+    /// Rows of the result that are computed at once.
+    pub(super) rows: usize,
+    /// Computes a block of rows.
+    pub(super) block: fn(&GemmBlock, &mut [f32]),
+}
+
+/// What is added to a product and applied to it on the way out.
+#[derive(Debug, Clone, Copy)]
+pub struct Epilogue<'a, F> {
+    /// One number a column, added to every row.
+    pub bias: Option<&'a [F]>,
+    /// Whether negative numbers become zero.
+    pub relu: bool,
+    /// Whether the product is added to what stands in the output.
+    pub add: bool,
+}
+
+impl<F> Epilogue<'_, F> {
+    /// The bare product.
+    pub const NONE: Self = Epilogue { bias: None, relu: false, add: false };
+}
+
+impl<'a, F: Scalar> Epilogue<'a, F> {
+    pub(super) fn as_f32(&self) -> Option<Epilogue<'a, f32>> {
+        let bias = self.bias.map(|bias| F::as_f32(bias).ok_or(()));
+        Some(Epilogue { bias: bias.transpose().ok()?, relu: self.relu, add: self.add })
+    }
+
+    /// Does to rows of `width` numbers what the fast form does in registers; `add` is not its business.
+    pub(super) fn apply(&self, width: usize, y: &mut [F]) {
+        if self.bias.is_none() && !self.relu {
+            return;
+        }
+        for row in y.chunks_exact_mut(width) {
+            if let Some(bias) = self.bias {
+                row.iter_mut().zip(bias).for_each(|(y, &b)| *y += b);
+            }
+            if self.relu {
+                // A NaN stays one.
+                row.iter_mut().for_each(|y| *y = if *y < F::zero() { F::zero() } else { *y });
+            }
+        }
+    }
+}
+
+/// Rows of a product `A·B` with `B` packed: element `a_ik` stands at `i·row_stride + k·inner_stride`.
+#[derive(Clone, Copy)]
+pub(super) struct GemmBlock<'a> {
+    pub(super) a: &'a [f32],
+    pub(super) rows: usize,
+    pub(super) row_stride: usize,
+    pub(super) inner_stride: usize,
+    pub(super) b: &'a Panels,
+    pub(super) epilogue: Epilogue<'a, f32>,
+}
+
+/// One pass over the inner dimension that fits the cache.
+pub(super) struct InnerPart {
+    pub(super) begin: usize,
+    pub(super) len: usize,
+    pub(super) last: bool,
+}
+
+/// A right operand `[inner, width]` in panels of at most [`VECTORS`] registers, each row by row, filled up with zeros.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Panels {
+    pub(super) packed: Vec<f32>,
+    pub(super) inner: usize,
+    pub(super) width: usize,
+    lanes: usize,
+}
+
+/// A panel: its columns, and where its numbers begin.
+pub(super) struct Panel {
+    pub(super) first: usize,
+    pub(super) width: usize,
+    pub(super) vectors: usize,
+    pub(super) start: usize,
+}
+
+impl Panels {
+    /// Packs the matrix whose element `b_kj` stands at `k·row_stride + j·col_stride`, in place of what was packed before.
+    pub(super) fn pack(
+        &mut self,
+        kernel: &GemmKernel,
+        b: &[f32],
+        (inner, width): (usize, usize),
+        (row_stride, col_stride): (usize, usize),
+    ) {
+        (self.inner, self.width, self.lanes) = (inner, width, kernel.lanes);
+        self.packed.clear();
+        self.packed.resize(inner * width.next_multiple_of(kernel.lanes), 0.0);
+        for panel in panels(width, inner, kernel.lanes) {
+            let rows = self.packed[panel.start..].chunks_exact_mut(panel.vectors * kernel.lanes).take(inner);
+            for (k, to) in rows.enumerate() {
+                let from = &b[k * row_stride + panel.first * col_stride..];
+                match col_stride {
+                    1 => to[..panel.width].copy_from_slice(&from[..panel.width]),
+                    _ => to[..panel.width].iter_mut().enumerate().for_each(|(j, to)| *to = from[j * col_stride]),
+                }
+            }
+        }
+    }
+
+    pub(super) fn panels(&self) -> impl Iterator<Item = Panel> {
+        panels(self.width, self.inner, self.lanes)
+    }
+
+    pub(super) fn inner_parts(&self) -> impl Iterator<Item = InnerPart> {
+        let inner = self.inner;
+        (0..inner).step_by(INNER).map(move |begin| InnerPart { begin, len: INNER.min(inner - begin), last: begin + INNER >= inner })
+    }
+}
+
+fn panels(width: usize, inner: usize, lanes: usize) -> impl Iterator<Item = Panel> {
+    (0..width).step_by(VECTORS * lanes).map(move |first| {
+        let width = (VECTORS * lanes).min(width - first);
+        Panel { first, width, vectors: width.div_ceil(lanes), start: first * inner }
+    })
+}
+
+/// A weight `[in, out]` in the form in which products read it fastest; made once, multiplied often.
+#[derive(Debug, Clone)]
+pub struct PackedWeight<F> {
+    pub(super) plain: Array2<F>,
+    pub(super) panels: Option<Panels>,
+}
+
+impl<F: Scalar> PackedWeight<F> {
+    /// Packs a weight of shape `[in, out]`.
+    pub fn new(w: ArrayView2<F>) -> Self {
+        let plain = w.as_standard_layout().into_owned();
+        let kernel = Isa::best().kernels().gemm.as_ref();
+        let panels = kernel.zip(plain.as_slice().and_then(F::as_f32)).map(|(kernel, numbers)| {
+            let mut panels = Panels::default();
+            panels.pack(kernel, numbers, plain.dim(), (plain.ncols(), 1));
+            panels
+        });
+        Self { plain, panels }
+    }
+
+    /// Rows and columns.
+    pub fn dim(&self) -> (usize, usize) {
+        self.plain.dim()
+    }
+
+    /// The weight itself.
+    pub fn view(&self) -> ArrayView2<'_, F> {
+        self.plain.view()
+    }
+}
