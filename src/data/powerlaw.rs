@@ -39,6 +39,7 @@ pub struct PowerLaw {
     planted: Planted,
     edges: usize,
     exponent: f64,
+    community: usize,
 }
 
 impl Dataset<f32> {
@@ -52,7 +53,7 @@ impl PowerLaw {
     /// Starts with `nodes` and so many directed `edges`, two for every pair of neighbours; an odd number is rounded down.
     /// At most half of all pairs can be edges.
     pub fn builder(nodes: usize, edges: usize) -> Self {
-        Self { planted: Planted::new(nodes, 10), edges, exponent: 2.5 }
+        Self { planted: Planted::new(nodes, 10), edges, exponent: 2.5, community: 0 }
     }
 
     /// Number of classes. Default 10, legal 2 to 1000.
@@ -66,6 +67,14 @@ impl PowerLaw {
     #[must_use]
     pub fn exponent(mut self, exponent: f64) -> Self {
         self.exponent = exponent;
+        self
+    }
+
+    /// Nodes of a community: edges within a class then stay within one of its communities. Default 0, for classes that are one community
+    /// each; legal up to the number of nodes.
+    #[must_use]
+    pub fn community(mut self, nodes: usize) -> Self {
+        self.community = nodes;
         self
     }
 
@@ -85,6 +94,9 @@ impl PowerLaw {
         if !(self.exponent > 2.0 && self.exponent <= 10.0) {
             return Err(Error::setting("exponent", self.exponent, "above 2 and at most 10"));
         }
+        if self.community > nodes {
+            return Err(Error::setting("community", self.community, format!("at most the number of nodes, {nodes}")));
+        }
         let mut places: Vec<u32> = (0..nodes as u32).collect();
         places.shuffle(&mut generator(self.planted.seed, &[purpose::DATA, draws::PLACES]));
         let mut labels = vec![0; nodes];
@@ -102,6 +114,7 @@ impl PowerLaw {
         graph.planted.features = settings.take("features", graph.planted.features)?;
         graph.planted.classes = settings.take("classes", graph.planted.classes)?;
         graph.exponent = settings.take("exponent", graph.exponent)?;
+        graph.community = settings.take("community", graph.community)?;
         graph.planted.take(&mut settings)?;
         settings.finish()?;
         Ok(graph)
@@ -117,6 +130,7 @@ impl PowerLaw {
                 ("features", &planted.features, None),
                 ("classes", &planted.classes, None),
                 ("exponent", &self.exponent, Some(&usual.exponent)),
+                ("community", &self.community, Some(&usual.community)),
             ],
         )
     }
@@ -124,7 +138,7 @@ impl PowerLaw {
     /// Different pairs of ranks, counted from 0, packed and sorted.
     fn pairs(&self) -> Vec<u64> {
         let wanted = self.edges / 2;
-        let sampler = Sampler::new(&self.planted, self.exponent);
+        let sampler = Sampler::new(&self.planted, self.exponent, self.community);
         let mut pairs: Vec<u64> = Vec::new();
         let mut round = 0;
         while pairs.len() < wanted {
@@ -152,15 +166,21 @@ impl PowerLaw {
 struct Sampler<'a> {
     planted: &'a Planted,
     all: Zipf<f64>,
-    /// Of a class of the larger and of the smaller size.
-    class: [Zipf<f64>; 2],
+    /// How many communities a class is cut into: its members in turn, so that each has its share of hubs.
+    communities: usize,
+    /// Of a community of the larger and of the smaller size.
+    near: [Zipf<f64>; 2],
 }
 
 impl<'a> Sampler<'a> {
-    fn new(planted: &'a Planted, exponent: f64) -> Self {
+    fn new(planted: &'a Planted, exponent: f64, community: usize) -> Self {
         let zipf = |n: usize| Zipf::new(n as f64, 1.0 / (exponent - 1.0)).expect("there is a node, and the exponent is above 2");
-        let class = [planted.class_size(0), planted.class_size(planted.classes - 1)].map(zipf);
-        Self { planted, all: zipf(planted.nodes), class }
+        let smallest = planted.class_size(planted.classes - 1);
+        let communities = if community == 0 { 1 } else { (smallest / community).max(1) };
+        let largest = planted.class_size(0).div_ceil(communities);
+        // Sizes of classes differ by one, and so do those of their communities.
+        let near = [zipf(largest), zipf((smallest / communities).max(1))];
+        Self { planted, all: zipf(planted.nodes), communities, near }
     }
 
     fn by_weight(&self, rng: &mut ChaCha8Rng) -> Option<u64> {
@@ -168,9 +188,11 @@ impl<'a> Sampler<'a> {
         let a = rank(&self.all, nodes, rng);
         let class = a % classes;
         let b = if rng.random_bool(self.planted.homophily) {
-            let size = self.planted.class_size(class);
-            let members = &self.class[usize::from(size < self.planted.class_size(0))];
-            rank(members, size, rng) * classes + class
+            let community = a / classes % self.communities;
+            let size = (self.planted.class_size(class) - community).div_ceil(self.communities);
+            let largest = self.planted.class_size(0).div_ceil(self.communities);
+            let member = rank(&self.near[usize::from(size < largest)], size, rng);
+            (member * self.communities + community) * classes + class
         } else {
             loop {
                 let other = rank(&self.all, nodes, rng);
@@ -223,6 +245,28 @@ mod tests {
         // Hill's estimate from the upper 1000: γ − 1 = 1 / mean(ln d_i/d_k); its standard deviation is (γ − 1)/√1000 = 0.05.
         let hill = (0..1000).map(|i| (degrees[i] as f64 / degrees[1000] as f64).ln()).sum::<f64>() / 1000.0;
         assert!((1.0 + 1.0 / hill - 2.5).abs() < 0.25, "γ is {}", 1.0 + 1.0 / hill);
+    }
+
+    #[test]
+    fn communities_keep_their_edges_and_their_own_hubs() {
+        let data = PowerLaw::builder(4000, 40_000).classes(4).community(100).homophily(1.0).build().unwrap();
+        // Nodes that can be reached from each other are a community, or a few that share stray edges of saturated hubs.
+        let mut root: Vec<usize> = (0..4000).collect();
+        fn find(root: &mut [usize], mut node: usize) -> usize {
+            while root[node] != node {
+                root[node] = root[root[node]];
+                node = root[node];
+            }
+            node
+        }
+        for (_, (i, j)) in data.graph().adjacency().iter() {
+            let (i, j) = (find(&mut root, i as usize), find(&mut root, j as usize));
+            root[i] = j;
+        }
+        let mut sizes = vec![0; 4000];
+        (0..4000).for_each(|node| sizes[find(&mut root, node)] += 1);
+        assert!(sizes.iter().all(|&size| size <= 100), "{:?}", sizes.iter().max());
+        assert_eq!(data.graph().num_edges(), 40_000);
     }
 
     #[test]

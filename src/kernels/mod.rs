@@ -34,6 +34,7 @@ mod int8_input;
 mod int8_x86;
 mod isa;
 mod max;
+pub mod pages;
 mod quantize;
 pub mod reference;
 mod rows;
@@ -54,9 +55,9 @@ pub use int8::{Activate, Finish, MOST_TERMS, Out, PackedInt8, SparseInt8, Term, 
 pub use int8_input::{InputWeight, input_int8};
 pub use max::{NOBODY, spmm_max, spmm_max_t};
 pub use quantize::{max_abs, quantize_rows, quantize_with, symmetric_scale};
-pub use rows::{CHUNK, for_each_chunk, map_rows};
+pub use rows::{CHUNK, copy_rows, for_each_chunk, map_rows};
 pub use sparse_weight::matmul_sparse;
-pub use spmm::spmm;
+pub use spmm::{spmm, spmm_then};
 pub use spmm_t::spmm_t;
 
 #[allow(unused_imports, reason = "for layers with element-wise work over their own blocks")]

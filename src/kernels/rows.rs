@@ -126,6 +126,18 @@ pub fn for_each_chunk<T: Send>(data: &mut [T], f: impl Fn(usize, &mut [T]) + Syn
     }
 }
 
+/// Copies `x` to `y`, in parallel where there is enough to do. `x, y: [n, c]`.
+///
+/// # Panics
+/// If the shapes differ.
+pub fn copy_rows<F: Scalar>(x: ArrayView2<F>, mut y: ArrayViewMut2<F>) {
+    assert_eq!(x.dim(), y.dim(), "copy_rows: x and y");
+    match (x.as_slice(), y.as_slice_mut()) {
+        (Some(x), Some(y)) => for_each_chunk(y, |start, y| y.copy_from_slice(&x[start..][..y.len()])),
+        _ => y.assign(&x),
+    }
+}
+
 /// Hands `f` the numbers of `x` row by row, copied only where the array is laid out otherwise.
 pub(crate) fn with_rows<F: Scalar, R>(x: ArrayView2<F>, f: impl FnOnce(&[F]) -> R) -> R {
     match x.as_slice() {

@@ -1,5 +1,6 @@
 //! The product by a sparse weight: blocks of rows share every stored weight.
 
+use super::gemm::Epilogue;
 use super::isa::Isa;
 use super::rows::{Rows, blocks_of, for_row_blocks, overwrite_rows};
 use super::spmm::{self, Spmm};
@@ -43,7 +44,7 @@ pub fn matmul_sparse<F: Scalar>(x: ArrayView2<F>, wt: CsrView<F>, y: ArrayViewMu
             let mut scratch = vec![F::zero(); height * moves];
             let (xt, yt) = scratch.split_at_mut(height * inner);
             transpose(&x[block.start * inner..block.end * inner], height, inner, xt);
-            let job = Spmm { starts: &wt.starts, cols: wt.cols, vals: wt.vals, x: &*xt, width: height };
+            let job = Spmm { starts: &wt.starts, cols: wt.cols, vals: wt.vals, x: &*xt, width: height, epilogue: Epilogue::NONE };
             match (job.as_f32(), F::as_f32_mut(yt)) {
                 (Some(job), Some(yt)) => (kernels.spmm)(&job, 0..width, yt),
                 _ => spmm::rows(&job, 0..width, yt),

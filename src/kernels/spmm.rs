@@ -1,7 +1,8 @@
 //! Sparse × dense product: aggregation over in-neighbours, and sparse features times weights.
 
+use super::gemm::Epilogue;
 use super::isa::Isa;
-use super::rows::{Rows, blocks_by_nonzeros, for_row_blocks, overwrite_rows, parts_for, with_rows};
+use super::rows::{Rows, blocks_by_nonzeros, for_row_blocks, parts_for, update_rows, with_rows};
 use crate::scalar::Scalar;
 use crate::value::CsrView;
 use ndarray::{ArrayView2, ArrayViewMut2};
@@ -20,17 +21,28 @@ const BLOCK: usize = 32;
 /// # Panics
 /// If the shapes do not fit, or `a` is stored by columns.
 pub fn spmm<F: Scalar>(a: CsrView<F>, x: ArrayView2<F>, y: ArrayViewMut2<F>) {
-    spmm_with(Isa::best(), a, x, y);
+    spmm_with(Isa::best(), a, x, y, Epilogue::NONE);
 }
 
-/// [`spmm`] with the instructions of one level.
+/// [`spmm`] with bias and activation applied on the way out, or added to what stands in `y`.
 ///
 /// # Panics
-/// As [`spmm`], and if the processor does not have the level.
+/// As [`spmm`], and if the bias has not one number a column.
+pub fn spmm_then<F: Scalar>(a: CsrView<F>, x: ArrayView2<F>, y: ArrayViewMut2<F>, epilogue: Epilogue<F>) {
+    spmm_with(Isa::best(), a, x, y, epilogue);
+}
+
+/// [`spmm_then`] with the instructions of one level.
+///
+/// # Panics
+/// As [`spmm_then`], and if the processor does not have the level.
 #[doc(hidden)]
-pub fn spmm_with<F: Scalar>(isa: Isa, a: CsrView<F>, x: ArrayView2<F>, y: ArrayViewMut2<F>) {
+pub fn spmm_with<F: Scalar>(isa: Isa, a: CsrView<F>, x: ArrayView2<F>, y: ArrayViewMut2<F>, epilogue: Epilogue<F>) {
     assert!(a.cols() == x.nrows() && y.dim() == (a.rows(), x.ncols()), "spmm: a {:?}, x {:?}, y {:?}", a.shape(), x.dim(), y.dim());
     let width = x.ncols();
+    if let Some(bias) = epilogue.bias {
+        assert_eq!(bias.len(), width, "spmm: {} biases for {width} columns", bias.len());
+    }
     if y.is_empty() {
         return;
     }
@@ -39,9 +51,9 @@ pub fn spmm_with<F: Scalar>(isa: Isa, a: CsrView<F>, x: ArrayView2<F>, y: ArrayV
     let blocks = blocks_by_nonzeros(&a.starts, parts_for(work));
     let kernels = isa.kernels();
     with_rows(x, |x| {
-        let job = Spmm { starts: &a.starts, cols: a.cols, vals: a.vals, x, width };
+        let job = Spmm { starts: &a.starts, cols: a.cols, vals: a.vals, x, width, epilogue };
         let job_f32 = job.as_f32();
-        overwrite_rows(y, |y| {
+        update_rows(y, |y| {
             for_row_blocks(y, width, &blocks, work, |block, y| match (&job_f32, F::as_f32_mut(y)) {
                 (Some(job), Some(y)) => (kernels.spmm)(job, block, y),
                 _ => rows(&job, block, y),
@@ -57,12 +69,13 @@ pub(super) struct Spmm<'a, F> {
     pub(super) vals: &'a [F],
     pub(super) x: &'a [F],
     pub(super) width: usize,
+    pub(super) epilogue: Epilogue<'a, F>,
 }
 
 impl<'a, F: Scalar> Spmm<'a, F> {
     pub(super) fn as_f32(&self) -> Option<Spmm<'a, f32>> {
         let Spmm { starts, cols, width, .. } = *self;
-        Some(Spmm { starts, cols, vals: F::as_f32(self.vals)?, x: F::as_f32(self.x)?, width })
+        Some(Spmm { starts, cols, vals: F::as_f32(self.vals)?, x: F::as_f32(self.x)?, width, epilogue: self.epilogue.as_f32()? })
     }
 }
 
@@ -73,20 +86,23 @@ pub(super) fn rows<F: Scalar>(job: &Spmm<F>, block: Range<usize>, y: &mut [F]) {
         let (blocks, tail) = y.as_chunks_mut::<BLOCK>();
         let first = blocks.len() * BLOCK;
         for (k, y) in blocks.iter_mut().enumerate() {
-            let mut sum = [F::zero(); BLOCK];
+            let mut sum = if job.epilogue.add { *y } else { [F::zero(); BLOCK] };
             for (&j, &weight) in job.cols[edges.clone()].iter().zip(&job.vals[edges.clone()]) {
                 let x = &job.x[j as usize * job.width + k * BLOCK..][..BLOCK];
                 sum.iter_mut().zip(x).for_each(|(sum, &x)| *sum += weight * x);
             }
             *y = sum;
         }
-        tail.fill(F::zero());
+        if !job.epilogue.add {
+            tail.fill(F::zero());
+        }
         if !tail.is_empty() {
             for (&j, &weight) in job.cols[edges.clone()].iter().zip(&job.vals[edges]) {
                 let x = &job.x[j as usize * job.width + first..][..tail.len()];
                 tail.iter_mut().zip(x).for_each(|(y, &x)| *y += weight * x);
             }
         }
+        job.epilogue.apply(job.width, y);
     }
 }
 
@@ -104,7 +120,7 @@ mod tests {
 
     fn run<F: Scalar>(isa: Isa, a: &Csr<F>, x: &Array2<F>) -> Array2<F> {
         let mut y = Array2::from_elem((a.rows(), x.ncols()), F::nan());
-        spmm_with(isa, a.view(), x.view(), y.view_mut());
+        spmm_with(isa, a.view(), x.view(), y.view_mut(), Epilogue::NONE);
         y
     }
 
@@ -128,6 +144,29 @@ mod tests {
             for width in [16, 40, 128] {
                 let x = dense(20_000, width, 4);
                 assert_is_product(a.view(), x.view(), run(isa, &a, &x).view(), &format!("{isa:?} width {width}"));
+            }
+        }
+    }
+
+    #[test]
+    fn the_epilogue_does_what_follows_the_bare_product() {
+        for width in cases::widths() {
+            let (a, x, before) = (sparse::<f32>(40, 30, 3, 5), dense(30, width, 6), dense::<f32>(40, width, 7));
+            let bias: Vec<f32> = (0..width).map(|c| c as f32 / 8.0 - 1.0).collect();
+            for isa in levels() {
+                let run = |epilogue| {
+                    let mut y = before.clone();
+                    spmm_with(isa, a.view(), x.view(), y.view_mut(), epilogue);
+                    y
+                };
+                let bare = run(Epilogue::NONE);
+                let mut expected = bare.clone();
+                crate::kernels::add_bias(expected.view_mut(), &bias);
+                let relu = run(Epilogue { bias: Some(&bias), relu: true, add: false });
+                assert_eq!(relu, expected.mapv(|v| v.max(0.0)), "{isa:?} width {width}");
+                let added = run(Epilogue { add: true, ..Epilogue::NONE });
+                // Three terms and the old number, all below one.
+                assert!((&added - &bare - &before).iter().all(|v| v.abs() < 1e-5), "{isa:?} width {width}");
             }
         }
     }

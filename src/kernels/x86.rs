@@ -169,6 +169,14 @@ unsafe fn row_part<V: Vector, const N: usize, const TAIL: bool, const AHEAD: boo
     // SAFETY: the caller has the features. `j` is checked against the rows of `x`, and `first` and `mask` stay within a row.
     unsafe {
         let mut sums = [V::splat(0.0); N];
+        if job.epilogue.add {
+            for (k, sum) in sums.iter_mut().enumerate().take(whole) {
+                *sum = V::load(to.add(k * V::LANES));
+            }
+            if TAIL {
+                sums[N - 1] = V::load_part(to.add(whole * V::LANES), mask);
+            }
+        }
         for (e, (&j, &weight)) in edges.clone().zip(job.cols[edges.clone()].iter().zip(&job.vals[edges])) {
             if AHEAD {
                 // A prefetch never faults, so the address needs no check.
@@ -184,6 +192,20 @@ unsafe fn row_part<V: Vector, const N: usize, const TAIL: bool, const AHEAD: boo
             }
             if TAIL {
                 sums[N - 1] = V::load_part(x.add(whole * V::LANES), mask).mul_add(weight, sums[N - 1]);
+            }
+        }
+        if let Some(bias) = job.epilogue.bias {
+            let bias = bias[first..].as_ptr();
+            for (k, sum) in sums.iter_mut().enumerate().take(whole) {
+                *sum = sum.add(V::load(bias.add(k * V::LANES)));
+            }
+            if TAIL {
+                sums[N - 1] = sums[N - 1].add(V::load_part(bias.add(whole * V::LANES), mask));
+            }
+        }
+        if job.epilogue.relu {
+            for sum in &mut sums {
+                *sum = sum.relu();
             }
         }
         for (k, sum) in sums.iter().enumerate().take(whole) {
@@ -207,7 +229,7 @@ unsafe fn spmm_rows<V: Vector, const AHEAD: bool>(job: &Spmm<f32>, block: Range<
     let mask = unsafe { V::mask(lanes_left) };
     for (i, y) in block.zip(y.chunks_exact_mut(job.width)) {
         let edges = job.starts[i]..job.starts[i + 1];
-        if edges.is_empty() {
+        if edges.is_empty() && job.epilogue.bias.is_none() && !job.epilogue.add {
             y.fill(0.0);
             continue;
         }

@@ -50,15 +50,31 @@ unsafe fn tile<V: Vector, const M: usize, const N: usize>(t: Tile<V>) {
         }
         for (i, sums) in sums.iter().enumerate() {
             for (v, &sum) in sums.iter().enumerate() {
-                let (to, masked) = (t.y.add(i * t.width + v * V::LANES), v == N - 1);
-                let read = |from: *const f32| if masked { V::load_part(from, t.mask) } else { V::load(from) };
-                let mut sum = if t.add { sum.add(read(to)) } else { sum };
+                let to = t.y.add(i * t.width + v * V::LANES);
+                let mask = if v == N - 1 { Some(t.mask) } else { None };
+                let mut sum = if t.add { sum.add(load::<V>(to, mask)) } else { sum };
                 if !t.bias.is_null() {
-                    sum = sum.add(read(t.bias.add(v * V::LANES)));
+                    sum = sum.add(load::<V>(t.bias.add(v * V::LANES), mask));
                 }
                 let sum = if t.relu { sum.relu() } else { sum };
-                if masked { sum.store_part(to, t.mask) } else { sum.store(to) }
+                match mask {
+                    Some(mask) => sum.store_part(to, mask),
+                    None => sum.store(to),
+                }
             }
+        }
+    }
+}
+
+/// # Safety
+/// As [`Vector`].
+#[inline(always)]
+unsafe fn load<V: Vector>(from: *const f32, mask: Option<V::Mask>) -> V {
+    // SAFETY: as the function's own.
+    unsafe {
+        match mask {
+            Some(mask) => V::load_part(from, mask),
+            None => V::load(from),
         }
     }
 }

@@ -7,6 +7,7 @@ use super::stage::{Lowering, StageId};
 use super::wiring::{Kept, Wiring};
 use crate::error::{Error, PruneError, Result, Unsupported};
 use crate::graph::Graph;
+use crate::kernels;
 use crate::scalar::Scalar;
 use crate::value::{CsrView, Value, ValueRef};
 use ndarray::Array2;
@@ -87,6 +88,16 @@ impl<'a, F: Scalar> Cx<'a, F> {
         self.pool.take(shape)
     }
 
+    /// The entries of `x` in an array from the pool.
+    pub fn copy_of(&self, x: &ValueRef<F>) -> Array2<F> {
+        let mut copy = self.take(x.shape());
+        match x {
+            ValueRef::Dense(x) => kernels::copy_rows(x.view(), copy.view_mut()),
+            ValueRef::Sparse(_) => x.with_dense(|x| copy.assign(&x)),
+        }
+        copy
+    }
+
     /// Gives an array back to the pool.
     pub fn give(&self, array: Array2<F>) {
         self.pool.give(array);
@@ -126,7 +137,7 @@ impl<F: Scalar> Pool<F> {
             shelf.out += 1;
             shelf.free.pop()
         };
-        Array2::from_shape_vec(shape, buffer.unwrap_or_else(|| vec![F::zero(); len])).expect("the buffer has that length")
+        Array2::from_shape_vec(shape, buffer.unwrap_or_else(|| kernels::pages::zeros(len))).expect("the buffer has that length")
     }
 
     fn give(&self, array: Array2<F>) {
@@ -148,7 +159,9 @@ pub enum Reads {
     Inputs,
     /// The output.
     Output,
-    /// Both.
+    /// Which entries of the output are positive, and that only where the gradient is not zero.
+    SignOfOutput,
+    /// Inputs and output.
     InputsAndOutput,
 }
 
@@ -158,7 +171,7 @@ impl Reads {
     }
 
     pub(crate) fn output(self) -> bool {
-        matches!(self, Reads::Output | Reads::InputsAndOutput)
+        matches!(self, Reads::Output | Reads::SignOfOutput | Reads::InputsAndOutput)
     }
 }
 
@@ -306,6 +319,18 @@ pub trait Layer<F: Scalar>: Clone + Send + Sync + 'static {
         false
     }
 
+    /// Whether the layer changes entries one by one and can do so in the memory of its only input. Its cache is then `()`.
+    fn works_in_place(&self) -> bool {
+        false
+    }
+
+    /// What [`Layer::forward`] computes, in place of the input. Called only if [`Layer::works_in_place`], on an array in standard layout.
+    fn forward_in_place(&self, _cx: &Cx<F>, _x: &mut Array2<F>) {}
+
+    /// What [`Layer::backward`] computes, in place of the output's gradient; for a dense input, and otherwise as
+    /// [`Layer::forward_in_place`].
+    fn backward_in_place(&self, _cx: &Cx<F>, _io: &Io<F>, _dy: &mut Array2<F>) {}
+
     /// Takes running statistics from a forward pass in training mode.
     fn absorb(&mut self, _cache: &Self::Cache) {}
 
@@ -363,6 +388,12 @@ pub trait DynLayer<F: Scalar>: Send + Sync {
     fn reads(&self) -> Reads;
     /// See [`Layer::is_identity`].
     fn is_identity(&self, mode: Mode) -> bool;
+    /// See [`Layer::works_in_place`].
+    fn works_in_place(&self) -> bool;
+    /// See [`Layer::forward_in_place`].
+    fn forward_in_place(&self, cx: &Cx<F>, x: &mut Array2<F>);
+    /// See [`Layer::backward_in_place`].
+    fn backward_in_place(&self, cx: &Cx<F>, io: &Io<F>, dy: &mut Array2<F>);
     /// See [`Layer::absorb`].
     fn absorb(&mut self, cache: &AnyCache);
     /// See [`Layer::lower`].
@@ -409,6 +440,15 @@ impl<F: Scalar, L: Layer<F>> DynLayer<F> for L {
     }
     fn is_identity(&self, mode: Mode) -> bool {
         Layer::is_identity(self, mode)
+    }
+    fn works_in_place(&self) -> bool {
+        Layer::works_in_place(self)
+    }
+    fn forward_in_place(&self, cx: &Cx<F>, x: &mut Array2<F>) {
+        Layer::forward_in_place(self, cx, x);
+    }
+    fn backward_in_place(&self, cx: &Cx<F>, io: &Io<F>, dy: &mut Array2<F>) {
+        Layer::backward_in_place(self, cx, io, dy);
     }
     fn absorb(&mut self, cache: &AnyCache) {
         Layer::absorb(self, cache.downcast_ref::<L::Cache>().expect("a trace hands every layer its own cache"));

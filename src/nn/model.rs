@@ -1,7 +1,7 @@
 //! A model: a directed acyclic graph of named layers with one output.
 
 use super::init::Init;
-use super::layer::{AnyCache, Cx, DynLayer, Grads, Io, Layer, Mode};
+use super::layer::{AnyCache, Cx, DynLayer, Grads, Io, Layer, Mode, Reads};
 use super::param::{Axis, Param};
 use super::product::gradient_like;
 use super::program::Program;
@@ -306,10 +306,10 @@ impl<F: Scalar> Model<F> {
     /// # Errors
     /// [`Error::ShapeMismatch`] for an input of another width or number of rows, [`Error::NoGraph`] where one is needed.
     pub fn infer(&self, cx: &Cx<F>, x: ValueRef<F>) -> Result<Array2<F>> {
-        let mut kept = vec![false; self.nodes.len() + 1];
+        let mut kept = vec![Keep::No; self.nodes.len() + 1];
         let sources = self.sources(cx.mode());
         let output = sources[self.output.0];
-        kept[output.0] = true;
+        kept[output.0] = Keep::Whole;
         let mut run = self.run(cx, x, &kept, sources, false)?;
         let value = run.values[output.0].take();
         Ok(value.map_or_else(|| run.x.to_dense(), Value::into_dense))
@@ -329,11 +329,18 @@ impl<F: Scalar> Model<F> {
     /// As [`Model::infer`].
     pub fn trace_keeping<'x>(&self, cx: &Cx<F>, x: ValueRef<'x, F>, keep: &[NodeId]) -> Result<Trace<'x, F>> {
         let sources = self.sources(cx.mode());
-        let mut kept = vec![false; self.nodes.len() + 1];
-        keep.iter().chain([&self.output]).for_each(|id| kept[sources[id.0].0] = true);
+        let mut kept = vec![Keep::No; self.nodes.len() + 1];
+        keep.iter().chain([&self.output]).for_each(|id| kept[sources[id.0].0] = Keep::Whole);
         for (k, node) in self.nodes.iter().enumerate() {
-            kept[k + 1] |= node.layer.reads().output();
-            node.inputs.iter().for_each(|id| kept[sources[id.0].0] |= node.layer.reads().inputs());
+            let output = match node.layer.reads() {
+                Reads::SignOfOutput => Keep::Sign,
+                reads if reads.output() => Keep::Whole,
+                _ => Keep::No,
+            };
+            kept[k + 1] = kept[k + 1].max(output);
+            if node.layer.reads().inputs() {
+                node.inputs.iter().for_each(|id| kept[sources[id.0].0] = Keep::Whole);
+            }
         }
         self.run(cx, x, &kept, sources, true)
     }
@@ -351,12 +358,15 @@ impl<F: Scalar> Model<F> {
         sources
     }
 
-    /// Runs every layer; a value that is neither kept nor sparse goes back to the pool after its last reader.
-    fn run<'x>(&self, cx: &Cx<F>, x: ValueRef<'x, F>, kept: &[bool], sources: Vec<NodeId>, caches: bool) -> Result<Trace<'x, F>> {
+    /// Runs every layer; a value that is neither kept nor sparse goes back to the pool after its last reader, or becomes that reader's.
+    fn run<'x>(&self, cx: &Cx<F>, x: ValueRef<'x, F>, kept: &[Keep], sources: Vec<NodeId>, caches: bool) -> Result<Trace<'x, F>> {
         self.check_input(cx, &x)?;
-        let mut last_reader = vec![0; self.nodes.len() + 1];
-        for (k, node) in self.nodes.iter().enumerate() {
-            node.inputs.iter().for_each(|id| last_reader[sources[id.0].0] = k);
+        let mut readers = vec![Readers::default(); self.nodes.len() + 1];
+        for (k, node) in self.nodes.iter().enumerate().filter(|(k, _)| sources[k + 1] == NodeId(k + 1)) {
+            for id in &node.inputs {
+                let readers = &mut readers[sources[id.0].0];
+                (readers.count, readers.last) = (readers.count + 1, k);
+            }
         }
         let mut trace = Trace { x, values: vec![None], caches: Vec::new(), output: self.output, sources };
         for (k, node) in self.nodes.iter().enumerate() {
@@ -365,10 +375,20 @@ impl<F: Scalar> Model<F> {
                 trace.caches.push(None);
                 continue;
             }
-            let (value, cache) = {
-                let xs: Vec<_> =
-                    node.inputs.iter().map(|&id| trace.value(id).expect("a value lives until its last reader has run")).collect();
-                node.layer.forward(&cx.at(NodeId(k + 1), &node.name), &xs)?
+            let at = cx.at(NodeId(k + 1), &node.name);
+            let from = trace.sources[node.inputs[0].0].0;
+            let (value, cache) = match self.to_overwrite(&mut trace, k, from, kept[from], readers[from]) {
+                Some(mut value) => {
+                    node.layer.forward_in_place(&at, &mut value);
+                    // Whoever still asks for the sign of what was overwritten reads it here.
+                    trace.sources[from] = NodeId(k + 1);
+                    (Value::Dense(value), Box::new(()) as AnyCache)
+                }
+                None => {
+                    let xs: Vec<_> =
+                        node.inputs.iter().map(|&id| trace.value(id).expect("a value lives until its last reader has run")).collect();
+                    node.layer.forward(&at, &xs)?
+                }
             };
             let is_output = trace.sources[self.output.0] == NodeId(k + 1);
             trace.values.push(Some(if is_output { Value::Dense(value.into_dense()) } else { value }));
@@ -376,12 +396,33 @@ impl<F: Scalar> Model<F> {
             for id in &node.inputs {
                 let source = trace.sources[id.0].0;
                 // Sparse values stay: they are small, and the gradients of their readers follow their pattern.
-                if last_reader[source] == k && !kept[source] && matches!(trace.values[source], Some(Value::Dense(_))) {
+                let done = readers[source].last == k && source <= k && kept[source] == Keep::No;
+                if done && matches!(trace.values[source], Some(Value::Dense(_))) {
                     recycle(cx, trace.values[source].take());
                 }
             }
         }
         Ok(trace)
+    }
+
+    /// The value of node `from`, where the layer at `k` may turn it into its own output in place.
+    fn to_overwrite(&self, trace: &mut Trace<F>, k: usize, from: usize, kept: Keep, readers: Readers) -> Option<Array2<F>> {
+        let free = match kept {
+            Keep::No => readers.last == k,
+            // Where a second reader sends a gradient, the sign must be the true one.
+            Keep::Sign => readers.count == 1,
+            Keep::Whole => false,
+        };
+        if !free || from == 0 || !self.nodes[k].layer.works_in_place() {
+            return None;
+        }
+        match trace.values[from].take() {
+            Some(Value::Dense(value)) if value.is_standard_layout() => Some(value),
+            other => {
+                trace.values[from] = other;
+                None
+            }
+        }
     }
 
     /// Gradients of all parameters, given the gradients of the loss by the values of some nodes.
@@ -438,14 +479,29 @@ impl<F: Scalar> Model<F> {
                 wants: node.inputs.iter().map(|id| needed[id.0]).collect(),
                 widths: node.inputs.iter().map(|&id| self.channels(id)).collect(),
             };
-            let dxs = node.layer.backward(&cx.at(NodeId(k + 1), &node.name), &io, cache, dy.view(), &mut grads);
+            let at = cx.at(NodeId(k + 1), &node.name);
+            let in_place = node.layer.works_in_place() && needed[node.inputs[0].0] && io.sparse_input(0).is_none();
+            let (dxs, dy) = match dy {
+                Value::Dense(mut dy) if in_place && dy.is_standard_layout() => {
+                    node.layer.backward_in_place(&at, &io, &mut dy);
+                    (vec![Some(Value::Dense(dy))], None)
+                }
+                dy => (node.layer.backward(&at, &io, cache, dy.view(), &mut grads), Some(dy)),
+            };
             for (id, dx) in node.inputs.iter().zip(dxs) {
                 if let (true, Some(dx)) = (needed[id.0], dx) {
                     add_gradient(&mut pending[id.0], gradient_like(trace.value(*id), dx))?;
                 }
             }
-            recycle(cx, Some(dy));
-            recycle(cx, trace.values[k + 1].take());
+            recycle(cx, dy);
+            // What was made in place of an earlier value is that one's to read.
+            match (0..=k).rev().find(|&earlier| trace.overwritten(earlier, k + 1)) {
+                Some(earlier) if self.nodes[earlier - 1].layer.reads().output() => {
+                    trace.values[earlier] = trace.values[k + 1].take();
+                    trace.sources[earlier] = NodeId(earlier);
+                }
+                _ => recycle(cx, trace.values[k + 1].take()),
+            }
         }
         Ok((grads, pending[0].take()))
     }
@@ -526,6 +582,22 @@ fn add_gradient<F: Scalar>(sum: &mut Option<Value<F>>, gradient: Value<F>) -> Re
     }
 }
 
+/// How much of a node's value must outlive its readers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Keep {
+    No,
+    /// Only which entries are positive.
+    Sign,
+    Whole,
+}
+
+/// How many layers read a value, and which is the last.
+#[derive(Debug, Clone, Copy, Default)]
+struct Readers {
+    count: usize,
+    last: usize,
+}
+
 /// The values of a forward pass that its backward pass needs.
 pub struct Trace<'x, F: Scalar> {
     x: ValueRef<'x, F>,
@@ -536,6 +608,11 @@ pub struct Trace<'x, F: Scalar> {
 }
 
 impl<F: Scalar> Trace<'_, F> {
+    /// Whether the value of node `earlier`, once its own, was overwritten by node `later`.
+    fn overwritten(&self, earlier: usize, later: usize) -> bool {
+        earlier > 0 && self.sources[earlier] == NodeId(later) && self.caches.get(earlier - 1).is_some_and(Option::is_some)
+    }
+
     /// The model's output.
     pub fn output(&self) -> ArrayView2<'_, F> {
         match self.value(self.output) {

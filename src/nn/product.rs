@@ -1,19 +1,36 @@
 //! The product `X·W` that most layers start with, for dense and sparse `X`, and its gradients.
 
 use super::layer::Cx;
-use crate::kernels;
+use super::param::Param;
+use crate::kernels::{self, Epilogue};
 use crate::scalar::Scalar;
 use crate::value::{Csr, CsrView, Value, ValueRef};
 use ndarray::{Array2, ArrayView2};
 
 /// `X·W`, shape `[n, out]`, in an array from the pool.
 pub(crate) fn product<F: Scalar>(cx: &Cx<F>, x: &ValueRef<F>, w: ArrayView2<F>) -> Array2<F> {
+    product_then(cx, x, w, Epilogue::NONE)
+}
+
+/// `X·W + b`, shape `[n, out]`, in an array from the pool.
+pub(crate) fn product_then<F: Scalar>(cx: &Cx<F>, x: &ValueRef<F>, w: ArrayView2<F>, epilogue: Epilogue<F>) -> Array2<F> {
     let mut y = cx.take((x.rows(), w.ncols()));
-    match x {
-        ValueRef::Dense(x) => kernels::matmul(x.view(), w, y.view_mut()),
-        ValueRef::Sparse(x) => kernels::spmm(x.view(), w, y.view_mut()),
-    }
+    add_product(x, w, &mut y, epilogue);
     y
+}
+
+/// `Y = X·W`, or as the epilogue says.
+pub(crate) fn add_product<F: Scalar>(x: &ValueRef<F>, w: ArrayView2<F>, y: &mut Array2<F>, epilogue: Epilogue<F>) {
+    match x {
+        ValueRef::Dense(x) => kernels::matmul_then(x.view(), w, y.view_mut(), epilogue),
+        ValueRef::Sparse(x) => kernels::spmm_then(x.view(), w, y.view_mut(), epilogue),
+    }
+}
+
+/// What adds a layer's bias, if it has one.
+pub(crate) fn then_bias<F: Scalar>(bias: Option<&Param<F>>) -> Epilogue<'_, F> {
+    let bias = bias.map(|bias| bias.value().as_slice().expect("parameters are contiguous"));
+    Epilogue { bias, ..Epilogue::NONE }
 }
 
 /// `dW = Xᵀ·dY`, shape `[in, out]`.

@@ -5,7 +5,7 @@ use super::layer::{Cx, DynLayer};
 use super::stage::{Lowering, Stage, StageId};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Norm, Operator};
-use crate::kernels;
+use crate::kernels::{self, Epilogue, PackedWeight};
 use crate::scalar::Scalar;
 use crate::value::{Csr, ValueRef};
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
@@ -30,6 +30,8 @@ enum Source {
 #[derive(Debug, Clone)]
 pub(crate) enum Op<F: Scalar> {
     Linear(Arc<Array2<F>>),
+    /// As `Linear`, with the weight laid out for the kernel.
+    PackedLinear(Arc<PackedWeight<F>>),
     /// `Wᵀ` by rows, where a dense `X` meets a weight that is sparse enough.
     SparseLinear(Arc<Csr<F>>),
     Aggregate(Arc<Operator<F>>, Norm),
@@ -37,6 +39,8 @@ pub(crate) enum Op<F: Scalar> {
     Concat,
     Scale(Arc<Vec<F>>),
     Whole(Arc<dyn DynLayer<F>>),
+    /// A sum of products, one an input, each added to what the one before left: linear maps of dense values and aggregations.
+    Sum(Vec<Op<F>>),
 }
 
 /// One pass over the nodes: an operation, then bias and activation on its result while it is at hand.
@@ -74,7 +78,17 @@ pub struct Program<F: Scalar> {
 
 impl<F: Scalar> Program<F> {
     pub(crate) fn compile(lowering: Lowering<F>) -> Result<Self> {
+        let fused = merged(&lowering, fuse(&lowering));
+        Self::planned(lowering, fused)
+    }
+
+    /// A program of one instruction a stage of [`fuse`], whose values [`Program::run_watched`] shows.
+    pub(crate) fn compile_stagewise(lowering: Lowering<F>) -> Result<Self> {
         let fused = fuse(&lowering);
+        Self::planned(lowering, fused)
+    }
+
+    fn planned(lowering: Lowering<F>, fused: Vec<Fused<F>>) -> Result<Self> {
         let (instructions, buffer_widths) = plan(&lowering, fused);
         let rows = lowering.rows();
         let elements = buffer_widths.iter().sum::<usize>() * rows;
@@ -104,7 +118,7 @@ impl<F: Scalar> Program<F> {
             return Err(Error::ShapeMismatch { at: "input of the program".into(), expected, found: x.shape() });
         }
         if self.buffers.is_empty() {
-            self.buffers = self.buffer_widths.iter().map(|width| vec![F::zero(); width * self.rows]).collect();
+            self.buffers = self.buffer_widths.iter().map(|width| kernels::pages::zeros(width * self.rows)).collect();
         }
         let cx = self.graph.as_ref().map_or_else(Cx::without_graph, Cx::eval);
         for (k, instruction) in self.instructions.iter().enumerate() {
@@ -130,52 +144,97 @@ impl<F: Scalar> Instruction<F> {
                 ValueRef::Dense(ArrayView2::from_shape((rows, width), data).expect("planned for its width"))
             }
         };
+        let bias = self.bias.as_ref().map(|bias| &bias[..]);
+        let relu = self.activation == Some(ActivationFn::Relu);
+        let epilogue = Epilogue { bias, relu, add: false };
         match &self.op {
-            Op::Linear(weight) => match view(&self.inputs[0]) {
-                ValueRef::Dense(x) => kernels::matmul(x, weight.view(), y.view_mut()),
-                ValueRef::Sparse(x) => kernels::spmm(x, weight.view(), y.view_mut()),
-            },
-            Op::SparseLinear(wt) => view(&self.inputs[0]).with_dense(|x| kernels::matmul_sparse(x, wt.view(), y.view_mut())),
-            Op::Aggregate(operator, _) => {
-                view(&self.inputs[0]).with_dense(|x| kernels::spmm(operator.forward(), x, y.view_mut()));
-            }
-            Op::Add(coefficients) => {
-                y.fill(F::zero());
-                for (input, &coefficient) in self.inputs.iter().zip(coefficients) {
-                    view(input).with_dense(|x| y.scaled_add(coefficient, &x));
+            Op::Sum(ops) => {
+                for (k, (op, input)) in ops.iter().zip(&self.inputs).enumerate() {
+                    let last = k + 1 == ops.len();
+                    let (bias, relu) = if last { (bias, relu) } else { (None, false) };
+                    op.multiply(view(input), y.view_mut(), Epilogue { bias, relu, add: k > 0 });
                 }
             }
-            Op::Concat => {
-                let mut start = 0;
-                for input in &self.inputs {
-                    view(input).with_dense(|x| {
-                        y.slice_mut(s![.., start..start + x.ncols()]).assign(&x);
-                        start += x.ncols();
-                    });
+            op if op.is_product() => op.multiply(view(&self.inputs[0]), y.view_mut(), epilogue),
+            op => {
+                op.rearrange(cx, &self.inputs.iter().map(view).collect::<Vec<_>>(), y.view_mut())?;
+                if let Some(bias) = bias {
+                    kernels::add_bias(y.view_mut(), bias);
                 }
-            }
-            Op::Scale(scale) => view(&self.inputs[0]).with_dense(|x| {
-                y.assign(&x);
-                kernels::map_rows(y.view_mut(), |_, row| row.iter_mut().zip(&scale[..]).for_each(|(y, &s)| *y *= s));
-            }),
-            Op::Whole(layer) => {
-                let xs: Vec<ValueRef<F>> = self.inputs.iter().map(view).collect();
-                let value = layer.forward(cx, &xs)?.0.into_dense();
-                y.assign(&value);
-                cx.give(value);
+                if let (Some(activation), Some(data)) = (self.activation, y.as_slice_mut()) {
+                    kernels::for_each_chunk(data, |_, chunk| activation.apply(chunk));
+                }
+                return Ok(());
             }
         }
-        if let Some(bias) = &self.bias {
-            kernels::add_bias(y.view_mut(), bias);
-        }
-        if let (Some(activation), Some(data)) = (self.activation, y.as_slice_mut()) {
+        if let (Some(activation), Some(data)) = (self.activation.filter(|_| !relu), y.as_slice_mut()) {
             kernels::for_each_chunk(data, |_, chunk| activation.apply(chunk));
         }
         Ok(())
     }
 }
 
+impl<F: Scalar> Op<F> {
+    fn is_product(&self) -> bool {
+        matches!(self, Op::Linear(_) | Op::PackedLinear(_) | Op::SparseLinear(_) | Op::Aggregate(..))
+    }
+
+    /// A product, with what follows it done on the way out.
+    fn multiply(&self, x: ValueRef<F>, mut y: ArrayViewMut2<F>, epilogue: Epilogue<F>) {
+        match (self, x) {
+            (Op::PackedLinear(weight), ValueRef::Dense(x)) => kernels::matmul_packed(x, weight, y, epilogue),
+            (Op::PackedLinear(weight), ValueRef::Sparse(x)) => kernels::spmm_then(x, weight.view(), y, epilogue),
+            (Op::Linear(weight), ValueRef::Dense(x)) => kernels::matmul_then(x, weight.view(), y, epilogue),
+            (Op::Linear(weight), ValueRef::Sparse(x)) => kernels::spmm_then(x, weight.view(), y, epilogue),
+            (Op::Aggregate(operator, _), x) => x.with_dense(|x| kernels::spmm_then(operator.forward(), x, y, epilogue)),
+            (Op::SparseLinear(wt), x) => {
+                x.with_dense(|x| kernels::matmul_sparse(x, wt.view(), y.view_mut()));
+                if let Some(bias) = epilogue.bias {
+                    kernels::add_bias(y.view_mut(), bias);
+                }
+                if let (true, Some(data)) = (epilogue.relu, y.as_slice_mut()) {
+                    kernels::for_each_chunk(data, |_, chunk| ActivationFn::Relu.apply(chunk));
+                }
+            }
+            _ => unreachable!("only products multiply"),
+        }
+    }
+
+    /// What is no product: joins, scales and whole layers.
+    fn rearrange(&self, cx: &Cx<F>, xs: &[ValueRef<F>], mut y: ArrayViewMut2<F>) -> Result<()> {
+        match self {
+            Op::Add(coefficients) => {
+                y.fill(F::zero());
+                for (x, &coefficient) in xs.iter().zip(coefficients) {
+                    x.with_dense(|x| y.scaled_add(coefficient, &x));
+                }
+            }
+            Op::Concat => {
+                let mut start = 0;
+                for x in xs {
+                    x.with_dense(|x| {
+                        y.slice_mut(s![.., start..start + x.ncols()]).assign(&x);
+                        start += x.ncols();
+                    });
+                }
+            }
+            Op::Scale(scale) => xs[0].with_dense(|x| {
+                y.assign(&x);
+                kernels::map_rows(y.view_mut(), |_, row| row.iter_mut().zip(&scale[..]).for_each(|(y, &s)| *y *= s));
+            }),
+            Op::Whole(layer) => {
+                let value = layer.forward(cx, xs)?.0.into_dense();
+                y.assign(&value);
+                cx.give(value);
+            }
+            _ => unreachable!("products multiply"),
+        }
+        Ok(())
+    }
+}
+
 /// An instruction before buffers are planned: which stages it reads, and the stage whose value it makes.
+#[derive(Clone)]
 pub(crate) struct Fused<F: Scalar> {
     pub(crate) op: Op<F>,
     pub(crate) inputs: Vec<StageId>,
@@ -230,6 +289,32 @@ pub(crate) fn fuse<F: Scalar>(lowering: &Lowering<F>) -> Vec<Fused<F>> {
     fused
 }
 
+/// Turns a plain sum of products that nothing else reads into one instruction that adds them up in place.
+fn merged<F: Scalar>(lowering: &Lowering<F>, fused: Vec<Fused<F>>) -> Vec<Fused<F>> {
+    let mut readers = vec![0usize; lowering.stages().len()];
+    fused.iter().flat_map(|f| &f.inputs).for_each(|id| readers[id.0] += 1);
+    readers[lowering.output().0] += 1;
+    let mut done: Vec<Fused<F>> = Vec::new();
+    for mut next in fused {
+        let term = |id: &StageId| {
+            let of = done.iter().position(|f| f.makes == *id && readers[id.0] == 1 && f.bias.is_none() && f.activation.is_none())?;
+            let is_dense = !lowering.is_sparse(done[of].inputs[0]);
+            let sparse_weight = matches!(&done[of].op, Op::Linear(weight) if pays(nonzeros(weight), weight.dim()));
+            (done[of].op.is_product() && is_dense && !sparse_weight).then_some(of)
+        };
+        let plain = matches!(&next.op, Op::Add(coefficients) if coefficients.len() > 1 && coefficients.iter().all(|a| *a == F::one()));
+        let terms: Option<Vec<usize>> = if plain { next.inputs.iter().map(term).collect() } else { None };
+        if let Some(terms) = terms.filter(|terms| terms.iter().all(|t| terms.iter().filter(|u| *u == t).count() == 1)) {
+            let parts: Vec<Fused<F>> = terms.iter().map(|&t| done[t].clone()).collect();
+            done.retain(|f| !parts.iter().any(|part| part.makes == f.makes));
+            next.inputs = parts.iter().map(|part| part.inputs[0]).collect();
+            next.op = Op::Sum(parts.into_iter().map(|part| part.op).collect());
+        }
+        done.push(next);
+    }
+    done
+}
+
 /// Picks the form of each product, and a buffer for each value.
 fn plan<F: Scalar>(lowering: &Lowering<F>, fused: Vec<Fused<F>>) -> (Vec<Instruction<F>>, Vec<usize>) {
     let steps: Vec<(&[StageId], StageId, usize)> = fused.iter().map(|f| (&f.inputs[..], f.makes, lowering.width(f.makes))).collect();
@@ -238,11 +323,17 @@ fn plan<F: Scalar>(lowering: &Lowering<F>, fused: Vec<Fused<F>>) -> (Vec<Instruc
         0 => Source::Input,
         _ => Source::Buffer { buffer: buffer_of[id.0], width: lowering.width(*id) },
     };
+    let packed = |op: Op<F>| match op {
+        Op::Linear(weight) => Op::PackedLinear(Arc::new(PackedWeight::new(weight.view()))),
+        op => op,
+    };
     let fast = |op: Op<F>, x: StageId| match op {
         Op::Linear(weight) => match sparse_form(lowering, x, &weight) {
             Some(wt) => Op::SparseLinear(Arc::new(wt)),
-            None => Op::Linear(weight),
+            None if lowering.is_sparse(x) => Op::Linear(weight),
+            None => packed(Op::Linear(weight)),
         },
+        Op::Sum(ops) => Op::Sum(ops.into_iter().map(packed).collect()),
         op => op,
     };
     let instruction = |Fused { op, inputs, bias, activation, makes, .. }: Fused<F>| Instruction {

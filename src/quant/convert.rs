@@ -6,7 +6,7 @@ use super::model::{QuantModel, QuantOp, QuantStage, QuantWeight};
 use crate::data::Dataset;
 use crate::error::{Error, Result, Unsupported};
 use crate::kernels::{max_abs, quantize_with, symmetric_scale};
-use crate::nn::{Fused, Lowering, Model, Op, fuse};
+use crate::nn::{Fused, Lowering, Model, Op, Program, fuse};
 use crate::value::ValueRef;
 use ndarray::ArrayView2;
 
@@ -58,7 +58,7 @@ pub(super) fn convert(model: &Model, data: &Dataset, settings: Settings) -> Resu
 /// The range of every fused stage's output on the compiled float program.
 fn ranges(model: &Model, data: &Dataset, calibration: Calibration) -> Result<Vec<f32>> {
     let mut ranges = Vec::new();
-    let mut program = model.compile(data.graph(), data.features())?;
+    let mut program = Program::compile_stagewise(model.lower(Some(data.graph()), data.features())?)?;
     program.run_watched(data.features(), &mut |_, y| ranges.push(calibration.range(y.as_slice().expect("buffers are contiguous"))))?;
     Ok(ranges)
 }
@@ -77,7 +77,7 @@ fn op(layer: &str, stage: &Fused<f32>, bits: Bits) -> Result<QuantOp> {
             }
             QuantOp::Linear(QuantWeight::of(weight.view(), bits))
         }
-        Op::SparseLinear(_) => unreachable!("a form that the float program picks after fusion"),
+        Op::PackedLinear(_) | Op::SparseLinear(_) | Op::Sum(_) => unreachable!("a form that the float program picks after fusion"),
         Op::Aggregate(_, norm) => QuantOp::Aggregate(*norm),
         Op::Add(coefficients) => QuantOp::Add(coefficients.clone()),
         Op::Concat => QuantOp::Concat,

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result, Unsupported};
 use crate::graph::{Graph, Norm};
 use crate::kernels;
-use crate::nn::product::{bias_gradient, product, product_dw, product_dx};
+use crate::nn::product::{bias_gradient, product, product_dw, product_dx, product_then, then_bias};
 use crate::nn::{Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, Lowering, Param, Reads, Registered, Shapes, StageId, Wiring, bias};
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -101,23 +101,21 @@ impl<F: Scalar> Layer<F> for GcnConv<F> {
         let w = self.weight.value();
         cx.check(&xs[0], w.nrows())?;
         let operator = cx.graph()?.operator(self.norm);
-        let (mut y, cache) = match &xs[0] {
+        let bias = then_bias(self.bias.as_ref());
+        let (y, cache) = match &xs[0] {
             ValueRef::Dense(x) if aggregates_first(false, w.nrows(), w.ncols()) => {
                 let mut h = cx.take(x.dim());
                 kernels::spmm(operator.forward(), x.view(), h.view_mut());
-                (product(cx, &ValueRef::Dense(h.view()), w.view()), Some(h))
+                (product_then(cx, &ValueRef::Dense(h.view()), w.view(), bias), Some(h))
             }
             x => {
                 let z = product(cx, x, w.view());
                 let mut y = cx.take(z.dim());
-                kernels::spmm(operator.forward(), z.view(), y.view_mut());
+                kernels::spmm_then(operator.forward(), z.view(), y.view_mut(), bias);
                 cx.give(z);
                 (y, None)
             }
         };
-        if let Some(bias) = &self.bias {
-            kernels::add_bias(y.view_mut(), bias.value().as_slice().expect("parameters are contiguous"));
-        }
         Ok((Value::Dense(y), cache))
     }
 
@@ -134,20 +132,22 @@ impl<F: Scalar> Layer<F> for GcnConv<F> {
                 Some(h) => {
                     grads.add(&self.weight, product_dw(&ValueRef::Dense(h.view()), dy));
                     let dx = io.wants(0).then(|| {
-                        let mut dh = h;
+                        let mut dh = cx.take(h.dim());
                         kernels::matmul_nt(dy, w, dh.view_mut());
                         let mut dx = cx.take(dh.dim());
                         kernels::spmm(operator.transpose(), dh.view(), dx.view_mut());
                         cx.give(dh);
                         Value::Dense(dx)
                     });
+                    cx.give(h);
                     return vec![dx];
                 }
                 None => {
                     let mut dz = cx.take(dy.dim());
                     kernels::spmm(operator.transpose(), dy, dz.view_mut());
-                    grads.add(&self.weight, product_dw(&io.input(0), dz.view()));
-                    let dx = io.wants(0).then(|| product_dx(cx, &io.input(0), dz.view(), w));
+                    let x = io.sparse_input(0).map_or_else(|| io.input(0), ValueRef::Sparse);
+                    grads.add(&self.weight, product_dw(&x, dz.view()));
+                    let dx = io.wants(0).then(|| product_dx(cx, &x, dz.view(), w));
                     cx.give(dz);
                     dx
                 }
@@ -156,8 +156,10 @@ impl<F: Scalar> Layer<F> for GcnConv<F> {
         })
     }
 
+    /// A dense input that is aggregated first is not read again; a sparse one is kept in any case.
     fn reads(&self) -> Reads {
-        Reads::Inputs
+        let (inputs, outputs) = self.weight.value().dim();
+        if aggregates_first(false, inputs, outputs) { Reads::Nothing } else { Reads::Inputs }
     }
 
     fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {

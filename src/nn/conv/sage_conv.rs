@@ -2,8 +2,8 @@
 
 use crate::error::{Error, Result, Unsupported};
 use crate::graph::{Graph, Norm};
-use crate::kernels;
-use crate::nn::product::{bias_gradient, gradient_like, product, product_dw, product_dx};
+use crate::kernels::{self, Epilogue};
+use crate::nn::product::{bias_gradient, gradient_like, product, product_dw, product_dx, then_bias};
 use crate::nn::{Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, Lowering, Param, Reads, Registered, Shapes, StageId, Wiring, bias};
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -166,8 +166,8 @@ impl<F: Scalar> SageConv<F> {
         let term = match cache.aggregated {
             Some(h) => {
                 grads.add(&self.weight, product_dw(&ValueRef::Dense(h.view()), dy));
-                io.wants(0).then(|| {
-                    let mut dh = h;
+                let term = io.wants(0).then(|| {
+                    let mut dh = cx.take(h.dim());
                     kernels::matmul_nt(dy, w, dh.view_mut());
                     let dx = match (self.aggregation.norm(), &cache.largest) {
                         (Some(norm), _) => {
@@ -182,21 +182,30 @@ impl<F: Scalar> SageConv<F> {
                     };
                     cx.give(dh);
                     gradient_like(Some(x), Value::Dense(dx))
-                })
+                });
+                cx.give(h);
+                term
             }
             None => {
                 let norm = self.aggregation.norm().expect("a maximum comes first");
                 let mut dz = cx.take(dy.dim());
                 kernels::spmm(graph.operator(norm).transpose(), dy, dz.view_mut());
                 grads.add(&self.weight, product_dw(&x, dz.view()));
-                let dx = io.wants(0).then(|| product_dx(cx, &x, dz.view(), w));
+                let term = match &mut dx {
+                    Some(Value::Dense(dx)) => {
+                        kernels::matmul_nt_then(dz.view(), w, dx.view_mut(), Epilogue { add: true, ..Epilogue::NONE });
+                        None
+                    }
+                    _ => io.wants(0).then(|| product_dx(cx, &x, dz.view(), w)),
+                };
                 cx.give(dz);
-                dx
+                term
             }
         };
         match (&mut dx, term) {
             (Some(dx), Some(term)) => dx.accumulate(term).expect("both are gradients of one input"),
-            (empty, term) => *empty = term,
+            (None, term) => dx = term,
+            (Some(_), None) => (),
         }
         vec![dx]
     }
@@ -236,35 +245,29 @@ impl<F: Scalar> Layer<F> for SageConv<F> {
         cx.check(x, w.nrows())?;
         let graph = cx.graph()?;
         let mut cache = SageCache { aggregated: None, largest: None, lengths: None };
-        let mut y = match self.aggregation.norm() {
+        // The root's term is written first, and the neighbours' is added to it on the way out.
+        let mut y = match &self.root {
+            Some(root) => product(cx, x, root.value().view()),
+            None => cx.take((x.rows(), w.ncols())),
+        };
+        let then = Epilogue { add: self.root.is_some(), ..then_bias(self.bias.as_ref()) };
+        match self.aggregation.norm() {
             None => {
                 let (h, largest) = x.with_dense(|x| kernels::spmm_max(graph.adjacency(), x));
-                let y = product(cx, &ValueRef::Dense(h.view()), w.view());
+                kernels::matmul_then(h.view(), w.view(), y.view_mut(), then);
                 (cache.aggregated, cache.largest) = (Some(h), Some(largest));
-                y
             }
             Some(norm) if self.aggregates_first(matches!(x, ValueRef::Sparse(_))) => {
                 let mut h = cx.take(x.shape());
                 x.with_dense(|x| kernels::spmm(graph.operator(norm).forward(), x, h.view_mut()));
-                let y = product(cx, &ValueRef::Dense(h.view()), w.view());
+                kernels::matmul_then(h.view(), w.view(), y.view_mut(), then);
                 cache.aggregated = Some(h);
-                y
             }
             Some(norm) => {
                 let z = product(cx, x, w.view());
-                let mut y = cx.take(z.dim());
-                kernels::spmm(graph.operator(norm).forward(), z.view(), y.view_mut());
+                kernels::spmm_then(graph.operator(norm).forward(), z.view(), y.view_mut(), then);
                 cx.give(z);
-                y
             }
-        };
-        if let Some(root) = &self.root {
-            let own = product(cx, x, root.value().view());
-            y += &own;
-            cx.give(own);
-        }
-        if let Some(bias) = &self.bias {
-            kernels::add_bias(y.view_mut(), bias.value().as_slice().expect("parameters are contiguous"));
         }
         cache.lengths = self.normalize.then(|| normalized(&mut y));
         Ok((Value::Dense(y), cache))

@@ -79,6 +79,16 @@ impl ActivationFn {
         }
     }
 
+    /// `d ← d·f'(x)` given `y = f(x)`.
+    fn scale_by_derivative<F: Scalar>(self, y: &[F], d: &mut [F]) {
+        let both = d.iter_mut().zip(y);
+        // One loop a function, so that each can be vectorised.
+        match self {
+            ActivationFn::Relu => both.for_each(|(d, &y)| *d = if y > F::zero() { *d } else { F::zero() }),
+            other => both.for_each(|(d, &y)| *d *= other.derivative(y)),
+        }
+    }
+
     /// Applies the function in place.
     pub fn apply<F: Scalar>(self, values: &mut [F]) {
         // One loop a function, so that each can be vectorised.
@@ -119,29 +129,41 @@ impl<F: Scalar> Layer<F> for Activation {
 
     fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, ())> {
         cx.check(&xs[0], xs[0].cols())?;
-        let mut y = cx.take(xs[0].shape());
-        xs[0].with_dense(|x| y.assign(&x));
-        kernels::for_each_chunk(y.as_slice_mut().expect("pool arrays are contiguous"), |_, chunk| self.function.apply(chunk));
+        let mut y = cx.copy_of(&xs[0]);
+        self.forward_in_place(cx, &mut y);
         Ok((Value::Dense(y), ()))
+    }
+
+    fn works_in_place(&self) -> bool {
+        true
+    }
+
+    fn forward_in_place(&self, _: &Cx<F>, x: &mut Array2<F>) {
+        kernels::for_each_chunk(x.as_slice_mut().expect("a standard layout is a slice"), |_, chunk| self.function.apply(chunk));
     }
 
     /// `dX = dY ⊙ f'(X)`, and `f'` follows from `Y`.
     fn backward(&self, cx: &Cx<F>, io: &Io<F>, (): (), dy: ValueRef<F>, _: &mut Grads<F>) -> Vec<Option<Value<F>>> {
-        let mut dx = cx.take(dy.shape());
-        dy.with_dense(|dy| dx.assign(&dy));
-        io.output().with_dense(|y| {
-            let y = y.as_slice().expect("outputs are contiguous");
-            kernels::for_each_chunk(dx.as_slice_mut().expect("pool arrays are contiguous"), |start, chunk| {
-                for (d, &y) in chunk.iter_mut().zip(&y[start..]) {
-                    *d *= self.function.derivative(y);
-                }
-            });
-        });
+        let mut dx = cx.copy_of(&dy);
+        self.backward_in_place(cx, io, &mut dx);
         vec![Some(Value::Dense(dx))]
     }
 
+    fn backward_in_place(&self, _: &Cx<F>, io: &Io<F>, dy: &mut Array2<F>) {
+        io.output().with_dense(|y| {
+            let y = y.as_slice().expect("outputs are contiguous");
+            kernels::for_each_chunk(dy.as_slice_mut().expect("a standard layout is a slice"), |start, chunk| {
+                let y = &y[start..][..chunk.len()];
+                self.function.scale_by_derivative(y, chunk);
+            });
+        });
+    }
+
     fn reads(&self) -> Reads {
-        Reads::Output
+        match self.function {
+            ActivationFn::Relu | ActivationFn::LeakyRelu => Reads::SignOfOutput,
+            _ => Reads::Output,
+        }
     }
 
     fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {

@@ -64,6 +64,11 @@ impl Draw {
         mix(self.key ^ (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 
+    /// As [`Draw::scale`], on a whole array in standard layout.
+    fn scale_all<F: Scalar>(self, x: &mut Array2<F>, factor: F) {
+        kernels::for_each_chunk(x.as_slice_mut().expect("a standard layout is a slice"), |start, chunk| self.scale(start, chunk, factor));
+    }
+
     /// Multiplies what is kept by `factor`; `values[k]` stands at position `start + k`.
     pub(crate) fn scale<F: Scalar>(self, start: usize, values: &mut [F], factor: F) {
         let mut position = start;
@@ -99,12 +104,9 @@ impl<F: Scalar> Layer<F> for Dropout {
         let Some(draw) = self.draw(cx) else { return Ok((xs[0].to_owned(), ())) };
         let factor = F::of(1.0 / (1.0 - self.p));
         let y = match &xs[0] {
-            ValueRef::Dense(x) => {
-                let mut y = cx.take(x.dim());
-                y.assign(x);
-                kernels::for_each_chunk(y.as_slice_mut().expect("pool arrays are contiguous"), |start, chunk| {
-                    draw.scale(start, chunk, factor);
-                });
+            ValueRef::Dense(_) => {
+                let mut y = cx.copy_of(&xs[0]);
+                draw.scale_all(&mut y, factor);
                 Value::Dense(y)
             }
             ValueRef::Sparse(x) => {
@@ -144,15 +146,26 @@ impl<F: Scalar> Layer<F> for Dropout {
                 Value::Sparse(with_data(&x, data.collect()))
             }
             (_, dy) => {
-                let mut dx = cx.take(dy.shape());
-                dy.with_dense(|dy| dx.assign(&dy));
-                kernels::for_each_chunk(dx.as_slice_mut().expect("pool arrays are contiguous"), |start, chunk| {
-                    draw.scale(start, chunk, factor);
-                });
+                let mut dx = cx.copy_of(&dy);
+                draw.scale_all(&mut dx, factor);
                 Value::Dense(dx)
             }
         };
         vec![Some(dx)]
+    }
+
+    fn works_in_place(&self) -> bool {
+        true
+    }
+
+    fn forward_in_place(&self, cx: &Cx<F>, x: &mut Array2<F>) {
+        if let Some(draw) = self.draw(cx) {
+            draw.scale_all(x, F::of(1.0 / (1.0 - self.p)));
+        }
+    }
+
+    fn backward_in_place(&self, cx: &Cx<F>, _: &Io<F>, dy: &mut Array2<F>) {
+        self.forward_in_place(cx, dy);
     }
 
     fn reads(&self) -> Reads {

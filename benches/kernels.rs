@@ -1,0 +1,184 @@
+//! Kernels beside their limits and beside other crates, on graphs from the generator.
+//!
+//! `cargo bench --bench kernels`, or some of it: `-- spmm`, `-- dense`, `-- hub`. Everybody's result is compared with the naive twin's before
+//! anybody is timed. sprs and nalgebra-sparse return a new array; the others write into a kept one.
+
+mod harness;
+
+use gnn_prune::data::PowerLaw;
+use gnn_prune::kernels::{Epilogue, Isa, matmul, matmul_with, pages, reference, spmm, spmm_with};
+use gnn_prune::rng::mix;
+use gnn_prune::value::Csr;
+use gnn_prune::{Graph, Norm};
+use harness::limits::Limits;
+use harness::{Contender, contender, keep, medians, pool, short, thread_counts, wanted};
+use ndarray::linalg::general_mat_mul;
+use ndarray::{Array2, ArrayView2, ArrayViewMut2};
+use rayon::prelude::*;
+use std::time::Duration;
+
+const TIME: Duration = Duration::from_millis(2500);
+const WIDTHS: [usize; 4] = [16, 64, 128, 256];
+
+/// Numbers in [-1, 1) on huge pages.
+fn dense(rows: usize, cols: usize, seed: u64) -> Array2<f32> {
+    let mut numbers = pages::zeros(rows * cols);
+    numbers.par_iter_mut().enumerate().for_each(|(k, x)| *x = (mix(seed ^ (k as u64)) >> 40) as f32 / (1u32 << 23) as f32 - 1.0);
+    Array2::from_shape_vec((rows, cols), numbers).expect("as many numbers as rows times columns")
+}
+
+/// `|ours − naive|` may be a few roundings of the terms' magnitudes.
+fn assert_close(found: ArrayView2<f32>, expected: ArrayView2<f32>, terms: usize, what: &str) {
+    let most = 4.0 * f32::EPSILON * (terms as f32).max(16.0);
+    let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs() / (1.0 + b.abs())).fold(0.0, f32::max);
+    assert!(worst <= most, "{what} differs from the reference by {worst}, more than {most}");
+}
+
+fn row(id: &str, threads: usize, names: &[String], times: &[f64], limit: f64) {
+    for (name, ms) in names.iter().zip(times) {
+        let (of_limit, of_ours) = (ms / limit, ms / times[0]);
+        println!("{id:34} threads={threads} {name:22} {ms:9.3} ms  {of_limit:6.2} x of limit  {of_ours:6.2} x of ours");
+    }
+}
+
+fn time(id: &str, threads: usize, limit: f64, mut contenders: Vec<Contender>) {
+    let names: Vec<String> = contenders.iter().map(|c| c.name.clone()).collect();
+    row(id, threads, &names, &medians(TIME, &mut contenders), limit);
+}
+
+fn most_terms(a: &Csr<f32>) -> usize {
+    a.outer_iterator().map(|row| row.nnz()).max().unwrap_or(0)
+}
+
+fn spmm_on(name: &str, graph: &Graph, widths: &[usize], threads: usize, limits: &mut Limits, peers: bool) {
+    let operator = graph.operator(Norm::Symmetric);
+    let a: Csr<f32> = operator.forward().to_owned();
+    let (n, terms) = (a.rows(), most_terms(&a));
+    for &width in widths {
+        let id = format!("spmm/{name}/n={n}/c={width}");
+        if !wanted(&id) {
+            continue;
+        }
+        let x = dense(n, width, 1);
+        let mut expected = Array2::zeros((n, width));
+        reference::spmm(a.view(), x.view(), expected.view_mut());
+        for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
+            let mut y = dense(n, width, 2);
+            spmm_with(isa, a.view(), x.view(), y.view_mut(), Epilogue::NONE);
+            assert_close(y.view(), expected.view(), terms, &format!("{id} {isa:?}"));
+        }
+        let limit = limits.gather_ms(n, width, a.nnz());
+        let (mut y, mut own, mut plain, mut sum) = (dense(n, width, 2), dense(n, width, 2), dense(n, width, 2), dense(n, width, 2));
+        let (a, x) = (&a, &x);
+        let mut contenders = vec![contender("ours", move || spmm(a.view(), x.view(), y.view_mut()))];
+        if peers {
+            for isa in [Isa::Avx2, Isa::Portable].into_iter().filter(|isa| isa.available()) {
+                let mut y = dense(n, width, 2);
+                contenders.push(contender(format!("ours, {isa:?}"), move || spmm_with(isa, a.view(), x.view(), y.view_mut(), Epilogue::NONE)));
+            }
+            contenders.push(contender("naive rayon", move || naive_rayon(a, x, &mut own)));
+            if threads == 1 {
+                contenders.push(contender("naive", move || reference::spmm(a.view(), x.view(), plain.view_mut())));
+                contenders.push(contender("sprs", move || keep(a * x)));
+                contenders.push(contender("sprs, accumulating", move || {
+                    sum.fill(0.0);
+                    sprs::prod::csr_mulacc_dense_rowmaj(a.view(), x.view(), sum.view_mut());
+                }));
+            }
+        }
+        time(&id, threads, limit, contenders);
+    }
+}
+
+/// What a careful user writes first.
+fn naive_rayon(a: &Csr<f32>, x: &Array2<f32>, y: &mut Array2<f32>) {
+    let width = x.ncols();
+    let (starts, cols, vals) = a.view().into_raw_storage();
+    let x = x.as_slice().expect("standard layout");
+    y.as_slice_mut().expect("standard layout").par_chunks_mut(width).enumerate().for_each(|(i, y)| {
+        y.fill(0.0);
+        for e in starts[i]..starts[i + 1] {
+            let x = &x[cols[e] as usize * width..][..width];
+            y.iter_mut().zip(x).for_each(|(y, x)| *y += vals[e] * x);
+        }
+    });
+}
+
+/// One node that everybody is joined to.
+fn hub(neighbours: usize) -> Graph {
+    let n = neighbours + 1;
+    let ring = (0..n).flat_map(|i| (1..8).map(move |k| (i, (i + k * 7919) % n)));
+    Graph::builder(n).edges((1..n).map(|i| (i, 0)).chain(ring)).build().expect("nodes are in range")
+}
+
+fn dense_products(threads: usize, limits: &mut Limits) {
+    let n = if short() { 2000 } else { 169_343 };
+    for (k, o) in [(128, 256), (256, 256), (256, 40), (64, 64), (256, 16)] {
+        let id = format!("dense/n={n}/in={k}/out={o}");
+        if !wanted(&id) {
+            continue;
+        }
+        let (x, w) = (dense(n, k, 1), dense(k, o, 2));
+        let mut expected = dense(n, o, 3);
+        library(&x, &w, &mut expected);
+        for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
+            let mut y = dense(n, o, 3);
+            matmul_with(isa, x.view(), w.view(), y.view_mut(), Epilogue::NONE);
+            assert_close(y.view(), expected.view(), k, &format!("{id} {isa:?}"));
+        }
+        let limit = limits.dense_ms(n, k, o);
+        let (mut y, mut z, mut narrow, mut far) = (dense(n, o, 3), dense(n, o, 3), dense(n, o, 3), dense(n, o, 3));
+        let (x, w) = (&x, &w);
+        let parallel = if threads == 1 { faer::Par::Seq } else { faer::Par::rayon(threads) };
+        time(
+            &id,
+            threads,
+            limit,
+            vec![
+                contender("ours", move || matmul(x.view(), w.view(), y.view_mut())),
+                contender("ours, Avx2", move || matmul_with(Isa::Avx2, x.view(), w.view(), narrow.view_mut(), Epilogue::NONE)),
+                contender("ndarray in row blocks", move || library(x, w, &mut z)),
+                contender("faer", move || {
+                    let to = faer::MatMut::from_row_major_slice_mut(far.as_slice_mut().expect("standard layout"), n, o);
+                    let left = faer::MatRef::from_row_major_slice(x.as_slice().expect("standard layout"), n, k);
+                    let right = faer::MatRef::from_row_major_slice(w.as_slice().expect("standard layout"), k, o);
+                    faer::linalg::matmul::matmul(to, faer::Accum::Replace, left, right, 1.0, parallel);
+                }),
+            ],
+        );
+    }
+}
+
+/// The library call that stands behind other processors, on blocks of 512 rows.
+fn library(x: &Array2<f32>, w: &Array2<f32>, y: &mut Array2<f32>) {
+    let (inner, width) = w.dim();
+    let x = x.as_slice().expect("standard layout");
+    y.as_slice_mut().expect("standard layout").par_chunks_mut(512 * width).zip(x.par_chunks(512 * inner)).for_each(|(y, x)| {
+        let rows = y.len() / width;
+        let x = ArrayView2::from_shape((rows, inner), x).expect("whole rows");
+        general_mat_mul(1.0, &x, w, 0.0, &mut ArrayViewMut2::from_shape((rows, width), y).expect("whole rows"));
+    });
+}
+
+fn main() {
+    harness::print_machine();
+    let arxiv = harness::arxiv_like();
+    let (few, many) = if short() { (1000, 2000) } else { (10_000, 1_000_000) };
+    for threads in thread_counts() {
+        pool(threads).install(|| {
+            let mut limits = Limits::default();
+            spmm_on("arxiv", arxiv.graph(), &WIDTHS, threads, &mut limits, true);
+            if wanted("spmm/hub") {
+                let hub = hub(if short() { 1000 } else { 100_000 });
+                spmm_on("hub", &hub, &[64], threads, &mut limits, false);
+            }
+            for (name, n) in [("small", few), ("large", many)] {
+                if wanted(&format!("spmm/{name}")) {
+                    let data = PowerLaw::builder(n, 16 * n).features(1).seed(1).build().expect("settings are legal");
+                    spmm_on(name, data.graph(), &[64], threads, &mut limits, false);
+                }
+            }
+            dense_products(threads, &mut limits);
+        });
+    }
+}

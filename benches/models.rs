@@ -1,0 +1,158 @@
+//! Whole models: inference by the compiled program and training epochs, beside the sum of the limits of their stages.
+//!
+//! `cargo bench --bench models`, or one part of it: `cargo bench --bench models -- gcn/infer`. The last line is the peak memory of the
+//! process, so it is that of a part where only one was run.
+
+mod harness;
+
+use gnn_prune::nn::{Cx, Mode};
+use gnn_prune::train::{Adam, cross_entropy};
+use gnn_prune::{Dataset, Gat, Gcn, Model, Sage};
+use harness::limits::Limits;
+use harness::{Contender, contender, medians, pool, thread_counts, wanted};
+use std::time::Duration;
+
+/// Time for the rounds of one row.
+const TIME: Duration = Duration::from_secs(4);
+const FEW_ULPS: f32 = 2e-3;
+
+/// The limit of one inference of a model on a data set, in ms.
+type Limit = fn(&mut Limits, &Dataset) -> f64;
+
+struct Case {
+    name: &'static str,
+    model: Model,
+    limit: Limit,
+}
+
+fn edges(data: &Dataset) -> usize {
+    data.graph().num_edges() + data.num_nodes()
+}
+
+fn arxiv_cases(data: &Dataset) -> Vec<Case> {
+    let (inputs, outputs) = (data.num_features(), data.num_classes());
+    vec![
+        Case {
+            name: "gcn",
+            model: Gcn::builder(inputs, outputs).hidden(256).layers(3).build(0).expect("widths are legal"),
+            limit: |limits, data| {
+                let (n, e) = (data.num_nodes(), edges(data));
+                let gathers = limits.gather_ms(n, 128, e) + limits.gather_ms(n, 256, e) + limits.gather_ms(n, 40, e);
+                gathers + limits.dense_ms(n, 128, 256) + limits.dense_ms(n, 256, 256) + limits.dense_ms(n, 256, 40)
+            },
+        },
+        Case {
+            name: "sage",
+            model: Sage::builder(inputs, outputs).hidden(256).layers(3).build(0).expect("widths are legal"),
+            limit: |limits, data| {
+                let (n, e) = (data.num_nodes(), data.graph().num_edges());
+                let gathers = limits.gather_ms(n, 128, e) + limits.gather_ms(n, 256, e) + limits.gather_ms(n, 40, e);
+                gathers + 2.0 * (limits.dense_ms(n, 128, 256) + limits.dense_ms(n, 256, 256) + limits.dense_ms(n, 256, 40))
+            },
+        },
+        Case {
+            name: "gat",
+            model: gat(data),
+            limit: |limits, data| {
+                let (n, e) = (data.num_nodes(), edges(data));
+                limits.gather_ms(n, 64, e) + limits.gather_ms(n, 40, e) + limits.dense_ms(n, 128, 64) + limits.dense_ms(n, 64, 40)
+            },
+        },
+    ]
+}
+
+fn cora_cases(data: &Dataset) -> Vec<Case> {
+    let (inputs, outputs) = (data.num_features(), data.num_classes());
+    vec![
+        Case {
+            name: "cora/gcn",
+            model: Gcn::builder(inputs, outputs).hidden(16).build(0).expect("widths are legal"),
+            limit: |limits, data| {
+                let (n, e) = (data.num_nodes(), edges(data));
+                limits.gather_ms(1433, 16, 18 * n) + limits.gather_ms(n, 16, e) + limits.dense_ms(n, 16, 7) + limits.gather_ms(n, 16, e)
+            },
+        },
+        Case {
+            name: "cora/gat",
+            model: gat(data),
+            limit: |limits, data| {
+                let (n, e) = (data.num_nodes(), edges(data));
+                limits.gather_ms(1433, 64, 18 * n) + limits.gather_ms(n, 64, e) + limits.dense_ms(n, 64, 7) + limits.gather_ms(n, 16, e)
+            },
+        },
+    ]
+}
+
+/// 8 heads of 8, then one output head.
+fn gat(data: &Dataset) -> Model {
+    Gat::builder(data.num_features(), data.num_classes()).hidden(8).heads(8).output_heads(1).build(0).expect("widths are legal")
+}
+
+/// The compiled program must say what the layers say.
+fn assert_agrees(model: &Model, data: &Dataset) {
+    let expected = model.infer(&Cx::eval(data.graph()), data.features()).expect("model and data fit");
+    let mut program = model.compile(data.graph(), data.features()).expect("every layer has stages");
+    let found = program.run(data.features()).expect("model and data fit");
+    let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs() / (1.0 + b.abs())).fold(0.0, f32::max);
+    assert!(worst < FEW_ULPS, "program and layers differ by {worst}");
+}
+
+fn infer<'a>(model: &Model, data: &'a Dataset) -> Contender<'a> {
+    let mut program = model.compile(data.graph(), data.features()).expect("every layer has stages");
+    contender("infer", move || {
+        program.run(data.features()).expect("model and data fit");
+    })
+}
+
+fn epoch<'a>(model: &Model, data: &'a Dataset) -> Contender<'a> {
+    let (mut model, split, cx) = (model.clone(), data.split(0), Cx::eval(data.graph()));
+    let mut adam = Adam::builder().build().expect("defaults are legal");
+    let mut step = 0;
+    contender("epoch", move || {
+        step += 1;
+        let cx = cx.with_mode(Mode::Train { seed: 0, step });
+        let trace = model.trace(&cx, data.features()).expect("model and data fit");
+        let (_, gradient) = cross_entropy(trace.output(), data.labels(), &split.train);
+        let seeds = [(model.output(), gradient)];
+        let grads = model.backward(&cx, trace, &seeds).expect("the seed has the output's shape");
+        adam.step(&mut model, &grads);
+    })
+}
+
+fn run(data: &Dataset, cases: &[Case], threads: usize) {
+    let mut limits = Limits::default();
+    for case in cases {
+        for what in ["infer", "epoch"] {
+            let id = format!("{}/{what}", case.name);
+            if !wanted(&id) {
+                continue;
+            }
+            if what == "infer" {
+                assert_agrees(&case.model, data);
+            }
+            let contender = if what == "infer" { infer(&case.model, data) } else { epoch(&case.model, data) };
+            let ms = medians(TIME, &mut [contender])[0];
+            let limit = (case.limit)(&mut limits, data);
+            let times = if what == "infer" { format!("limit {limit:8.2}, {:5.2} x of limit", ms / limit) } else { String::new() };
+            println!("{id:16} threads={threads} {ms:9.3} ms  {times}");
+        }
+    }
+}
+
+fn main() {
+    harness::print_machine();
+    let part = |name: &str| ["infer", "epoch"].iter().any(|what| wanted(&format!("{name}/{what}")));
+    for threads in thread_counts() {
+        if ["cora/gcn", "cora/gat"].iter().any(|name| part(name)) {
+            let data = harness::cora_like();
+            pool(threads).install(|| run(&data, &cora_cases(&data), threads));
+        }
+        if ["gcn", "sage", "gat"].iter().any(|name| part(name)) {
+            let data = harness::arxiv_like();
+            pool(threads).install(|| run(&data, &arxiv_cases(&data), threads));
+        }
+    }
+    if let Some(peak) = harness::peak_memory() {
+        println!("peak resident memory {peak:.0} MB");
+    }
+}
