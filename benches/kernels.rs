@@ -74,7 +74,8 @@ fn spmm_on(name: &str, graph: &Graph, widths: &[usize], threads: usize, limits: 
         if peers {
             for isa in [Isa::Avx2, Isa::Portable].into_iter().filter(|isa| isa.available()) {
                 let mut y = dense(n, width, 2);
-                contenders.push(contender(format!("ours, {isa:?}"), move || spmm_with(isa, a.view(), x.view(), y.view_mut(), Epilogue::NONE)));
+                contenders
+                    .push(contender(format!("ours, {isa:?}"), move || spmm_with(isa, a.view(), x.view(), y.view_mut(), Epilogue::NONE)));
             }
             contenders.push(contender("naive rayon", move || naive_rayon(a, x, &mut own)));
             if threads == 1 {

@@ -151,9 +151,11 @@ fn measure_fma() -> f64 {
     let steps = if short() { 1000 } else { 4_000_000 };
     let threads = rayon::current_num_threads();
     let lanes = chains(0);
-    let ms = best_of(5, || (0..threads).into_par_iter().with_max_len(1).for_each(|_| {
-        black_box(chains(steps));
-    }));
+    let ms = best_of(5, || {
+        (0..threads).into_par_iter().with_max_len(1).for_each(|_| {
+            black_box(chains(steps));
+        })
+    });
     ms / (threads * steps * lanes) as f64
 }
 

@@ -1,5 +1,6 @@
 //! Attention over in-neighbours: scores, softmax and weighted sum in one pass over the edges of a target, and the way back.
 
+use super::isa::Isa;
 use super::rows::{SERIAL_WORK, blocks_by_nonzeros, for_row_blocks, parts_for};
 use crate::scalar::Scalar;
 use rayon::prelude::*;
@@ -55,7 +56,8 @@ pub struct Edge {
 /// How the edges of a target are scored, and where the gradients of the scores go. All numbers lie row by row; `spare` holds one row of `Z`.
 pub trait Scores<F: Scalar>: Sync {
     /// Writes the score of every edge of `row` and head, `[edges, heads]`.
-    fn score(&self, row: Row, spare: &mut [F], out: &mut [F]);
+    /// `H` is their number where the compiler is to know it, else 0.
+    fn score<const H: usize>(&self, row: Row, spare: &mut [F], out: &mut [F]);
 
     /// Numbers of a target's own gradient.
     fn target_width(&self) -> usize;
@@ -152,38 +154,95 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
     /// # Panics
     /// If the shapes do not fit.
     pub fn forward(&self, y: &mut [F]) {
+        self.forward_with(Isa::best(), y);
+    }
+
+    /// [`Attend::forward`] with the instructions of one level.
+    ///
+    /// # Panics
+    /// As [`Attend::forward`], and if the processor does not have the level.
+    #[doc(hidden)]
+    pub fn forward_with(&self, isa: Isa, y: &mut [F]) {
         self.check(y);
         if y.is_empty() {
             return;
         }
         let blocks = blocks_by_nonzeros(self.edges.starts, parts_for(self.work()));
         for_row_blocks(y, self.width(), &blocks, self.work(), |block, y| {
-            let mut room = self.room();
-            for (i, y) in block.zip(y.chunks_exact_mut(self.width())) {
-                let row = self.edges.edges_into(i);
-                room.alpha.resize(row.sources.len() * self.heads, F::zero());
-                self.scores.score(row, &mut room.spare, &mut room.alpha);
-                softmax(&mut room.alpha, &mut room.head);
-                if let Some(thin) = self.thin {
-                    thin(row.first * self.heads, &mut room.alpha);
-                }
-                y.fill(F::zero());
-                match self.dim {
-                    4 => self.gather::<4>(row.sources, &room.alpha, y),
-                    8 => self.gather::<8>(row.sources, &room.alpha, y),
-                    16 => self.gather::<16>(row.sources, &room.alpha, y),
-                    32 => self.gather::<32>(row.sources, &room.alpha, y),
-                    _ => self.gather::<0>(row.sources, &room.alpha, y),
-                }
-            }
+            isa.compiled(|| match self.heads {
+                1 => self.rows::<1>(block, y),
+                4 => self.rows::<4>(block, y),
+                8 => self.rows::<8>(block, y),
+                _ => self.rows::<0>(block, y),
+            });
         });
     }
 
-    /// `D` is the number of channels a head where the compiler is to know it, else 0.
-    fn gather<const D: usize>(&self, sources: &[u32], alpha: &[F], y: &mut [F]) {
-        for (&j, alpha) in sources.iter().zip(alpha.chunks_exact(self.heads)) {
-            add_heads::<F, D>(alpha, &self.z[j as usize * self.width()..][..self.width()], self.dim, y);
+    /// Rows `block`; `H` is the number of heads where the compiler is to know it, else 0.
+    #[inline(always)]
+    fn rows<const H: usize>(&self, block: Range<usize>, y: &mut [F]) {
+        let mut room = self.room();
+        for (i, y) in block.zip(y.chunks_exact_mut(self.width())) {
+            let row = self.edges.edges_into(i);
+            room.alpha.resize(row.sources.len() * self.heads, F::zero());
+            self.scores.score::<H>(row, &mut room.spare, &mut room.alpha);
+            softmax::<F, H>(&mut room.alpha, &mut room.head);
+            if let Some(thin) = self.thin {
+                thin(row.first * self.heads, &mut room.alpha);
+            }
+            self.weighted_sum(row.sources, &room.alpha, y);
         }
+    }
+
+    /// `y_hc = Σ_j α_jh z_jhc`, in registers where groups of 8 channels belong to one head each.
+    #[inline(always)]
+    fn weighted_sum(&self, sources: &[u32], alpha: &[F], y: &mut [F]) {
+        let grouped = match self.heads {
+            _ if self.dim.is_multiple_of(GROUP) => self.width(),
+            1 => self.width() / GROUP * GROUP,
+            _ => 0,
+        };
+        let mut first = 0;
+        while first < grouped {
+            let groups = (grouped - first) / GROUP;
+            first += match groups {
+                8.. => self.groups::<8>(first, sources, alpha, y),
+                4.. => self.groups::<4>(first, sources, alpha, y),
+                2.. => self.groups::<2>(first, sources, alpha, y),
+                _ => self.groups::<1>(first, sources, alpha, y),
+            };
+        }
+        let rest = &mut y[grouped..];
+        rest.fill(F::zero());
+        if !rest.is_empty() {
+            let dim = if self.heads == 1 { rest.len() } else { self.dim };
+            for (&j, alpha) in sources.iter().zip(alpha.chunks_exact(self.heads)) {
+                let z = &self.z[j as usize * self.width() + grouped..][..rest.len()];
+                match dim {
+                    4 => add_heads::<F, 4>(alpha, z, dim, rest),
+                    _ => add_heads::<F, 0>(alpha, z, dim, rest),
+                }
+            }
+        }
+    }
+
+    /// `K` groups of channels from `first` on; returns how many channels that are.
+    #[inline(always)]
+    fn groups<const K: usize>(&self, first: usize, sources: &[u32], alpha: &[F], y: &mut [F]) -> usize {
+        let heads: [usize; K] = std::array::from_fn(|g| (first + g * GROUP) / self.dim);
+        let mut sums = [[F::zero(); GROUP]; K];
+        for (e, (&j, alpha)) in sources.iter().zip(alpha.chunks_exact(self.heads)).enumerate() {
+            if let Some(&ahead) = sources.get(e + AHEAD) {
+                fetch(self.z, ahead as usize * self.width() + first, K * GROUP);
+            }
+            let (z, _) = self.z[j as usize * self.width() + first..][..K * GROUP].as_chunks::<GROUP>();
+            for ((sum, z), &h) in sums.iter_mut().zip(z).zip(&heads) {
+                let alpha = alpha[h];
+                sum.iter_mut().zip(z).for_each(|(sum, &z)| *sum += alpha * z);
+            }
+        }
+        y[first..first + K * GROUP].copy_from_slice(sums.as_flattened());
+        K * GROUP
     }
 
     /// First half of the backward pass: `dα_ijh = dy_ih·z_jh`, `ds_ij = α_ij (dα_ij − Σ_k α_ik dα_ik)`.
@@ -229,10 +288,10 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
         let (heads, len) = (self.heads, row.sources.len() * self.heads);
         room.scores.resize(len, F::zero());
         room.dalpha.resize(len, F::zero());
-        self.scores.score(row, &mut room.spare, &mut room.scores);
+        self.scores.score::<0>(row, &mut room.spare, &mut room.scores);
         room.alpha.clear();
         room.alpha.extend_from_slice(&room.scores);
-        softmax(&mut room.alpha, &mut room.head);
+        softmax::<F, 0>(&mut room.alpha, &mut room.head);
         for (&j, dalpha) in row.sources.iter().zip(room.dalpha.chunks_exact_mut(heads)) {
             let z = &self.z[j as usize * self.width()..][..self.width()];
             let both = dy.chunks_exact(self.dim).zip(z.chunks_exact(self.dim));
@@ -287,9 +346,30 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
     }
 }
 
-/// Softmax over the rows of `[edges, heads]`, a head by itself. `head` is room for one number a head.
-fn softmax<F: Scalar>(scores: &mut [F], head: &mut [F]) {
-    let heads = head.len();
+/// Channels that one register holds in the forms that are compiled for AVX2.
+const GROUP: usize = 8;
+
+/// How many edges ahead a row is fetched.
+const AHEAD: usize = 8;
+
+/// Asks for numbers that are needed soon; nothing happens where the place is not in the array.
+#[inline(always)]
+#[allow(unsafe_code)]
+fn fetch<F>(numbers: &[F], at: usize, count: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(row) = numbers.get(at..at + count) {
+        for line in row.chunks(64 / size_of::<F>()) {
+            // SAFETY: a prefetch never faults.
+            unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.as_ptr().cast()) };
+        }
+    }
+}
+
+/// Softmax over the rows of `[edges, heads]`, a head by itself. `head` is room for one number a head; `H` as in [`Attend::rows`].
+#[inline(always)]
+fn softmax<F: Scalar, const H: usize>(scores: &mut [F], head: &mut [F]) {
+    let heads = if H == 0 { head.len() } else { H };
+    let head = &mut head[..heads];
     head.fill(F::neg_infinity());
     for row in scores.chunks_exact(heads) {
         head.iter_mut().zip(row).for_each(|(most, &s)| *most = if s > *most { s } else { *most });
@@ -309,6 +389,7 @@ fn softmax<F: Scalar>(scores: &mut [F], head: &mut [F]) {
 }
 
 /// `e^v` of numbers that are not positive; NaN stays NaN.
+#[inline(always)]
 fn exp<F: Scalar>(values: &mut [F]) {
     match F::as_f32_mut(values) {
         Some(values) => values.iter_mut().for_each(|v| *v = exp_f32(*v)),
@@ -318,7 +399,7 @@ fn exp<F: Scalar>(values: &mut [F]) {
 
 /// `2^n·e^r` with `|r| ≤ ln 2 / 2` and eight terms of the series, whose rest is below half a rounding; without branches, so that a loop of
 /// it becomes vectors. Below −87 the result stays at its smallest normal number.
-#[inline]
+#[inline(always)]
 fn exp_f32(v: f32) -> f32 {
     /// Adding it rounds to an integer, whose bits are then the lowest.
     const ROUND: f32 = 12_582_912.0;
@@ -335,8 +416,8 @@ fn exp_f32(v: f32) -> f32 {
     series * f32::from_bits(shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23)
 }
 
-/// `y_hc += a_h x_hc`; `D` as in [`Attend::gather`].
-#[inline]
+/// `y_hc += a_h x_hc`; `D` is the number of channels a head where the compiler is to know it, else 0.
+#[inline(always)]
 pub(super) fn add_heads<F: Scalar, const D: usize>(a: &[F], x: &[F], dim: usize, y: &mut [F]) {
     let dim = if D == 0 { dim } else { D };
     for ((y, x), &a) in y.chunks_exact_mut(dim).zip(x.chunks_exact(dim)).zip(a) {
@@ -391,18 +472,24 @@ mod tests {
         let scores = AdditiveScores { source, target, edge: None, att_source: &att, att_target: &att, heads, slope: 0.2 };
         let edges = Neighbourhoods { starts, sources, back_starts: &[], targets: &[], places: &[] };
         let mut y = vec![f32::NAN; z.len()];
-        Attend { edges, scores: &scores, heads, dim, z: &z, thin: None }.forward(&mut y);
+        let attend = Attend { edges, scores: &scores, heads, dim, z: &z, thin: None };
+        attend.forward(&mut y);
+        for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
+            let mut other = vec![f32::NAN; z.len()];
+            attend.forward_with(isa, &mut other);
+            assert_eq!(other, y, "{isa:?}, {heads} heads of {dim}");
+        }
         let mut all = vec![0.0; sources.len() * heads];
         for i in 0..nodes {
             let row = edges.edges_into(i);
-            scores.score(row, &mut [], &mut all[row.first * heads..][..row.sources.len() * heads]);
+            scores.score::<0>(row, &mut [], &mut all[row.first * heads..][..row.sources.len() * heads]);
         }
         (y, reference::attend(starts, sources, &all, &z, heads))
     }
 
     #[test]
     fn agrees_with_the_reference_at_every_width_and_gives_zero_where_nothing_comes_in() {
-        for (heads, dim) in [(1, 1), (1, 7), (3, 5), (4, 4), (8, 8), (2, 16), (1, 32), (2, 40)] {
+        for (heads, dim) in [(1, 1), (1, 7), (1, 61), (3, 5), (4, 4), (8, 8), (8, 3), (4, 24), (2, 16), (1, 32), (2, 40)] {
             for (nodes, degree) in [(1, 1), (7, 2), (300, 5)] {
                 let (found, expected) = attend(nodes, degree, heads, dim);
                 let close = found.iter().zip(&expected).all(|(a, b)| (a - b).abs() <= TOLERANCE);
@@ -430,7 +517,7 @@ mod tests {
     #[test]
     fn a_diverged_score_is_not_hidden() {
         let mut scores = [1.0f32, f32::NAN, 2.0, 0.0];
-        softmax(&mut scores, &mut [0.0, 0.0]);
+        softmax::<f32, 0>(&mut scores, &mut [0.0, 0.0]);
         assert!(scores[1].is_nan() && scores[3].is_nan() && scores[0] + scores[2] == 1.0);
     }
 }

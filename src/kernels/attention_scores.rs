@@ -9,7 +9,7 @@ use rayon::prelude::*;
 /// Rows whose sum one part of [`head_sums`] takes. A constant, so that the bits do not depend on the number of threads.
 const SUM_ROWS: usize = 1024;
 
-#[inline]
+#[inline(always)]
 fn leaky<F: Scalar>(v: F, slope: F) -> F {
     if v > F::zero() { v } else { v * slope }
 }
@@ -42,8 +42,9 @@ pub struct AdditiveScores<'a, F> {
 }
 
 impl<F: Scalar> Scores<F> for AdditiveScores<'_, F> {
-    fn score(&self, row: Row, _: &mut [F], out: &mut [F]) {
-        let heads = self.heads;
+    #[inline(always)]
+    fn score<const H: usize>(&self, row: Row, _: &mut [F], out: &mut [F]) {
+        let heads = if H == 0 { self.heads } else { H };
         let target = &self.target[row.target * heads..][..heads];
         for (k, (&j, out)) in row.sources.iter().zip(out.chunks_exact_mut(heads)).enumerate() {
             let source = &self.source[j as usize * heads..][..heads];
@@ -133,7 +134,8 @@ impl<F: Scalar> ChannelScores<'_, F> {
 }
 
 impl<F: Scalar> Scores<F> for ChannelScores<'_, F> {
-    fn score(&self, row: Row, spare: &mut [F], out: &mut [F]) {
+    #[inline(always)]
+    fn score<const H: usize>(&self, row: Row, spare: &mut [F], out: &mut [F]) {
         let dim = self.width() / self.heads;
         for (k, (&j, out)) in row.sources.iter().zip(out.chunks_exact_mut(self.heads)).enumerate() {
             self.inner(Edge { source: j as usize, target: row.target, place: row.first + k }, spare);

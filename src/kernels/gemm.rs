@@ -4,9 +4,6 @@ use super::isa::Isa;
 use crate::scalar::Scalar;
 use ndarray::{Array2, ArrayView2};
 
-/// Registers of one row of the result that a kernel keeps at once.
-pub(super) const VECTORS: usize = 3;
-
 /// Terms of a sum that are added up in registers before they are stored: a panel of so many rows stays in the cache near the core.
 const INNER: usize = 512;
 
@@ -14,6 +11,8 @@ const INNER: usize = 512;
 pub(super) struct GemmKernel {
     /// Numbers in a register.
     pub(super) lanes: usize,
+    /// Registers of one row of the result that are kept at once.
+    pub(super) vectors: usize,
     /// Rows of the result that are computed at once.
     pub(super) rows: usize,
     /// Computes a block of rows.
@@ -77,13 +76,15 @@ pub(super) struct InnerPart {
     pub(super) last: bool,
 }
 
-/// A right operand `[inner, width]` in panels of at most [`VECTORS`] registers, each row by row, filled up with zeros.
+/// A right operand `[inner, width]` in panels of some registers, each row by row, filled up with zeros.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Panels {
     pub(super) packed: Vec<f32>,
     pub(super) inner: usize,
     pub(super) width: usize,
     lanes: usize,
+    /// Columns of a whole panel.
+    step: usize,
 }
 
 /// A panel: its columns, and where its numbers begin.
@@ -103,10 +104,11 @@ impl Panels {
         (inner, width): (usize, usize),
         (row_stride, col_stride): (usize, usize),
     ) {
-        (self.inner, self.width, self.lanes) = (inner, width, kernel.lanes);
+        (self.inner, self.width) = (inner, width);
+        (self.lanes, self.step) = (kernel.lanes, kernel.vectors * kernel.lanes);
         self.packed.clear();
         self.packed.resize(inner * width.next_multiple_of(kernel.lanes), 0.0);
-        for panel in panels(width, inner, kernel.lanes) {
+        for panel in panels(width, inner, kernel.lanes, self.step) {
             let rows = self.packed[panel.start..].chunks_exact_mut(panel.vectors * kernel.lanes).take(inner);
             for (k, to) in rows.enumerate() {
                 let from = &b[k * row_stride + panel.first * col_stride..];
@@ -119,7 +121,7 @@ impl Panels {
     }
 
     pub(super) fn panels(&self) -> impl Iterator<Item = Panel> {
-        panels(self.width, self.inner, self.lanes)
+        panels(self.width, self.inner, self.lanes, self.step)
     }
 
     pub(super) fn inner_parts(&self) -> impl Iterator<Item = InnerPart> {
@@ -128,9 +130,9 @@ impl Panels {
     }
 }
 
-fn panels(width: usize, inner: usize, lanes: usize) -> impl Iterator<Item = Panel> {
-    (0..width).step_by(VECTORS * lanes).map(move |first| {
-        let width = (VECTORS * lanes).min(width - first);
+fn panels(width: usize, inner: usize, lanes: usize, step: usize) -> impl Iterator<Item = Panel> {
+    (0..width).step_by(step.max(1)).map(move |first| {
+        let width = step.min(width - first);
         Panel { first, width, vectors: width.div_ceil(lanes), start: first * inner }
     })
 }

@@ -11,8 +11,14 @@ use super::spmm::Spmm;
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-/// How many entries ahead a row is fetched.
-const DISTANCE: usize = 8;
+/// Numbers that are fetched ahead of those being added: a narrow row takes less time than memory does to answer, so more of them are
+/// under way at once.
+const AHEAD: usize = 512;
+
+/// How many entries ahead a row of this width is fetched.
+fn distance(width: usize) -> usize {
+    (AHEAD / width.max(1)).clamp(8, 32)
+}
 
 /// Fetching ahead pays where the gathered array exceeds the cache near the core (1 MB and more on server cores) ...
 const CACHE_BYTES: usize = 1 << 20;
@@ -164,6 +170,7 @@ unsafe fn row_part<V: Vector, const N: usize, const TAIL: bool, const AHEAD: boo
     to: *mut f32,
 ) {
     let whole = if TAIL { N - 1 } else { N };
+    let distance = distance(job.width);
     let last = job.cols.len() - 1;
     let base = job.x.as_ptr().wrapping_add(first);
     // SAFETY: the caller has the features. `j` is checked against the rows of `x`, and `first` and `mask` stay within a row.
@@ -180,7 +187,7 @@ unsafe fn row_part<V: Vector, const N: usize, const TAIL: bool, const AHEAD: boo
         for (e, (&j, &weight)) in edges.clone().zip(job.cols[edges.clone()].iter().zip(&job.vals[edges])) {
             if AHEAD {
                 // A prefetch never faults, so the address needs no check.
-                let next = base.wrapping_add(*job.cols.get_unchecked((e + DISTANCE).min(last)) as usize * job.width);
+                let next = base.wrapping_add(*job.cols.get_unchecked((e + distance).min(last)) as usize * job.width);
                 for line in 0..(N * V::LANES).div_ceil(16) {
                     _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(line * 16).cast());
                 }
@@ -283,7 +290,7 @@ unsafe fn dots<V: Vector>(job: &EdgeDot<f32>, block: Range<usize>, out: &mut [f3
             // SAFETY: the caller has the features; both rows hold `width` numbers, and a prefetch never faults.
             unsafe {
                 if ahead {
-                    let next = job.b.as_ptr().wrapping_add(job.cols[(e + DISTANCE).min(last)] as usize * width);
+                    let next = job.b.as_ptr().wrapping_add(job.cols[(e + distance(width)).min(last)] as usize * width);
                     for line in 0..width.div_ceil(16) {
                         _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(line * 16).cast());
                     }

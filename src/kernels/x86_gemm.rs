@@ -1,7 +1,7 @@
-//! AVX2 and AVX-512 forms of the dense kernel: a block of rows times three registers of columns, held in registers over the inner dimension.
+//! AVX2 and AVX-512 forms of the dense kernel: a block of rows times two or three registers of columns, held in registers over the inner dimension.
 #![allow(unsafe_code)]
 
-use super::gemm::{GemmBlock, GemmKernel, Panel, VECTORS};
+use super::gemm::{GemmBlock, GemmKernel, Panel};
 use super::x86::Vector;
 use std::arch::x86_64::*;
 
@@ -135,8 +135,8 @@ unsafe fn block<V: Vector, const M: usize>(job: &GemmBlock, y: &mut [f32]) {
                 match vectors {
                     1 => strips::<V, M, 1>(t, job.rows),
                     2 => strips::<V, M, 2>(t, job.rows),
-                    VECTORS => strips::<V, M, VECTORS>(t, job.rows),
-                    _ => unreachable!("a panel has at most {VECTORS} registers"),
+                    3 => strips::<V, M, 3>(t, job.rows),
+                    _ => unreachable!("a panel has at most three registers"),
                 }
             }
         }
@@ -146,7 +146,7 @@ unsafe fn block<V: Vector, const M: usize>(job: &GemmBlock, y: &mut [f32]) {
 #[target_feature(enable = "avx2,fma")]
 fn avx2(job: &GemmBlock, y: &mut [f32]) {
     // SAFETY: this function has the features.
-    unsafe { block::<__m256, 4>(job, y) }
+    unsafe { block::<__m256, 6>(job, y) }
 }
 
 #[target_feature(enable = "avx512f")]
@@ -156,5 +156,5 @@ fn avx512(job: &GemmBlock, y: &mut [f32]) {
 }
 
 // SAFETY of the calls: `Isa::kernels` hands out a table only where the processor has the features.
-pub(super) const AVX2: GemmKernel = GemmKernel { lanes: 8, rows: 4, block: |job, y| unsafe { avx2(job, y) } };
-pub(super) const AVX512: GemmKernel = GemmKernel { lanes: 16, rows: 8, block: |job, y| unsafe { avx512(job, y) } };
+pub(super) const AVX2: GemmKernel = GemmKernel { lanes: 8, vectors: 2, rows: 6, block: |job, y| unsafe { avx2(job, y) } };
+pub(super) const AVX512: GemmKernel = GemmKernel { lanes: 16, vectors: 3, rows: 8, block: |job, y| unsafe { avx512(job, y) } };

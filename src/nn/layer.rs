@@ -55,6 +55,11 @@ impl<'a, F: Scalar> Cx<'a, F> {
         Self { mode, ..self.clone() }
     }
 
+    /// The same, with arrays from this pool.
+    pub(crate) fn with_pool(self, pool: Arc<Pool<F>>) -> Self {
+        Self { pool, ..self }
+    }
+
     /// The same, standing at a node of a model.
     pub(crate) fn at(&self, node: NodeId, place: &'a str) -> Cx<'a, F> {
         Cx { node, place, ..self.clone() }
@@ -304,6 +309,14 @@ pub trait Layer<F: Scalar>: Clone + Send + Sync + 'static {
     /// [`Error::ShapeMismatch`] for an input of another width, [`Error::NoGraph`] where aggregation has no graph.
     fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, Self::Cache)>;
 
+    /// As [`Layer::forward`] where no backward pass follows: what only that would read goes back to the pool.
+    ///
+    /// # Errors
+    /// As [`Layer::forward`].
+    fn infer(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<Value<F>> {
+        Ok(self.forward(cx, xs)?.0)
+    }
+
     /// Adds the gradients of the parameters to `grads` and returns those of the inputs, given `dy`, the gradient of the output.
     ///
     /// The gradient of a sparse input lies on its stored entries; of a dense one that is returned for it, only those are used.
@@ -382,6 +395,9 @@ pub trait DynLayer<F: Scalar>: Send + Sync {
     /// See [`Layer::forward`].
     #[allow(clippy::missing_errors_doc)]
     fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, AnyCache)>;
+    /// See [`Layer::infer`].
+    #[allow(clippy::missing_errors_doc)]
+    fn infer(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<Value<F>>;
     /// See [`Layer::backward`].
     fn backward(&self, cx: &Cx<F>, io: &Io<F>, cache: AnyCache, dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>>;
     /// See [`Layer::reads`].
@@ -430,6 +446,9 @@ impl<F: Scalar, L: Layer<F>> DynLayer<F> for L {
     fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, AnyCache)> {
         let (value, cache) = Layer::forward(self, cx, xs)?;
         Ok((value, Box::new(cache)))
+    }
+    fn infer(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<Value<F>> {
+        Layer::infer(self, cx, xs)
     }
     fn backward(&self, cx: &Cx<F>, io: &Io<F>, cache: AnyCache, dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
         let cache = cache.downcast::<L::Cache>().expect("a trace hands every layer its own cache");

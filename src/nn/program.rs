@@ -1,7 +1,7 @@
 //! The compiled form of a model for inference: stages fused, buffers planned once and kept.
 
 use super::dense::ActivationFn;
-use super::layer::{Cx, DynLayer};
+use super::layer::{Cx, DynLayer, Pool};
 use super::stage::{Lowering, Stage, StageId};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Norm, Operator};
@@ -73,6 +73,8 @@ pub struct Program<F: Scalar> {
     instructions: Vec<Instruction<F>>,
     buffer_widths: Vec<usize>,
     buffers: Vec<Vec<F>>,
+    /// What whole layers take their arrays from.
+    pool: Arc<Pool<F>>,
     cost: Cost,
 }
 
@@ -95,7 +97,7 @@ impl<F: Scalar> Program<F> {
         let cost = Cost { macs: macs(&lowering), peak_activations: (elements * F::BYTES) as u64 };
         let in_channels = lowering.width(lowering.input());
         let graph = lowering.graph().ok().cloned();
-        Ok(Self { graph, rows, in_channels, instructions, buffer_widths, buffers: Vec::new(), cost })
+        Ok(Self { graph, rows, in_channels, instructions, buffer_widths, buffers: Vec::new(), pool: Arc::default(), cost })
     }
 
     /// MACs and buffer bytes of one run.
@@ -120,7 +122,7 @@ impl<F: Scalar> Program<F> {
         if self.buffers.is_empty() {
             self.buffers = self.buffer_widths.iter().map(|width| kernels::pages::zeros(width * self.rows)).collect();
         }
-        let cx = self.graph.as_ref().map_or_else(Cx::without_graph, Cx::eval);
+        let cx = self.graph.as_ref().map_or_else(Cx::without_graph, Cx::eval).with_pool(self.pool.clone());
         for (k, instruction) in self.instructions.iter().enumerate() {
             let mut out = std::mem::take(&mut self.buffers[instruction.output]);
             let shape = (self.rows, instruction.width);
@@ -223,8 +225,8 @@ impl<F: Scalar> Op<F> {
                 kernels::map_rows(y.view_mut(), |_, row| row.iter_mut().zip(&scale[..]).for_each(|(y, &s)| *y *= s));
             }),
             Op::Whole(layer) => {
-                let value = layer.forward(cx, xs)?.0.into_dense();
-                y.assign(&value);
+                let value = layer.infer(cx, xs)?.into_dense();
+                kernels::copy_rows(value.view(), y);
                 cx.give(value);
             }
             _ => unreachable!("products multiply"),

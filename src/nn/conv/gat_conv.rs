@@ -179,6 +179,12 @@ impl<F: Scalar> Layer<F> for GatConv<F> {
         Ok((Value::Dense(y), cache))
     }
 
+    fn infer(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<Value<F>> {
+        let (y, cache) = self.forward(cx, xs)?;
+        [cache.z, cache.source, cache.target].into_iter().chain(cache.edge).for_each(|used| cx.give(used));
+        Ok(y)
+    }
+
     /// With `dp, dq, dr` of the three terms: `dz_j = Σ_i α_ij dy_i + dp_j a_src + dq_j a_dst`, `da_src = Σ_j dp_j z_j`,
     /// `da_dst = Σ_i dq_i z_i`, `dv = eᵀ dr`, `dW = Xᵀ·dZ`, `dX = dZ·Wᵀ`.
     fn backward(&self, cx: &Cx<F>, io: &Io<F>, cache: Self::Cache, dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {

@@ -153,6 +153,12 @@ impl<F: Scalar> Layer<F> for Gatv2Conv<F> {
         Ok((Value::Dense(y), [p, q]))
     }
 
+    fn infer(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<Value<F>> {
+        let (y, used) = self.forward(cx, xs)?;
+        used.into_iter().for_each(|used| cx.give(used));
+        Ok(y)
+    }
+
     /// With `du_ij = ds_ij a ⊙ leaky_relu'(u_ij)`: `dp_j = Σ_i α_ij dy_i + du_ij`, `dq_i = Σ_j du_ij`, `da = Σ ds_ij leaky_relu(u_ij)`,
     /// `dW_e = Σ e_ijᵀ du_ij`, then as for two linear maps.
     fn backward(&self, cx: &Cx<F>, io: &Io<F>, [p, q]: Self::Cache, dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
