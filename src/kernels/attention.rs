@@ -59,6 +59,9 @@ pub trait Scores<F: Scalar>: Sync {
     /// `H` is their number where the compiler is to know it, else 0.
     fn score<const H: usize>(&self, row: Row, spare: &mut [F], out: &mut [F]);
 
+    /// Asks for what scores the `count` edges from place `first` on, of which some may not be there; a hint that computes nothing.
+    fn fetch(&self, _sources: &[u32], _first: usize, _count: usize) {}
+
     /// Numbers of a target's own gradient.
     fn target_width(&self) -> usize;
 
@@ -111,6 +114,24 @@ pub struct Attend<'a, F, S> {
     pub z: &'a [F],
     /// Dropout of the weights.
     pub thin: Thin<'a, F>,
+}
+
+/// Rows `block` of `y`, compiled for the level: the same code in wider vectors, and the same bits, since nothing is fused or reordered.
+#[allow(unsafe_code)]
+fn forward_rows<F: Scalar, S: Scores<F>>(isa: Isa, job: &Attend<F, S>, block: Range<usize>, y: &mut [F]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx2,fma")]
+        fn avx2<F: Scalar, S: Scores<F>>(job: &Attend<F, S>, block: Range<usize>, y: &mut [F]) {
+            job.rows_by_heads(block, y);
+        }
+        if isa >= Isa::Avx2 {
+            assert!(isa.available(), "this processor has no {isa:?}");
+            // SAFETY: the processor has the features.
+            return unsafe { avx2(job, block, y) };
+        }
+    }
+    job.rows_by_heads(block, y);
 }
 
 /// Numbers of one target, used again for the next.
@@ -169,13 +190,18 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
         }
         let blocks = blocks_by_nonzeros(self.edges.starts, parts_for(self.work()));
         for_row_blocks(y, self.width(), &blocks, self.work(), |block, y| {
-            isa.compiled(|| match self.heads {
-                1 => self.rows::<1>(block, y),
-                4 => self.rows::<4>(block, y),
-                8 => self.rows::<8>(block, y),
-                _ => self.rows::<0>(block, y),
-            });
+            forward_rows(isa, self, block, y);
         });
+    }
+
+    #[inline(always)]
+    fn rows_by_heads(&self, block: Range<usize>, y: &mut [F]) {
+        match self.heads {
+            1 => self.rows::<1>(block, y),
+            4 => self.rows::<4>(block, y),
+            8 => self.rows::<8>(block, y),
+            _ => self.rows::<0>(block, y),
+        }
     }
 
     /// Rows `block`; `H` is the number of heads where the compiler is to know it, else 0.
@@ -185,18 +211,19 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
         for (i, y) in block.zip(y.chunks_exact_mut(self.width())) {
             let row = self.edges.edges_into(i);
             room.alpha.resize(row.sources.len() * self.heads, F::zero());
+            self.scores.fetch(self.edges.sources, row.first + row.sources.len(), row.sources.len());
             self.scores.score::<H>(row, &mut room.spare, &mut room.alpha);
             softmax::<F, H>(&mut room.alpha, &mut room.head);
             if let Some(thin) = self.thin {
                 thin(row.first * self.heads, &mut room.alpha);
             }
-            self.weighted_sum(row.sources, &room.alpha, y);
+            self.weighted_sum(row, &room.alpha, y);
         }
     }
 
     /// `y_hc = Σ_j α_jh z_jhc`, in registers where groups of 8 channels belong to one head each.
     #[inline(always)]
-    fn weighted_sum(&self, sources: &[u32], alpha: &[F], y: &mut [F]) {
+    fn weighted_sum(&self, row: Row, alpha: &[F], y: &mut [F]) {
         let grouped = match self.heads {
             _ if self.dim.is_multiple_of(GROUP) => self.width(),
             1 => self.width() / GROUP * GROUP,
@@ -206,17 +233,17 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
         while first < grouped {
             let groups = (grouped - first) / GROUP;
             first += match groups {
-                8.. => self.groups::<8>(first, sources, alpha, y),
-                4.. => self.groups::<4>(first, sources, alpha, y),
-                2.. => self.groups::<2>(first, sources, alpha, y),
-                _ => self.groups::<1>(first, sources, alpha, y),
+                8.. => self.groups::<8>(first, row, alpha, y),
+                4.. => self.groups::<4>(first, row, alpha, y),
+                2.. => self.groups::<2>(first, row, alpha, y),
+                _ => self.groups::<1>(first, row, alpha, y),
             };
         }
         let rest = &mut y[grouped..];
         rest.fill(F::zero());
         if !rest.is_empty() {
             let dim = if self.heads == 1 { rest.len() } else { self.dim };
-            for (&j, alpha) in sources.iter().zip(alpha.chunks_exact(self.heads)) {
+            for (&j, alpha) in row.sources.iter().zip(alpha.chunks_exact(self.heads)) {
                 let z = &self.z[j as usize * self.width() + grouped..][..rest.len()];
                 match dim {
                     4 => add_heads::<F, 4>(alpha, z, dim, rest),
@@ -228,11 +255,11 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
 
     /// `K` groups of channels from `first` on; returns how many channels that are.
     #[inline(always)]
-    fn groups<const K: usize>(&self, first: usize, sources: &[u32], alpha: &[F], y: &mut [F]) -> usize {
+    fn groups<const K: usize>(&self, first: usize, row: Row, alpha: &[F], y: &mut [F]) -> usize {
         let heads: [usize; K] = std::array::from_fn(|g| (first + g * GROUP) / self.dim);
         let mut sums = [[F::zero(); GROUP]; K];
-        for (e, (&j, alpha)) in sources.iter().zip(alpha.chunks_exact(self.heads)).enumerate() {
-            if let Some(&ahead) = sources.get(e + AHEAD) {
+        for (e, (&j, alpha)) in row.sources.iter().zip(alpha.chunks_exact(self.heads)).enumerate() {
+            if let Some(&ahead) = self.edges.sources.get(row.first + e + AHEAD) {
                 fetch(self.z, ahead as usize * self.width() + first, K * GROUP);
             }
             let (z, _) = self.z[j as usize * self.width() + first..][..K * GROUP].as_chunks::<GROUP>();
@@ -355,7 +382,7 @@ const AHEAD: usize = 8;
 /// Asks for numbers that are needed soon; nothing happens where the place is not in the array.
 #[inline(always)]
 #[allow(unsafe_code)]
-fn fetch<F>(numbers: &[F], at: usize, count: usize) {
+pub(super) fn fetch<F>(numbers: &[F], at: usize, count: usize) {
     #[cfg(target_arch = "x86_64")]
     if let Some(row) = numbers.get(at..at + count) {
         for line in row.chunks(64 / size_of::<F>()) {

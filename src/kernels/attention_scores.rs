@@ -1,6 +1,6 @@
 //! The two ways in which edges are scored: from a number of each end (GAT), and from both ends' channels (GATv2).
 
-use super::attention::{Edge, Own, Row, Scores, add_heads, dot};
+use super::attention::{Edge, Own, Row, Scores, add_heads, dot, fetch};
 use super::rows::{SERIAL_WORK, blocks_of, map_rows};
 use crate::scalar::Scalar;
 use ndarray::{Array2, ArrayView2};
@@ -53,6 +53,13 @@ impl<F: Scalar> Scores<F> for AdditiveScores<'_, F> {
                 out.iter_mut().zip(&edge[(row.first + k) * heads..][..heads]).for_each(|(s, &r)| *s += r);
             }
             out.iter_mut().for_each(|s| *s = leaky(*s, self.slope));
+        }
+    }
+
+    #[inline(always)]
+    fn fetch(&self, sources: &[u32], first: usize, count: usize) {
+        for &j in sources[first..].iter().take(count) {
+            fetch(self.source, j as usize * self.heads, self.heads);
         }
     }
 

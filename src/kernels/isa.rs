@@ -67,26 +67,6 @@ impl Isa {
         }
     }
 
-    /// Runs plain code that is compiled for this level: what is inlined into it becomes wider vectors, and computes the same bits, since
-    /// nothing is fused or reordered.
-    #[inline(always)]
-    #[allow(unsafe_code)]
-    pub(super) fn compiled<R>(self, f: impl FnOnce() -> R) -> R {
-        #[cfg(target_arch = "x86_64")]
-        {
-            #[target_feature(enable = "avx2,fma")]
-            fn avx2<R>(f: impl FnOnce() -> R) -> R {
-                f()
-            }
-            if self >= Isa::Avx2 {
-                assert!(self.available(), "this processor has no {self:?}");
-                // SAFETY: the processor has the features.
-                return unsafe { avx2(f) };
-            }
-        }
-        f()
-    }
-
     /// The kernels of this level.
     ///
     /// # Panics
