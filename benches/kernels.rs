@@ -9,7 +9,7 @@ use gnn_prune::data::PowerLaw;
 use gnn_prune::kernels::{Epilogue, Isa, matmul, matmul_with, pages, reference, spmm, spmm_with};
 use gnn_prune::rng::mix;
 use gnn_prune::value::Csr;
-use gnn_prune::{Graph, Norm};
+use gnn_prune::{Graph, NodeOrder, Norm};
 use harness::limits::Limits;
 use harness::{Contender, contender, keep, medians, pool, short, thread_counts, wanted};
 use ndarray::linalg::general_mat_mul;
@@ -169,6 +169,13 @@ fn main() {
         pool(threads).install(|| {
             let mut limits = Limits::default();
             spmm_on("arxiv", arxiv.graph(), &WIDTHS, threads, &mut limits, true);
+            for order in [NodeOrder::Degree, NodeOrder::Rcm, NodeOrder::Communities] {
+                let name = format!("arxiv, {order:?}").to_lowercase();
+                if [128, 256].iter().any(|width| wanted(&format!("spmm/{name}/n={}/c={width}", arxiv.num_nodes()))) {
+                    let graph = arxiv.graph().permuted(&arxiv.graph().node_order(order)).expect("an order of the nodes");
+                    spmm_on(&name, &graph, &[128, 256], threads, &mut limits, false);
+                }
+            }
             if wanted("spmm/hub") {
                 let hub = hub(if short() { 1000 } else { 100_000 });
                 spmm_on("hub", &hub, &[64], threads, &mut limits, false);

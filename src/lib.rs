@@ -38,7 +38,7 @@ pub mod value;
 pub use data::{Dataset, FeatureNorm, Split};
 pub use distill::{Adversarial, DistillLoss, Distiller, InputGradients, Nodes, SoftLabels};
 pub use error::{Error, PruneError, Result, Unsupported};
-pub use graph::{Graph, Norm};
+pub use graph::{Graph, NodeOrder, Norm};
 pub use models::{AppnpNet, DeepGcn, Gat, Gcn, GcnII, Gin, Mlp, Sage, Sgc};
 pub use nn::{Model, Program};
 pub use pipeline::{Compressed, Compression, Controls, FineTune, Outcome, Recipe, Step};

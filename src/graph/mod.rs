@@ -5,10 +5,12 @@
 mod attention;
 mod builder;
 mod operator;
+mod order;
 
 pub use attention::AttentionEdges;
 pub use builder::{Duplicates, GraphBuilder, SelfLoops};
 pub use operator::{Norm, Operator};
+pub use order::NodeOrder;
 
 use crate::error::{Error, Result};
 use crate::scalar::Scalar;
