@@ -340,9 +340,14 @@ pub trait Layer<F: Scalar>: Clone + Send + Sync + 'static {
     /// What [`Layer::forward`] computes, in place of the input. Called only if [`Layer::works_in_place`], on an array in standard layout.
     fn forward_in_place(&self, _cx: &Cx<F>, _x: &mut Array2<F>) {}
 
-    /// What [`Layer::backward`] computes, in place of the output's gradient; for a dense input, and otherwise as
-    /// [`Layer::forward_in_place`].
-    fn backward_in_place(&self, _cx: &Cx<F>, _io: &Io<F>, _dy: &mut Array2<F>) {}
+    /// As [`Layer::backward`], and the memory of `dy` may become that of a gradient, or goes back to the pool as soon as it is not read again.
+    fn backward_owned(&self, cx: &Cx<F>, io: &Io<F>, cache: Self::Cache, dy: Value<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
+        let dxs = self.backward(cx, io, cache, dy.view(), grads);
+        if let Value::Dense(dy) = dy {
+            cx.give(dy);
+        }
+        dxs
+    }
 
     /// Takes running statistics from a forward pass in training mode.
     fn absorb(&mut self, _cache: &Self::Cache) {}
@@ -408,8 +413,8 @@ pub trait DynLayer<F: Scalar>: Send + Sync {
     fn works_in_place(&self) -> bool;
     /// See [`Layer::forward_in_place`].
     fn forward_in_place(&self, cx: &Cx<F>, x: &mut Array2<F>);
-    /// See [`Layer::backward_in_place`].
-    fn backward_in_place(&self, cx: &Cx<F>, io: &Io<F>, dy: &mut Array2<F>);
+    /// See [`Layer::backward_owned`].
+    fn backward_owned(&self, cx: &Cx<F>, io: &Io<F>, cache: AnyCache, dy: Value<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>>;
     /// See [`Layer::absorb`].
     fn absorb(&mut self, cache: &AnyCache);
     /// See [`Layer::lower`].
@@ -466,8 +471,9 @@ impl<F: Scalar, L: Layer<F>> DynLayer<F> for L {
     fn forward_in_place(&self, cx: &Cx<F>, x: &mut Array2<F>) {
         Layer::forward_in_place(self, cx, x);
     }
-    fn backward_in_place(&self, cx: &Cx<F>, io: &Io<F>, dy: &mut Array2<F>) {
-        Layer::backward_in_place(self, cx, io, dy);
+    fn backward_owned(&self, cx: &Cx<F>, io: &Io<F>, cache: AnyCache, dy: Value<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
+        let cache = cache.downcast::<L::Cache>().expect("a trace hands every layer its own cache");
+        Layer::backward_owned(self, cx, io, *cache, dy, grads)
     }
     fn absorb(&mut self, cache: &AnyCache) {
         Layer::absorb(self, cache.downcast_ref::<L::Cache>().expect("a trace hands every layer its own cache"));

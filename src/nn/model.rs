@@ -15,6 +15,7 @@ use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
 use ndarray::{Array2, ArrayView2};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// A node of a model: 0 is the input, the others are layers in the order in which they were added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -433,8 +434,8 @@ impl<F: Scalar> Model<F> {
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] for a seed of another shape than its node's value.
-    pub fn backward(&self, cx: &Cx<F>, trace: Trace<F>, seeds: &[(NodeId, Array2<F>)]) -> Result<Grads<F>> {
-        self.backward_from(cx, trace, seeds, false).map(|(grads, _)| grads)
+    pub fn backward<'s>(&self, cx: &Cx<F>, trace: Trace<F>, seeds: impl Into<Cow<'s, [(NodeId, Array2<F>)]>>) -> Result<Grads<F>> {
+        self.backward_from(cx, trace, seeds.into().into_owned(), false).map(|(grads, _)| grads)
     }
 
     /// As [`Model::backward`], with the gradient of the model's input, on its stored entries where it is sparse.
@@ -443,7 +444,7 @@ impl<F: Scalar> Model<F> {
     /// As [`Model::backward`].
     pub fn backward_to_input(&self, cx: &Cx<F>, trace: Trace<F>, seeds: &[(NodeId, Array2<F>)]) -> Result<(Grads<F>, Value<F>)> {
         let x = trace.x;
-        let (grads, dx) = self.backward_from(cx, trace, seeds, true)?;
+        let (grads, dx) = self.backward_from(cx, trace, seeds.to_vec(), true)?;
         let zeros = || match x {
             ValueRef::Dense(x) => Value::Dense(Array2::zeros(x.dim())),
             ValueRef::Sparse(x) => Value::Sparse(x.map(|_| F::zero())),
@@ -455,17 +456,17 @@ impl<F: Scalar> Model<F> {
         &self,
         cx: &Cx<F>,
         mut trace: Trace<F>,
-        seeds: &[(NodeId, Array2<F>)],
+        seeds: Vec<(NodeId, Array2<F>)>,
         to_input: bool,
     ) -> Result<(Grads<F>, Option<Value<F>>)> {
         let rows = trace.x.rows();
         let mut pending: Vec<Option<Value<F>>> = (0..=self.nodes.len()).map(|_| None).collect();
         for (id, seed) in seeds {
-            let expected = (rows, self.channels(*id));
+            let expected = (rows, self.channels(id));
             if seed.dim() != expected {
                 return Err(Error::ShapeMismatch { at: format!("gradient of node {}", id.0), expected, found: seed.dim() });
             }
-            add_gradient(&mut pending[id.0], gradient_like(trace.value(*id), Value::Dense(seed.clone())))?;
+            add_gradient(&mut pending[id.0], gradient_like(trace.value(id), Value::Dense(seed)))?;
         }
         let needed = self.needed(to_input);
         let mut grads = Grads::new(self.num_params);
@@ -477,6 +478,10 @@ impl<F: Scalar> Model<F> {
                 add_gradient(&mut pending[node.inputs[0].0], dy)?;
                 continue;
             };
+            let held = (0..=k).rev().find(|&earlier| trace.overwritten(earlier, k + 1));
+            if held.is_none() && !node.layer.reads().output() && matches!(trace.values[k + 1], Some(Value::Dense(_))) {
+                recycle(cx, trace.values[k + 1].take());
+            }
             let io = Io {
                 inputs: node.inputs.iter().map(|&id| trace.value(id)).collect(),
                 output: trace.value(NodeId(k + 1)),
@@ -484,22 +489,14 @@ impl<F: Scalar> Model<F> {
                 widths: node.inputs.iter().map(|&id| self.channels(id)).collect(),
             };
             let at = cx.at(NodeId(k + 1), &node.name);
-            let in_place = node.layer.works_in_place() && needed[node.inputs[0].0] && io.sparse_input(0).is_none();
-            let (dxs, dy) = match dy {
-                Value::Dense(mut dy) if in_place && dy.is_standard_layout() => {
-                    node.layer.backward_in_place(&at, &io, &mut dy);
-                    (vec![Some(Value::Dense(dy))], None)
-                }
-                dy => (node.layer.backward(&at, &io, cache, dy.view(), &mut grads), Some(dy)),
-            };
+            let dxs = node.layer.backward_owned(&at, &io, cache, dy, &mut grads);
             for (id, dx) in node.inputs.iter().zip(dxs) {
                 if let (true, Some(dx)) = (needed[id.0], dx) {
                     add_gradient(&mut pending[id.0], gradient_like(trace.value(*id), dx))?;
                 }
             }
-            recycle(cx, dy);
             // What was made in place of an earlier value is that one's to read.
-            match (0..=k).rev().find(|&earlier| trace.overwritten(earlier, k + 1)) {
+            match held {
                 Some(earlier) if self.nodes[earlier - 1].layer.reads().output() => {
                     trace.values[earlier] = trace.values[k + 1].take();
                     trace.sources[earlier] = NodeId(earlier);

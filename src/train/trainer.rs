@@ -262,7 +262,7 @@ impl Trainer {
                 return Err(Error::Diverged { epoch, loss: value.as_f64() });
             }
             model.absorb(&trace);
-            let mut grads = through.as_ref().unwrap_or(&model).backward(&cx_train, trace, &seeds)?;
+            let mut grads = through.as_ref().unwrap_or(&model).backward(&cx_train, trace, seeds)?;
             direct.iter().for_each(|direct| grads.add_scaled(direct, F::one()));
             adam.set_learning_rate(settings.learning_rate * settings.schedule.factor(epoch, settings.epochs));
             adam.step(&mut model, &grads);

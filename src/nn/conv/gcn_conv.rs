@@ -121,39 +121,40 @@ impl<F: Scalar> Layer<F> for GcnConv<F> {
 
     /// With `H = ÂX`: `dW = Hᵀ·dY`, `dX = Âᵀ(dY·Wᵀ)`; with `Z = XW`: `dZ = Âᵀ·dY`, `dW = Xᵀ·dZ`, `dX = dZ·Wᵀ`; `db = Σ_i dY_i`.
     fn backward(&self, cx: &Cx<F>, io: &Io<F>, cache: Self::Cache, dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
-        let graph = cx.graph().expect("the forward pass had a graph");
-        let operator = graph.operator(self.norm);
-        let w = self.weight.value().view();
-        dy.with_dense(|dy| {
-            if let Some(bias) = &self.bias {
-                grads.add(bias, bias_gradient(dy));
-            }
-            let dx = match cache {
-                Some(h) => {
-                    grads.add(&self.weight, product_dw(&ValueRef::Dense(h.view()), dy));
-                    let dx = io.wants(0).then(|| {
-                        let mut dh = cx.take(h.dim());
-                        kernels::matmul_nt(dy, w, dh.view_mut());
-                        let mut dx = cx.take(dh.dim());
-                        kernels::spmm(operator.transpose(), dh.view(), dx.view_mut());
-                        cx.give(dh);
-                        Value::Dense(dx)
-                    });
-                    cx.give(h);
-                    return vec![dx];
-                }
-                None => {
-                    let mut dz = cx.take(dy.dim());
-                    kernels::spmm(operator.transpose(), dy, dz.view_mut());
-                    let x = io.sparse_input(0).map_or_else(|| io.input(0), ValueRef::Sparse);
-                    grads.add(&self.weight, product_dw(&x, dz.view()));
-                    let dx = io.wants(0).then(|| product_dx(cx, &x, dz.view(), w));
-                    cx.give(dz);
-                    dx
-                }
-            };
-            vec![dx]
-        })
+        self.backward_owned(cx, io, cache, Value::Dense(cx.copy_of(&dy)), grads)
+    }
+
+    fn backward_owned(&self, cx: &Cx<F>, io: &Io<F>, cache: Self::Cache, dy: Value<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
+        let operator = cx.graph().expect("the forward pass had a graph").operator(self.norm);
+        let (dy, w) = (dy.into_dense(), self.weight.value().view());
+        if let Some(bias) = &self.bias {
+            grads.add(bias, bias_gradient(dy.view()));
+        }
+        if let Some(h) = cache {
+            grads.add(&self.weight, product_dw(&ValueRef::Dense(h.view()), dy.view()));
+            // Neither `h` nor `dy` is read once its product is there, and both have the length of what follows.
+            let dh = io.wants(0).then(|| {
+                let mut dh = h;
+                kernels::matmul_nt(dy.view(), w, dh.view_mut());
+                dh
+            });
+            cx.give(dy);
+            let dx = dh.map(|dh| {
+                let mut dx = cx.take(dh.dim());
+                kernels::spmm(operator.transpose(), dh.view(), dx.view_mut());
+                cx.give(dh);
+                Value::Dense(dx)
+            });
+            return vec![dx];
+        }
+        let mut dz = cx.take(dy.dim());
+        kernels::spmm(operator.transpose(), dy.view(), dz.view_mut());
+        cx.give(dy);
+        let x = io.sparse_input(0).map_or_else(|| io.input(0), ValueRef::Sparse);
+        grads.add(&self.weight, product_dw(&x, dz.view()));
+        let dx = io.wants(0).then(|| product_dx(cx, &x, dz.view(), w));
+        cx.give(dz);
+        vec![dx]
     }
 
     /// A dense input that is aggregated first is not read again; a sparse one is kept in any case.

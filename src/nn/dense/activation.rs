@@ -143,20 +143,20 @@ impl<F: Scalar> Layer<F> for Activation {
     }
 
     /// `dX = dY ⊙ f'(X)`, and `f'` follows from `Y`.
-    fn backward(&self, cx: &Cx<F>, io: &Io<F>, (): (), dy: ValueRef<F>, _: &mut Grads<F>) -> Vec<Option<Value<F>>> {
-        let mut dx = cx.copy_of(&dy);
-        self.backward_in_place(cx, io, &mut dx);
-        vec![Some(Value::Dense(dx))]
+    fn backward(&self, cx: &Cx<F>, io: &Io<F>, (): (), dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
+        self.backward_owned(cx, io, (), Value::Dense(cx.copy_of(&dy)), grads)
     }
 
-    fn backward_in_place(&self, _: &Cx<F>, io: &Io<F>, dy: &mut Array2<F>) {
+    fn backward_owned(&self, _: &Cx<F>, io: &Io<F>, (): (), dy: Value<F>, _: &mut Grads<F>) -> Vec<Option<Value<F>>> {
+        let dy = dy.into_dense();
+        let mut dx = if dy.is_standard_layout() { dy } else { dy.as_standard_layout().into_owned() };
         io.output().with_dense(|y| {
             let y = y.as_slice().expect("outputs are contiguous");
-            kernels::for_each_chunk(dy.as_slice_mut().expect("a standard layout is a slice"), |start, chunk| {
-                let y = &y[start..][..chunk.len()];
-                self.function.scale_by_derivative(y, chunk);
+            kernels::for_each_chunk(dx.as_slice_mut().expect("a standard layout is a slice"), |start, chunk| {
+                self.function.scale_by_derivative(&y[start..][..chunk.len()], chunk);
             });
         });
+        vec![Some(Value::Dense(dx))]
     }
 
     fn reads(&self) -> Reads {

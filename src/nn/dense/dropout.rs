@@ -164,8 +164,14 @@ impl<F: Scalar> Layer<F> for Dropout {
         }
     }
 
-    fn backward_in_place(&self, cx: &Cx<F>, _: &Io<F>, dy: &mut Array2<F>) {
-        self.forward_in_place(cx, dy);
+    fn backward_owned(&self, cx: &Cx<F>, io: &Io<F>, (): (), dy: Value<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
+        match dy {
+            Value::Dense(mut dx) if io.sparse_input(0).is_none() && dx.is_standard_layout() => {
+                self.forward_in_place(cx, &mut dx);
+                vec![Some(Value::Dense(dx))]
+            }
+            dy => self.backward(cx, io, (), dy.view(), grads),
+        }
     }
 
     fn reads(&self) -> Reads {
