@@ -87,7 +87,7 @@ impl<F: Scalar> GineConv<F> {
         let channels = self.edge_weight.value().nrows();
         let graph = cx.graph()?;
         let features = graph.edge_features().ok_or_else(|| Error::data(cx.place(), "the graph's edges have no features"))?;
-        let (expected, found) = ((graph.num_edges(), channels), features.dim());
+        let (expected, found) = ((graph.edge_list().1.len(), channels), features.dim());
         if expected == found {
             Ok(features)
         } else {
@@ -112,11 +112,11 @@ impl<F: Scalar> Layer<F> for GineConv<F> {
         cx.check(&xs[0], w.nrows())?;
         let features = self.edge_features(cx)?;
         let graph = cx.graph()?;
-        let mut messages = Array2::zeros((graph.num_edges(), w.nrows()));
+        let mut messages = Array2::zeros((graph.edge_list().1.len(), w.nrows()));
         kernels::matmul(features, self.edge_weight.value().view(), messages.view_mut());
         kernels::add_bias(messages.view_mut(), self.edge_bias.value().as_slice().expect("parameters are contiguous"));
         let mut gathered = xs[0].to_dense();
-        let (starts, cols, _) = graph.adjacency().into_raw_storage();
+        let (starts, cols) = graph.edge_list();
         xs[0].with_dense(|x| {
             kernels::map_rows(messages.view_mut(), |e, message| {
                 let own = x.row(cols[e] as usize);
@@ -149,7 +149,7 @@ impl<F: Scalar> Layer<F> for GineConv<F> {
         kernels::matmul_nt(du.view(), self.inner.weight1.value().view(), dh.view_mut());
         io.input(0).with_dense(|x| grads.add(&self.inner.eps, Array2::from_elem((1, 1), dot(dh.view(), x))));
         let mut dm = messages;
-        let (starts, cols, _) = graph.adjacency().into_raw_storage();
+        let (starts, cols) = graph.edge_list();
         for i in 0..graph.num_nodes() {
             for e in starts[i]..starts[i + 1] {
                 dm.row_mut(e).zip_mut_with(&dh.row(i), |m, &dh| *m = if *m > F::zero() { dh } else { F::zero() });
