@@ -260,6 +260,29 @@ mod tests {
     }
 
     #[test]
+    fn kept_duplicates_have_features_of_their_own_and_move_with_their_nodes() {
+        let graph = Graph::builder(3)
+            .edges([(0, 1), (2, 1), (0, 1), (1, 1), (1, 1)])
+            .edge_features(ndarray::array![[1.0], [2.0], [3.0], [4.0], [5.0]])
+            .duplicates(Duplicates::Keep)
+            .build()
+            .unwrap();
+        assert_eq!((graph.num_edges(), graph.adjacency().get(1, 0), graph.is_weighted()), (3, Some(&2.0), false));
+        assert_eq!(graph.edge_list(), (&[0, 0, 5, 5][..], &[0, 0, 1, 1, 2][..]));
+        assert_eq!(graph.edge_features().unwrap(), ndarray::array![[1.0], [3.0], [4.0], [5.0], [2.0]]);
+        // One self-loop in the place of both, as if it were listed once: 2 + 1 + 1 come in.
+        let symmetric = graph.operator(crate::graph::Norm::Symmetric);
+        assert!((symmetric.forward().get(1, 1).unwrap() - 0.25).abs() < 1e-6);
+        assert_eq!(graph.attention().neighbourhoods().sources, &[0, 0, 0, 2, 1, 2]);
+        assert_eq!(graph.attention_as_listed().neighbourhoods().sources, &[0, 0, 1, 1, 2]);
+        let moved = graph.permuted(&[1, 2, 0]).unwrap();
+        assert_eq!(moved.edge_list(), (&[0, 5, 5, 5][..], &[0, 0, 1, 2, 2][..]));
+        assert_eq!(moved.edge_features().unwrap(), ndarray::array![[4.0], [5.0], [2.0], [1.0], [3.0]]);
+        let plain = Graph::builder(2).edges([(0, 1)]).duplicates(Duplicates::Keep).build().unwrap();
+        assert_eq!(plain.edge_list().1, &[0]);
+    }
+
+    #[test]
     fn self_loops_are_kept_removed_or_added() {
         let edges = [(0, 0, 3.0), (0, 1, 1.0)];
         let data = |mode| Graph::builder(2).weighted_edges(edges).self_loops(mode).build().unwrap().adjacency().data().to_vec();

@@ -20,8 +20,8 @@ mod wiring;
 pub use attrs::{Attrs, Shapes};
 pub use conv::{
     Aggregation, Appnp, Embedding, GatConv, GatConvBuilder, Gatv2Conv, Gatv2ConvBuilder, Gcn2Conv, GcnConv, GcnConvBuilder, GinAggregation,
-    GinConv, GinConvBuilder, GineConv, GineConvBuilder, LgConv, RgcnConv, RgcnConvBuilder, SageConv, SageConvBuilder, SgConv,
-    SgConvBuilder,
+    GinConv, GinConvBuilder, GineAggregation, GineConv, GineConvBuilder, LgConv, RgcnConv, RgcnConvBuilder, SageConv, SageConvBuilder,
+    SgConv, SgConvBuilder,
 };
 pub use dense::{Activation, ActivationFn, BatchNorm, Dropout, LayerNorm, Linear, LinearBuilder};
 pub use init::Init;

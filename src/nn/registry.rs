@@ -2,7 +2,8 @@
 
 use super::attrs::{Attrs, Shapes};
 use super::conv::{
-    Appnp, Embedding, GatConv, Gatv2Conv, Gcn2Conv, GcnConv, GinAggregation, GinConv, GineConv, LgConv, RgcnConv, SageConv, SgConv,
+    Appnp, Embedding, GatConv, Gatv2Conv, Gcn2Conv, GcnConv, GinAggregation, GinConv, GineAggregation, GineConv, LgConv, RgcnConv,
+    SageConv, SgConv,
 };
 use super::dense::{Activation, BatchNorm, Dropout, LayerNorm, Linear};
 use super::join::{Add, Concat, Max};
@@ -98,6 +99,7 @@ impl<F: Scalar> Registry<F> {
             .with::<Gatv2Conv<F>>()
             .with::<GinConv<F>>()
             .with::<GinAggregation<F>>()
+            .with::<GineAggregation<F>>()
             .with::<GineConv<F>>()
             .with::<SgConv<F>>()
             .with::<Gcn2Conv<F>>()

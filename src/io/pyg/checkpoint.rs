@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::files::Tensors;
 use crate::graph::Norm;
 use crate::nn::{ActivationFn, Aggregation, Attrs, Concat, Dropout, Max, Model, ModelBuilder, NodeId};
+use std::fmt::Write;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -71,6 +72,27 @@ impl FromStr for Assumptions {
 }
 
 impl Assumptions {
+    /// What was assumed of a network of layers of these kinds, as [`Assumptions::from_str`] reads it.
+    fn named(&self, kinds: &[&str], norms: bool, layer_norms: bool, jumping: bool) -> String {
+        let any = |known: &[&str]| kinds.iter().any(|kind| known.contains(kind));
+        let (gcn, sage, gat) = (any(&["gcn_conv"]), any(&["sage_conv"]), any(&["gat_conv", "gatv2_conv"]));
+        let either = |first: bool, words: [&str; 2]| words[usize::from(!first)].to_string();
+        let named = [
+            (true, "activation", self.activation.word().into()),
+            (norms, "act_first", self.activation_first.to_string()),
+            (true, "dropout", self.dropout.to_string()),
+            (sage, "aggregation", format!("{:?}", self.aggregation).to_lowercase()),
+            (sage, "normalize", self.normalize.to_string()),
+            (jumping, "jumping", either(self.jumping_last, ["last", "max"])),
+            (layer_norms, "layer_norm", either(self.graph_norm, ["graph", "node"])),
+            (gat, "negative_slope", self.negative_slope.to_string()),
+            (gcn || gat, "self_loops", self.self_loops.to_string()),
+            (gcn, "improved", self.improved.to_string()),
+        ];
+        let named = named.into_iter().filter(|(relevant, ..)| *relevant).map(|(_, name, value)| format!("{name}={value}"));
+        named.collect::<Vec<_>>().join(",")
+    }
+
     fn set(&mut self, name: &str, value: &str) -> Result<()> {
         let refuse = |allowed: &str| Error::setting(format!("assumption `{name}`"), value, allowed.to_string());
         let number = |allowed: &str, fits: fn(&f64) -> bool| value.parse().ok().filter(fits).ok_or_else(|| refuse(allowed));
@@ -176,7 +198,7 @@ impl Checkpoint {
             }
             kept.push(x);
         }
-        let mut jump = "";
+        let (mut jump, mut ambiguous) = ("", false);
         if jumps {
             let read = width_in(&last_linear);
             let widths: Vec<usize> = kept.iter().map(|&id| b.channels(id)).collect();
@@ -184,10 +206,10 @@ impl Checkpoint {
                 jump = ", jumping knowledge by concatenation";
                 b.add("jump", Concat::new(), &kept)?
             } else if assumed.jumping_last && widths.last() == Some(&read) {
-                jump = ", jumping knowledge assumed to be the last layer";
+                (jump, ambiguous) = (", jumping knowledge", true);
                 x
             } else if widths.iter().all(|&width| width == read) {
-                jump = ", jumping knowledge assumed to be the maximum";
+                (jump, ambiguous) = (", jumping knowledge", true);
                 b.add("jump", Max::new(kept.len())?, &kept)?
             } else {
                 return Err(Error::Model(format!("`lin.weight` reads {read} channels, and the layers before have {widths:?}")));
@@ -198,27 +220,8 @@ impl Checkpoint {
         let model = b.build_undrawn(x, assumed.seed)?;
         let kinds = if found.windows(2).all(|pair| pair[0] == pair[1]) { found[0].to_string() } else { found.join(", ") };
         let mut note = format!("{count} layers of {kinds}{}{jump}", if norms.is_empty() { "" } else { " with norms" });
-        note += &format!("; assumed: activation {}, dropout {}", assumed.activation.word(), assumed.dropout);
-        if assumed.activation_first && !norms.is_empty() {
-            note += " before the norm";
-        }
-        if norms.iter().any(|norm| !norm.floats.contains_key("module.running_mean")) {
-            note += if assumed.graph_norm { ", layer norm of the graph" } else { ", layer norm of each node" };
-        }
-        if found.contains(&"sage_conv") {
-            let word = format!("{:?}", assumed.aggregation).to_lowercase();
-            note += &format!(", aggregation {word}{}", if assumed.normalize { ", normalize" } else { "" });
-        }
-        if found.iter().any(|kind| kind.starts_with("gat")) {
-            note += &format!(", negative slope {}", assumed.negative_slope);
-        }
-        if !assumed.self_loops {
-            note += ", no self-loops";
-        }
-        if assumed.improved && found.contains(&"gcn_conv") {
-            note += ", improved";
-        }
-        note += " (--assume)";
+        let layer_norms = norms.iter().any(|norm| !norm.floats.contains_key("module.running_mean"));
+        let _ = write!(note, "; assumed: {} (`--assume` NAME=VALUE,…)", assumed.named(&found, !norms.is_empty(), layer_norms, ambiguous));
         Ok(Self { model, note })
     }
 }
@@ -262,4 +265,38 @@ fn kind_of(tensors: &Tensors, next: Option<usize>, assumed: &Assumptions) -> Res
         let names: Vec<&str> = tensors.floats.keys().map(String::as_str).collect();
         return Err(Error::Model(format!("a convolution of tensors {} is not known", names.join(", "))));
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::Array;
+
+    #[test]
+    fn what_is_assumed_is_named_as_it_is_given() {
+        let text = "activation=elu,act_first=true,dropout=0.25,aggregation=max,normalize=true,jumping=last,layer_norm=node,\
+                    negative_slope=0.1,self_loops=false,improved=true";
+        let assumed: Assumptions = text.parse().unwrap();
+        assert_eq!(assumed.named(&["gcn_conv", "sage_conv", "gat_conv"], true, true, true), text);
+        assert_eq!(Assumptions::default().named(&["gin_conv"], false, false, false), "activation=relu,dropout=0");
+        assert_eq!("".parse::<Assumptions>().unwrap(), Assumptions::default());
+        for (wrong, word) in [("aggr=max", "aggr"), ("dropout=1", "dropout"), ("activation=gelu", "gelu"), ("jumping", "last or max")] {
+            let message = wrong.parse::<Assumptions>().unwrap_err().to_string();
+            assert!(message.contains(word) && !message.contains('\n'), "{message}");
+        }
+    }
+
+    #[test]
+    fn jumping_knowledge_by_an_lstm_is_refused_by_name() {
+        let mut tensors = Tensors::default();
+        let mut add = |name: &str, shape: &[usize]| {
+            let values = vec![0.5; shape.iter().product()];
+            tensors.floats.insert(name.into(), Array { shape: shape.to_vec(), values });
+        };
+        add("convs.0.lin.weight", &[4, 3]);
+        add("lin.weight", &[2, 4]);
+        add("jk.lstm.weight_ih_l0", &[4, 4]);
+        let error = Checkpoint::from_tensors(&tensors, &Assumptions::default()).err().unwrap().to_string();
+        assert!(error.contains("LSTM"), "{error}");
+    }
 }

@@ -26,7 +26,20 @@ pub fn add_module(
     let residual = taken(&mut tensors, "res.");
     let y = match kind {
         "sage_conv" if tensors.floats.contains_key("lin.weight") => add_projected(b, name, attrs, tensors, inputs[0])?,
-        "gin_conv" if !is_plain(&tensors, assumed) => add_gin(b, name, attrs, &mut tensors, assumed, inputs[0])?,
+        "gin_conv" if !is_plain(&tensors, assumed) => {
+            let inner = taken(&mut tensors, "nn.");
+            let y = b.add_boxed(name, layer_from("gin_aggregation", attrs, &tensors)?, inputs)?;
+            add_inner(b, name, &inner, assumed, y)?
+        }
+        "gine_conv" if !is_plain(&tensors, assumed) || !tensors.floats.contains_key("lin.weight") => {
+            let inner = taken(&mut tensors, "nn.");
+            let mut attrs = attrs.clone();
+            if !tensors.floats.contains_key("lin.weight") {
+                attrs = attrs.with("columns", (0..b.channels(inputs[0])).collect::<Vec<_>>());
+            }
+            let y = b.add_boxed(name, layer_from("gine_aggregation", &attrs, &tensors)?, inputs)?;
+            add_inner(b, name, &inner, assumed, y)?
+        }
         _ => {
             drop_shared(&mut tensors);
             b.add_boxed(name, layer_from(kind, attrs, &tensors)?, inputs)?
@@ -84,23 +97,14 @@ fn add_projected(b: &mut ModelBuilder<f32>, name: &str, attrs: &Attrs, mut tenso
     b.add(&format!("{name}_plus"), Add::new(2)?, &[near, own])
 }
 
-/// The aggregation, then the inner network: an `MLP` (`nn.lins`, `nn.norms`), a `Sequential` (`nn.0`, `nn.2`, …), in whose list what has
-/// no tensors is an activation, or one linear map (`nn.weight`).
-fn add_gin(
-    b: &mut ModelBuilder<f32>,
-    name: &str,
-    attrs: &Attrs,
-    tensors: &mut Tensors,
-    assumed: &Assumptions,
-    x: NodeId,
-) -> Result<NodeId> {
-    let inner = taken(tensors, "nn.");
-    let x = b.add_boxed(name, layer_from("gin_aggregation", attrs, tensors)?, &[x])?;
+/// An inner network: an `MLP` (`nn.lins`, `nn.norms`), a `Sequential` (`nn.0`, `nn.2`, …), in whose list what has no tensors is an
+/// activation, or one linear map (`nn.weight`).
+fn add_inner(b: &mut ModelBuilder<f32>, name: &str, inner: &Tensors, assumed: &Assumptions, x: NodeId) -> Result<NodeId> {
     if inner.floats.contains_key("weight") {
-        return b.add_boxed(&format!("{name}_lin0"), layer_from("linear", &Attrs::new(), &inner)?, &[x]);
+        return b.add_boxed(&format!("{name}_lin0"), layer_from("linear", &Attrs::new(), inner)?, &[x]);
     }
     let mlp = inner.floats.keys().any(|name| name.starts_with("lins."));
-    if mlp { add_mlp(b, name, &inner, assumed, x) } else { add_sequential(b, name, &inner, assumed, x) }
+    if mlp { add_mlp(b, name, inner, assumed, x) } else { add_sequential(b, name, inner, assumed, x) }
 }
 
 fn add_mlp(b: &mut ModelBuilder<f32>, name: &str, inner: &Tensors, assumed: &Assumptions, mut x: NodeId) -> Result<NodeId> {

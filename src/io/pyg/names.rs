@@ -56,6 +56,7 @@ const NAMES: &[(&str, &[Name])] = &[
         ],
     ),
     ("gin_aggregation", &[("eps", "eps", Vector)]),
+    ("gine_aggregation", &[("eps", "eps", Vector), ("edge_weight", "lin.weight", Transposed), ("edge_bias", "lin.bias", Vector)]),
     ("gin_conv", GIN),
     ("gine_conv", GINE),
     ("gcn2_conv", &[("weight", "weight1", Same), ("initial", "weight2", Same)]),
