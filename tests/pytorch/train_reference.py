@@ -215,8 +215,7 @@ def main():
     started, scores = time.time(), []
     for seed in range(args.seeds):
         scores.append(fit(args, data, seed))
-        if seed == 0:
-            print(f"# {data.x.shape[0]} nodes, {data.edge_index.shape[1]} edges, first seed {scores[0]:.2f}, {time.time() - started:.0f} s", flush=True)
+        print(f"# seed {seed}: {scores[-1]:.2f}, {time.time() - started:.0f} s", flush=True)
     # As the crate prints: the deviation of the population would be smaller by sqrt((n-1)/n).
     spread = np.std(scores, ddof=1) if len(scores) > 1 else 0.0
     name = f"{os.path.basename(path)} {args.model} {args.features or 'default'} {'pyg' if args.init_pyg else 'glorot'}"
