@@ -224,6 +224,40 @@ fn other_data_of_the_same_widths_are_remarked_on_and_no_mistake() {
 }
 
 #[test]
+fn what_a_checkpoint_does_not_tell_is_said_in_one_line_and_may_be_given() {
+    let folder = Folder::new();
+    let (checkpoint, logits, out) = (folder.file("net.safetensors"), folder.file("logits.npy"), folder.file("out.safetensors"));
+    let tensor = |shape: &[usize]| {
+        let values = (0..shape.iter().product::<usize>()).map(|k| ((k * 37 % 11) as f32 - 5.0) / 10.0).collect();
+        gnn_prune::files::Array { shape: shape.to_vec(), values }
+    };
+    let mut tensors = gnn_prune::files::Tensors::default();
+    for (name, shape) in
+        [("convs.0.lin.weight", &[8, 64][..]), ("convs.0.bias", &[8]), ("convs.1.lin.weight", &[10, 8]), ("convs.1.bias", &[10])]
+    {
+        tensors.floats.insert(name.into(), tensor(shape));
+    }
+    tensors.write(&checkpoint).unwrap();
+    let predicted = |assume: &str| {
+        let output = run(&format!("predict digits --from {checkpoint} {assume} --out {logits}"));
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success() && stderr.lines().count() == 1, "{stderr}");
+        (stderr, fs::read(&logits).unwrap())
+    };
+    let (note, relu) = predicted("");
+    assert!(note.contains("activation=relu,dropout=0,self_loops=true,improved=false"), "{note}");
+    let (note, elu) = predicted("--assume activation=elu");
+    assert!(note.contains("activation=elu") && relu != elu, "{note}");
+    refuses(&format!("predict digits --from {checkpoint} --assume activation=gelu --out {logits}"), &["gelu", "relu"]);
+    let exported = run(&format!("export --from {checkpoint} --out {out}"));
+    let python = String::from_utf8(exported.stdout).unwrap();
+    assert!(exported.status.success() && python.contains("pyg.GCNConv(64, 8") && Path::new(&out).exists(), "{python}");
+    let own = folder.file("own");
+    works(&format!("train {SMALL} --hidden 4 --epochs 1 --out {own}"));
+    refuses(&format!("predict {SMALL} --from {own} --assume activation=elu --out {logits}"), &["--assume", "leave it out"]);
+}
+
+#[test]
 fn inspect_shows_every_node_and_parameter() {
     let folder = Folder::new();
     let model = folder.file("model");

@@ -6,12 +6,12 @@ use super::npz::{classes, normalised};
 use super::split::{Split, Splits};
 use crate::error::{Error, Result};
 use crate::files::Tensors;
-use crate::graph::Graph;
+use crate::graph::{Duplicates, Graph};
 use crate::value::Value;
 use std::path::Path;
 
 /// Reads `x`, `edge_index`, `y`, and where they are there `edge_attr`, `edge_weight`, `edge_type`, `train_mask`, `val_mask` and
-/// `test_mask` (one mask, or one a column). Edges are directed as they are listed.
+/// `test_mask` (one mask, or one a column). Edges are directed as they are listed, and one that is listed twice counts twice.
 pub(super) fn read(path: &Path, name: String, norm: Option<FeatureNorm>) -> Result<Dataset> {
     let tensors = Tensors::read(path)?;
     from(&tensors, name, norm).map_err(|error| Error::file(path, error))
@@ -51,7 +51,7 @@ fn from(tensors: &Tensors, name: String, norm: Option<FeatureNorm>) -> Result<Da
     let (labels, num_classes) = classes(labels).map_err(|problem| wrong("y", problem))?;
     let splits = splits(tensors, nodes)?;
     let (features, norm) = normalised(Value::Dense(x), norm)?;
-    Ok(Dataset::new(name, builder.build()?, features, labels, Some(num_classes), splits)?.normalised_by(norm))
+    Ok(Dataset::new(name, builder.duplicates(Duplicates::Keep).build()?, features, labels, Some(num_classes), splits)?.normalised_by(norm))
 }
 
 fn splits(tensors: &Tensors, nodes: usize) -> Result<Splits> {

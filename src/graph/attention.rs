@@ -5,9 +5,9 @@ use crate::kernels::Neighbourhoods;
 use crate::scalar::Scalar;
 use ndarray::{Array2, ArrayView2, Axis};
 
-/// The edges of a graph with its self-loops replaced by exactly one a node, by targets and by sources.
+/// The edges of a graph by targets and by sources, its self-loops replaced by exactly one a node or as they are listed.
 ///
-/// The edges into a node lie side by side in the order of [`Graph::adjacency`], its loop last. Weights are left out. A loop has the mean of
+/// The edges into a node lie side by side in the order of [`Graph::edge_list`]; a loop that replaced others comes last. Weights are left out. A loop has the mean of
 /// the features of the edges into its node, zeros where there are none (`fill_value="mean"` in PyTorch Geometric).
 #[derive(Debug, Clone)]
 pub struct AttentionEdges<F: Scalar> {
@@ -20,12 +20,21 @@ pub struct AttentionEdges<F: Scalar> {
 }
 
 impl<F: Scalar> AttentionEdges<F> {
-    pub(super) fn new(graph: &Graph<F>) -> Self {
+    pub(super) fn as_listed(graph: &Graph<F>) -> Self {
+        let (starts, sources) = graph.edge_list();
+        let (starts, sources) = (starts.to_vec(), sources.to_vec());
+        let (back_starts, targets, places) = way_back(&starts, &sources);
+        let features = graph.edge_features().map(|features| features.to_owned());
+        Self { starts, sources, back_starts, targets, places, features }
+    }
+
+    pub(super) fn with_loops(graph: &Graph<F>) -> Self {
         let n = graph.num_nodes();
-        let (mut starts, mut sources) = (Vec::with_capacity(n + 1), Vec::with_capacity(graph.num_edges() + n));
+        let (first, listed) = graph.edge_list();
+        let (mut starts, mut sources) = (Vec::with_capacity(n + 1), Vec::with_capacity(listed.len() + n));
         starts.push(0);
-        for (i, row) in graph.adjacency().outer_iterator().enumerate() {
-            sources.extend(row.indices().iter().copied().filter(|&j| j as usize != i));
+        for i in 0..n {
+            sources.extend(listed[first[i]..first[i + 1]].iter().copied().filter(|&j| j as usize != i));
             sources.push(i as u32);
             starts.push(sources.len());
         }
@@ -34,7 +43,7 @@ impl<F: Scalar> AttentionEdges<F> {
         Self { starts, sources, back_starts, targets, places, features }
     }
 
-    /// Number of edges, one self-loop a node among them.
+    /// Number of edges, self-loops among them.
     pub fn num_edges(&self) -> usize {
         self.sources.len()
     }
@@ -72,9 +81,10 @@ fn way_back(starts: &[usize], sources: &[u32]) -> (Vec<usize>, Vec<u32>, Vec<usi
 fn with_loops<F: Scalar>(graph: &Graph<F>, features: ArrayView2<F>, starts: &[usize]) -> Array2<F> {
     let mut all = Array2::zeros((starts[starts.len() - 1], features.ncols()));
     let (mut from, mut to) = (0, 0);
-    for (i, row) in graph.adjacency().outer_iterator().enumerate() {
+    let (listed, sources) = graph.edge_list();
+    for i in 0..graph.num_nodes() {
         let first = to;
-        for &j in row.indices() {
+        for &j in &sources[listed[i]..listed[i + 1]] {
             if j as usize != i {
                 all.row_mut(to).assign(&features.row(from));
                 to += 1;

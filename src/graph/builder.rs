@@ -1,9 +1,10 @@
 //! Building a graph from edge lists.
 
-use super::Graph;
+use super::{Graph, Parallel};
 use crate::error::{Error, Result};
 use crate::value::Csr;
 use ndarray::{Array2, Axis};
+use std::sync::Arc;
 
 /// What to do with edges that are listed more than once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -13,6 +14,8 @@ pub enum Duplicates {
     Merge,
     /// Add their weights up.
     Sum,
+    /// Keep them all, each with its own features, as PyTorch Geometric does: sums add their weights up, attention scores each.
+    Keep,
 }
 
 /// What to do with edges from a node to itself.
@@ -137,8 +140,10 @@ impl GraphBuilder {
         // A stable sort keeps equal edges in the order of the list, so that their sum has the same bits every time.
         entries.sort_by_key(|entry| (entry.row, entry.col));
         let mut merged = self.merged(entries.iter().copied())?;
+        let parallel = (merged.len() < entries.len() && self.duplicates == Duplicates::Keep).then(|| parallel(n, &entries));
         let features = self.features.as_ref().map(|features| {
-            let ids: Vec<usize> = merged.iter().map(|entry| entry.id).collect();
+            let listed = if parallel.is_some() { &entries } else { &merged };
+            let ids: Vec<usize> = listed.iter().map(|entry| entry.id).collect();
             features.select(Axis(0), &ids)
         });
         let relations = match &self.types {
@@ -157,7 +162,8 @@ impl GraphBuilder {
             merged.extend(missing.map(|i| Entry { row: i, col: i, weight: 1.0, id: usize::MAX }));
             merged.sort_unstable_by_key(|entry| (entry.row, entry.col));
         }
-        Graph::validated(matrix(n, &merged), features, relations)
+        let weighted = self.edges.iter().any(|edge| edge.2 != 1.0);
+        Ok(Graph { parallel, weighted, ..Graph::validated(matrix(n, &merged), features, relations)? })
     }
 
     /// Checks that features and types fit the list of edges.
@@ -196,8 +202,10 @@ impl GraphBuilder {
                     let same_features =
                         self.features.as_ref().is_none_or(|all| last.id == entry.id || all.row(last.id) == all.row(entry.id));
                     match self.duplicates {
-                        _ if !same_features => return Err(Error::ConflictingEdge { from: entry.col as usize, to: entry.row as usize }),
-                        Duplicates::Sum => last.weight += entry.weight,
+                        _ if !same_features && self.duplicates != Duplicates::Keep => {
+                            return Err(Error::ConflictingEdge { from: entry.col as usize, to: entry.row as usize });
+                        }
+                        Duplicates::Sum | Duplicates::Keep => last.weight += entry.weight,
                         Duplicates::Merge if last.weight == entry.weight => {}
                         Duplicates::Merge => return Err(Error::ConflictingEdge { from: entry.col as usize, to: entry.row as usize }),
                     }
@@ -211,6 +219,15 @@ impl GraphBuilder {
 
 /// Most types of edges.
 const MOST_TYPES: u32 = 1 << 16;
+
+/// Sorted entries of `n` nodes, several of which may have the same place.
+fn parallel(n: usize, entries: &[Entry]) -> Arc<Parallel> {
+    let mut starts = vec![0; n + 1];
+    entries.iter().for_each(|entry| starts[entry.row as usize + 1] += 1);
+    (0..n).for_each(|i| starts[i + 1] += starts[i]);
+    let loops = entries.iter().filter(|entry| entry.row == entry.col).map(|entry| (entry.row, f64::from(entry.weight)));
+    Arc::new(Parallel { starts, sources: entries.iter().map(|entry| entry.col).collect(), loops: loops.collect() })
+}
 
 /// Sorted entries as a matrix of `n` nodes.
 fn matrix(n: usize, entries: &[Entry]) -> Csr<f32> {
@@ -240,6 +257,29 @@ mod tests {
         let summed = twice.clone().duplicates(Duplicates::Sum).build().unwrap();
         assert_eq!(summed.adjacency().data(), &[3.0]);
         assert!(matches!(twice.build(), Err(Error::ConflictingEdge { from: 0, to: 1 })));
+    }
+
+    #[test]
+    fn kept_duplicates_have_features_of_their_own_and_move_with_their_nodes() {
+        let graph = Graph::builder(3)
+            .edges([(0, 1), (2, 1), (0, 1), (1, 1), (1, 1)])
+            .edge_features(ndarray::array![[1.0], [2.0], [3.0], [4.0], [5.0]])
+            .duplicates(Duplicates::Keep)
+            .build()
+            .unwrap();
+        assert_eq!((graph.num_edges(), graph.adjacency().get(1, 0), graph.is_weighted()), (3, Some(&2.0), false));
+        assert_eq!(graph.edge_list(), (&[0, 0, 5, 5][..], &[0, 0, 1, 1, 2][..]));
+        assert_eq!(graph.edge_features().unwrap(), ndarray::array![[1.0], [3.0], [4.0], [5.0], [2.0]]);
+        // One self-loop in the place of both, as if it were listed once: 2 + 1 + 1 come in.
+        let symmetric = graph.operator(crate::graph::Norm::Symmetric);
+        assert!((symmetric.forward().get(1, 1).unwrap() - 0.25).abs() < 1e-6);
+        assert_eq!(graph.attention().neighbourhoods().sources, &[0, 0, 0, 2, 1, 2]);
+        assert_eq!(graph.attention_as_listed().neighbourhoods().sources, &[0, 0, 1, 1, 2]);
+        let moved = graph.permuted(&[1, 2, 0]).unwrap();
+        assert_eq!(moved.edge_list(), (&[0, 5, 5, 5][..], &[0, 0, 1, 2, 2][..]));
+        assert_eq!(moved.edge_features().unwrap(), ndarray::array![[4.0], [5.0], [2.0], [1.0], [3.0]]);
+        let plain = Graph::builder(2).edges([(0, 1)]).duplicates(Duplicates::Keep).build().unwrap();
+        assert_eq!(plain.edge_list().1, &[0]);
     }
 
     #[test]

@@ -38,7 +38,20 @@ pub struct Graph<F: Scalar = f32> {
     relations: Arc<Vec<Csr<F>>>,
     /// By relation, the whole graph being `None`.
     operators: Arc<Operators<F>>,
-    attention: Arc<OnceLock<Arc<AttentionEdges<F>>>>,
+    /// With a self-loop a node, and as they are listed.
+    attention: Arc<[OnceLock<Arc<AttentionEdges<F>>>; 2]>,
+    parallel: Option<Arc<Parallel>>,
+    /// Whether any edge was listed with a weight other than 1.
+    weighted: bool,
+}
+
+/// All edges by targets, sources ascending, of a graph where several join the same two nodes.
+#[derive(Debug)]
+struct Parallel {
+    starts: Vec<usize>,
+    sources: Vec<u32>,
+    /// Weight of the last self-loop of each node that has any: where loops are filled in, PyTorch Geometric reads no other.
+    loops: BTreeMap<u32, f64>,
 }
 
 type Operators<F> = RwLock<BTreeMap<(Option<usize>, Norm), Arc<Operator<F>>>>;
@@ -67,8 +80,10 @@ impl<F: Scalar> Graph<F> {
             }
         }
         let relations = Arc::new(relations.unwrap_or_default());
+        let weighted = adjacency.data().iter().any(|w| *w != F::one());
         let (adjacency, edge_features) = (Arc::new(adjacency), edge_features.map(Arc::new));
-        Ok(Self { adjacency, edge_features, relations, operators: Arc::default(), attention: Arc::default() })
+        let (operators, attention) = (Arc::default(), Arc::default());
+        Ok(Self { adjacency, edge_features, relations, operators, attention, parallel: None, weighted })
     }
 
     /// Number of nodes.
@@ -76,7 +91,7 @@ impl<F: Scalar> Graph<F> {
         self.adjacency.rows()
     }
 
-    /// Number of directed edges, self-loops included.
+    /// Number of directed edges, self-loops included; those that join the same two nodes count once.
     pub fn num_edges(&self) -> usize {
         self.adjacency.nnz()
     }
@@ -86,7 +101,24 @@ impl<F: Scalar> Graph<F> {
         self.adjacency.view()
     }
 
-    /// Features of the edges, `[num_edges, channels]`, in the order of [`Graph::adjacency`]: row by row of targets.
+    /// All edges by targets: those into `i` come from `sources[starts[i]..starts[i + 1]]`, ascending. An edge that was listed twice and
+    /// kept ([`Duplicates::Keep`]) stands there twice.
+    pub fn edge_list(&self) -> (&[usize], &[u32]) {
+        match &self.parallel {
+            Some(parallel) => (&parallel.starts, &parallel.sources),
+            None => {
+                let (starts, sources, _) = self.adjacency.view().into_raw_storage();
+                (starts, sources)
+            }
+        }
+    }
+
+    /// Whether any edge was listed with a weight other than 1.
+    pub fn is_weighted(&self) -> bool {
+        self.weighted
+    }
+
+    /// Features of the edges, a row an edge, in the order of [`Graph::edge_list`].
     pub fn edge_features(&self) -> Option<ArrayView2<'_, F>> {
         self.edge_features.as_ref().map(|features| features.view())
     }
@@ -111,7 +143,12 @@ impl<F: Scalar> Graph<F> {
 
     /// The edges as attention reads them, with one self-loop a node; built at the first call and kept with the graph and its clones.
     pub fn attention(&self) -> Arc<AttentionEdges<F>> {
-        self.attention.get_or_init(|| Arc::new(AttentionEdges::new(self))).clone()
+        self.attention[0].get_or_init(|| Arc::new(AttentionEdges::with_loops(self))).clone()
+    }
+
+    /// As [`Graph::attention`], with the self-loops that are listed and no others.
+    pub fn attention_as_listed(&self) -> Arc<AttentionEdges<F>> {
+        self.attention[1].get_or_init(|| Arc::new(AttentionEdges::as_listed(self))).clone()
     }
 
     fn kept_operator(&self, relation: Option<usize>, norm: Norm) -> Arc<Operator<F>> {
@@ -119,7 +156,9 @@ impl<F: Scalar> Graph<F> {
         // A poisoned lock only means that another thread panicked between two whole insertions: the map is sound.
         let known = self.operators.read().unwrap_or_else(|poisoned| poisoned.into_inner()).get(&key).cloned();
         known.unwrap_or_else(|| {
-            let built = Arc::new(Operator::new(relation.map_or(self.adjacency(), |r| self.relations[r].view()), norm));
+            let matrix = relation.map_or(self.adjacency(), |r| self.relations[r].view());
+            let loops = self.parallel.iter().flat_map(|parallel| &parallel.loops).map(|(&i, &w)| (i as usize, F::of(w)));
+            let built = Arc::new(Operator::new(matrix, norm, self.weighted, loops));
             let mut operators = self.operators.write().unwrap_or_else(|poisoned| poisoned.into_inner());
             operators.entry(key).or_insert(built).clone()
         })
@@ -134,6 +173,8 @@ impl<F: Scalar> Graph<F> {
             relations: Arc::new(self.relations.iter().map(cast).collect()),
             operators: Arc::default(),
             attention: Arc::default(),
+            parallel: self.parallel.clone(),
+            weighted: self.weighted,
         }
     }
 
@@ -150,14 +191,22 @@ impl<F: Scalar> Graph<F> {
             }
             new_of_old[old as usize] = new as u32;
         }
-        // Where every edge went: a matrix of places, moved like the others.
-        let count = self.num_edges();
-        let (starts, cols, _) = self.adjacency.view().into_raw_storage();
-        let places = Csr::new(self.adjacency.shape(), starts.to_vec(), cols.to_vec(), (0..count).collect::<Vec<usize>>());
-        let places = moved(&places, &new_of_old).into_raw_storage().2;
-        let features = self.edge_features.as_ref().map(|features| features.select(ndarray::Axis(0), &places));
         let relations = self.relations.iter().map(|relation| moved(relation, &new_of_old)).collect();
-        Self::validated(moved(&self.adjacency, &new_of_old), features, Some(relations))
+        // Where every edge went, in the order of the list.
+        let (starts, sources) = self.edge_list();
+        let targets = (0..n).flat_map(|i| std::iter::repeat_n(i, starts[i + 1] - starts[i]));
+        let mut edges: Vec<(u32, u32, usize)> =
+            targets.zip(sources).enumerate().map(|(e, (i, &j))| (new_of_old[i], new_of_old[j as usize], e)).collect();
+        edges.sort_unstable();
+        let places: Vec<usize> = edges.iter().map(|edge| edge.2).collect();
+        let features = self.edge_features.as_ref().map(|features| features.select(ndarray::Axis(0), &places));
+        let parallel = self.parallel.as_ref().map(|parallel| {
+            let starts = (0..=n).map(|i| edges.partition_point(|edge| (edge.0 as usize) < i)).collect();
+            let loops = parallel.loops.iter().map(|(&i, &w)| (new_of_old[i as usize], w)).collect();
+            Arc::new(Parallel { starts, sources: edges.iter().map(|edge| edge.1).collect(), loops })
+        });
+        let graph = Self::validated(moved(&self.adjacency, &new_of_old), features, Some(relations))?;
+        Ok(Self { parallel, weighted: self.weighted, ..graph })
     }
 }
 

@@ -36,15 +36,13 @@ enum Transpose<F: Scalar> {
 }
 
 impl<F: Scalar> Operator<F> {
-    pub(super) fn new(adjacency: CsrView<F>, norm: Norm) -> Self {
+    /// `weighted` tells whether edges were listed with weights; `loops` are what self-loops weigh where others are filled in beside them.
+    pub(super) fn new(adjacency: CsrView<F>, norm: Norm, weighted: bool, loops: impl Iterator<Item = (usize, F)>) -> Self {
         let forward = match norm {
             Norm::Sum => adjacency.to_owned(),
             Norm::Mean => mean(adjacency),
-            Norm::Symmetric => symmetric(with_self_loops(adjacency, F::one())),
-            Norm::SymmetricImproved => {
-                let weighted = adjacency.data().iter().any(|w| *w != F::one());
-                symmetric(with_self_loops(adjacency, F::of(if weighted { 2.0 } else { 1.0 })))
-            }
+            Norm::Symmetric => symmetric(with_self_loops(adjacency, F::one(), loops)),
+            Norm::SymmetricImproved => symmetric(with_self_loops(adjacency, F::of(if weighted { 2.0 } else { 1.0 }), loops)),
             Norm::SymmetricPlain => symmetric(adjacency.to_owned()),
         };
         let transposed = forward.transpose_view().to_csr();
@@ -96,8 +94,8 @@ fn symmetric<F: Scalar>(mut scaled: Csr<F>) -> Csr<F> {
     scaled
 }
 
-/// `A` with `weight` on the diagonal where it stores nothing there.
-fn with_self_loops<F: Scalar>(adjacency: CsrView<F>, weight: F) -> Csr<F> {
+/// `A` with `weight` on the diagonal where it stores nothing there, and the weights of `loops` where they are.
+fn with_self_loops<F: Scalar>(adjacency: CsrView<F>, weight: F, loops: impl Iterator<Item = (usize, F)>) -> Csr<F> {
     let n = adjacency.rows();
     let mut indptr = Vec::with_capacity(n + 1);
     let mut indices = Vec::with_capacity(adjacency.nnz() + n);
@@ -122,7 +120,13 @@ fn with_self_loops<F: Scalar>(adjacency: CsrView<F>, weight: F) -> Csr<F> {
         }
         indptr.push(indices.len());
     }
-    Csr::new((n, n), indptr, indices, data)
+    let mut looped = Csr::new((n, n), indptr, indices, data);
+    for (i, weight) in loops {
+        if let Some(own) = looped.get_mut(i, i) {
+            *own = weight;
+        }
+    }
+    looped
 }
 
 #[cfg(test)]

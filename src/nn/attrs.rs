@@ -35,6 +35,14 @@ impl Attrs {
         T::deserialize(value).map_err(|error| Error::Model(format!("setting `{name}` of a layer is `{value}`: {error}")))
     }
 
+    /// Reads a setting that may be missing.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if it is of another type.
+    pub fn get_or<T: DeserializeOwned>(&self, name: &str, default: T) -> Result<T> {
+        if self.0.contains_key(name) { self.get(name) } else { Ok(default) }
+    }
+
     /// The settings in sorted order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &serde_json::Value)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value))

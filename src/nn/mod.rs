@@ -19,8 +19,9 @@ mod wiring;
 
 pub use attrs::{Attrs, Shapes};
 pub use conv::{
-    Aggregation, Appnp, Embedding, GatConv, GatConvBuilder, Gatv2Conv, Gatv2ConvBuilder, Gcn2Conv, GcnConv, GcnConvBuilder, GinConv,
-    GinConvBuilder, GineConv, GineConvBuilder, LgConv, RgcnConv, RgcnConvBuilder, SageConv, SageConvBuilder, SgConv, SgConvBuilder,
+    Aggregation, Appnp, Embedding, GatConv, GatConvBuilder, Gatv2Conv, Gatv2ConvBuilder, Gcn2Conv, GcnConv, GcnConvBuilder, GinAggregation,
+    GinConv, GinConvBuilder, GineAggregation, GineConv, GineConvBuilder, LgConv, RgcnConv, RgcnConvBuilder, SageConv, SageConvBuilder,
+    SgConv, SgConvBuilder,
 };
 pub use dense::{Activation, ActivationFn, BatchNorm, Dropout, LayerNorm, Linear, LinearBuilder};
 pub use init::Init;

@@ -1,7 +1,10 @@
 //! The registry: by one line in it a layer loads from files and stands under every contract test.
 
 use super::attrs::{Attrs, Shapes};
-use super::conv::{Appnp, Embedding, GatConv, Gatv2Conv, Gcn2Conv, GcnConv, GinConv, GineConv, LgConv, RgcnConv, SageConv, SgConv};
+use super::conv::{
+    Appnp, Embedding, GatConv, Gatv2Conv, Gcn2Conv, GcnConv, GinAggregation, GinConv, GineAggregation, GineConv, LgConv, RgcnConv,
+    SageConv, SgConv,
+};
 use super::dense::{Activation, BatchNorm, Dropout, LayerNorm, Linear};
 use super::join::{Add, Concat, Max};
 use super::layer::{DynLayer, Layer};
@@ -95,6 +98,8 @@ impl<F: Scalar> Registry<F> {
             .with::<GatConv<F>>()
             .with::<Gatv2Conv<F>>()
             .with::<GinConv<F>>()
+            .with::<GinAggregation<F>>()
+            .with::<GineAggregation<F>>()
             .with::<GineConv<F>>()
             .with::<SgConv<F>>()
             .with::<Gcn2Conv<F>>()

@@ -5,6 +5,7 @@ use crate::failure::{Failure, Result};
 use clap::builder::RangedU64ValueParser;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use gnn_prune::io::pyg::Assumptions;
 use gnn_prune::nn::Aggregation;
 use gnn_prune::{AppnpNet, Compressed, Dataset, FeatureNorm, Gat, Gcn, GcnII, Gin, Mlp, Model, Sage, Sgc, Trainer};
 use std::path::{Path, PathBuf};
@@ -288,6 +289,9 @@ pub struct CompressArgs {
     /// Compress this model instead of training one
     #[arg(long, value_name = "FILE")]
     pub from: Option<PathBuf>,
+    /// What a checkpoint of PyTorch Geometric does not tell, as activation=elu,aggregation=max
+    #[arg(long, value_name = "NAME=VALUE,…")]
+    pub assume: Option<Assumptions>,
     #[command(flatten)]
     pub model: ModelArgs,
     /// Train with the seeds 0 to N-1 and report means
@@ -362,6 +366,9 @@ pub struct PredictArgs {
     /// The model
     #[arg(long, value_name = "FILE")]
     pub from: PathBuf,
+    /// What a checkpoint of PyTorch Geometric does not tell, as activation=elu,aggregation=max
+    #[arg(long, value_name = "NAME=VALUE,…")]
+    pub assume: Option<Assumptions>,
     /// The .npy file to write: one row a node, one column a class
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
@@ -372,6 +379,9 @@ pub struct ExportArgs {
     /// The model
     #[arg(long, value_name = "FILE")]
     pub from: PathBuf,
+    /// What a checkpoint of PyTorch Geometric does not tell, as activation=elu,aggregation=max
+    #[arg(long, value_name = "NAME=VALUE,…")]
+    pub assume: Option<Assumptions>,
     /// The .safetensors file to write
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
@@ -381,6 +391,9 @@ pub struct ExportArgs {
 pub struct InspectArgs {
     /// The model file
     pub file: PathBuf,
+    /// What a checkpoint of PyTorch Geometric does not tell, as activation=elu,aggregation=max
+    #[arg(long, value_name = "NAME=VALUE,…")]
+    pub assume: Option<Assumptions>,
     #[command(flatten)]
     pub output: OutputArgs,
 }
@@ -392,6 +405,9 @@ pub struct BenchArgs {
     /// A model; may be given several times
     #[arg(long, value_name = "FILE", required = true)]
     pub from: Vec<PathBuf>,
+    /// What a checkpoint of PyTorch Geometric does not tell, as activation=elu,aggregation=max
+    #[arg(long, value_name = "NAME=VALUE,…")]
+    pub assume: Option<Assumptions>,
     /// Threads of the second time column [default: one a core]
     #[arg(long, value_name = "N", value_parser = count(MOST_THREADS))]
     pub threads: Option<usize>,

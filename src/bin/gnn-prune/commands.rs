@@ -30,7 +30,7 @@ pub fn compress(args: &CompressArgs, recipe: &Recipe) -> Result<()> {
             if args.seeds != 1 {
                 return Err(Failure::WithFrom { flag: "seeds".into() });
             }
-            let model = load(path)?;
+            let model = load(path, args.assume.as_ref())?;
             data = args.data.open_for(&model, path)?;
             Width::Classes.check(&model, &data, path)?;
             origin = model.origin().cloned();
@@ -66,7 +66,7 @@ fn run(recipe: &Recipe, compression: Compression, places: &Places) -> Result<()>
 
 pub fn predict(args: &PredictArgs) -> Result<()> {
     check_place(&args.out)?;
-    let model = load(&args.from)?;
+    let model = load(&args.from, args.assume.as_ref())?;
     let data = args.data.open_for(&model, &args.from)?;
     let mut program = model.compiled(data.graph(), data.features())?;
     let logits = program.run(data.features())?;
@@ -78,18 +78,23 @@ pub fn predict(args: &PredictArgs) -> Result<()> {
 }
 
 /// Reads a model of this crate, or a network of PyTorch Geometric, of which it says what was assumed.
-fn load(path: &Path) -> Result<Compressed> {
+fn load(path: &Path, assumed: Option<&Assumptions>) -> Result<Compressed> {
     if !Checkpoint::looks_like(path) {
-        return Ok(Compressed::load(path)?);
+        return match assumed {
+            Some(_) => Err(Failure::NothingToAssume { path: path.into() }),
+            None => Ok(Compressed::load(path)?),
+        };
     }
-    let checkpoint = Checkpoint::read(path, &Assumptions::default())?;
+    let checkpoint = Checkpoint::read(path, &assumed.cloned().unwrap_or_default())?;
     remark(&checkpoint.note);
     Ok(Compressed::Float(checkpoint.model))
 }
 
 pub fn export(args: &ExportArgs) -> Result<()> {
     check_place(&args.out)?;
-    let Compressed::Float(model) = load(&args.from)? else { return Err(Failure::Quantised { path: args.from.clone() }) };
+    let Compressed::Float(model) = load(&args.from, args.assume.as_ref())? else {
+        return Err(Failure::Quantised { path: args.from.clone() });
+    };
     let exported = export_state(&model, &args.out.to_string_lossy())?;
     exported.tensors.write(&args.out)?;
     print!("{}", exported.python);
@@ -98,7 +103,7 @@ pub fn export(args: &ExportArgs) -> Result<()> {
 
 pub fn inspect(args: &InspectArgs) -> Result<()> {
     Places { json: args.output.json.as_deref(), ..Places::default() }.check()?;
-    let model = load(&args.file)?;
+    let model = load(&args.file, args.assume.as_ref())?;
     let document = description(&model);
     let readable = || {
         let (nonzero, bytes, seed) = (model.num_nonzero_params(), model.stored_bytes(), model.seed());
@@ -165,7 +170,7 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let mut tried = Vec::new();
     for path in &args.from {
-        let model = load(path)?;
+        let model = load(path, args.assume.as_ref())?;
         let data = args.data.open_for(&model, path)?;
         Width::Classes.check(&model, &data, path)?;
         tried.push((path, model, data));

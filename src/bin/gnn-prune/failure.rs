@@ -24,6 +24,9 @@ pub enum Failure {
     /// A model that is read is what it is.
     #[error("`--{flag}` cannot go with `--from`: that model has its form, its training and its seed; leave one of the two out")]
     WithFrom { flag: String },
+    /// A file of this crate tells everything.
+    #[error("{}: is no checkpoint of PyTorch Geometric, so there is nothing to `--assume`; leave it out", path.display())]
+    NothingToAssume { path: PathBuf },
     /// Integers cannot be changed further.
     #[error("{}: is a quantised model, which cannot be compressed further; give the float model", path.display())]
     Quantised { path: PathBuf },

@@ -2,8 +2,10 @@
 
 mod checkpoint;
 mod export;
+mod modules;
 mod names;
 
 pub use checkpoint::{Assumptions, Checkpoint};
 pub use export::{Exported, export};
+pub use modules::add_module;
 pub use names::{layer_from, state_of};

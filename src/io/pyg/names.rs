@@ -55,9 +55,11 @@ const NAMES: &[(&str, &[Name])] = &[
             ("bias", "bias", Vector),
         ],
     ),
+    ("gin_aggregation", &[("eps", "eps", Vector)]),
+    ("gine_aggregation", &[("eps", "eps", Vector), ("edge_weight", "lin.weight", Transposed), ("edge_bias", "lin.bias", Vector)]),
     ("gin_conv", GIN),
     ("gine_conv", GINE),
-    ("gcn2_conv", &[("weight", "weight1", Same)]),
+    ("gcn2_conv", &[("weight", "weight1", Same), ("initial", "weight2", Same)]),
     ("rgcn_conv", &[("weight", "weight", Stacked), ("comp", "comp", Same), ("root", "root", Same), ("bias", "bias", Vector)]),
     (
         "batch_norm",
@@ -89,6 +91,9 @@ const GINE: &[(&str, &str, Layout)] = &[
     ("edge_bias", "lin.bias", Vector),
 ];
 
+/// Parameters without which no layer that has them can be built.
+const NEEDED: [&str; 3] = ["weight", "weight1", "weight_src"];
+
 fn names_of(kind: &str) -> Result<&'static [(&'static str, &'static str, Layout)]> {
     let known = NAMES.iter().find(|(known, _)| *known == kind).map(|(_, names)| *names);
     known.ok_or_else(|| Error::Model(format!("layer `{kind}` has no name in PyTorch Geometric here")))
@@ -116,12 +121,19 @@ pub fn layer_from(kind: &str, attrs: &Attrs, tensors: &Tensors) -> Result<Box<dy
     if let Some(left) = tensors.floats.keys().find(|name| !read.contains(&name.as_str())) {
         return Err(Error::Model(format!("tensor `{left}` is none of a {kind}")));
     }
+    if let Some((_, theirs, _)) = names_of(kind)?.iter().find(|(ours, ..)| NEEDED.contains(ours) && shapes.find(ours).is_none()) {
+        return Err(Error::Model(format!("tensor `{theirs}` of a {kind} is missing")));
+    }
     let mut layer = Registry::standard().load(kind, attrs, &shapes)?;
     let mut wrong = None;
     layer.visit_mut(&mut |param| match values.iter().find(|(name, _)| *name == param.name()) {
         Some((_, value)) if value.dim() == param.value().dim() => param.value_mut().assign(value),
         Some((name, value)) => wrong = Some(format!("`{name}` of a {kind} is {:?}, expected {:?}", value.dim(), param.value().dim())),
-        None => wrong = Some(format!("`{}` of a {kind} is missing", param.name())),
+        None => {
+            let theirs =
+                names_of(kind).ok().and_then(|names| names.iter().find(|(ours, ..)| *ours == param.name())).map_or("", |name| name.1);
+            wrong = Some(format!("tensor `{theirs}` of a {kind} is missing"));
+        }
     });
     wrong.map_or(Ok(layer), |problem| Err(Error::Model(problem)))
 }

@@ -1,6 +1,6 @@
 //! Personalised propagation.
 
-use super::propagation::{copied, dense_symmetric};
+use super::propagation::{copied, dense_operator, norm_of, random_norm, with_norm};
 use crate::error::{Error, Result, Unsupported};
 use crate::graph::{Graph, Norm};
 use crate::kernels;
@@ -24,6 +24,7 @@ const MOST_HOPS: usize = 1000;
 pub struct Appnp {
     hops: usize,
     alpha: f64,
+    norm: Norm,
 }
 
 impl Appnp {
@@ -38,7 +39,14 @@ impl Appnp {
         if !(0.0..=1.0).contains(&alpha) {
             return Err(Error::setting("alpha of appnp", alpha, "0 to 1"));
         }
-        Ok(Self { hops, alpha })
+        Ok(Self { hops, alpha, norm: Norm::Symmetric })
+    }
+
+    /// How messages are weighed. Default: [`Norm::Symmetric`]; without added self-loops [`Norm::SymmetricPlain`].
+    #[must_use]
+    pub fn norm(mut self, norm: Norm) -> Self {
+        self.norm = norm;
+        self
     }
 }
 
@@ -55,7 +63,7 @@ impl<F: Scalar> Layer<F> for Appnp {
 
     fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, ())> {
         cx.check(&xs[0], xs[0].cols())?;
-        let operator = cx.graph()?.operator(Norm::Symmetric);
+        let operator = cx.graph()?.operator(self.norm);
         let (stay, back) = (F::of(1.0 - self.alpha), F::of(self.alpha));
         Ok(xs[0].with_dense(|x| {
             let mut z = copied(cx, x.view());
@@ -75,7 +83,7 @@ impl<F: Scalar> Layer<F> for Appnp {
         if !io.wants(0) {
             return vec![None];
         }
-        let operator = cx.graph().expect("the forward pass had a graph").operator(Norm::Symmetric);
+        let operator = cx.graph().expect("the forward pass had a graph").operator(self.norm);
         let (stay, back) = (F::of(1.0 - self.alpha), F::of(self.alpha));
         let dx = dy.with_dense(|dy| {
             let mut g = copied(cx, dy);
@@ -102,19 +110,19 @@ impl<F: Scalar> Layer<F> for Appnp {
     fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {
         let width = lowering.width(xs[0]);
         if lowering.is_sparse(xs[0]) {
-            let macs = (lowering.graph()?.operator(Norm::Symmetric).stored() * width * self.hops) as u64;
+            let macs = (lowering.graph()?.operator(self.norm).stored() * width * self.hops) as u64;
             return Ok(lowering.whole(xs, self.clone(), width, macs));
         }
         let mut z = xs[0];
         for _ in 0..self.hops {
-            let moved = lowering.aggregate(z, Norm::Symmetric)?;
+            let moved = lowering.aggregate(z, self.norm)?;
             z = lowering.add(&[moved, xs[0]], &[F::of(1.0 - self.alpha), F::of(self.alpha)]);
         }
         Ok(z)
     }
 
     fn attrs(&self) -> Attrs {
-        Attrs::new().with("hops", self.hops).with("alpha", self.alpha)
+        with_norm(Attrs::new().with("hops", self.hops).with("alpha", self.alpha), self.norm, Norm::Symmetric)
     }
 }
 
@@ -122,15 +130,16 @@ impl<F: Scalar> Registered<F> for Appnp {
     const KIND: &'static str = "appnp";
 
     fn from_attrs(attrs: &Attrs, _: &Shapes) -> Result<Self> {
-        Self::new(attrs.get("hops")?, attrs.get("alpha")?)
+        Ok(Self::new(attrs.get("hops")?, attrs.get("alpha")?)?.norm(norm_of(attrs, Norm::Symmetric)?))
     }
 
     fn sample(widths: &[usize], _: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
-        (widths.len() == 1).then(|| Self::new(rng.random_range(1..=4), rng.random_range(0.0..1.0)).ok()).flatten()
+        let layer = || Some(Self::new(rng.random_range(1..=4), rng.random_range(0.0..1.0)).ok()?.norm(random_norm(rng)));
+        (widths.len() == 1).then(layer).flatten()
     }
 
     fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {
-        let a = dense_symmetric(graph, Some(F::one()));
+        let a = dense_operator(graph, self.norm);
         (0..self.hops).fold(xs[0].clone(), |z, _| a.dot(&z) * F::of(1.0 - self.alpha) + &xs[0] * F::of(self.alpha))
     }
 }

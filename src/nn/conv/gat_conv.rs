@@ -159,7 +159,7 @@ impl<F: Scalar> Layer<F> for GatConv<F> {
 
     fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, Self::Cache)> {
         cx.check(&xs[0], self.weight.value().nrows())?;
-        let edges = cx.graph()?.attention();
+        let edges = self.settings.edges(cx.graph()?);
         let cache = self.terms(cx, &edges, &xs[0])?;
         let thin = self.settings.thin(cx);
         let mut wide = cx.take(cache.z.dim());
@@ -188,7 +188,7 @@ impl<F: Scalar> Layer<F> for GatConv<F> {
     /// With `dp, dq, dr` of the three terms: `dz_j = Σ_i α_ij dy_i + dp_j a_src + dq_j a_dst`, `da_src = Σ_j dp_j z_j`,
     /// `da_dst = Σ_i dq_i z_i`, `dv = eᵀ dr`, `dW = Xᵀ·dZ`, `dX = dZ·Wᵀ`.
     fn backward(&self, cx: &Cx<F>, io: &Io<F>, cache: Self::Cache, dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
-        let edges = cx.graph().expect("the forward pass had a graph").attention();
+        let edges = self.settings.edges(cx.graph().expect("the forward pass had a graph"));
         let (heads, n) = (self.settings.heads, cache.z.nrows());
         let dy = dy.with_dense(|dy| {
             if let Some(bias) = &self.bias {
@@ -229,7 +229,7 @@ impl<F: Scalar> Layer<F> for GatConv<F> {
 
     fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {
         let width = self.weight.value().ncols();
-        let edges = lowering.graph()?.attention().num_edges();
+        let edges = self.settings.edges(lowering.graph()?).num_edges();
         let of_edges = self.edge.as_ref().map_or(0, |edge| edge.weight.value().nrows() * self.settings.heads);
         let macs = lowering.stored(xs[0]) * width + edges * (2 * width + of_edges);
         Ok(lowering.whole(xs, self.clone(), self.settings.out_channels(width), macs as u64))
@@ -277,7 +277,7 @@ impl<F: Scalar> Registered<F> for GatConv<F> {
         let dim = z.ncols() / self.settings.heads;
         let slope = F::of(self.settings.negative_slope);
         let score = |i: usize, j: usize, h: usize| {
-            let features = dense_features(graph, i, j)?;
+            let features = dense_features(graph, &self.settings, i, j)?;
             let head = h * dim..(h + 1) * dim;
             let mut score: F =
                 head.clone().map(|c| self.att_src.value()[[0, c]] * z[[j, c]] + self.att_dst.value()[[0, c]] * z[[i, c]]).sum();

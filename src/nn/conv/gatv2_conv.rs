@@ -1,6 +1,7 @@
 //! The graph attention layer of Brody et al.
 
 use super::heads::{Heads, dense_attention, dense_features, edge_features, heads_setters, numbers, numbers_mut, slice};
+use super::propagation::copied;
 use crate::error::{PruneError, Result, Unsupported};
 use crate::graph::{AttentionEdges, Graph};
 use crate::kernels::{self, Attend, ChannelScores};
@@ -20,10 +21,26 @@ pub struct Gatv2ConvBuilder {
     settings: Heads,
     edge_dim: Option<usize>,
     bias: bool,
+    end_bias: bool,
+    shared: bool,
 }
 
 impl Gatv2ConvBuilder {
     heads_setters!();
+
+    /// Leaves the biases of the two linear maps out. Default: there are some.
+    #[must_use]
+    pub fn no_end_bias(mut self) -> Self {
+        self.end_bias = false;
+        self
+    }
+
+    /// Maps both ends of an edge by the same weight. Default: each has its own.
+    #[must_use]
+    pub fn share_weights(mut self) -> Self {
+        self.shared = true;
+        self
+    }
 
     /// Builds the layer; its parameters are zero until its model draws them.
     ///
@@ -35,11 +52,11 @@ impl Gatv2ConvBuilder {
         let width = settings.heads * dim;
         let end = |weight, bias| End {
             weight: Param::new(weight, (in_channels, width), [Axis::In(0), settings.axis()], Init::GlorotUniform),
-            bias: settings.row(bias, width, Init::Zeros),
+            bias: self.end_bias.then(|| settings.row(bias, width, Init::Zeros)),
         };
         Ok(Gatv2Conv {
             src: end("weight_src", "bias_src"),
-            dst: end("weight_dst", "bias_dst"),
+            dst: (!self.shared).then(|| end("weight_dst", "bias_dst")),
             att: settings.row("att", width, Init::GlorotUniform),
             edge_weight: edge_dim.map(|edge_dim| settings.edge_weight(edge_dim, width)),
             bias: self.bias.then(|| bias(settings.out_channels(width))),
@@ -69,7 +86,8 @@ impl Gatv2ConvBuilder {
 #[derive(Debug, Clone)]
 pub struct Gatv2Conv<F: Scalar = f32> {
     src: End<F>,
-    dst: End<F>,
+    /// As `src` where the weights are shared.
+    dst: Option<End<F>>,
     att: Param<F>,
     edge_weight: Option<Param<F>>,
     bias: Option<Param<F>>,
@@ -80,20 +98,24 @@ pub struct Gatv2Conv<F: Scalar = f32> {
 #[derive(Debug, Clone)]
 struct End<F: Scalar> {
     weight: Param<F>,
-    bias: Param<F>,
+    bias: Option<Param<F>>,
 }
 
 impl<F: Scalar> End<F> {
     fn of(&self, cx: &Cx<F>, x: &ValueRef<F>) -> Array2<F> {
         let mut z = product(cx, x, self.weight.value().view());
-        kernels::add_bias(z.view_mut(), slice(&self.bias));
+        if let Some(bias) = &self.bias {
+            kernels::add_bias(z.view_mut(), slice(bias));
+        }
         z
     }
 
     /// Adds the gradients of the map and returns that of `X`.
     fn back(&self, cx: &Cx<F>, io: &Io<F>, dz: &Array2<F>, grads: &mut Grads<F>) -> Option<Value<F>> {
         grads.add(&self.weight, product_dw(&io.input(0), dz.view()));
-        grads.add(&self.bias, bias_gradient(dz.view()));
+        if let Some(bias) = &self.bias {
+            grads.add(bias, bias_gradient(dz.view()));
+        }
         io.wants(0).then(|| product_dx(cx, &io.input(0), dz.view(), self.weight.value().view()))
     }
 }
@@ -101,7 +123,7 @@ impl<F: Scalar> End<F> {
 impl Gatv2Conv<f32> {
     /// Starts a layer from `in_channels` to heads of `dim` channels.
     pub fn builder(in_channels: usize, dim: usize) -> Gatv2ConvBuilder {
-        Gatv2ConvBuilder { in_channels, dim, settings: Heads::new(), edge_dim: None, bias: true }
+        Gatv2ConvBuilder { in_channels, dim, settings: Heads::new(), edge_dim: None, bias: true, end_bias: true, shared: false }
     }
 }
 
@@ -130,11 +152,15 @@ impl<F: Scalar> Layer<F> for Gatv2Conv<F> {
 
     fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, Self::Cache)> {
         cx.check(&xs[0], self.src.weight.value().nrows())?;
-        let edges = cx.graph()?.attention();
+        let edges = self.settings.edges(cx.graph()?);
         if let Some(weight) = &self.edge_weight {
             edge_features(cx, &edges, weight.value().nrows())?;
         }
-        let (p, q) = (self.src.of(cx, &xs[0]), self.dst.of(cx, &xs[0]));
+        let p = self.src.of(cx, &xs[0]);
+        let q = match &self.dst {
+            Some(dst) => dst.of(cx, &xs[0]),
+            None => copied(cx, p.view()),
+        };
         let thin = self.settings.thin(cx);
         let mut wide = cx.take(p.dim());
         let attend = Attend {
@@ -162,7 +188,7 @@ impl<F: Scalar> Layer<F> for Gatv2Conv<F> {
     /// With `du_ij = ds_ij a ⊙ leaky_relu'(u_ij)`: `dp_j = Σ_i α_ij dy_i + du_ij`, `dq_i = Σ_j du_ij`, `da = Σ ds_ij leaky_relu(u_ij)`,
     /// `dW_e = Σ e_ijᵀ du_ij`, then as for two linear maps.
     fn backward(&self, cx: &Cx<F>, io: &Io<F>, [p, q]: Self::Cache, dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
-        let edges = cx.graph().expect("the forward pass had a graph").attention();
+        let edges = self.settings.edges(cx.graph().expect("the forward pass had a graph"));
         let (heads, width) = (self.settings.heads, p.ncols());
         let dy = dy.with_dense(|dy| {
             if let Some(bias) = &self.bias {
@@ -189,8 +215,11 @@ impl<F: Scalar> Layer<F> for Gatv2Conv<F> {
         if let Some(weight) = &self.edge_weight {
             grads.add(weight, shaped(weight, dweight).expect("it has the numbers of the weight"));
         }
+        if self.dst.is_none() {
+            dp += &dq;
+        }
         let mut dx = self.src.back(cx, io, &dp, grads);
-        let other = self.dst.back(cx, io, &dq, grads);
+        let other = self.dst.as_ref().and_then(|dst| dst.back(cx, io, &dq, grads));
         if let (Some(dx), Some(other)) = (&mut dx, other) {
             dx.accumulate(other).expect("both are gradients of the same input");
         }
@@ -204,9 +233,10 @@ impl<F: Scalar> Layer<F> for Gatv2Conv<F> {
 
     fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {
         let width = self.att.value().ncols();
-        let edges = lowering.graph()?.attention().num_edges();
+        let edges = self.settings.edges(lowering.graph()?).num_edges();
         let of_edges = self.edge_weight.as_ref().map_or(0, |weight| weight.value().nrows());
-        let macs = 2 * lowering.stored(xs[0]) * width + edges * width * (2 + of_edges);
+        let ends = 1 + usize::from(self.dst.is_some());
+        let macs = ends * lowering.stored(xs[0]) * width + edges * width * (2 + of_edges);
         Ok(lowering.whole(xs, self.clone(), self.settings.out_channels(width), macs as u64))
     }
 
@@ -216,12 +246,20 @@ impl<F: Scalar> Layer<F> for Gatv2Conv<F> {
 
     fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param<F>)) {
         let Self { src, dst, att, edge_weight, bias, .. } = self;
-        [&src.weight, &src.bias, &dst.weight, &dst.bias, att].into_iter().chain(edge_weight).chain(bias).for_each(f);
+        for end in [Some(src), dst.as_ref()].into_iter().flatten() {
+            f(&end.weight);
+            end.bias.iter().for_each(&mut *f);
+        }
+        [att].into_iter().chain(edge_weight).chain(bias).for_each(f);
     }
 
     fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>)) {
         let Self { src, dst, att, edge_weight, bias, .. } = self;
-        [&mut src.weight, &mut src.bias, &mut dst.weight, &mut dst.bias, att].into_iter().chain(edge_weight).chain(bias).for_each(f);
+        for end in [Some(src), dst.as_mut()].into_iter().flatten() {
+            f(&mut end.weight);
+            end.bias.iter_mut().for_each(&mut *f);
+        }
+        [att].into_iter().chain(edge_weight).chain(bias).for_each(f);
     }
 
     fn reshaped(&mut self, kept: &Kept) -> Result<(), PruneError> {
@@ -236,22 +274,28 @@ impl<F: Scalar> Registered<F> for Gatv2Conv<F> {
         let (in_channels, width) = shapes.get("weight_src")?;
         let (settings, dim) = Heads::from_attrs(attrs, width)?;
         let edge_dim = shapes.find("edge_weight").map(|shape| shape.0);
-        Gatv2ConvBuilder { in_channels, dim, settings, edge_dim, bias: shapes.find("bias").is_some() }.build()
+        let has = |name| shapes.find(name).is_some();
+        let (bias, end_bias, shared) = (has("bias"), has("bias_src"), !has("weight_dst"));
+        Gatv2ConvBuilder { in_channels, dim, settings, edge_dim, bias, end_bias, shared }.build()
     }
 
     fn sample(widths: &[usize], out: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
         let &[in_channels] = widths else { return None };
         let (settings, dim, edge_dim) = Heads::sample(out, rng);
-        Gatv2ConvBuilder { in_channels, dim, settings, edge_dim, bias: rng.random() }.build().ok()
+        let (bias, end_bias, shared) = rng.random();
+        Gatv2ConvBuilder { in_channels, dim, settings, edge_dim, bias, end_bias, shared }.build().ok()
     }
 
     fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {
-        let linear = |end: &End<F>| xs[0].dot(end.weight.value()) + end.bias.value();
-        let (p, q) = (linear(&self.src), linear(&self.dst));
+        let linear = |end: &End<F>| {
+            let z = xs[0].dot(end.weight.value());
+            end.bias.as_ref().map_or(z.clone(), |bias| z + bias.value())
+        };
+        let (p, q) = (linear(&self.src), linear(self.dst.as_ref().unwrap_or(&self.src)));
         let dim = p.ncols() / self.settings.heads;
         let slope = F::of(self.settings.negative_slope);
         let score = |i: usize, j: usize, h: usize| {
-            let features = dense_features(graph, i, j)?;
+            let features = dense_features(graph, &self.settings, i, j)?;
             let of_channel = |c: usize| {
                 let mut u = p[[j, c]] + q[[i, c]];
                 if let Some(weight) = &self.edge_weight {

@@ -1,6 +1,6 @@
 //! The graph convolution of GCNII.
 
-use super::propagation::{copied, dense_symmetric};
+use super::propagation::{copied, dense_operator, norm_of, random_norm, with_norm};
 use crate::error::{Error, Result, Unsupported};
 use crate::graph::{Graph, Norm};
 use crate::kernels;
@@ -9,21 +9,25 @@ use crate::nn::{Attrs, Axis, Cx, Grads, Init, Io, Layer, Lowering, Param, Reads,
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
-use ndarray::Array2;
+use ndarray::{Array2, ArrayView2};
 use ndarray_rand::rand::Rng;
 
-/// `H = (1−α)·Â·X + α·X₀`, `Y = (1−β)·H + β·H·W`: an initial residual and an identity in the weight.
+/// `H = (1−α)·Â·X + α·X₀`, `Y = (1−β)·H + β·H·W`: an initial residual and an identity in the weight; by choice with another weight for
+/// the part of `X₀` (GCNII*).
 ///
 /// The inputs are `X` and `X₀`, the output of the first layer. In layer `l` of a network `β = ln(θ/l + 1)`.
 ///
-/// *Shapes*: `X, X₀: [n, c]`, `W: [c, c]`, `Y: [n, c]`; `Â` as in [`GcnConv`](super::GcnConv).
+/// *Shapes*: `X, X₀: [n, c]`, `W: [c, c]`, twice where it is not shared, `Y: [n, c]`; `Â` as in [`GcnConv`](super::GcnConv).
 ///
 /// *Source*: Chen et al., "Simple and Deep Graph Convolutional Networks", ICML 2020, eq. 5.
 #[derive(Debug, Clone)]
 pub struct Gcn2Conv<F: Scalar = f32> {
     weight: Param<F>,
+    /// Of the part of `X₀`.
+    initial: Option<Param<F>>,
     alpha: f64,
     beta: f64,
+    norm: Norm,
 }
 
 impl<F: Scalar> Gcn2Conv<F> {
@@ -41,13 +45,48 @@ impl<F: Scalar> Gcn2Conv<F> {
             }
         }
         let weight = Param::new("weight", (channels, channels), [Axis::In(0), Axis::Out], Init::GlorotUniform);
-        Ok(Self { weight, alpha, beta })
+        Ok(Self { weight, initial: None, alpha, beta, norm: Norm::Symmetric })
+    }
+
+    /// Gives the part of `X₀` a weight of its own. Default: they share one.
+    #[must_use]
+    pub fn two_weights(mut self) -> Self {
+        let shape = self.weight.value().dim();
+        self.initial = Some(Param::new("initial", shape, [Axis::In(1), Axis::Out], Init::GlorotUniform));
+        self
+    }
+
+    /// How messages are weighed. Default: [`Norm::Symmetric`]; without added self-loops [`Norm::SymmetricPlain`].
+    #[must_use]
+    pub fn norm(mut self, norm: Norm) -> Self {
+        self.norm = norm;
+        self
+    }
+
+    /// `Y` of a part `H` and its weight, added to `y`.
+    fn add_part(&self, cx: &Cx<F>, h: &Array2<F>, weight: &Param<F>, y: &mut Array2<F>) {
+        let mut z = cx.take(h.dim());
+        kernels::matmul(h.view(), weight.value().view(), z.view_mut());
+        y.scaled_add(F::of(self.beta), &z);
+        y.scaled_add(F::of(1.0 - self.beta), h);
+        cx.give(z);
+    }
+
+    /// `dH` of a part, which is overwritten by it, and the gradient of its weight.
+    fn part_back(&self, mut h: Array2<F>, weight: &Param<F>, dy: ArrayView2<F>, grads: &mut Grads<F>) -> Array2<F> {
+        let mut dw = Array2::zeros(weight.value().dim());
+        kernels::matmul_tn(h.view(), dy, dw.view_mut());
+        grads.add(weight, dw * F::of(self.beta));
+        kernels::matmul_nt(dy, weight.value().view(), h.view_mut());
+        h *= F::of(self.beta);
+        h.scaled_add(F::of(1.0 - self.beta), &dy);
+        h
     }
 }
 
 impl<F: Scalar> Layer<F> for Gcn2Conv<F> {
-    /// `H`.
-    type Cache = Array2<F>;
+    /// `H`, or its two parts.
+    type Cache = (Array2<F>, Option<Array2<F>>);
 
     fn kind(&self) -> &'static str {
         Self::KIND
@@ -64,30 +103,31 @@ impl<F: Scalar> Layer<F> for Gcn2Conv<F> {
     fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, Self::Cache)> {
         let w = self.weight.value();
         xs.iter().try_for_each(|x| cx.check(x, w.nrows()))?;
-        let operator = cx.graph()?.operator(Norm::Symmetric);
+        let operator = cx.graph()?.operator(self.norm);
         let mut h = cx.take(xs[0].shape());
         xs[0].with_dense(|x| kernels::spmm(operator.forward(), x, h.view_mut()));
         h *= F::of(1.0 - self.alpha);
-        xs[1].with_dense(|x| h.scaled_add(F::of(self.alpha), &x));
         let mut y = cx.take(h.dim());
-        kernels::matmul(h.view(), w.view(), y.view_mut());
-        y *= F::of(self.beta);
-        y.scaled_add(F::of(1.0 - self.beta), &h);
-        Ok((Value::Dense(y), h))
+        y.fill(F::zero());
+        let other = self.initial.as_ref().map(|initial| {
+            let part = xs[1].to_dense() * F::of(self.alpha);
+            self.add_part(cx, &part, initial, &mut y);
+            part
+        });
+        if other.is_none() {
+            xs[1].with_dense(|x| h.scaled_add(F::of(self.alpha), &x));
+        }
+        self.add_part(cx, &h, &self.weight, &mut y);
+        Ok((Value::Dense(y), (h, other)))
     }
 
-    /// `dW = β·Hᵀ·dY`, `dH = (1−β)·dY + β·dY·Wᵀ`, `dX = (1−α)·Âᵀ·dH`, `dX₀ = α·dH`.
-    fn backward(&self, cx: &Cx<F>, io: &Io<F>, h: Self::Cache, dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
-        let operator = cx.graph().expect("the forward pass had a graph").operator(Norm::Symmetric);
-        let w = self.weight.value();
+    /// `dW = β·Hᵀ·dY`, `dH = (1−β)·dY + β·dY·Wᵀ`, `dX = (1−α)·Âᵀ·dH`, `dX₀ = α·dH`, each of its own part where there are two.
+    fn backward(&self, cx: &Cx<F>, io: &Io<F>, cache: Self::Cache, dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
+        let operator = cx.graph().expect("the forward pass had a graph").operator(self.norm);
+        let (h, other) = cache;
         dy.with_dense(|dy| {
-            let mut dw = Array2::zeros(w.dim());
-            kernels::matmul_tn(h.view(), dy, dw.view_mut());
-            grads.add(&self.weight, dw * F::of(self.beta));
-            let mut dh = h;
-            kernels::matmul_nt(dy, w.view(), dh.view_mut());
-            dh *= F::of(self.beta);
-            dh.scaled_add(F::of(1.0 - self.beta), &dy);
+            let dh = self.part_back(h, &self.weight, dy, grads);
+            let dother = self.initial.as_ref().zip(other).map(|(initial, part)| self.part_back(part, initial, dy, grads));
             let like = |k: usize, dx: Array2<F>| gradient_like(io.sparse_input(k).map(ValueRef::Sparse), Value::Dense(dx));
             let dx = io.wants(0).then(|| {
                 let mut dx = cx.take(dh.dim());
@@ -95,8 +135,8 @@ impl<F: Scalar> Layer<F> for Gcn2Conv<F> {
                 dx *= F::of(1.0 - self.alpha);
                 like(0, dx)
             });
-            let dx0 = io.wants(1).then(|| like(1, copied(cx, dh.view()) * F::of(self.alpha)));
-            cx.give(dh);
+            let dx0 = io.wants(1).then(|| like(1, copied(cx, dother.as_ref().unwrap_or(&dh).view()) * F::of(self.alpha)));
+            dother.into_iter().chain([dh]).for_each(|used| cx.give(used));
             vec![dx, dx0]
         })
     }
@@ -108,26 +148,34 @@ impl<F: Scalar> Layer<F> for Gcn2Conv<F> {
     fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {
         let width = self.weight.value().nrows();
         if xs.iter().any(|&x| lowering.is_sparse(x)) {
-            let edges = lowering.graph()?.operator(Norm::Symmetric).stored();
+            let edges = lowering.graph()?.operator(self.norm).stored();
             let macs = (edges * width + lowering.rows() * width * width) as u64;
             return Ok(lowering.whole(xs, self.clone(), width, macs));
         }
-        let moved = lowering.aggregate(xs[0], Norm::Symmetric)?;
+        let moved = lowering.aggregate(xs[0], self.norm)?;
+        if let Some(initial) = &self.initial {
+            let (z, z0) = (lowering.linear(moved, &self.weight), lowering.linear(xs[1], initial));
+            let coefficients = [(1.0 - self.alpha) * (1.0 - self.beta), (1.0 - self.alpha) * self.beta];
+            let of_first = [self.alpha * (1.0 - self.beta), self.alpha * self.beta];
+            return Ok(lowering.add(&[moved, z, xs[1], z0], &[coefficients, of_first].concat().into_iter().map(F::of).collect::<Vec<_>>()));
+        }
         let h = lowering.add(&[moved, xs[1]], &[F::of(1.0 - self.alpha), F::of(self.alpha)]);
         let z = lowering.linear(h, &self.weight);
         Ok(lowering.add(&[h, z], &[F::of(1.0 - self.beta), F::of(self.beta)]))
     }
 
     fn attrs(&self) -> Attrs {
-        Attrs::new().with("alpha", self.alpha).with("beta", self.beta)
+        with_norm(Attrs::new().with("alpha", self.alpha).with("beta", self.beta), self.norm, Norm::Symmetric)
     }
 
     fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param<F>)) {
         f(&self.weight);
+        self.initial.iter().for_each(f);
     }
 
     fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>)) {
         f(&mut self.weight);
+        self.initial.iter_mut().for_each(f);
     }
 }
 
@@ -135,19 +183,24 @@ impl<F: Scalar> Registered<F> for Gcn2Conv<F> {
     const KIND: &'static str = "gcn2_conv";
 
     fn from_attrs(attrs: &Attrs, shapes: &Shapes) -> Result<Self> {
-        Self::new(shapes.get("weight")?.0, attrs.get("alpha")?, attrs.get("beta")?)
+        let layer = Self::new(shapes.get("weight")?.0, attrs.get("alpha")?, attrs.get("beta")?)?.norm(norm_of(attrs, Norm::Symmetric)?);
+        Ok(if shapes.find("initial").is_some() { layer.two_weights() } else { layer })
     }
 
     fn sample(widths: &[usize], _: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
         match widths {
-            &[a, b] if a == b => Self::new(a, rng.random_range(0.0..1.0), rng.random_range(0.0..1.0)).ok(),
+            &[a, b] if a == b => {
+                let layer = Self::new(a, rng.random_range(0.0..1.0), rng.random_range(0.0..1.0)).ok()?.norm(random_norm(rng));
+                Some(if rng.random() { layer.two_weights() } else { layer })
+            }
             _ => None,
         }
     }
 
     fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {
-        let a = dense_symmetric(graph, Some(F::one()));
-        let h = a.dot(&xs[0]) * F::of(1.0 - self.alpha) + &xs[1] * F::of(self.alpha);
-        &h * F::of(1.0 - self.beta) + h.dot(self.weight.value()) * F::of(self.beta)
+        let a = dense_operator(graph, self.norm);
+        let (h, h0) = (a.dot(&xs[0]) * F::of(1.0 - self.alpha), &xs[1] * F::of(self.alpha));
+        let part = |h: &Array2<F>, w: &Param<F>| h * F::of(1.0 - self.beta) + h.dot(w.value()) * F::of(self.beta);
+        part(&h, &self.weight) + part(&h0, self.initial.as_ref().unwrap_or(&self.weight))
     }
 }

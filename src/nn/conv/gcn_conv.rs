@@ -1,5 +1,6 @@
 //! The graph convolution of Kipf and Welling.
 
+use super::propagation::{dense_operator, norm_of, random_norm, with_norm};
 use crate::error::{Error, Result, Unsupported};
 use crate::graph::{Graph, Norm};
 use crate::kernels;
@@ -17,14 +18,21 @@ pub struct GcnConvBuilder {
     in_channels: usize,
     out_channels: usize,
     bias: bool,
-    improved: bool,
+    norm: Norm,
 }
 
 impl GcnConvBuilder {
     /// Gives added self-loops the weight 2 on a graph with weights other than 1, as PyTorch Geometric does. Default: 1.
     #[must_use]
     pub fn improved(mut self) -> Self {
-        self.improved = true;
+        self.norm = Norm::SymmetricImproved;
+        self
+    }
+
+    /// How messages are weighed. Default: [`Norm::Symmetric`]; without added self-loops [`Norm::SymmetricPlain`].
+    #[must_use]
+    pub fn norm(mut self, norm: Norm) -> Self {
+        self.norm = norm;
         self
     }
 
@@ -46,8 +54,7 @@ impl GcnConvBuilder {
         }
         let shape = (self.in_channels, self.out_channels);
         let weight = Param::new("weight", shape, [Axis::In(0), Axis::Out], Init::GlorotUniform);
-        let norm = if self.improved { Norm::SymmetricImproved } else { Norm::Symmetric };
-        Ok(GcnConv { weight, bias: self.bias.then(|| bias(self.out_channels)), norm })
+        Ok(GcnConv { weight, bias: self.bias.then(|| bias(self.out_channels)), norm: self.norm })
     }
 }
 
@@ -76,7 +83,7 @@ pub struct GcnConv<F: Scalar = f32> {
 impl GcnConv<f32> {
     /// Starts a layer from `in_channels` to `out_channels`.
     pub fn builder(in_channels: usize, out_channels: usize) -> GcnConvBuilder {
-        GcnConvBuilder { in_channels, out_channels, bias: true, improved: false }
+        GcnConvBuilder { in_channels, out_channels, bias: true, norm: Norm::Symmetric }
     }
 }
 
@@ -178,7 +185,7 @@ impl<F: Scalar> Layer<F> for GcnConv<F> {
     fn attrs(&self) -> Attrs {
         match self.norm {
             Norm::SymmetricImproved => Attrs::new().with("improved", true),
-            _ => Attrs::new(),
+            norm => with_norm(Attrs::new(), norm, Norm::Symmetric),
         }
     }
 
@@ -198,22 +205,20 @@ impl<F: Scalar> Registered<F> for GcnConv<F> {
 
     fn from_attrs(attrs: &Attrs, shapes: &Shapes) -> Result<Self> {
         let (in_channels, out_channels) = shapes.get("weight")?;
-        let improved = attrs.get("improved").unwrap_or(false);
-        let builder = GcnConvBuilder { improved, ..GcnConv::builder(in_channels, out_channels) };
+        let improved: bool = attrs.get_or("improved", false)?;
+        let norm = if improved { Norm::SymmetricImproved } else { norm_of(attrs, Norm::Symmetric)? };
+        let builder = GcnConv::builder(in_channels, out_channels).norm(norm);
         if shapes.find("bias").is_some() { builder.build() } else { builder.no_bias().build() }
     }
 
     fn sample(widths: &[usize], out: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
         let &[in_channels] = widths else { return None };
-        let builder = GcnConvBuilder { improved: rng.random(), ..GcnConv::builder(in_channels, out) };
+        let builder = GcnConv::builder(in_channels, out).norm(random_norm(rng));
         if rng.random() { builder.build().ok() } else { builder.no_bias().build().ok() }
     }
 
     fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {
-        let weighted = graph.adjacency().data().iter().any(|w| *w != F::one());
-        let loops = F::of(if weighted && self.norm == Norm::SymmetricImproved { 2.0 } else { 1.0 });
-        let normalised = super::propagation::dense_symmetric(graph, Some(loops));
-        let y = normalised.dot(&xs[0].dot(self.weight.value()));
+        let y = dense_operator(graph, self.norm).dot(&xs[0].dot(self.weight.value()));
         self.bias.as_ref().map_or(y.clone(), |bias| y + bias.value())
     }
 }

@@ -1,15 +1,15 @@
 //! The graph isomorphism convolution with edge features.
 
+use super::gine_aggregation::Messages;
 use super::inner::{Inner, InnerSettings, dot};
 use crate::error::{Error, Result, Unsupported};
 use crate::graph::Graph;
 use crate::kernels;
-use crate::nn::product::{bias_gradient, gradient_like};
-use crate::nn::{Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, Lowering, Param, Reads, Registered, Shapes, StageId, Wiring};
+use crate::nn::{Attrs, Cx, Grads, HeadUnits, Io, Layer, Lowering, Param, Reads, Registered, Shapes, StageId, Wiring};
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
-use ndarray::{Array2, ArrayView2};
+use ndarray::Array2;
 use ndarray_rand::rand::Rng;
 
 /// Builder of a [`GineConv`]; see [`GineConv::builder`].
@@ -42,12 +42,8 @@ impl GineConvBuilder {
         if self.edge_channels == 0 {
             return Err(Error::setting("edge channels of gine_conv", 0, "at least 1"));
         }
-        let inputs = self.settings.in_channels;
-        Ok(GineConv {
-            inner: self.settings.build("gine_conv")?,
-            edge_weight: Param::new("edge_weight", (self.edge_channels, inputs), [Axis::Fixed, Axis::In(0)], Init::GlorotUniform),
-            edge_bias: Param::new("edge_bias", (1, inputs), [Axis::Fixed, Axis::In(0)], Init::Zeros),
-        })
+        let messages = Messages::mapped(self.edge_channels, self.settings.in_channels);
+        Ok(GineConv { inner: self.settings.build("gine_conv")?, messages })
     }
 }
 
@@ -60,8 +56,7 @@ impl GineConvBuilder {
 #[derive(Debug, Clone)]
 pub struct GineConv<F: Scalar = f32> {
     inner: Inner<F>,
-    edge_weight: Param<F>,
-    edge_bias: Param<F>,
+    messages: Messages<F>,
 }
 
 impl GineConv<f32> {
@@ -82,20 +77,6 @@ pub struct GineCache<F> {
     hidden: Array2<F>,
 }
 
-impl<F: Scalar> GineConv<F> {
-    fn edge_features<'g>(&self, cx: &Cx<'g, F>) -> Result<ArrayView2<'g, F>> {
-        let channels = self.edge_weight.value().nrows();
-        let graph = cx.graph()?;
-        let features = graph.edge_features().ok_or_else(|| Error::data(cx.place(), "the graph's edges have no features"))?;
-        let (expected, found) = ((graph.num_edges(), channels), features.dim());
-        if expected == found {
-            Ok(features)
-        } else {
-            Err(Error::ShapeMismatch { at: format!("{}: edge features", cx.place()), expected, found })
-        }
-    }
-}
-
 impl<F: Scalar> Layer<F> for GineConv<F> {
     type Cache = GineCache<F>;
 
@@ -110,26 +91,7 @@ impl<F: Scalar> Layer<F> for GineConv<F> {
     fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, Self::Cache)> {
         let w = self.inner.weight1.value();
         cx.check(&xs[0], w.nrows())?;
-        let features = self.edge_features(cx)?;
-        let graph = cx.graph()?;
-        let mut messages = Array2::zeros((graph.num_edges(), w.nrows()));
-        kernels::matmul(features, self.edge_weight.value().view(), messages.view_mut());
-        kernels::add_bias(messages.view_mut(), self.edge_bias.value().as_slice().expect("parameters are contiguous"));
-        let mut gathered = xs[0].to_dense();
-        let (starts, cols, _) = graph.adjacency().into_raw_storage();
-        xs[0].with_dense(|x| {
-            kernels::map_rows(messages.view_mut(), |e, message| {
-                let own = x.row(cols[e] as usize);
-                message.iter_mut().zip(own).for_each(|(m, &x)| *m = (*m + x).max(F::zero()));
-            });
-        });
-        let own = self.inner.own();
-        kernels::map_rows(gathered.view_mut(), |i, row| {
-            row.iter_mut().for_each(|x| *x *= own);
-            for e in starts[i]..starts[i + 1] {
-                row.iter_mut().zip(messages.row(e)).for_each(|(x, &m)| *x += m);
-            }
-        });
+        let (messages, gathered) = self.messages.gather(cx, &xs[0], self.inner.own())?;
         let mut hidden = cx.take((gathered.nrows(), w.ncols()));
         kernels::matmul(gathered.view(), w.view(), hidden.view_mut());
         let y = self.inner.finish(cx, &mut hidden);
@@ -139,7 +101,6 @@ impl<F: Scalar> Layer<F> for GineConv<F> {
     /// With `dH` by the gathered rows: `dε = ⟨dH, X⟩`, and by a message `dM_e = dH_i` where it is positive; `dX_j` is the sum of its messages' and
     /// `(1+ε)·dH_j`, `dW_e = Eᵀ·dM`, `db_e = Σ dM`.
     fn backward(&self, cx: &Cx<F>, io: &Io<F>, cache: Self::Cache, dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
-        let graph = cx.graph().expect("the forward pass had a graph");
         let GineCache { messages, gathered, hidden } = cache;
         let du = dy.with_dense(|dy| self.inner.back(hidden, dy, grads));
         let mut dw = Array2::zeros(self.inner.weight1.value().dim());
@@ -148,26 +109,7 @@ impl<F: Scalar> Layer<F> for GineConv<F> {
         let mut dh = gathered;
         kernels::matmul_nt(du.view(), self.inner.weight1.value().view(), dh.view_mut());
         io.input(0).with_dense(|x| grads.add(&self.inner.eps, Array2::from_elem((1, 1), dot(dh.view(), x))));
-        let mut dm = messages;
-        let (starts, cols, _) = graph.adjacency().into_raw_storage();
-        for i in 0..graph.num_nodes() {
-            for e in starts[i]..starts[i + 1] {
-                dm.row_mut(e).zip_mut_with(&dh.row(i), |m, &dh| *m = if *m > F::zero() { dh } else { F::zero() });
-            }
-        }
-        let features = graph.edge_features().expect("the forward pass had them");
-        let mut dw = Array2::zeros(self.edge_weight.value().dim());
-        kernels::matmul_tn(features, dm.view(), dw.view_mut());
-        grads.add(&self.edge_weight, dw);
-        grads.add(&self.edge_bias, bias_gradient(dm.view()));
-        let dx = io.wants(0).then(|| {
-            let mut dx = dh * self.inner.own();
-            for (e, &j) in cols.iter().enumerate() {
-                dx.row_mut(j as usize).scaled_add(F::one(), &dm.row(e));
-            }
-            gradient_like(io.sparse_input(0).map(ValueRef::Sparse), Value::Dense(dx))
-        });
-        vec![dx]
+        vec![self.messages.back(cx, io, messages, dh, self.inner.own(), grads)]
     }
 
     fn reads(&self) -> Reads {
@@ -175,11 +117,11 @@ impl<F: Scalar> Layer<F> for GineConv<F> {
     }
 
     fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {
-        let ((inputs, hidden), (edge_channels, _)) = (self.inner.weight1.value().dim(), self.edge_weight.value().dim());
-        let (edges, rows) = (lowering.graph()?.num_edges(), lowering.rows());
+        let (inputs, hidden) = self.inner.weight1.value().dim();
+        let rows = lowering.rows();
         let width = self.inner.weight2.value().ncols();
-        let macs = edges * inputs * (edge_channels + 1) + rows * hidden * (inputs + width);
-        Ok(lowering.whole(xs, self.clone(), width, macs as u64))
+        let macs = self.messages.macs(lowering.graph()?, inputs) + (rows * hidden * (inputs + width)) as u64;
+        Ok(lowering.whole(xs, self.clone(), width, macs))
     }
 
     fn attrs(&self) -> Attrs {
@@ -187,15 +129,13 @@ impl<F: Scalar> Layer<F> for GineConv<F> {
     }
 
     fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param<F>)) {
-        self.inner.visit(f);
-        f(&self.edge_weight);
-        f(&self.edge_bias);
+        self.inner.visit(&mut *f);
+        self.messages.visit(f);
     }
 
     fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>)) {
-        self.inner.visit_mut(f);
-        f(&mut self.edge_weight);
-        f(&mut self.edge_bias);
+        self.inner.visit_mut(&mut *f);
+        self.messages.visit_mut(f);
     }
 }
 
@@ -216,17 +156,6 @@ impl<F: Scalar> Registered<F> for GineConv<F> {
     }
 
     fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {
-        let mut gathered = &xs[0] * self.inner.own();
-        let features = graph.edge_features().expect("random graphs have them");
-        let moved = features.dot(self.edge_weight.value()) + self.edge_bias.value();
-        let mut e = 0;
-        for (i, row) in graph.adjacency().outer_iterator().enumerate() {
-            for (j, _) in row.iter() {
-                let message = (&xs[0].row(j) + &moved.row(e)).mapv(|v| v.max(F::zero()));
-                gathered.row_mut(i).scaled_add(F::one(), &message);
-                e += 1;
-            }
-        }
-        self.inner.oracle(&gathered)
+        self.inner.oracle(&self.messages.oracle(graph, &xs[0], self.inner.own()))
     }
 }

@@ -1,7 +1,7 @@
 //! What the attention layers share: their settings, and how heads become channels.
 
 use crate::error::{Error, PruneError, Result};
-use crate::graph::AttentionEdges;
+use crate::graph::{AttentionEdges, Graph};
 use crate::kernels;
 use crate::nn::dense::Draw;
 use crate::nn::{Attrs, Axis, Cx, HeadUnits, Init, Kept, Param, Wiring};
@@ -10,6 +10,7 @@ use crate::scalar::Scalar;
 use ndarray::{Array2, ArrayView2};
 use ndarray_rand::rand::Rng;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// What pruning removes together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,11 +30,13 @@ pub(super) struct Heads {
     pub negative_slope: f64,
     pub dropout: f64,
     pub units: Units,
+    /// Whether the self-loops of the graph are replaced by one a node.
+    pub self_loops: bool,
 }
 
 impl Heads {
     pub(super) fn new() -> Self {
-        Self { heads: 1, average: false, negative_slope: 0.2, dropout: 0.0, units: Units::AcrossHeads }
+        Self { heads: 1, average: false, negative_slope: 0.2, dropout: 0.0, units: Units::AcrossHeads, self_loops: true }
     }
 
     /// Checks the ranges of all settings of a layer of `kind`.
@@ -57,6 +60,11 @@ impl Heads {
             return Err(Error::setting(format!("units of {kind}"), "whole heads", "for heads side by side; averaged heads share channels"));
         }
         Ok(())
+    }
+
+    /// The edges that are scored.
+    pub(super) fn edges<F: Scalar>(&self, graph: &Graph<F>) -> Arc<AttentionEdges<F>> {
+        if self.self_loops { graph.attention() } else { graph.attention_as_listed() }
     }
 
     /// Axis of columns that hold all heads.
@@ -106,7 +114,8 @@ impl Heads {
 
     pub(super) fn attrs(&self) -> Attrs {
         let attrs = Attrs::new().with("heads", self.heads).with("average", self.average).with("negative_slope", self.negative_slope);
-        attrs.with("dropout", self.dropout).with("units", self.units)
+        let attrs = attrs.with("dropout", self.dropout).with("units", self.units);
+        if self.self_loops { attrs } else { attrs.with("self_loops", false) }
     }
 
     /// Reads the settings of a layer whose heads together have `width` channels; returns the channels of one head, too.
@@ -118,6 +127,7 @@ impl Heads {
             dropout: attrs.get("dropout")?,
             // Other programs do not know of units.
             units: attrs.get("units").unwrap_or(Units::AcrossHeads),
+            self_loops: attrs.get_or("self_loops", true)?,
         };
         if heads.heads == 0 || !width.is_multiple_of(heads.heads) {
             return Err(Error::Model(format!("{width} channels of an attention layer are not those of {} heads", heads.heads)));
@@ -133,7 +143,7 @@ impl Heads {
         let dropout = if rng.random() { 0.0 } else { rng.random_range(0.3..0.8) };
         let units = if !average && rng.random() { Units::WholeHeads } else { Units::AcrossHeads };
         let dim = if average { out } else { (out / heads).max(1) };
-        let settings = Self { heads, average, negative_slope: rng.random_range(0.05..0.5), dropout, units };
+        let settings = Self { heads, average, negative_slope: rng.random_range(0.05..0.5), dropout, units, self_loops: rng.random() };
         // The width that random graphs have.
         (settings, dim, rng.random::<bool>().then_some(3))
     }
@@ -222,7 +232,7 @@ pub(super) fn dense_attention<F: Scalar>(
     let wide = Array2::from_shape_fn((n, width), |(i, c)| {
         let terms: Vec<(F, F)> = (0..n).filter_map(|j| Some((score(i, j, c / dim)?.exp(), z[[j, c]]))).collect();
         let total: F = terms.iter().map(|(e, _)| *e).sum();
-        terms.iter().map(|&(e, z)| e * z).sum::<F>() / total
+        if terms.is_empty() { F::zero() } else { terms.iter().map(|&(e, z)| e * z).sum::<F>() / total }
     });
     let heads = F::of(settings.heads as f64);
     let y = match settings.average {
@@ -232,12 +242,13 @@ pub(super) fn dense_attention<F: Scalar>(
     bias.map_or(y.clone(), |bias| &y + bias)
 }
 
-/// For oracles: the features of the edge from `j` to `i`, the mean of what comes in where that is a loop; `None` where there is no edge.
-pub(super) fn dense_features<F: Scalar>(graph: &crate::graph::Graph<F>, i: usize, j: usize) -> Option<Vec<F>> {
+/// For oracles: the features of the edge from `j` to `i`, the mean of what comes in where that is an added loop; `None` where there
+/// is no edge.
+pub(super) fn dense_features<F: Scalar>(graph: &Graph<F>, settings: &Heads, i: usize, j: usize) -> Option<Vec<F>> {
     let all = graph.edge_features();
     let place = |i: usize, j: usize| graph.adjacency().nnz_index(i, j).map(|index| index.0);
     let of = |e: usize| all.map_or(Vec::new(), |all| all.row(e).to_vec());
-    if i != j {
+    if i != j || !settings.self_loops {
         return place(i, j).map(of);
     }
     let into: Vec<Vec<F>> = (0..graph.num_nodes()).filter(|&j| j != i).filter_map(|j| place(i, j).map(of)).collect();
@@ -281,6 +292,13 @@ macro_rules! heads_setters {
         #[must_use]
         pub fn dropout(mut self, p: f64) -> Self {
             self.settings.dropout = p;
+            self
+        }
+
+        /// Scores the edges as they are listed. Default: self-loops are replaced by one a node.
+        #[must_use]
+        pub fn no_self_loops(mut self) -> Self {
+            self.settings.self_loops = false;
             self
         }
 

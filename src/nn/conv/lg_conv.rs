@@ -1,6 +1,6 @@
 //! Light graph convolution.
 
-use super::propagation::dense_symmetric;
+use super::propagation::{dense_operator, norm_of, random_norm, with_norm};
 use crate::error::{Result, Unsupported};
 use crate::graph::{Graph, Norm};
 use crate::kernels;
@@ -16,13 +16,28 @@ use ndarray::Array2;
 /// *Shapes*: `X: [n, c]`, `Y: [n, c]`; `D` is the weighted in-degree.
 ///
 /// *Source*: He et al., "LightGCN", SIGIR 2020, eq. 3.
-#[derive(Debug, Clone, Default)]
-pub struct LgConv;
+#[derive(Debug, Clone)]
+pub struct LgConv {
+    norm: Norm,
+}
+
+impl Default for LgConv {
+    fn default() -> Self {
+        Self { norm: Norm::SymmetricPlain }
+    }
+}
 
 impl LgConv {
-    /// The layer; it has no settings.
+    /// The layer as its source has it.
     pub fn new() -> Self {
-        Self
+        Self::default()
+    }
+
+    /// How messages are weighed. Default: [`Norm::SymmetricPlain`].
+    #[must_use]
+    pub fn norm(mut self, norm: Norm) -> Self {
+        self.norm = norm;
+        self
     }
 }
 
@@ -39,7 +54,7 @@ impl<F: Scalar> Layer<F> for LgConv {
 
     fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, ())> {
         cx.check(&xs[0], xs[0].cols())?;
-        let operator = cx.graph()?.operator(Norm::SymmetricPlain);
+        let operator = cx.graph()?.operator(self.norm);
         let mut y = cx.take(xs[0].shape());
         xs[0].with_dense(|x| kernels::spmm(operator.forward(), x, y.view_mut()));
         Ok((Value::Dense(y), ()))
@@ -47,7 +62,7 @@ impl<F: Scalar> Layer<F> for LgConv {
 
     /// `dX = Âᵀ·dY`.
     fn backward(&self, cx: &Cx<F>, io: &Io<F>, (): (), dy: ValueRef<F>, _: &mut Grads<F>) -> Vec<Option<Value<F>>> {
-        let operator = cx.graph().expect("the forward pass had a graph").operator(Norm::SymmetricPlain);
+        let operator = cx.graph().expect("the forward pass had a graph").operator(self.norm);
         let dx = io.wants(0).then(|| {
             let mut dx = cx.take(dy.shape());
             dy.with_dense(|dy| kernels::spmm(operator.transpose(), dy, dx.view_mut()));
@@ -63,25 +78,29 @@ impl<F: Scalar> Layer<F> for LgConv {
     fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {
         if lowering.is_sparse(xs[0]) {
             let width = lowering.width(xs[0]);
-            let macs = (lowering.graph()?.operator(Norm::SymmetricPlain).stored() * width) as u64;
+            let macs = (lowering.graph()?.operator(self.norm).stored() * width) as u64;
             return Ok(lowering.whole(xs, self.clone(), width, macs));
         }
-        lowering.aggregate(xs[0], Norm::SymmetricPlain)
+        lowering.aggregate(xs[0], self.norm)
+    }
+
+    fn attrs(&self) -> Attrs {
+        with_norm(Attrs::new(), self.norm, Norm::SymmetricPlain)
     }
 }
 
 impl<F: Scalar> Registered<F> for LgConv {
     const KIND: &'static str = "lg_conv";
 
-    fn from_attrs(_: &Attrs, _: &Shapes) -> Result<Self> {
-        Ok(Self)
+    fn from_attrs(attrs: &Attrs, _: &Shapes) -> Result<Self> {
+        Ok(Self { norm: norm_of(attrs, Norm::SymmetricPlain)? })
     }
 
-    fn sample(widths: &[usize], _: usize, _: &mut ChaCha8Rng) -> Option<Self> {
-        (widths.len() == 1).then_some(Self)
+    fn sample(widths: &[usize], _: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
+        (widths.len() == 1).then(|| Self { norm: random_norm(rng) })
     }
 
     fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {
-        dense_symmetric(graph, None).dot(&xs[0])
+        dense_operator(graph, self.norm).dot(&xs[0])
     }
 }

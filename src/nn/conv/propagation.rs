@@ -1,10 +1,17 @@
 //! Aggregation repeated: what the layers that only propagate are made of.
 
+use crate::error::Result;
+use crate::graph::{Graph, Norm};
 use crate::kernels;
-use crate::nn::Cx;
+use crate::nn::{Attrs, Cx};
+use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
 use crate::value::CsrView;
 use ndarray::Array2;
+use ndarray_rand::rand::Rng;
+
+/// The norms that propagation may have.
+const NORMS: [Norm; 4] = [Norm::Symmetric, Norm::SymmetricImproved, Norm::SymmetricPlain, Norm::Sum];
 
 /// `Â^hops·X`, in arrays from the pool.
 pub(super) fn propagated<F: Scalar>(cx: &Cx<F>, a: CsrView<F>, mut x: Array2<F>, hops: usize) -> Array2<F> {
@@ -25,7 +32,7 @@ pub(super) fn copied<F: Scalar>(cx: &Cx<F>, x: ndarray::ArrayView2<F>) -> Array2
 }
 
 /// `Â` with every zero written out, for oracles: self-loops of weight 1 where there are none, both sides scaled by in-degrees.
-pub(super) fn dense_symmetric<F: Scalar>(graph: &crate::Graph<F>, self_loops: Option<F>) -> Array2<F> {
+pub(super) fn dense_symmetric<F: Scalar>(graph: &Graph<F>, self_loops: Option<F>) -> Array2<F> {
     let n = graph.num_nodes();
     let mut a = crate::nn::dense_adjacency(graph);
     for i in 0..n {
@@ -35,4 +42,29 @@ pub(super) fn dense_symmetric<F: Scalar>(graph: &crate::Graph<F>, self_loops: Op
     }
     let scale = a.sum_axis(ndarray::Axis(1)).mapv(|d| if d > F::zero() { F::one() / d.sqrt() } else { F::zero() });
     Array2::from_shape_fn((n, n), |(i, j)| scale[i] * a[[i, j]] * scale[j])
+}
+
+/// `Â` by any of the [`NORMS`], for oracles.
+pub(super) fn dense_operator<F: Scalar>(graph: &Graph<F>, norm: Norm) -> Array2<F> {
+    match norm {
+        Norm::SymmetricImproved => dense_symmetric(graph, Some(F::of(if graph.is_weighted() { 2.0 } else { 1.0 }))),
+        Norm::SymmetricPlain => dense_symmetric(graph, None),
+        Norm::Sum => crate::nn::dense_adjacency(graph),
+        _ => dense_symmetric(graph, Some(F::one())),
+    }
+}
+
+/// Settings with `norm`, where it is not the layer's default.
+pub(super) fn with_norm(attrs: Attrs, norm: Norm, default: Norm) -> Attrs {
+    if norm == default { attrs } else { attrs.with("norm", norm) }
+}
+
+/// The setting `norm`.
+pub(super) fn norm_of(attrs: &Attrs, default: Norm) -> Result<Norm> {
+    attrs.get_or("norm", default)
+}
+
+/// One of the [`NORMS`].
+pub(super) fn random_norm(rng: &mut ChaCha8Rng) -> Norm {
+    NORMS[rng.random_range(0..NORMS.len())]
 }

@@ -20,6 +20,7 @@ pub struct RgcnConvBuilder {
     bases: Option<usize>,
     root: bool,
     bias: bool,
+    sum: bool,
 }
 
 impl RgcnConvBuilder {
@@ -34,6 +35,13 @@ impl RgcnConvBuilder {
     #[must_use]
     pub fn no_root(mut self) -> Self {
         self.root = false;
+        self
+    }
+
+    /// Adds up what comes over the edges of a relation. Default: the mean of it.
+    #[must_use]
+    pub fn sum(mut self) -> Self {
+        self.sum = true;
         self
     }
 
@@ -62,11 +70,13 @@ impl RgcnConvBuilder {
             root: self.root.then(|| Param::new("root", (inputs, outputs), [Axis::In(0), Axis::Out], Init::GlorotUniform)),
             bias: self.bias.then(|| bias(outputs)),
             relations: self.relations,
+            norm: if self.sum { Norm::Sum } else { Norm::Mean },
         })
     }
 }
 
-/// `y_i = x_i·W_root + Σ_r 1/|N_r(i)| Σ_{j ∈ N_r(i)} x_j·W_r + b`, by choice with `W_r = Σ_b a_rb·V_b`.
+/// `y_i = x_i·W_root + Σ_r 1/|N_r(i)| Σ_{j ∈ N_r(i)} x_j·W_r + b`, by choice with `W_r = Σ_b a_rb·V_b`, or the sum in the
+/// place of the mean.
 ///
 /// *Shapes*: `X: [n, in]` dense or sparse, the `W_r` (or the bases `V_b`) one below the other `[relations·in, out]`,
 /// `comp: [relations, bases]`, `root: [in, out]`, `b: [1, out]`, `Y: [n, out]`. The graph's edges have types; it may have fewer than the layer.
@@ -79,12 +89,14 @@ pub struct RgcnConv<F: Scalar = f32> {
     root: Option<Param<F>>,
     bias: Option<Param<F>>,
     relations: usize,
+    /// Of each relation.
+    norm: Norm,
 }
 
 impl RgcnConv<f32> {
     /// Starts a layer from `in_channels` to `out_channels` over edges of `relations` types.
     pub fn builder(in_channels: usize, out_channels: usize, relations: usize) -> RgcnConvBuilder {
-        RgcnConvBuilder { in_channels, out_channels, relations, bases: None, root: true, bias: true }
+        RgcnConvBuilder { in_channels, out_channels, relations, bases: None, root: true, bias: true, sum: false }
     }
 }
 
@@ -156,7 +168,7 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
         let mut part = cx.take(y.dim());
         for r in 0..relations {
             let z = product(cx, x, self.weight_of(r).view());
-            kernels::spmm(graph.relation_operator(r, Norm::Mean).forward(), z.view(), part.view_mut());
+            kernels::spmm(graph.relation_operator(r, self.norm).forward(), z.view(), part.view_mut());
             y += &part;
             cx.give(z);
         }
@@ -191,7 +203,7 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
             let mut dcomp = self.comp.as_ref().map(|comp| Array2::zeros(comp.value().dim()));
             let mut dz = cx.take(dy.dim());
             for r in 0..graph.relations().len() {
-                kernels::spmm(graph.relation_operator(r, Norm::Mean).transpose(), dy, dz.view_mut());
+                kernels::spmm(graph.relation_operator(r, self.norm).transpose(), dy, dz.view_mut());
                 let dw = product_dw(&x, dz.view());
                 match (&self.comp, &mut dcomp) {
                     (Some(comp), Some(dcomp)) => {
@@ -230,7 +242,8 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
     }
 
     fn attrs(&self) -> Attrs {
-        Attrs::new().with("relations", self.relations)
+        let attrs = Attrs::new().with("relations", self.relations);
+        if self.norm == Norm::Sum { attrs.with("sum", true) } else { attrs }
     }
 
     fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param<F>)) {
@@ -262,15 +275,16 @@ impl<F: Scalar> Registered<F> for RgcnConv<F> {
             bases,
             root: shapes.find("root").is_some(),
             bias: shapes.find("bias").is_some(),
+            sum: attrs.get_or("sum", false)?,
         };
         builder.build()
     }
 
     fn sample(widths: &[usize], out: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
         let &[in_channels] = widths else { return None };
-        let (bases, root, bias) = (rng.random::<bool>().then_some(2), rng.random(), rng.random());
+        let (bases, root, bias, sum) = (rng.random::<bool>().then_some(2), rng.random(), rng.random(), rng.random());
         // At least as many as random graphs have types of edges.
-        RgcnConvBuilder { in_channels, out_channels: out, relations: 4, bases, root, bias }.build().ok()
+        RgcnConvBuilder { in_channels, out_channels: out, relations: 4, bases, root, bias, sum }.build().ok()
     }
 
     fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {
@@ -279,7 +293,7 @@ impl<F: Scalar> Registered<F> for RgcnConv<F> {
         for (r, relation) in graph.relations().iter().enumerate() {
             let a = ValueRef::Sparse(relation.view()).to_dense();
             let inverse = a.sum_axis(ndarray::Axis(1)).mapv(|d| if d == F::zero() { F::zero() } else { F::one() / d });
-            let mean = Array2::from_shape_fn((n, n), |(i, j)| a[[i, j]] * inverse[i]);
+            let mean = Array2::from_shape_fn((n, n), |(i, j)| if self.norm == Norm::Sum { a[[i, j]] } else { a[[i, j]] * inverse[i] });
             y += &mean.dot(&xs[0].dot(&self.weight_of(r)));
         }
         self.bias.as_ref().map_or(y.clone(), |bias| y + bias.value())

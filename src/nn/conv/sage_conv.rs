@@ -20,6 +20,7 @@ pub enum Aggregation {
     #[default]
     Mean,
     /// Their sum, by the edges' weights.
+    #[serde(alias = "add")]
     Sum,
     /// The largest of each channel; weights are not read.
     Max,
@@ -42,7 +43,7 @@ impl std::str::FromStr for Aggregation {
     fn from_str(word: &str) -> Result<Self> {
         match word {
             "mean" => Ok(Self::Mean),
-            "sum" => Ok(Self::Sum),
+            "sum" | "add" => Ok(Self::Sum),
             "max" => Ok(Self::Max),
             _ => Err(Error::setting("aggregation", word, "mean, sum or max")),
         }

@@ -1,6 +1,6 @@
 //! Simplified graph convolution.
 
-use super::propagation::{copied, dense_symmetric, propagated};
+use super::propagation::{copied, dense_operator, norm_of, propagated, random_norm, with_norm};
 use crate::error::{Error, Result, Unsupported};
 use crate::graph::{Graph, Norm};
 use crate::kernels;
@@ -21,6 +21,7 @@ pub struct SgConvBuilder {
     in_channels: usize,
     out_channels: usize,
     hops: usize,
+    norm: Norm,
     bias: bool,
 }
 
@@ -29,6 +30,13 @@ impl SgConvBuilder {
     #[must_use]
     pub fn hops(mut self, hops: usize) -> Self {
         self.hops = hops;
+        self
+    }
+
+    /// How messages are weighed. Default: [`Norm::Symmetric`]; without added self-loops [`Norm::SymmetricPlain`].
+    #[must_use]
+    pub fn norm(mut self, norm: Norm) -> Self {
+        self.norm = norm;
         self
     }
 
@@ -52,7 +60,7 @@ impl SgConvBuilder {
             return Err(Error::setting("hops of sg_conv", self.hops, "1 to 1000"));
         }
         let weight = Param::new("weight", (self.in_channels, self.out_channels), [Axis::In(0), Axis::Out], Init::GlorotUniform);
-        Ok(SgConv { weight, bias: self.bias.then(|| bias(self.out_channels)), hops: self.hops })
+        Ok(SgConv { weight, bias: self.bias.then(|| bias(self.out_channels)), hops: self.hops, norm: self.norm })
     }
 }
 
@@ -66,12 +74,13 @@ pub struct SgConv<F: Scalar = f32> {
     weight: Param<F>,
     bias: Option<Param<F>>,
     hops: usize,
+    norm: Norm,
 }
 
 impl SgConv<f32> {
     /// Starts a layer from `in_channels` to `out_channels`.
     pub fn builder(in_channels: usize, out_channels: usize) -> SgConvBuilder {
-        SgConvBuilder { in_channels, out_channels, hops: 2, bias: true }
+        SgConvBuilder { in_channels, out_channels, hops: 2, norm: Norm::Symmetric, bias: true }
     }
 }
 
@@ -96,7 +105,7 @@ impl<F: Scalar> Layer<F> for SgConv<F> {
     fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, Self::Cache)> {
         let w = self.weight.value();
         cx.check(&xs[0], w.nrows())?;
-        let operator = cx.graph()?.operator(Norm::Symmetric);
+        let operator = cx.graph()?.operator(self.norm);
         let (mut y, cache) = match &xs[0] {
             ValueRef::Dense(x) if self.aggregates_first(false) => {
                 let h = propagated(cx, operator.forward(), copied(cx, x.view()), self.hops);
@@ -112,7 +121,7 @@ impl<F: Scalar> Layer<F> for SgConv<F> {
 
     /// As for one hop, with `Âᵀ` applied as often as `Â` was.
     fn backward(&self, cx: &Cx<F>, io: &Io<F>, cache: Self::Cache, dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
-        let operator = cx.graph().expect("the forward pass had a graph").operator(Norm::Symmetric);
+        let operator = cx.graph().expect("the forward pass had a graph").operator(self.norm);
         let w = self.weight.value().view();
         dy.with_dense(|dy| {
             if let Some(bias) = &self.bias {
@@ -149,7 +158,7 @@ impl<F: Scalar> Layer<F> for SgConv<F> {
             y = lowering.linear(y, &self.weight);
         }
         for _ in 0..self.hops {
-            y = lowering.aggregate(y, Norm::Symmetric)?;
+            y = lowering.aggregate(y, self.norm)?;
         }
         if first {
             y = lowering.linear(y, &self.weight);
@@ -158,7 +167,7 @@ impl<F: Scalar> Layer<F> for SgConv<F> {
     }
 
     fn attrs(&self) -> Attrs {
-        Attrs::new().with("hops", self.hops)
+        with_norm(Attrs::new().with("hops", self.hops), self.norm, Norm::Symmetric)
     }
 
     fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param<F>)) {
@@ -177,18 +186,18 @@ impl<F: Scalar> Registered<F> for SgConv<F> {
 
     fn from_attrs(attrs: &Attrs, shapes: &Shapes) -> Result<Self> {
         let (in_channels, out_channels) = shapes.get("weight")?;
-        let builder = SgConv::builder(in_channels, out_channels).hops(attrs.get("hops")?);
+        let builder = SgConv::builder(in_channels, out_channels).hops(attrs.get("hops")?).norm(norm_of(attrs, Norm::Symmetric)?);
         if shapes.find("bias").is_some() { builder.build() } else { builder.no_bias().build() }
     }
 
     fn sample(widths: &[usize], out: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
         let &[in_channels] = widths else { return None };
-        let builder = SgConv::builder(in_channels, out).hops(rng.random_range(1..=3));
+        let builder = SgConv::builder(in_channels, out).hops(rng.random_range(1..=3)).norm(random_norm(rng));
         if rng.random() { builder.build().ok() } else { builder.no_bias().build().ok() }
     }
 
     fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {
-        let a = dense_symmetric(graph, Some(F::one()));
+        let a = dense_operator(graph, self.norm);
         let h = (0..self.hops).fold(xs[0].clone(), |h, _| a.dot(&h));
         let y = h.dot(self.weight.value());
         self.bias.as_ref().map_or(y.clone(), |bias| y + bias.value())

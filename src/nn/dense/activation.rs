@@ -35,6 +35,17 @@ impl ActivationFn {
     pub const ALL: [ActivationFn; 5] =
         [ActivationFn::Relu, ActivationFn::LeakyRelu, ActivationFn::Elu, ActivationFn::Tanh, ActivationFn::Sigmoid];
 
+    /// Its name in files.
+    pub fn word(self) -> &'static str {
+        match self {
+            ActivationFn::Relu => "relu",
+            ActivationFn::LeakyRelu => "leaky_relu",
+            ActivationFn::Elu => "elu",
+            ActivationFn::Tanh => "tanh",
+            ActivationFn::Sigmoid => "sigmoid",
+        }
+    }
+
     /// `f(x)`.
     #[inline]
     pub fn of<F: Scalar>(self, x: F) -> F {

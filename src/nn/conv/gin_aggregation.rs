@@ -1,0 +1,135 @@
+//! The aggregation of the graph isomorphism convolution by itself.
+
+use super::inner::dot;
+use super::propagation::copied;
+use crate::error::{Error, Result, Unsupported};
+use crate::graph::{Graph, Norm};
+use crate::kernels;
+use crate::nn::product::gradient_like;
+use crate::nn::{Attrs, Axis, Cx, Grads, Init, Io, Layer, Lowering, Param, Reads, Registered, Shapes, StageId, Wiring};
+use crate::rng::ChaCha8Rng;
+use crate::scalar::Scalar;
+use crate::value::{Value, ValueRef};
+use ndarray::Array2;
+use ndarray_rand::rand::Rng;
+
+/// `Y = (1+ε)·X + A·X`: what [`GinConv`](super::GinConv) does before its inner network, so that any layers may follow as one.
+///
+/// *Shapes*: `X, Y: [n, c]`, `ε: [1, 1]`.
+///
+/// *Source*: Xu et al., "How Powerful are Graph Neural Networks?", ICLR 2019, eq. 4.1.
+#[derive(Debug, Clone)]
+pub struct GinAggregation<F: Scalar = f32> {
+    eps: Param<F>,
+}
+
+impl<F: Scalar> GinAggregation<F> {
+    /// A node weighs `1 + eps` beside its neighbours.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for an ε that is not finite.
+    pub fn new(eps: f64) -> Result<Self> {
+        if !eps.is_finite() {
+            return Err(Error::setting("eps of gin_aggregation", eps, "a finite number"));
+        }
+        let mut own = Param::new("eps", (1, 1), [Axis::Fixed, Axis::Fixed], Init::Constant(eps));
+        own.value_mut().fill(F::of(eps));
+        own.set_trainable(false);
+        Ok(Self { eps: own })
+    }
+
+    /// Learns ε too. Default: it stays.
+    #[must_use]
+    pub fn train_eps(mut self) -> Self {
+        self.eps.set_trainable(true);
+        self
+    }
+
+    fn own(&self) -> F {
+        F::one() + self.eps.value()[[0, 0]]
+    }
+}
+
+impl<F: Scalar> Layer<F> for GinAggregation<F> {
+    type Cache = ();
+
+    fn kind(&self) -> &'static str {
+        Self::KIND
+    }
+
+    fn wiring(&self) -> Wiring {
+        Wiring::Same
+    }
+
+    fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, ())> {
+        cx.check(&xs[0], xs[0].cols())?;
+        let operator = cx.graph()?.operator(Norm::Sum);
+        let mut y = cx.take(xs[0].shape());
+        xs[0].with_dense(|x| {
+            kernels::spmm(operator.forward(), x, y.view_mut());
+            y.scaled_add(self.own(), &x);
+        });
+        Ok((Value::Dense(y), ()))
+    }
+
+    /// `dε = ⟨dY, X⟩`, `dX = (1+ε)·dY + Aᵀ·dY`.
+    fn backward(&self, cx: &Cx<F>, io: &Io<F>, (): (), dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
+        let operator = cx.graph().expect("the forward pass had a graph").operator(Norm::Sum);
+        let dy = dy.with_dense(|dy| copied(cx, dy));
+        io.input(0).with_dense(|x| grads.add(&self.eps, Array2::from_elem((1, 1), dot(dy.view(), x))));
+        let dx = io.wants(0).then(|| {
+            let mut dx = cx.take(dy.dim());
+            kernels::spmm(operator.transpose(), dy.view(), dx.view_mut());
+            dx.scaled_add(self.own(), &dy);
+            gradient_like(io.sparse_input(0).map(ValueRef::Sparse), Value::Dense(dx))
+        });
+        cx.give(dy);
+        vec![dx]
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::Inputs
+    }
+
+    fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {
+        if lowering.is_sparse(xs[0]) {
+            let width = lowering.width(xs[0]);
+            let macs = (lowering.graph()?.operator(Norm::Sum).stored() * width) as u64;
+            return Ok(lowering.whole(xs, self.clone(), width, macs));
+        }
+        let moved = lowering.aggregate(xs[0], Norm::Sum)?;
+        Ok(lowering.add(&[moved, xs[0]], &[F::one(), self.own()]))
+    }
+
+    fn attrs(&self) -> Attrs {
+        let eps = if let Init::Constant(eps) = self.eps.init() { eps } else { 0.0 };
+        Attrs::new().with("eps", eps).with("train_eps", self.eps.is_trainable())
+    }
+
+    fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param<F>)) {
+        f(&self.eps);
+    }
+
+    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>)) {
+        f(&mut self.eps);
+    }
+}
+
+impl<F: Scalar> Registered<F> for GinAggregation<F> {
+    const KIND: &'static str = "gin_aggregation";
+
+    fn from_attrs(attrs: &Attrs, _: &Shapes) -> Result<Self> {
+        let layer = Self::new(attrs.get_or("eps", 0.0)?)?;
+        Ok(if attrs.get_or("train_eps", true)? { layer.train_eps() } else { layer })
+    }
+
+    fn sample(widths: &[usize], _: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
+        let layer = Self::new(rng.random_range(-0.5..0.5)).ok()?;
+        let trained = rng.random();
+        (widths.len() == 1).then_some(if trained { layer.train_eps() } else { layer })
+    }
+
+    fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {
+        crate::nn::dense_adjacency(graph).dot(&xs[0]) + &xs[0] * self.own()
+    }
+}
