@@ -190,7 +190,7 @@ fn check_axes<F: Scalar>(name: &str, layer: &dyn DynLayer<F>, widths: &[usize], 
     layer.visit(&mut |param| {
         let found = param.value().dim();
         let fit = |axis, len: usize| match axis {
-            Axis::Fixed | Axis::Hidden(_) => len,
+            Axis::Fixed | Axis::Nodes | Axis::Hidden(_) => len,
             Axis::In(k) => widths.get(k).copied().unwrap_or(0),
             Axis::Out => channels,
             Axis::InTiled(k) => widths.get(k).map_or(0, |&width| len.next_multiple_of(width.max(1)).max(width)),
