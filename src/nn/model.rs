@@ -5,7 +5,6 @@ use super::layer::{AnyCache, Cx, DynLayer, Grads, Io, Layer, Mode, Reads};
 use super::param::{Axis, Param};
 use super::product::gradient_like;
 use super::program::Program;
-use super::registry::Registry;
 use super::stage::Lowering;
 use super::wiring::Wiring;
 use crate::error::{Error, Result, Unsupported};
@@ -546,8 +545,12 @@ impl<F: Scalar> Model<F> {
     /// As [`Model::compile`].
     pub fn compile_ordered(&self, graph: &Graph<F>, x: ValueRef<F>, order: NodeOrder) -> Result<Program<F>> {
         self.check_input(&Cx::eval(graph), &x)?;
-        let tied = |kind| Registry::<F>::standard().entries().iter().any(|entry| entry.kind() == kind && entry.is_tied_to_graph());
-        if let Some(node) = self.nodes.iter().find(|node| tied(node.layer.kind())) {
+        let tied = |node: &&Node<F>| {
+            let mut tied = false;
+            node.layer.visit(&mut |param| tied |= param.axes().contains(&Axis::Nodes));
+            tied
+        };
+        if let Some(node) = self.nodes.iter().find(tied) {
             let reason = "its rows belong to the nodes in the order that they have".into();
             return Err(Error::Unsupported(Unsupported { layer: node.name.clone(), reason }));
         }
