@@ -168,9 +168,9 @@ fn a_layer_of_ones_own_stands_under_the_whole_contract() {
     for seed in 0..10 {
         let graph = random_graph(seed, 10);
         let x = random_dense(seed, (graph.num_nodes(), 4));
-        let layer = random_layer(seed, entry, &[4], 4).unwrap();
+        let layer = random_layer(seed, entry, graph.num_nodes(), &[4], 4).unwrap();
         check_oracle(entry, &*layer, &graph, &[x.view().to_dense()]).unwrap();
-        for model in models_around(seed, entry, 4, 3) {
+        for model in models_around(seed, entry, graph.num_nodes(), 4, 3) {
             check_gradients(&model, &graph, x.view(), seed).unwrap();
             check_permutation(&model, &graph, x.view()).unwrap();
             check_save_load(&model, &registry).unwrap();

@@ -152,6 +152,42 @@ fn tensors_with_the_names_of_a_data_object_are_read() {
 }
 
 #[test]
+fn tensors_of_other_shapes_are_read_or_refused_by_name() {
+    use safetensors::{Dtype, tensor::TensorView};
+    let folder = Folder::new("shapes");
+    let longs = |values: &[i64]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+    let write = |y: (Dtype, &[usize], Vec<u8>), attr: &[usize]| {
+        let (x, edges, features) = (floats(&[0.5; 240]), longs(&[0, 1, 2, 1, 2, 3]), floats(&vec![1.0; attr.iter().product()]));
+        let view = |dtype, shape: &[usize], data| TensorView::new(dtype, shape.to_vec(), data).unwrap();
+        let tensors = [
+            ("x", view(Dtype::F32, &[120, 2], &x)),
+            ("edge_index", view(Dtype::I64, &[2, 3], &edges)),
+            ("edge_attr", view(Dtype::F32, attr, &features)),
+            ("y", view(y.0, y.1, &y.2)),
+        ];
+        folder.write("graph.safetensors", safetensors::serialize(tensors, None).unwrap())
+    };
+    let labels = || longs(&(0..120).map(|i| i % 2).collect::<Vec<_>>());
+    let data = Dataset::read(write((Dtype::I64, &[120, 1], labels()), &[3])).unwrap();
+    assert_eq!((data.num_classes(), data.graph().edge_features().unwrap().dim()), (2, (3, 1)));
+    refused(&write((Dtype::I64, &[60, 2], labels()), &[3, 2]), "`y` has shape [60, 2]");
+    refused(&write((Dtype::F32, &[120, 2], floats(&[1.0; 240])), &[3, 2]), "`y` has shape [120, 2]");
+    refused(&write((Dtype::I64, &[120], labels()), &[2, 2]), "`edge_attr` has shape [2, 2], and there are 3 edges");
+}
+
+#[test]
+fn a_packed_table_that_would_fill_the_memory_is_refused() {
+    let folder = ogb("bomb");
+    for (file, text) in
+        [("edge", "0,1\n".repeat(2_000_000)), ("node-feat", format!("{}1\n", "1,".repeat(4_000_000))), ("edge", "1".repeat(8_000_000))]
+    {
+        folder.write(&format!("raw/{file}.csv.gz"), gz(&text));
+        refused(&folder.0, "unpacks to more than 250 times its size");
+        folder.write(&format!("raw/{file}.csv.gz"), gz("0,1\n1,2\n2,0\n3,0\n"));
+    }
+}
+
+#[test]
 fn files_in_disguise_are_refused_in_a_line() {
     let folder = Folder::new("disguise");
     let pickle = folder.write("model.safetensors", b"PK\x03\x04 archive/data.pkl");

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::files::Tensors;
 use crate::graph::{Duplicates, Graph};
 use crate::value::Value;
+use ndarray::Array2;
 use std::path::Path;
 
 /// Reads `x`, `edge_index`, `y`, and where they are there `edge_attr`, `edge_weight`, `edge_type`, `train_mask`, `val_mask` and
@@ -18,7 +19,6 @@ pub(super) fn read(path: &Path, name: String, norm: Option<FeatureNorm>) -> Resu
 }
 
 fn from(tensors: &Tensors, name: String, norm: Option<FeatureNorm>) -> Result<Dataset> {
-    let wrong = |key: &str, problem: String| Error::data("tensor", format!("`{key}` {problem}"));
     let matrix = |key: &str| match tensors.floats.get(key) {
         Some(array) if array.shape.len() == 2 => array.matrix(array.shape[0]).map_err(|problem| wrong(key, problem)),
         Some(array) => Err(wrong(key, format!("has shape {:?}, expected two axes", array.shape))),
@@ -41,21 +41,45 @@ fn from(tensors: &Tensors, name: String, norm: Option<FeatureNorm>) -> Result<Da
         None => Graph::builder(nodes).edges(edges),
     };
     if tensors.floats.contains_key("edge_attr") {
-        builder = builder.edge_features(matrix("edge_attr")?);
+        builder = builder.edge_features(edge_features(tensors, count)?);
     }
     if let Some((_, types)) = tensors.integers.get("edge_type") {
         let typed = types.iter().map(|&t| u32::try_from(t).map_err(|_| wrong("edge_type", format!("holds {t}"))));
         builder = builder.edge_types(typed.collect::<Result<_>>()?);
     }
-    let labels = &tensors.integers.get("y").ok_or_else(|| wrong("y", "of integers is missing".into()))?.1;
-    let (labels, num_classes) = classes(labels).map_err(|problem| wrong("y", problem))?;
+    let (labels, num_classes) = classes(one_label_a_node(tensors, nodes)?).map_err(|problem| wrong("y", problem))?;
     let splits = splits(tensors, nodes)?;
     let (features, norm) = normalised(Value::Dense(x), norm)?;
     Ok(Dataset::new(name, builder.duplicates(Duplicates::Keep).build()?, features, labels, Some(num_classes), splits)?.normalised_by(norm))
 }
 
+/// A row an edge; a vector has one feature a row.
+fn edge_features(tensors: &Tensors, edges: usize) -> Result<Array2<f32>> {
+    let array = &tensors.floats["edge_attr"];
+    match array.shape[..] {
+        [rows] | [rows, _] if rows == edges => array.matrix(rows).map_err(|problem| wrong("edge_attr", problem)),
+        _ => Err(wrong("edge_attr", format!("has shape {:?}, and there are {edges} edges", array.shape))),
+    }
+}
+
+fn one_label_a_node(tensors: &Tensors, nodes: usize) -> Result<&[i64]> {
+    let several = |shape: &[usize]| {
+        let problem = format!("has shape {shape:?}, and is read as one whole number for each of the {nodes} nodes");
+        wrong("y", problem)
+    };
+    match (tensors.integers.get("y"), tensors.floats.get("y")) {
+        (Some((shape, labels)), _) if *shape == [nodes] || *shape == [nodes, 1] => Ok(labels),
+        (Some((shape, _)), _) => Err(several(shape)),
+        (None, Some(array)) if array.shape.len() > 1 => Err(several(&array.shape)),
+        (None, _) => Err(wrong("y", "of integers is missing".into())),
+    }
+}
+
+fn wrong(key: &str, problem: String) -> Error {
+    Error::data("tensor", format!("`{key}` {problem}"))
+}
+
 fn splits(tensors: &Tensors, nodes: usize) -> Result<Splits> {
-    let wrong = |key: &str, problem: String| Error::data("tensor", format!("`{key}` {problem}"));
     let masks = |key: &str| -> Result<Vec<Vec<u32>>> {
         let (shape, values) = tensors.integers.get(key).ok_or_else(|| wrong(key, "is missing beside other masks".into()))?;
         let count = match shape[..] {

@@ -5,7 +5,6 @@ use super::layer::{AnyCache, Cx, DynLayer, Grads, Io, Layer, Mode, Reads};
 use super::param::{Axis, Param};
 use super::product::gradient_like;
 use super::program::Program;
-use super::registry::Registry;
 use super::stage::Lowering;
 use super::wiring::Wiring;
 use crate::error::{Error, Result, Unsupported};
@@ -191,7 +190,7 @@ fn check_axes<F: Scalar>(name: &str, layer: &dyn DynLayer<F>, widths: &[usize], 
     layer.visit(&mut |param| {
         let found = param.value().dim();
         let fit = |axis, len: usize| match axis {
-            Axis::Fixed | Axis::Hidden(_) => len,
+            Axis::Fixed | Axis::Nodes | Axis::Hidden(_) => len,
             Axis::In(k) => widths.get(k).copied().unwrap_or(0),
             Axis::Out => channels,
             Axis::InTiled(k) => widths.get(k).map_or(0, |&width| len.next_multiple_of(width.max(1)).max(width)),
@@ -543,8 +542,12 @@ impl<F: Scalar> Model<F> {
     /// As [`Model::compile`].
     pub fn compile_ordered(&self, graph: &Graph<F>, x: ValueRef<F>, order: NodeOrder) -> Result<Program<F>> {
         self.check_input(&Cx::eval(graph), &x)?;
-        let tied = |kind| Registry::<F>::standard().entries().iter().any(|entry| entry.kind() == kind && entry.is_tied_to_graph());
-        if let Some(node) = self.nodes.iter().find(|node| tied(node.layer.kind())) {
+        let tied = |node: &&Node<F>| {
+            let mut tied = false;
+            node.layer.visit(&mut |param| tied |= param.axes().contains(&Axis::Nodes));
+            tied
+        };
+        if let Some(node) = self.nodes.iter().find(tied) {
             let reason = "its rows belong to the nodes in the order that they have".into();
             return Err(Error::Unsupported(Unsupported { layer: node.name.clone(), reason }));
         }

@@ -13,6 +13,8 @@ pub struct ParamId(pub(crate) usize);
 pub enum Axis {
     /// No channels: the axis never changes.
     Fixed,
+    /// The nodes of the graph, in their order: the axis never changes, and renaming the nodes renames it.
+    Nodes,
     /// The channels of input `k`.
     In(usize),
     /// The channels of input `k`, repeated as often as fits (stacks of relation matrices).

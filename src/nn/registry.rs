@@ -20,9 +20,6 @@ pub trait Registered<F: Scalar>: Layer<F> {
     /// The layer's name in files.
     const KIND: &'static str;
 
-    /// Whether an instance fits one graph only, so that random models have none of it: it is tested by itself.
-    const TIED_TO_GRAPH: bool = false;
-
     /// A layer of these settings, with parameters of these shapes, all zero.
     ///
     /// # Errors
@@ -33,21 +30,28 @@ pub trait Registered<F: Scalar>: Layer<F> {
     /// `None` if it accepts no such inputs.
     fn sample(widths: &[usize], out: usize, rng: &mut ChaCha8Rng) -> Option<Self>;
 
+    /// As [`sample`](Self::sample), to run on a graph of `nodes` nodes; for a layer that fits one graph only and has no sample without it.
+    fn sample_on(nodes: usize, widths: &[usize], out: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
+        let _ = nodes;
+        Self::sample(widths, out, rng)
+    }
+
     /// The layer's formula on dense matrices in evaluation mode, written without the crate's kernels.
     fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F>;
 }
 
 type Load<F> = fn(&Attrs, &Shapes) -> Result<Box<dyn DynLayer<F>>>;
 type Sample<F> = fn(&[usize], usize, &mut ChaCha8Rng) -> Option<Box<dyn DynLayer<F>>>;
+type SampleOn<F> = fn(usize, &[usize], usize, &mut ChaCha8Rng) -> Option<Box<dyn DynLayer<F>>>;
 type Oracle<F> = fn(&dyn DynLayer<F>, &Graph<F>, &[Array2<F>]) -> Option<Array2<F>>;
 
 /// A registered layer without its type.
 #[derive(Clone)]
 pub struct Entry<F: Scalar> {
     kind: &'static str,
-    tied_to_graph: bool,
     load: Load<F>,
     sample: Sample<F>,
+    sample_on: SampleOn<F>,
     oracle: Oracle<F>,
 }
 
@@ -55,9 +59,9 @@ impl<F: Scalar> Entry<F> {
     fn of<L: Registered<F>>() -> Self {
         Self {
             kind: L::KIND,
-            tied_to_graph: L::TIED_TO_GRAPH,
             load: |attrs, shapes| Ok(Box::new(L::from_attrs(attrs, shapes)?)),
             sample: |widths, out, rng| Some(Box::new(L::sample(widths, out, rng)?)),
+            sample_on: |nodes, widths, out, rng| Some(Box::new(L::sample_on(nodes, widths, out, rng)?)),
             oracle: |layer, graph, xs| Some(layer.as_any().downcast_ref::<L>()?.oracle(graph, xs)),
         }
     }
@@ -67,14 +71,12 @@ impl<F: Scalar> Entry<F> {
         self.kind
     }
 
-    /// Whether an instance fits one graph only; see [`Registered::TIED_TO_GRAPH`].
-    pub fn is_tied_to_graph(&self) -> bool {
-        self.tied_to_graph
-    }
-
-    /// A random instance; see [`Registered::sample`].
-    pub fn sample(&self, widths: &[usize], out: usize, rng: &mut ChaCha8Rng) -> Option<Box<dyn DynLayer<F>>> {
-        (self.sample)(widths, out, rng)
+    /// A random instance, for a graph of so many nodes where that is known; see [`Registered::sample_on`].
+    pub fn sample(&self, nodes: Option<usize>, widths: &[usize], out: usize, rng: &mut ChaCha8Rng) -> Option<Box<dyn DynLayer<F>>> {
+        match nodes {
+            Some(nodes) => (self.sample_on)(nodes, widths, out, rng),
+            None => (self.sample)(widths, out, rng),
+        }
     }
 
     /// The dense formula of `layer`, see [`Registered::oracle`]; `None` if it is of another kind.

@@ -95,7 +95,7 @@ impl ChannelLabels {
         let inputs = model.nodes()[node.index() - 1].inputs();
         let tiled = |units: &[usize]| units.iter().copied().cycle().take(len).collect();
         match axis {
-            Axis::Fixed => None,
+            Axis::Fixed | Axis::Nodes => None,
             Axis::In(k) | Axis::InTiled(k) => Some(tiled(self.node(inputs[k]))),
             Axis::Out | Axis::OutTiled => Some(tiled(self.node(node))),
             Axis::Hidden(h) => Some(self.hidden[node.index()][h].clone()),

@@ -182,9 +182,9 @@ fn weights<F: Scalar>(model: &Model<F>) -> Result<Vec<Magnitudes>> {
     wrong.map_or(Ok(weights), |(at, value)| Err(Error::NotFinite { at, value }))
 }
 
-/// Whether channels are mixed by it: a bias, a norm's scale and an attention vector have a fixed axis.
+/// Whether channels are mixed by it: a bias, a norm's scale and an attention vector have a fixed axis, a table of nodes one of nodes.
 fn is_weight<F: Scalar>(param: &Param<F>) -> bool {
-    !param.axes().contains(&Axis::Fixed)
+    !param.axes().iter().any(|axis| matches!(axis, Axis::Fixed | Axis::Nodes))
 }
 
 /// Which entries are the smallest of all these matrices together.

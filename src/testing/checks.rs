@@ -3,7 +3,7 @@
 use super::{SAME_NUMBERS, TESTING, agree, bits, parameters, sparse, words};
 use crate::error::Error;
 use crate::graph::Graph;
-use crate::nn::{Cx, DynLayer, Entry, Mode, Model, Registry};
+use crate::nn::{Axis as Along, Cx, DynLayer, Entry, Mode, Model, Registry};
 use crate::rng::generator;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
@@ -34,6 +34,7 @@ pub fn check_oracle(entry: &Entry<f64>, layer: &dyn DynLayer<f64>, graph: &Graph
 }
 
 /// Checks that renaming the nodes of graph and features renames the rows of the output and changes nothing else, within 1e-10 relative.
+/// Parameters with a row a node are renamed with them.
 ///
 /// # Errors
 /// The first entry that differs; what the model returns.
@@ -45,6 +46,12 @@ pub fn check_permutation(model: &Model<f64>, graph: &Graph<f64>, x: ValueRef<f64
     let moved = Value::Dense(x.to_dense().select(Axis(0), &positions));
     let moved = if let ValueRef::Sparse(_) = x { Value::Sparse(sparse(&moved.view())) } else { moved };
     let renamed = graph.permuted(&order).map_err(words)?;
+    let mut model = model.clone();
+    model.visit_mut(&mut |param| {
+        if param.axes()[0] == Along::Nodes {
+            *param.value_mut() = param.value().select(Axis(0), &positions);
+        }
+    });
     let y = model.infer(&Cx::eval(&renamed), moved.view()).map_err(words)?;
     agree("output after renaming the nodes", y.view(), expected.view(), SAME_NUMBERS)
 }

@@ -9,8 +9,8 @@
 //!
 //! let registry = Registry::<f64>::standard().with::<Linear<f64>>(); // one's own layer in its place
 //! let entry = registry.entries().last().expect("it was just added");
-//! for model in models_around(1, entry, 3, 2) {
-//!     let graph = random_graph(1, 8);
+//! let graph = random_graph(1, 8);
+//! for model in models_around(1, entry, graph.num_nodes(), 3, 2) {
 //!     let x = random_dense(1, (graph.num_nodes(), 3));
 //!     check_gradients(&model, &graph, x.view(), 1)?;
 //!     if let Ok(plan) = random_plan(1, &model) {

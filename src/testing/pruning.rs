@@ -100,7 +100,7 @@ fn check_parameters<F: Scalar>(model: &Model<F>, masked: &Model<F>, small: &Mode
             let shrinks = param.axes().iter().any(|axis| match *axis {
                 Axis::In(k) | Axis::InTiled(k) => narrow[k] < wide[k],
                 Axis::Out | Axis::OutTiled => small.channels(NodeId(k + 1)) < masked.channels(NodeId(k + 1)),
-                Axis::Fixed | Axis::Hidden(_) => false,
+                Axis::Fixed | Axis::Nodes | Axis::Hidden(_) => false,
             });
             if shrinks && twin.value().len() >= param.value().len() {
                 problem = Some(format!("{name} carries channels that are gone and is no smaller"));

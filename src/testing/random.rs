@@ -4,7 +4,7 @@ use super::TESTING;
 use crate::data::{Dataset, Split, Splits};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
-use crate::nn::{Add, Concat, DynLayer, Entry, Linear, Model, ModelBuilder, NodeId, Registry, Wiring};
+use crate::nn::{Add, Concat, DynLayer, Entry, Linear, Model, ModelBuilder, NodeId, Param, Registry, Wiring};
 use crate::prune::{ChannelPlan, ChannelPruner, Random, Scope};
 use crate::rng::{ChaCha8Rng, generator};
 use crate::scalar::Scalar;
@@ -89,15 +89,13 @@ pub fn random_sparse<F: Scalar>(seed: u64, shape: (usize, usize)) -> Value<F> {
     Value::Sparse(Csr::new(shape, indptr, indices, data))
 }
 
-/// A layer of `entry` for inputs of these widths with its parameters drawn, or `None` if it accepts no such inputs.
-pub fn random_layer<F: Scalar>(seed: u64, entry: &Entry<F>, widths: &[usize], out: usize) -> Option<Box<dyn DynLayer<F>>> {
+/// A layer of `entry` for a graph of `nodes` nodes and inputs of these widths, its parameters drawn; `None` if it accepts no such inputs.
+pub fn random_layer<F: Scalar>(seed: u64, entry: &Entry<F>, nodes: usize, widths: &[usize], out: usize) -> Option<Box<dyn DynLayer<F>>> {
     let mut rng = generator(seed, &[TESTING, draws::LAYER]);
-    let mut layer = accepting(entry, widths, out, &mut rng)?;
+    let mut layer = accepting(entry, Some(nodes), widths, out, &mut rng)?;
     layer.visit_mut(&mut |param| {
         param.draw(&mut rng);
-        if param.is_trainable() {
-            param.value_mut().mapv_inplace(|w| w + shift(&mut rng));
-        }
+        move_off(param, &mut rng);
     });
     Some(layer)
 }
@@ -128,25 +126,25 @@ pub fn random_model<F: Scalar>(seed: u64, registry: &Registry<F>, in_channels: u
     };
     let last = (0..ATTEMPTS).find_map(|_| {
         let entry = registry.entries().choose(&mut rng)?;
-        accepting(entry, &width, classes, &mut rng).filter(|layer| is_last(&**layer))
+        accepting(entry, None, &width, classes, &mut rng).filter(|layer| is_last(&**layer))
     });
     let last = last.unwrap_or_else(|| Box::new(Linear::builder(width[0], classes).build::<F>().expect("both widths are positive")));
     let output = draft.builder.add_boxed("last", last, &[joined]).expect("it accepts that width");
     shifted(draft.builder.build(output, seed).expect("every node is read"))
 }
 
-/// Models in which a layer of `entry` stands between linear layers, one for each number of inputs from one to three that it accepts,
+/// Models for a graph of `nodes` nodes in which a layer of `entry` stands between linear layers, one for each number of inputs from one to three that it accepts,
 /// of equal and of different widths, and one in which it reads the model's input, which may be sparse.
 ///
 /// # Panics
 /// If `in_channels` or `classes` is 0.
-pub fn models_around<F: Scalar>(seed: u64, entry: &Entry<F>, in_channels: usize, classes: usize) -> Vec<Model<F>> {
+pub fn models_around<F: Scalar>(seed: u64, entry: &Entry<F>, nodes: usize, in_channels: usize, classes: usize) -> Vec<Model<F>> {
     let mut rng = generator(seed, &[TESTING, draws::AROUND]);
     let (a, b, out) = (rng.random_range(2..=5), rng.random_range(2..=5), rng.random_range(2..=5));
     let layouts: [&[usize]; 5] = [&[], &[a], &[a, a], &[a, b], &[a, a, a]];
     let mut model = |widths: &[usize]| {
         let read = if widths.is_empty() { &[in_channels] } else { widths };
-        let layer = accepting(entry, read, out, &mut rng)?;
+        let layer = accepting(entry, Some(nodes), read, out, &mut rng)?;
         let mut builder = ModelBuilder::new(in_channels);
         let mut inputs = Vec::new();
         for (k, &width) in widths.iter().enumerate() {
@@ -192,7 +190,7 @@ impl<F: Scalar> Draft<F> {
         for _ in 0..ATTEMPTS {
             let inputs = self.random_inputs(rng);
             let widths: Vec<usize> = inputs.iter().map(|&id| self.builder.channels(id)).collect();
-            let layer = registry.entries().choose(rng).and_then(|entry| accepting(entry, &widths, out, rng));
+            let layer = registry.entries().choose(rng).and_then(|entry| accepting(entry, None, &widths, out, rng));
             if layer.is_some_and(|layer| self.add(layer, &inputs).is_ok()) {
                 return;
             }
@@ -240,23 +238,27 @@ impl<F: Scalar> Draft<F> {
 }
 
 /// A sample of `entry` that takes as many inputs as there are widths.
-fn accepting<F: Scalar>(entry: &Entry<F>, widths: &[usize], out: usize, rng: &mut ChaCha8Rng) -> Option<Box<dyn DynLayer<F>>> {
-    let layer = entry.sample(widths, out, rng)?;
+fn accepting<F: Scalar>(
+    entry: &Entry<F>,
+    nodes: Option<usize>,
+    widths: &[usize],
+    out: usize,
+    rng: &mut ChaCha8Rng,
+) -> Option<Box<dyn DynLayer<F>>> {
+    let layer = entry.sample(nodes, widths, out, rng)?;
     let (least, most) = layer.arity();
     (least..=most).contains(&widths.len()).then_some(layer)
 }
 
-fn shift<F: Scalar>(rng: &mut ChaCha8Rng) -> F {
-    F::of(rng.random_range(-0.3..0.3))
+/// Moves a parameter off its initial value; running statistics, which do not train, upwards, since a variance is no less than zero.
+fn move_off<F: Scalar>(param: &mut Param<F>, rng: &mut ChaCha8Rng) {
+    let least = if param.is_trainable() { -0.3 } else { 0.05 };
+    param.value_mut().mapv_inplace(|w| w + F::of(rng.random_range(least..0.3)));
 }
 
-/// Moves every trainable parameter off its initial value.
+/// Moves every parameter off its initial value.
 fn shifted<F: Scalar>(mut model: Model<F>) -> Model<F> {
     let mut rng = generator(model.seed(), &[TESTING, draws::SHIFT]);
-    model.visit_mut(&mut |param| {
-        if param.is_trainable() {
-            param.value_mut().mapv_inplace(|w| w + shift(&mut rng));
-        }
-    });
+    model.visit_mut(&mut |param| move_off(param, &mut rng));
     model
 }

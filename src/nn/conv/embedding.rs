@@ -27,7 +27,7 @@ impl<F: Scalar> Embedding<F> {
         if nodes == 0 || channels == 0 {
             return Err(Error::setting("shape of embedding", format!("{nodes} x {channels}"), "at least 1 on both sides"));
         }
-        Ok(Self { weight: Param::new("weight", (nodes, channels), [Axis::Fixed, Axis::Out], Init::GlorotUniform) })
+        Ok(Self { weight: Param::new("weight", (nodes, channels), [Axis::Nodes, Axis::Out], Init::GlorotUniform) })
     }
 }
 
@@ -78,16 +78,19 @@ impl<F: Scalar> Layer<F> for Embedding<F> {
 
 impl<F: Scalar> Registered<F> for Embedding<F> {
     const KIND: &'static str = "embedding";
-    const TIED_TO_GRAPH: bool = true;
 
     fn from_attrs(_: &Attrs, shapes: &Shapes) -> Result<Self> {
         let (nodes, channels) = shapes.get("weight")?;
         Self::new(nodes, channels)
     }
 
-    /// None: a sample would have to know the graph that it is run on.
+    /// None: a sample has to know the graph that it is run on.
     fn sample(_: &[usize], _: usize, _: &mut ChaCha8Rng) -> Option<Self> {
         None
+    }
+
+    fn sample_on(nodes: usize, widths: &[usize], out: usize, _: &mut ChaCha8Rng) -> Option<Self> {
+        if widths.len() == 1 { Self::new(nodes, out).ok() } else { None }
     }
 
     fn oracle(&self, _: &Graph<F>, _: &[Array2<F>]) -> Array2<F> {

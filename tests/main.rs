@@ -1,0 +1,19 @@
+//! All laws and tests in one program: what they share is compiled and linked once.
+
+mod cli;
+mod data_files;
+mod determinism;
+mod distillation;
+mod downstream;
+mod gradients;
+mod layering;
+mod layers;
+mod oracle;
+mod pipeline;
+mod pruning;
+mod quantization;
+mod readers;
+mod registry;
+mod symmetry;
+mod training;
+mod weights;
