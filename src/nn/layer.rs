@@ -337,6 +337,11 @@ pub trait Layer<F: Scalar>: Clone + Send + Sync + 'static {
         false
     }
 
+    /// Whether an entry of the output is positive where that of the input is, or the gradient of the input is zero there.
+    fn keeps_signs(&self) -> bool {
+        false
+    }
+
     /// What [`Layer::forward`] computes, in place of the input. Called only if [`Layer::works_in_place`], on an array in standard layout.
     fn forward_in_place(&self, _cx: &Cx<F>, _x: &mut Array2<F>) {}
 
@@ -411,6 +416,8 @@ pub trait DynLayer<F: Scalar>: Send + Sync {
     fn is_identity(&self, mode: Mode) -> bool;
     /// See [`Layer::works_in_place`].
     fn works_in_place(&self) -> bool;
+    /// See [`Layer::keeps_signs`].
+    fn keeps_signs(&self) -> bool;
     /// See [`Layer::forward_in_place`].
     fn forward_in_place(&self, cx: &Cx<F>, x: &mut Array2<F>);
     /// See [`Layer::backward_owned`].
@@ -467,6 +474,9 @@ impl<F: Scalar, L: Layer<F>> DynLayer<F> for L {
     }
     fn works_in_place(&self) -> bool {
         Layer::works_in_place(self)
+    }
+    fn keeps_signs(&self) -> bool {
+        Layer::keeps_signs(self)
     }
     fn forward_in_place(&self, cx: &Cx<F>, x: &mut Array2<F>) {
         Layer::forward_in_place(self, cx, x);

@@ -311,7 +311,7 @@ impl<F: Scalar> Model<F> {
         let sources = self.sources(cx.mode());
         let output = sources[self.output.0];
         kept[output.0] = Keep::Whole;
-        let mut run = self.run(cx, x, &kept, sources, false)?;
+        let mut run = self.run(cx, x, kept, sources, false)?;
         let value = run.values[output.0].take();
         Ok(value.map_or_else(|| run.x.to_dense(), Value::into_dense))
     }
@@ -343,7 +343,7 @@ impl<F: Scalar> Model<F> {
                 node.inputs.iter().for_each(|id| kept[sources[id.0].0] = Keep::Whole);
             }
         }
-        self.run(cx, x, &kept, sources, true)
+        self.run(cx, x, kept, sources, true)
     }
 
     /// For each node the node whose value it has: itself, or what it hands on untouched in this mode. The output is its own.
@@ -360,7 +360,7 @@ impl<F: Scalar> Model<F> {
     }
 
     /// Runs every layer; a value that is neither kept nor sparse goes back to the pool after its last reader, or becomes that reader's.
-    fn run<'x>(&self, cx: &Cx<F>, x: ValueRef<'x, F>, kept: &[Keep], sources: Vec<NodeId>, caches: bool) -> Result<Trace<'x, F>> {
+    fn run<'x>(&self, cx: &Cx<F>, x: ValueRef<'x, F>, mut kept: Vec<Keep>, sources: Vec<NodeId>, caches: bool) -> Result<Trace<'x, F>> {
         self.check_input(cx, &x)?;
         let mut readers = vec![Readers::default(); self.nodes.len() + 1];
         for (k, node) in self.nodes.iter().enumerate().filter(|(k, _)| sources[k + 1] == NodeId(k + 1)) {
@@ -383,6 +383,7 @@ impl<F: Scalar> Model<F> {
                     node.layer.forward_in_place(&at, &mut value);
                     // Whoever still asks for the sign of what was overwritten reads it here.
                     trace.sources[from] = NodeId(k + 1);
+                    kept[k + 1] = kept[k + 1].max(kept[from]);
                     (Value::Dense(value), Box::new(()) as AnyCache)
                 }
                 None => {
@@ -414,7 +415,7 @@ impl<F: Scalar> Model<F> {
         let free = match kept {
             Keep::No => readers.last == k,
             // Where a second reader sends a gradient, the sign must be the true one.
-            Keep::Sign => readers.count == 1,
+            Keep::Sign => readers.count == 1 && self.nodes[k].layer.keeps_signs(),
             Keep::Whole => false,
         };
         if !free || from == 0 || !self.nodes[k].layer.works_in_place() {

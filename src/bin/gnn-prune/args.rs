@@ -82,7 +82,7 @@ pub struct DataArgs {
     /// A .npz file, `digits`, or a generator such as `sbm:nodes=1000`
     #[arg(default_value = "digits")]
     pub data: String,
-    /// Scaling of feature rows: l2 (default if sparse), l1, binary, raw (if dense)
+    /// Scaling of rows: l2 (default if sparse), l1, binary, raw (if dense)
     #[arg(long, value_name = "HOW")]
     pub features: Option<FeatureNorm>,
 }
@@ -289,8 +289,8 @@ pub struct CompressArgs {
     /// Compress this model instead of training one
     #[arg(long, value_name = "FILE")]
     pub from: Option<PathBuf>,
-    /// What a checkpoint of PyTorch Geometric does not tell, as activation=elu,aggregation=max
-    #[arg(long, value_name = "NAME=VALUE,…")]
+    /// What a PyTorch Geometric file does not tell: activation=elu,…
+    #[arg(long, value_name = "NAME=VALUE")]
     pub assume: Option<Assumptions>,
     #[command(flatten)]
     pub model: ModelArgs,
@@ -366,8 +366,8 @@ pub struct PredictArgs {
     /// The model
     #[arg(long, value_name = "FILE")]
     pub from: PathBuf,
-    /// What a checkpoint of PyTorch Geometric does not tell, as activation=elu,aggregation=max
-    #[arg(long, value_name = "NAME=VALUE,…")]
+    /// What a PyTorch Geometric file does not tell: activation=elu,…
+    #[arg(long, value_name = "NAME=VALUE")]
     pub assume: Option<Assumptions>,
     /// The .npy file to write: one row a node, one column a class
     #[arg(long, value_name = "FILE")]
@@ -379,8 +379,8 @@ pub struct ExportArgs {
     /// The model
     #[arg(long, value_name = "FILE")]
     pub from: PathBuf,
-    /// What a checkpoint of PyTorch Geometric does not tell, as activation=elu,aggregation=max
-    #[arg(long, value_name = "NAME=VALUE,…")]
+    /// What a PyTorch Geometric file does not tell: activation=elu,…
+    #[arg(long, value_name = "NAME=VALUE")]
     pub assume: Option<Assumptions>,
     /// The .safetensors file to write
     #[arg(long, value_name = "FILE")]
@@ -391,8 +391,8 @@ pub struct ExportArgs {
 pub struct InspectArgs {
     /// The model file
     pub file: PathBuf,
-    /// What a checkpoint of PyTorch Geometric does not tell, as activation=elu,aggregation=max
-    #[arg(long, value_name = "NAME=VALUE,…")]
+    /// What a PyTorch Geometric file does not tell: activation=elu,…
+    #[arg(long, value_name = "NAME=VALUE")]
     pub assume: Option<Assumptions>,
     #[command(flatten)]
     pub output: OutputArgs,
@@ -405,8 +405,8 @@ pub struct BenchArgs {
     /// A model; may be given several times
     #[arg(long, value_name = "FILE", required = true)]
     pub from: Vec<PathBuf>,
-    /// What a checkpoint of PyTorch Geometric does not tell, as activation=elu,aggregation=max
-    #[arg(long, value_name = "NAME=VALUE,…")]
+    /// What a PyTorch Geometric file does not tell: activation=elu,…
+    #[arg(long, value_name = "NAME=VALUE")]
     pub assume: Option<Assumptions>,
     /// Threads of the second time column [default: one a core]
     #[arg(long, value_name = "N", value_parser = count(MOST_THREADS))]

@@ -158,6 +158,10 @@ impl<F: Scalar> Layer<F> for Dropout {
         true
     }
 
+    fn keeps_signs(&self) -> bool {
+        true
+    }
+
     fn forward_in_place(&self, cx: &Cx<F>, x: &mut Array2<F>) {
         if let Some(draw) = self.draw(cx) {
             draw.scale_all(x, F::of(1.0 / (1.0 - self.p)));
