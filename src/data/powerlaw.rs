@@ -176,7 +176,7 @@ impl<'a> Sampler<'a> {
     fn new(planted: &'a Planted, exponent: f64, community: usize) -> Self {
         let zipf = |n: usize| Zipf::new(n as f64, 1.0 / (exponent - 1.0)).expect("there is a node, and the exponent is above 2");
         let smallest = planted.class_size(planted.classes - 1);
-        let communities = if community == 0 { 1 } else { (smallest / community).max(1) };
+        let communities = smallest.checked_div(community).unwrap_or(1).max(1);
         let largest = planted.class_size(0).div_ceil(communities);
         // Sizes of classes differ by one, and so do those of their communities.
         let near = [zipf(largest), zipf((smallest / communities).max(1))];

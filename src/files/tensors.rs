@@ -25,7 +25,7 @@ impl Array {
     /// A sentence where the numbers do not make whole rows.
     pub fn matrix(&self, rows: usize) -> Result<Array2<f32>, String> {
         // A matrix of no rows has its columns all the same.
-        let cols = if rows == 0 { self.shape.get(1).copied().unwrap_or(0) } else { self.values.len() / rows };
+        let cols = self.values.len().checked_div(rows).unwrap_or_else(|| self.shape.get(1).copied().unwrap_or(0));
         Array2::from_shape_vec((rows, cols), self.values.clone()).map_err(|_| format!("has shape {:?}, not {rows} rows", self.shape))
     }
 }
