@@ -171,7 +171,7 @@ unsafe fn row_part<V: Vector, const N: usize, const TAIL: bool, const AHEAD: boo
 ) {
     let whole = if TAIL { N - 1 } else { N };
     let distance = distance(job.width);
-    let last = job.cols.len() - 1;
+    let last = job.cols.len().saturating_sub(1);
     let base = job.x.as_ptr().wrapping_add(first);
     // SAFETY: the caller has the features. `j` is checked against the rows of `x`, and `first` and `mask` stay within a row.
     unsafe {
