@@ -7,7 +7,7 @@ mod harness;
 
 use gnn_prune::nn::{Cx, Mode};
 use gnn_prune::train::{Adam, cross_entropy};
-use gnn_prune::{Dataset, Gat, Gcn, Model, Sage};
+use gnn_prune::{Dataset, Gat, Gcn, Model, NodeOrder, Program, Sage};
 use harness::limits::Limits;
 use harness::{Contender, contender, medians, pool, thread_counts, wanted};
 use std::time::Duration;
@@ -102,8 +102,8 @@ fn assert_agrees(model: &Model, data: &Dataset) {
     assert!(worst < FEW_ULPS, "program and layers differ by {worst}");
 }
 
-fn infer<'a>(model: &Model, data: &'a Dataset) -> Contender<'a> {
-    let mut program = model.compile(data.graph(), data.features()).expect("every layer has stages");
+fn infer(program: gnn_prune::Result<Program>, data: &Dataset) -> Contender<'_> {
+    let mut program = program.expect("every layer has stages");
     contender("infer", move || {
         program.run(data.features()).expect("model and data fit");
     })
@@ -127,7 +127,7 @@ fn epoch<'a>(model: &Model, data: &'a Dataset) -> Contender<'a> {
 fn run(data: &Dataset, cases: &[Case], threads: usize) {
     let mut limits = Limits::default();
     for case in cases {
-        for what in ["infer", "epoch"] {
+        for what in ["infer", "infer ordered", "epoch"] {
             let id = format!("{}/{what}", case.name);
             if !wanted(&id) {
                 continue;
@@ -135,18 +135,23 @@ fn run(data: &Dataset, cases: &[Case], threads: usize) {
             if what == "infer" && !memory() {
                 assert_agrees(&case.model, data);
             }
-            let contender = if what == "infer" { infer(&case.model, data) } else { epoch(&case.model, data) };
+            let (graph, x) = (data.graph(), data.features());
+            let contender = match what {
+                "infer" => infer(case.model.compile(graph, x), data),
+                "infer ordered" => infer(case.model.compile_ordered(graph, x, NodeOrder::Communities), data),
+                _ => epoch(&case.model, data),
+            };
             let ms = medians(TIME, &mut [contender])[0];
-            let limit = if what == "infer" && !memory() { (case.limit)(&mut limits, data) } else { f64::NAN };
-            let times = if what == "infer" { format!("limit {limit:8.2}, {:5.2} x of limit", ms / limit) } else { String::new() };
-            println!("{id:16} threads={threads} {ms:9.3} ms  {times}");
+            let limit = if what != "epoch" && !memory() { (case.limit)(&mut limits, data) } else { f64::NAN };
+            let times = if what != "epoch" { format!("limit {limit:8.2}, {:5.2} x of limit", ms / limit) } else { String::new() };
+            println!("{id:20} threads={threads} {ms:9.3} ms  {times}");
         }
     }
 }
 
 fn main() {
     harness::print_machine();
-    let part = |name: &str| ["infer", "epoch"].iter().any(|what| wanted(&format!("{name}/{what}")));
+    let part = |name: &str| ["infer", "infer ordered", "epoch"].iter().any(|what| wanted(&format!("{name}/{what}")));
     let counts = thread_counts();
     for &threads in if memory() { &counts[counts.len() - 1..] } else { &counts } {
         if ["cora/gcn", "cora/gat"].iter().any(|name| part(name)) {

@@ -66,7 +66,7 @@ struct Instruction<F: Scalar> {
 /// # Ok::<(), gnn_prune::Error>(())
 /// ```
 #[derive(Debug, Clone)]
-pub struct Program<F: Scalar> {
+pub struct Program<F: Scalar = f32> {
     graph: Option<Graph<F>>,
     rows: usize,
     in_channels: usize,
