@@ -8,6 +8,7 @@ mod downstream;
 mod gradients;
 mod layering;
 mod layers;
+mod multi_label;
 mod oracle;
 mod pipeline;
 mod pruning;

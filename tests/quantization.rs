@@ -320,7 +320,7 @@ fn the_gradient_goes_straight_through_where_nothing_was_clamped() {
 }
 
 fn test_accuracy(small: &QuantModel, data: &Dataset) -> f64 {
-    Metric::of(data).measure(run(small, data).view(), data.labels(), &data.split(small.seed()).test)
+    Metric::of(data).measure(run(small, data).view(), data, &data.split(small.seed()).test)
 }
 
 #[test]

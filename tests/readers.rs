@@ -171,8 +171,25 @@ fn tensors_of_other_shapes_are_read_or_refused_by_name() {
     let data = Dataset::read(write((Dtype::I64, &[120, 1], labels()), &[3])).unwrap();
     assert_eq!((data.num_classes(), data.graph().edge_features().unwrap().dim()), (2, (3, 1)));
     refused(&write((Dtype::I64, &[60, 2], labels()), &[3, 2]), "`y` has shape [60, 2]");
-    refused(&write((Dtype::F32, &[120, 2], floats(&[1.0; 240])), &[3, 2]), "`y` has shape [120, 2]");
+    refused(
+        &write((Dtype::F32, &[120, 2], floats(&[1.0; 240])), &[3, 2]),
+        "nodes have several labels, and no classes to draw a split from",
+    );
+    refused(&write((Dtype::F32, &[120, 2], floats(&[2.0; 240])), &[3, 2]), "`y` holds 2 for label 0 of node 0, expected 0 or 1");
+    refused(&write((Dtype::F32, &[240], floats(&[1.0; 240])), &[3, 2]), "`y` of integers is missing");
     refused(&write((Dtype::I64, &[120], labels()), &[2, 2]), "`edge_attr` has shape [2, 2], and there are 3 edges");
+}
+
+#[test]
+fn several_labels_a_node_are_columns_of_zeros_and_ones() {
+    let folder = ogb("labels");
+    folder.write("raw/node-label.csv.gz", gz("0,1,1\n1,0,1\n0,0,0\n1,1,1\n"));
+    let data = Dataset::read(&folder.0).unwrap();
+    assert_eq!((data.num_classes(), data.label_matrix().unwrap().row(1).to_vec()), (3, vec![true, false, true]));
+    folder.write("raw/node-label.csv.gz", gz("0,1,1\n1,0,1\n0,0,0\n1,1,5\n"));
+    refused(&folder.0, "node-label.csv.gz: holds 5 for label 2 of node 3, expected 0 or 1");
+    folder.write("raw/node-label.csv.gz", gz("0,1,1\n1,0\n"));
+    refused(&folder.0, "line 2 has 2 fields");
 }
 
 #[test]

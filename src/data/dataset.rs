@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
+use ndarray::{Array2, ArrayView2};
 use std::sync::Arc;
 
 /// A graph whose nodes have features and labels, and the splits to learn on. Clones share the large parts.
@@ -26,6 +27,8 @@ pub struct Dataset<F: Scalar = f32> {
     features: Arc<Value<F>>,
     feature_norm: FeatureNorm,
     labels: Arc<[u32]>,
+    /// Where a node may have several labels: which.
+    label_matrix: Option<Arc<Array2<bool>>>,
     num_classes: usize,
     splits: Arc<Splits>,
 }
@@ -59,19 +62,45 @@ impl<F: Scalar> Dataset<F> {
         splits: Splits,
     ) -> Result<Self> {
         let name = name.into();
-        let nodes = graph.num_nodes();
-        let (rows, columns) = features.shape();
-        if rows != nodes {
-            return Err(Error::ShapeMismatch { at: format!("{name}: features"), expected: (nodes, columns), found: (rows, columns) });
-        }
-        if columns == 0 {
-            return Err(Error::data(name, "nodes have no features; give them at least one column"));
-        }
-        check_finite(&features)?;
-        let num_classes = check_labels(&name, nodes, &labels, num_classes)?;
+        check_features(&name, graph.num_nodes(), &features)?;
+        let num_classes = check_labels(&name, graph.num_nodes(), &labels, num_classes)?;
         let splits = Arc::new(splits.validated(&name, &labels, num_classes)?);
         let (features, labels) = (Arc::new(features), labels.into());
-        Ok(Self { name, graph, features, feature_norm: FeatureNorm::Raw, labels, num_classes, splits })
+        Ok(Self { name, graph, features, feature_norm: FeatureNorm::Raw, labels, label_matrix: None, num_classes, splits })
+    }
+
+    /// A data set whose nodes may have several labels each, or none; see [`Dataset::new`]. A model has one logit a label, is trained by the
+    /// cross-entropy of a sigmoid, and judged by the mean ROC AUC over the labels.
+    ///
+    /// *Shapes*: features `[nodes, features]`, labels `[nodes, number of labels]`.
+    ///
+    /// # Errors
+    /// As [`Dataset::new`]; [`Error::Data`] for no labels, and for a split that is drawn per class, which these nodes do not have.
+    ///
+    /// ```
+    /// use gnn_prune::{Dataset, Graph, Split, data::Splits, ndarray::array};
+    /// let path = Graph::builder(3).edges([(0, 1), (1, 2)]).undirected().build()?;
+    /// let split = Split { train: vec![0], val: vec![1], test: vec![2] };
+    /// let labels = array![[true, false], [true, true], [false, false]];
+    /// let data = Dataset::multi_label("path", path, array![[1.0], [0.5], [0.0]].into(), labels, Splits::Fixed(split))?;
+    /// assert_eq!(data.num_classes(), 2);
+    /// # Ok::<(), gnn_prune::Error>(())
+    /// ```
+    pub fn multi_label(name: impl Into<String>, graph: Graph<F>, features: Value<F>, labels: Array2<bool>, splits: Splits) -> Result<Self> {
+        let name = name.into();
+        let nodes = graph.num_nodes();
+        check_features(&name, nodes, &features)?;
+        let (rows, num_classes) = labels.dim();
+        if rows != nodes || num_classes == 0 {
+            return Err(Error::ShapeMismatch { at: format!("{name}: labels"), expected: (nodes, num_classes.max(1)), found: labels.dim() });
+        }
+        if matches!(splits, Splits::PerClass { .. }) {
+            return Err(Error::data(name, "nodes have several labels, and no classes to draw a split from; give masks"));
+        }
+        let no_classes = vec![0; nodes];
+        let splits = Arc::new(splits.validated(&name, &no_classes, num_classes)?);
+        let (features, label_matrix) = (Arc::new(features), Some(Arc::new(labels)));
+        Ok(Self { name, graph, features, feature_norm: FeatureNorm::Raw, labels: no_classes.into(), label_matrix, num_classes, splits })
     }
 
     /// Says that the features, which are not touched, were normalised by `norm` before.
@@ -116,6 +145,7 @@ impl<F: Scalar> Dataset<F> {
             features: Arc::new(self.features.cast()),
             feature_norm: self.feature_norm,
             labels: Arc::clone(&self.labels),
+            label_matrix: self.label_matrix.clone(),
             num_classes: self.num_classes,
             splits: Arc::clone(&self.splits),
         }
@@ -143,12 +173,17 @@ impl<F: Scalar> Dataset<F> {
         self.feature_norm
     }
 
-    /// The class of each node, in `0..num_classes`.
+    /// The class of each node, in `0..num_classes`; all 0 where there is a [`label_matrix`](Self::label_matrix).
     pub fn labels(&self) -> &[u32] {
         &self.labels
     }
 
-    /// Number of classes, at least 2.
+    /// Where a node may have several labels: which, `[nodes, num_classes]`.
+    pub fn label_matrix(&self) -> Option<ArrayView2<'_, bool>> {
+        self.label_matrix.as_ref().map(|labels| labels.view())
+    }
+
+    /// Number of classes, at least 2, or of labels that a node may have.
     pub fn num_classes(&self) -> usize {
         self.num_classes
     }
@@ -172,6 +207,17 @@ impl<F: Scalar> Dataset<F> {
     pub fn split(&self, seed: u64) -> Split {
         self.splits.of(seed, &self.labels, self.num_classes)
     }
+}
+
+fn check_features<F: Scalar>(name: &str, nodes: usize, features: &Value<F>) -> Result<()> {
+    let (rows, columns) = features.shape();
+    if rows != nodes {
+        return Err(Error::ShapeMismatch { at: format!("{name}: features"), expected: (nodes, columns), found: (rows, columns) });
+    }
+    if columns == 0 {
+        return Err(Error::data(name, "nodes have no features; give them at least one column"));
+    }
+    check_finite(features)
 }
 
 fn check_labels(name: &str, nodes: usize, labels: &[u32], num_classes: Option<usize>) -> Result<usize> {

@@ -12,15 +12,15 @@ use crate::value::Value;
 use ndarray::Array2;
 use std::path::{Path, PathBuf};
 
-/// Reads the raw layout of the Open Graph Benchmark's node tasks: `edge.csv.gz`, `node-feat.csv.gz` and `node-label.csv.gz`, in the folder
+/// Reads the raw layout of the Open Graph Benchmark's node tasks: `edge.csv.gz`, `node-feat.csv.gz` and `node-label.csv.gz` (one class a
+/// node, or a column of zeros and ones for each of several labels), in the folder
 /// or in its `raw`, and below `split` one folder with `train.csv.gz`, `valid.csv.gz` and `test.csv.gz`. The graph is made undirected.
 pub(super) fn ogb(folder: &Path, name: String, norm: Option<FeatureNorm>) -> Result<Dataset> {
     let raw = if folder.join("edge.csv.gz").is_file() { folder.to_path_buf() } else { folder.join("raw") };
-    let labels = table::read::<f64>(&raw.join("node-label.csv.gz"), |width| width == 1, "one label")?;
     let label_file = raw.join("node-label.csv.gz");
-    let labels = labels.values.iter().enumerate().map(|(node, &label)| whole(&label_file, node, label)).collect::<Result<Vec<i64>>>()?;
+    let labels = table::read::<f64>(&label_file, |_| true, "as many labels as the line before")?;
     let edges = table::read::<u32>(&raw.join("edge.csv.gz"), |width| width == 2, "source and target")?;
-    let graph = undirected(labels.len(), edges.rows().map(|row| (row[0], row[1])), SelfLoops::Keep);
+    let graph = undirected(labels.num_rows(), edges.rows().map(|row| (row[0], row[1])), SelfLoops::Keep);
     let graph = graph.map_err(|error| Error::file(raw.join("edge.csv.gz"), error))?;
     let features = table::read::<f32>(&raw.join("node-feat.csv.gz"), |_| true, "as many as the line before")?;
     let shape = (features.num_rows(), features.width);
@@ -29,6 +29,13 @@ pub(super) fn ogb(folder: &Path, name: String, norm: Option<FeatureNorm>) -> Res
         Some(folder) => Splits::Fixed(split(&folder)?),
         None => Splits::default(),
     };
+    if labels.width > 1 {
+        let several = super::tensors::label_matrix(labels.width, &labels.values).map_err(|problem| Error::file(&label_file, problem))?;
+        let in_file = |error: Error| Error::file(folder, error);
+        let (features, norm) = normalised(Value::Dense(features), norm).map_err(in_file)?;
+        return Ok(Dataset::multi_label(name, graph, features, several, splits).map_err(in_file)?.normalised_by(norm));
+    }
+    let labels = labels.values.iter().enumerate().map(|(node, &label)| whole(&label_file, node, label)).collect::<Result<Vec<i64>>>()?;
     assemble(folder, name, graph, features, &labels, splits, norm)
 }
 

@@ -11,7 +11,7 @@ use crate::value::Value;
 use ndarray::Array2;
 use std::path::Path;
 
-/// Reads `x`, `edge_index`, `y`, and where they are there `edge_attr`, `edge_weight`, `edge_type`, `train_mask`, `val_mask` and
+/// Reads `x`, `edge_index`, `y` (one class a node, or a column of zeros and ones for each of several labels), and where they are there `edge_attr`, `edge_weight`, `edge_type`, `train_mask`, `val_mask` and
 /// `test_mask` (one mask, or one a column). Edges are directed as they are listed, and one that is listed twice counts twice.
 pub(super) fn read(path: &Path, name: String, norm: Option<FeatureNorm>) -> Result<Dataset> {
     let tensors = Tensors::read(path)?;
@@ -47,10 +47,39 @@ fn from(tensors: &Tensors, name: String, norm: Option<FeatureNorm>) -> Result<Da
         let typed = types.iter().map(|&t| u32::try_from(t).map_err(|_| wrong("edge_type", format!("holds {t}"))));
         builder = builder.edge_types(typed.collect::<Result<_>>()?);
     }
-    let (labels, num_classes) = classes(one_label_a_node(tensors, nodes)?).map_err(|problem| wrong("y", problem))?;
     let splits = splits(tensors, nodes)?;
     let (features, norm) = normalised(Value::Dense(x), norm)?;
-    Ok(Dataset::new(name, builder.duplicates(Duplicates::Keep).build()?, features, labels, Some(num_classes), splits)?.normalised_by(norm))
+    let graph = builder.duplicates(Duplicates::Keep).build()?;
+    let data = match several_labels(tensors, nodes)? {
+        Some(labels) => Dataset::multi_label(name, graph, features, labels, splits)?,
+        None => {
+            let (labels, num_classes) = classes(one_label_a_node(tensors, nodes)?).map_err(|problem| wrong("y", problem))?;
+            Dataset::new(name, graph, features, labels, Some(num_classes), splits)?
+        }
+    };
+    Ok(data.normalised_by(norm))
+}
+
+/// A `y` of several columns, each a label that a node has (1) or has not (0).
+fn several_labels(tensors: &Tensors, nodes: usize) -> Result<Option<Array2<bool>>> {
+    let (shape, values): (&[usize], Vec<f64>) = match (tensors.integers.get("y"), tensors.floats.get("y")) {
+        (Some((shape, values)), _) => (shape, values.iter().map(|&v| v as f64).collect()),
+        (None, Some(array)) => (&array.shape, array.values.iter().map(|&v| f64::from(v)).collect()),
+        (None, None) => return Ok(None),
+    };
+    match *shape {
+        [rows, columns] if rows == nodes && columns > 1 => label_matrix(columns, &values).map(Some).map_err(|problem| wrong("y", problem)),
+        _ => Ok(None),
+    }
+}
+
+/// Rows of so many zeros and ones as labels that are there or not; says which number is neither.
+pub(super) fn label_matrix(columns: usize, values: &[f64]) -> std::result::Result<Array2<bool>, String> {
+    if let Some(at) = values.iter().position(|v| *v != 0.0 && *v != 1.0) {
+        return Err(format!("holds {} for label {} of node {}, expected 0 or 1", values[at], at % columns, at / columns));
+    }
+    let labels = values.iter().map(|v| *v == 1.0).collect();
+    Ok(Array2::from_shape_vec((values.len() / columns, columns), labels).expect("rows are whole"))
 }
 
 /// A row an edge; a vector has one feature a row.

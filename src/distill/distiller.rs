@@ -254,6 +254,9 @@ impl<F: Scalar> Loss<F> for Lesson<'_, F> {
 
 /// Refuses a student, a teacher and data that do not belong together.
 fn check_pair<F: Scalar>(student: &Model<F>, teacher: &Model<F>, data: &Dataset<F>) -> Result<()> {
+    if data.label_matrix().is_some() {
+        return Err(Error::data(data.name(), "has nodes of several labels, and distillation is built for one class a node"));
+    }
     let counts = [
         ("features", student.in_channels(), teacher.in_channels(), data.num_features()),
         ("classes", student.out_channels(), teacher.out_channels(), data.num_classes()),

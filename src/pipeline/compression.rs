@@ -299,7 +299,7 @@ impl<M> Compression<'_, M> {
             None => evaluate(&stage.subject.model, &data, rows),
             Some(integers) => {
                 let mut program = integers.compile(data.graph(), data.features())?;
-                Ok(Metric::of(&data).measure(program.run(data.features())?, data.labels(), rows))
+                Ok(Metric::of(&data).measure(program.run(data.features())?, &data, rows))
             }
         }
     }

@@ -4,7 +4,7 @@ use crate::data::Dataset;
 use crate::error::{Error, PruneError, Result};
 use crate::nn::{Cx, Model, ModelBuilder, NodeId, Wiring};
 use crate::scalar::Scalar;
-use crate::train::{Metric, cross_entropy};
+use crate::train::{Metric, supervised};
 use crate::value::ValueRef;
 use ndarray::ArrayView1;
 use serde::{Deserialize, Serialize};
@@ -278,8 +278,8 @@ fn without<F: Scalar>(model: &Model<F>, block: &Block) -> Result<Model<F>> {
 fn validation<F: Scalar>(model: &Model<F>, data: &Dataset<F>) -> Result<(f64, f64)> {
     let rows = data.split(model.seed()).val;
     let logits = model.infer(&Cx::eval(data.graph()), data.features())?;
-    let metric = Metric::of(data).measure(logits.view(), data.labels(), &rows);
-    Ok((metric, cross_entropy(logits.view(), data.labels(), &rows).0.as_f64()))
+    let metric = Metric::of(data).measure(logits.view(), data, &rows);
+    Ok((metric, supervised(logits.view(), data, &rows).0.as_f64()))
 }
 
 /// For each block the points lost without it, counted from `start`, and the loss that decides between equals.

@@ -9,7 +9,7 @@ use crate::data::Dataset;
 use crate::error::{Error, PruneError, Result};
 use crate::nn::{Cx, Grads, Model};
 use crate::scalar::Scalar;
-use crate::train::cross_entropy;
+use crate::train::supervised;
 use ndarray::Array1;
 use std::sync::Arc;
 
@@ -191,6 +191,6 @@ fn lowest_of_all<F: Scalar>(scores: &[Array1<F>], ratio: f64) -> Vec<Vec<usize>>
 fn gradients<F: Scalar>(model: &Model<F>, data: &Dataset<F>) -> Result<Grads<F>> {
     let cx = Cx::eval(data.graph());
     let trace = model.trace(&cx, data.features())?;
-    let (_, seed) = cross_entropy(trace.output(), data.labels(), &data.split(model.seed()).train);
+    let (_, seed) = supervised(trace.output(), data, &data.split(model.seed()).train);
     model.backward(&cx, trace, &[(model.output(), seed)])
 }

@@ -12,7 +12,7 @@ use crate::data::Dataset;
 use crate::error::{Result, Unsupported};
 use crate::nn::{Axis, Cx, Grads, Io, Layer, Lowering, Model, ModelBuilder, NodeId, Reads, StageId, Trace, Wiring};
 use crate::scalar::Scalar;
-use crate::train::{Epoch, Schedule, Trainer, cross_entropy};
+use crate::train::{Epoch, Schedule, Trainer, supervised};
 use crate::value::{Value, ValueRef};
 use ndarray::{Array2, ArrayView2};
 
@@ -126,7 +126,7 @@ pub(super) fn train(model: &Model, data: &Dataset, settings: Settings, epochs: u
     let split = data.split(model.seed());
     let output = rounding.output();
     let mut loss = |_: &Model, trace: &Trace<f32>, _: usize| {
-        let (loss, gradient) = cross_entropy(trace.output(), data.labels(), &split.train);
+        let (loss, gradient) = supervised(trace.output(), data, &split.train);
         Ok((loss, vec![(output, gradient)]))
     };
     let weights = |model: &Model| on_grid(model, settings.weights);

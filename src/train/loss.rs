@@ -1,9 +1,46 @@
 //! Losses on chosen rows of the output, with their gradients.
 
+use crate::data::Dataset;
 use crate::error::Result;
 use crate::nn::{Grads, Model, NodeId, Trace};
 use crate::scalar::Scalar;
 use ndarray::{Array2, ArrayView2};
+
+/// The loss of a data set on `rows`, and its gradient by the logits: [`cross_entropy`] where nodes have one class each,
+/// [`binary_cross_entropy`] where they may have several labels.
+///
+/// # Panics
+/// As these two.
+pub fn supervised<F: Scalar>(logits: ArrayView2<F>, data: &Dataset<F>, rows: &[u32]) -> (F, Array2<F>) {
+    match data.label_matrix() {
+        Some(labels) => binary_cross_entropy(logits, labels, rows),
+        None => cross_entropy(logits, data.labels(), rows),
+    }
+}
+
+/// Cross-entropy of a sigmoid a label, mean over `rows` and labels: `max(z, 0) − z·y + ln(1 + e^{−|z|})`, and its gradient by the logits.
+///
+/// *Shapes*: `logits`, `labels`, gradient: `[n, labels]`, the gradient zero outside `rows`.
+///
+/// *Source*: `torch.nn.functional.binary_cross_entropy_with_logits` with mean reduction.
+///
+/// # Panics
+/// If a row is out of range or the shapes differ; a [`Dataset`](crate::Dataset) has none such.
+pub fn binary_cross_entropy<F: Scalar>(logits: ArrayView2<F>, labels: ArrayView2<bool>, rows: &[u32]) -> (F, Array2<F>) {
+    assert_eq!(logits.dim(), labels.dim(), "logits and labels");
+    let mut gradient = Array2::zeros(logits.dim());
+    let mut total = F::zero();
+    let weight = F::of(1.0 / (rows.len() * logits.ncols()).max(1) as f64);
+    for &i in rows {
+        let i = i as usize;
+        for ((g, &z), &label) in gradient.row_mut(i).iter_mut().zip(logits.row(i)).zip(labels.row(i)) {
+            let y = if label { F::one() } else { F::zero() };
+            total += z.max(F::zero()) - z * y + (-z.abs()).exp().ln_1p();
+            *g = ((F::one() + (-z).exp()).recip() - y) * weight;
+        }
+    }
+    (total * weight, gradient)
+}
 
 /// Cross-entropy of softmax, mean over `rows`: `−1/|rows| Σ_i log softmax(z_i)[y_i]`, and its gradient by the logits.
 ///
@@ -81,6 +118,24 @@ mod tests {
 
     /// Central differences in f64 are good to about 1e-9 here.
     const TOLERANCE: f64 = 1e-7;
+
+    #[test]
+    fn binary_cross_entropy_has_its_value_and_its_gradient() {
+        let logits = array![[1.0, -2.0], [0.5, 900.0], [0.0, -900.0]];
+        let labels = array![[true, false], [false, true], [true, true]];
+        let (loss, gradient) = binary_cross_entropy(logits.view(), labels.view(), &[0, 1]);
+        let expected = ((-1.0f64).exp().ln_1p() + (-2.0f64).exp().ln_1p() + 0.5f64.exp().ln_1p()) / 4.0;
+        assert_relative_eq!(loss, expected, epsilon = 1e-12);
+        assert!(gradient.row(2).iter().all(|&g| g == 0.0), "rows that are not asked for have no gradient");
+        for (i, c) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            let at = |h: f64| {
+                let mut moved = logits.clone();
+                moved[[i, c]] += h;
+                binary_cross_entropy(moved.view(), labels.view(), &[0, 1]).0
+            };
+            assert_relative_eq!(gradient[[i, c]], (at(1e-5) - at(-1e-5)) / 2e-5, epsilon = TOLERANCE);
+        }
+    }
 
     #[test]
     fn cross_entropy_has_its_value_and_its_gradient() {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub enum Metric {
     /// Share of nodes whose largest logit is their class.
     Accuracy,
-    /// Area under the ROC curve of the second class.
+    /// Area under the ROC curve of the second class; where nodes have several labels, the mean over the labels.
     RocAuc,
 }
 
@@ -19,8 +19,12 @@ pub enum Metric {
 const UNBALANCED: f64 = 0.3;
 
 impl Metric {
-    /// The metric of a data set: ROC AUC where there are two classes and the smaller has under 30 % of the nodes.
+    /// The metric of a data set: ROC AUC where there are two classes and the smaller has under 30 % of the nodes, or where nodes have
+    /// several labels.
     pub fn of<F: Scalar>(data: &Dataset<F>) -> Self {
+        if data.label_matrix().is_some() {
+            return Metric::RocAuc;
+        }
         if data.num_classes() != 2 {
             return Metric::Accuracy;
         }
@@ -29,11 +33,12 @@ impl Metric {
         if smaller < UNBALANCED * data.labels().len() as f64 { Metric::RocAuc } else { Metric::Accuracy }
     }
 
-    /// The metric of `logits: [n, classes]` on `rows`, in percent.
-    pub fn measure<F: Scalar>(self, logits: ArrayView2<F>, labels: &[u32], rows: &[u32]) -> f64 {
-        match self {
-            Metric::Accuracy => accuracy(logits, labels, rows),
-            Metric::RocAuc => roc_auc(logits, labels, rows),
+    /// The metric of `logits: [n, classes]` for `data` on `rows`, in percent.
+    pub fn measure<F: Scalar>(self, logits: ArrayView2<F>, data: &Dataset<F>, rows: &[u32]) -> f64 {
+        match (self, data.label_matrix()) {
+            (Metric::Accuracy, _) => accuracy(logits, data.labels(), rows),
+            (Metric::RocAuc, None) => roc_auc(logits, data.labels(), rows),
+            (Metric::RocAuc, Some(labels)) => mean_roc_auc(logits, labels, rows),
         }
     }
 }
@@ -62,12 +67,25 @@ pub fn accuracy<F: Scalar>(logits: ArrayView2<F>, labels: &[u32], rows: &[u32]) 
 /// 50 where one of the classes is missing. *Source*: Mann and Whitney 1947, by ranks.
 pub fn roc_auc<F: Scalar>(logits: ArrayView2<F>, labels: &[u32], rows: &[u32]) -> f64 {
     let score = |&i: &u32| (logits[[i as usize, 1]] - logits[[i as usize, 0]]).as_f64();
-    let mut scored: Vec<(f64, bool)> = rows.iter().map(|i| (score(i), labels[*i as usize] == 1)).collect();
+    ordered_pairs(rows.iter().map(|i| (score(i), labels[*i as usize] == 1)).collect()).unwrap_or(50.0)
+}
+
+/// The mean of the percentages of ordered pairs over the labels that some of `rows` have and others have not; 50 where there is none such.
+///
+/// *Source*: the evaluator of ogbn-proteins, Hu et al., "Open Graph Benchmark", NeurIPS 2020.
+pub fn mean_roc_auc<F: Scalar>(logits: ArrayView2<F>, labels: ArrayView2<bool>, rows: &[u32]) -> f64 {
+    let of = |c: usize| ordered_pairs(rows.iter().map(|&i| (logits[[i as usize, c]].as_f64(), labels[[i as usize, c]])).collect());
+    let each: Vec<f64> = (0..labels.ncols()).filter_map(of).collect();
+    if each.is_empty() { 50.0 } else { each.iter().sum::<f64>() / each.len() as f64 }
+}
+
+/// Percent of pairs of a positive and a negative whose scores stand in the right order; nothing where one kind is missing.
+fn ordered_pairs(mut scored: Vec<(f64, bool)>) -> Option<f64> {
     scored.sort_by(|a, b| a.0.total_cmp(&b.0));
     let positives = scored.iter().filter(|(_, positive)| *positive).count();
     let pairs = positives as f64 * (scored.len() - positives) as f64;
     if pairs == 0.0 {
-        return 50.0;
+        return None;
     }
     let (mut rank_sum, mut start) = (0.0, 0);
     for tied in scored.chunk_by(|a, b| a.0 == b.0) {
@@ -76,7 +94,7 @@ pub fn roc_auc<F: Scalar>(logits: ArrayView2<F>, labels: &[u32], rows: &[u32]) -
         start += tied.len();
     }
     let p = positives as f64;
-    100.0 * (rank_sum - p * (p + 1.0) / 2.0) / pairs
+    Some(100.0 * (rank_sum - p * (p + 1.0) / 2.0) / pairs)
 }
 
 #[cfg(test)]
@@ -98,5 +116,13 @@ mod tests {
         let tied = array![[0.0, 1.0], [0.0, 1.0]];
         assert_eq!(roc_auc(tied.view(), &[0, 1], &[0, 1]), 50.0);
         assert_eq!(roc_auc(tied.view(), &[1, 1], &[0, 1]), 50.0);
+    }
+
+    #[test]
+    fn several_labels_are_judged_one_by_one_and_those_that_tell_nothing_left_out() {
+        let logits = array![[0.1, 3.0, 0.0], [0.4, 2.0, 0.0], [0.35, 1.0, 0.0], [0.8, 0.0, 0.0]];
+        let labels = array![[false, true, true], [false, true, true], [true, false, true], [true, false, true]];
+        assert_eq!(mean_roc_auc(logits.view(), labels.view(), &[0, 1, 2, 3]), (75.0 + 100.0) / 2.0);
+        assert_eq!(mean_roc_auc(logits.view(), labels.view(), &[0]), 50.0);
     }
 }

@@ -6,6 +6,6 @@ mod metrics;
 mod trainer;
 
 pub use adam::{Adam, AdamBuilder};
-pub use loss::{Loss, Objective, Seeds, cross_entropy};
+pub use loss::{Loss, Objective, Seeds, binary_cross_entropy, cross_entropy, supervised};
 pub use metrics::{Metric, accuracy, roc_auc};
 pub use trainer::{Epoch, Fit, Schedule, Through, Trainer, TrainerBuilder, evaluate};

@@ -1,7 +1,7 @@
 //! The training loop.
 
 use super::adam::Adam;
-use super::loss::{Loss, Objective, Seeds, cross_entropy};
+use super::loss::{Loss, Objective, Seeds, supervised};
 use super::metrics::Metric;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
@@ -203,7 +203,7 @@ impl Trainer {
         let split = data.split(model.seed());
         let output = model.output();
         let mut loss = |_: &Model<F>, trace: &Trace<F>, _: usize| -> Result<(F, Seeds<F>)> {
-            let (loss, gradient) = cross_entropy(trace.output(), data.labels(), &split.train);
+            let (loss, gradient) = supervised(trace.output(), data, &split.train);
             Ok((loss, vec![(output, gradient)]))
         };
         self.fit_loss(model, data, &mut loss, hear)
@@ -307,7 +307,7 @@ fn check_fits<F: Scalar>(model: &Model<F>, data: &Dataset<F>) -> Result<()> {
 
 fn validation<F: Scalar>(model: &Model<F>, cx: &Cx<F>, data: &Dataset<F>, split: &Split) -> Result<f64> {
     let logits = model.infer(cx, data.features())?;
-    let validation = Metric::of(data).measure(logits.view(), data.labels(), &split.val);
+    let validation = Metric::of(data).measure(logits.view(), data, &split.val);
     cx.give(logits);
     Ok(validation)
 }
@@ -319,5 +319,5 @@ fn validation<F: Scalar>(model: &Model<F>, cx: &Cx<F>, data: &Dataset<F>, split:
 pub fn evaluate<F: Scalar>(model: &Model<F>, data: &Dataset<F>, rows: &[u32]) -> Result<f64> {
     check_fits(model, data)?;
     let logits = model.infer(&Cx::eval(data.graph()), data.features())?;
-    Ok(Metric::of(data).measure(logits.view(), data.labels(), rows))
+    Ok(Metric::of(data).measure(logits.view(), data, rows))
 }

@@ -179,7 +179,7 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     for (path, model, data) in &tried {
         let mut program = model.compiled(data.graph(), data.features())?;
         let logits = program.run(data.features())?;
-        let accuracy = Metric::of(data).measure(logits, data.labels(), &data.split(model.seed()).test);
+        let accuracy = Metric::of(data).measure(logits, data, &data.split(model.seed()).test);
         let account = Account::of(model, data.graph(), &data.features(), threads)?;
         rows.push(Row { name: path.display().to_string(), metric: Metric::of(data), accuracy: Summary::of(vec![accuracy]), account });
     }
