@@ -11,7 +11,6 @@ use crate::scalar::Scalar;
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, Slice};
 use rayon::prelude::*;
-use std::borrow::Cow;
 use std::ops::Range;
 
 /// Multiply-adds of a row block of a product: a few hundred microseconds, so that threads end together.
@@ -105,16 +104,10 @@ fn product<F: Scalar>(isa: Isa, x: ArrayView2<F>, w: ArrayView2<F>, y: ArrayView
 
 /// `w` in panels, whichever way it lies.
 fn packed<F: Scalar>(kernel: &GemmKernel, w: ArrayView2<F>) -> Option<Panels> {
+    let (stored, strides) = if w.t().is_standard_layout() { (w.t(), (1, w.nrows())) } else { (w, (w.ncols(), 1)) };
+    let stored = stored.as_standard_layout();
     let mut panels = Panels::default();
-    let (numbers, strides) = match (w.to_slice(), w.t().to_slice()) {
-        (Some(numbers), _) => (F::as_f32(numbers).map(Cow::Borrowed), (w.ncols(), 1)),
-        (None, Some(numbers)) => (F::as_f32(numbers).map(Cow::Borrowed), (1, w.nrows())),
-        (None, None) => {
-            let copy = w.iter().copied().collect::<Vec<F>>();
-            (F::as_f32(&copy).map(|copy| Cow::Owned(copy.to_vec())), (w.ncols(), 1))
-        }
-    };
-    panels.pack(kernel, &numbers?, w.dim(), strides);
+    panels.pack(kernel, F::as_f32(stored.as_slice()?)?, w.dim(), strides);
     Some(panels)
 }
 

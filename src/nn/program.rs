@@ -209,28 +209,29 @@ impl<F: Scalar> Instruction<F> {
         };
         let bias = self.bias.as_ref().map(|bias| &bias[..]);
         let relu = self.activation == Some(ActivationFn::Relu);
-        let epilogue = Epilogue { bias, relu, add: false };
-        match &self.op {
+        // A product adds its bias and applies ReLU on the way out; what is left to do here is the rest.
+        let (bias, activation) = match &self.op {
             Op::Sum(ops) => {
                 for (k, (op, input)) in ops.iter().zip(&self.inputs).enumerate() {
                     let last = k + 1 == ops.len();
                     let (bias, relu) = if last { (bias, relu) } else { (None, false) };
                     op.multiply(view(input), y.view_mut(), Epilogue { bias, relu, add: k > 0 });
                 }
+                (None, self.activation.filter(|_| !relu))
             }
-            op if op.is_product() => op.multiply(view(&self.inputs[0]), y.view_mut(), epilogue),
+            op if op.is_product() => {
+                op.multiply(view(&self.inputs[0]), y.view_mut(), Epilogue { bias, relu, add: false });
+                (None, self.activation.filter(|_| !relu))
+            }
             op => {
-                op.rearrange(cx, &self.inputs.iter().map(view).collect::<Vec<_>>(), y.view_mut())?;
-                if let Some(bias) = bias {
-                    kernels::add_bias(y.view_mut(), bias);
-                }
-                if let (Some(activation), Some(data)) = (self.activation, y.as_slice_mut()) {
-                    kernels::for_each_chunk(data, |_, chunk| activation.apply(chunk));
-                }
-                return Ok(());
+                op.separately(cx, &self.inputs.iter().map(view).collect::<Vec<_>>(), y.view_mut())?;
+                (bias, self.activation)
             }
+        };
+        if let Some(bias) = bias {
+            kernels::add_bias(y.view_mut(), bias);
         }
-        if let (Some(activation), Some(data)) = (self.activation.filter(|_| !relu), y.as_slice_mut()) {
+        if let (Some(activation), Some(data)) = (activation, y.as_slice_mut()) {
             kernels::for_each_chunk(data, |_, chunk| activation.apply(chunk));
         }
         Ok(())
@@ -238,34 +239,27 @@ impl<F: Scalar> Instruction<F> {
 }
 
 impl<F: Scalar> Op<F> {
+    /// Whether it is a product that takes an epilogue.
     fn is_product(&self) -> bool {
-        matches!(self, Op::Linear(_) | Op::PackedLinear(_) | Op::SparseLinear(_) | Op::Aggregate(..))
+        matches!(self, Op::Linear(_) | Op::PackedLinear(_) | Op::Aggregate(..))
     }
 
     /// A product, with what follows it done on the way out.
-    fn multiply(&self, x: ValueRef<F>, mut y: ArrayViewMut2<F>, epilogue: Epilogue<F>) {
+    fn multiply(&self, x: ValueRef<F>, y: ArrayViewMut2<F>, epilogue: Epilogue<F>) {
         match (self, x) {
             (Op::PackedLinear(weight), ValueRef::Dense(x)) => kernels::matmul_packed(x, weight, y, epilogue),
             (Op::PackedLinear(weight), ValueRef::Sparse(x)) => kernels::spmm_then(x, weight.view(), y, epilogue),
             (Op::Linear(weight), ValueRef::Dense(x)) => kernels::matmul_then(x, weight.view(), y, epilogue),
             (Op::Linear(weight), ValueRef::Sparse(x)) => kernels::spmm_then(x, weight.view(), y, epilogue),
             (Op::Aggregate(operator, _), x) => x.with_dense(|x| kernels::spmm_then(operator.forward(), x, y, epilogue)),
-            (Op::SparseLinear(wt), x) => {
-                x.with_dense(|x| kernels::matmul_sparse(x, wt.view(), y.view_mut()));
-                if let Some(bias) = epilogue.bias {
-                    kernels::add_bias(y.view_mut(), bias);
-                }
-                if let (true, Some(data)) = (epilogue.relu, y.as_slice_mut()) {
-                    kernels::for_each_chunk(data, |_, chunk| ActivationFn::Relu.apply(chunk));
-                }
-            }
             _ => unreachable!("only products multiply"),
         }
     }
 
-    /// What is no product: joins, scales and whole layers.
-    fn rearrange(&self, cx: &Cx<F>, xs: &[ValueRef<F>], mut y: ArrayViewMut2<F>) -> Result<()> {
+    /// What takes no epilogue: products with a sparse weight, joins, scales and whole layers.
+    fn separately(&self, cx: &Cx<F>, xs: &[ValueRef<F>], mut y: ArrayViewMut2<F>) -> Result<()> {
         match self {
+            Op::SparseLinear(wt) => xs[0].with_dense(|x| kernels::matmul_sparse(x, wt.view(), y.view_mut())),
             Op::Add(coefficients) => {
                 y.fill(F::zero());
                 for (x, &coefficient) in xs.iter().zip(coefficients) {
