@@ -3,6 +3,7 @@
 //! A kernel with a fast path has one field in [`Kernels`], one function a level in `x86.rs`, and its plain form beside its entry. A published
 //! crate is compiled for plain x86-64, so the levels are compiled with `#[target_feature]` and picked by what the processor reports.
 
+use super::drop_mask::DropMask;
 use super::edge_dot::EdgeDot;
 use super::gemm::GemmKernel;
 use super::int8::{self, Int8Kernels};
@@ -30,11 +31,21 @@ pub(super) struct Kernels {
     pub(super) spmm: fn(&Spmm<f32>, Range<usize>, &mut [f32]),
     /// The dot products of edges `.1`, written to `.2`.
     pub(super) edge_dot: fn(&EdgeDot<f32>, Range<usize>, &mut [f32]),
+    /// Scales what a mask keeps of the numbers of hash `.1` and after.
+    pub(super) scale_kept: fn(DropMask, usize, &mut [[f32; 4]], f32),
+    /// The exponential linear unit, in place.
+    pub(super) elu: fn(&mut [f32]),
     /// Blocks of rows of a dense product; the portable form is a library's.
     pub(super) gemm: Option<GemmKernel>,
 }
 
-static PORTABLE: Kernels = Kernels { spmm: super::spmm::rows, edge_dot: super::edge_dot::edges, gemm: None };
+static PORTABLE: Kernels = Kernels {
+    spmm: super::spmm::rows,
+    edge_dot: super::edge_dot::edges,
+    scale_kept: super::drop_mask::scale_words,
+    elu: |values| super::exp::elu_f32(values),
+    gemm: None,
+};
 
 impl Isa {
     /// Every level, the plainest first.
@@ -101,3 +112,30 @@ impl Isa {
         }
     }
 }
+
+/// Defines a function that runs another one, which must be `#[inline(always)]`, compiled for a level: the same code in wider vectors.
+/// With `FUSED`, the other one is told by a constant whether a product and a sum are rounded once.
+macro_rules! by_level {
+    ($vis:vis fn $name:ident<F $(, $more:ident: $bound:path)?>($($arg:ident: $kind:ty),* $(,)?) $(-> $out:ty)? = $body:ident $(, $fused:ident)?) => {
+        #[allow(unsafe_code)]
+        $vis fn $name<F: crate::scalar::Scalar $(, $more: $bound)?>(isa: crate::kernels::isa::Isa, $($arg: $kind),*) $(-> $out)? {
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2,fma")]
+                fn avx2<F: crate::scalar::Scalar $(, $more: $bound)?>($($arg: $kind),*) $(-> $out)? {
+                    crate::kernels::isa::by_level!(@call $body true $($fused)? ; $($arg),*)
+                }
+                if isa >= crate::kernels::isa::Isa::Avx2 {
+                    assert!(isa.available(), "this processor has no {isa:?}");
+                    // SAFETY: the processor has the features.
+                    return unsafe { avx2($($arg),*) };
+                }
+            }
+            let _ = isa;
+            crate::kernels::isa::by_level!(@call $body false $($fused)? ; $($arg),*)
+        }
+    };
+    (@call $body:ident $value:literal ; $($arg:ident),*) => { $body($($arg),*) };
+    (@call $body:ident $value:literal FUSED ; $($arg:ident),*) => { $body::<_, _, $value>($($arg),*) };
+}
+pub(super) use by_level;

@@ -11,6 +11,8 @@
 //! | [`add_bias`], [`column_sums`] | `y_ic += b_c`, `Σ_i dy_ic` | a bias and its gradient |
 //! | [`Attend`] | `y_ih = Σ_j α_ijh z_jh` | attention, scored by [`AdditiveScores`] or [`ChannelScores`] |
 //! | [`head_dots`], [`head_sums`] | `z_ih·a_h`, `Σ_i s_ih z_ih` | a score of each head and its gradient |
+//! | [`elu`] | `x` or `e^x − 1` | an activation |
+//! | [`DropMask`] | `y_k = m_k x_k / (1 − p)` | dropout and its gradient |
 //! | [`map_rows`], [`for_each_chunk`] | | element-wise work |
 //! | [`spmm_int8`], [`matmul_int8`], [`input_int8`], [`join_int8`] | integer products and joins | quantised models |
 //!
@@ -22,12 +24,16 @@
 //! `isa::Kernels`, a portable form beside the kernel's entry, the other forms in `x86.rs`.
 
 mod attention;
+mod attention_back;
 mod attention_scores;
 #[cfg(test)]
 mod cases;
 mod dense;
+mod drop_mask;
 mod edge_dot;
+mod exp;
 mod gemm;
+mod heads;
 mod int8;
 mod int8_input;
 #[cfg(target_arch = "x86_64")]
@@ -47,10 +53,13 @@ mod x86;
 mod x86_gemm;
 
 pub use attention::{Attend, Edge, Neighbourhoods, Own, Row, Scores, Thin};
-pub use attention_scores::{AdditiveScores, ChannelScores, head_dots, head_sums};
+pub use attention_scores::{AdditiveScores, ChannelScores};
 pub use dense::{add_bias, column_sums, matmul, matmul_nt, matmul_nt_then, matmul_packed, matmul_then, matmul_tn};
+pub use drop_mask::DropMask;
 pub use edge_dot::edge_dot;
+pub use exp::elu;
 pub use gemm::{Epilogue, PackedWeight};
+pub use heads::{head_dots, head_sums};
 pub use int8::{Activate, Finish, MOST_TERMS, Out, PackedInt8, SparseInt8, Term, join_int8, matmul_int8, spmm_int8};
 pub use int8_input::{InputWeight, input_int8};
 pub use max::{NOBODY, spmm_max, spmm_max_t};
@@ -67,6 +76,7 @@ pub(crate) use rows::{blocks_by_nonzeros, blocks_of, for_row_blocks};
 pub use {
     dense::{matmul_tn_with, matmul_with},
     edge_dot::edge_dot_with,
+    exp::elu_with,
     int8::{matmul_int8_with, spmm_int8_with},
     isa::Isa,
     spmm::spmm_with,

@@ -5,6 +5,7 @@
 //! multiple of the register.
 #![allow(unsafe_code)]
 
+use super::drop_mask::DropMask;
 use super::edge_dot::EdgeDot;
 use super::isa::Kernels;
 use super::spmm::Spmm;
@@ -342,10 +343,23 @@ macro_rules! level {
                 unsafe { dots::<$vector>(job, block, out) }
             }
 
-            // SAFETY of the calls: `Isa::kernels` hands out this table only where the processor has the features.
+            #[target_feature(enable = $features)]
+            fn scale_kept(mask: DropMask, index: usize, values: &mut [[f32; 4]], factor: f32) {
+                // SAFETY: this function has the features.
+                unsafe { mask.scale_words_x86(index, values, factor) }
+            }
+
+            #[target_feature(enable = $features)]
+            fn elu(values: &mut [f32]) {
+                super::super::exp::elu_f32(values);
+            }
+
             pub(in super::super) static TABLE: Kernels = Kernels {
+                // SAFETY of the calls: `Isa::kernels` hands out this table only where the processor has the features.
                 spmm: |job, block, y| unsafe { spmm(job, block, y) },
                 edge_dot: |job, block, out| unsafe { edge_dot(job, block, out) },
+                scale_kept: |mask, index, values, factor| unsafe { scale_kept(mask, index, values, factor) },
+                elu: |values| unsafe { elu(values) },
                 gemm: Some($gemm),
             };
         }

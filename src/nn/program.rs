@@ -173,11 +173,10 @@ impl<F: Scalar> Program<F> {
         let cx = self.graph.as_ref().map_or_else(Cx::without_graph, Cx::eval).with_pool(self.pool.clone());
         for (k, instruction) in self.instructions.iter().enumerate() {
             let mut out = std::mem::take(&mut self.buffers[instruction.output]);
-            let shape = (self.rows, instruction.width);
-            let mut y = ArrayViewMut2::from_shape(shape, &mut out[..shape.0 * shape.1]).expect("buffers are planned for their widths");
-            instruction.run(&cx, x, &self.buffers, self.rows, y.view_mut())?;
-            watch(k, y.view());
+            let done = instruction.run(&cx, x, &self.buffers, self.rows, &mut out);
+            watch(k, instruction.value(self.rows, &mut out).view());
             self.buffers[instruction.output] = out;
+            done?;
         }
         let last = self.instructions.last().expect("a model has at least one layer");
         let shape = (self.rows, last.width);
@@ -199,7 +198,12 @@ fn rows_in_order<F: Scalar>(x: &CsrView<F>, order: &[u32]) -> Csr<F> {
 }
 
 impl<F: Scalar> Instruction<F> {
-    fn run(&self, cx: &Cx<F>, x: ValueRef<F>, buffers: &[Vec<F>], rows: usize, mut y: ArrayViewMut2<F>) -> Result<()> {
+    /// Its value, in the buffer that it writes.
+    fn value<'b>(&self, rows: usize, out: &'b mut [F]) -> ArrayViewMut2<'b, F> {
+        ArrayViewMut2::from_shape((rows, self.width), &mut out[..rows * self.width]).expect("buffers are planned for their widths")
+    }
+
+    fn run(&self, cx: &Cx<F>, x: ValueRef<F>, buffers: &[Vec<F>], rows: usize, out: &mut Vec<F>) -> Result<()> {
         let view = |source: &Source| match *source {
             Source::Input => x.reborrow(),
             Source::Buffer { buffer, width } => {
@@ -209,6 +213,11 @@ impl<F: Scalar> Instruction<F> {
         };
         let bias = self.bias.as_ref().map(|bias| &bias[..]);
         let relu = self.activation == Some(ActivationFn::Relu);
+        if let Op::Whole(layer) = &self.op {
+            let xs: Vec<_> = self.inputs.iter().map(view).collect();
+            replace(cx, layer.infer(cx, &xs)?.into_dense(), out);
+        }
+        let mut y = self.value(rows, out);
         // A product adds its bias and applies ReLU on the way out; what is left to do here is the rest.
         let (bias, activation) = match &self.op {
             Op::Sum(ops) => {
@@ -223,8 +232,9 @@ impl<F: Scalar> Instruction<F> {
                 op.multiply(view(&self.inputs[0]), y.view_mut(), Epilogue { bias, relu, add: false });
                 (None, self.activation.filter(|_| !relu))
             }
+            Op::Whole(_) => (bias, self.activation),
             op => {
-                op.separately(cx, &self.inputs.iter().map(view).collect::<Vec<_>>(), y.view_mut())?;
+                op.separately(&self.inputs.iter().map(view).collect::<Vec<_>>(), y.view_mut());
                 (bias, self.activation)
             }
         };
@@ -256,8 +266,8 @@ impl<F: Scalar> Op<F> {
         }
     }
 
-    /// What takes no epilogue: products with a sparse weight, joins, scales and whole layers.
-    fn separately(&self, cx: &Cx<F>, xs: &[ValueRef<F>], mut y: ArrayViewMut2<F>) -> Result<()> {
+    /// What takes no epilogue: products with a sparse weight, joins and scales.
+    fn separately(&self, xs: &[ValueRef<F>], mut y: ArrayViewMut2<F>) {
         match self {
             Op::SparseLinear(wt) => xs[0].with_dense(|x| kernels::matmul_sparse(x, wt.view(), y.view_mut())),
             Op::Add(coefficients) => {
@@ -279,15 +289,23 @@ impl<F: Scalar> Op<F> {
                 y.assign(&x);
                 kernels::map_rows(y.view_mut(), |_, row| row.iter_mut().zip(&scale[..]).for_each(|(y, &s)| *y *= s));
             }),
-            Op::Whole(layer) => {
-                let value = layer.infer(cx, xs)?.into_dense();
-                kernels::copy_rows(value.view(), y);
-                cx.give(value);
-            }
-            _ => unreachable!("products multiply"),
+            _ => unreachable!("products multiply, and layers run by themselves"),
         }
-        Ok(())
     }
+}
+
+/// Makes `value` what the buffer begins with; where both have the same length, the memory changes hands and nothing is copied.
+fn replace<F: Scalar>(cx: &Cx<F>, value: Array2<F>, out: &mut Vec<F>) {
+    let (shape, len) = (value.dim(), value.len());
+    if len != out.len() || !value.is_standard_layout() {
+        let y = ArrayViewMut2::from_shape(shape, &mut out[..len]).expect("buffers are planned for their widths");
+        kernels::copy_rows(value.view(), y);
+        return cx.give(value);
+    }
+    let (mut numbers, offset) = value.into_raw_vec_and_offset();
+    numbers.drain(..offset.unwrap_or(0));
+    numbers.truncate(len);
+    cx.give(Array2::from_shape_vec(shape, std::mem::replace(out, numbers)).expect("both have the same length"));
 }
 
 /// An instruction before buffers are planned: which stages it reads, and the stage whose value it makes.

@@ -84,7 +84,8 @@ impl<F: Scalar> EdgeTerm<F> {
     /// `v_kh = Σ_c W_e,khc a_hc`, `[edge_dim, heads]`: the term of an edge is `e·v`.
     fn folded(&self, heads: usize) -> Array2<F> {
         let empty = Array2::zeros((self.weight.value().nrows(), heads));
-        kernels::head_dots(self.weight.value().view(), slice(&self.att), empty)
+        let [v] = kernels::head_dots(self.weight.value().view(), [slice(&self.att)], [empty]);
+        v
     }
 
     /// `dW_e,khc = dv_kh a_hc`, `da_hc = Σ_k dv_kh W_e,khc`.
@@ -140,8 +141,8 @@ impl<F: Scalar> GatConv<F> {
             }
         };
         let z = product(cx, x, self.weight.value().view());
-        let source = kernels::head_dots(z.view(), slice(&self.att_src), cx.take((z.nrows(), heads)));
-        let target = kernels::head_dots(z.view(), slice(&self.att_dst), cx.take((z.nrows(), heads)));
+        let empty = [(); 2].map(|()| cx.take((z.nrows(), heads)));
+        let [source, target] = kernels::head_dots(z.view(), [slice(&self.att_src), slice(&self.att_dst)], empty);
         Ok(GatCache { z, source, target, edge })
     }
 }
@@ -170,13 +171,10 @@ impl<F: Scalar> Layer<F> for GatConv<F> {
             dim: cache.z.ncols() / self.settings.heads,
             z: numbers(&cache.z),
             thin: thin.as_ref().map(|thin| thin as &(dyn Fn(usize, &mut [F]) + Sync)),
+            bias: self.settings.wide_bias(&self.bias),
         };
         attend.forward(numbers_mut(&mut wide));
-        let mut y = self.settings.joined(cx, wide);
-        if let Some(bias) = &self.bias {
-            kernels::add_bias(y.view_mut(), slice(bias));
-        }
-        Ok((Value::Dense(y), cache))
+        Ok((Value::Dense(self.settings.joined(cx, wide, &self.bias)), cache))
     }
 
     fn infer(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<Value<F>> {
@@ -204,6 +202,7 @@ impl<F: Scalar> Layer<F> for GatConv<F> {
             dim: cache.z.ncols() / heads,
             z: numbers(&cache.z),
             thin: thin.as_ref().map(|thin| thin as &(dyn Fn(usize, &mut [F]) + Sync)),
+            bias: None,
         };
         let mut pairs = cx.take((edges.num_edges(), 2 * heads));
         let (mut dp, mut dq, mut dz) = (cx.take((n, heads)), cx.take((n, heads)), cx.take(cache.z.dim()));

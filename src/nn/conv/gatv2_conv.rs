@@ -170,13 +170,10 @@ impl<F: Scalar> Layer<F> for Gatv2Conv<F> {
             dim: p.ncols() / self.settings.heads,
             z: numbers(&p),
             thin: thin.as_ref().map(|thin| thin as &(dyn Fn(usize, &mut [F]) + Sync)),
+            bias: self.settings.wide_bias(&self.bias),
         };
         attend.forward(numbers_mut(&mut wide));
-        let mut y = self.settings.joined(cx, wide);
-        if let Some(bias) = &self.bias {
-            kernels::add_bias(y.view_mut(), slice(bias));
-        }
-        Ok((Value::Dense(y), [p, q]))
+        Ok((Value::Dense(self.settings.joined(cx, wide, &self.bias)), [p, q]))
     }
 
     fn infer(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<Value<F>> {
@@ -204,6 +201,7 @@ impl<F: Scalar> Layer<F> for Gatv2Conv<F> {
             dim: width / heads,
             z: numbers(&p),
             thin: thin.as_ref().map(|thin| thin as &(dyn Fn(usize, &mut [F]) + Sync)),
+            bias: None,
         };
         let mut pairs = cx.take((edges.num_edges(), 2 * heads));
         let (mut dp, mut dq) = (cx.take(p.dim()), cx.take(p.dim()));

@@ -3,7 +3,7 @@
 use crate::error::{Error, PruneError, Result};
 use crate::graph::{AttentionEdges, Graph};
 use crate::kernels;
-use crate::nn::dense::Draw;
+use crate::nn::dense::drop_mask;
 use crate::nn::{Attrs, Axis, Cx, HeadUnits, Init, Kept, Param, Wiring};
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -151,16 +151,27 @@ impl Heads {
     /// Dropout of the weights, drawn by their position; `None` where nothing is dropped.
     pub(super) fn thin<F: Scalar>(&self, cx: &Cx<F>) -> Option<impl Fn(usize, &mut [F]) + Sync + use<F>> {
         let factor = F::of(1.0 / (1.0 - self.dropout));
-        Draw::of(cx, self.dropout).map(|draw| move |start: usize, weights: &mut [F]| draw.scale(start, weights, factor))
+        drop_mask(cx, self.dropout).map(|mask| move |start: usize, weights: &mut [F]| mask.scale(start, weights, factor))
     }
 
-    /// The output: all heads side by side, or their mean.
-    pub(super) fn joined<F: Scalar>(&self, cx: &Cx<F>, wide: Array2<F>) -> Array2<F> {
-        if !self.average || self.heads == 1 {
+    /// Whether the heads' mean is put out.
+    fn joins(&self) -> bool {
+        self.average && self.heads > 1
+    }
+
+    /// The bias, where it has a number for every channel of all heads; else [`Heads::joined`] adds it.
+    pub(super) fn wide_bias<'b, F: Scalar>(&self, bias: &'b Option<Param<F>>) -> Option<&'b [F]> {
+        bias.as_ref().filter(|_| !self.joins()).map(slice)
+    }
+
+    /// The output: all heads side by side, or their mean and the bias.
+    pub(super) fn joined<F: Scalar>(&self, cx: &Cx<F>, wide: Array2<F>, bias: &Option<Param<F>>) -> Array2<F> {
+        if !self.joins() {
             return wide;
         }
         let (n, width) = wide.dim();
         let (dim, share) = (width / self.heads, F::of(1.0 / self.heads as f64));
+        let bias = bias.as_ref().map(slice);
         let mut y = cx.take((n, dim));
         kernels::map_rows(y.view_mut(), |i, y| {
             y.fill(F::zero());
@@ -169,6 +180,9 @@ impl Heads {
                 y.iter_mut().zip(head).for_each(|(y, &v)| *y += v);
             }
             y.iter_mut().for_each(|y| *y *= share);
+            if let Some(bias) = bias {
+                y.iter_mut().zip(bias).for_each(|(y, &b)| *y += b);
+            }
         });
         cx.give(wide);
         y

@@ -105,6 +105,7 @@ impl ActivationFn {
         // One loop a function, so that each can be vectorised.
         match self {
             ActivationFn::Relu => values.iter_mut().for_each(|x| *x = ActivationFn::Relu.of(*x)),
+            ActivationFn::Elu => kernels::elu(values),
             other => values.iter_mut().for_each(|x| *x = other.of(*x)),
         }
     }

@@ -2,10 +2,10 @@
 
 use crate::error::{Error, Result, Unsupported};
 use crate::graph::Graph;
-use crate::kernels;
+use crate::kernels::DropMask;
 use crate::nn::product::with_data;
 use crate::nn::{Attrs, Cx, Grads, Io, Layer, Lowering, Mode, Reads, Registered, Shapes, StageId, Wiring};
-use crate::rng::{ChaCha8Rng, hash, mix, purpose};
+use crate::rng::{ChaCha8Rng, hash, purpose};
 use crate::scalar::Scalar;
 use crate::value::{Csr, Value, ValueRef};
 use ndarray::Array2;
@@ -30,60 +30,21 @@ impl Dropout {
         if (0.0..1.0).contains(&p) { Ok(Self { p }) } else { Err(Error::setting("dropout", p, "in [0, 1)")) }
     }
 
-    fn draw<F: Scalar>(&self, cx: &Cx<F>) -> Option<Draw> {
-        Draw::of(cx, self.p)
+    fn draw<F: Scalar>(&self, cx: &Cx<F>) -> Option<DropMask> {
+        drop_mask(cx, self.p)
+    }
+
+    /// What is kept is multiplied by it.
+    fn factor<F: Scalar>(&self) -> F {
+        F::of(1.0 / (1.0 - self.p))
     }
 }
 
-/// One mask: 16 random bits a position, four positions a hash.
-#[derive(Clone, Copy)]
-pub(crate) struct Draw {
-    key: u64,
-    /// A position is dropped if its 16 bits are below this: `p` to within 2^-17.
-    threshold: u16,
-}
-
-impl Draw {
-    /// The mask of this node and step, `None` where nothing is dropped.
-    pub(crate) fn of<F: Scalar>(cx: &Cx<F>, p: f64) -> Option<Self> {
-        match cx.mode() {
-            Mode::Train { seed, step } if p > 0.0 => {
-                Some(Draw { key: hash(seed, &[purpose::DROPOUT, cx.node().index() as u64, step]), threshold: (p * 65536.0).round() as u16 })
-            }
-            _ => None,
-        }
-    }
-
-    #[inline]
-    fn keeps(self, position: usize) -> bool {
-        self.word(position / 4) >> (16 * (position % 4)) & 0xffff >= u64::from(self.threshold)
-    }
-
-    #[inline]
-    fn word(self, index: usize) -> u64 {
-        mix(self.key ^ (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15))
-    }
-
-    /// As [`Draw::scale`], on a whole array in standard layout.
-    fn scale_all<F: Scalar>(self, x: &mut Array2<F>, factor: F) {
-        kernels::for_each_chunk(x.as_slice_mut().expect("a standard layout is a slice"), |start, chunk| self.scale(start, chunk, factor));
-    }
-
-    /// Multiplies what is kept by `factor`; `values[k]` stands at position `start + k`.
-    pub(crate) fn scale<F: Scalar>(self, start: usize, values: &mut [F], factor: F) {
-        let mut position = start;
-        let mut rest = values;
-        while !rest.is_empty() {
-            let lane = position % 4;
-            let (now, later) = rest.split_at_mut((4 - lane).min(rest.len()));
-            let word = self.word(position / 4) >> (16 * lane);
-            for (k, value) in now.iter_mut().enumerate() {
-                let keep = (word >> (16 * k)) & 0xffff >= u64::from(self.threshold);
-                *value = if keep { *value * factor } else { F::zero() };
-            }
-            position += now.len();
-            rest = later;
-        }
+/// The mask of this node and step, `None` where nothing is dropped.
+pub(crate) fn drop_mask<F: Scalar>(cx: &Cx<F>, p: f64) -> Option<DropMask> {
+    match cx.mode() {
+        Mode::Train { seed, step } if p > 0.0 => Some(DropMask::new(hash(seed, &[purpose::DROPOUT, cx.node().index() as u64, step]), p)),
+        _ => None,
     }
 }
 
@@ -102,11 +63,11 @@ impl<F: Scalar> Layer<F> for Dropout {
         cx.check(&xs[0], xs[0].cols())?;
         // A model does not run a dropout that passes through; whoever does gets a copy.
         let Some(draw) = self.draw(cx) else { return Ok((xs[0].to_owned(), ())) };
-        let factor = F::of(1.0 / (1.0 - self.p));
+        let factor: F = self.factor();
         let y = match &xs[0] {
             ValueRef::Dense(_) => {
                 let mut y = cx.copy_of(&xs[0]);
-                draw.scale_all(&mut y, factor);
+                draw.scale_all(numbers(&mut y), factor);
                 Value::Dense(y)
             }
             ValueRef::Sparse(x) => {
@@ -114,14 +75,13 @@ impl<F: Scalar> Layer<F> for Dropout {
                 indptr.reserve(x.rows());
                 indices.reserve(x.nnz());
                 data.reserve(x.nnz());
-                let mut position = 0;
+                let mut kept = draw.run();
                 for row in x.outer_iterator() {
                     for (&j, &v) in row.indices().iter().zip(row.data()) {
-                        if draw.keeps(position) {
+                        if kept.next() == Some(true) {
                             indices.push(j);
                             data.push(v * factor);
                         }
-                        position += 1;
                     }
                     indptr.push(indices.len());
                 }
@@ -134,12 +94,12 @@ impl<F: Scalar> Layer<F> for Dropout {
     /// `dX = dY ⊙ mask / (1−p)`, the mask drawn again.
     fn backward(&self, cx: &Cx<F>, io: &Io<F>, (): (), dy: ValueRef<F>, _: &mut Grads<F>) -> Vec<Option<Value<F>>> {
         let Some(draw) = self.draw(cx) else { return vec![Some(dy.to_owned())] };
-        let factor = F::of(1.0 / (1.0 - self.p));
+        let factor: F = self.factor();
         let dx = match (io.sparse_input(0), dy) {
             (Some(x), ValueRef::Sparse(dy)) => {
                 // The output stores the kept entries of the input, in the same order.
                 let mut kept = dy.data().iter();
-                let data = (0..x.nnz()).map(|position| match draw.keeps(position) {
+                let data = draw.run().take(x.nnz()).map(|keep| match keep {
                     true => kept.next().map_or(F::zero(), |&d| d * factor),
                     false => F::zero(),
                 });
@@ -147,7 +107,7 @@ impl<F: Scalar> Layer<F> for Dropout {
             }
             (_, dy) => {
                 let mut dx = cx.copy_of(&dy);
-                draw.scale_all(&mut dx, factor);
+                draw.scale_all(numbers(&mut dx), factor);
                 Value::Dense(dx)
             }
         };
@@ -164,7 +124,7 @@ impl<F: Scalar> Layer<F> for Dropout {
 
     fn forward_in_place(&self, cx: &Cx<F>, x: &mut Array2<F>) {
         if let Some(draw) = self.draw(cx) {
-            draw.scale_all(x, F::of(1.0 / (1.0 - self.p)));
+            draw.scale_all(numbers(x), self.factor());
         }
     }
 
@@ -212,23 +172,7 @@ impl<F: Scalar> Registered<F> for Dropout {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_share_dropped_is_p_and_chunks_do_not_matter() {
-        let draw = Draw { key: 5, threshold: (0.3 * 65536.0f64).round() as u16 };
-        let mut whole = vec![1.0f64; 100_003];
-        draw.scale(0, &mut whole, 2.0);
-        let dropped = whole.iter().filter(|v| **v == 0.0).count() as f64 / whole.len() as f64;
-        // Four standard deviations of a binomial share.
-        assert!((dropped - 0.3).abs() < 4.0 * (0.21f64 / whole.len() as f64).sqrt(), "{dropped}");
-        let mut parts = vec![1.0f64; whole.len()];
-        let (a, b) = parts.split_at_mut(12_345);
-        draw.scale(0, a, 2.0);
-        draw.scale(12_345, b, 2.0);
-        assert_eq!(whole, parts);
-        assert!((0..whole.len()).all(|k| draw.keeps(k) == (whole[k] != 0.0)));
-    }
+/// The numbers of an array that a layer may change in place.
+fn numbers<F: Scalar>(array: &mut Array2<F>) -> &mut [F] {
+    array.as_slice_mut().expect("a standard layout is a slice")
 }

@@ -8,7 +8,7 @@ mod linear;
 
 pub use activation::{Activation, ActivationFn};
 pub use batch_norm::BatchNorm;
-pub(crate) use dropout::Draw;
 pub use dropout::Dropout;
+pub(crate) use dropout::drop_mask;
 pub use layer_norm::LayerNorm;
 pub use linear::{Linear, LinearBuilder};

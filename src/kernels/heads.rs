@@ -1,0 +1,144 @@
+//! Dot products and weighted sums head by head: what attention's scores are made of, and their gradients.
+//!
+//! Loops are `for` loops here and not `for_each`: the function that an iterator hides behind it may stay outside and be compiled for the
+//! plainest processor.
+
+use super::isa::{Isa, by_level};
+use super::rows::{CHUNK, SERIAL_WORK, blocks_of};
+use crate::scalar::Scalar;
+use ndarray::{Array2, ArrayView2};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Rows whose sum one part of [`head_sums`] takes. A constant, so that the bits do not depend on the number of threads.
+const SUM_ROWS: usize = 1024;
+
+/// `y_hc += a_h x_hc`; `D` is the number of channels a head where the compiler is to know it, else 0.
+#[inline(always)]
+pub(super) fn add_heads<F: Scalar, const D: usize>(a: &[F], x: &[F], dim: usize, y: &mut [F]) {
+    let dim = if D == 0 { dim } else { D };
+    for ((y, x), &a) in y.chunks_exact_mut(dim).zip(x.chunks_exact(dim)).zip(a) {
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y += a * x;
+        }
+    }
+}
+
+/// `Σ_c a_c b_c`, in eight partial sums.
+#[inline(always)]
+pub(super) fn dot<F: Scalar>(a: &[F], b: &[F]) -> F {
+    let ((a, a_tail), (b, b_tail)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+    let mut sums = [F::zero(); 8];
+    for (a, b) in a.iter().zip(b) {
+        for lane in 0..8 {
+            sums[lane] += a[lane] * b[lane];
+        }
+    }
+    let four: [F; 4] = std::array::from_fn(|lane| sums[lane] + sums[lane + 4]);
+    let mut tail = F::zero();
+    for (&a, &b) in a_tail.iter().zip(b_tail) {
+        tail += a * b;
+    }
+    (four[0] + four[2]) + (four[1] + four[3]) + tail
+}
+
+/// `out_h = Σ_c a_hc b_hc`; `D` as in [`add_heads`].
+#[inline(always)]
+pub(super) fn dots<F: Scalar, const D: usize>(a: &[F], b: &[F], dim: usize, out: &mut [F]) {
+    let dim = if D == 0 { dim } else { D };
+    for (out, (a, b)) in out.iter_mut().zip(a.chunks_exact(dim).zip(b.chunks_exact(dim))) {
+        *out = dot(a, b);
+    }
+}
+
+/// `out_ih = Σ_c z_ihc a_hc` for each `a`. *Shapes*: `z: [n, heads·dim]`, `a: [heads·dim]`, `out: [n, heads]`.
+///
+/// # Panics
+/// If the shapes do not fit.
+pub fn head_dots<F: Scalar, const N: usize>(z: ArrayView2<F>, att: [&[F]; N], mut out: [Array2<F>; N]) -> [Array2<F>; N] {
+    let (n, width) = z.dim();
+    let heads = out[0].ncols();
+    let fits = att.iter().all(|att| att.len() == width) && out.iter().all(|out| out.dim() == (n, heads));
+    assert!(fits && heads > 0 && width.is_multiple_of(heads), "head_dots: z {:?}, {heads} heads", z.dim());
+    if width == 0 {
+        out.iter_mut().for_each(|out| out.fill(F::zero()));
+        return out;
+    }
+    let z = z.as_standard_layout();
+    let z = z.as_slice().expect("a standard layout is a slice");
+    let height = CHUNK.div_ceil(width);
+    let mut left = out.each_mut().map(|out| out.as_slice_mut().expect("pool arrays are contiguous"));
+    let jobs: Vec<_> = blocks_of(n, height)
+        .into_iter()
+        .map(|block| {
+            let of_block = left.each_mut().map(|left| left.split_off_mut(..block.len() * heads).expect("one row a node"));
+            (&z[block.start * width..block.end * width], of_block)
+        })
+        .collect();
+    let isa = Isa::best();
+    let run = |(z, out): (&[F], [&mut [F]; N])| out.into_iter().zip(att).for_each(|(out, att)| dot_rows(isa, z, att, heads, out));
+    if n * width < SERIAL_WORK {
+        jobs.into_iter().for_each(run)
+    } else {
+        jobs.into_par_iter().for_each(run)
+    }
+    out
+}
+
+by_level! {
+    fn dot_rows<F>(z: &[F], att: &[F], heads: usize, out: &mut [F]) = dot_rows_here
+}
+
+#[inline(always)]
+fn dot_rows_here<F: Scalar>(z: &[F], att: &[F], heads: usize, out: &mut [F]) {
+    let dim = att.len() / heads;
+    for (z, out) in z.chunks_exact(att.len()).zip(out.chunks_exact_mut(heads)) {
+        match dim {
+            8 => dots::<F, 8>(z, att, dim, out),
+            _ => dots::<F, 0>(z, att, dim, out),
+        }
+    }
+}
+
+/// `Σ_i s_ih z_ihc`, `[1, heads·dim]`: the gradient of the weights of [`head_dots`]. *Shapes*: `z: [n, heads·dim]`, `s: [n, heads]`.
+///
+/// # Panics
+/// If the shapes do not fit.
+pub fn head_sums<F: Scalar>(z: ArrayView2<F>, s: ArrayView2<F>) -> Array2<F> {
+    assert!(z.nrows() == s.nrows() && z.ncols().is_multiple_of(s.ncols().max(1)), "head_sums: z {:?}, s {:?}", z.dim(), s.dim());
+    let (width, heads) = (z.ncols(), s.ncols());
+    let (z, s) = (z.as_standard_layout(), s.as_standard_layout());
+    let (all, scales) = (z.as_slice().expect("a standard layout"), s.as_slice().expect("a standard layout"));
+    let isa = Isa::best();
+    let part = |block: Range<usize>| {
+        let mut sum = vec![F::zero(); width];
+        let (z, s) = (&all[block.start * width..block.end * width], &scales[block.start * heads..block.end * heads]);
+        if width > 0 {
+            sum_rows(isa, z, s, heads, &mut sum);
+        }
+        sum
+    };
+    let blocks = blocks_of(z.nrows(), SUM_ROWS);
+    let partials: Vec<Vec<F>> =
+        if z.len() < SERIAL_WORK { blocks.into_iter().map(part).collect() } else { blocks.into_par_iter().map(part).collect() };
+    let mut total = Array2::zeros((1, width));
+    for partial in partials {
+        total.iter_mut().zip(partial).for_each(|(sum, term)| *sum += term);
+    }
+    total
+}
+
+by_level! {
+    fn sum_rows<F>(z: &[F], s: &[F], heads: usize, sum: &mut [F]) = sum_rows_here
+}
+
+#[inline(always)]
+fn sum_rows_here<F: Scalar>(z: &[F], s: &[F], heads: usize, sum: &mut [F]) {
+    let dim = sum.len() / heads;
+    for (z, s) in z.chunks_exact(sum.len()).zip(s.chunks_exact(heads)) {
+        match dim {
+            8 => add_heads::<F, 8>(s, z, dim, sum),
+            _ => add_heads::<F, 0>(s, z, dim, sum),
+        }
+    }
+}
