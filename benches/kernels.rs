@@ -1,17 +1,21 @@
 //! Kernels beside their limits and beside other crates, on graphs from the generator.
 //!
-//! `cargo bench --bench kernels`, or some of it: `-- spmm`, `-- dense`, `-- hub`. Everybody's result is compared with the naive twin's before
+//! `cargo bench --bench kernels`, or some of it: `-- spmm`, `-- int8`, `-- max`, `-- attend`, `-- dense`, `-- hub`. Everybody's result is compared with the naive twin's before
 //! anybody is timed. sprs and nalgebra-sparse return a new array; the others write into a kept one.
 
 mod harness;
 
 use gnn_prune::data::PowerLaw;
-use gnn_prune::kernels::{Epilogue, Isa, matmul, matmul_with, pages, reference, spmm, spmm_with};
+use gnn_prune::kernels::{
+    Activate, AdditiveScores, Attend, Epilogue, Finish, Isa, NOBODY, Out, SparseInt8, matmul, matmul_with, pages, reference, spmm,
+    spmm_int8_with, spmm_max_with, spmm_with,
+};
 use gnn_prune::rng::mix;
 use gnn_prune::value::Csr;
 use gnn_prune::{Graph, NodeOrder, Norm};
 use harness::limits::Limits;
 use harness::{Contender, contender, keep, medians, pool, short, thread_counts, wanted};
+use nalgebra_sparse::na::DMatrix;
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2};
 use rayon::prelude::*;
@@ -72,10 +76,9 @@ fn spmm_on(name: &str, graph: &Graph, widths: &[usize], threads: usize, limits: 
         let (a, x) = (&a, &x);
         let mut contenders = vec![contender("ours", move || spmm(a.view(), x.view(), y.view_mut()))];
         if peers {
-            for isa in [Isa::Avx2, Isa::Portable].into_iter().filter(|isa| isa.available()) {
+            for (what, isa) in levels().into_iter().skip(1) {
                 let mut y = dense(n, width, 2);
-                contenders
-                    .push(contender(format!("ours, {isa:?}"), move || spmm_with(isa, a.view(), x.view(), y.view_mut(), Epilogue::NONE)));
+                contenders.push(contender(what, move || spmm_with(isa, a.view(), x.view(), y.view_mut(), Epilogue::NONE)));
             }
             contenders.push(contender("naive rayon", move || naive_rayon(a, x, &mut own)));
             if threads == 1 {
@@ -85,10 +88,116 @@ fn spmm_on(name: &str, graph: &Graph, widths: &[usize], threads: usize, limits: 
                     sum.fill(0.0);
                     sprs::prod::csr_mulacc_dense_rowmaj(a.view(), x.view(), sum.view_mut());
                 }));
+                let (theirs, columns) = nalgebra(a, x);
+                contenders.push(contender("nalgebra-sparse", move || keep(&theirs * &columns)));
             }
         }
         time(&id, threads, limit, contenders);
     }
+}
+
+/// Both operands as nalgebra-sparse takes them, the dense one column by column.
+fn nalgebra(a: &Csr<f32>, x: &Array2<f32>) -> (nalgebra_sparse::CsrMatrix<f32>, DMatrix<f32>) {
+    let (starts, cols, vals) = a.view().into_raw_storage();
+    let cols = cols.iter().map(|&j| j as usize).collect();
+    let a = nalgebra_sparse::CsrMatrix::try_from_csr_data(a.rows(), a.cols(), starts.to_vec(), cols, vals.to_vec());
+    let x = DMatrix::from_row_slice(x.nrows(), x.ncols(), x.as_slice().expect("standard layout"));
+    (a.expect("a valid matrix"), x)
+}
+
+/// Our levels of instructions, the best first, under the names of contenders.
+fn levels() -> Vec<(String, Isa)> {
+    let others = [Isa::Avx2, Isa::Portable].into_iter().filter(|isa| isa.available());
+    std::iter::once(("ours".to_string(), Isa::best())).chain(others.map(|isa| (format!("ours, {isa:?}"), isa))).collect()
+}
+
+/// Aggregation of rows of bytes, as quantised models do it; its limit is that of rows of as many bytes.
+fn int8_on(name: &str, graph: &Graph, threads: usize, limits: &mut Limits) {
+    let operator = graph.operator(Norm::Symmetric);
+    let (n, nnz) = (operator.forward().rows(), operator.stored());
+    let (starts, cols, _) = operator.forward().into_raw_storage();
+    let bytes = |len: usize, seed: u64| -> Vec<i8> { (0..len).map(|k| (mix(seed ^ k as u64) % 255) as i8).collect() };
+    let vals: Vec<i8> = bytes(nnz, 1).iter().map(|v| v / 2).collect();
+    for width in [64, 256] {
+        let id = format!("int8/{name}/n={n}/c={width}");
+        if !wanted(&id) {
+            continue;
+        }
+        let x = bytes(n * width, 2);
+        let expected = reference::spmm_int8(starts, cols, &vals, &x, width);
+        let scales = vec![1.0; width];
+        let finish = Finish { rows: None, cols: &scales, bias: None, activate: Activate::Identity };
+        let mut contenders = Vec::new();
+        for (what, isa) in levels() {
+            let mut y: Vec<f32> = pages::zeros(n * width);
+            let (vals, x) = (&vals, &x);
+            let mut run = move || {
+                spmm_int8_with(isa, SparseInt8 { starts, cols, vals }, x, width, finish, Out::Real(&mut y));
+                y[0]
+            };
+            assert_eq!(run(), expected[0] as f32, "{id} {isa:?}");
+            contenders.push(contender(what, move || keep(run())));
+        }
+        time(&id, threads, limits.gather_ms(n, width / 4, nnz), contenders);
+    }
+}
+
+/// The largest of the neighbours.
+fn max_on(name: &str, graph: &Graph, threads: usize, limits: &mut Limits) {
+    let (n, width) = (graph.num_nodes(), 64);
+    let id = format!("max/{name}/n={n}/c={width}");
+    if !wanted(&id) {
+        return;
+    }
+    let x = dense(n, width, 1);
+    let a = graph.adjacency();
+    let mut contenders = Vec::new();
+    for (what, isa) in levels() {
+        let (y, who) = spmm_max_with(isa, a, x.view());
+        for ((i, c), &who) in who.indexed_iter().step_by(997) {
+            let row = a.outer_view(i).expect("a row a node");
+            let most = row.indices().iter().map(|&j| x[[j as usize, c]]).fold(f32::NEG_INFINITY, f32::max);
+            assert!(if who == NOBODY { row.nnz() == 0 } else { y[[i, c]] == most && x[[who as usize, c]] == most }, "{id} {isa:?}");
+        }
+        let x = &x;
+        contenders.push(contender(what, move || keep(spmm_max_with(isa, a, x.view()))));
+    }
+    time(&id, threads, limits.gather_ms(n, width, a.nnz()), contenders);
+}
+
+/// Scores, softmax and weighted sum of 8 heads of 8; its limit is that of fetching the rows.
+fn attend_on(name: &str, graph: &Graph, threads: usize, limits: &mut Limits) {
+    let (n, heads, dim) = (graph.num_nodes(), 8, 8);
+    let id = format!("attend/{name}/n={n}/heads={heads}/dim={dim}");
+    if !wanted(&id) {
+        return;
+    }
+    let edges = graph.attention();
+    let lists = edges.neighbourhoods();
+    let numbers = |cols: usize, seed: u64| dense(n, cols, seed).into_raw_vec_and_offset().0;
+    let (z, source, target) = (numbers(heads * dim, 1), numbers(heads, 2), numbers(heads, 3));
+    let att = vec![0.0; heads * dim];
+    let scores = AdditiveScores { source: &source, target: &target, edge: None, att_source: &att, att_target: &att, heads, slope: 0.2 };
+    let mut scored = vec![0.0; lists.sources.len() * heads];
+    for i in 0..n {
+        for e in lists.starts[i]..lists.starts[i + 1] {
+            for h in 0..heads {
+                let v = source[lists.sources[e] as usize * heads + h] + target[i * heads + h];
+                scored[e * heads + h] = v.max(0.2 * v);
+            }
+        }
+    }
+    let expected = reference::attend(lists.starts, lists.sources, &scored, &z, heads);
+    let expected = ArrayView2::from_shape((n, heads * dim), &expected).expect("one row a node");
+    let attend = Attend { edges: lists, scores: &scores, heads, dim, z: &z, thin: None, bias: None };
+    let mut contenders = Vec::new();
+    for (what, isa) in levels() {
+        let mut y = dense(n, heads * dim, 4);
+        attend.forward_with(isa, y.as_slice_mut().expect("standard layout"));
+        assert_close(y.view(), expected, 1000, &format!("{id} {isa:?}"));
+        contenders.push(contender(what, move || attend.forward_with(isa, y.as_slice_mut().expect("standard layout"))));
+    }
+    time(&id, threads, limits.gather_ms(n, heads * dim, lists.sources.len()), contenders);
 }
 
 /// What a careful user writes first.
@@ -186,6 +295,9 @@ fn main() {
                     spmm_on(name, data.graph(), &[64], threads, &mut limits, false);
                 }
             }
+            int8_on("arxiv", arxiv.graph(), threads, &mut limits);
+            max_on("arxiv", arxiv.graph(), threads, &mut limits);
+            attend_on("arxiv", arxiv.graph(), threads, &mut limits);
             dense_products(threads, &mut limits);
         });
     }

@@ -28,10 +28,11 @@ pub fn short() -> bool {
     std::env::args().any(|arg| arg == "--test")
 }
 
-/// Whether a part of the bench was asked for: all are, where no name stands on the line.
+/// Whether a part of the bench was asked for: all are, where no name stands on the line. A name that begins with `=` is the whole name.
 pub fn wanted(part: &str) -> bool {
     let names: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    names.is_empty() || names.iter().any(|name| part.contains(name.as_str()))
+    let fits = |name: &String| name.strip_prefix('=').map_or_else(|| part.contains(name.as_str()), |whole| part == whole);
+    names.is_empty() || names.iter().any(fits)
 }
 
 /// Median milliseconds of each contender, in the order given: one round to warm up, then rounds until `time` is over, 5 at least.

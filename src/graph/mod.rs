@@ -6,11 +6,13 @@ mod attention;
 mod builder;
 mod operator;
 mod order;
+mod relations;
 
 pub use attention::AttentionEdges;
 pub use builder::{Duplicates, GraphBuilder, SelfLoops};
 pub use operator::{Norm, Operator};
 pub use order::NodeOrder;
+pub use relations::RelationPairs;
 
 use crate::error::{Error, Result};
 use crate::scalar::Scalar;
@@ -38,6 +40,7 @@ pub struct Graph<F: Scalar = f32> {
     relations: Arc<Vec<Csr<F>>>,
     /// By relation, the whole graph being `None`.
     operators: Arc<Operators<F>>,
+    pairs: Arc<Pairs<F>>,
     /// With a self-loop a node, and as they are listed.
     attention: Arc<[OnceLock<Arc<AttentionEdges<F>>>; 2]>,
     parallel: Option<Arc<Parallel>>,
@@ -53,6 +56,8 @@ struct Parallel {
     /// Weight of the last self-loop of each node that has any: where loops are filled in, PyTorch Geometric reads no other.
     loops: BTreeMap<u32, f64>,
 }
+
+type Pairs<F> = RwLock<BTreeMap<Norm, Arc<RelationPairs<F>>>>;
 
 type Operators<F> = RwLock<BTreeMap<(Option<usize>, Norm), Arc<Operator<F>>>>;
 
@@ -82,8 +87,8 @@ impl<F: Scalar> Graph<F> {
         let relations = Arc::new(relations.unwrap_or_default());
         let weighted = adjacency.data().iter().any(|w| *w != F::one());
         let (adjacency, edge_features) = (Arc::new(adjacency), edge_features.map(Arc::new));
-        let (operators, attention) = (Arc::default(), Arc::default());
-        Ok(Self { adjacency, edge_features, relations, operators, attention, parallel: None, weighted })
+        let (operators, pairs, attention) = (Arc::default(), Arc::default(), Arc::default());
+        Ok(Self { adjacency, edge_features, relations, operators, pairs, attention, parallel: None, weighted })
     }
 
     /// Number of nodes.
@@ -151,6 +156,17 @@ impl<F: Scalar> Graph<F> {
         self.attention[1].get_or_init(|| Arc::new(AttentionEdges::as_listed(self))).clone()
     }
 
+    /// All relations at once, each normalised by itself: one row a relation and node that has edges of it.
+    pub fn relation_pairs(&self, norm: Norm) -> Arc<RelationPairs<F>> {
+        // A poisoned lock only means that another thread panicked between two whole insertions: the map is sound.
+        if let Some(pairs) = self.pairs.read().unwrap_or_else(|poisoned| poisoned.into_inner()).get(&norm) {
+            return pairs.clone();
+        }
+        let operators: Vec<_> = (0..self.relations.len()).map(|r| self.relation_operator(r, norm)).collect();
+        let pairs = Arc::new(RelationPairs::new(self.num_nodes(), &operators));
+        self.pairs.write().unwrap_or_else(|poisoned| poisoned.into_inner()).entry(norm).or_insert(pairs).clone()
+    }
+
     fn kept_operator(&self, relation: Option<usize>, norm: Norm) -> Arc<Operator<F>> {
         let key = (relation, norm);
         // A poisoned lock only means that another thread panicked between two whole insertions: the map is sound.
@@ -172,6 +188,7 @@ impl<F: Scalar> Graph<F> {
             edge_features: self.edge_features.as_ref().map(|features| Arc::new(features.mapv(|v| G::of(v.as_f64())))),
             relations: Arc::new(self.relations.iter().map(cast).collect()),
             operators: Arc::default(),
+            pairs: Arc::default(),
             attention: Arc::default(),
             parallel: self.parallel.clone(),
             weighted: self.weighted,

@@ -3,9 +3,8 @@
 use super::attention::{AHEAD, Attend, Edge, LANES, Own, Room, Row, RowSum, Scores, exponentials, fetch};
 use super::heads::dots;
 use super::isa::{Isa, by_level};
-use super::rows::{SERIAL_WORK, blocks_by_nonzeros, parts_for};
+use super::rows::{SERIAL_WORK, blocks_by_nonzeros, parts_for, pieces, run};
 use crate::scalar::Scalar;
-use rayon::prelude::*;
 use std::ops::Range;
 
 /// Parts that the first pass is cut into at most. A constant, since every part has a sum of its own and their order is that of the parts.
@@ -222,22 +221,6 @@ fn sources_here<F: Scalar, S: Scores<F>, const FUSED: bool>(job: &Attend<F, S>, 
         8 => job.sources::<8, FUSED>(given, part),
         _ => job.sources::<0, FUSED>(given, part),
     }
-}
-
-/// Cuts `data` so that each block has its rows; row `i` begins at `at(i)`.
-fn pieces<'a, F>(mut data: &'a mut [F], blocks: &[Range<usize>], at: impl Fn(usize) -> usize) -> Vec<&'a mut [F]> {
-    let pieces =
-        blocks.iter().map(|block| data.split_off_mut(..at(block.end) - at(block.start)).expect("the array has all rows")).collect();
-    assert!(data.is_empty(), "attend: {} numbers are left over", data.len());
-    pieces
-}
-
-/// Runs all jobs, in parallel where the work is worth it, and returns what they give in their order.
-fn run<T: Send, R: Send>(jobs: Vec<T>, work: usize, f: impl Fn(T) -> R + Sync + Send) -> Vec<R> {
-    if work < SERIAL_WORK || rayon::current_num_threads() == 1 {
-        return jobs.into_iter().map(f).collect();
-    }
-    jobs.into_par_iter().with_max_len(1).map(f).collect()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! plainest processor.
 
 use super::isa::{Isa, by_level};
-use super::rows::{CHUNK, SERIAL_WORK, blocks_of};
+use super::rows::{CHUNK, SERIAL_WORK, blocks_of, pieces, run};
 use crate::scalar::Scalar;
 use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
@@ -67,21 +67,15 @@ pub fn head_dots<F: Scalar, const N: usize>(z: ArrayView2<F>, att: [&[F]; N], mu
     let z = z.as_standard_layout();
     let z = z.as_slice().expect("a standard layout is a slice");
     let height = CHUNK.div_ceil(width);
-    let mut left = out.each_mut().map(|out| out.as_slice_mut().expect("pool arrays are contiguous"));
-    let jobs: Vec<_> = blocks_of(n, height)
-        .into_iter()
-        .map(|block| {
-            let of_block = left.each_mut().map(|left| left.split_off_mut(..block.len() * heads).expect("one row a node"));
-            (&z[block.start * width..block.end * width], of_block)
-        })
-        .collect();
+    let blocks = blocks_of(n, height);
+    let mut parts =
+        out.each_mut().map(|out| pieces(out.as_slice_mut().expect("pool arrays are contiguous"), &blocks, |i| i * heads).into_iter());
     let isa = Isa::best();
-    let run = |(z, out): (&[F], [&mut [F]; N])| out.into_iter().zip(att).for_each(|(out, att)| dot_rows(isa, z, att, heads, out));
-    if n * width < SERIAL_WORK {
-        jobs.into_iter().for_each(run)
-    } else {
-        jobs.into_par_iter().for_each(run)
-    }
+    let jobs = blocks.iter().map(|block| (block, parts.each_mut().map(|part| part.next().expect("one a block")))).collect();
+    run(jobs, n * width, |(block, out): (&Range<usize>, [&mut [F]; N])| {
+        let z = &z[block.start * width..block.end * width];
+        out.into_iter().zip(att).for_each(|(out, att)| dot_rows(isa, z, att, heads, out));
+    });
     out
 }
 

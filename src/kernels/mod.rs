@@ -79,5 +79,6 @@ pub use {
     exp::elu_with,
     int8::{matmul_int8_with, spmm_int8_with},
     isa::Isa,
+    max::{spmm_max_t_with, spmm_max_with},
     spmm::spmm_with,
 };

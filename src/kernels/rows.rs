@@ -103,6 +103,22 @@ pub(crate) fn for_row_blocks<T: Send>(
     pieces.collect::<Vec<_>>().into_par_iter().with_max_len(1).for_each(|(block, piece)| f(block, piece));
 }
 
+/// Cuts `data` so that each block has its rows; row `i` begins at `at(i)`.
+pub(crate) fn pieces<'a, F>(mut data: &'a mut [F], blocks: &[Range<usize>], at: impl Fn(usize) -> usize) -> Vec<&'a mut [F]> {
+    let pieces =
+        blocks.iter().map(|block| data.split_off_mut(..at(block.end) - at(block.start)).expect("the array has all rows")).collect();
+    assert!(data.is_empty(), "{} numbers are in no block of rows", data.len());
+    pieces
+}
+
+/// Runs all jobs, in parallel where the work is worth it, and returns what they give in their order.
+pub(crate) fn run<T: Send, R: Send>(jobs: Vec<T>, work: usize, f: impl Fn(T) -> R + Sync + Send) -> Vec<R> {
+    if work < SERIAL_WORK || rayon::current_num_threads() == 1 {
+        return jobs.into_iter().map(f).collect();
+    }
+    jobs.into_par_iter().with_max_len(1).map(f).collect()
+}
+
 /// Runs `f(i, row i)` for every row of `y`, in parallel where there is enough to do. `y: [n, c]`.
 pub fn map_rows<F: Scalar>(y: ArrayViewMut2<F>, f: impl Fn(usize, &mut [F]) + Sync) {
     let (rows, width) = y.dim();

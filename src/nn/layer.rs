@@ -3,6 +3,7 @@
 use super::attrs::Attrs;
 use super::model::NodeId;
 use super::param::{Param, ParamId};
+use super::pool::Pool;
 use super::stage::{Lowering, StageId};
 use super::wiring::{Kept, Wiring};
 use crate::error::{Error, PruneError, Result, Unsupported};
@@ -12,8 +13,7 @@ use crate::scalar::Scalar;
 use crate::value::{CsrView, Value, ValueRef};
 use ndarray::Array2;
 use std::any::Any;
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 /// Whether layers behave as in training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,42 +116,6 @@ impl<'a, F: Scalar> Cx<'a, F> {
         let found = x.shape();
         let expected = (self.graph.map_or(found.0, Graph::num_nodes), channels);
         if found == expected { Ok(()) } else { Err(Error::ShapeMismatch { at: self.place.into(), expected, found }) }
-    }
-}
-
-/// Buffers that were used once and fit again: kept by length, never more than were handed out.
-#[derive(Debug, Default)]
-pub(crate) struct Pool<F> {
-    shelves: Mutex<BTreeMap<usize, Shelf<F>>>,
-}
-
-#[derive(Debug)]
-struct Shelf<F> {
-    free: Vec<Vec<F>>,
-    /// Handed out and not yet given back: arrays from elsewhere are kept only in their place.
-    out: usize,
-}
-
-impl<F: Scalar> Pool<F> {
-    fn take(&self, shape: (usize, usize)) -> Array2<F> {
-        let len = shape.0 * shape.1;
-        let buffer = {
-            // A poisoned lock only means that another thread panicked between two whole operations on the map.
-            let mut shelves = self.shelves.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            let shelf = shelves.entry(len).or_insert(Shelf { free: Vec::new(), out: 0 });
-            shelf.out += 1;
-            shelf.free.pop()
-        };
-        Array2::from_shape_vec(shape, buffer.unwrap_or_else(|| kernels::pages::zeros(len))).expect("the buffer has that length")
-    }
-
-    fn give(&self, array: Array2<F>) {
-        let buffer = array.into_raw_vec_and_offset().0;
-        let mut shelves = self.shelves.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some(shelf) = shelves.get_mut(&buffer.len()).filter(|shelf| shelf.out > 0) {
-            shelf.out -= 1;
-            shelf.free.push(buffer);
-        }
     }
 }
 

@@ -11,6 +11,7 @@ pub mod join;
 mod layer;
 mod model;
 mod param;
+mod pool;
 mod product;
 mod program;
 mod registry;

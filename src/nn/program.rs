@@ -1,7 +1,8 @@
 //! The compiled form of a model for inference: stages fused, buffers planned once and kept.
 
 use super::dense::ActivationFn;
-use super::layer::{Cx, DynLayer, Pool};
+use super::layer::{Cx, DynLayer};
+use super::pool::Pool;
 use super::stage::{Lowering, Stage, StageId};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Norm, Operator};
@@ -106,6 +107,7 @@ impl<F: Scalar> Program<F> {
         let cost = Cost { macs: macs(&lowering), peak_activations: (elements * F::BYTES) as u64 };
         let in_channels = lowering.width(lowering.input());
         let graph = lowering.graph().ok().cloned();
+        kernels::pages::release();
         Ok(Self { graph, rows, in_channels, instructions, buffer_widths, buffers: Vec::new(), pool: Arc::default(), order: None, cost })
     }
 

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result, Unsupported};
 use crate::graph::{Graph, Norm};
-use crate::kernels;
+use crate::kernels::{self, Epilogue};
 use crate::nn::product::{bias_gradient, product, product_dw, product_dx};
 use crate::nn::{Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, Lowering, Param, Reads, Registered, Shapes, StageId, Wiring, bias};
 use crate::rng::ChaCha8Rng;
@@ -129,6 +129,27 @@ impl<F: Scalar> RgcnConv<F> {
         }
     }
 
+    /// Adds what the gradients of the `W_r` say of the parameters that they are made of.
+    fn add_weight_gradients(&self, dweights: &[Array2<F>], grads: &mut Grads<F>) {
+        let inputs = self.in_channels();
+        let mut dweight = Array2::zeros(self.weight.value().dim());
+        let Some(comp) = &self.comp else {
+            for (r, dw) in dweights.iter().enumerate() {
+                dweight.slice_mut(s![r * inputs..(r + 1) * inputs, ..]).assign(dw);
+            }
+            return grads.add(&self.weight, dweight);
+        };
+        let mut dcomp = Array2::zeros(comp.value().dim());
+        for (r, dw) in dweights.iter().enumerate() {
+            for b in 0..self.stacks() {
+                dcomp[[r, b]] = (dw * &self.stacked(b)).sum();
+                dweight.slice_mut(s![b * inputs..(b + 1) * inputs, ..]).scaled_add(comp.value()[[r, b]], dw);
+            }
+        }
+        grads.add(&self.weight, dweight);
+        grads.add(comp, dcomp);
+    }
+
     fn check_relations(&self, cx: &Cx<F>) -> Result<usize> {
         let graph = cx.graph()?;
         match graph.relations().len() {
@@ -142,7 +163,8 @@ impl<F: Scalar> RgcnConv<F> {
 }
 
 impl<F: Scalar> Layer<F> for RgcnConv<F> {
-    type Cache = ();
+    /// The pairs' rows of `gather·X`, where `X` is dense.
+    type Cache = Option<Array2<F>>;
 
     fn kind(&self) -> &'static str {
         Self::KIND
@@ -152,7 +174,8 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
         Wiring::Fresh { channels: self.weight.value().ncols(), units: HeadUnits::Single }
     }
 
-    fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, ())> {
+    /// A dense `X` is aggregated over all relations in one product and then multiplied; a sparse one is multiplied first, relation by relation.
+    fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, Self::Cache)> {
         let x = &xs[0];
         cx.check(x, self.in_channels())?;
         let relations = self.check_relations(cx)?;
@@ -165,25 +188,42 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
                 y
             }
         };
-        let mut part = cx.take(y.dim());
-        for r in 0..relations {
-            let z = product(cx, x, self.weight_of(r).view());
-            kernels::spmm(graph.relation_operator(r, self.norm).forward(), z.view(), part.view_mut());
-            y += &part;
-            cx.give(z);
+        let bias = self.bias.as_ref().map(|bias| bias.value().as_slice().expect("parameters are contiguous"));
+        let ValueRef::Dense(x) = x else {
+            for r in 0..relations {
+                let z = product(cx, x, self.weight_of(r).view());
+                let epilogue = Epilogue { add: true, ..Epilogue::NONE };
+                kernels::spmm_then(graph.relation_operator(r, self.norm).forward(), z.view(), y.view_mut(), epilogue);
+                cx.give(z);
+            }
+            if let Some(bias) = bias {
+                kernels::add_bias(y.view_mut(), bias);
+            }
+            return Ok((Value::Dense(y), None));
+        };
+        let pairs = graph.relation_pairs(self.norm);
+        let (mut h, mut t) = (cx.take((pairs.len(), x.ncols())), cx.take((pairs.len(), y.ncols())));
+        kernels::spmm(pairs.gather(), x.view(), h.view_mut());
+        for (r, block) in pairs.blocks().iter().enumerate() {
+            let rows = s![block.clone(), ..];
+            kernels::matmul(h.slice(rows), self.weight_of(r).view(), t.slice_mut(rows));
         }
-        cx.give(part);
-        if let Some(bias) = &self.bias {
-            kernels::add_bias(y.view_mut(), bias.value().as_slice().expect("parameters are contiguous"));
-        }
-        Ok((Value::Dense(y), ()))
+        kernels::spmm_then(pairs.spread(), t.view(), y.view_mut(), Epilogue { bias, relu: false, add: true });
+        cx.give(t);
+        Ok((Value::Dense(y), Some(h)))
     }
 
-    /// With `dZ_r = Â_rᵀ·dY`: `dW_r = Xᵀ·dZ_r`, `dX = dY·W_rootᵀ + Σ_r dZ_r·W_rᵀ`, `dV_b = Σ_r a_rb·dW_r`, `da_rb = ⟨dW_r, V_b⟩`.
-    fn backward(&self, cx: &Cx<F>, io: &Io<F>, (): (), dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
+    fn infer(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<Value<F>> {
+        let (y, cache) = self.forward(cx, xs)?;
+        cache.into_iter().for_each(|used| cx.give(used));
+        Ok(y)
+    }
+
+    /// With `H = gather·X` and `dT = spreadᵀ·dY`: `dW_r = H_rᵀ·dT_r`, `dX = dY·W_rootᵀ + gatherᵀ·(dT_r·W_rᵀ)_r`; where `X` is sparse, with
+    /// `dZ_r = Â_rᵀ·dY`: `dW_r = Xᵀ·dZ_r`, `dX = dY·W_rootᵀ + Σ_r dZ_r·W_rᵀ`. In both cases `dV_b = Σ_r a_rb·dW_r`, `da_rb = ⟨dW_r, V_b⟩`.
+    fn backward(&self, cx: &Cx<F>, io: &Io<F>, cache: Self::Cache, dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
         let graph = cx.graph().expect("the forward pass had a graph");
         let x = io.input(0);
-        let inputs = self.in_channels();
         dy.with_dense(|dy| {
             if let Some(bias) = &self.bias {
                 grads.add(bias, bias_gradient(dy));
@@ -199,30 +239,44 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
                     add(product_dx(cx, &x, dy, root.value().view()));
                 }
             }
-            let mut dweight = Array2::zeros(self.weight.value().dim());
-            let mut dcomp = self.comp.as_ref().map(|comp| Array2::zeros(comp.value().dim()));
-            let mut dz = cx.take(dy.dim());
-            for r in 0..graph.relations().len() {
-                kernels::spmm(graph.relation_operator(r, self.norm).transpose(), dy, dz.view_mut());
-                let dw = product_dw(&x, dz.view());
-                match (&self.comp, &mut dcomp) {
-                    (Some(comp), Some(dcomp)) => {
-                        for b in 0..self.stacks() {
-                            dcomp[[r, b]] = (&dw * &self.stacked(b)).sum();
-                            dweight.slice_mut(s![b * inputs..(b + 1) * inputs, ..]).scaled_add(comp.value()[[r, b]], &dw);
+            let mut dweights = Vec::new();
+            match cache {
+                Some(h) => {
+                    let pairs = graph.relation_pairs(self.norm);
+                    let mut dt = cx.take((pairs.len(), dy.ncols()));
+                    kernels::spmm(pairs.spread_transposed(), dy, dt.view_mut());
+                    let mut dh = h;
+                    for (r, block) in pairs.blocks().iter().enumerate() {
+                        let (rows, w) = (s![block.clone(), ..], self.weight_of(r));
+                        let mut dw = Array2::zeros(w.dim());
+                        kernels::matmul_tn(dh.slice(rows), dt.slice(rows), dw.view_mut());
+                        dweights.push(dw);
+                        // The rows of `H` are read no more.
+                        if io.wants(0) {
+                            kernels::matmul_nt(dt.slice(rows), w.view(), dh.slice_mut(rows));
                         }
                     }
-                    _ => dweight.slice_mut(s![r * inputs..(r + 1) * inputs, ..]).assign(&dw),
+                    cx.give(dt);
+                    if io.wants(0) {
+                        let mut term = cx.take((x.rows(), dh.ncols()));
+                        kernels::spmm(pairs.gather_transposed(), dh.view(), term.view_mut());
+                        add(Value::Dense(term));
+                    }
+                    cx.give(dh);
                 }
-                if io.wants(0) {
-                    add(product_dx(cx, &x, dz.view(), self.weight_of(r).view()));
+                None => {
+                    let mut dz = cx.take(dy.dim());
+                    for r in 0..graph.relations().len() {
+                        kernels::spmm(graph.relation_operator(r, self.norm).transpose(), dy, dz.view_mut());
+                        dweights.push(product_dw(&x, dz.view()));
+                        if io.wants(0) {
+                            add(product_dx(cx, &x, dz.view(), self.weight_of(r).view()));
+                        }
+                    }
+                    cx.give(dz);
                 }
             }
-            cx.give(dz);
-            grads.add(&self.weight, dweight);
-            if let (Some(comp), Some(dcomp)) = (&self.comp, dcomp) {
-                grads.add(comp, dcomp);
-            }
+            self.add_weight_gradients(&dweights, grads);
             vec![dx]
         })
     }
@@ -235,9 +289,13 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
         let (inputs, width) = (self.in_channels(), self.weight.value().ncols());
         let graph = lowering.graph()?;
         let (relations, edges) = (graph.relations().len(), graph.relations().iter().map(sprs::CsMatI::nnz).sum::<usize>());
-        let products = relations + usize::from(self.root.is_some());
-        let stored = if lowering.is_sparse(xs[0]) { lowering.stored(xs[0]) } else { lowering.rows() * inputs };
-        let macs = (products * stored * width + edges * width) as u64;
+        let root = usize::from(self.root.is_some()) * inputs;
+        let macs = if lowering.is_sparse(xs[0]) {
+            (relations + usize::from(self.root.is_some())) * lowering.stored(xs[0]) * width + edges * width
+        } else {
+            let pairs = graph.relation_pairs(self.norm).len();
+            lowering.rows() * root * width + edges * inputs + pairs * (inputs + 1) * width
+        } as u64;
         Ok(lowering.whole(xs, self.clone(), width, macs))
     }
 
