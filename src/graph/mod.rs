@@ -15,6 +15,7 @@ pub use order::NodeOrder;
 pub use relations::RelationPairs;
 
 use crate::error::{Error, Result};
+use crate::kernels;
 use crate::scalar::Scalar;
 use crate::value::{Csr, CsrView};
 use ndarray::{Array2, ArrayView2};
@@ -175,6 +176,8 @@ impl<F: Scalar> Graph<F> {
             let matrix = relation.map_or(self.adjacency(), |r| self.relations[r].view());
             let loops = self.parallel.iter().flat_map(|parallel| &parallel.loops).map(|(&i, &w)| (i as usize, F::of(w)));
             let built = Arc::new(Operator::new(matrix, norm, self.weighted, loops));
+            // Its transpose may have come and gone, as did whatever the graph was read from.
+            kernels::pages::release();
             let mut operators = self.operators.write().unwrap_or_else(|poisoned| poisoned.into_inner());
             operators.entry(key).or_insert(built).clone()
         })

@@ -6,51 +6,38 @@ use ndarray::Array2;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-/// A free buffer serves requests down to this share of it.
-const LEAST_SHARE: usize = 4;
-
-/// Free buffers, shared by everything that runs in one [`Cx`](super::Cx).
+/// Buffers that were used once and fit again: kept by length, never more than were handed out.
 #[derive(Debug, Default)]
 pub(crate) struct Pool<F> {
-    free: Mutex<Free<F>>,
+    shelves: Mutex<BTreeMap<usize, Shelf<F>>>,
 }
 
 #[derive(Debug)]
-struct Free<F> {
-    by_capacity: BTreeMap<usize, Vec<Vec<F>>>,
-    /// Numbers in what is handed out: arrays from elsewhere are kept only in its place.
-    lent: usize,
-}
-
-impl<F> Default for Free<F> {
-    fn default() -> Self {
-        Self { by_capacity: BTreeMap::new(), lent: 0 }
-    }
+struct Shelf<F> {
+    free: Vec<Vec<F>>,
+    /// Handed out and not yet given back: arrays from elsewhere are kept only in their place.
+    out: usize,
 }
 
 impl<F: Scalar> Pool<F> {
-    /// An array of the smallest free buffer that holds it and is not much too large, else of a new one; its contents are anything.
     pub(super) fn take(&self, shape: (usize, usize)) -> Array2<F> {
         let len = shape.0 * shape.1;
-        let found = {
+        let buffer = {
             // A poisoned lock only means that another thread panicked between two whole operations on the map.
-            let mut free = self.free.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            let found = free.by_capacity.range_mut(len..=len.saturating_mul(LEAST_SHARE)).find_map(|(_, buffers)| buffers.pop());
-            free.lent += found.as_ref().map_or(len, Vec::capacity);
-            found
+            let mut shelves = self.shelves.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let shelf = shelves.entry(len).or_insert(Shelf { free: Vec::new(), out: 0 });
+            shelf.out += 1;
+            shelf.free.pop()
         };
-        let mut buffer = found.unwrap_or_else(|| kernels::pages::zeros(len));
-        buffer.resize(len, F::zero());
-        Array2::from_shape_vec(shape, buffer).expect("the buffer has that length")
+        Array2::from_shape_vec(shape, buffer.unwrap_or_else(|| kernels::pages::zeros(len))).expect("the buffer has that length")
     }
 
-    /// Takes an array back, or one from elsewhere in its place.
     pub(super) fn give(&self, array: Array2<F>) {
         let buffer = array.into_raw_vec_and_offset().0;
-        let mut free = self.free.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if buffer.capacity() > 0 && buffer.capacity() <= free.lent {
-            free.lent -= buffer.capacity();
-            free.by_capacity.entry(buffer.capacity()).or_default().push(buffer);
+        let mut shelves = self.shelves.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(shelf) = shelves.get_mut(&buffer.len()).filter(|shelf| shelf.out > 0) {
+            shelf.out -= 1;
+            shelf.free.push(buffer);
         }
     }
 }
@@ -60,28 +47,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_buffer_serves_what_fits_and_comes_back_whole() {
-        let pool = Pool::<f32>::default();
-        let large = pool.take((10, 10));
-        let at = large.as_ptr();
-        pool.give(large);
-        let tiny = pool.take((1, 3));
-        assert_ne!(tiny.as_ptr(), at, "three numbers do not take up a hundred");
-        let smaller = pool.take((6, 5));
-        assert_eq!((smaller.as_ptr(), smaller.dim()), (at, (6, 5)));
-        pool.give(smaller);
-        let large = pool.take((10, 10));
-        assert_eq!((large.as_ptr(), large.dim()), (at, (10, 10)));
-    }
-
-    #[test]
-    fn no_more_is_kept_than_was_handed_out() {
+    fn a_buffer_serves_its_length_again_and_no_more_are_kept_than_were_handed_out() {
         let pool = Pool::<f32>::default();
         pool.give(Array2::zeros((4, 4)));
         let one = pool.take((4, 4));
-        pool.give(Array2::zeros((4, 4)));
+        let at = one.as_ptr();
         pool.give(one);
-        let kept: usize = pool.free.lock().unwrap().by_capacity.values().map(Vec::len).sum();
-        assert_eq!(kept, 1);
+        pool.give(Array2::zeros((4, 4)));
+        assert_eq!(pool.take((2, 8)).as_ptr(), at);
+        assert!(pool.shelves.lock().unwrap()[&16].free.is_empty());
     }
 }
