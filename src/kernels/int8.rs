@@ -238,7 +238,7 @@ impl<'a> Out<'a> {
 
 /// Sparse × dense product of 8-bit integers, `acc_ic = Σ_j a_ij x_jc`, finished into `out`.
 ///
-/// *Shapes*: `a: [n, m]`, `x: [m, width]`, `out: [n, width]`. *Cost*: `nnz·width` multiply-accumulates on a quarter of the bytes of
+/// *Shapes*: `a: [n, m]`, `x: [m, width]` in ±127, `out: [n, width]`. *Cost*: `nnz·width` multiply-accumulates on a quarter of the bytes of
 /// [`spmm`](fn@super::spmm). Accumulators must fit: `Σ_j |a_ij|·127 < 2³¹`, see [`MOST_TERMS`].
 ///
 /// # Panics
