@@ -40,8 +40,8 @@ pub struct Graph<F: Scalar = f32> {
     /// The edges of each type.
     relations: Arc<Vec<Csr<F>>>,
     /// By relation, the whole graph being `None`.
-    operators: Arc<Operators<F>>,
-    pairs: Arc<Pairs<F>>,
+    operators: Built<(Option<usize>, Norm), Operator<F>>,
+    pairs: Built<Norm, RelationPairs<F>>,
     /// With a self-loop a node, and as they are listed.
     attention: Arc<[OnceLock<Arc<AttentionEdges<F>>>; 2]>,
     parallel: Option<Arc<Parallel>>,
@@ -58,9 +58,18 @@ struct Parallel {
     loops: BTreeMap<u32, f64>,
 }
 
-type Pairs<F> = RwLock<BTreeMap<Norm, Arc<RelationPairs<F>>>>;
+/// What was built once, by what it was built for; clones of a graph share it.
+type Built<K, V> = Arc<RwLock<BTreeMap<K, Arc<V>>>>;
 
-type Operators<F> = RwLock<BTreeMap<(Option<usize>, Norm), Arc<Operator<F>>>>;
+/// What is kept under `key`, built at the first call.
+fn kept<K: Ord, V>(built: &Built<K, V>, key: K, build: impl FnOnce() -> V) -> Arc<V> {
+    // A poisoned lock only means that another thread panicked between two whole insertions: the map is sound.
+    let known = built.read().unwrap_or_else(|poisoned| poisoned.into_inner()).get(&key).cloned();
+    known.unwrap_or_else(|| {
+        let new = Arc::new(build());
+        built.write().unwrap_or_else(|poisoned| poisoned.into_inner()).entry(key).or_insert(new).clone()
+    })
+}
 
 impl Graph<f32> {
     /// Starts a graph on `num_nodes` nodes; edges are pairs `(source, target)`.
@@ -159,27 +168,20 @@ impl<F: Scalar> Graph<F> {
 
     /// All relations at once, each normalised by itself: one row a relation and node that has edges of it.
     pub fn relation_pairs(&self, norm: Norm) -> Arc<RelationPairs<F>> {
-        // A poisoned lock only means that another thread panicked between two whole insertions: the map is sound.
-        if let Some(pairs) = self.pairs.read().unwrap_or_else(|poisoned| poisoned.into_inner()).get(&norm) {
-            return pairs.clone();
-        }
-        let operators: Vec<_> = (0..self.relations.len()).map(|r| self.relation_operator(r, norm)).collect();
-        let pairs = Arc::new(RelationPairs::new(self.num_nodes(), &operators));
-        self.pairs.write().unwrap_or_else(|poisoned| poisoned.into_inner()).entry(norm).or_insert(pairs).clone()
+        kept(&self.pairs, norm, || {
+            let operators: Vec<_> = (0..self.relations.len()).map(|r| self.relation_operator(r, norm)).collect();
+            RelationPairs::new(self.num_nodes(), &operators)
+        })
     }
 
     fn kept_operator(&self, relation: Option<usize>, norm: Norm) -> Arc<Operator<F>> {
-        let key = (relation, norm);
-        // A poisoned lock only means that another thread panicked between two whole insertions: the map is sound.
-        let known = self.operators.read().unwrap_or_else(|poisoned| poisoned.into_inner()).get(&key).cloned();
-        known.unwrap_or_else(|| {
+        kept(&self.operators, (relation, norm), || {
             let matrix = relation.map_or(self.adjacency(), |r| self.relations[r].view());
             let loops = self.parallel.iter().flat_map(|parallel| &parallel.loops).map(|(&i, &w)| (i as usize, F::of(w)));
-            let built = Arc::new(Operator::new(matrix, norm, self.weighted, loops));
+            let built = Operator::new(matrix, norm, self.weighted, loops);
             // Its transpose may have come and gone, as did whatever the graph was read from.
-            kernels::pages::release();
-            let mut operators = self.operators.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-            operators.entry(key).or_insert(built).clone()
+            kernels::pages::release(built.stored() * F::BYTES);
+            built
         })
     }
 

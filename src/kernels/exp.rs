@@ -1,6 +1,6 @@
 //! Exponentials without branches, so that a loop of them becomes vectors.
 
-use super::isa::Isa;
+use super::isa::{Isa, by_level};
 use crate::scalar::Scalar;
 
 /// Adding it rounds to an integer, whose bits are then the lowest.
@@ -64,15 +64,23 @@ pub fn elu<F: Scalar>(values: &mut [F]) {
 /// If the processor does not have the level.
 #[doc(hidden)]
 pub fn elu_with<F: Scalar>(isa: Isa, values: &mut [F]) {
+    elu_of(isa, values);
+}
+
+by_level! {
+    fn elu_of<F>(values: &mut [F]) = elu_here
+}
+
+#[inline(always)]
+fn elu_here<F: Scalar>(values: &mut [F]) {
     match F::as_f32_mut(values) {
-        Some(values) => (isa.kernels().elu)(values),
+        Some(values) => elu_f32(values),
         None => values.iter_mut().for_each(|v| *v = if *v > F::zero() { *v } else { v.exp_m1() }),
     }
 }
 
-/// The form of every level, compiled for it.
 #[inline(always)]
-pub(super) fn elu_f32(values: &mut [f32]) {
+fn elu_f32(values: &mut [f32]) {
     for v in values {
         let below = exp_m1_f32(if *v > 0.0 { 0.0 } else { *v });
         *v = if *v > 0.0 { *v } else { below };

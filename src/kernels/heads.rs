@@ -4,10 +4,9 @@
 //! plainest processor.
 
 use super::isa::{Isa, by_level};
-use super::rows::{CHUNK, SERIAL_WORK, blocks_of, pieces, run};
+use super::rows::{CHUNK, blocks_of, pieces, run};
 use crate::scalar::Scalar;
 use ndarray::{Array2, ArrayView2};
-use rayon::prelude::*;
 use std::ops::Range;
 
 /// Rows whose sum one part of [`head_sums`] takes. A constant, so that the bits do not depend on the number of threads.
@@ -112,11 +111,8 @@ pub fn head_sums<F: Scalar>(z: ArrayView2<F>, s: ArrayView2<F>) -> Array2<F> {
         }
         sum
     };
-    let blocks = blocks_of(z.nrows(), SUM_ROWS);
-    let partials: Vec<Vec<F>> =
-        if z.len() < SERIAL_WORK { blocks.into_iter().map(part).collect() } else { blocks.into_par_iter().map(part).collect() };
     let mut total = Array2::zeros((1, width));
-    for partial in partials {
+    for partial in run(blocks_of(z.nrows(), SUM_ROWS), z.len(), part) {
         total.iter_mut().zip(partial).for_each(|(sum, term)| *sum += term);
     }
     total

@@ -33,19 +33,12 @@ pub(super) struct Kernels {
     pub(super) edge_dot: fn(&EdgeDot<f32>, Range<usize>, &mut [f32]),
     /// Scales what a mask keeps of the numbers of hash `.1` and after.
     pub(super) scale_kept: fn(DropMask, usize, &mut [[f32; 4]], f32),
-    /// The exponential linear unit, in place.
-    pub(super) elu: fn(&mut [f32]),
     /// Blocks of rows of a dense product; the portable form is a library's.
     pub(super) gemm: Option<GemmKernel>,
 }
 
-static PORTABLE: Kernels = Kernels {
-    spmm: super::spmm::rows,
-    edge_dot: super::edge_dot::edges,
-    scale_kept: super::drop_mask::scale_words,
-    elu: |values| super::exp::elu_f32(values),
-    gemm: None,
-};
+static PORTABLE: Kernels =
+    Kernels { spmm: super::spmm::rows, edge_dot: super::edge_dot::edges, scale_kept: super::drop_mask::scale_words, gemm: None };
 
 impl Isa {
     /// Every level, the plainest first.

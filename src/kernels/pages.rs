@@ -42,14 +42,18 @@ fn ask(begin: usize, bytes: usize) {
 #[cfg(not(target_os = "linux"))]
 fn ask(_: usize, _: usize) {}
 
-/// Hands memory that is free, but kept for later by the allocator, back to the system. Worth it between reading and building, which leave
-/// many megabytes behind, and the long use of what was built.
-pub fn release() {
+/// Hands memory that is free, but kept for later by the allocator, back to the system, once something of so many bytes was made. What it
+/// was made from is about as large, and gone before the long use of what was made; where that is small, nothing happens.
+pub fn release(made_bytes: usize) {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: only memory that nobody holds is handed back.
-    unsafe {
-        libc::malloc_trim(0);
+    if made_bytes >= WORTH_BYTES {
+        // SAFETY: only memory that nobody holds is handed back.
+        unsafe {
+            libc::malloc_trim(0);
+        }
     }
+    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+    let _ = made_bytes;
 }
 
 #[cfg(test)]

@@ -349,17 +349,11 @@ macro_rules! level {
                 unsafe { mask.scale_words_x86(index, values, factor) }
             }
 
-            #[target_feature(enable = $features)]
-            fn elu(values: &mut [f32]) {
-                super::super::exp::elu_f32(values);
-            }
-
             pub(in super::super) static TABLE: Kernels = Kernels {
                 // SAFETY of the calls: `Isa::kernels` hands out this table only where the processor has the features.
                 spmm: |job, block, y| unsafe { spmm(job, block, y) },
                 edge_dot: |job, block, out| unsafe { edge_dot(job, block, out) },
                 scale_kept: |mask, index, values, factor| unsafe { scale_kept(mask, index, values, factor) },
-                elu: |values| unsafe { elu(values) },
                 gemm: Some($gemm),
             };
         }

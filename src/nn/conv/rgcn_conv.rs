@@ -289,12 +289,12 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
         let (inputs, width) = (self.in_channels(), self.weight.value().ncols());
         let graph = lowering.graph()?;
         let (relations, edges) = (graph.relations().len(), graph.relations().iter().map(sprs::CsMatI::nnz).sum::<usize>());
-        let root = usize::from(self.root.is_some()) * inputs;
+        let root = usize::from(self.root.is_some());
         let macs = if lowering.is_sparse(xs[0]) {
-            (relations + usize::from(self.root.is_some())) * lowering.stored(xs[0]) * width + edges * width
+            (relations + root) * lowering.stored(xs[0]) * width + edges * width
         } else {
             let pairs = graph.relation_pairs(self.norm).len();
-            lowering.rows() * root * width + edges * inputs + pairs * (inputs + 1) * width
+            lowering.rows() * root * inputs * width + edges * inputs + pairs * (inputs + 1) * width
         } as u64;
         Ok(lowering.whole(xs, self.clone(), width, macs))
     }
