@@ -13,8 +13,8 @@ use gnn_prune::kernels::{
 use gnn_prune::rng::mix;
 use gnn_prune::value::Csr;
 use gnn_prune::{Graph, NodeOrder, Norm};
-use harness::limits::Limits;
-use harness::{Contender, contender, keep, medians, pool, short, thread_counts, wanted};
+use harness::limits::Limit;
+use harness::{Contender, contender, keep, pool, short, thread_counts, wanted};
 use nalgebra_sparse::na::DMatrix;
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2};
@@ -38,23 +38,20 @@ fn assert_close(found: ArrayView2<f32>, expected: ArrayView2<f32>, terms: usize,
     assert!(worst <= most, "{what} differs from the reference by {worst}, more than {most}");
 }
 
-fn row(id: &str, threads: usize, names: &[String], times: &[f64], limit: f64) {
-    for (name, ms) in names.iter().zip(times) {
+fn time(id: &str, threads: usize, limit: Limit, contenders: Vec<Contender>) {
+    let names: Vec<String> = contenders.iter().map(|c| c.name.clone()).collect();
+    let (times, limit) = limit.beside(TIME, contenders);
+    for (name, ms) in names.iter().zip(&times) {
         let (of_limit, of_ours) = (ms / limit, ms / times[0]);
         println!("{id:34} threads={threads} {name:22} {ms:9.3} ms  {of_limit:6.2} x of limit  {of_ours:6.2} x of ours");
     }
-}
-
-fn time(id: &str, threads: usize, limit: f64, mut contenders: Vec<Contender>) {
-    let names: Vec<String> = contenders.iter().map(|c| c.name.clone()).collect();
-    row(id, threads, &names, &medians(TIME, &mut contenders), limit);
 }
 
 fn most_terms(a: &Csr<f32>) -> usize {
     a.outer_iterator().map(|row| row.nnz()).max().unwrap_or(0)
 }
 
-fn spmm_on(name: &str, graph: &Graph, widths: &[usize], threads: usize, limits: &mut Limits, peers: bool) {
+fn spmm_on(name: &str, graph: &Graph, widths: &[usize], threads: usize, peers: bool) {
     let operator = graph.operator(Norm::Symmetric);
     let a: Csr<f32> = operator.forward().to_owned();
     let (n, terms) = (a.rows(), most_terms(&a));
@@ -71,7 +68,7 @@ fn spmm_on(name: &str, graph: &Graph, widths: &[usize], threads: usize, limits: 
             spmm_with(isa, a.view(), x.view(), y.view_mut(), Epilogue::NONE);
             assert_close(y.view(), expected.view(), terms, &format!("{id} {isa:?}"));
         }
-        let limit = limits.gather_ms(n, width, a.nnz());
+        let limit = Limit::gather(n, width, a.nnz());
         let (mut y, mut own, mut plain, mut sum) = (dense(n, width, 2), dense(n, width, 2), dense(n, width, 2), dense(n, width, 2));
         let (a, x) = (&a, &x);
         let mut contenders = vec![contender("ours", move || spmm(a.view(), x.view(), y.view_mut()))];
@@ -112,7 +109,7 @@ fn levels() -> Vec<(String, Isa)> {
 }
 
 /// Aggregation of rows of bytes, as quantised models do it; its limit is that of rows of as many bytes.
-fn int8_on(name: &str, graph: &Graph, threads: usize, limits: &mut Limits) {
+fn int8_on(name: &str, graph: &Graph, threads: usize) {
     let operator = graph.operator(Norm::Symmetric);
     let (n, nnz) = (operator.forward().rows(), operator.stored());
     let (starts, cols, _) = operator.forward().into_raw_storage();
@@ -136,12 +133,12 @@ fn int8_on(name: &str, graph: &Graph, threads: usize, limits: &mut Limits) {
             assert!(y.iter().zip(&expected).all(|(&y, &acc)| y == acc as f32), "{id} {isa:?} differs from the reference");
             contenders.push(contender(what, move || run(&mut y)));
         }
-        time(&id, threads, limits.gather_ms(n, width / 4, nnz), contenders);
+        time(&id, threads, Limit::gather(n, width / 4, nnz), contenders);
     }
 }
 
 /// The largest of the neighbours.
-fn max_on(name: &str, graph: &Graph, threads: usize, limits: &mut Limits) {
+fn max_on(name: &str, graph: &Graph, threads: usize) {
     let (n, width) = (graph.num_nodes(), 64);
     let id = format!("max/{name}/n={n}/c={width}");
     if !wanted(&id) {
@@ -160,11 +157,11 @@ fn max_on(name: &str, graph: &Graph, threads: usize, limits: &mut Limits) {
         let x = &x;
         contenders.push(contender(what, move || keep(spmm_max_with(isa, a, x.view()))));
     }
-    time(&id, threads, limits.gather_ms(n, width, a.nnz()), contenders);
+    time(&id, threads, Limit::gather(n, width, a.nnz()), contenders);
 }
 
 /// Scores, softmax and weighted sum of 8 heads of 8; its limit is that of fetching the rows.
-fn attend_on(name: &str, graph: &Graph, threads: usize, limits: &mut Limits) {
+fn attend_on(name: &str, graph: &Graph, threads: usize) {
     let (n, heads, dim) = (graph.num_nodes(), 8, 8);
     let id = format!("attend/{name}/n={n}/heads={heads}/dim={dim}");
     if !wanted(&id) {
@@ -195,7 +192,7 @@ fn attend_on(name: &str, graph: &Graph, threads: usize, limits: &mut Limits) {
         assert_close(y.view(), expected, 1000, &format!("{id} {isa:?}"));
         contenders.push(contender(what, move || attend.forward_with(isa, y.as_slice_mut().expect("standard layout"))));
     }
-    time(&id, threads, limits.gather_ms(n, heads * dim, lists.sources.len()), contenders);
+    time(&id, threads, Limit::gather(n, heads * dim, lists.sources.len()), contenders);
 }
 
 /// What a careful user writes first.
@@ -219,7 +216,7 @@ fn hub(neighbours: usize) -> Graph {
     Graph::builder(n).edges((1..n).map(|i| (i, 0)).chain(ring)).build().expect("nodes are in range")
 }
 
-fn dense_products(threads: usize, limits: &mut Limits) {
+fn dense_products(threads: usize) {
     let n = if short() { 2000 } else { 169_343 };
     for (k, o) in [(128, 256), (256, 256), (256, 40), (64, 64), (256, 16)] {
         let id = format!("dense/n={n}/in={k}/out={o}");
@@ -234,7 +231,7 @@ fn dense_products(threads: usize, limits: &mut Limits) {
             matmul_with(isa, x.view(), w.view(), y.view_mut(), Epilogue::NONE);
             assert_close(y.view(), expected.view(), k, &format!("{id} {isa:?}"));
         }
-        let limit = limits.dense_ms(n, k, o);
+        let limit = Limit::dense(n, k, o);
         let (mut y, mut z, mut narrow, mut far) = (dense(n, o, 3), dense(n, o, 3), dense(n, o, 3), dense(n, o, 3));
         let (x, w) = (&x, &w);
         let parallel = if threads == 1 { faer::Par::Seq } else { faer::Par::rayon(threads) };
@@ -274,29 +271,28 @@ fn main() {
     let (few, many) = if short() { (1000, 2000) } else { (10_000, 1_000_000) };
     for threads in thread_counts() {
         pool(threads).install(|| {
-            let mut limits = Limits::default();
-            spmm_on("arxiv", arxiv.graph(), &WIDTHS, threads, &mut limits, true);
+            spmm_on("arxiv", arxiv.graph(), &WIDTHS, threads, true);
             for order in [NodeOrder::Degree, NodeOrder::Rcm, NodeOrder::Communities] {
                 let name = format!("arxiv, {order:?}").to_lowercase();
                 if [128, 256].iter().any(|width| wanted(&format!("spmm/{name}/n={}/c={width}", arxiv.num_nodes()))) {
                     let graph = arxiv.graph().permuted(&arxiv.graph().node_order(order)).expect("an order of the nodes");
-                    spmm_on(&name, &graph, &[128, 256], threads, &mut limits, false);
+                    spmm_on(&name, &graph, &[128, 256], threads, false);
                 }
             }
             if wanted("spmm/hub") {
                 let hub = hub(if short() { 1000 } else { 100_000 });
-                spmm_on("hub", &hub, &[64], threads, &mut limits, false);
+                spmm_on("hub", &hub, &[64], threads, false);
             }
             for (name, n) in [("small", few), ("large", many)] {
                 if wanted(&format!("spmm/{name}")) {
                     let data = PowerLaw::builder(n, 16 * n).features(1).seed(1).build().expect("settings are legal");
-                    spmm_on(name, data.graph(), &[64], threads, &mut limits, false);
+                    spmm_on(name, data.graph(), &[64], threads, false);
                 }
             }
-            int8_on("arxiv", arxiv.graph(), threads, &mut limits);
-            max_on("arxiv", arxiv.graph(), threads, &mut limits);
-            attend_on("arxiv", arxiv.graph(), threads, &mut limits);
-            dense_products(threads, &mut limits);
+            int8_on("arxiv", arxiv.graph(), threads);
+            max_on("arxiv", arxiv.graph(), threads);
+            attend_on("arxiv", arxiv.graph(), threads);
+            dense_products(threads);
         });
     }
 }

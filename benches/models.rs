@@ -8,78 +8,57 @@ mod harness;
 use gnn_prune::nn::{Cx, Mode};
 use gnn_prune::train::{Adam, cross_entropy};
 use gnn_prune::{Dataset, Gat, Gcn, Model, NodeOrder, Program, Sage};
-use harness::limits::Limits;
-use harness::{Contender, contender, medians, pool, thread_counts, wanted};
+use harness::limits::Limit;
+use harness::{Contender, contender, pool, thread_counts, wanted};
 use std::time::Duration;
 
 /// Time for the rounds of one row.
 const TIME: Duration = Duration::from_secs(4);
 const FEW_ULPS: f32 = 2e-3;
 
-/// The limit of one inference of a model on a data set, in ms.
-type Limit = fn(&mut Limits, &Dataset) -> f64;
-
 struct Case {
     name: &'static str,
     model: Model,
+    /// Of one inference.
     limit: Limit,
-}
-
-fn edges(data: &Dataset) -> usize {
-    data.graph().num_edges() + data.num_nodes()
 }
 
 fn arxiv_cases(data: &Dataset) -> Vec<Case> {
     let (inputs, outputs) = (data.num_features(), data.num_classes());
+    let (n, e) = (data.num_nodes(), data.graph().num_edges());
+    let dense = || [(128, 256), (256, 256), (256, 40)].map(|(k, o)| Limit::dense(n, k, o));
+    let gather = |widths: &[usize], edges| Limit::sum(widths.iter().map(|&width| Limit::gather(n, width, edges)));
     vec![
         Case {
             name: "gcn",
             model: Gcn::builder(inputs, outputs).hidden(256).layers(3).build(0).expect("widths are legal"),
-            limit: |limits, data| {
-                let (n, e) = (data.num_nodes(), edges(data));
-                let gathers = limits.gather_ms(n, 128, e) + limits.gather_ms(n, 256, e) + limits.gather_ms(n, 40, e);
-                gathers + limits.dense_ms(n, 128, 256) + limits.dense_ms(n, 256, 256) + limits.dense_ms(n, 256, 40)
-            },
+            limit: Limit::sum(dense().into_iter().chain([gather(&[128, 256, 40], e + n)])),
         },
         Case {
             name: "sage",
             model: Sage::builder(inputs, outputs).hidden(256).layers(3).build(0).expect("widths are legal"),
-            limit: |limits, data| {
-                let (n, e) = (data.num_nodes(), data.graph().num_edges());
-                let gathers = limits.gather_ms(n, 128, e) + limits.gather_ms(n, 256, e) + limits.gather_ms(n, 40, e);
-                gathers + 2.0 * (limits.dense_ms(n, 128, 256) + limits.dense_ms(n, 256, 256) + limits.dense_ms(n, 256, 40))
-            },
+            limit: Limit::sum(dense().into_iter().chain(dense()).chain([gather(&[128, 256, 40], e)])),
         },
         Case {
             name: "gat",
             model: gat(data),
-            limit: |limits, data| {
-                let (n, e) = (data.num_nodes(), edges(data));
-                limits.gather_ms(n, 64, e) + limits.gather_ms(n, 40, e) + limits.dense_ms(n, 128, 64) + limits.dense_ms(n, 64, 40)
-            },
+            limit: Limit::sum([gather(&[64, 40], e + n), Limit::dense(n, 128, 64), Limit::dense(n, 64, 40)]),
         },
     ]
 }
 
 fn cora_cases(data: &Dataset) -> Vec<Case> {
     let (inputs, outputs) = (data.num_features(), data.num_classes());
+    let (n, e) = (data.num_nodes(), data.graph().num_edges() + data.num_nodes());
+    let layers =
+        |width| [Limit::gather(1433, width, 18 * n), Limit::gather(n, width, e), Limit::dense(n, width, 7), Limit::gather(n, 16, e)];
     vec![
         Case {
             name: "cora/gcn",
             model: Gcn::builder(inputs, outputs).hidden(16).build(0).expect("widths are legal"),
-            limit: |limits, data| {
-                let (n, e) = (data.num_nodes(), edges(data));
-                limits.gather_ms(1433, 16, 18 * n) + limits.gather_ms(n, 16, e) + limits.dense_ms(n, 16, 7) + limits.gather_ms(n, 16, e)
-            },
+            limit: Limit::sum(layers(16)),
         },
-        Case {
-            name: "cora/gat",
-            model: gat(data),
-            limit: |limits, data| {
-                let (n, e) = (data.num_nodes(), edges(data));
-                limits.gather_ms(1433, 64, 18 * n) + limits.gather_ms(n, 64, e) + limits.dense_ms(n, 64, 7) + limits.gather_ms(n, 16, e)
-            },
-        },
+        Case { name: "cora/gat", model: gat(data), limit: Limit::sum(layers(64)) },
     ]
 }
 
@@ -125,7 +104,6 @@ fn epoch<'a>(model: &Model, data: &'a Dataset) -> Contender<'a> {
 }
 
 fn run(data: &Dataset, cases: &[Case], threads: usize) {
-    let mut limits = Limits::default();
     for case in cases {
         for what in ["infer", "infer ordered", "epoch"] {
             let id = format!("{}/{what}", case.name);
@@ -141,10 +119,10 @@ fn run(data: &Dataset, cases: &[Case], threads: usize) {
                 "infer ordered" => infer(case.model.compile_ordered(graph, x, NodeOrder::Communities), data),
                 _ => epoch(&case.model, data),
             };
-            let ms = medians(TIME, &mut [contender])[0];
-            let limit = if what != "epoch" && !memory() { (case.limit)(&mut limits, data) } else { f64::NAN };
-            let times = if what != "epoch" { format!("limit {limit:8.2}, {:5.2} x of limit", ms / limit) } else { String::new() };
-            println!("{id:20} threads={threads} {ms:9.3} ms  {times}");
+            let limit = if what == "epoch" || memory() { Limit::default() } else { case.limit.clone() };
+            let (times, limit) = limit.beside(TIME, vec![contender]);
+            let of_limit = if limit > 0.0 { format!("limit {limit:8.2}, {:5.2} x of limit", times[0] / limit) } else { String::new() };
+            println!("{id:20} threads={threads} {:9.3} ms  {of_limit}", times[0]);
         }
     }
 }

@@ -1,63 +1,113 @@
 //! What the machine can do at most: rows gathered, bytes streamed, multiply-adds.
+//!
+//! A limit is timed in turn with what it limits, so that both see the same machine.
 
-use super::{median, short};
+use super::{Contender, contender, medians, short};
 use gnn_prune::kernels::pages;
 use gnn_prune::rng::mix;
 use rayon::prelude::*;
-use std::collections::BTreeMap;
 use std::hint::black_box;
-use std::time::Instant;
+use std::time::Duration;
 
 /// Bytes of the array that is streamed: beyond every cache.
 const STREAM_BYTES: usize = 256 << 20;
 
-/// Limits on the current rayon pool, measured at the first question and kept.
-#[derive(Default)]
-pub struct Limits {
-    gather: BTreeMap<(usize, usize), f64>,
-    stream: Option<f64>,
-    fma: Option<f64>,
+/// Something that no kernel can do faster.
+#[derive(Clone, Copy, PartialEq)]
+enum Probe {
+    /// Fetch random rows of `width` numbers out of `rows`.
+    Gather { rows: usize, width: usize },
+    /// Read and write bytes one after the other.
+    Stream,
+    /// Multiply and add in `f32`.
+    MultiplyAdd,
 }
 
-impl Limits {
-    /// Milliseconds to fetch `count` random rows of `width` numbers out of `rows`.
-    pub fn gather_ms(&mut self, rows: usize, width: usize, count: usize) -> f64 {
-        let per_row = *self.gather.entry((rows, width)).or_insert_with(|| measure_gather(rows, width));
-        per_row * count as f64
+/// The least time that some stages can take: the sum of theirs, each the largest of its parts. A part is how often something is done.
+#[derive(Clone, Default)]
+pub struct Limit {
+    stages: Vec<Vec<(Probe, usize)>>,
+}
+
+impl Limit {
+    /// `count` random rows of `width` numbers out of `rows` are fetched.
+    pub fn gather(rows: usize, width: usize, count: usize) -> Self {
+        Limit { stages: vec![vec![(Probe::Gather { rows, width }, count)]] }
     }
 
-    /// Milliseconds to read and write so many bytes one after the other.
-    pub fn stream_ms(&mut self, bytes: usize) -> f64 {
-        *self.stream.get_or_insert_with(measure_stream) * bytes as f64
+    /// A dense product `[n, k]·[k, o]`: its arithmetic or its bytes.
+    pub fn dense(n: usize, k: usize, o: usize) -> Self {
+        Limit { stages: vec![vec![(Probe::MultiplyAdd, n * k * o), (Probe::Stream, 4 * (n * k + k * o + n * o))]] }
     }
 
-    /// Milliseconds of so many multiply-adds in `f32`.
-    pub fn fma_ms(&mut self, multiply_adds: usize) -> f64 {
-        *self.fma.get_or_insert_with(measure_fma) * multiply_adds as f64
+    /// One after the other.
+    pub fn sum(limits: impl IntoIterator<Item = Limit>) -> Self {
+        Limit { stages: limits.into_iter().flat_map(|limit| limit.stages).collect() }
     }
 
-    /// Milliseconds of a dense product `[n, k]·[k, o]`: the larger of its arithmetic and of its bytes.
-    pub fn dense_ms(&mut self, n: usize, k: usize, o: usize) -> f64 {
-        self.fma_ms(n * k * o).max(self.stream_ms(4 * (n * k + k * o + n * o)))
+    /// Median milliseconds of each contender, and the limit; see [`medians`].
+    pub fn beside(&self, time: Duration, mut contenders: Vec<Contender>) -> (Vec<f64>, f64) {
+        let count = contenders.len();
+        let mut probes: Vec<(Probe, usize)> = Vec::new();
+        for &(probe, _) in self.stages.iter().flatten() {
+            if probes.iter().all(|(other, _)| *other != probe) {
+                let (times, mut forms) = probe.contenders();
+                probes.push((probe, times));
+                contenders.append(&mut forms);
+            }
+        }
+        let mut times = medians(time, &mut contenders);
+        let of_forms = times.split_off(count);
+        let mut of_forms = of_forms.into_iter();
+        let units: Vec<f64> = probes
+            .iter()
+            .map(|&(probe, times)| of_forms.by_ref().take(probe.forms()).fold(f64::INFINITY, f64::min) / times as f64)
+            .collect();
+        let unit = |probe: Probe| units[probes.iter().position(|(other, _)| *other == probe).expect("every probe was timed")];
+        let stage = |parts: &Vec<(Probe, usize)>| parts.iter().map(|&(probe, count)| unit(probe) * count as f64).fold(0.0, f64::max);
+        (times, self.stages.iter().map(stage).sum())
     }
 }
 
-fn best_of(rounds: usize, mut run: impl FnMut()) -> f64 {
-    run();
-    let rounds = if short() { 1 } else { rounds };
-    let mut times: Vec<f64> = (0..rounds)
-        .map(|_| {
-            let start = Instant::now();
-            run();
-            start.elapsed().as_secs_f64() * 1e3
-        })
-        .collect();
-    median(&mut times)
+impl Probe {
+    /// Ways to do it, of which the fastest counts.
+    fn forms(self) -> usize {
+        if matches!(self, Probe::Gather { .. }) { 2 } else { 1 }
+    }
+
+    /// How often each form does it, and the forms.
+    fn contenders(self) -> (usize, Vec<Contender<'static>>) {
+        match self {
+            Probe::Gather { rows, width } => {
+                let count = if short() { 10_000 } else { 1_000_000 };
+                (count, [false, true].map(|ahead| gather_contender(rows, width, count, ahead)).into())
+            }
+            Probe::Stream => {
+                let len = if short() { 1 << 16 } else { STREAM_BYTES / 8 };
+                let (from, mut to): (Vec<f32>, Vec<f32>) = (pages::zeros(len), pages::zeros(len));
+                let run = move || {
+                    to.par_chunks_mut(1 << 16).zip(from.par_chunks(1 << 16)).for_each(|(to, from)| to.copy_from_slice(from));
+                    black_box(&to);
+                };
+                // Half of them are read and half written.
+                (8 * len, vec![contender("stream", run)])
+            }
+            Probe::MultiplyAdd => {
+                let steps = if short() { 1000 } else { 1_000_000 };
+                let threads = rayon::current_num_threads();
+                let run = move || {
+                    (0..threads).into_par_iter().with_max_len(1).for_each(|_| {
+                        black_box(chains(steps));
+                    })
+                };
+                (threads * steps * chains(0), vec![contender("multiply-add", run)])
+            }
+        }
+    }
 }
 
-/// Rows are summed into registers, so that nothing but the fetch costs; the better of fetching ahead and not.
-fn measure_gather(rows: usize, width: usize) -> f64 {
-    let count: usize = if short() { 10_000 } else { 1_000_000 };
+/// Rows are summed into registers, so that nothing but the fetch costs.
+fn gather_contender(rows: usize, width: usize, count: usize, ahead: bool) -> Contender<'static> {
     let mut x: Vec<f32> = pages::zeros(rows * width);
     x.par_iter_mut().enumerate().for_each(|(k, x)| *x = k as f32);
     let picks: Vec<u32> = (0..count).map(|k| (mix(k as u64) % rows as u64) as u32).collect();
@@ -71,8 +121,7 @@ fn measure_gather(rows: usize, width: usize) -> f64 {
         _ => any,
     };
     let part = count.div_ceil(rayon::current_num_threads() * 8);
-    let run = |ahead: bool| best_of(5, || picks.par_chunks(part).for_each(|picks| gather(&x, picks, width, ahead)));
-    run(false).min(run(true)) / count as f64
+    contender("gather", move || picks.par_chunks(part).for_each(|picks| gather(&x, picks, width, ahead)))
 }
 
 fn fixed<const W: usize>(x: &[f32], picks: &[u32], _: usize, ahead: bool) {
@@ -132,31 +181,6 @@ fn any(x: &[f32], picks: &[u32], width: usize, _: bool) {
         sum.iter_mut().zip(&x[pick as usize * width..][..width]).for_each(|(sum, &x)| *sum += x);
     }
     black_box(sum);
-}
-
-/// Milliseconds a byte, half of them read and half written.
-fn measure_stream() -> f64 {
-    let len = if short() { 1 << 16 } else { STREAM_BYTES / 8 };
-    let from: Vec<f32> = pages::zeros(len);
-    let mut to: Vec<f32> = pages::zeros(len);
-    let ms = best_of(5, || {
-        to.par_chunks_mut(1 << 16).zip(from.par_chunks(1 << 16)).for_each(|(to, from)| to.copy_from_slice(from));
-        black_box(&to);
-    });
-    ms / (8 * len) as f64
-}
-
-/// Milliseconds a multiply-add.
-fn measure_fma() -> f64 {
-    let steps = if short() { 1000 } else { 4_000_000 };
-    let threads = rayon::current_num_threads();
-    let lanes = chains(0);
-    let ms = best_of(5, || {
-        (0..threads).into_par_iter().with_max_len(1).for_each(|_| {
-            black_box(chains(steps));
-        })
-    });
-    ms / (threads * steps * lanes) as f64
 }
 
 /// Runs independent chains of multiply-adds; says how many a step.

@@ -58,8 +58,8 @@ pub trait Scores<F: Scalar>: Sync {
     /// `H` is their number where the compiler is to know it, else 0.
     fn score<const H: usize>(&self, row: Row, spare: &mut [F], out: &mut [F]);
 
-    /// Asks for what scores the `count` edges from place `first` on, of which some may not be there; a hint that computes nothing.
-    fn fetch(&self, _sources: &[u32], _first: usize, _count: usize) {}
+    /// Asks for what scores the edges of a source; a hint that computes nothing. `H` as in [`Scores::score`].
+    fn fetch<const H: usize>(&self, _source: usize) {}
 
     /// Numbers of a target's own gradient.
     fn target_width(&self) -> usize;
@@ -196,9 +196,8 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
             }
             let len = row.sources.len() * heads;
             room.alpha.resize(len.next_multiple_of(LANES), F::zero());
-            self.scores.fetch(self.edges.sources, row.first + row.sources.len(), row.sources.len());
             self.scores.score::<H>(row, &mut room.spare, &mut room.alpha[..len]);
-            exponentials::<F, H>(&mut room.alpha, len, &mut room.head);
+            exponentials::<F, H>(&mut room.alpha, len, &mut room.head, |edge| self.fetch_score::<H>(row.first + edge));
             if let Some(thin) = self.thin {
                 thin(row.first * heads, &mut room.alpha[..len]);
             }
@@ -206,6 +205,14 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
             let (alpha, first) = (&room.alpha[..len], row.first);
             let sum = RowSum { x: self.z, rows: self.edges.sources, scale: Some(&room.head), bias: self.bias };
             self.sum_rows::<H, FUSED>(sum, first..first + row.sources.len(), |e| &alpha[(e - first) * heads..][..heads], y);
+        }
+    }
+
+    /// Asks for what will score an edge [`FAR`] after the one at this place.
+    #[inline(always)]
+    pub(super) fn fetch_score<const H: usize>(&self, place: usize) {
+        if let Some(&source) = self.edges.sources.get(place + FAR) {
+            self.scores.fetch::<H>(source as usize);
         }
     }
 
@@ -228,18 +235,26 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
         };
         let mut first = 0;
         while first < grouped {
-            let span = span.clone();
+            let (left, span) = ((grouped - first) / LANES, span.clone());
             macro_rules! groups {
-                ($($count:literal)*) => {
-                    match ((grouped - first) / LANES).min(8) {
-                        // Where the groups are the whole row, the compiler knows the head of each.
-                        $($count if width == $count * LANES => first += self.groups::<$count, H, FUSED>(0, sum, span, weights, y),
-                          $count => first += self.groups::<$count, 0, FUSED>(first, sum, span, weights, y),)*
-                        _ => unreachable!("at least one group is left"),
-                    }
+                ($count:literal, $heads:expr) => {
+                    self.groups::<$count, { $heads }, FUSED>(first, sum, span, weights, y)
                 };
             }
-            groups!(1 2 3 4 5 6 7 8);
+            // Where there is one head, or the groups are the whole row, the compiler knows the head of each.
+            first += match (left, H) {
+                (8.., 1) => groups!(8, 1),
+                (5.., 1) => groups!(5, 1),
+                (4, 1) => groups!(4, 1),
+                (2.., 1) => groups!(2, 1),
+                (_, 1) => groups!(1, 1),
+                (8, 4 | 8) if width == 8 * LANES => groups!(8, H),
+                (4, 4) if width == 4 * LANES => groups!(4, 4),
+                (8.., _) => groups!(8, 0),
+                (4.., _) => groups!(4, 0),
+                (2.., _) => groups!(2, 0),
+                _ => groups!(1, 0),
+            };
         }
         let rest = &mut y[grouped..];
         if !rest.is_empty() {
@@ -260,7 +275,7 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
         }
     }
 
-    /// `K` groups of channels from `first` on; returns how many channels that are. `H` as in [`Attend::rows`], if the groups are a row.
+    /// `K` groups of channels from `first` on; returns how many channels that are. `H` is 1, or, if the groups are a row, the number of heads, or 0.
     #[inline(always)]
     fn groups<'w, const K: usize, const H: usize, const FUSED: bool>(
         &self,
@@ -273,9 +288,8 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
     where
         F: 'w,
     {
-        let width = if H == 0 { self.width() } else { K * LANES };
-        let known = H > 0 && K.is_multiple_of(H.max(1));
-        let heads: [usize; K] = std::array::from_fn(|g| if known { g * H / K } else { (first + g * LANES) / self.dim });
+        let width = self.width();
+        let heads: [usize; K] = std::array::from_fn(|g| if H > 0 { g * H / K } else { (first + g * LANES) / self.dim });
         let mut sums = [[F::zero(); LANES]; K];
         for e in span {
             if let Some(&ahead) = sum.rows.get(e + AHEAD) {
@@ -337,6 +351,9 @@ pub(super) const LANES: usize = 8;
 /// How many edges ahead a row is fetched.
 pub(super) const AHEAD: usize = 8;
 
+/// How many edges ahead the few numbers are fetched that score one.
+const FAR: usize = 32;
+
 /// Asks for numbers that are needed soon.
 #[inline(always)]
 #[allow(unsafe_code)]
@@ -350,11 +367,12 @@ pub(super) fn fetch<F>(numbers: &[F], at: usize, count: usize) {
 }
 
 /// `e^{s − max}` over the edges, a head by itself, in place; `head` gets their sums. `scores` holds `[edges, heads]` in its first `len`
-/// numbers, and room up to a whole number of registers; `H` as in [`Attend::rows`].
+/// numbers, and room up to a whole number of registers; `H` as in [`Attend::rows`]. `meanwhile` is told about every edge, and perhaps about
+/// some that are not there: memory can answer while there is much to compute.
 #[inline(always)]
-pub(super) fn exponentials<F: Scalar, const H: usize>(scores: &mut [F], len: usize, head: &mut [F]) {
+pub(super) fn exponentials<F: Scalar, const H: usize>(scores: &mut [F], len: usize, head: &mut [F], meanwhile: impl Fn(usize)) {
     if H == 0 || !LANES.is_multiple_of(H) {
-        return exponentials_of_any(&mut scores[..len], head);
+        return exponentials_of_any(&mut scores[..len], head, meanwhile);
     }
     // What is added scores nothing.
     scores[len..].fill(F::neg_infinity());
@@ -369,7 +387,10 @@ pub(super) fn exponentials<F: Scalar, const H: usize>(scores: &mut [F], len: usi
     let larger = |a: F, b: F| if b > a { b } else { a };
     let most = if H == LANES { most } else { std::array::from_fn(|lane| of_head(lane).map(|other| most[other]).fold(most[lane], larger)) };
     let mut sums = [F::zero(); LANES];
-    for scores in registers {
+    for (k, scores) in registers.iter_mut().enumerate() {
+        for edge in 0..LANES / H {
+            meanwhile(k * (LANES / H) + edge);
+        }
         *scores = exp(std::array::from_fn(|lane| scores[lane] - most[lane]));
         sums = std::array::from_fn(|lane| sums[lane] + scores[lane]);
     }
@@ -380,7 +401,7 @@ pub(super) fn exponentials<F: Scalar, const H: usize>(scores: &mut [F], len: usi
 
 /// [`exponentials`] for any number of heads.
 #[inline(always)]
-fn exponentials_of_any<F: Scalar>(scores: &mut [F], head: &mut [F]) {
+fn exponentials_of_any<F: Scalar>(scores: &mut [F], head: &mut [F], meanwhile: impl Fn(usize)) {
     let heads = head.len();
     head.fill(F::neg_infinity());
     for row in scores.chunks_exact(heads) {
@@ -388,7 +409,8 @@ fn exponentials_of_any<F: Scalar>(scores: &mut [F], head: &mut [F]) {
             *most = if s > *most { s } else { *most };
         }
     }
-    for row in scores.chunks_exact_mut(heads) {
+    for (edge, row) in scores.chunks_exact_mut(heads).enumerate() {
+        meanwhile(edge);
         for (s, &most) in row.iter_mut().zip(&*head) {
             *s -= most;
         }
@@ -464,10 +486,10 @@ mod tests {
     #[test]
     fn a_diverged_score_is_not_hidden() {
         let (mut scores, mut sums) = ([1.0f32, f32::NAN, 2.0, 0.0, 9.0, 9.0, 9.0, 9.0], [0.0, 0.0]);
-        exponentials::<f32, 2>(&mut scores, 4, &mut sums);
+        exponentials::<f32, 2>(&mut scores, 4, &mut sums, |_| ());
         assert!(sums[1].is_nan() && sums[0] == scores[0] + scores[2] && scores[2] == 1.0);
         let mut scores = [1.0f32, f32::NAN, 2.0, 0.0];
-        exponentials::<f32, 0>(&mut scores, 4, &mut sums);
+        exponentials::<f32, 0>(&mut scores, 4, &mut sums, |_| ());
         assert!(sums[1].is_nan() && sums[0] == scores[0] + scores[2] && scores[2] == 1.0);
     }
 }

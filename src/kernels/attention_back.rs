@@ -106,7 +106,7 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
         room.dalpha.resize(len, F::zero());
         self.scores.score::<H>(row, &mut room.spare, &mut room.scores[..len]);
         room.alpha.copy_from_slice(&room.scores);
-        exponentials::<F, H>(&mut room.alpha, len, &mut room.head);
+        exponentials::<F, H>(&mut room.alpha, len, &mut room.head, |edge| self.fetch_score::<H>(row.first + edge));
         let (alpha, dalpha, head) = (&mut room.alpha[..len], &mut room.dalpha[..], &mut room.head[..heads]);
         for sum in head.iter_mut() {
             *sum = sum.recip();

@@ -71,10 +71,9 @@ impl<F: Scalar> Scores<F> for AdditiveScores<'_, F> {
     }
 
     #[inline(always)]
-    fn fetch(&self, sources: &[u32], first: usize, count: usize) {
-        for &j in sources[first..].iter().take(count) {
-            fetch(self.source, j as usize * self.heads, self.heads);
-        }
+    fn fetch<const H: usize>(&self, source: usize) {
+        let heads = if H == 0 { self.heads } else { H };
+        fetch(self.source, source * heads, heads);
     }
 
     fn target_width(&self) -> usize {

@@ -231,11 +231,12 @@ impl<const UNSIGNED: bool, const AHEAD: bool> Gather<UNSIGNED, AHEAD> {
             let row = |e: usize| base.add(*cols.get_unchecked(e) as usize * width);
             let mut e = edges.start;
             while e + GROUP <= edges.end {
-                if AHEAD {
+                // The first channels ask for the whole row.
+                if AHEAD && first == 0 {
                     for t in 0..GROUP {
                         let next = base.wrapping_add(*cols.get_unchecked((e + DISTANCE + t).min(cols.len() - 1)) as usize * width);
                         let mut at = 0;
-                        while at < N * V::BYTES {
+                        while at < width {
                             // A prefetch never faults, so the address needs no check.
                             _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(at));
                             at += 64;

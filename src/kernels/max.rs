@@ -78,8 +78,11 @@ fn largest_here<F: Scalar>(a: &Rows<F>, x: &[F], width: usize, part: Part<F>) {
             };
             let (mut most, mut whose) = (lanes(head), [head; LANES]);
             for e in span.start + 1..span.end {
-                if let Some(&ahead) = a.cols.get(e + AHEAD) {
-                    fetch(x, ahead as usize * width + block * LANES, LANES);
+                // The first channels ask for the whole row.
+                if block == 0
+                    && let Some(&ahead) = a.cols.get(e + AHEAD)
+                {
+                    fetch(x, ahead as usize * width, width);
                 }
                 let (j, x) = (a.cols[e], lanes(a.cols[e]));
                 for lane in 0..LANES {

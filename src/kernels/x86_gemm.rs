@@ -23,35 +23,63 @@ struct Tile<V: Vector> {
     mask: V::Mask,
 }
 
-/// `M` rows by `N` registers of columns, of which the last is masked.
+/// Numbers of a cache line.
+const LINE: usize = 16;
+
+/// # Safety
+/// None is needed: a prefetch never faults.
+#[inline(always)]
+unsafe fn prefetch(at: *const f32) {
+    // SAFETY: as above, and SSE is part of x86-64.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+}
+
+/// `M` rows by `N` registers of columns, of which the last is masked unless the registers are `FULL`. The next rows of the left operand
+/// are fetched ahead where they lie row by row.
 ///
 /// # Safety
 /// As [`Vector`]; the pointers are valid for the rows, the inner dimension and the columns of the tile.
 #[inline(always)]
-unsafe fn tile<V: Vector, const M: usize, const N: usize>(t: Tile<V>) {
+unsafe fn tile<V: Vector, const M: usize, const N: usize, const FULL: bool>(t: Tile<V>) {
     // SAFETY: as the function's own.
     unsafe {
+        // Both are far away in a large product, and neither lies in the order in which the processor fetches by itself.
+        for i in 0..M {
+            for line in 0..(N * V::LANES).div_ceil(LINE) {
+                prefetch(t.y.wrapping_add(i * t.width + line * LINE));
+            }
+        }
         let mut sums = [[V::splat(0.0); N]; M];
         let (mut a, mut b) = (t.a, t.b);
-        for _ in 0..t.inner {
-            let mut right = [V::splat(0.0); N];
-            for (v, right) in right.iter_mut().enumerate() {
-                *right = V::load(b.add(v * V::LANES));
-            }
-            for (i, sums) in sums.iter_mut().enumerate() {
-                let left = V::splat(*a.add(i * t.row_stride));
-                for (sum, right) in sums.iter_mut().zip(right) {
-                    *sum = left.mul_add(right, *sum);
+        let mut left_over = t.inner;
+        while left_over > 0 {
+            let steps = left_over.min(LINE);
+            if t.inner_stride == 1 {
+                for i in M..2 * M {
+                    prefetch(a.wrapping_add(i * t.row_stride));
                 }
             }
-            // The last step may leave the operand, and is not read.
-            a = a.wrapping_add(t.inner_stride);
-            b = b.wrapping_add(N * V::LANES);
+            for _ in 0..steps {
+                let mut right = [V::splat(0.0); N];
+                for (v, right) in right.iter_mut().enumerate() {
+                    *right = V::load(b.add(v * V::LANES));
+                }
+                for (i, sums) in sums.iter_mut().enumerate() {
+                    let left = V::splat(*a.add(i * t.row_stride));
+                    for (sum, right) in sums.iter_mut().zip(right) {
+                        *sum = left.mul_add(right, *sum);
+                    }
+                }
+                // The last step may leave the operand, and is not read.
+                a = a.wrapping_add(t.inner_stride);
+                b = b.wrapping_add(N * V::LANES);
+            }
+            left_over -= steps;
         }
         for (i, sums) in sums.iter().enumerate() {
             for (v, &sum) in sums.iter().enumerate() {
                 let to = t.y.add(i * t.width + v * V::LANES);
-                let mask = if v == N - 1 { Some(t.mask) } else { None };
+                let mask = if !FULL && v == N - 1 { Some(t.mask) } else { None };
                 let mut sum = if t.add { sum.add(load::<V>(to, mask)) } else { sum };
                 if !t.bias.is_null() {
                     sum = sum.add(load::<V>(t.bias.add(v * V::LANES), mask));
@@ -84,23 +112,23 @@ unsafe fn load<V: Vector>(from: *const f32, mask: Option<V::Mask>) -> V {
 /// # Safety
 /// As [`tile`].
 #[inline(always)]
-unsafe fn strips<V: Vector, const M: usize, const N: usize>(first: Tile<V>, rows: usize) {
+unsafe fn strips<V: Vector, const M: usize, const N: usize, const FULL: bool>(first: Tile<V>, rows: usize) {
     let at = |row: usize| Tile { a: first.a.wrapping_add(row * first.row_stride), y: first.y.wrapping_add(row * first.width), ..first };
     let mut row = 0;
     // SAFETY: `row` plus the height of the tile stays within `rows`.
     unsafe {
         while row + M <= rows {
-            tile::<V, M, N>(at(row));
+            tile::<V, M, N, FULL>(at(row));
             row += M;
         }
         if M > 4 && row + 4 <= rows {
-            tile::<V, 4, N>(at(row));
+            tile::<V, 4, N, FULL>(at(row));
             row += 4;
         }
         match rows - row {
-            1 => tile::<V, 1, N>(at(row)),
-            2 => tile::<V, 2, N>(at(row)),
-            3 => tile::<V, 3, N>(at(row)),
+            1 => tile::<V, 1, N, FULL>(at(row)),
+            2 => tile::<V, 2, N, FULL>(at(row)),
+            3 => tile::<V, 3, N, FULL>(at(row)),
             _ => (),
         }
     }
@@ -132,10 +160,13 @@ unsafe fn block<V: Vector, const M: usize>(job: &GemmBlock, y: &mut [f32]) {
             };
             // SAFETY: the caller has the features; the sizes of both operands and of the result were checked above.
             unsafe {
-                match vectors {
-                    1 => strips::<V, M, 1>(t, job.rows),
-                    2 => strips::<V, M, 2>(t, job.rows),
-                    3 => strips::<V, M, 3>(t, job.rows),
+                match (vectors, columns == vectors * V::LANES) {
+                    (1, true) => strips::<V, M, 1, true>(t, job.rows),
+                    (1, false) => strips::<V, M, 1, false>(t, job.rows),
+                    (2, true) => strips::<V, M, 2, true>(t, job.rows),
+                    (2, false) => strips::<V, M, 2, false>(t, job.rows),
+                    (3, true) => strips::<V, M, 3, true>(t, job.rows),
+                    (3, false) => strips::<V, M, 3, false>(t, job.rows),
                     _ => unreachable!("a panel has at most three registers"),
                 }
             }
