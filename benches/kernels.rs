@@ -7,7 +7,7 @@ mod harness;
 
 use gnn_prune::data::PowerLaw;
 use gnn_prune::kernels::{
-    Activate, AdditiveScores, Attend, Epilogue, Finish, Isa, NOBODY, Out, SparseInt8, matmul, matmul_with, pages, reference, spmm,
+    Activate, AdditiveScores, Attend, Epilogue, Finish, Isa, NOBODY, Out, SparseInt8, matmul, matmul_with, pages::Buffer, reference, spmm,
     spmm_int8_with, spmm_max_with, spmm_with,
 };
 use gnn_prune::rng::mix;
@@ -26,9 +26,9 @@ const WIDTHS: [usize; 4] = [16, 64, 128, 256];
 
 /// Numbers in [-1, 1) on huge pages.
 fn dense(rows: usize, cols: usize, seed: u64) -> Array2<f32> {
-    let mut numbers = pages::zeros(rows * cols);
+    let mut numbers = Buffer::zeros(rows * cols);
     numbers.par_iter_mut().enumerate().for_each(|(k, x)| *x = (mix(seed ^ (k as u64)) >> 40) as f32 / (1u32 << 23) as f32 - 1.0);
-    Array2::from_shape_vec((rows, cols), numbers).expect("as many numbers as rows times columns")
+    numbers.into_array((rows, cols))
 }
 
 /// `|ours − naive|` may be a few roundings of the terms' magnitudes.
@@ -113,7 +113,11 @@ fn int8_on(name: &str, graph: &Graph, threads: usize) {
     let operator = graph.operator(Norm::Symmetric);
     let (n, nnz) = (operator.forward().rows(), operator.stored());
     let (starts, cols, _) = operator.forward().into_raw_storage();
-    let bytes = |len: usize, seed: u64| -> Vec<i8> { (0..len).map(|k| ((mix(seed ^ k as u64) % 255) as i16 - 127) as i8).collect() };
+    let bytes = |len: usize, seed: u64| {
+        let mut bytes = Buffer::zeros(len);
+        bytes.iter_mut().enumerate().for_each(|(k, v)| *v = ((mix(seed ^ k as u64) % 255) as i16 - 127) as i8);
+        bytes
+    };
     let vals: Vec<i8> = bytes(nnz, 1).iter().map(|v| v / 2).collect();
     for width in [64, 256] {
         let id = format!("int8/{name}/n={n}/c={width}");
@@ -126,7 +130,7 @@ fn int8_on(name: &str, graph: &Graph, threads: usize) {
         let finish = Finish { rows: None, cols: &scales, bias: None, activate: Activate::Identity };
         let mut contenders = Vec::new();
         for (what, isa) in levels() {
-            let mut y: Vec<f32> = pages::zeros(n * width);
+            let mut y = Buffer::zeros(n * width);
             let (vals, x) = (&vals, &x);
             let run = move |y: &mut [f32]| spmm_int8_with(isa, SparseInt8 { starts, cols, vals }, x, width, finish, Out::Real(y));
             run(&mut y);
@@ -169,7 +173,7 @@ fn attend_on(name: &str, graph: &Graph, threads: usize) {
     }
     let edges = graph.attention();
     let lists = edges.neighbourhoods();
-    let numbers = |cols: usize, seed: u64| dense(n, cols, seed).into_raw_vec_and_offset().0;
+    let numbers = |cols: usize, seed: u64| Buffer::of(dense(n, cols, seed)).expect("standard layout");
     let (z, source, target) = (numbers(heads * dim, 1), numbers(heads, 2), numbers(heads, 3));
     let att = vec![0.0; heads * dim];
     let scores = AdditiveScores { source: &source, target: &target, edge: None, att_source: &att, att_target: &att, heads, slope: 0.2 };

@@ -3,7 +3,7 @@
 //! A limit is timed in turn with what it limits, so that both see the same machine.
 
 use super::{Contender, contender, medians, short};
-use gnn_prune::kernels::pages;
+use gnn_prune::kernels::pages::Buffer;
 use gnn_prune::rng::mix;
 use rayon::prelude::*;
 use std::hint::black_box;
@@ -84,7 +84,7 @@ impl Probe {
             }
             Probe::Stream => {
                 let len = if short() { 1 << 16 } else { STREAM_BYTES / 8 };
-                let (from, mut to): (Vec<f32>, Vec<f32>) = (pages::zeros(len), pages::zeros(len));
+                let (from, mut to) = (Buffer::<f32>::zeros(len), Buffer::zeros(len));
                 let run = move || {
                     to.par_chunks_mut(1 << 16).zip(from.par_chunks(1 << 16)).for_each(|(to, from)| to.copy_from_slice(from));
                     black_box(&to);
@@ -108,7 +108,7 @@ impl Probe {
 
 /// Rows are summed into registers, so that nothing but the fetch costs.
 fn gather_contender(rows: usize, width: usize, count: usize, ahead: bool) -> Contender<'static> {
-    let mut x: Vec<f32> = pages::zeros(rows * width);
+    let mut x = Buffer::zeros(rows * width);
     x.par_iter_mut().enumerate().for_each(|(k, x)| *x = k as f32);
     let picks: Vec<u32> = (0..count).map(|k| (mix(k as u64) % rows as u64) as u32).collect();
     let gather: fn(&[f32], &[u32], usize, bool) = match width {

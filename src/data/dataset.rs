@@ -65,7 +65,7 @@ impl<F: Scalar> Dataset<F> {
         check_features(&name, graph.num_nodes(), &features)?;
         let num_classes = check_labels(&name, graph.num_nodes(), &labels, num_classes)?;
         let splits = Arc::new(splits.validated(&name, &labels, num_classes)?);
-        let (features, labels) = (Arc::new(features), labels.into());
+        let (features, labels) = (Arc::new(features.aligned()), labels.into());
         Ok(Self { name, graph, features, feature_norm: FeatureNorm::Raw, labels, label_matrix: None, num_classes, splits })
     }
 
@@ -99,7 +99,7 @@ impl<F: Scalar> Dataset<F> {
         }
         let no_classes = vec![0; nodes];
         let splits = Arc::new(splits.validated(&name, &no_classes, num_classes)?);
-        let (features, label_matrix) = (Arc::new(features), Some(Arc::new(labels)));
+        let (features, label_matrix) = (Arc::new(features.aligned()), Some(Arc::new(labels)));
         Ok(Self { name, graph, features, feature_norm: FeatureNorm::Raw, labels: no_classes.into(), label_matrix, num_classes, splits })
     }
 
@@ -121,7 +121,7 @@ impl<F: Scalar> Dataset<F> {
             let problem = format!("features are normalised by {} already, choose {norm} when reading them", self.feature_norm);
             return Err(Error::data(self.name, problem));
         }
-        let features = Arc::new(norm.apply(&self.features)?);
+        let features = Arc::new(norm.apply(&self.features)?.aligned());
         Ok(Self { features, feature_norm: norm, ..self })
     }
 

@@ -6,6 +6,7 @@
 
 use super::gemm::{Epilogue, GemmBlock, GemmKernel, PackedWeight, Panels};
 use super::isa::Isa;
+use super::pages::{self, Buffer};
 use super::rows::{SERIAL_WORK, blocks_of, for_each_chunk, for_row_blocks, map_rows, overwrite_rows, update_rows, with_rows};
 use crate::scalar::Scalar;
 use ndarray::linalg::general_mat_mul;
@@ -199,16 +200,16 @@ pub fn matmul_tn_with<F: Scalar>(isa: Isa, x: ArrayView2<F>, dy: ArrayView2<F>, 
     let (dim, rows) = (dw.dim(), x.nrows());
     let blocks = blocks_of(rows, rows.div_ceil(partial_blocks(rows, dw.len())));
     let part = |block: Range<usize>| {
-        let mut sum = Array2::zeros(dim);
+        let mut sum = pages::zeros(dim);
         let (x, dy) = (x.slice_axis(Axis(0), Slice::from(block.clone())), dy.slice_axis(Axis(0), Slice::from(block)));
         match isa.kernels().gemm.as_ref() {
             Some(kernel) if fast_tn(kernel, x, dy, &mut sum) => (),
             _ => gemm(x.t(), dy, F::zero(), &mut sum.view_mut()),
         }
-        sum.into_raw_vec_and_offset().0
+        Buffer::of(sum).expect("rows lie one after the other")
     };
-    let mut partials: Vec<Vec<F>> = match blocks.len() {
-        0 => vec![vec![F::zero(); dw.len()]],
+    let mut partials: Vec<Buffer<F>> = match blocks.len() {
+        0 => vec![Buffer::zeros(dw.len())],
         1 => blocks.into_iter().map(part).collect(),
         _ => blocks.into_par_iter().with_max_len(1).map(part).collect(),
     };
@@ -246,7 +247,7 @@ fn partial_blocks(rows: usize, len: usize) -> usize {
 }
 
 /// `out = Σ_b partials[b]`, each number summed in block order.
-fn add_in_order<F: Scalar>(partials: &[Vec<F>], out: &mut [F]) {
+fn add_in_order<F: Scalar>(partials: &[Buffer<F>], out: &mut [F]) {
     for_each_chunk(out, |offset, out| {
         let (first, rest) = partials.split_first().expect("there is at least one block");
         out.copy_from_slice(&first[offset..][..out.len()]);

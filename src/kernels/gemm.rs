@@ -1,6 +1,7 @@
 //! The packed form of dense products: right operands laid out for the register block, and blocks of rows of the result.
 
 use super::isa::Isa;
+use super::pages::{self, Buffer};
 use crate::scalar::Scalar;
 use ndarray::{Array2, ArrayView2};
 
@@ -79,7 +80,7 @@ pub(super) struct InnerPart {
 /// A right operand `[inner, width]` in panels of some registers, each row by row, filled up with zeros.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Panels {
-    pub(super) packed: Vec<f32>,
+    pub(super) packed: Buffer<f32>,
     pub(super) inner: usize,
     pub(super) width: usize,
     lanes: usize,
@@ -106,8 +107,12 @@ impl Panels {
     ) {
         (self.inner, self.width) = (inner, width);
         (self.lanes, self.step) = (kernel.lanes, kernel.vectors * kernel.lanes);
-        self.packed.clear();
-        self.packed.resize(inner * width.next_multiple_of(kernel.lanes), 0.0);
+        let len = inner * width.next_multiple_of(kernel.lanes);
+        if self.packed.len() == len {
+            self.packed.fill(0.0);
+        } else {
+            self.packed = Buffer::zeros(len);
+        }
         for panel in panels(width, inner, kernel.lanes, self.step) {
             let rows = self.packed[panel.start..].chunks_exact_mut(panel.vectors * kernel.lanes).take(inner);
             for (k, to) in rows.enumerate() {
@@ -147,7 +152,7 @@ pub struct PackedWeight<F> {
 impl<F: Scalar> PackedWeight<F> {
     /// Packs a weight of shape `[in, out]`.
     pub fn new(w: ArrayView2<F>) -> Self {
-        let plain = w.as_standard_layout().into_owned();
+        let plain = pages::aligned(w.as_standard_layout().into_owned());
         let kernel = Isa::best().kernels().gemm.as_ref();
         let panels = kernel.zip(plain.as_slice().and_then(F::as_f32)).map(|(kernel, numbers)| {
             let mut panels = Panels::default();

@@ -7,6 +7,7 @@
 //! All integers lie in ±127: −128 has no negative in 8 bits, and the AVX2 form negates.
 
 use super::isa::Isa;
+use super::pages::Buffer;
 use super::quantize::{quantize_row, to_int};
 use super::rows::{blocks_by_nonzeros, blocks_of, for_row_blocks, parts_for};
 use std::ops::Range;
@@ -172,7 +173,7 @@ pub struct PackedInt8 {
     /// Columns with padding.
     pub(super) padded: usize,
     /// Entry `(4g + t, c)` stands at `(g·padded + c)·4 + t`.
-    pub(super) data: Vec<i8>,
+    pub(super) data: Buffer<i8>,
     /// `−128·Σ_k w_kc`: what is too much where the left operand was shifted by 128 to be unsigned.
     pub(super) shift: Vec<i32>,
 }
@@ -185,7 +186,7 @@ impl PackedInt8 {
     pub fn new(w: &[i8], inner: usize, width: usize) -> Self {
         assert_eq!(w.len(), inner * width, "packed matrix of {inner} x {width}");
         let padded = width.next_multiple_of(LANES);
-        let mut data = vec![0; inner.div_ceil(GROUP) * padded * GROUP];
+        let mut data = Buffer::zeros(inner.div_ceil(GROUP) * padded * GROUP);
         let mut shift = vec![0i32; padded];
         for (k, row) in w.chunks_exact(width.max(1)).enumerate() {
             for (c, &value) in row.iter().enumerate() {

@@ -2,7 +2,7 @@
 
 use super::attention::{AHEAD, fetch};
 use super::isa::{Isa, by_level};
-use super::pages;
+use super::pages::Buffer;
 use super::rows::{Rows, blocks_by_nonzeros, parts_for, pieces, run, with_rows};
 use crate::scalar::Scalar;
 use crate::value::CsrView;
@@ -35,7 +35,7 @@ pub fn spmm_max<F: Scalar>(a: CsrView<F>, x: ArrayView2<F>) -> (Array2<F>, Array
 pub fn spmm_max_with<F: Scalar>(isa: Isa, a: CsrView<F>, x: ArrayView2<F>) -> (Array2<F>, Array2<u32>) {
     assert_eq!(a.cols(), x.nrows(), "spmm_max: a {:?}, x {:?}", a.shape(), x.dim());
     let (rows, width) = (a.rows(), x.ncols());
-    let (mut y, mut who) = (pages::zeros(rows * width), pages::zeros(rows * width));
+    let (mut y, mut who) = (Buffer::zeros(rows * width), Buffer::zeros(rows * width));
     let a = Rows::of(a);
     let work = a.cols.len() * width;
     let blocks = blocks_by_nonzeros(&a.starts, parts_for(work));
@@ -44,8 +44,7 @@ pub fn spmm_max_with<F: Scalar>(isa: Isa, a: CsrView<F>, x: ArrayView2<F>) -> (A
         let jobs = blocks.iter().zip(parts).map(|(block, (y, who))| Part { block: block.clone(), y, who }).collect();
         run(jobs, work, |part| largest(isa, &a, x, width, part));
     });
-    let shaped = "as many numbers as rows times channels";
-    (Array2::from_shape_vec((rows, width), y).expect(shaped), Array2::from_shape_vec((rows, width), who).expect(shaped))
+    (y.into_array((rows, width)), who.into_array((rows, width)))
 }
 
 /// What one part of [`spmm_max`] writes.
@@ -124,7 +123,7 @@ pub fn spmm_max_t<F: Scalar>(at: CsrView<F>, who: &Array2<u32>, dy: ArrayView2<F
 pub fn spmm_max_t_with<F: Scalar>(isa: Isa, at: CsrView<F>, who: &Array2<u32>, dy: ArrayView2<F>) -> Array2<F> {
     assert!(at.cols() == dy.nrows() && who.dim() == dy.dim(), "spmm_max_t: at {:?}, dy {:?}", at.shape(), dy.dim());
     let (rows, width) = (at.rows(), dy.ncols());
-    let mut dx = pages::zeros(rows * width);
+    let mut dx = Buffer::zeros(rows * width);
     let at = Rows::of(at);
     let work = at.cols.len() * width;
     let blocks = blocks_by_nonzeros(&at.starts, parts_for(work));
@@ -133,7 +132,7 @@ pub fn spmm_max_t_with<F: Scalar>(isa: Isa, at: CsrView<F>, who: &Array2<u32>, d
         let jobs = blocks.iter().cloned().zip(pieces(&mut dx, &blocks, |j| j * width)).collect();
         run(jobs, work, |(block, dx)| sums(isa, &at, who, dy, block, dx));
     });
-    Array2::from_shape_vec((rows, width), dx).expect("as many numbers as rows times channels")
+    dx.into_array((rows, width))
 }
 
 by_level! {

@@ -1,23 +1,92 @@
-//! Memory for large arrays, on huge pages where the system has them.
+//! Memory for arrays that are read row by row: it begins at a cache line, and lies on huge pages where the system has them.
 //!
-//! A gather reads rows all over an array; with pages of 4 KiB nearly every row of an array of 90 MB misses the table of addresses, and the
-//! first touch of every page costs a call into the kernel. Asking for pages of 2 MiB halves the time of the gather (`docs/performance.md`).
+//! An allocator promises 16 bytes. A row of 16 numbers then lies on two cache lines instead of one, a wider one on one line more than it
+//! fills, and half of all registers are loaded from two lines. And a gather reads rows all over an array: with pages of 4 KiB nearly every
+//! row of an array of 90 MB misses the table of addresses, and the first touch of every page costs a call into the kernel. What both are
+//! worth is in `docs/performance.md`.
 #![allow(unsafe_code)]
 
-/// Arrays from this size on are worth it.
+use ndarray::{Array1, Array2, s};
+use std::ops::{Deref, DerefMut};
+
+/// Arrays from this size on are worth huge pages.
 const WORTH_BYTES: usize = 4 << 20;
 
-/// Zeros, in memory that is advised to lie on huge pages where it is large.
-pub fn zeros<T: Copy + Default>(len: usize) -> Vec<T> {
-    let zeros = vec![T::default(); len];
-    advise(&zeros);
-    zeros
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
+/// Numbers that begin at a cache line, in memory that is advised to lie on huge pages where it is large.
+#[derive(Debug, Default)]
+pub struct Buffer<T> {
+    numbers: Vec<T>,
+    first: usize,
+    len: usize,
 }
 
-/// A copy, in memory that is advised to lie on huge pages where it is large.
-pub fn copied<T: Copy + Default>(from: &[T]) -> Vec<T> {
-    let mut copy = zeros(from.len());
-    copy.copy_from_slice(from);
+impl<T: Copy + Default> Buffer<T> {
+    /// So many zeros.
+    pub fn zeros(len: usize) -> Self {
+        let spare = LINE / size_of::<T>().max(1);
+        let numbers = vec![T::default(); len + spare];
+        advise(&numbers);
+        let first = numbers.as_ptr().align_offset(LINE).min(spare);
+        Self { numbers, first, len }
+    }
+
+    /// The same memory as an array.
+    ///
+    /// # Panics
+    /// If the shape has another number of elements.
+    pub fn into_array(self, shape: (usize, usize)) -> Array2<T> {
+        let numbers = Array1::from(self.numbers).slice_move(s![self.first..self.first + self.len]);
+        numbers.into_shape_with_order(shape).expect("as many numbers as rows times columns")
+    }
+
+    /// The memory of an array whose rows lie one after the other; of no other.
+    pub fn of(array: Array2<T>) -> Option<Self> {
+        let len = array.len();
+        if !array.is_standard_layout() {
+            return None;
+        }
+        let (numbers, first) = array.into_raw_vec_and_offset();
+        Some(Self { numbers, first: first.unwrap_or(0), len })
+    }
+}
+
+impl<T> Deref for Buffer<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.numbers[self.first..][..self.len]
+    }
+}
+
+impl<T> DerefMut for Buffer<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.numbers[self.first..][..self.len]
+    }
+}
+
+impl<T: Copy + Default> Clone for Buffer<T> {
+    fn clone(&self) -> Self {
+        let mut copy = Self::zeros(self.len);
+        copy.copy_from_slice(self);
+        copy
+    }
+}
+
+/// An array of zeros in a [`Buffer`].
+pub fn zeros<T: Copy + Default>(shape: (usize, usize)) -> Array2<T> {
+    Buffer::zeros(shape.0 * shape.1).into_array(shape)
+}
+
+/// The array itself where it begins at a cache line, else a copy that does.
+pub fn aligned<T: Copy + Default>(array: Array2<T>) -> Array2<T> {
+    if array.is_standard_layout() && array.as_ptr().align_offset(LINE) == 0 {
+        return array;
+    }
+    let mut copy = zeros(array.dim());
+    copy.assign(&array);
     copy
 }
 
@@ -61,13 +130,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn advice_changes_no_contents() {
+    fn buffers_are_zero_begin_at_a_line_and_become_arrays_and_back() {
         for len in [0, 3, WORTH_BYTES / 4 - 1, 3 * WORTH_BYTES / 4 + 5] {
-            let mut data = zeros::<f32>(len);
-            assert!(data.len() == len && data.iter().all(|v| *v == 0.0));
-            data.iter_mut().enumerate().for_each(|(k, v)| *v = k as f32);
-            advise(&data);
-            assert_eq!(copied(&data), data);
+            let mut buffer = Buffer::<f32>::zeros(len);
+            assert!(buffer.len() == len && buffer.iter().all(|v| *v == 0.0) && buffer.as_ptr().addr() % LINE == 0);
+            buffer.iter_mut().enumerate().for_each(|(k, v)| *v = k as f32);
+            let at = buffer.as_ptr();
+            let copy = buffer.clone();
+            assert!(copy[..] == buffer[..] && copy.as_ptr().addr() % LINE == 0);
+            let array = buffer.into_array((len, 1));
+            assert_eq!((array.as_ptr(), array.iter().sum::<f32>()), (at, copy.iter().sum()));
+            assert_eq!(Buffer::of(array).map(|back| back.as_ptr()), Some(at));
         }
+        assert!(Buffer::of(zeros::<f32>((2, 3)).reversed_axes()).is_none());
+    }
+
+    #[test]
+    fn advice_changes_no_contents() {
+        let data: Vec<usize> = (0..WORTH_BYTES / 4).collect();
+        advise(&data);
+        assert!(data.iter().enumerate().all(|(k, &v)| k == v));
+    }
+
+    #[test]
+    fn an_array_that_begins_elsewhere_is_copied() {
+        let whole = zeros::<f64>((5, 4)).mapv_into(|_| 2.0);
+        let at = whole.as_ptr();
+        let kept = aligned(whole);
+        assert_eq!(kept.as_ptr(), at);
+        let moved = aligned(kept.slice_move(s![1.., ..3]));
+        assert!(moved.dim() == (4, 3) && moved.as_ptr().addr() % LINE == 0 && moved.iter().all(|v| *v == 2.0));
     }
 }

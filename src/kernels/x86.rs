@@ -174,6 +174,8 @@ unsafe fn row_part<V: Vector, const N: usize, const TAIL: bool, const AHEAD: boo
     let distance = distance(job.width);
     let last = job.cols.len().saturating_sub(1);
     let base = job.x.as_ptr().wrapping_add(first);
+    // A row that begins within a cache line ends on one more.
+    let split = base.addr() % 64 != 0;
     // SAFETY: the caller has the features. `j` is checked against the rows of `x`, and `first` and `mask` stay within a row.
     unsafe {
         let mut sums = [V::splat(0.0); N];
@@ -191,6 +193,9 @@ unsafe fn row_part<V: Vector, const N: usize, const TAIL: bool, const AHEAD: boo
                 let next = base.wrapping_add(*job.cols.get_unchecked((e + distance).min(last)) as usize * job.width);
                 for line in 0..(N * V::LANES).div_ceil(16) {
                     _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(line * 16).cast());
+                }
+                if split {
+                    _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(N * V::LANES - 1).cast());
                 }
             }
             let x = job.x[j as usize * job.width..][..job.width].as_ptr().add(first);

@@ -1,6 +1,6 @@
 //! Buffers that layers take and give back, so that nothing large is allocated twice.
 
-use crate::kernels;
+use crate::kernels::pages::Buffer;
 use crate::scalar::Scalar;
 use ndarray::Array2;
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ pub(crate) struct Pool<F> {
 
 #[derive(Debug)]
 struct Shelf<F> {
-    free: Vec<Vec<F>>,
+    free: Vec<Buffer<F>>,
     /// Handed out and not yet given back: arrays from elsewhere are kept only in their place.
     out: usize,
 }
@@ -29,11 +29,11 @@ impl<F: Scalar> Pool<F> {
             shelf.out += 1;
             shelf.free.pop()
         };
-        Array2::from_shape_vec(shape, buffer.unwrap_or_else(|| kernels::pages::zeros(len))).expect("the buffer has that length")
+        buffer.unwrap_or_else(|| Buffer::zeros(len)).into_array(shape)
     }
 
     pub(super) fn give(&self, array: Array2<F>) {
-        let buffer = array.into_raw_vec_and_offset().0;
+        let Some(buffer) = Buffer::of(array) else { return };
         let mut shelves = self.shelves.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Some(shelf) = shelves.get_mut(&buffer.len()).filter(|shelf| shelf.out > 0) {
             shelf.out -= 1;

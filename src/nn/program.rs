@@ -6,6 +6,7 @@ use super::pool::Pool;
 use super::stage::{Lowering, Stage, StageId};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Norm, Operator};
+use crate::kernels::pages::{self, Buffer};
 use crate::kernels::{self, Epilogue, PackedWeight};
 use crate::scalar::Scalar;
 use crate::value::{Csr, CsrView, ValueRef};
@@ -73,7 +74,7 @@ pub struct Program<F: Scalar = f32> {
     in_channels: usize,
     instructions: Vec<Instruction<F>>,
     buffer_widths: Vec<usize>,
-    buffers: Vec<Vec<F>>,
+    buffers: Vec<Buffer<F>>,
     /// What whole layers take their arrays from.
     pool: Arc<Pool<F>>,
     order: Option<Ordered<F>>,
@@ -107,7 +108,7 @@ impl<F: Scalar> Program<F> {
         let cost = Cost { macs: macs(&lowering), peak_activations: (elements * F::BYTES) as u64 };
         let in_channels = lowering.width(lowering.input());
         let graph = lowering.graph().ok().cloned();
-        kernels::pages::release(elements * F::BYTES);
+        pages::release(elements * F::BYTES);
         Ok(Self { graph, rows, in_channels, instructions, buffer_widths, buffers: Vec::new(), pool: Arc::default(), order: None, cost })
     }
 
@@ -146,8 +147,7 @@ impl<F: Scalar> Program<F> {
                 self.run_watched(ValueRef::Sparse(moved.view()), &mut |_, _| ())?.to_owned()
             }
             ValueRef::Dense(x) => {
-                let zeros = || Array2::from_shape_vec(expected, kernels::pages::zeros(x.len())).expect("rows times columns");
-                let input = input.get_or_insert_with(zeros);
+                let input = input.get_or_insert_with(|| pages::zeros(expected));
                 kernels::map_rows(input.view_mut(), |i, row| {
                     row.iter_mut().zip(x.row(order[i] as usize)).for_each(|(to, &from)| *to = from)
                 });
@@ -170,7 +170,7 @@ impl<F: Scalar> Program<F> {
             return Err(Error::ShapeMismatch { at: "input of the program".into(), expected, found: x.shape() });
         }
         if self.buffers.is_empty() {
-            self.buffers = self.buffer_widths.iter().map(|width| kernels::pages::zeros(width * self.rows)).collect();
+            self.buffers = self.buffer_widths.iter().map(|width| Buffer::zeros(width * self.rows)).collect();
         }
         let cx = self.graph.as_ref().map_or_else(Cx::without_graph, Cx::eval).with_pool(self.pool.clone());
         for (k, instruction) in self.instructions.iter().enumerate() {
@@ -205,7 +205,7 @@ impl<F: Scalar> Instruction<F> {
         ArrayViewMut2::from_shape((rows, self.width), &mut out[..rows * self.width]).expect("buffers are planned for their widths")
     }
 
-    fn run(&self, cx: &Cx<F>, x: ValueRef<F>, buffers: &[Vec<F>], rows: usize, out: &mut Vec<F>) -> Result<()> {
+    fn run(&self, cx: &Cx<F>, x: ValueRef<F>, buffers: &[Buffer<F>], rows: usize, out: &mut Buffer<F>) -> Result<()> {
         let view = |source: &Source| match *source {
             Source::Input => x.reborrow(),
             Source::Buffer { buffer, width } => {
@@ -297,17 +297,15 @@ impl<F: Scalar> Op<F> {
 }
 
 /// Makes `value` what the buffer begins with; where both have the same length, the memory changes hands and nothing is copied.
-fn replace<F: Scalar>(cx: &Cx<F>, value: Array2<F>, out: &mut Vec<F>) {
+fn replace<F: Scalar>(cx: &Cx<F>, value: Array2<F>, out: &mut Buffer<F>) {
     let (shape, len) = (value.dim(), value.len());
     if len != out.len() || !value.is_standard_layout() {
         let y = ArrayViewMut2::from_shape(shape, &mut out[..len]).expect("buffers are planned for their widths");
         kernels::copy_rows(value.view(), y);
         return cx.give(value);
     }
-    let (mut numbers, offset) = value.into_raw_vec_and_offset();
-    numbers.drain(..offset.unwrap_or(0));
-    numbers.truncate(len);
-    cx.give(Array2::from_shape_vec(shape, std::mem::replace(out, numbers)).expect("both have the same length"));
+    let value = Buffer::of(value).expect("it is in standard layout");
+    cx.give(std::mem::replace(out, value).into_array(shape));
 }
 
 /// An instruction before buffers are planned: which stages it reads, and the stage whose value it makes.
@@ -407,7 +405,7 @@ fn plan<F: Scalar>(lowering: &Lowering<F>, fused: Vec<Fused<F>>) -> (Vec<Instruc
     let fast = |op: Op<F>, x: StageId| match op {
         Op::Linear(weight) => match sparse_form(lowering, x, &weight) {
             Some(wt) => Op::SparseLinear(Arc::new(wt)),
-            None if lowering.is_sparse(x) => Op::Linear(weight),
+            None if lowering.is_sparse(x) => Op::Linear(Arc::new(pages::aligned((*weight).clone()))),
             None => packed(Op::Linear(weight)),
         },
         Op::Sum(ops) => Op::Sum(ops.into_iter().map(packed).collect()),

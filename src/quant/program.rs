@@ -4,6 +4,7 @@ use super::bits::Bits;
 use super::model::{QuantModel, QuantOp, QuantStage, overflow};
 use crate::error::{Error, Result, Unsupported};
 use crate::graph::{Graph, Norm, Operator};
+use crate::kernels::pages::Buffer;
 use crate::kernels::{self, Activate, Finish, InputWeight, Isa, Out, PackedInt8, SparseInt8, Term};
 use crate::nn::{ActivationFn, Cost, StageId, assign_buffers};
 use crate::value::ValueRef;
@@ -102,12 +103,12 @@ pub struct QuantProgram {
 
 #[derive(Debug, Clone, Default)]
 struct Buffers {
-    ints: Vec<Vec<i8>>,
+    ints: Vec<Buffer<i8>>,
     /// Scale of the input at each node.
     input_scales: Vec<f32>,
     /// The input with a scale a channel.
-    input_by_channel: Vec<i8>,
-    output: Vec<f32>,
+    input_by_channel: Buffer<i8>,
+    output: Buffer<f32>,
 }
 
 impl QuantProgram {
@@ -200,8 +201,8 @@ impl QuantProgram {
         let Self { instructions, buffers, buffer_widths, .. } = self;
         let on = Machine { isa: self.isa, most: self.most, rows: self.rows };
         if buffers.output.is_empty() {
-            buffers.ints = buffer_widths.iter().map(|width| vec![0; width * on.rows]).collect();
-            buffers.output = vec![0.0; instructions.last().map_or(0, |last| last.width) * on.rows];
+            buffers.ints = buffer_widths.iter().map(|width| Buffer::zeros(width * on.rows)).collect();
+            buffers.output = Buffer::zeros(instructions.last().map_or(0, |last| last.width) * on.rows);
             buffers.input_scales = vec![0.0; if self.by_node { on.rows } else { 0 }];
         }
         let mut input_scales = std::mem::take(&mut buffers.input_scales);
@@ -231,7 +232,9 @@ impl QuantProgram {
     fn quantize_input(&mut self, x: &ValueRef<f32>) -> Result<()> {
         let (rows, most, buffers) = (self.rows, self.most, &mut self.buffers);
         let Some(scales) = &self.input_scales else { return Ok(()) };
-        buffers.input_by_channel.resize(rows * self.in_channels, 0);
+        if buffers.input_by_channel.is_empty() {
+            buffers.input_by_channel = Buffer::zeros(rows * self.in_channels);
+        }
         x.with_dense(|x| {
             for (i, (x, q)) in x.outer_iter().zip(buffers.input_by_channel.chunks_exact_mut(scales.len())).enumerate() {
                 if let Some(&value) = x.iter().find(|v| !v.is_finite()) {
