@@ -164,7 +164,7 @@ fn max_on(name: &str, graph: &Graph, threads: usize) {
     time(&id, threads, Limit::gather(n, width, a.nnz()), contenders);
 }
 
-/// Scores, softmax and weighted sum of 8 heads of 8; its limit is that of fetching the rows.
+/// Scores, softmax and weighted sum of 8 heads of 8; its limit is that of fetching the rows and what scores them.
 fn attend_on(name: &str, graph: &Graph, threads: usize) {
     let (n, heads, dim) = (graph.num_nodes(), 8, 8);
     let id = format!("attend/{name}/n={n}/heads={heads}/dim={dim}");
@@ -196,7 +196,8 @@ fn attend_on(name: &str, graph: &Graph, threads: usize) {
         assert_close(y.view(), expected, 1000, &format!("{id} {isa:?}"));
         contenders.push(contender(what, move || attend.forward_with(isa, y.as_slice_mut().expect("standard layout"))));
     }
-    time(&id, threads, Limit::gather(n, heads * dim, lists.sources.len()), contenders);
+    let limit = Limit::sum([heads * dim, heads].map(|width| Limit::gather(n, width, lists.sources.len())));
+    time(&id, threads, limit, contenders);
 }
 
 /// What a careful user writes first.

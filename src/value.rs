@@ -37,14 +37,6 @@ impl<F: Scalar> Value<F> {
         }
     }
 
-    /// The same value, a dense one in memory that begins at a cache line: copied once, it is read faster ever after.
-    pub(crate) fn aligned(self) -> Self {
-        match self {
-            Value::Dense(x) => Value::Dense(crate::kernels::pages::aligned(x)),
-            sparse => sparse,
-        }
-    }
-
     /// The dense array, converted where the value is sparse.
     pub fn into_dense(self) -> Array2<F> {
         match self {

@@ -112,6 +112,8 @@ fn gather_contender(rows: usize, width: usize, count: usize, ahead: bool) -> Con
     x.par_iter_mut().enumerate().for_each(|(k, x)| *x = k as f32);
     let picks: Vec<u32> = (0..count).map(|k| (mix(k as u64) % rows as u64) as u32).collect();
     let gather: fn(&[f32], &[u32], usize, bool) = match width {
+        1 => fixed::<1>,
+        8 => fixed::<8>,
         16 => fixed::<16>,
         32 => fixed::<32>,
         40 => fixed::<40>,

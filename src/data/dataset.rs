@@ -4,6 +4,7 @@ use super::norm::{FeatureNorm, check_finite};
 use super::split::{Split, Splits};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
+use crate::kernels::pages;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
 use ndarray::{Array2, ArrayView2};
@@ -65,7 +66,7 @@ impl<F: Scalar> Dataset<F> {
         check_features(&name, graph.num_nodes(), &features)?;
         let num_classes = check_labels(&name, graph.num_nodes(), &labels, num_classes)?;
         let splits = Arc::new(splits.validated(&name, &labels, num_classes)?);
-        let (features, labels) = (Arc::new(features.aligned()), labels.into());
+        let (features, labels) = (Arc::new(aligned(features)), labels.into());
         Ok(Self { name, graph, features, feature_norm: FeatureNorm::Raw, labels, label_matrix: None, num_classes, splits })
     }
 
@@ -99,7 +100,7 @@ impl<F: Scalar> Dataset<F> {
         }
         let no_classes = vec![0; nodes];
         let splits = Arc::new(splits.validated(&name, &no_classes, num_classes)?);
-        let (features, label_matrix) = (Arc::new(features.aligned()), Some(Arc::new(labels)));
+        let (features, label_matrix) = (Arc::new(aligned(features)), Some(Arc::new(labels)));
         Ok(Self { name, graph, features, feature_norm: FeatureNorm::Raw, labels: no_classes.into(), label_matrix, num_classes, splits })
     }
 
@@ -121,7 +122,7 @@ impl<F: Scalar> Dataset<F> {
             let problem = format!("features are normalised by {} already, choose {norm} when reading them", self.feature_norm);
             return Err(Error::data(self.name, problem));
         }
-        let features = Arc::new(norm.apply(&self.features)?.aligned());
+        let features = Arc::new(aligned(norm.apply(&self.features)?));
         Ok(Self { features, feature_norm: norm, ..self })
     }
 
@@ -206,6 +207,14 @@ impl<F: Scalar> Dataset<F> {
     /// The nodes that train, validate and test under `seed`.
     pub fn split(&self, seed: u64) -> Split {
         self.splits.of(seed, &self.labels, self.num_classes)
+    }
+}
+
+/// The same features, dense ones in memory that begins at a cache line: copied once, they are read faster ever after.
+fn aligned<F: Scalar>(features: Value<F>) -> Value<F> {
+    match features {
+        Value::Dense(x) => Value::Dense(pages::aligned(x)),
+        sparse => sparse,
     }
 }
 

@@ -197,7 +197,7 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
             let len = row.sources.len() * heads;
             room.alpha.resize(len.next_multiple_of(LANES), F::zero());
             self.scores.score::<H>(row, &mut room.spare, &mut room.alpha[..len]);
-            exponentials::<F, H>(&mut room.alpha, len, &mut room.head, |edge| self.fetch_score::<H>(row.first + edge));
+            exponentials::<F, H, FUSED>(&mut room.alpha, len, &mut room.head, |edge| self.fetch_score::<H>(row.first + edge));
             if let Some(thin) = self.thin {
                 thin(row.first * heads, &mut room.alpha[..len]);
             }
@@ -291,16 +291,18 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
         let width = self.width();
         let heads: [usize; K] = std::array::from_fn(|g| if H > 0 { g * H / K } else { (first + g * LANES) / self.dim });
         let mut sums = [[F::zero(); LANES]; K];
-        for e in span {
-            if let Some(&ahead) = sum.rows.get(e + AHEAD) {
-                fetch(sum.x, ahead as usize * width + first, K * LANES);
-            }
-            let weights = weights(e);
-            let (x, _) = sum.x[sum.rows[e] as usize * width + first..][..K * LANES].as_chunks::<LANES>();
-            for ((sum, x), &h) in sums.iter_mut().zip(x).zip(&heads) {
-                let weight = weights[h];
-                for (sum, &x) in sum.iter_mut().zip(x) {
-                    *sum = if FUSED { weight.mul_add(x, *sum) } else { *sum + weight * x };
+        if !in_registers::<F, K, FUSED>(&sum, width, first, span.clone(), heads, &weights, &mut sums) {
+            for e in span {
+                if let Some(&ahead) = sum.rows.get(e + AHEAD) {
+                    fetch(sum.x, ahead as usize * width + first, K * LANES);
+                }
+                let weights = weights(e);
+                let (x, _) = sum.x[sum.rows[e] as usize * width + first..][..K * LANES].as_chunks::<LANES>();
+                for ((sum, x), &h) in sums.iter_mut().zip(x).zip(&heads) {
+                    let weight = weights[h];
+                    for (sum, &x) in sum.iter_mut().zip(x) {
+                        *sum = if FUSED { weight.mul_add(x, *sum) } else { *sum + weight * x };
+                    }
                 }
             }
         }
@@ -310,6 +312,29 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
         }
         K * LANES
     }
+}
+
+/// The sums of [`Attend::groups`] in the registers of AVX2, where numbers are `f32` and the function around is compiled for it, which is
+/// what `FUSED` says; says whether it could.
+#[inline(always)]
+#[allow(unsafe_code, unused_variables)]
+fn in_registers<'w, F: Scalar, const K: usize, const FUSED: bool>(
+    sum: &RowSum<F>,
+    width: usize,
+    first: usize,
+    span: Range<usize>,
+    heads: [usize; K],
+    weights: &impl Fn(usize) -> &'w [F],
+    sums: &mut [[F; LANES]; K],
+) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if FUSED && let (Some(x), Some(sums)) = (F::as_f32(sum.x), F::as_f32_mut(sums.as_flattened_mut())) {
+        let weights = |e: usize| F::as_f32(weights(e)).expect("weights are of the type of rows");
+        // SAFETY: the function around has the features.
+        unsafe { super::x86_attention::group_sums(x, sum.rows, width, first, span, heads, weights, sums) };
+        return true;
+    }
+    false
 }
 
 /// What [`Attend::sum_rows`] reads besides the weights.
@@ -370,33 +395,64 @@ pub(super) fn fetch<F>(numbers: &[F], at: usize, count: usize) {
 /// numbers, and room up to a whole number of registers; `H` as in [`Attend::rows`]. `meanwhile` is told about every edge, and perhaps about
 /// some that are not there: memory can answer while there is much to compute.
 #[inline(always)]
-pub(super) fn exponentials<F: Scalar, const H: usize>(scores: &mut [F], len: usize, head: &mut [F], meanwhile: impl Fn(usize)) {
+pub(super) fn exponentials<F: Scalar, const H: usize, const FUSED: bool>(
+    scores: &mut [F],
+    len: usize,
+    head: &mut [F],
+    meanwhile: impl Fn(usize),
+) {
     if H == 0 || !LANES.is_multiple_of(H) {
         return exponentials_of_any(&mut scores[..len], head, meanwhile);
     }
     // What is added scores nothing.
     scores[len..].fill(F::neg_infinity());
-    let (registers, _) = scores.as_chunks_mut::<LANES>();
+    let of_head = |lane: usize| (lane % H..LANES).step_by(H);
+    let larger = |a: F, b: F| if b > a { b } else { a };
+    let of_lanes = |most: [F; LANES]| std::array::from_fn(|lane| of_head(lane).map(|other| most[other]).fold(most[lane], larger));
+    let edges = |register: usize| (0..LANES / H).for_each(|edge| meanwhile(register * (LANES / H) + edge));
+    let most = of_lanes(largest::<F, FUSED>(scores));
+    let sums = exponentiate::<F, FUSED>(scores, most, edges);
+    for (h, sum) in head.iter_mut().enumerate() {
+        *sum = of_head(h).map(|lane| sums[lane]).sum();
+    }
+}
+
+/// The largest number of each lane of whole registers; NaN is passed over. `FUSED` as in [`in_registers`].
+#[inline(always)]
+#[allow(unsafe_code)]
+fn largest<F: Scalar, const FUSED: bool>(scores: &[F]) -> [F; LANES] {
     let mut most = [F::neg_infinity(); LANES];
-    for scores in &*registers {
+    #[cfg(target_arch = "x86_64")]
+    if FUSED && let (Some(scores), Some(out)) = (F::as_f32(scores), F::as_f32_mut(&mut most)) {
+        // SAFETY: the function around has the features.
+        unsafe { super::x86_attention::largest(scores, out) };
+        return most;
+    }
+    for scores in scores.as_chunks::<LANES>().0 {
         for (most, &s) in most.iter_mut().zip(scores) {
             *most = if s > *most { s } else { *most };
         }
     }
-    let of_head = |lane: usize| (lane % H..LANES).step_by(H);
-    let larger = |a: F, b: F| if b > a { b } else { a };
-    let most = if H == LANES { most } else { std::array::from_fn(|lane| of_head(lane).map(|other| most[other]).fold(most[lane], larger)) };
+    most
+}
+
+/// `e^{s − most}` lane by lane in place, and the sum of each lane; `meanwhile` is told about every register. `FUSED` as in [`in_registers`].
+#[inline(always)]
+#[allow(unsafe_code)]
+fn exponentiate<F: Scalar, const FUSED: bool>(scores: &mut [F], most: [F; LANES], meanwhile: impl Fn(usize)) -> [F; LANES] {
     let mut sums = [F::zero(); LANES];
-    for (k, scores) in registers.iter_mut().enumerate() {
-        for edge in 0..LANES / H {
-            meanwhile(k * (LANES / H) + edge);
-        }
+    #[cfg(target_arch = "x86_64")]
+    if FUSED && let (Some(scores), Some(most), Some(out)) = (F::as_f32_mut(scores), F::as_f32(&most), F::as_f32_mut(&mut sums)) {
+        // SAFETY: the function around has the features.
+        unsafe { super::x86_attention::exponentials(scores, most, out, meanwhile) };
+        return sums;
+    }
+    for (k, scores) in scores.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+        meanwhile(k);
         *scores = exp(std::array::from_fn(|lane| scores[lane] - most[lane]));
         sums = std::array::from_fn(|lane| sums[lane] + scores[lane]);
     }
-    for (h, sum) in head.iter_mut().enumerate() {
-        *sum = of_head(h).map(|lane| sums[lane]).sum();
-    }
+    sums
 }
 
 /// [`exponentials`] for any number of heads.
@@ -484,12 +540,32 @@ mod tests {
     }
 
     #[test]
+    fn a_diverged_score_reaches_the_sums_of_its_targets_on_every_level() {
+        // Node 1 has neighbours 0 and 2, node 2 only 0.
+        let (starts, sources) = ([0, 1, 3, 4], [0, 0, 2, 0]);
+        let edges = Neighbourhoods { starts: &starts, sources: &sources, back_starts: &[], targets: &[], places: &[] };
+        let (z, zeros, att) = ([1.0f32; 3 * 64], [0.0f32; 3 * 8], [0.0; 64]);
+        let mut source = zeros;
+        source[2 * 8 + 5] = f32::NAN;
+        let scores =
+            AdditiveScores { source: &source, target: &zeros, edge: None, att_source: &att, att_target: &att, heads: 8, slope: 0.2 };
+        for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
+            let mut y = [0.0f32; 3 * 64];
+            Attend { edges, scores: &scores, heads: 8, dim: 8, z: &z, thin: None, bias: None }.forward_with(isa, &mut y);
+            for (k, y) in y.iter().enumerate() {
+                let diverged = (64 + 5 * 8..64 + 6 * 8).contains(&k);
+                assert!(if diverged { y.is_nan() } else { *y == 1.0 }, "{isa:?}: channel {k} is {y}");
+            }
+        }
+    }
+
+    #[test]
     fn a_diverged_score_is_not_hidden() {
         let (mut scores, mut sums) = ([1.0f32, f32::NAN, 2.0, 0.0, 9.0, 9.0, 9.0, 9.0], [0.0, 0.0]);
-        exponentials::<f32, 2>(&mut scores, 4, &mut sums, |_| ());
+        exponentials::<f32, 2, false>(&mut scores, 4, &mut sums, |_| ());
         assert!(sums[1].is_nan() && sums[0] == scores[0] + scores[2] && scores[2] == 1.0);
         let mut scores = [1.0f32, f32::NAN, 2.0, 0.0];
-        exponentials::<f32, 0>(&mut scores, 4, &mut sums, |_| ());
+        exponentials::<f32, 0, false>(&mut scores, 4, &mut sums, |_| ());
         assert!(sums[1].is_nan() && sums[0] == scores[0] + scores[2] && scores[2] == 1.0);
     }
 }

@@ -82,7 +82,7 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
             if row.sources.is_empty() {
                 continue;
             }
-            self.row_back::<H>(row, &dy[i * width..][..width], &mut room);
+            self.row_back::<H, FUSED>(row, &dy[i * width..][..width], &mut room);
             let own = Own { dtarget, shared: &mut shared, spare: &mut room.spare };
             self.scores.row_gradient(row, &room.scores[..len], &mut room.dalpha, own);
             let both = room.alpha[..len].chunks_exact(heads).zip(room.dalpha.chunks_exact(heads));
@@ -96,7 +96,7 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
 
     /// Leaves the weights after dropout in `alpha` and the gradients of the scores in `dalpha`.
     #[inline(always)]
-    fn row_back<const H: usize>(&self, row: Row, dy: &[F], room: &mut Room<F>) {
+    fn row_back<const H: usize, const FUSED: bool>(&self, row: Row, dy: &[F], room: &mut Room<F>) {
         let (heads, width) = (if H == 0 { self.heads } else { H }, self.width());
         let len = row.sources.len() * heads;
         let padded = len.next_multiple_of(LANES);
@@ -106,7 +106,7 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
         room.dalpha.resize(len, F::zero());
         self.scores.score::<H>(row, &mut room.spare, &mut room.scores[..len]);
         room.alpha.copy_from_slice(&room.scores);
-        exponentials::<F, H>(&mut room.alpha, len, &mut room.head, |edge| self.fetch_score::<H>(row.first + edge));
+        exponentials::<F, H, FUSED>(&mut room.alpha, len, &mut room.head, |edge| self.fetch_score::<H>(row.first + edge));
         let (alpha, dalpha, head) = (&mut room.alpha[..len], &mut room.dalpha[..], &mut room.head[..heads]);
         for sum in head.iter_mut() {
             *sum = sum.recip();

@@ -4,12 +4,15 @@ use super::isa::{Isa, by_level};
 use crate::scalar::Scalar;
 
 /// Adding it rounds to an integer, whose bits are then the lowest.
-const ROUND: f32 = 12_582_912.0;
-const LN2_HIGH: f32 = 0.693_359_4;
-const LN2_LOW: f32 = -2.121_944_4e-4;
+pub(super) const ROUND: f32 = 12_582_912.0;
+pub(super) const LN2_HIGH: f32 = 0.693_359_4;
+pub(super) const LN2_LOW: f32 = -2.121_944_4e-4;
 
 /// Below it `e^v` stays at its smallest normal number.
-const LEAST: f32 = -87.0;
+pub(super) const LEAST: f32 = -87.0;
+
+/// Of `(e^r − 1) / r`, the highest power first.
+pub(super) const SERIES: [f32; 7] = [1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0];
 
 /// `2^n` and `e^r − 1` with `v = n·ln 2 + r`, `|r| ≤ ln 2 / 2`: seven terms of the series, whose rest is below half a rounding.
 #[inline(always)]
@@ -18,8 +21,8 @@ fn parts(v: f32) -> (f32, f32) {
     let shifted = v * std::f32::consts::LOG2_E + ROUND;
     let n = shifted - ROUND;
     let r = (v - n * LN2_HIGH) - n * LN2_LOW;
-    let mut series = 1.0 / 5040.0;
-    for term in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0] {
+    let mut series = SERIES[0];
+    for term in &SERIES[1..] {
         series = series * r + term;
     }
     (f32::from_bits(shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23), series * r)

@@ -50,6 +50,8 @@ mod spmm_t;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 #[cfg(target_arch = "x86_64")]
+mod x86_attention;
+#[cfg(target_arch = "x86_64")]
 mod x86_gemm;
 
 pub use attention::{Attend, Edge, Neighbourhoods, Own, Row, Scores, Thin};

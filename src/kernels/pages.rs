@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn buffers_are_zero_begin_at_a_line_and_become_arrays_and_back() {
-        for len in [0, 3, WORTH_BYTES / 4 - 1, 3 * WORTH_BYTES / 4 + 5] {
+        for len in [1, 3, WORTH_BYTES / 4 - 1, 3 * WORTH_BYTES / 4 + 5] {
             let mut buffer = Buffer::<f32>::zeros(len);
             assert!(buffer.len() == len && buffer.iter().all(|v| *v == 0.0) && buffer.as_ptr().addr() % LINE == 0);
             buffer.iter_mut().enumerate().for_each(|(k, v)| *v = k as f32);
@@ -142,7 +142,7 @@ mod tests {
             assert_eq!((array.as_ptr(), array.iter().sum::<f32>()), (at, copy.iter().sum()));
             assert_eq!(Buffer::of(array).map(|back| back.as_ptr()), Some(at));
         }
-        assert!(Buffer::of(zeros::<f32>((2, 3)).reversed_axes()).is_none());
+        assert!(zeros::<f32>((0, 3)).is_empty() && Buffer::of(zeros::<f32>((2, 3)).reversed_axes()).is_none());
     }
 
     #[test]

@@ -25,7 +25,7 @@ fn distance(width: usize) -> usize {
 const CACHE_BYTES: usize = 1 << 20;
 
 /// ... and up to this width; a wider row keeps the processor's own prefetcher busy.
-const MAX_AHEAD_WIDTH: usize = 128;
+const MAX_AHEAD_WIDTH: usize = 256;
 
 fn fetch_ahead(gathered: &[f32], width: usize) -> bool {
     width <= MAX_AHEAD_WIDTH && size_of_val(gathered) > CACHE_BYTES

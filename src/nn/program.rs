@@ -81,11 +81,14 @@ pub struct Program<F: Scalar = f32> {
     cost: Cost,
 }
 
-/// A program that works on nodes in an order of its own: which node stands at each place, and its input and output in both orders.
+/// A program that works on nodes in an order of its own: which node stands at each place, and where each node does.
 #[derive(Debug, Clone)]
 struct Ordered<F: Scalar> {
     order: Vec<u32>,
+    places: Vec<u32>,
+    /// In the program's order.
     input: Option<Array2<F>>,
+    /// In the caller's order.
     output: Array2<F>,
 }
 
@@ -119,7 +122,9 @@ impl<F: Scalar> Program<F> {
 
     /// The same program on a graph whose nodes stand in this order; input and output stay in the caller's.
     pub(crate) fn in_order(mut self, order: Vec<u32>) -> Self {
-        self.order = Some(Ordered { order, input: None, output: Array2::zeros((0, 0)) });
+        let mut places = vec![0; order.len()];
+        order.iter().enumerate().for_each(|(place, &node)| places[node as usize] = place as u32);
+        self.order = Some(Ordered { order, places, input: None, output: Array2::zeros((0, 0)) });
         self
     }
 
@@ -136,30 +141,29 @@ impl<F: Scalar> Program<F> {
     }
 
     fn run_ordered(&mut self, x: ValueRef<F>, ordered: &mut Ordered<F>) -> Result<()> {
-        let Ordered { order, input, output } = ordered;
+        let Ordered { order, places, input, output } = ordered;
         let expected = (self.rows, self.in_channels);
         if x.shape() != expected {
             return Err(Error::ShapeMismatch { at: "input of the program".into(), expected, found: x.shape() });
         }
-        let logits = match x {
+        let moved;
+        let x = match x {
             ValueRef::Sparse(x) => {
-                let moved = rows_in_order(&x, order);
-                self.run_watched(ValueRef::Sparse(moved.view()), &mut |_, _| ())?.to_owned()
+                moved = rows_in_order(&x, order);
+                ValueRef::Sparse(moved.view())
             }
             ValueRef::Dense(x) => {
                 let input = input.get_or_insert_with(|| pages::zeros(expected));
-                kernels::map_rows(input.view_mut(), |i, row| {
-                    row.iter_mut().zip(x.row(order[i] as usize)).for_each(|(to, &from)| *to = from)
-                });
-                self.run_watched(ValueRef::Dense(input.view()), &mut |_, _| ())?.to_owned()
+                let x = x.as_standard_layout();
+                kernels::map_rows(input.view_mut(), |i, row| row.copy_from_slice(row_of(&x.view(), order[i] as usize)));
+                ValueRef::Dense(input.view())
             }
         };
+        let logits = self.run_watched(x, &mut |_, _| ())?;
         if output.dim() != logits.dim() {
-            *output = Array2::zeros(logits.dim());
+            *output = pages::zeros(logits.dim());
         }
-        for (row, &node) in logits.rows().into_iter().zip(&*order) {
-            output.row_mut(node as usize).assign(&row);
-        }
+        kernels::map_rows(output.view_mut(), |node, row| row.copy_from_slice(row_of(&logits, places[node] as usize)));
         Ok(())
     }
 
@@ -184,6 +188,11 @@ impl<F: Scalar> Program<F> {
         let shape = (self.rows, last.width);
         Ok(ArrayView2::from_shape(shape, &self.buffers[last.output][..shape.0 * shape.1]).expect("planned for its width"))
     }
+}
+
+/// Row `i` of a matrix in standard layout.
+fn row_of<'x, F>(x: &'x ArrayView2<F>, i: usize) -> &'x [F] {
+    &x.as_slice().expect("in standard layout")[i * x.ncols()..][..x.ncols()]
 }
 
 /// The matrix whose row `i` is row `order[i]` of `x`.

@@ -1,0 +1,101 @@
+//! AVX2 forms of what attention spends its time in. Written out, since the compiler keeps the portable forms in whole registers in one
+//! program and takes them apart in the next.
+#![allow(unsafe_code)]
+
+use super::attention::{AHEAD, LANES};
+use super::exp::{LEAST, LN2_HIGH, LN2_LOW, ROUND, SERIES};
+use super::x86::Vector;
+use std::arch::x86_64::*;
+use std::ops::Range;
+
+/// Writes the largest number of each lane of `scores`, whole registers; NaN is passed over.
+///
+/// # Safety
+/// As [`Vector`].
+#[inline(always)]
+pub(super) unsafe fn largest(scores: &[f32], most: &mut [f32]) {
+    assert_eq!(most.len(), LANES);
+    // SAFETY: the caller has the features, and a chunk holds a register.
+    unsafe {
+        let mut register = __m256::splat(f32::NEG_INFINITY);
+        for scores in scores.chunks_exact(LANES) {
+            // The second operand is what a comparison with NaN gives.
+            register = _mm256_max_ps(__m256::load(scores.as_ptr()), register);
+        }
+        register.store(most.as_mut_ptr());
+    }
+}
+
+/// `e^{s − most}` lane by lane in place, and writes the sum of each lane; the same polynomial as the portable form, in fused multiply-adds.
+/// `meanwhile` is told about every register before it is computed.
+///
+/// # Safety
+/// As [`Vector`].
+#[inline(always)]
+pub(super) unsafe fn exponentials(scores: &mut [f32], most: &[f32], sums: &mut [f32], meanwhile: impl Fn(usize)) {
+    assert!(most.len() == LANES && sums.len() == LANES);
+    // SAFETY: the caller has the features, and a chunk holds a register.
+    unsafe {
+        let (most, round, one) = (__m256::load(most.as_ptr()), __m256::splat(ROUND), __m256::splat(1.0));
+        let to_exponent = _mm256_set1_epi32(127i32.wrapping_sub(ROUND.to_bits() as i32));
+        let mut sum = __m256::splat(0.0);
+        for (k, scores) in scores.chunks_exact_mut(LANES).enumerate() {
+            meanwhile(k);
+            let v = _mm256_sub_ps(__m256::load(scores.as_ptr()), most);
+            // As above: NaN stays.
+            let v = _mm256_max_ps(__m256::splat(LEAST), v);
+            let shifted = v.mul_add(__m256::splat(std::f32::consts::LOG2_E), round);
+            let n = _mm256_sub_ps(shifted, round);
+            let r = n.mul_add(__m256::splat(-LN2_LOW), n.mul_add(__m256::splat(-LN2_HIGH), v));
+            let mut series = __m256::splat(SERIES[0]);
+            for &term in &SERIES[1..] {
+                series = series.mul_add(r, __m256::splat(term));
+            }
+            let power = _mm256_slli_epi32::<23>(_mm256_add_epi32(_mm256_castps_si256(shifted), to_exponent));
+            let e = _mm256_mul_ps(series.mul_add(r, one), _mm256_castsi256_ps(power));
+            sum = sum.add(e);
+            e.store(scores.as_mut_ptr());
+        }
+        sum.store(sums.as_mut_ptr());
+    }
+}
+
+/// `K` registers of weighted sums of the rows `rows[span]` of `x` from channel `first` on, written to `sums`; register `k` takes the weight
+/// of head `heads[k]`.
+///
+/// # Safety
+/// As [`Vector`].
+#[inline(always)]
+#[allow(clippy::too_many_arguments, reason = "everything stays in registers")]
+pub(super) unsafe fn group_sums<'w, const K: usize>(
+    x: &[f32],
+    rows: &[u32],
+    width: usize,
+    first: usize,
+    span: Range<usize>,
+    heads: [usize; K],
+    weights: impl Fn(usize) -> &'w [f32],
+    sums: &mut [f32],
+) {
+    assert!(sums.len() == K * LANES && first + K * LANES <= width, "the registers are within a row");
+    // SAFETY: the caller has the features; a row holds `width` numbers, of which the registers are some, and a prefetch never faults.
+    unsafe {
+        let mut registers = [__m256::splat(0.0); K];
+        for e in span {
+            if let Some(&ahead) = rows.get(e + AHEAD) {
+                let next = x.as_ptr().wrapping_add(ahead as usize * width + first);
+                for line in 0..(K * LANES).div_ceil(16) {
+                    _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(line * 16).cast());
+                }
+            }
+            let weights = weights(e);
+            let x = x[rows[e] as usize * width..][..width].as_ptr().add(first);
+            for (k, (sum, h)) in registers.iter_mut().zip(heads).enumerate() {
+                *sum = __m256::load(x.add(k * LANES)).mul_add(__m256::splat(weights[h]), *sum);
+            }
+        }
+        for (register, sums) in registers.iter().zip(sums.chunks_exact_mut(LANES)) {
+            register.store(sums.as_mut_ptr());
+        }
+    }
+}
