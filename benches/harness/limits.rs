@@ -7,12 +7,14 @@ use gnn_prune::kernels::pages::Buffer;
 use gnn_prune::rng::mix;
 use rayon::prelude::*;
 use std::hint::black_box;
+use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Bytes of the array that is streamed: beyond every cache.
 const STREAM_BYTES: usize = 256 << 20;
 
-/// Something that no kernel can do faster.
+/// Something that a kernel does at least as often as the limit says.
 #[derive(Clone, Copy, PartialEq)]
 enum Probe {
     /// Fetch random rows of `width` numbers out of `rows`.
@@ -48,43 +50,40 @@ impl Limit {
     /// Median milliseconds of each contender, and the limit; see [`medians`].
     pub fn beside(&self, time: Duration, mut contenders: Vec<Contender>) -> (Vec<f64>, f64) {
         let count = contenders.len();
-        let mut probes: Vec<(Probe, usize)> = Vec::new();
+        // Each probe, how often a run of it does it, and its forms among the contenders.
+        let mut probes: Vec<(Probe, usize, Range<usize>)> = Vec::new();
         for &(probe, _) in self.stages.iter().flatten() {
-            if probes.iter().all(|(other, _)| *other != probe) {
-                let (times, mut forms) = probe.contenders();
-                probes.push((probe, times));
+            if probes.iter().all(|(other, ..)| *other != probe) {
+                let (done, mut forms) = probe.contenders();
+                probes.push((probe, done, contenders.len()..contenders.len() + forms.len()));
                 contenders.append(&mut forms);
             }
         }
         let mut times = medians(time, &mut contenders);
-        let of_forms = times.split_off(count);
-        let mut of_forms = of_forms.into_iter();
-        let units: Vec<f64> = probes
-            .iter()
-            .map(|&(probe, times)| of_forms.by_ref().take(probe.forms()).fold(f64::INFINITY, f64::min) / times as f64)
-            .collect();
-        let unit = |probe: Probe| units[probes.iter().position(|(other, _)| *other == probe).expect("every probe was timed")];
+        let unit = |probe: Probe| {
+            let (_, done, forms) = probes.iter().find(|(other, ..)| *other == probe).expect("every probe was timed");
+            times[forms.clone()].iter().copied().fold(f64::INFINITY, f64::min) / *done as f64
+        };
         let stage = |parts: &Vec<(Probe, usize)>| parts.iter().map(|&(probe, count)| unit(probe) * count as f64).fold(0.0, f64::max);
-        (times, self.stages.iter().map(stage).sum())
+        let limit = self.stages.iter().map(stage).sum();
+        times.truncate(count);
+        (times, limit)
     }
 }
 
 impl Probe {
-    /// Ways to do it, of which the fastest counts.
-    fn forms(self) -> usize {
-        if matches!(self, Probe::Gather { .. }) { 2 } else { 1 }
-    }
-
-    /// How often each form does it, and the forms.
+    /// How often each form does it, and the forms, of which the fastest counts.
     fn contenders(self) -> (usize, Vec<Contender<'static>>) {
         match self {
             Probe::Gather { rows, width } => {
                 let count = if short() { 10_000 } else { 1_000_000 };
-                (count, [false, true].map(|ahead| gather_contender(rows, width, count, ahead)).into())
+                (count, gather_contenders(rows, width, count))
             }
             Probe::Stream => {
                 let len = if short() { 1 << 16 } else { STREAM_BYTES / 8 };
-                let (from, mut to) = (Buffer::<f32>::zeros(len), Buffer::zeros(len));
+                let (mut from, mut to) = (Buffer::zeros(len), Buffer::zeros(len));
+                // What was never written may be one page for all.
+                from.fill(1.0f32);
                 let run = move || {
                     to.par_chunks_mut(1 << 16).zip(from.par_chunks(1 << 16)).for_each(|(to, from)| to.copy_from_slice(from));
                     black_box(&to);
@@ -106,8 +105,8 @@ impl Probe {
     }
 }
 
-/// Rows are summed into registers, so that nothing but the fetch costs.
-fn gather_contender(rows: usize, width: usize, count: usize, ahead: bool) -> Contender<'static> {
+/// Rows are summed into registers, so that nothing but the fetch costs; fetched ahead or not.
+fn gather_contenders(rows: usize, width: usize, count: usize) -> Vec<Contender<'static>> {
     let mut x = Buffer::zeros(rows * width);
     x.par_iter_mut().enumerate().for_each(|(k, x)| *x = k as f32);
     let picks: Vec<u32> = (0..count).map(|k| (mix(k as u64) % rows as u64) as u32).collect();
@@ -123,7 +122,12 @@ fn gather_contender(rows: usize, width: usize, count: usize, ahead: bool) -> Con
         _ => any,
     };
     let part = count.div_ceil(rayon::current_num_threads() * 8);
-    contender("gather", move || picks.par_chunks(part).for_each(|picks| gather(&x, picks, width, ahead)))
+    let both = Arc::new((x, picks));
+    let form = |ahead: bool| {
+        let both = both.clone();
+        contender("gather", move || both.1.par_chunks(part).for_each(|picks| gather(&both.0, picks, width, ahead)))
+    };
+    vec![form(false), form(true)]
 }
 
 fn fixed<const W: usize>(x: &[f32], picks: &[u32], _: usize, ahead: bool) {
@@ -156,14 +160,17 @@ fn avx2<const W: usize>(x: &[f32], picks: &[u32], ahead: bool) {
 #[inline(always)]
 fn gather<const W: usize>(x: &[f32], picks: &[u32], ahead: bool) {
     let (rows, _) = x.as_chunks::<W>();
-    let mut sum = [0.0f32; W];
+    // Narrow rows would wait for each other's additions.
+    let mut sums = [[0.0f32; W]; 4];
+    let distance = (512 / W).clamp(8, 32);
     for (k, &pick) in picks.iter().enumerate() {
         if ahead {
-            fetch(&rows[picks[(k + 8).min(picks.len() - 1)] as usize]);
+            fetch(&rows[picks[(k + distance).min(picks.len() - 1)] as usize]);
         }
+        let sum = if W < 16 { &mut sums[k % 4] } else { &mut sums[0] };
         sum.iter_mut().zip(&rows[pick as usize]).for_each(|(sum, &x)| *sum += x);
     }
-    black_box(sum);
+    black_box(sums);
 }
 
 #[inline(always)]

@@ -53,7 +53,7 @@ pub fn medians(time: Duration, contenders: &mut [Contender]) -> Vec<f64> {
         for (contender, times) in contenders.iter_mut().zip(&mut times) {
             let turn = Instant::now();
             let mut last = milliseconds(contender);
-            while !short() && turn.elapsed().as_secs_f64() * 1e3 + last < TURN_MS {
+            while !short() && turn.elapsed().as_secs_f64() * 1e3 < TURN_MS {
                 last = milliseconds(contender);
             }
             times.push(last);

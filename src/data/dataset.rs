@@ -143,7 +143,7 @@ impl<F: Scalar> Dataset<F> {
         Dataset {
             name: self.name.clone(),
             graph: self.graph.cast(),
-            features: Arc::new(self.features.cast()),
+            features: Arc::new(aligned(self.features.cast())),
             feature_norm: self.feature_norm,
             labels: Arc::clone(&self.labels),
             label_matrix: self.label_matrix.clone(),

@@ -330,7 +330,7 @@ fn in_registers<'w, F: Scalar, const K: usize, const FUSED: bool>(
     #[cfg(target_arch = "x86_64")]
     if FUSED && let (Some(x), Some(sums)) = (F::as_f32(sum.x), F::as_f32_mut(sums.as_flattened_mut())) {
         let weights = |e: usize| F::as_f32(weights(e)).expect("weights are of the type of rows");
-        // SAFETY: the function around has the features.
+        // SAFETY: the function around has the features, see `by_level`.
         unsafe { super::x86_attention::group_sums(x, sum.rows, width, first, span, heads, weights, sums) };
         return true;
     }
@@ -409,7 +409,11 @@ pub(super) fn exponentials<F: Scalar, const H: usize, const FUSED: bool>(
     let of_head = |lane: usize| (lane % H..LANES).step_by(H);
     let larger = |a: F, b: F| if b > a { b } else { a };
     let of_lanes = |most: [F; LANES]| std::array::from_fn(|lane| of_head(lane).map(|other| most[other]).fold(most[lane], larger));
-    let edges = |register: usize| (0..LANES / H).for_each(|edge| meanwhile(register * (LANES / H) + edge));
+    let edges = |register: usize| {
+        for edge in 0..LANES / H {
+            meanwhile(register * (LANES / H) + edge);
+        }
+    };
     let most = of_lanes(largest::<F, FUSED>(scores));
     let sums = exponentiate::<F, FUSED>(scores, most, edges);
     for (h, sum) in head.iter_mut().enumerate() {
@@ -424,7 +428,7 @@ fn largest<F: Scalar, const FUSED: bool>(scores: &[F]) -> [F; LANES] {
     let mut most = [F::neg_infinity(); LANES];
     #[cfg(target_arch = "x86_64")]
     if FUSED && let (Some(scores), Some(out)) = (F::as_f32(scores), F::as_f32_mut(&mut most)) {
-        // SAFETY: the function around has the features.
+        // SAFETY: the function around has the features, see `by_level`.
         unsafe { super::x86_attention::largest(scores, out) };
         return most;
     }
@@ -443,7 +447,7 @@ fn exponentiate<F: Scalar, const FUSED: bool>(scores: &mut [F], most: [F; LANES]
     let mut sums = [F::zero(); LANES];
     #[cfg(target_arch = "x86_64")]
     if FUSED && let (Some(scores), Some(most), Some(out)) = (F::as_f32_mut(scores), F::as_f32(&most), F::as_f32_mut(&mut sums)) {
-        // SAFETY: the function around has the features.
+        // SAFETY: the function around has the features, see `by_level`.
         unsafe { super::x86_attention::exponentials(scores, most, out, meanwhile) };
         return sums;
     }

@@ -152,7 +152,7 @@ pub struct PackedWeight<F> {
 impl<F: Scalar> PackedWeight<F> {
     /// Packs a weight of shape `[in, out]`.
     pub fn new(w: ArrayView2<F>) -> Self {
-        let plain = pages::aligned(w.as_standard_layout().into_owned());
+        let plain = pages::copied(w);
         let kernel = Isa::best().kernels().gemm.as_ref();
         let panels = kernel.zip(plain.as_slice().and_then(F::as_f32)).map(|(kernel, numbers)| {
             let mut panels = Panels::default();

@@ -107,7 +107,8 @@ impl Isa {
 }
 
 /// Defines a function that runs another one, which must be `#[inline(always)]`, compiled for a level: the same code in wider vectors.
-/// With `FUSED`, the other one is told by a constant whether a product and a sum are rounded once.
+/// With `FUSED`, the other one is told so by a constant: it is `true` only within the function that is compiled for AVX2 and FMA, after the
+/// processor was asked. Kernels rely on that where they use those instructions by name, so nobody else passes `true`.
 macro_rules! by_level {
     ($vis:vis fn $name:ident<F $(, $more:ident: $bound:path)?>($($arg:ident: $kind:ty),* $(,)?) $(-> $out:ty)? = $body:ident $(, $fused:ident)?) => {
         #[allow(unsafe_code)]

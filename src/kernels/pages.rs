@@ -6,7 +6,7 @@
 //! worth is in `docs/performance.md`.
 #![allow(unsafe_code)]
 
-use ndarray::{Array1, Array2, s};
+use ndarray::{Array1, Array2, ArrayView2, s};
 use std::ops::{Deref, DerefMut};
 
 /// Arrays from this size on are worth huge pages.
@@ -15,7 +15,8 @@ const WORTH_BYTES: usize = 4 << 20;
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
-/// Numbers that begin at a cache line, in memory that is advised to lie on huge pages where it is large.
+/// Numbers that begin at a cache line, in memory that is advised to lie on huge pages where it is large; what comes from an array stays
+/// where it is.
 #[derive(Debug, Default)]
 pub struct Buffer<T> {
     numbers: Vec<T>,
@@ -80,14 +81,17 @@ pub fn zeros<T: Copy + Default>(shape: (usize, usize)) -> Array2<T> {
     Buffer::zeros(shape.0 * shape.1).into_array(shape)
 }
 
-/// The array itself where it begins at a cache line, else a copy that does.
-pub fn aligned<T: Copy + Default>(array: Array2<T>) -> Array2<T> {
-    if array.is_standard_layout() && array.as_ptr().align_offset(LINE) == 0 {
-        return array;
-    }
+/// A copy in a [`Buffer`].
+pub fn copied<T: Copy + Default>(array: ArrayView2<T>) -> Array2<T> {
     let mut copy = zeros(array.dim());
     copy.assign(&array);
     copy
+}
+
+/// The array itself where it begins at a cache line, else a copy that does.
+pub fn aligned<T: Copy + Default>(array: Array2<T>) -> Array2<T> {
+    let fits = array.is_standard_layout() && array.as_ptr().align_offset(LINE) == 0;
+    if fits { array } else { copied(array.view()) }
 }
 
 /// Tells the system that `data` is read all over; it keeps its contents, and what the system makes of the hint changes no result.

@@ -99,3 +99,54 @@ pub(super) unsafe fn group_sums<'w, const K: usize>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::isa::Isa;
+
+    #[target_feature(enable = "avx2,fma")]
+    fn run(scores: &mut [f32], most: &[f32], sums: &mut [f32]) {
+        // SAFETY: this function has the features.
+        unsafe { exponentials(scores, most, sums, |_| ()) }
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    fn most_of(scores: &[f32], most: &mut [f32]) {
+        // SAFETY: this function has the features.
+        unsafe { largest(scores, most) }
+    }
+
+    #[test]
+    fn exponentials_are_good_to_two_roundings_and_end_where_floats_do() {
+        if !Isa::Avx2.available() {
+            return;
+        }
+        let values: Vec<f32> = (0..870_000).map(|k| -(k as f32) * 1e-4).collect();
+        let (mut found, mut sums) = (values.clone(), [f32::NAN; LANES]);
+        // SAFETY: the processor has the features.
+        unsafe { run(&mut found, &[0.0; LANES], &mut sums) };
+        for (&v, &e) in values.iter().zip(&found) {
+            let exact = f64::from(v).exp();
+            assert!((f64::from(e) - exact).abs() <= 2.0 * f64::from(f32::EPSILON) * exact, "{v}");
+        }
+        let mut ends = [0.0, -87.0, -90.0, -1e30, f32::NEG_INFINITY, f32::NAN, 3.0, 4.0];
+        // SAFETY: as above.
+        unsafe { run(&mut ends, &[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 3.0, 5.0], &mut sums) };
+        assert!(ends[0] == 1.0 && ends[6] == 1.0 && (ends[7] - (-1.0f32).exp()).abs() < 1e-6 && ends[5].is_nan());
+        assert!(ends[1..5].iter().all(|e| *e > 0.0 && *e < 1e-37) && sums[..5] == ends[..5] && sums[5].is_nan());
+    }
+
+    #[test]
+    fn the_largest_passes_over_nan() {
+        if !Isa::Avx2.available() {
+            return;
+        }
+        let mut scores = [[f32::NAN; LANES], [-3.0; LANES], [f32::NAN; LANES], [-5.0; LANES]].concat();
+        scores[3 * LANES] = 7.0;
+        let mut most = [0.0; LANES];
+        // SAFETY: the processor has the features.
+        unsafe { most_of(&scores, &mut most) };
+        assert!(most[0] == 7.0 && most[1..].iter().all(|m| *m == -3.0));
+    }
+}

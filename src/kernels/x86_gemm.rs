@@ -26,11 +26,9 @@ struct Tile<V: Vector> {
 /// Numbers of a cache line.
 const LINE: usize = 16;
 
-/// # Safety
-/// None is needed: a prefetch never faults.
 #[inline(always)]
-unsafe fn prefetch(at: *const f32) {
-    // SAFETY: as above, and SSE is part of x86-64.
+fn prefetch(at: *const f32) {
+    // SAFETY: a prefetch never faults, and SSE is part of x86-64.
     unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
 }
 
@@ -43,7 +41,8 @@ unsafe fn prefetch(at: *const f32) {
 unsafe fn tile<V: Vector, const M: usize, const N: usize, const FULL: bool>(t: Tile<V>) {
     // SAFETY: as the function's own.
     unsafe {
-        // Both are far away in a large product, and neither lies in the order in which the processor fetches by itself.
+        // The result, and below the next rows of the left operand: far away in a large product, and not in an order in which the processor
+        // fetches by itself.
         for i in 0..M {
             for line in 0..(N * V::LANES).div_ceil(LINE) {
                 prefetch(t.y.wrapping_add(i * t.width + line * LINE));

@@ -414,7 +414,7 @@ fn plan<F: Scalar>(lowering: &Lowering<F>, fused: Vec<Fused<F>>) -> (Vec<Instruc
     let fast = |op: Op<F>, x: StageId| match op {
         Op::Linear(weight) => match sparse_form(lowering, x, &weight) {
             Some(wt) => Op::SparseLinear(Arc::new(wt)),
-            None if lowering.is_sparse(x) => Op::Linear(Arc::new(pages::aligned((*weight).clone()))),
+            None if lowering.is_sparse(x) => Op::Linear(Arc::new(pages::copied(weight.view()))),
             None => packed(Op::Linear(weight)),
         },
         Op::Sum(ops) => Op::Sum(ops.into_iter().map(packed).collect()),
