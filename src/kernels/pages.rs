@@ -137,11 +137,11 @@ mod tests {
     fn buffers_are_zero_begin_at_a_line_and_become_arrays_and_back() {
         for len in [1, 3, WORTH_BYTES / 4 - 1, 3 * WORTH_BYTES / 4 + 5] {
             let mut buffer = Buffer::<f32>::zeros(len);
-            assert!(buffer.len() == len && buffer.iter().all(|v| *v == 0.0) && buffer.as_ptr().addr() % LINE == 0);
+            assert!(buffer.len() == len && buffer.iter().all(|v| *v == 0.0) && buffer.as_ptr().addr().is_multiple_of(LINE));
             buffer.iter_mut().enumerate().for_each(|(k, v)| *v = k as f32);
             let at = buffer.as_ptr();
             let copy = buffer.clone();
-            assert!(copy[..] == buffer[..] && copy.as_ptr().addr() % LINE == 0);
+            assert!(copy[..] == buffer[..] && copy.as_ptr().addr().is_multiple_of(LINE));
             let array = buffer.into_array((len, 1));
             assert_eq!((array.as_ptr(), array.iter().sum::<f32>()), (at, copy.iter().sum()));
             assert_eq!(Buffer::of(array).map(|back| back.as_ptr()), Some(at));
@@ -163,6 +163,6 @@ mod tests {
         let kept = aligned(whole);
         assert_eq!(kept.as_ptr(), at);
         let moved = aligned(kept.slice_move(s![1.., ..3]));
-        assert!(moved.dim() == (4, 3) && moved.as_ptr().addr() % LINE == 0 && moved.iter().all(|v| *v == 2.0));
+        assert!(moved.dim() == (4, 3) && moved.as_ptr().addr().is_multiple_of(LINE) && moved.iter().all(|v| *v == 2.0));
     }
 }

@@ -175,7 +175,7 @@ unsafe fn row_part<V: Vector, const N: usize, const TAIL: bool, const AHEAD: boo
     let last = job.cols.len().saturating_sub(1);
     let base = job.x.as_ptr().wrapping_add(first);
     // A row that begins within a cache line may end on one more.
-    let split = base.addr() % 64 != 0 || !job.width.is_multiple_of(16);
+    let split = !base.addr().is_multiple_of(64) || !job.width.is_multiple_of(16);
     // SAFETY: the caller has the features. `j` is checked against the rows of `x`, and `first` and `mask` stay within a row.
     unsafe {
         let mut sums = [V::splat(0.0); N];
