@@ -3,6 +3,7 @@
 use super::exp::exp;
 use super::heads::add_heads;
 use super::isa::{Isa, by_level};
+use super::pages::prefetch;
 use super::rows::{blocks_by_nonzeros, for_row_blocks, parts_for};
 use crate::scalar::Scalar;
 use std::ops::Range;
@@ -275,7 +276,8 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
         }
     }
 
-    /// `K` groups of channels from `first` on; returns how many channels that are. `H` is 1, or, if the groups are a row, the number of heads, or 0.
+    /// `K` groups of channels from `first` on; returns how many channels that are. `H` is 1, or, if the groups are a row, the number of
+    /// heads, or 0.
     #[inline(always)]
     fn groups<'w, const K: usize, const H: usize, const FUSED: bool>(
         &self,
@@ -294,7 +296,7 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
         if !in_registers::<F, K, FUSED>(&sum, width, first, span.clone(), heads, &weights, &mut sums) {
             for e in span {
                 if let Some(&ahead) = sum.rows.get(e + AHEAD) {
-                    fetch(sum.x, ahead as usize * width + first, K * LANES);
+                    prefetch(sum.x.as_ptr().wrapping_add(ahead as usize * width + first), K * LANES);
                 }
                 let weights = weights(e);
                 let (x, _) = sum.x[sum.rows[e] as usize * width + first..][..K * LANES].as_chunks::<LANES>();
@@ -378,18 +380,6 @@ pub(super) const AHEAD: usize = 8;
 
 /// How many edges ahead the few numbers are fetched that score one.
 const FAR: usize = 32;
-
-/// Asks for numbers that are needed soon.
-#[inline(always)]
-#[allow(unsafe_code)]
-pub(super) fn fetch<F>(numbers: &[F], at: usize, count: usize) {
-    #[cfg(target_arch = "x86_64")]
-    for line in 0..(count * size_of::<F>()).div_ceil(64) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a prefetch never faults, wherever it points.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(numbers.as_ptr().wrapping_add(at).wrapping_byte_add(64 * line).cast()) };
-    }
-}
 
 /// `e^{s − max}` over the edges, a head by itself, in place; `head` gets their sums. `scores` holds `[edges, heads]` in its first `len`
 /// numbers, and room up to a whole number of registers; `H` as in [`Attend::rows`]. `meanwhile` is told about every edge, and perhaps about

@@ -1,8 +1,9 @@
 //! The gradients of attention: one pass over the edges by targets, one by sources.
 
-use super::attention::{AHEAD, Attend, Edge, LANES, Own, Room, Row, RowSum, Scores, exponentials, fetch};
+use super::attention::{AHEAD, Attend, Edge, LANES, Own, Room, Row, RowSum, Scores, exponentials};
 use super::heads::dots;
 use super::isa::{Isa, by_level};
+use super::pages::prefetch;
 use super::rows::{SERIAL_WORK, blocks_by_nonzeros, parts_for, pieces, run};
 use crate::scalar::Scalar;
 use std::ops::Range;
@@ -118,7 +119,7 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
         }
         for (e, (&j, dalpha)) in row.sources.iter().zip(dalpha.chunks_exact_mut(heads)).enumerate() {
             if let Some(&ahead) = self.edges.sources.get(row.first + e + AHEAD) {
-                fetch(self.z, ahead as usize * width, width);
+                prefetch(self.z.as_ptr().wrapping_add(ahead as usize * width), width);
             }
             let z = &self.z[j as usize * width..][..width];
             match self.dim {
@@ -184,7 +185,7 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
             let span = self.edges.back_starts[source]..self.edges.back_starts[source + 1];
             // What the next source needs first.
             for &place in places[span.end..].iter().take(span.len().min(AHEAD)) {
-                fetch(given.pairs, place * 2 * heads, 2 * heads);
+                prefetch(given.pairs.as_ptr().wrapping_add(place * 2 * heads), 2 * heads);
             }
             let sum = RowSum { x: given.dy, rows: targets, scale: None, bias: None };
             self.sum_rows::<H, FUSED>(sum, span.clone(), |at| &pair(at)[..heads], dz);

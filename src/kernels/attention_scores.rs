@@ -1,7 +1,8 @@
 //! The two ways in which edges are scored: from a number of each end (GAT), and from both ends' channels (GATv2).
 
-use super::attention::{Edge, Own, Row, Scores, fetch};
+use super::attention::{Edge, Own, Row, Scores};
 use super::heads::{add_heads, dot};
+use super::pages::prefetch;
 use crate::scalar::Scalar;
 
 #[inline(always)]
@@ -73,7 +74,7 @@ impl<F: Scalar> Scores<F> for AdditiveScores<'_, F> {
     #[inline(always)]
     fn fetch<const H: usize>(&self, source: usize) {
         let heads = if H == 0 { self.heads } else { H };
-        fetch(self.source, source * heads, heads);
+        prefetch(self.source.as_ptr().wrapping_add(source * heads), heads);
     }
 
     fn target_width(&self) -> usize {

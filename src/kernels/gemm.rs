@@ -108,19 +108,19 @@ impl Panels {
         (self.inner, self.width) = (inner, width);
         (self.lanes, self.step) = (kernel.lanes, kernel.vectors * kernel.lanes);
         let len = inner * width.next_multiple_of(kernel.lanes);
-        if self.packed.len() == len {
-            self.packed.fill(0.0);
-        } else {
+        if self.packed.len() != len {
             self.packed = Buffer::zeros(len);
         }
         for panel in panels(width, inner, kernel.lanes, self.step) {
             let rows = self.packed[panel.start..].chunks_exact_mut(panel.vectors * kernel.lanes).take(inner);
             for (k, to) in rows.enumerate() {
                 let from = &b[k * row_stride + panel.first * col_stride..];
+                let (to, padding) = to.split_at_mut(panel.width);
                 match col_stride {
-                    1 => to[..panel.width].copy_from_slice(&from[..panel.width]),
-                    _ => to[..panel.width].iter_mut().enumerate().for_each(|(j, to)| *to = from[j * col_stride]),
+                    1 => to.copy_from_slice(&from[..panel.width]),
+                    _ => to.iter_mut().enumerate().for_each(|(j, to)| *to = from[j * col_stride]),
                 }
+                padding.fill(0.0);
             }
         }
     }

@@ -8,6 +8,7 @@
 #![allow(unsafe_code)]
 
 use super::int8::{DenseJob, GROUP, Int8Kernels, LANES, Out, SparseJob};
+use super::pages::prefetch;
 use std::arch::x86_64::*;
 use std::ops::Range;
 
@@ -235,12 +236,7 @@ impl<const UNSIGNED: bool, const AHEAD: bool> Gather<UNSIGNED, AHEAD> {
                 if AHEAD && first == 0 {
                     for t in 0..GROUP {
                         let next = base.wrapping_add(*cols.get_unchecked((e + DISTANCE + t).min(cols.len() - 1)) as usize * width);
-                        let mut at = 0;
-                        while at < width {
-                            // A prefetch never faults, so the address needs no check.
-                            _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(at));
-                            at += 64;
-                        }
+                        prefetch(next, width);
                     }
                 }
                 let weights = vals.as_ptr().add(e).cast::<i32>().read_unaligned();

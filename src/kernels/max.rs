@@ -1,8 +1,8 @@
 //! The largest of the in-neighbours, channel by channel.
 
-use super::attention::{AHEAD, fetch};
+use super::attention::AHEAD;
 use super::isa::{Isa, by_level};
-use super::pages::Buffer;
+use super::pages::{Buffer, prefetch};
 use super::rows::{Rows, blocks_by_nonzeros, parts_for, pieces, run, with_rows};
 use crate::scalar::Scalar;
 use crate::value::CsrView;
@@ -81,7 +81,7 @@ fn largest_here<F: Scalar>(a: &Rows<F>, x: &[F], width: usize, part: Part<F>) {
                 if block == 0
                     && let Some(&ahead) = a.cols.get(e + AHEAD)
                 {
-                    fetch(x, ahead as usize * width, width);
+                    prefetch(x.as_ptr().wrapping_add(ahead as usize * width), width);
                 }
                 let (j, x) = (a.cols[e], lanes(a.cols[e]));
                 for lane in 0..LANES {

@@ -115,6 +115,19 @@ fn ask(begin: usize, bytes: usize) {
 #[cfg(not(target_os = "linux"))]
 fn ask(_: usize, _: usize) {}
 
+/// Asks for the cache lines of `count` numbers that are needed soon. Nothing is read: they need not be there.
+#[inline(always)]
+pub(super) fn prefetch<T>(at: *const T, count: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for line in 0..(count * size_of::<T>()).div_ceil(LINE) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch never faults, wherever it points, and SSE is part of x86-64.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.wrapping_byte_add(LINE * line).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (at, count);
+}
+
 /// Hands memory that is free, but kept for later by the allocator, back to the system, once something of so many bytes was made. What it
 /// was made from is about as large, and gone before the long use of what was made; where that is small, nothing happens.
 pub fn release(made_bytes: usize) {

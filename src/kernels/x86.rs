@@ -8,6 +8,7 @@
 use super::drop_mask::DropMask;
 use super::edge_dot::EdgeDot;
 use super::isa::Kernels;
+use super::pages::prefetch;
 use super::spmm::Spmm;
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -189,13 +190,10 @@ unsafe fn row_part<V: Vector, const N: usize, const TAIL: bool, const AHEAD: boo
         }
         for (e, (&j, &weight)) in edges.clone().zip(job.cols[edges.clone()].iter().zip(&job.vals[edges])) {
             if AHEAD {
-                // A prefetch never faults, so the address needs no check.
                 let next = base.wrapping_add(*job.cols.get_unchecked((e + distance).min(last)) as usize * job.width);
-                for line in 0..(N * V::LANES).div_ceil(16) {
-                    _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(line * 16).cast());
-                }
+                prefetch(next, N * V::LANES);
                 if split {
-                    _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(N * V::LANES - 1).cast());
+                    prefetch(next.wrapping_add(N * V::LANES - 1), 1);
                 }
             }
             let x = job.x[j as usize * job.width..][..job.width].as_ptr().add(first);
@@ -293,13 +291,11 @@ unsafe fn dots<V: Vector>(job: &EdgeDot<f32>, block: Range<usize>, out: &mut [f3
         let a = &job.a[i * width..][..width];
         for e in edges {
             let b = &job.b[job.cols[e] as usize * width..][..width];
-            // SAFETY: the caller has the features; both rows hold `width` numbers, and a prefetch never faults.
+            // SAFETY: the caller has the features; both rows hold `width` numbers.
             unsafe {
                 if ahead {
                     let next = job.b.as_ptr().wrapping_add(job.cols[(e + distance(width)).min(last)] as usize * width);
-                    for line in 0..width.div_ceil(16) {
-                        _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(line * 16).cast());
-                    }
+                    prefetch(next, width);
                 }
                 let (a, b) = (a.as_ptr(), b.as_ptr());
                 let mut sums = [V::splat(0.0); N];

@@ -4,6 +4,7 @@
 
 use super::attention::{AHEAD, LANES};
 use super::exp::{LEAST, LN2_HIGH, LN2_LOW, ROUND, SERIES};
+use super::pages::prefetch;
 use super::x86::Vector;
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -78,15 +79,12 @@ pub(super) unsafe fn group_sums<'w, const K: usize>(
     sums: &mut [f32],
 ) {
     assert!(sums.len() == K * LANES && first + K * LANES <= width, "the registers are within a row");
-    // SAFETY: the caller has the features; a row holds `width` numbers, of which the registers are some, and a prefetch never faults.
+    // SAFETY: the caller has the features; a row holds `width` numbers, of which the registers are some.
     unsafe {
         let mut registers = [__m256::splat(0.0); K];
         for e in span {
             if let Some(&ahead) = rows.get(e + AHEAD) {
-                let next = x.as_ptr().wrapping_add(ahead as usize * width + first);
-                for line in 0..(K * LANES).div_ceil(16) {
-                    _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(line * 16).cast());
-                }
+                prefetch(x.as_ptr().wrapping_add(ahead as usize * width + first), K * LANES);
             }
             let weights = weights(e);
             let x = x[rows[e] as usize * width..][..width].as_ptr().add(first);

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::gemm::{GemmBlock, GemmKernel, Panel};
+use super::pages::prefetch;
 use super::x86::Vector;
 use std::arch::x86_64::*;
 
@@ -26,12 +27,6 @@ struct Tile<V: Vector> {
 /// Numbers of a cache line.
 const LINE: usize = 16;
 
-#[inline(always)]
-fn prefetch(at: *const f32) {
-    // SAFETY: a prefetch never faults, and SSE is part of x86-64.
-    unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
-}
-
 /// `M` rows by `N` registers of columns, of which the last is masked unless the registers are `FULL`. The next rows of the left operand
 /// are fetched ahead where they lie row by row.
 ///
@@ -44,9 +39,7 @@ unsafe fn tile<V: Vector, const M: usize, const N: usize, const FULL: bool>(t: T
         // The result, and below the next rows of the left operand: far away in a large product, and not in an order in which the processor
         // fetches by itself.
         for i in 0..M {
-            for line in 0..(N * V::LANES).div_ceil(LINE) {
-                prefetch(t.y.wrapping_add(i * t.width + line * LINE));
-            }
+            prefetch(t.y.wrapping_add(i * t.width), N * V::LANES);
         }
         let mut sums = [[V::splat(0.0); N]; M];
         let (mut a, mut b) = (t.a, t.b);
@@ -55,7 +48,7 @@ unsafe fn tile<V: Vector, const M: usize, const N: usize, const FULL: bool>(t: T
             let steps = left_over.min(LINE);
             if t.inner_stride == 1 {
                 for i in M..2 * M {
-                    prefetch(a.wrapping_add(i * t.row_stride));
+                    prefetch(a.wrapping_add(i * t.row_stride), LINE);
                 }
             }
             for _ in 0..steps {
