@@ -1,8 +1,15 @@
 //! Models in files: safetensors with the architecture in one metadata key.
 
+mod coder;
+mod header;
+mod int_codec;
 mod model_file;
+mod param_codec;
+mod positions;
 pub mod pyg;
 mod quant_file;
+mod sparse_code;
 mod tensors;
 
-pub use model_file::{Kind, kind_of, stored_bytes};
+pub use header::{Kind, kind_of};
+pub use model_file::stored_bytes;

@@ -1,28 +1,22 @@
 //! Saving and loading a [`Model`].
 
-use super::quant_file::is_quantised;
-use super::tensors::{Tensor, decode, encode};
+use super::header::{FORMAT, Kind, check_format, damaged, open};
+use super::param_codec::{Masked, decode, encode};
+use super::tensors::{Reader, Tensor, serialise, total_bytes};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::nn::{Attrs, Model, ModelBuilder, NodeId, Origin, Registry, Shapes};
 use crate::scalar::Scalar;
-use safetensors::tensor::SafeTensors;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
-
-/// The one metadata key of the crate's files.
-pub(super) const KEY: &str = "gnn_prune";
-/// Version of the layout below.
-const FORMAT: u32 = 1;
 
 /// What the metadata say; the fields stand in alphabetical order, so that the same model always gives the same bytes.
 #[derive(Serialize, Deserialize)]
 struct Header {
     format: u32,
     in_channels: usize,
-    /// Columns of masked parameters, whose tensors do not show them.
-    masked: BTreeMap<String, usize>,
+    masked: BTreeMap<String, Masked>,
     nodes: Vec<NodeHeader>,
     origin: Option<Origin>,
     output: NodeId,
@@ -43,9 +37,9 @@ fn tensors<F: Scalar>(model: &Model<F>) -> Vec<Tensor> {
     tensors
 }
 
-/// Bytes of all parameter tensors as a file stores them: values, and bit maps of masks; not the metadata.
+/// Bytes of all parameter tensors as a file stores them: values, and the positions of those that masks keep; not the metadata.
 pub fn stored_bytes<F: Scalar>(model: &Model<F>) -> u64 {
-    tensors(model).iter().map(|tensor| tensor.len() as u64).sum()
+    total_bytes(&tensors(model))
 }
 
 impl<F: Scalar> Model<F> {
@@ -64,7 +58,8 @@ impl<F: Scalar> Model<F> {
         let mut masked = BTreeMap::new();
         self.visit(&mut |name, param| {
             if param.mask().is_some() {
-                masked.insert(name.to_string(), param.value().ncols());
+                let (rows, cols) = param.value().dim();
+                masked.insert(name.to_string(), Masked::Shape(rows, cols));
             }
         });
         let node = |node: &crate::nn::Node<F>| NodeHeader {
@@ -83,9 +78,7 @@ impl<F: Scalar> Model<F> {
             seed: self.seed(),
         };
         let text = serde_json::to_string(&header).map_err(|error| Error::Model(error.to_string()))?;
-        let tensors = tensors(self);
-        let views = tensors.iter().map(Tensor::view).collect::<Result<Vec<_>>>()?;
-        safetensors::serialize(views, Some(HashMap::from([(KEY.to_string(), text)]))).map_err(|error| Error::Model(error.to_string()))
+        serialise(&tensors(self), text)
     }
 
     /// As [`Model::load`], in any scalar type and with layers of one's own in the registry.
@@ -109,55 +102,20 @@ impl Model<f32> {
     }
 }
 
-/// What a file of the crate holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// A [`Model`] of floats.
-    Float,
-    /// A [`QuantModel`](crate::QuantModel) of integers.
-    Integer,
-}
-
-/// Which kind of model a file holds, by its metadata.
-///
-/// # Errors
-/// [`Error::File`] for a file that is missing, cut off or not of this crate.
-pub fn kind_of(path: impl AsRef<Path>) -> Result<Kind> {
-    let path = path.as_ref();
-    let bytes = files::read(path)?;
-    let (_, text) = metadata(&bytes).map_err(|problem| Error::file(path, problem))?;
-    Ok(if is_quantised(&text) { Kind::Integer } else { Kind::Float })
-}
-
-/// What is wrong with a file of somebody else.
-const FOREIGN: &str = "is not a model of gnn-prune; `gnn-prune train --out FILE` writes one";
-
-/// The tensors of a file, and the text under the crate's one key.
-pub(super) fn metadata(bytes: &[u8]) -> Result<(SafeTensors<'_>, String), String> {
-    let file = SafeTensors::deserialize(bytes).map_err(|error| format!("{FOREIGN} (not a safetensors file, or cut off: {error})"))?;
-    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| format!("{FOREIGN} ({error})"))?;
-    let text = metadata.metadata().as_ref().and_then(|metadata| metadata.get(KEY)).cloned();
-    Ok((file, text.ok_or_else(|| format!("{FOREIGN} (no `{KEY}` in its metadata)"))?))
-}
-
 fn from_bytes<F: Scalar>(bytes: &[u8], registry: &Registry<F>) -> Result<Model<F>, String> {
-    let (file, text) = metadata(bytes)?;
-    if is_quantised(&text) {
+    let (file, text) = open(bytes)?;
+    if Kind::of(&text) == Some(Kind::Integer) {
         return Err("holds a quantised model; load it with `QuantModel::load`".into());
     }
-    let header: Header = serde_json::from_str(&text).map_err(|error| format!("{FOREIGN} (its metadata are damaged: {error})"))?;
-    if header.format != FORMAT {
-        return Err(format!("has format {}, this version reads format {FORMAT}", header.format));
-    }
+    let header: Header = serde_json::from_str(&text).map_err(damaged)?;
+    check_format(header.format)?;
+    let mut reader = Reader::new(file);
     let mut builder = ModelBuilder::<F>::new(header.in_channels);
-    let mut read = 0;
     for node in &header.nodes {
         let mut params = BTreeMap::new();
-        for name in param_names(&file, &header, &node.name) {
+        for name in param_names(&reader, &header, &node.name) {
             let full = format!("{}.{name}", node.name);
-            let masked = header.masked.get(&full).copied();
-            read += if masked.is_some() { 2 } else { 1 };
-            params.insert(name, decode::<F>(&file, &full, masked)?);
+            params.insert(name, decode::<F>(&mut reader, &full, header.masked.get(&full).copied())?);
         }
         let shapes = Shapes(params.iter().map(|(name, decoded)| (name.clone(), decoded.value.dim())).collect());
         let mut layer = registry.load(&node.kind, &node.attrs, &shapes).map_err(|error| format!("layer `{}`: {error}", node.name))?;
@@ -174,18 +132,16 @@ fn from_bytes<F: Scalar>(bytes: &[u8], registry: &Registry<F>) -> Result<Model<F
         wrong.map_or(Ok(()), Err)?;
         builder.add_boxed(&node.name, layer, &node.inputs).map_err(|error| error.to_string())?;
     }
-    if read != file.len() {
-        return Err(format!("has {} tensors, its layers account for {read}", file.len()));
-    }
+    reader.finish("layers")?;
     let mut model = builder.build_undrawn(header.output, header.seed).map_err(|error| error.to_string())?;
     model.set_origin(header.origin);
     Ok(model)
 }
 
 /// Local names of the parameters that the file has for a node.
-fn param_names(file: &SafeTensors, header: &Header, node: &str) -> Vec<String> {
+fn param_names(reader: &Reader, header: &Header, node: &str) -> Vec<String> {
     let local = |full: &str| full.strip_prefix(node).and_then(|rest| rest.strip_prefix('.')).map(str::to_string);
-    let dense = file.names().into_iter().filter_map(local).filter(|name| !name.contains('.'));
+    let dense = reader.names().into_iter().filter_map(local).filter(|name| !name.contains('.'));
     dense.chain(header.masked.keys().filter_map(|name| local(name))).collect()
 }
 
@@ -194,14 +150,23 @@ mod tests {
     use super::*;
     use crate::Gcn;
     use crate::nn::Mask;
+    use safetensors::tensor::SafeTensors;
 
+    /// Masks of every form: a first weight with a few entries, one in which most are kept, and one with a single one.
     fn model() -> Model {
-        let mut model = Gcn::builder(5, 3).hidden(10).layers(3).residual().jumping_concat().build(7).unwrap();
-        let mut first = true;
+        let mut model = Gcn::builder(5, 3).hidden(10).layers(4).residual().jumping_concat().build(7).unwrap();
+        let mut number = 0;
         model.visit_mut(&mut |param| {
-            if std::mem::take(&mut first) {
-                param.restrict(&Mask::from_shape_fn(param.value().dim(), |(i, j)| (i + j) % 3 == 0));
+            let mask = match number {
+                0 => Mask::from_shape_fn(param.value().dim(), |(i, j)| (i + j) % 3 == 0),
+                2 => Mask::from_shape_fn(param.value().dim(), |(i, j)| i == 3 && j < 9),
+                4 => Mask::from_elem(param.value().dim(), false),
+                _ => Mask::from_elem(param.value().dim(), true),
+            };
+            if number < 6 && number % 2 == 0 {
+                param.restrict(&mask);
             }
+            number += 1;
         });
         model
     }
@@ -222,19 +187,40 @@ mod tests {
         assert_eq!(back.to_bytes().unwrap(), bytes);
         let tensors: u64 = SafeTensors::deserialize(&bytes).unwrap().tensors().iter().map(|(_, t)| t.data().len() as u64).sum();
         assert_eq!(stored_bytes(&model), tensors);
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        for form in [".mask", ".runs", ".coded"] {
+            assert!(file.names().iter().any(|name| name.ends_with(form)), "no mask is stored as {form}");
+        }
     }
 
     #[test]
     fn every_truncation_and_every_flipped_byte_is_an_error_or_a_model_but_never_a_panic() {
-        let bytes = model().to_bytes().unwrap();
-        for end in 0..bytes.len() {
-            assert!(from_bytes::<f32>(&bytes[..end], &Registry::standard()).is_err(), "cut at {end}");
+        for bytes in [model().to_bytes().unwrap(), FORMAT_1.to_vec()] {
+            for end in 0..bytes.len() {
+                assert!(from_bytes::<f32>(&bytes[..end], &Registry::standard()).is_err(), "cut at {end}");
+            }
+            for at in 0..bytes.len() {
+                for flip in [0x55, 0x01, 0x80] {
+                    let mut damaged = bytes.clone();
+                    damaged[at] ^= flip;
+                    let _ = from_bytes::<f32>(&damaged, &Registry::standard());
+                }
+            }
         }
-        for at in 0..bytes.len() {
-            let mut damaged = bytes.clone();
-            damaged[at] ^= 0x55;
-            let _ = from_bytes::<f32>(&damaged, &Registry::standard());
-        }
+    }
+
+    /// Written by a version that knew format 1: runs for one weight, a bit map for the other.
+    const FORMAT_1: &[u8] = include_bytes!("../../tests/fixtures/format_1/floats.safetensors");
+
+    #[test]
+    fn a_file_of_format_1_loads_and_is_written_smaller() {
+        let file = SafeTensors::deserialize(FORMAT_1).unwrap();
+        assert!([".runs", ".mask"].iter().all(|form| file.names().iter().any(|name| name.ends_with(form))));
+        let model = from_bytes::<f32>(FORMAT_1, &Registry::standard()).unwrap();
+        assert_eq!((model.num_params(), model.num_nonzero_params()), (435, 44));
+        assert!(stored_bytes(&model) < file.tensors().iter().map(|(_, tensor)| tensor.data().len() as u64).sum());
+        let back = from_bytes::<f32>(&model.to_bytes().unwrap(), &Registry::standard()).unwrap();
+        assert_eq!(params(&back), params(&model));
     }
 
     #[test]
