@@ -5,7 +5,7 @@
 //! ```
 
 use gnn_prune::train::evaluate;
-use gnn_prune::{ChannelPruner, Compression, Dataset, Error, FineTune, Gcn, Magnitude, Trainer};
+use gnn_prune::{Calibrate, ChannelPruner, Compression, Dataset, Error, FineTune, Gcn, Magnitude, Trainer};
 
 fn main() -> Result<(), Error> {
     let data = Dataset::digits()?;
@@ -18,7 +18,7 @@ fn main() -> Result<(), Error> {
     print!("{plan}");
 
     // Masking keeps the shapes and shrinking does not; the outputs are the same. Refitting wins back what the cut cost.
-    let (masked, small, refitted) = (plan.mask(&model)?, plan.shrink(&model)?, plan.shrink_refitted(&model, &data)?);
+    let (masked, small, refitted) = (plan.mask(&model)?, plan.shrink(&model)?, plan.shrink_refitted(&model, &data, Calibrate::All)?);
     let test = data.split(model.seed()).test;
     for (name, model) in [("dense", &model), ("masked", &masked), ("shrunk", &small), ("refitted", &refitted)] {
         let (params, nonzero) = (model.num_params(), model.num_nonzero_params());

@@ -28,6 +28,7 @@ pub mod nn;
 pub mod pipeline;
 pub mod prune;
 pub mod quant;
+pub mod reconstruct;
 pub mod report;
 pub mod rng;
 pub mod scalar;
@@ -41,12 +42,13 @@ pub use error::{Error, PruneError, Result, Unsupported};
 pub use graph::{Graph, NodeOrder, Norm};
 pub use models::{AppnpNet, DeepGcn, Gat, Gcn, GcnII, Gin, Mlp, Sage, Sgc};
 pub use nn::{Model, Program};
-pub use pipeline::{Compressed, Compression, Controls, FineTune, Outcome, Recipe, Step};
+pub use pipeline::{Compressed, Compression, Controls, FineTune, OneShot, Outcome, Recipe, Step};
 pub use prune::{
-    ChannelPlan, ChannelPruner, Criterion, LayerCriterion, LayerPlan, LayerPruner, Magnitude, Random, Scope, Taylor, WeightPlan,
+    ChannelPlan, ChannelPruner, Criterion, LayerCriterion, LayerPlan, LayerPruner, Magnitude, Random, Scope, Subset, Taylor, WeightPlan,
     WeightPruner,
 };
 pub use quant::{Bits, QuantModel, Quantizer};
+pub use reconstruct::Calibrate;
 pub use report::Report;
 pub use scalar::Scalar;
 pub use train::Trainer;

@@ -146,7 +146,7 @@ fn stages_run_in_the_order_of_the_line_and_have_a_default() {
 
 #[test]
 fn every_criterion_and_scope_prunes_as_much() {
-    for criterion in ["l1", "l2", "taylor", "random"] {
+    for criterion in ["subset", "l1", "l2", "taylor", "random"] {
         let quick = format!("compress {SMALL} --hidden 4 --epochs 1 --controls none --channels 0.5");
         let report = json(&format!("{quick} --criterion {criterion}"));
         assert_eq!(report["rows"][1]["params"], 32 * 2 + 2 + 2 * 3 + 3, "{criterion}");
@@ -315,6 +315,24 @@ fn stages_are_named_by_their_flags_in_the_order_given() {
 }
 
 #[test]
+fn one_shot_adds_the_stages_that_the_line_does_not_have() {
+    let quick = format!("compress {SMALL} --hidden 16 --epochs 3 --controls none --one-shot");
+    let report = json(&quick);
+    assert_eq!(names(&report), ["dense", "channels 0.8125", "weights 0.9", "bits 4"]);
+    assert_eq!(report["calibration"], "all nodes");
+    let report = json(&format!("{quick} --distill self --channels 0.5 --bits 2 --calibrate train"));
+    assert_eq!(names(&report), ["dense", "distill self", "channels 0.5", "weights 0.9", "bits 2"]);
+    assert_eq!(report["calibration"], "training nodes and two hops around them");
+    let report = json(&format!("{quick} --distill self --weights 0.5"));
+    assert_eq!(names(&report), ["dense", "channels 0.8125", "distill self", "weights 0.5", "bits 4"]);
+    let report = json(&format!("compress {SMALL} --hidden 16 --epochs 3 --one-shot"));
+    let controls = ["narrow control", "bytes control", "random control"];
+    assert_eq!(names(&report)[4..], controls, "a float network of the same bytes stands beside the others");
+    let bytes = |row: usize| report["rows"][row]["bytes"]["weights"].as_u64().unwrap();
+    assert!(bytes(5) < bytes(4), "{report}");
+}
+
+#[test]
 fn stages_in_an_order_that_loses_work_are_refused() {
     let quick = format!("compress {SMALL} --hidden 8 --epochs 3");
     refuses(&format!("{quick} --bits 8 --finetune 5"), &["`bits`", "last"]);
@@ -455,7 +473,9 @@ fn wrong_words_and_numbers_are_refused_on_one_line() {
     refuses("compress --drop-layers -1", &["`drop-layers`", "-1"]);
     refuses("compress --distill gat:8", &["`distill`", "gat:8", "mlp:WIDTH"]);
     refuses("compress --distill mlp:0", &["`distill`", "mlp:0"]);
-    refuses("compress --bits 7", &["`bits`", "8 or 4"]);
+    refuses("compress --bits 7", &["`bits`", "8, 4 or 2"]);
+    refuses("compress --bits 8 --act-bits 2", &["`act-bits`", "8 or 4"]);
+    refuses("compress --bits 8 --calibrate some", &["`calibrate`", "some", "all or train"]);
     refuses("compress --bits 8 --qat some", &["`qat`", "some"]);
     refuses("compress --finetune 0", &["`finetune`"]);
     refuses("compress --criterion best", &["best", "taylor"]);

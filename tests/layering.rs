@@ -11,7 +11,7 @@ const FLOORS: [&[&str]; 9] = [
     &["kernels"],
     &["graph"],
     &["nn", "data"],
-    &["models", "train"],
+    &["models", "train", "reconstruct"],
     &["prune", "quant", "distill"],
     &["io", "testing"],
     &["report"],

@@ -1,10 +1,10 @@
 //! A line in the registry buys the whole contract. No test here names a layer.
 
-use gnn_prune::nn::{Entry, Mask, Model, Registry};
+use gnn_prune::nn::{Axis, Entry, Mask, Model, Registry};
 use gnn_prune::rng::generator;
 use gnn_prune::testing::{
-    check_determinism, check_gradients, check_mask_equals_shrink, check_oracle, check_permutation, check_program, check_save_load,
-    models_around, random_dense, random_graph, random_layer, random_model, random_plan, random_sparse,
+    check_determinism, check_gradients, check_linear_maps, check_mask_equals_shrink, check_oracle, check_permutation, check_program,
+    check_save_load, models_around, random_dense, random_graph, random_layer, random_model, random_plan, random_sparse,
 };
 use gnn_prune::{Error, Graph, PruneError, Value};
 
@@ -52,6 +52,31 @@ fn every_layer_is_its_formula() {
         let Some(layer) = random_layer(seed, entry, graph.num_nodes(), &widths, model.out_channels()) else { return Ok(()) };
         check_oracle(entry, &*layer, graph, &[x.view().to_dense()])
     });
+}
+
+#[test]
+fn every_layer_shows_the_linear_maps_that_it_computes_with() {
+    for entry in &entries() {
+        let mut looked_at = 0;
+        let mut has_matrices = false;
+        for seed in 0..DRAWS {
+            // More channels than nodes, so that there are changes that the inputs do not see.
+            let graph = random_graph(seed, 3);
+            for model in models_around(seed, entry, graph.num_nodes(), 6, CLASSES) {
+                let x = random_dense(seed, (graph.num_nodes(), 6));
+                let found = check_linear_maps(&model, &graph, x.view(), seed);
+                for (id, count) in found.unwrap_or_else(|error| panic!("{}, seed {seed}: {error}\n{model}", entry.kind())) {
+                    let layer = model.nodes()[id.index() - 1].layer();
+                    if layer.kind() == entry.kind() {
+                        looked_at += count;
+                        layer
+                            .visit(&mut |param| has_matrices |= param.axes().iter().all(|axis| !matches!(axis, Axis::Fixed | Axis::Nodes)));
+                    }
+                }
+            }
+        }
+        assert!(looked_at > 0 || !has_matrices, "{} shows no map", entry.kind());
+    }
 }
 
 #[test]

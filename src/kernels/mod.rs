@@ -3,6 +3,7 @@
 //! | kernel | formula | used for |
 //! |---|---|---|
 //! | [`spmm`](fn@spmm) | `Y = A·X` | aggregation, sparse features times weights |
+//! | [`spgemm`](fn@spgemm) | `Y = s·X + A·X`, all sparse | sparse features as a layer's weights see them |
 //! | [`spmm_t`](fn@spmm_t) | `dX = Aᵀ·dY` | weight gradient of sparse features |
 //! | [`spmm_max`], [`spmm_max_t`] | `y_ic = max_j x_jc` and its gradient | aggregation by maximum |
 //! | [`edge_dot`](fn@edge_dot) | `out_e = a_i·b_j` | gradient of edge weights and of sparse features |
@@ -45,6 +46,7 @@ mod quantize;
 pub mod reference;
 mod rows;
 mod sparse_weight;
+mod spgemm;
 mod spmm;
 mod spmm_t;
 #[cfg(target_arch = "x86_64")]
@@ -68,6 +70,7 @@ pub use max::{NOBODY, spmm_max, spmm_max_t};
 pub use quantize::{max_abs, quantize_rows, quantize_with, symmetric_scale};
 pub use rows::{CHUNK, copy_rows, for_each_chunk, map_rows};
 pub use sparse_weight::matmul_sparse;
+pub use spgemm::{spgemm, stored_entries};
 pub use spmm::{spmm, spmm_then};
 pub use spmm_t::spmm_t;
 

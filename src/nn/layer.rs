@@ -1,6 +1,7 @@
 //! The layer contract: forward and backward by hand, channels by wiring, inference by lowering to stages.
 
 use super::attrs::Attrs;
+use super::linear_map::See;
 use super::model::NodeId;
 use super::param::{Param, ParamId};
 use super::pool::Pool;
@@ -338,6 +339,16 @@ pub trait Layer<F: Scalar>: Clone + Send + Sync + 'static {
     /// Shows every parameter, to change.
     fn visit_mut(&mut self, _f: &mut dyn FnMut(&mut Param<F>)) {}
 
+    /// Shows every linear map of the layer in the order in which evaluation computes them, each with its input as the map sees it. `see` may
+    /// change weights and biases: what the layer computes after a map is computed from what `see` left. A layer whose matrices are shown
+    /// here can be refitted, truncated and rounded by least squares; by default none are.
+    ///
+    /// # Errors
+    /// As [`Layer::forward`], and what `see` returns.
+    fn linear_maps(&mut self, _cx: &Cx<F>, _xs: &[ValueRef<F>], _see: &mut See<F>) -> Result<()> {
+        Ok(())
+    }
+
     /// Adapts settings after the parameters lost channels.
     ///
     /// # Errors
@@ -397,6 +408,9 @@ pub trait DynLayer<F: Scalar>: Send + Sync {
     fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param<F>));
     /// See [`Layer::visit_mut`].
     fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>));
+    /// See [`Layer::linear_maps`].
+    #[allow(clippy::missing_errors_doc)]
+    fn linear_maps(&mut self, cx: &Cx<F>, xs: &[ValueRef<F>], see: &mut See<F>) -> Result<()>;
     /// See [`Layer::reshaped`].
     #[allow(clippy::missing_errors_doc)]
     fn reshaped(&mut self, kept: &Kept) -> Result<(), PruneError>;
@@ -463,6 +477,9 @@ impl<F: Scalar, L: Layer<F>> DynLayer<F> for L {
     }
     fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>)) {
         Layer::visit_mut(self, f);
+    }
+    fn linear_maps(&mut self, cx: &Cx<F>, xs: &[ValueRef<F>], see: &mut See<F>) -> Result<()> {
+        Layer::linear_maps(self, cx, xs, see)
     }
     fn reshaped(&mut self, kept: &Kept) -> Result<(), PruneError> {
         Layer::reshaped(self, kept)

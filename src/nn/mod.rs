@@ -9,6 +9,7 @@ pub mod dense;
 mod init;
 pub mod join;
 mod layer;
+mod linear_map;
 mod model;
 mod param;
 mod pool;
@@ -28,6 +29,7 @@ pub use dense::{Activation, ActivationFn, BatchNorm, Dropout, LayerNorm, Linear,
 pub use init::Init;
 pub use join::{Add, Concat, Max};
 pub use layer::{AnyCache, Cx, DynLayer, Grads, Io, Layer, Mode, Reads};
+pub use linear_map::{LinearMap, MapTerm, See};
 pub use model::{Model, ModelBuilder, Node, NodeId, Origin, Trace};
 pub use param::{Axis, Mask, Param, ParamId};
 pub use program::{Cost, Program};

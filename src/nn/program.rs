@@ -341,7 +341,7 @@ pub(crate) fn fuse<F: Scalar>(lowering: &Lowering<F>) -> Vec<Fused<F>> {
         let makes = StageId(k);
         let (op, inputs, bias, activation) = match stage {
             Stage::Input => continue,
-            Stage::Linear { x, weight } => (Op::Linear(weight.clone()), vec![*x], None, None),
+            Stage::Linear { x, weight, .. } => (Op::Linear(weight.clone()), vec![*x], None, None),
             Stage::Aggregate { x, operator, norm } => (Op::Aggregate(operator.clone(), *norm), vec![*x], None, None),
             Stage::Add { xs, coefficients } => (Op::Add(coefficients.clone()), xs.clone(), None, None),
             Stage::Concat { xs } => (Op::Concat, xs.clone(), None, None),
@@ -493,7 +493,7 @@ fn nonzeros<F: Scalar>(weight: &Array2<F>) -> usize {
 
 fn macs<F: Scalar>(lowering: &Lowering<F>) -> u64 {
     let of = |stage: &Stage<F>| match stage {
-        Stage::Linear { x, weight } if lowering.is_sparse(*x) => lowering.input_stored() * weight.ncols(),
+        Stage::Linear { x, weight, .. } if lowering.is_sparse(*x) => lowering.input_stored() * weight.ncols(),
         Stage::Linear { weight, .. } => {
             let stored = nonzeros(weight);
             lowering.rows() * if pays(stored, weight.dim()) { stored } else { weight.len() }

@@ -4,7 +4,7 @@
 
 use super::dense::ActivationFn;
 use super::layer::DynLayer;
-use super::param::Param;
+use super::param::{Param, ParamId};
 use crate::error::Unsupported;
 use crate::graph::{Graph, Norm, Operator};
 use crate::scalar::Scalar;
@@ -28,6 +28,8 @@ pub enum Stage<F: Scalar> {
         x: StageId,
         /// `W`, shape `[in, out]`.
         weight: Arc<Array2<F>>,
+        /// The parameter that it is.
+        param: ParamId,
     },
     /// `Â·X`: `[n, n] · [n, c]`.
     Aggregate {
@@ -185,7 +187,7 @@ impl<F: Scalar> Lowering<F> {
     /// Adds `X·W`.
     pub fn linear(&mut self, x: StageId, weight: &Param<F>) -> StageId {
         let width = weight.value().ncols();
-        self.push(Stage::Linear { x, weight: Arc::new(weight.value().clone()) }, width)
+        self.push(Stage::Linear { x, weight: Arc::new(weight.value().clone()), param: weight.id() }, width)
     }
 
     /// Adds `Â·X`.

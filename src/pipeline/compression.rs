@@ -4,12 +4,14 @@ use super::step::{Env, Step, Subject};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::graph::Graph;
+use crate::io::stored_bytes;
 use crate::nn::Model;
 use crate::prune::{ChannelPruner, Magnitude};
 use crate::quant::{QuantModel, Quantizer};
 use crate::report::{Account, Report, Row, Servable, Summary};
 use crate::rng::{hash, purpose};
 use crate::train::{Epoch, Metric, Trainer, evaluate};
+use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -226,10 +228,19 @@ impl<M> Compression<'_, M> {
         }
         let last = chain.best.last().expect("the dense model is the first stage").clone();
         if self.controls == Controls::All && chain.metrics.len() > 1 {
-            rows.push(self.narrow_control(&last.subject, &dense[0], &rows[0], &seeds)?);
+            let narrow = dense_form(&last.subject.model, self.data)?;
+            rows.push(self.narrow_control("narrow control", &narrow, &last.subject.graph, &dense[0], &rows[0], &seeds)?);
+            let (bytes, of_narrow) = (chain_bytes(&last), stored_bytes(&narrow));
+            if (bytes as f64) < EQUAL_BYTES * of_narrow as f64 {
+                let form = nearest_form(&narrow, self.data, bytes, stored_bytes)?;
+                rows.push(self.narrow_control("bytes control", &form, &last.subject.graph, &dense[0], &rows[0], &seeds)?);
+            }
             rows.extend(self.random_control(&dense)?);
         }
         let mut report = Report::new(self.data, seeds, rows);
+        let calibrates = self.steps.iter().filter_map(|step| step.calibrates_on()).chain(self.quantizer.iter().map(Quantizer::calibrates));
+        let calibrates: BTreeSet<String> = calibrates.map(|nodes| nodes.in_words().to_string()).collect();
+        report.calibration = (!calibrates.is_empty()).then(|| calibrates.into_iter().collect::<Vec<_>>().join(" and "));
         report.recipe = chain.metrics.iter().skip(1).map(|(name, _)| name.clone()).collect();
         Ok((last, report))
     }
@@ -318,23 +329,21 @@ impl<M> Compression<'_, M> {
         Ok(Row { name: name.into(), metric: Metric::of(self.data), accuracy: Summary::of(metric), account })
     }
 
-    /// The final shape, trained from scratch by the protocol; what is the dense shape has been trained already.
-    fn narrow_control(&self, last: &Subject, dense: &Model, dense_row: &Row, seeds: &[u64]) -> Result<Row> {
-        let name = "narrow control";
-        let form = dense_form(&last.model, self.data)?;
-        if matches!(self.start, Start::Train { .. }) && same_shapes(&form, dense) {
+    /// A shape trained from scratch by the protocol; what is the dense shape has been trained already.
+    fn narrow_control(&self, name: &str, form: &Model, graph: &Graph, dense: &Model, dense_row: &Row, seeds: &[u64]) -> Result<Row> {
+        if matches!(self.start, Start::Train { .. }) && same_shapes(form, dense) {
             return Ok(Row { name: name.into(), ..dense_row.clone() });
         }
-        let data = self.on(&last.graph)?;
+        let data = self.on(graph)?;
         let mut metric = Vec::new();
         let mut first = None;
         for &seed in seeds {
-            let model = self.trained(name, &form, &data, seed, seeds.len())?;
+            let model = self.trained(name, form, &data, seed, seeds.len())?;
             metric.push(evaluate(&model, &data, &data.split(seed).test)?);
             first.get_or_insert(model);
         }
         let model = first.expect("there is at least one seed");
-        self.row(name, metric, &Stage { subject: Subject { model, graph: last.graph.clone() }, integers: None })
+        self.row(name, metric, &Stage { subject: Subject { model, graph: graph.clone() }, integers: None })
     }
 
     /// The same amounts and fine-tuning by a random criterion, where any step chooses by one.
@@ -358,14 +367,27 @@ fn dense_form(model: &Model, data: &Dataset) -> Result<Model> {
     if free == model.num_params() {
         return Ok(model.clone());
     }
-    let unmasked = model.fresh(model.seed());
+    nearest_form(&model.fresh(model.seed()), data, free as u64, |model| model.num_params() as u64)
+}
+
+/// A final stage with less than this share of the bytes of the narrow control gets a control of its own bytes.
+const EQUAL_BYTES: f64 = 0.9;
+
+fn chain_bytes(last: &Stage) -> u64 {
+    last.integers.as_ref().map_or_else(|| stored_bytes(&last.subject.model), QuantModel::stored_bytes)
+}
+
+/// The network of this form, drawn anew, of the width whose size comes nearest.
+fn nearest_form(form: &Model, data: &Dataset, wanted: u64, size: impl Fn(&Model) -> u64) -> Result<Model> {
+    let unmasked = form.fresh(form.seed());
+    let model = &unmasked;
     let widest = model.nodes().iter().map(|node| node.channels()).max().unwrap_or(1);
     let mut nearest = unmasked.clone();
     for kept in 1..widest {
         let ratio = 1.0 - kept as f64 / widest as f64;
         let Ok(plan) = ChannelPruner::builder(Magnitude::l2()).ratio(ratio).build()?.plan(&unmasked, data) else { continue };
         let narrow = plan.shrink(&unmasked)?;
-        if narrow.num_params().abs_diff(free) < nearest.num_params().abs_diff(free) {
+        if size(&narrow).abs_diff(wanted) < size(&nearest).abs_diff(wanted) {
             nearest = narrow;
         }
     }

@@ -3,6 +3,7 @@
 mod compressed;
 mod compression;
 mod fine_tune;
+mod one_shot;
 mod recipe;
 mod step;
 mod student;
@@ -10,6 +11,7 @@ mod student;
 pub use compressed::Compressed;
 pub use compression::{Compression, Controls, Outcome, Progress};
 pub use fine_tune::FineTune;
+pub use one_shot::{OneShot, OneShotBuilder};
 pub use recipe::Recipe;
 pub use step::{Env, Step, Subject};
 pub use student::{Distill, Student};

@@ -7,20 +7,28 @@ use super::step::Step;
 use super::student::{Distill, Student};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::prune::{ChannelPruner, LayerCriterion, LayerPruner, Magnitude, Random, Scope, Taylor, WeightPruner};
+use crate::prune::{ChannelPruner, LayerCriterion, LayerPruner, Magnitude, Random, Scope, Subset, Taylor, WeightPruner};
 use crate::quant::{Bits, Quantizer};
+use crate::reconstruct::Calibrate;
 use std::path::Path;
 
 /// Words that begin a stage.
 const STAGES: [&str; 6] = ["channels", "weights", "drop-layers", "distill", "finetune", "bits"];
 /// Words that qualify a stage, each with the stage that it qualifies.
-const QUALIFIERS: [(&str, &str); 4] = [("criterion", "channels"), ("scope", "channels"), ("act-bits", "bits"), ("qat", "bits")];
+const QUALIFIERS: [(&str, &[&str]); 5] = [
+    ("criterion", &["channels"]),
+    ("scope", &["channels"]),
+    ("calibrate", &["channels", "weights", "bits"]),
+    ("act-bits", &["bits"]),
+    ("qat", &["bits"]),
+];
 
 /// What scores channels, by its word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum CriterionWord {
-    L1,
     #[default]
+    Subset,
+    L1,
     L2,
     Taylor,
     Random,
@@ -31,6 +39,7 @@ enum CriterionWord {
 struct Qualifiers {
     criterion: CriterionWord,
     scope: Scope,
+    calibrate: Calibrate,
     act_bits: Option<Bits>,
     qat: usize,
 }
@@ -165,7 +174,7 @@ fn stage_table(table: &toml::Table, mut qualifiers: Qualifiers) -> Result<(Stage
         return Err(Error::setting("a `[[stage]]` table", found, format!("one of {}", STAGES.join(", "))));
     };
     for (qualifier, value) in table.iter().filter(|(key, _)| *key != word) {
-        if !QUALIFIERS.contains(&(qualifier.as_str(), word)) {
+        if !QUALIFIERS.iter().any(|(name, stages)| name == qualifier && stages.contains(&word)) {
             return Err(Error::setting(format!("`{qualifier}`"), format!("beside `{word}`"), "beside the stage that it qualifies"));
         }
         qualifiers.set(qualifier, &plain(qualifier, value)?)?;
@@ -206,7 +215,15 @@ fn bits(word: &str, value: &str) -> Result<Bits> {
     match value {
         "8" => Ok(Bits::Eight),
         "4" => Ok(Bits::Four),
-        "1" => Err(Error::setting(format!("`{word}`"), value, "8 or 4; 1 bit is not built yet")),
+        "2" => Ok(Bits::Two),
+        "1" => Err(Error::setting(format!("`{word}`"), value, "8, 4 or 2; 1 bit is not built yet")),
+        _ => Err(Error::setting(format!("`{word}`"), format!("`{value}`"), "8, 4 or 2")),
+    }
+}
+
+fn activation_bits(word: &str, value: &str) -> Result<Bits> {
+    match bits(word, value) {
+        Ok(bits @ (Bits::Eight | Bits::Four)) => Ok(bits),
         _ => Err(Error::setting(format!("`{word}`"), format!("`{value}`"), "8 or 4")),
     }
 }
@@ -215,15 +232,17 @@ impl Qualifiers {
     fn set(&mut self, word: &str, value: &str) -> Result<()> {
         let illegal = |legal: &str| Err(Error::setting(format!("`{word}`"), format!("`{value}`"), legal));
         match (word, value) {
+            ("criterion", "subset") => self.criterion = CriterionWord::Subset,
             ("criterion", "l1") => self.criterion = CriterionWord::L1,
             ("criterion", "l2") => self.criterion = CriterionWord::L2,
             ("criterion", "taylor") => self.criterion = CriterionWord::Taylor,
             ("criterion", "random") => self.criterion = CriterionWord::Random,
-            ("criterion", _) => return illegal("l1, l2, taylor or random"),
+            ("criterion", _) => return illegal("subset, l1, l2, taylor or random"),
             ("scope", "layer") => self.scope = Scope::Layer,
             ("scope", "global") => self.scope = Scope::Global,
             ("scope", _) => return illegal("layer or global"),
-            ("act-bits", value) => self.act_bits = Some(bits(word, value)?),
+            ("calibrate", value) => self.calibrate = value.parse()?,
+            ("act-bits", value) => self.act_bits = Some(activation_bits(word, value)?),
             ("qat", value) => self.qat = number(word, value, "a whole number of epochs")?,
             (other, _) => return Err(unknown(other, &[])),
         }
@@ -231,7 +250,7 @@ impl Qualifiers {
     }
 
     fn quantizer(&self, bits: Bits) -> Result<Quantizer> {
-        let builder = Quantizer::builder(bits).qat(self.qat);
+        let builder = Quantizer::builder(bits).qat(self.qat).calibrate(self.calibrate);
         match self.act_bits {
             Some(bits) => builder.activation_bits(bits).build(),
             None => builder.build(),
@@ -271,14 +290,15 @@ impl Stage {
         Ok(match *self {
             Stage::Channels(ratio) => {
                 let builder = match qualifiers.criterion {
+                    CriterionWord::Subset => ChannelPruner::builder(Subset::new()),
                     CriterionWord::L1 => ChannelPruner::builder(Magnitude::l1()),
                     CriterionWord::L2 => ChannelPruner::builder(Magnitude::l2()),
                     CriterionWord::Taylor => ChannelPruner::builder(Taylor::new()),
                     CriterionWord::Random => ChannelPruner::builder(Random::new()),
                 };
-                Box::new(builder.ratio(ratio).scope(qualifiers.scope).build()?)
+                Box::new(builder.ratio(ratio).scope(qualifiers.scope).calibrate(qualifiers.calibrate).build()?)
             }
-            Stage::Weights(sparsity) => Box::new(WeightPruner::builder().sparsity(sparsity).build()?),
+            Stage::Weights(sparsity) => Box::new(WeightPruner::builder().sparsity(sparsity).calibrate(qualifiers.calibrate).build()?),
             Stage::DropLayers(count) => Box::new(LayerPruner::builder(LayerCriterion::Ablation).remove(count).build()?),
             Stage::Distill(student) => Box::new(Distill::into(student)),
             Stage::FineTune(epochs) => Box::new(FineTune::epochs(epochs)),

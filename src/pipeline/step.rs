@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::graph::Graph;
 use crate::nn::Model;
 use crate::prune::{ChannelPruner, LayerPruner, Random, WeightPruner};
+use crate::reconstruct::Calibrate;
 use crate::train::Epoch;
 
 /// What a step changes: a model and the graph that it runs on.
@@ -44,6 +45,11 @@ pub trait Step: Send + Sync {
         false
     }
 
+    /// Which nodes the step's least squares looks at, which the report says; `None` for a step without.
+    fn calibrates_on(&self) -> Option<Calibrate> {
+        None
+    }
+
     /// The same amount by a random criterion; `None` for a step that chooses nothing.
     fn control(&self) -> Option<Box<dyn Step>> {
         None
@@ -61,6 +67,10 @@ impl Step for ChannelPruner {
         Ok(Subject { model, ..subject })
     }
 
+    fn calibrates_on(&self) -> Option<Calibrate> {
+        Some(self.calibrates())
+    }
+
     fn control(&self) -> Option<Box<dyn Step>> {
         Some(Box::new(self.with_criterion(Random::new())))
     }
@@ -74,9 +84,14 @@ impl Step for WeightPruner {
         }
     }
 
-    fn run(&self, subject: Subject, _: &Env) -> Result<Subject> {
-        let model = self.plan(&subject.model)?.apply(&subject.model)?;
+    fn run(&self, subject: Subject, env: &Env) -> Result<Subject> {
+        let data = env.data.with_graph(subject.graph.clone())?;
+        let model = self.prune(&subject.model, &data)?;
         Ok(Subject { model, ..subject })
+    }
+
+    fn calibrates_on(&self) -> Option<Calibrate> {
+        Some(self.calibrates())
     }
 
     /// A threshold has no random twin: how many weights it takes depends on their sizes.

@@ -1,7 +1,9 @@
 //! All that a criterion may look at: the parameters of one coupled group.
 
 use super::labels::{ChannelLabels, Group};
+use crate::data::Dataset;
 use crate::nn::{Grads, Model, NodeId, Param};
+use crate::reconstruct::Cholesky;
 use crate::scalar::Scalar;
 use ndarray::{Array1, Array2, Axis};
 
@@ -18,6 +20,30 @@ pub struct Member<'a, F: Scalar> {
     pub unit_of: Vec<Option<usize>>,
 }
 
+/// A linear map that reads channels of the group: `Z = G·W`, several matrices of one sum standing one below the other.
+#[derive(Debug)]
+pub struct ReaderView {
+    /// The layer, and which of its maps it is.
+    pub name: String,
+    /// `C = GᵀG + λI`, `[rows, rows]`, on the nodes that calibrate, centred where the map has a bias.
+    pub gram: Array2<f64>,
+    /// The best weights for what the map computed, `[rows, columns]`.
+    pub weight: Array2<f64>,
+    /// `‖Z‖²`, centred like `C`.
+    pub energy: f64,
+    /// For each row the unit, counted within the group; `None` for channels of other groups.
+    pub unit_of: Vec<Option<usize>>,
+    /// For each column the unit that it makes, where it is one of this group: a layer in a residual chain.
+    pub column_unit: Vec<Option<usize>>,
+}
+
+impl ReaderView {
+    /// `C⁻¹`.
+    pub(super) fn inverse(&self) -> Array2<f64> {
+        Cholesky::of(self.gram.clone()).inverse()
+    }
+}
+
 /// One coupled group: its units, and every parameter slice that is tied to them.
 #[derive(Debug)]
 pub struct GroupView<'a, F: Scalar> {
@@ -27,6 +53,8 @@ pub struct GroupView<'a, F: Scalar> {
     pub units: usize,
     /// The slices.
     pub members: Vec<Member<'a, F>>,
+    /// What reads the units, where the criterion needs that.
+    pub readers: Vec<ReaderView>,
     /// Seed for criteria that draw: of the model, and different for every group.
     pub seed: u64,
 }
@@ -52,7 +80,21 @@ impl<'a, F: Scalar> GroupView<'a, F> {
             }
         }
         let seed = crate::rng::hash(model.seed(), &[crate::rng::purpose::RANDOM_CRITERION, index as u64]);
-        Self { name: &group.name, units: group.units.len(), members, seed }
+        Self { name: &group.name, units: group.units.len(), members, readers: Vec::new(), seed }
+    }
+
+    /// Multiply-accumulates of one inference that a unit stands for, on the average: its columns where it is made, its rows where it is read.
+    pub(super) fn macs_of_a_unit(&self, model: &Model<F>, data: &Dataset<F>) -> f64 {
+        let nodes = data.num_nodes() as f64;
+        let stored = data.features().stored() as f64 / model.in_channels().max(1) as f64;
+        let of = |member: &Member<F>| {
+            let count = member.unit_of.iter().flatten().count() as f64 / self.units.max(1) as f64;
+            let across = member.param.value().len_of(Axis(1 - member.axis)) as f64;
+            // Sparse features have fewer products than nodes.
+            let from_input = member.axis == 1 && across == model.in_channels() as f64;
+            count * across * if from_input { stored } else { nodes }
+        };
+        self.members.iter().map(of).sum()
     }
 
     /// Sums `f(w, ∂L/∂w)` over all entries tied to each unit; the gradient is zero where there is none.

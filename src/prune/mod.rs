@@ -1,16 +1,18 @@
 //! Pruning: labels that say which channels belong together, criteria that score them, plans that remove them.
 
 mod criteria;
+mod evidence;
 mod group;
 mod labels;
 mod layer;
 mod plan;
 mod pruner;
 mod refit;
+mod sweep;
 mod weight;
 
-pub use criteria::{Criterion, Magnitude, Needs, Random, Taylor};
-pub use group::{GroupView, Member};
+pub use criteria::{Criterion, Magnitude, Needs, Random, Removal, Subset, Taylor};
+pub use group::{GroupView, Member, ReaderView};
 pub use labels::{ChannelLabels, Group};
 pub use layer::{LayerCriterion, LayerPlan, LayerPruner, LayerPrunerBuilder, RemovedLayer};
 pub use plan::{ChannelPlan, GroupPlan};

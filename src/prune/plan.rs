@@ -1,6 +1,7 @@
 //! A channel plan: what goes and what stays, to look at, to keep and to apply.
 
-use super::labels::ChannelLabels;
+use super::criteria::Removal;
+use super::labels::{ChannelLabels, Group};
 use crate::error::{PruneError, Result};
 use crate::nn::{DynLayer, Kept, Mask, Model, NodeId, Param, Wiring};
 use crate::scalar::Scalar;
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// What a plan does to one coupled group.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GroupPlan {
     /// The layers that make the group's channels.
     pub name: String,
@@ -16,6 +17,12 @@ pub struct GroupPlan {
     pub units: usize,
     /// Units that stay.
     pub kept: usize,
+    /// Where the criterion knows it: what all removals up to each cost together, as a share of what the readers of the group compute.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub losses: Vec<f64>,
+    /// The same for the units that went in the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<f64>,
 }
 
 /// Which channels of a layer stay.
@@ -37,7 +44,7 @@ struct NodePlan {
 /// assert!(small.num_params() < model.num_params());
 /// # Ok::<(), gnn_prune::Error>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ChannelPlan {
     criterion: String,
     groups: Vec<GroupPlan>,
@@ -46,7 +53,13 @@ pub struct ChannelPlan {
 
 impl ChannelPlan {
     /// Turns kept units into kept channels of every node.
-    pub(super) fn new<F: Scalar>(criterion: &str, model: &Model<F>, labels: &ChannelLabels, keep: &[bool]) -> Result<Self, PruneError> {
+    pub(super) fn new<F: Scalar>(
+        criterion: &str,
+        model: &Model<F>,
+        labels: &ChannelLabels,
+        keep: &[bool],
+        removals: Vec<Removal>,
+    ) -> Result<Self, PruneError> {
         let positions = |units: &[usize]| -> Vec<usize> { (0..units.len()).filter(|&c| keep[units[c]]).collect() };
         let mut nodes = BTreeMap::new();
         for (k, node) in model.nodes().iter().enumerate() {
@@ -60,8 +73,11 @@ impl ChannelPlan {
             nodes.insert(node.name().to_string(), NodePlan { width: node.channels(), kept, hidden });
         }
         let kept_of = |units: &[usize]| units.iter().filter(|&&unit| keep[unit]).count();
-        let groups = labels.groups().iter();
-        let groups = groups.map(|g| GroupPlan { name: g.name.clone(), units: g.units.len(), kept: kept_of(&g.units) }).collect();
+        let group = |(group, Removal { losses, loss, .. }): (&Group, Removal)| {
+            let (name, units, kept) = (group.name.clone(), group.units.len(), kept_of(&group.units));
+            GroupPlan { name, units, kept, losses, loss }
+        };
+        let groups = labels.groups().iter().zip(removals).map(group).collect();
         Ok(Self { criterion: criterion.into(), groups, nodes })
     }
 
@@ -184,11 +200,6 @@ impl Decided {
         Ok(Self { labels, keep })
     }
 
-    /// Which channels of a node stay.
-    pub(super) fn kept_of(&self, id: NodeId) -> Vec<bool> {
-        self.labels.node(id).iter().map(|&unit| self.keep[unit]).collect()
-    }
-
     /// Which rows and columns of a parameter stay; `None` for an axis without channels.
     fn along<F: Scalar>(&self, model: &Model<F>, id: NodeId, param: &Param<F>) -> [Option<Vec<bool>>; 2] {
         let shape = param.value().dim();
@@ -215,8 +226,21 @@ impl Decided {
 impl std::fmt::Display for ChannelPlan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         writeln!(f, "channel plan by {}", self.criterion)?;
-        for GroupPlan { name, units, kept } in &self.groups {
-            writeln!(f, "  {name}: {units} -> {kept} units")?;
+        for GroupPlan { name, units, kept, losses, loss } in &self.groups {
+            write!(f, "  {name}: {units} -> {kept} units")?;
+            if let Some(loss) = loss {
+                write!(f, ", {:.3} % of what its readers compute is lost", 100.0 * loss)?;
+            }
+            let at = |quarter: usize| (quarter * losses.len()).div_ceil(4);
+            let points: Vec<String> = (1..=4)
+                .map(at)
+                .filter(|&count| count > 0)
+                .map(|count| format!("{} {:.3} %", units - count, 100.0 * losses[count - 1]))
+                .collect();
+            if !points.is_empty() {
+                write!(f, " (units left: {})", points.join(", "))?;
+            }
+            writeln!(f)?;
         }
         Ok(())
     }

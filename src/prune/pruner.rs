@@ -1,13 +1,15 @@
 //! The channel pruner: criterion, amount and scope make a plan.
 
-use super::criteria::{Criterion, Needs};
+use super::criteria::{Criterion, Needs, Removal};
+use super::evidence::Evidence;
 use super::group::GroupView;
-use super::labels::ChannelLabels;
+use super::labels::{ChannelLabels, Group};
 use super::plan::ChannelPlan;
 use super::share_of;
 use crate::data::Dataset;
 use crate::error::{Error, PruneError, Result};
 use crate::nn::{Cx, Grads, Model};
+use crate::reconstruct::Calibrate;
 use crate::scalar::Scalar;
 use crate::train::supervised;
 use ndarray::Array1;
@@ -19,16 +21,17 @@ pub enum Scope {
     /// Within each coupled group: every group loses the same share.
     #[default]
     Layer,
-    /// Across the model, by scores divided by their group's mean; groups lose different shares.
+    /// Across the model, groups losing different shares: by scores divided by their group's mean, or by the loss per multiply-accumulate saved
+    /// for a criterion that knows losses.
     Global,
 }
 
-/// What happens to the weights that read removed channels.
+/// What happens to the weights that are left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Compensation {
     /// Their rows go, the others stay as they are.
     None,
-    /// The others are refitted by least squares; see [`ChannelPlan::shrink_refitted`].
+    /// The others are solved again by least squares; see [`ChannelPlan::shrink_refitted`] and [`WeightPruner::prune`](super::WeightPruner::prune).
     #[default]
     Refit,
 }
@@ -41,6 +44,7 @@ pub struct ChannelPrunerBuilder<F: Scalar> {
     scope: Scope,
     round_to: usize,
     compensation: Compensation,
+    calibrate: Calibrate,
 }
 
 impl<F: Scalar> ChannelPrunerBuilder<F> {
@@ -69,6 +73,13 @@ impl<F: Scalar> ChannelPrunerBuilder<F> {
     #[must_use]
     pub fn compensation(mut self, compensation: Compensation) -> Self {
         self.compensation = compensation;
+        self
+    }
+
+    /// Which nodes criterion and refit look at. Default [`Calibrate::All`].
+    #[must_use]
+    pub fn calibrate(mut self, calibrate: Calibrate) -> Self {
+        self.calibrate = calibrate;
         self
     }
 
@@ -102,6 +113,7 @@ impl<F: Scalar> ChannelPruner<F> {
             scope: Scope::Layer,
             round_to: 1,
             compensation: Compensation::Refit,
+            calibrate: Calibrate::All,
         }
     }
 
@@ -113,6 +125,11 @@ impl<F: Scalar> ChannelPruner<F> {
     /// The criterion's name.
     pub fn criterion(&self) -> &'static str {
         self.settings.criterion.name()
+    }
+
+    /// Which nodes least squares looks at.
+    pub fn calibrates(&self) -> Calibrate {
+        self.settings.calibrate
     }
 
     /// The same amounts by another criterion.
@@ -129,7 +146,7 @@ impl<F: Scalar> ChannelPruner<F> {
         let plan = self.plan(model, data)?;
         match self.settings.compensation {
             Compensation::None => plan.shrink(model),
-            Compensation::Refit => plan.shrink_refitted(model, data),
+            Compensation::Refit => plan.shrink_refitted(model, data, self.settings.calibrate),
         }
     }
 
@@ -138,53 +155,95 @@ impl<F: Scalar> ChannelPruner<F> {
     /// # Errors
     /// [`PruneError::NothingToPrune`] for a model without hidden channels, [`PruneError::EmptiesLayer`] where a layer would lose all.
     pub fn plan(&self, model: &Model<F>, data: &Dataset<F>) -> Result<ChannelPlan> {
-        let ChannelPrunerBuilder { criterion, ratio, scope, round_to, .. } = &self.settings;
+        let ChannelPrunerBuilder { criterion, scope, calibrate, .. } = &self.settings;
         let labels = ChannelLabels::of(model);
         if labels.groups().is_empty() {
             return Err(PruneError::NothingToPrune { reason: "every channel is an input or a class".into() }.into());
         }
         let grads = match criterion.needs() {
-            Needs::Weights => None,
             Needs::Gradients => Some(gradients(model, data)?),
+            _ => None,
         };
-        let groups = labels.groups().iter().enumerate();
-        let scores: Vec<Array1<F>> =
-            groups.map(|(index, group)| criterion.score(&GroupView::of(model, &labels, group, index, grads.as_ref()))).collect();
-        let removed = match scope {
-            Scope::Layer => scores.iter().map(|scores| lowest(scores, share_of(*ratio, scores.len()))).collect(),
-            Scope::Global => lowest_of_all(&scores, *ratio),
+        let mut evidence = match criterion.needs() {
+            Needs::Readers => Evidence::gather(model, data, &labels, *calibrate)?,
+            _ => Evidence::default(),
+        };
+        let groups: Vec<&Group> = labels.groups().iter().collect();
+        let view = |index: usize, evidence: &Evidence| GroupView {
+            readers: evidence.readers(&groups[index].units),
+            ..GroupView::of(model, &labels, groups[index], index, grads.as_ref())
+        };
+        let removals: Vec<Removal> = match scope {
+            Scope::Layer => (0..groups.len())
+                .map(|index| {
+                    let view = view(index, &evidence);
+                    let removal = criterion.remove(&view, self.count(share_of(self.settings.ratio, view.units), view.units));
+                    let gone: Vec<usize> = removal.order.iter().map(|&unit| groups[index].units[unit]).collect();
+                    evidence.without(&gone);
+                    removal
+                })
+                .collect(),
+            Scope::Global => self.across(&(0..groups.len()).map(|index| view(index, &evidence)).collect::<Vec<_>>(), model, data),
         };
         let mut keep = vec![true; labels.num_units()];
-        for ((group, scores), mut removed) in labels.groups().iter().zip(&scores).zip(removed) {
-            let kept = (scores.len() - removed.len()).next_multiple_of(*round_to).min(scores.len());
-            removed.truncate(scores.len() - kept);
-            removed.iter().for_each(|&k| keep[group.units[k]] = false);
+        for (group, removal) in groups.iter().zip(&removals) {
+            removal.order.iter().for_each(|&unit| keep[group.units[unit]] = false);
         }
-        Ok(ChannelPlan::new(criterion.name(), model, &labels, &keep)?)
+        Ok(ChannelPlan::new(criterion.name(), model, &labels, &keep, removals)?)
+    }
+
+    /// How many of `units` go where `count` should, rounded so that a multiple stays.
+    fn count(&self, count: usize, units: usize) -> usize {
+        units - (units - count).next_multiple_of(self.settings.round_to).min(units)
+    }
+
+    /// What goes of each group if all groups compete.
+    fn across(&self, views: &[GroupView<F>], model: &Model<F>, data: &Dataset<F>) -> Vec<Removal> {
+        let ChannelPrunerBuilder { criterion, ratio, .. } = &self.settings;
+        let counts = match criterion.needs() {
+            Needs::Readers => {
+                let orders: Vec<Removal> = views.iter().map(|view| criterion.remove(view, view.units.saturating_sub(1))).collect();
+                let macs: Vec<f64> = views.iter().map(|view| view.macs_of_a_unit(model, data)).collect();
+                cheapest_of_all(&orders, &macs, share_of(*ratio, views.iter().map(|view| view.units).sum()))
+            }
+            _ => {
+                let scores: Vec<Array1<F>> = views.iter().map(|view| criterion.score(view)).collect();
+                lowest_of_all(&scores, *ratio)
+            }
+        };
+        views.iter().zip(counts).map(|(view, count)| criterion.remove(view, self.count(count, view.units))).collect()
     }
 }
 
-/// Positions of the `count` lowest scores, lowest first.
-fn lowest<F: Scalar>(scores: &Array1<F>, count: usize) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..scores.len()).collect();
-    order.sort_by(|&a, &b| scores[a].as_f64().total_cmp(&scores[b].as_f64()));
-    order.truncate(count);
-    order
+/// How many units of each group go if the removal that loses least per multiply-accumulate comes next, each group keeping its own order.
+fn cheapest_of_all(orders: &[Removal], macs: &[f64], count: usize) -> Vec<usize> {
+    let mut counts = vec![0; orders.len()];
+    for _ in 0..count {
+        let next = |group: usize| {
+            let losses = &orders[group].losses;
+            let at = counts[group];
+            let before = if at == 0 { 0.0 } else { losses[at - 1] };
+            losses.get(at).map(|loss| ((loss - before) / macs[group].max(1.0), group))
+        };
+        let Some((_, group)) = (0..orders.len()).filter_map(next).min_by(|a, b| a.0.total_cmp(&b.0)) else { break };
+        counts[group] += 1;
+    }
+    counts
 }
 
-/// For each group the positions of its units among the lowest of all, lowest first.
-fn lowest_of_all<F: Scalar>(scores: &[Array1<F>], ratio: f64) -> Vec<Vec<usize>> {
-    let mut all: Vec<(f64, usize, usize)> = Vec::new();
+/// How many units of each group are among the lowest of all.
+fn lowest_of_all<F: Scalar>(scores: &[Array1<F>], ratio: f64) -> Vec<usize> {
+    let mut all: Vec<(f64, usize)> = Vec::new();
     for (group, scores) in scores.iter().enumerate() {
         let mean = scores.sum().as_f64() / scores.len().max(1) as f64;
         let scale = if mean > 0.0 { mean.recip() } else { 1.0 };
-        all.extend(scores.iter().enumerate().map(|(k, score)| (score.as_f64() * scale, group, k)));
+        all.extend(scores.iter().map(|score| (score.as_f64() * scale, group)));
     }
     all.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let mut removed = vec![Vec::new(); scores.len()];
+    let mut counts = vec![0; scores.len()];
     let count = share_of(ratio, all.len());
-    all.into_iter().take(count).for_each(|(_, group, k)| removed[group].push(k));
-    removed
+    all.into_iter().take(count).for_each(|(_, group)| counts[group] += 1);
+    counts
 }
 
 /// Gradients of cross-entropy on the training nodes, in evaluation mode.

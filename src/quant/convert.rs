@@ -3,10 +3,13 @@
 use super::bits::Bits;
 use super::calibration::Calibration;
 use super::model::{QuantModel, QuantOp, QuantStage, QuantWeight};
+use super::rounding::Grids;
+use super::rounding::Rounding;
 use crate::data::Dataset;
 use crate::error::{Error, Result, Unsupported};
 use crate::kernels::{max_abs, quantize_with, symmetric_scale};
-use crate::nn::{Fused, Lowering, Model, Op, Program, fuse};
+use crate::nn::{Fused, Lowering, Model, Op, Program, Stage, fuse};
+use crate::reconstruct::Calibrate;
 use crate::value::ValueRef;
 use ndarray::ArrayView2;
 
@@ -16,10 +19,13 @@ pub(super) struct Settings {
     pub weights: Bits,
     pub activations: Bits,
     pub calibration: Calibration,
+    /// Which nodes weights are rounded on.
+    pub calibrate: Calibrate,
+    pub rounding: Rounding,
 }
 
-/// Converts `model`, its activations calibrated on all nodes of `data`.
-pub(super) fn convert(model: &Model, data: &Dataset, settings: Settings) -> Result<QuantModel> {
+/// Converts `model`, its activations calibrated on all nodes of `data`; `grids` has the scales of the weights that lie on a grid already.
+pub(super) fn convert(model: &Model, data: &Dataset, settings: Settings, grids: &Grids) -> Result<QuantModel> {
     let ranges = ranges(model, data, settings.calibration)?;
     let lowering = model.lower(Some(data.graph()), data.features())?;
     let fused = fuse(&lowering);
@@ -35,7 +41,7 @@ pub(super) fn convert(model: &Model, data: &Dataset, settings: Settings) -> Resu
             return Err(Error::NotFinite { at: format!("activations of `{layer}`"), value: ranges[k].into() });
         }
         stages.push(QuantStage {
-            op: op(&layer, stage, settings.weights)?,
+            op: op(&layer, stage, &lowering, settings.weights, grids)?,
             inputs: stage.inputs.iter().map(|id| place[id.0]).collect(),
             width: lowering.width(stage.makes),
             bias: stage.bias.as_ref().map(|bias| bias.to_vec()),
@@ -69,13 +75,28 @@ fn input_scales(lowering: &Lowering<f32>, x: ValueRef<f32>, settings: Settings) 
     x.with_dense(|x| (0..lowering.width(lowering.input())).map(|c| scale(&x.column(c).to_vec())).collect())
 }
 
-fn op(layer: &str, stage: &Fused<f32>, bits: Bits) -> Result<QuantOp> {
+/// Refuses a model that has a layer without an integer form, before any time is spent on it.
+pub(super) fn check(model: &Model, data: &Dataset, settings: Settings) -> Result<()> {
+    let lowering = model.lower(Some(data.graph()), data.features())?;
+    fuse(&lowering)
+        .iter()
+        .try_for_each(|stage| op(lowering.layer(stage.starts), stage, &lowering, settings.weights, &Grids::new()).map(|_| ()))
+}
+
+fn op(layer: &str, stage: &Fused<f32>, lowering: &Lowering<f32>, bits: Bits, grids: &Grids) -> Result<QuantOp> {
     Ok(match &stage.op {
         Op::Linear(weight) => {
             if let Some(&value) = weight.iter().find(|w| !w.is_finite()) {
                 return Err(Error::NotFinite { at: format!("weight of `{layer}`"), value: value.into() });
             }
-            QuantOp::Linear(QuantWeight::of(weight.view(), bits))
+            let grid = match &lowering.stages()[stage.starts.0] {
+                Stage::Linear { param, .. } => grids.get(param),
+                _ => None,
+            };
+            QuantOp::Linear(match grid {
+                Some((bits, scales)) => QuantWeight::on_grid(weight.view(), *bits, scales),
+                None => QuantWeight::of(weight.view(), bits),
+            })
         }
         Op::PackedLinear(_) | Op::SparseLinear(_) | Op::Sum(_) => unreachable!("a form that the float program picks after fusion"),
         Op::Aggregate(_, norm) => QuantOp::Aggregate(*norm),
@@ -93,17 +114,21 @@ fn no_integers(layer: &str, what: &str) -> Error {
 impl QuantWeight {
     /// Quantises `w: [in, out]` with a scale an output column: `s_c = max_k |w_kc| / (2^{b−1} − 1)`, `q = round_ties_even(w / s_c)`.
     pub fn of(w: ArrayView2<f32>, bits: Bits) -> Self {
+        let scale = |column: ndarray::ArrayView1<f32>| symmetric_scale(max_abs(&column.to_vec()), bits.most());
+        let scales: Vec<f32> = w.columns().into_iter().map(scale).collect();
+        Self::on_grid(w, bits, &scales)
+    }
+
+    /// Quantises `w: [in, out]` with these scales, one per output column.
+    pub(super) fn on_grid(w: ArrayView2<f32>, bits: Bits, scales: &[f32]) -> Self {
         let (rows, cols) = w.dim();
-        let (mut ints, mut scales) = (vec![0; rows * cols], Vec::with_capacity(cols));
+        let mut ints = vec![0; rows * cols];
         let mut q = vec![0; rows];
         for (c, column) in w.columns().into_iter().enumerate() {
-            let column = column.to_vec();
-            let scale = symmetric_scale(max_abs(&column), bits.most());
-            quantize_with(&column, scale, bits.most(), &mut q);
+            quantize_with(&column.to_vec(), scales[c], bits.most(), &mut q);
             q.iter().enumerate().for_each(|(k, &q)| ints[k * cols + c] = q);
-            scales.push(scale);
         }
-        Self { shape: (rows, cols), bits, ints, scales }
+        Self { shape: (rows, cols), bits, ints, scales: scales.to_vec() }
     }
 
     /// A weight from integers in ±[`Bits::most`], row by row, and a scale a column; `None` where the lengths do not fit.

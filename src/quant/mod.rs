@@ -1,4 +1,4 @@
-//! Quantisation: models of 8-bit and 4-bit integers that run on integer kernels, training that prepares for them, and the fake quantiser.
+//! Quantisation: models of 8-bit, 4-bit and 2-bit integers that run on integer kernels, training that prepares for them, and the fake quantiser.
 //!
 //! `real = scale · (int − zero)`, and everything that runs on integers here is symmetric, `zero = 0`. A scale may vary along an index that
 //! is not summed: weights have one an output column, the model's input one a node, the aggregation operator one a target; every other
@@ -14,6 +14,7 @@ mod model;
 mod program;
 mod qat;
 mod quantizer;
+mod rounding;
 
 pub use bits::Bits;
 pub use calibration::Calibration;
@@ -21,5 +22,6 @@ pub use fake::{FakeQuant, Granularity};
 pub use model::{QuantModel, QuantOp, QuantStage, QuantWeight};
 pub use program::QuantProgram;
 pub use quantizer::{Quantizer, QuantizerBuilder};
+pub use rounding::Rounding;
 
 pub(crate) use bits::{pack, unpack};

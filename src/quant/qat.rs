@@ -7,10 +7,11 @@
 use super::bits::Bits;
 use super::calibration::Calibration;
 use super::convert::{Settings, convert};
-use super::fake::{FakeQuant, Granularity, Grid};
+use super::fake::Grid;
+use super::rounding::{Rounded, on_grids};
 use crate::data::Dataset;
 use crate::error::{Result, Unsupported};
-use crate::nn::{Axis, Cx, Grads, Io, Layer, Lowering, Model, ModelBuilder, NodeId, Reads, StageId, Trace, Wiring};
+use crate::nn::{Cx, Grads, Io, Layer, Lowering, Model, ModelBuilder, NodeId, Reads, StageId, Trace, Wiring};
 use crate::scalar::Scalar;
 use crate::train::{Epoch, Schedule, Trainer, supervised};
 use crate::value::{Value, ValueRef};
@@ -118,10 +119,11 @@ impl<F: Scalar> Layer<F> for RoundActivations {
 }
 
 /// Trains `model` for `epochs` with weights and activations on the grid and returns it on the grid, the best epoch by validation.
-pub(super) fn train(model: &Model, data: &Dataset, settings: Settings, epochs: usize, hear: &(dyn Fn(Epoch) + Sync)) -> Result<Model> {
-    // The conversion knows what reads the input, and refuses what it cannot convert before any time is spent.
-    let by_channel = convert(model, data, settings)?.input_scales.is_some();
-    let rounding = with_rounding(model, by_channel, settings)?;
+pub(super) fn train(start: Rounded, data: &Dataset, settings: Settings, epochs: usize, hear: &(dyn Fn(Epoch) + Sync)) -> Result<Rounded> {
+    let Rounded { model, grids } = start;
+    // The conversion knows what reads the input.
+    let by_channel = convert(&model, data, settings, &grids)?.input_scales.is_some();
+    let rounding = with_rounding(&model, by_channel, settings)?;
     let trainer = Trainer::builder().epochs(epochs).patience(epochs).learning_rate(LEARNING_RATE).schedule(Schedule::Cosine);
     let split = data.split(model.seed());
     let output = rounding.output();
@@ -129,29 +131,17 @@ pub(super) fn train(model: &Model, data: &Dataset, settings: Settings, epochs: u
         let (loss, gradient) = supervised(trace.output(), data, &split.train);
         Ok((loss, vec![(output, gradient)]))
     };
-    let weights = |model: &Model| on_grid(model, settings.weights);
+    let weights = |model: &Model| on_grids(model, settings.weights, &grids);
     let fit = trainer.keep_start().build()?.fit_through(rounding, data, &mut loss, hear, Some(&weights))?;
     let mut trained = model.clone();
     let mut values = Vec::new();
-    let best = on_grid(&fit.model, settings.weights);
+    let best = on_grids(&fit.model, settings.weights, &grids);
     best.visit(&mut |_, param| values.push(param.value().clone()));
     let mut values = values.into_iter();
     // The rounding nodes have no parameters, so both models have the same ones in the same order.
     trained.visit_mut(&mut |param| *param.value_mut() = values.next().expect("both models have the same parameters"));
     trained.set_origin(fit.model.origin().cloned());
-    Ok(trained)
-}
-
-/// A copy whose weight matrices are rounded, one scale an output column; biases and other single rows stay.
-pub(super) fn on_grid(model: &Model, bits: Bits) -> Model {
-    let fake = FakeQuant::new(bits, Granularity::SymmetricColumn);
-    let mut model = model.clone();
-    model.visit_mut(&mut |param| {
-        if param.axes()[0] != Axis::Fixed {
-            *param.value_mut() = fake.forward(param.value().view());
-        }
-    });
-    model
+    Ok(Rounded { model: trained, grids })
 }
 
 /// The model with a rounding node after each node whose value the integer program stores.

@@ -2,12 +2,14 @@
 
 use super::bits::Bits;
 use super::calibration::Calibration;
-use super::convert::{Settings, convert};
+use super::convert::{self, Settings};
 use super::model::QuantModel;
 use super::qat;
+use super::rounding::{self, Grids, Rounded, Rounding};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::nn::Model;
+use crate::reconstruct::Calibrate;
 use crate::train::Epoch;
 
 /// Builder of a [`Quantizer`]; see [`Quantizer::builder`].
@@ -16,6 +18,8 @@ pub struct QuantizerBuilder {
     weights: Bits,
     activations: Bits,
     calibration: Calibration,
+    calibrate: Calibrate,
+    rounding: Rounding,
     epochs: usize,
 }
 
@@ -34,6 +38,21 @@ impl QuantizerBuilder {
         self
     }
 
+    /// How weights become integers. Default [`Rounding::Compensated`].
+    #[must_use]
+    pub fn rounding(mut self, rounding: Rounding) -> Self {
+        self.rounding = rounding;
+        self
+    }
+
+    /// Which nodes weights are rounded on; ranges of activations are those of all nodes, since nothing else may be clipped. Default
+    /// [`Calibrate::All`].
+    #[must_use]
+    pub fn calibrate(mut self, calibrate: Calibrate) -> Self {
+        self.calibrate = calibrate;
+        self
+    }
+
     /// Epochs of quantisation-aware training before the conversion. Default 0: none.
     #[must_use]
     pub fn qat(mut self, epochs: usize) -> Self {
@@ -44,19 +63,17 @@ impl QuantizerBuilder {
     /// Builds the quantiser.
     ///
     /// # Errors
-    /// [`Error::Setting`] for 2 bits, which no integer kernel has, and for a percentile out of range.
+    /// [`Error::Setting`] for activations of 2 bits, which no integer kernel has, and for a percentile out of range.
     pub fn build(self) -> Result<Quantizer> {
-        for (name, bits) in [("bits of weights", self.weights), ("bits of activations", self.activations)] {
-            if !matches!(bits, Bits::Four | Bits::Eight) {
-                return Err(Error::setting(name, bits, "4 or 8"));
-            }
+        if !matches!(self.activations, Bits::Four | Bits::Eight) {
+            return Err(Error::setting("bits of activations", self.activations, "4 or 8"));
         }
         self.calibration.check()?;
         Ok(Quantizer { settings: self })
     }
 }
 
-/// Turns a trained model into integers: weights with a scale an output column, the input with a scale a node, every other activation with
+/// Turns a trained model into integers: weights with one scale per output column, rounded so that outputs change least, the input with a scale a node, every other activation with
 /// one a tensor, found by running the compiled model on the data.
 ///
 /// *Source*: Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", CVPR 2018;
@@ -77,9 +94,17 @@ pub struct Quantizer {
 }
 
 impl Quantizer {
-    /// Starts a quantiser with weights of that many bits: [`Bits::Eight`] or [`Bits::Four`].
+    /// Starts a quantiser with weights of that many bits. Of fewer than 8 bits are all matrices but those that have at most a sixteenth of all
+    /// weights, such as the last one of a classifier.
     pub fn builder(weights: Bits) -> QuantizerBuilder {
-        QuantizerBuilder { weights, activations: Bits::Eight, calibration: Calibration::MinMax, epochs: 0 }
+        QuantizerBuilder {
+            weights,
+            activations: Bits::Eight,
+            calibration: Calibration::MinMax,
+            calibrate: Calibrate::All,
+            rounding: Rounding::Compensated,
+            epochs: 0,
+        }
     }
 
     /// Width of weights.
@@ -90,6 +115,11 @@ impl Quantizer {
     /// Width of activations.
     pub fn activation_bits(&self) -> Bits {
         self.settings.activations
+    }
+
+    /// Which nodes least squares looks at.
+    pub fn calibrates(&self) -> Calibrate {
+        self.settings.calibrate
     }
 
     /// Trains where that was asked for, calibrates on all nodes of `data`, and converts.
@@ -108,10 +138,8 @@ impl Quantizer {
     /// As [`Quantizer::quantize`].
     pub fn quantize_heard(&self, model: &Model, data: &Dataset, hear: &(dyn Fn(Epoch) + Sync)) -> Result<QuantModel> {
         let settings = self.settings();
-        match self.settings.epochs {
-            0 => convert(model, data, settings),
-            epochs => convert(&qat::train(model, data, settings, epochs, hear)?, data, settings),
-        }
+        let Rounded { model, grids } = self.rounded(model, data, hear)?;
+        convert::convert(&model, data, settings, &grids)
     }
 
     /// The float model after the epochs of quantisation-aware training: its weights lie on the grid of the integers, so that converting it
@@ -120,14 +148,25 @@ impl Quantizer {
     /// # Errors
     /// As [`Quantizer::quantize`].
     pub fn train(&self, model: &Model, data: &Dataset) -> Result<Model> {
+        Ok(self.rounded(model, data, &|_| ())?.model)
+    }
+
+    fn rounded(&self, model: &Model, data: &Dataset, hear: &(dyn Fn(Epoch) + Sync)) -> Result<Rounded> {
+        let settings = self.settings();
+        convert::check(model, data, settings)?;
+        let rounded = rounding::round(model, data, settings)?;
         match self.settings.epochs {
-            0 => Ok(qat::on_grid(model, self.settings.weights)),
-            epochs => qat::train(model, data, self.settings(), epochs, &|_| ()),
+            0 => Ok(rounded),
+            // Without scales of their own, the weights behind the rounded ones are the model's.
+            epochs if rounded.grids.is_empty() => {
+                qat::train(Rounded { model: model.clone(), grids: Grids::new() }, data, settings, epochs, hear)
+            }
+            epochs => qat::train(rounded, data, settings, epochs, hear),
         }
     }
 
     fn settings(&self) -> Settings {
-        let QuantizerBuilder { weights, activations, calibration, .. } = self.settings;
-        Settings { weights, activations, calibration }
+        let QuantizerBuilder { weights, activations, calibration, calibrate, rounding, .. } = self.settings;
+        Settings { weights, activations, calibration, calibrate, rounding }
     }
 }

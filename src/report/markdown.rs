@@ -31,8 +31,9 @@ impl Report {
     pub fn caption(&self) -> String {
         let data = &self.data;
         let metric = self.rows.first().map_or(String::new(), |row| format!(", {}", row.metric));
+        let calibration = self.calibration.as_ref().map_or(String::new(), |nodes| format!(", least squares on {nodes}"));
         format!(
-            "{}: {} nodes, {} edges, {} features ({}), {} classes{metric} on test nodes, {} seed{}",
+            "{}: {} nodes, {} edges, {} features ({}), {} classes{metric} on test nodes, {} seed{}{calibration}",
             data.name,
             data.nodes,
             data.edges,

@@ -86,6 +86,9 @@ pub struct Report {
     pub seeds: Vec<u64>,
     /// Version of the crate.
     pub version: String,
+    /// Which nodes least squares looked at, where any stage used it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<String>,
     /// The stages' words, one a line, for the page.
     #[serde(skip)]
     pub recipe: Vec<String>,
@@ -94,7 +97,7 @@ pub struct Report {
 impl Report {
     /// A report of these rows.
     pub fn new<F: Scalar>(data: &Dataset<F>, seeds: Vec<u64>, rows: Vec<Row>) -> Self {
-        Self { rows, data: DataInfo::of(data), seeds, version: env!("CARGO_PKG_VERSION").into(), recipe: Vec::new() }
+        Self { rows, data: DataInfo::of(data), seeds, version: env!("CARGO_PKG_VERSION").into(), calibration: None, recipe: Vec::new() }
     }
 
     /// Whether a row is a control.

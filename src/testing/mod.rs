@@ -22,11 +22,13 @@
 
 mod checks;
 mod gradients;
+mod linear_maps;
 mod pruning;
 mod random;
 
 pub use checks::{check_determinism, check_oracle, check_permutation, check_program, check_save_load};
 pub use gradients::check_gradients;
+pub use linear_maps::check_linear_maps;
 pub use pruning::check_mask_equals_shrink;
 pub use random::{
     RANDOM_EDGE_DIM, RANDOM_EDGE_TYPES, models_around, random_dense, random_graph, random_layer, random_model, random_plan, random_sparse,

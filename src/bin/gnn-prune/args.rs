@@ -321,10 +321,13 @@ pub struct CompressArgs {
 #[derive(Args)]
 #[command(next_help_heading = "Stages, in the order given [default: --channels 0.5 --finetune 50]")]
 pub struct StageArgs {
-    /// Remove this share of the hidden channels, in [0, 1]
+    /// Compress by least squares, without labels or epochs: `--channels 0.8125 --weights 0.9 --bits 4`, each as given where it is
+    #[arg(long = "one-shot", id = "one-shot")]
+    pub one_shot: bool,
+    /// Remove this share of the hidden channels, in [0, 1], and refit what reads them
     #[arg(long, id = "channels", value_name = "SHARE", allow_negative_numbers = true)]
     pub channels: Vec<String>,
-    /// Remove this share of the weights, in [0, 1]
+    /// Zero this share of the weights, in [0, 1], and refit the others
     #[arg(long, id = "weights", value_name = "SHARE", allow_negative_numbers = true)]
     pub weights: Vec<String>,
     /// Remove this many residual layers
@@ -336,7 +339,7 @@ pub struct StageArgs {
     /// Train on for at most this many epochs
     #[arg(long, id = "finetune", value_name = "EPOCHS", allow_negative_numbers = true)]
     pub finetune: Vec<String>,
-    /// Quantise to 8 or 4 bits; always last
+    /// Quantise to 8, 4 or 2 bits; always last
     #[arg(long, id = "bits", value_name = "BITS", allow_negative_numbers = true)]
     pub bits: Vec<String>,
 }
@@ -345,12 +348,15 @@ pub struct StageArgs {
 #[derive(Args)]
 #[command(next_help_heading = "Qualifiers of stages")]
 pub struct QualifierArgs {
-    /// What scores channels: l1, l2, taylor, random [default: l2]
+    /// What scores channels: subset, l1, l2, taylor, random [default: subset]
     #[arg(long, id = "criterion", value_name = "HOW")]
     pub criterion: Option<String>,
     /// Where channels compete with each other: layer, global [default: layer]
     #[arg(long, id = "scope", value_name = "WHERE")]
     pub scope: Option<String>,
+    /// Nodes that least squares looks at: all, or train with their neighbourhoods [default: all]
+    #[arg(long, id = "calibrate", value_name = "NODES")]
+    pub calibrate: Option<String>,
     /// Bits of the activations beside `--bits`: 8 or 4 [default: 8]
     #[arg(long = "act-bits", id = "act-bits", value_name = "BITS")]
     pub act_bits: Option<String>,

@@ -5,7 +5,9 @@ use crate::error::{PruneError, Result, Unsupported};
 use crate::graph::{AttentionEdges, Graph};
 use crate::kernels::{self, AdditiveScores, Attend};
 use crate::nn::product::{bias_gradient, product, product_dw, product_dx};
-use crate::nn::{Attrs, Axis, Cx, Grads, Init, Io, Kept, Layer, Lowering, Param, Reads, Registered, Shapes, StageId, Wiring, bias};
+use crate::nn::{
+    Attrs, Axis, Cx, Grads, Init, Io, Kept, Layer, LinearMap, Lowering, Param, Reads, Registered, See, Shapes, StageId, Wiring, bias,
+};
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
@@ -236,6 +238,12 @@ impl<F: Scalar> Layer<F> for GatConv<F> {
 
     fn attrs(&self) -> Attrs {
         self.settings.attrs()
+    }
+
+    /// One map, `G = X`: scores, softmax and sum are functions of `X·W`.
+    fn linear_maps(&mut self, cx: &Cx<F>, xs: &[ValueRef<F>], see: &mut See<F>) -> Result<()> {
+        cx.check(&xs[0], self.weight.value().nrows())?;
+        see(LinearMap::of(xs[0].reborrow(), &mut self.weight))
     }
 
     fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param<F>)) {

@@ -6,7 +6,9 @@ use crate::error::{PruneError, Result, Unsupported};
 use crate::graph::{AttentionEdges, Graph};
 use crate::kernels::{self, Attend, ChannelScores};
 use crate::nn::product::{bias_gradient, product, product_dw, product_dx};
-use crate::nn::{Attrs, Axis, Cx, Grads, Init, Io, Kept, Layer, Lowering, Param, Reads, Registered, Shapes, StageId, Wiring, bias};
+use crate::nn::{
+    Attrs, Axis, Cx, Grads, Init, Io, Kept, Layer, LinearMap, Lowering, Param, Reads, Registered, See, Shapes, StageId, Wiring, bias,
+};
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
@@ -240,6 +242,15 @@ impl<F: Scalar> Layer<F> for Gatv2Conv<F> {
 
     fn attrs(&self) -> Attrs {
         self.settings.attrs()
+    }
+
+    /// A map for each end of the edges, both with `G = X`: scores, softmax and sum are functions of them.
+    fn linear_maps(&mut self, cx: &Cx<F>, xs: &[ValueRef<F>], see: &mut See<F>) -> Result<()> {
+        cx.check(&xs[0], self.src.weight.value().nrows())?;
+        for end in std::iter::once(&mut self.src).chain(&mut self.dst) {
+            see(LinearMap::of(xs[0].reborrow(), &mut end.weight).with_bias(end.bias.as_mut()))?;
+        }
+        Ok(())
     }
 
     fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param<F>)) {

@@ -4,8 +4,9 @@ use super::propagation::{copied, dense_operator, norm_of, random_norm, with_norm
 use crate::error::{Error, Result, Unsupported};
 use crate::graph::{Graph, Norm};
 use crate::kernels;
+use crate::nn::linear_map::aggregated;
 use crate::nn::product::gradient_like;
-use crate::nn::{Attrs, Axis, Cx, Grads, Init, Io, Layer, Lowering, Param, Reads, Registered, Shapes, StageId, Wiring};
+use crate::nn::{Attrs, Axis, Cx, Grads, Init, Io, Layer, LinearMap, Lowering, Param, Reads, Registered, See, Shapes, StageId, Wiring};
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
@@ -166,6 +167,23 @@ impl<F: Scalar> Layer<F> for Gcn2Conv<F> {
 
     fn attrs(&self) -> Attrs {
         with_norm(Attrs::new().with("alpha", self.alpha).with("beta", self.beta), self.norm, Norm::Symmetric)
+    }
+
+    /// One map: `G = β·H`, or its two parts; the identity in the weight is what no weight reaches.
+    fn linear_maps(&mut self, cx: &Cx<F>, xs: &[ValueRef<F>], see: &mut See<F>) -> Result<()> {
+        xs.iter().try_for_each(|x| cx.check(x, self.weight.value().nrows()))?;
+        let operator = cx.graph()?.operator(self.norm);
+        let mut h = aggregated(cx, operator.forward(), F::zero(), &xs[0]).into_dense() * F::of(1.0 - self.alpha);
+        let start = xs[1].to_dense() * F::of(self.alpha);
+        let (beta, rest) = (F::of(self.beta), (&h + &start) * F::of(1.0 - self.beta));
+        if self.initial.is_none() {
+            h += &start;
+        }
+        let mut map = LinearMap::of_made(Value::Dense(h * beta), &mut self.weight);
+        if let Some(initial) = &mut self.initial {
+            map = map.and(LinearMap::of_made(Value::Dense(start * beta), initial));
+        }
+        see(map.with_rest(rest))
     }
 
     fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param<F>)) {

@@ -4,8 +4,11 @@ use super::propagation::{dense_operator, norm_of, random_norm, with_norm};
 use crate::error::{Error, Result, Unsupported};
 use crate::graph::{Graph, Norm};
 use crate::kernels;
+use crate::nn::linear_map::aggregated;
 use crate::nn::product::{bias_gradient, product, product_dw, product_dx, product_then, then_bias};
-use crate::nn::{Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, Lowering, Param, Reads, Registered, Shapes, StageId, Wiring, bias};
+use crate::nn::{
+    Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, LinearMap, Lowering, Param, Reads, Registered, See, Shapes, StageId, Wiring, bias,
+};
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
@@ -187,6 +190,14 @@ impl<F: Scalar> Layer<F> for GcnConv<F> {
             Norm::SymmetricImproved => Attrs::new().with("improved", true),
             norm => with_norm(Attrs::new(), norm, Norm::Symmetric),
         }
+    }
+
+    /// One map: `G = ÂX`.
+    fn linear_maps(&mut self, cx: &Cx<F>, xs: &[ValueRef<F>], see: &mut See<F>) -> Result<()> {
+        cx.check(&xs[0], self.weight.value().nrows())?;
+        let operator = cx.graph()?.operator(self.norm);
+        let g = aggregated(cx, operator.forward(), F::zero(), &xs[0]);
+        see(LinearMap::of_made(g, &mut self.weight).with_bias(self.bias.as_mut()))
     }
 
     fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param<F>)) {

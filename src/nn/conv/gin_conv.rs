@@ -4,8 +4,9 @@ use super::inner::{Inner, InnerSettings, dot};
 use crate::error::{Result, Unsupported};
 use crate::graph::{Graph, Norm};
 use crate::kernels;
+use crate::nn::linear_map::aggregated;
 use crate::nn::product::{product, product_dw, product_dx};
-use crate::nn::{ActivationFn, Attrs, Cx, Grads, HeadUnits, Io, Layer, Lowering, Param, Reads, Registered, Shapes, StageId, Wiring};
+use crate::nn::{ActivationFn, Attrs, Cx, Grads, HeadUnits, Io, Layer, Lowering, Param, Reads, Registered, See, Shapes, StageId, Wiring};
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
@@ -114,6 +115,14 @@ impl<F: Scalar> Layer<F> for GinConv<F> {
 
     fn attrs(&self) -> Attrs {
         Attrs::new().with("eps", self.inner.init_eps()).with("train_eps", self.inner.eps.is_trainable())
+    }
+
+    /// Two maps: `G = (1+ε)·X + A·X`, then `relu(U)`.
+    fn linear_maps(&mut self, cx: &Cx<F>, xs: &[ValueRef<F>], see: &mut See<F>) -> Result<()> {
+        cx.check(&xs[0], self.inner.weight1.value().nrows())?;
+        let operator = cx.graph()?.operator(Norm::Sum);
+        let g = aggregated(cx, operator.forward(), self.inner.own(), &xs[0]);
+        self.inner.linear_maps(g, see)
     }
 
     fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param<F>)) {

@@ -5,7 +5,7 @@ use super::inner::{Inner, InnerSettings, dot};
 use crate::error::{Error, Result, Unsupported};
 use crate::graph::Graph;
 use crate::kernels;
-use crate::nn::{Attrs, Cx, Grads, HeadUnits, Io, Layer, Lowering, Param, Reads, Registered, Shapes, StageId, Wiring};
+use crate::nn::{Attrs, Cx, Grads, HeadUnits, Io, Layer, Lowering, Param, Reads, Registered, See, Shapes, StageId, Wiring};
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
@@ -126,6 +126,13 @@ impl<F: Scalar> Layer<F> for GineConv<F> {
 
     fn attrs(&self) -> Attrs {
         Attrs::new().with("eps", self.inner.init_eps()).with("train_eps", self.inner.eps.is_trainable())
+    }
+
+    /// Two maps: what was gathered, then `relu(U)`. A message depends on its own channel alone.
+    fn linear_maps(&mut self, cx: &Cx<F>, xs: &[ValueRef<F>], see: &mut See<F>) -> Result<()> {
+        cx.check(&xs[0], self.inner.weight1.value().nrows())?;
+        let (_, gathered) = self.messages.gather(cx, &xs[0], self.inner.own())?;
+        self.inner.linear_maps(Value::Dense(gathered), see)
     }
 
     fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param<F>)) {

@@ -1,10 +1,11 @@
 //! The network of two layers inside a graph isomorphism convolution.
 
 use crate::error::{Error, Result};
-use crate::kernels;
-use crate::nn::product::bias_gradient;
-use crate::nn::{Axis, Cx, Grads, Init, Param, Shapes, bias};
+use crate::kernels::{self, Epilogue};
+use crate::nn::product::{add_product, bias_gradient, then_bias};
+use crate::nn::{Axis, Cx, Grads, Init, LinearMap, Param, See, Shapes, bias};
 use crate::scalar::Scalar;
+use crate::value::Value;
 use ndarray::{Array2, ArrayView2};
 
 /// `Y = relu(U)·W₂ + b₂` with `U = X·W₁ + b₁`, and the weight `1 + ε` of the node itself.
@@ -77,6 +78,15 @@ impl<F: Scalar> Inner<F> {
         kernels::matmul(u.view(), self.weight2.value().view(), y.view_mut());
         kernels::add_bias(y.view_mut(), self.bias2.value().as_slice().expect("parameters are contiguous"));
         y
+    }
+
+    /// Both maps of the network, `g` being the input of the first.
+    pub(super) fn linear_maps(&mut self, g: Value<F>, see: &mut See<F>) -> Result<()> {
+        see(LinearMap::of(g.view(), &mut self.weight1).with_bias(Some(&mut self.bias1)))?;
+        let then = then_bias(Some(&self.bias1));
+        let mut h = Array2::zeros((g.shape().0, self.weight1.value().ncols()));
+        add_product(&g.view(), self.weight1.value().view(), &mut h, Epilogue { relu: true, ..then });
+        see(LinearMap::of_made(Value::Dense(h), &mut self.weight2).with_bias(Some(&mut self.bias2)))
     }
 
     /// `dU`, in the place of `relu(U)`: `dH = dY·W₂ᵀ` where `U > 0`; `dW₂ = Hᵀ·dY`, `db₁ = Σ dU`, `db₂ = Σ dY`.

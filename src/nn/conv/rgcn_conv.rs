@@ -3,8 +3,11 @@
 use crate::error::{Error, Result, Unsupported};
 use crate::graph::{Graph, Norm};
 use crate::kernels::{self, Epilogue};
+use crate::nn::linear_map::aggregated;
 use crate::nn::product::{bias_gradient, product, product_dw, product_dx};
-use crate::nn::{Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, Lowering, Param, Reads, Registered, Shapes, StageId, Wiring, bias};
+use crate::nn::{
+    Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, LinearMap, Lowering, Param, Reads, Registered, See, Shapes, StageId, Wiring, bias,
+};
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
@@ -302,6 +305,30 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
     fn attrs(&self) -> Attrs {
         let attrs = Attrs::new().with("relations", self.relations);
         if self.norm == Norm::Sum { attrs.with("sum", true) } else { attrs }
+    }
+
+    /// One map: the stacked weights see `Â_r·X`, bases `Σ_r a_rb·Â_r·X`, the root `X`; the weights of the bases are held.
+    fn linear_maps(&mut self, cx: &Cx<F>, xs: &[ValueRef<F>], see: &mut See<F>) -> Result<()> {
+        let x = &xs[0];
+        cx.check(x, self.in_channels())?;
+        let relations = self.check_relations(cx)?;
+        let (graph, stacks, inputs) = (cx.graph()?, self.stacks(), self.in_channels());
+        let mut g = Array2::zeros((x.rows(), stacks * inputs));
+        for r in 0..relations {
+            let seen = aggregated(cx, graph.relation_operator(r, self.norm).forward(), F::zero(), x).into_dense();
+            for k in 0..stacks {
+                let share = self.comp.as_ref().map_or_else(|| if k == r { F::one() } else { F::zero() }, |comp| comp.value()[[r, k]]);
+                if share != F::zero() {
+                    g.slice_mut(s![.., k * inputs..(k + 1) * inputs]).scaled_add(share, &seen);
+                }
+            }
+            cx.give(seen);
+        }
+        let mut map = LinearMap::of_made(Value::Dense(g), &mut self.weight);
+        if let Some(root) = &mut self.root {
+            map = map.and(LinearMap::of(x.reborrow(), root));
+        }
+        see(map.with_bias(self.bias.as_mut()))
     }
 
     fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param<F>)) {

@@ -3,8 +3,11 @@
 use crate::error::{Error, Result, Unsupported};
 use crate::graph::{Graph, Norm};
 use crate::kernels::{self, Epilogue};
+use crate::nn::linear_map::aggregated;
 use crate::nn::product::{bias_gradient, gradient_like, product, product_dw, product_dx, then_bias};
-use crate::nn::{Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, Lowering, Param, Reads, Registered, Shapes, StageId, Wiring, bias};
+use crate::nn::{
+    Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, LinearMap, Lowering, Param, Reads, Registered, See, Shapes, StageId, Wiring, bias,
+};
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
@@ -316,6 +319,22 @@ impl<F: Scalar> Layer<F> for SageConv<F> {
 
     fn attrs(&self) -> Attrs {
         Attrs::new().with("aggregation", self.aggregation).with("normalize", self.normalize)
+    }
+
+    /// One map of two terms: `G = [AGG(X), X]`. A maximum is taken channel by channel, so that it is part of `G` like a mean.
+    fn linear_maps(&mut self, cx: &Cx<F>, xs: &[ValueRef<F>], see: &mut See<F>) -> Result<()> {
+        let x = &xs[0];
+        cx.check(x, self.weight.value().nrows())?;
+        let graph = cx.graph()?;
+        let g = match self.aggregation.norm() {
+            Some(norm) => aggregated(cx, graph.operator(norm).forward(), F::zero(), x),
+            None => Value::Dense(x.with_dense(|x| kernels::spmm_max(graph.adjacency(), x)).0),
+        };
+        let mut map = LinearMap::of_made(g, &mut self.weight);
+        if let Some(root) = &mut self.root {
+            map = map.and(LinearMap::of(x.reborrow(), root));
+        }
+        see(map.with_bias(self.bias.as_mut()))
     }
 
     fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param<F>)) {

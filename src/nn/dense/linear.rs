@@ -4,7 +4,9 @@ use crate::error::{Error, Result, Unsupported};
 use crate::graph::Graph;
 use crate::kernels;
 use crate::nn::product::{bias_gradient, product, product_dw, product_dx};
-use crate::nn::{Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, Lowering, Param, Reads, Registered, Shapes, StageId, Wiring, bias};
+use crate::nn::{
+    Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, LinearMap, Lowering, Param, Reads, Registered, See, Shapes, StageId, Wiring, bias,
+};
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
@@ -99,6 +101,11 @@ impl<F: Scalar> Layer<F> for Linear<F> {
     fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {
         let y = lowering.linear(xs[0], &self.weight);
         Ok(self.bias.as_ref().map_or(y, |bias| lowering.bias(y, bias)))
+    }
+
+    fn linear_maps(&mut self, cx: &Cx<F>, xs: &[ValueRef<F>], see: &mut See<F>) -> Result<()> {
+        cx.check(&xs[0], self.weight.value().nrows())?;
+        see(LinearMap::of(xs[0].reborrow(), &mut self.weight).with_bias(self.bias.as_mut()))
     }
 
     fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param<F>)) {

@@ -2,10 +2,12 @@
 
 mod magnitude;
 mod random;
+mod subset;
 mod taylor;
 
 pub use magnitude::Magnitude;
 pub use random::Random;
+pub use subset::Subset;
 pub use taylor::Taylor;
 
 use super::group::GroupView;
@@ -14,11 +16,26 @@ use ndarray::Array1;
 
 /// What a criterion looks at beside the weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Needs {
     /// Nothing.
     Weights,
     /// Gradients of the loss on the training nodes, in evaluation mode.
     Gradients,
+    /// What reads the units, with the values that it sees: [`GroupView::readers`].
+    Readers,
+}
+
+/// Which units of a group go.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Removal {
+    /// The units that go, in the order in which they go.
+    pub order: Vec<usize>,
+    /// For a criterion that knows it, what all removals up to each cost together: the share of what the readers compute that the units
+    /// that are left cannot make up for. Of a criterion that improves on its own order afterwards, the curve of the order.
+    pub losses: Vec<f64>,
+    /// The same for the units that go in the end.
+    pub loss: Option<f64>,
 }
 
 /// Scores the units of a coupled group; the lowest go first.
@@ -33,6 +50,15 @@ pub trait Criterion<F: Scalar>: Send + Sync {
 
     /// One score a unit, all units of the group at once.
     fn score(&self, group: &GroupView<F>) -> Array1<F>;
+
+    /// Which `count` units go: those with the lowest scores, ties broken by unit order, unless the criterion knows better.
+    fn remove(&self, group: &GroupView<F>, count: usize) -> Removal {
+        let scores = self.score(group);
+        let mut order: Vec<usize> = (0..scores.len()).collect();
+        order.sort_by(|&a, &b| scores[a].as_f64().total_cmp(&scores[b].as_f64()));
+        order.truncate(count);
+        Removal { order, ..Removal::default() }
+    }
 }
 
 #[cfg(test)]
@@ -44,7 +70,7 @@ mod tests {
 
     fn group<'a>(param: &'a Param<f64>, gradient: &'a Array2<f64>) -> GroupView<'a, f64> {
         let member = Member { param, gradient: Some(gradient), axis: 1, unit_of: vec![Some(0), None, Some(1)] };
-        GroupView { name: "g", units: 2, members: vec![member], seed: 1 }
+        GroupView { name: "g", units: 2, members: vec![member], readers: Vec::new(), seed: 1 }
     }
 
     #[test]

@@ -1,0 +1,87 @@
+//! Which nodes calibrate.
+
+use crate::data::Dataset;
+use crate::error::{Error, Result};
+use crate::scalar::Scalar;
+use serde::{Deserialize, Serialize};
+
+/// The nodes on whose values least squares is solved. No label is read in either case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Calibrate {
+    /// Every node of the graph: the transductive setting, in which all features are at hand.
+    #[default]
+    All,
+    /// The training nodes and all nodes within [`HOPS`] edges into them.
+    Train,
+}
+
+/// How far the neighbourhood of the training nodes reaches: the receptive field of a network of two layers.
+const HOPS: usize = 2;
+
+/// Rows of one map that are looked at, at most. Beyond it every k-th row is taken: a sum over a quarter of a million rows is as good.
+const MOST_ROWS: usize = 1 << 18;
+
+impl Calibrate {
+    /// The rows, ascending; `None` for all of them.
+    pub(super) fn rows<F: Scalar>(self, data: &Dataset<F>, seed: u64) -> Option<Vec<u32>> {
+        let all = data.num_nodes();
+        let rows: Vec<u32> = match self {
+            Calibrate::All if all <= MOST_ROWS => return None,
+            Calibrate::All => (0..all as u32).collect(),
+            Calibrate::Train => neighbourhood(data, seed),
+        };
+        Some(rows.iter().copied().step_by(rows.len().div_ceil(MOST_ROWS).max(1)).collect())
+    }
+}
+
+fn neighbourhood<F: Scalar>(data: &Dataset<F>, seed: u64) -> Vec<u32> {
+    let mut inside = vec![false; data.num_nodes()];
+    let mut front = data.split(seed).train;
+    front.iter().for_each(|&node| inside[node as usize] = true);
+    let adjacency = data.graph().adjacency();
+    for _ in 0..HOPS {
+        let mut next = Vec::new();
+        for &node in &front {
+            let row = adjacency.outer_view(node as usize).expect("training nodes are nodes");
+            for &source in row.indices() {
+                if !std::mem::replace(&mut inside[source as usize], true) {
+                    next.push(source);
+                }
+            }
+        }
+        front = next;
+    }
+    (0..inside.len() as u32).filter(|&node| inside[node as usize]).collect()
+}
+
+impl Calibrate {
+    /// The nodes, as a report names them.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Calibrate::All => "all nodes",
+            Calibrate::Train => "training nodes and two hops around them",
+        }
+    }
+}
+
+impl std::fmt::Display for Calibrate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Calibrate::All => "all",
+            Calibrate::Train => "train",
+        })
+    }
+}
+
+impl std::str::FromStr for Calibrate {
+    type Err = Error;
+
+    fn from_str(word: &str) -> Result<Self> {
+        match word {
+            "all" => Ok(Calibrate::All),
+            "train" => Ok(Calibrate::Train),
+            _ => Err(Error::setting("`calibrate`", format!("`{word}`"), "all or train")),
+        }
+    }
+}

@@ -1,0 +1,548 @@
+//! Networks run map by map: to gather what readers see, and to solve a changed network against the one that it was.
+
+use super::grid::Grid;
+use super::normal::{Normal, WIDEST};
+use super::rows::Calibrate;
+use super::solve::{Fit, Task, solve};
+use crate::data::Dataset;
+use crate::error::{Error, Result};
+use crate::nn::{Axis, Cx, DynLayer, LinearMap, Model, Node, NodeId, Param, ParamId};
+use crate::scalar::Scalar;
+use crate::value::{Value, ValueRef};
+use ndarray::{Array2, ArrayView2, s};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// One linear map that reads channels: its inputs' Gram matrix and its weights, all matrices of the map one below the other.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    pub node: NodeId,
+    /// The layer, and which of its maps it is.
+    pub name: String,
+    /// `GᵀG`, centred where the map has a bias.
+    pub gram: Array2<f64>,
+    /// `[in, out]`.
+    pub weight: Array2<f64>,
+    /// Axes and rows of each matrix of the map.
+    pub terms: Vec<([Axis; 2], usize)>,
+    /// `‖Z‖²`, centred like the Gram matrix.
+    pub energy: f64,
+}
+
+/// A reader's Gram matrix has at most this many rows: 128 MB.
+const MOST_READ: usize = 4096;
+
+/// The maps of a model of which `wanted` says so, with what they see on `data`.
+pub(crate) fn readers<F: Scalar>(
+    model: &Model<F>,
+    data: &Dataset<F>,
+    calibrate: Calibrate,
+    wanted: &dyn Fn(NodeId, &LinearMap<F>) -> bool,
+) -> Result<Vec<Reader>> {
+    let rows = calibrate.rows(data, model.seed());
+    let cx = Cx::eval(data.graph());
+    let mut values = Values::new(model, data.features());
+    let mut readers = Vec::new();
+    for (k, node) in model.nodes().iter().enumerate() {
+        let at = cx.at(NodeId(k + 1), node.name());
+        let mut layer = node.layer().boxed();
+        let mut number = 0;
+        let xs = values.inputs(node);
+        layer.linear_maps(&at, &xs, &mut |map| {
+            if wanted(NodeId(k + 1), &map) {
+                readers.push(reader(node, NodeId(k + 1), number, &map, rows.as_deref())?);
+            }
+            number += 1;
+            Ok(())
+        })?;
+        let value = if k + 1 == model.output().index() { None } else { Some(layer.infer(&at, &xs)?) };
+        drop(xs);
+        values.push(k, value);
+    }
+    Ok(readers)
+}
+
+fn reader<F: Scalar>(node: &Node<F>, id: NodeId, number: usize, map: &LinearMap<F>, rows: Option<&[u32]>) -> Result<Reader> {
+    let name = if number == 0 { node.name().to_string() } else { format!("{}, map {}", node.name(), number + 1) };
+    if map.in_channels() > MOST_READ {
+        let reason = format!("a matrix of {} inputs reads its channels, more than {MOST_READ}; use another criterion", map.in_channels());
+        return Err(Error::Unsupported(crate::error::Unsupported { layer: node.name().into(), reason }));
+    }
+    let mut z = map.without_bias();
+    if let Some(rest) = map.rest() {
+        z -= rest;
+    }
+    let gs: Vec<ValueRef<F>> = map.terms().iter().map(|term| term.input()).collect();
+    let normal = Normal::of(&gs, z.view(), rows, map.has_bias(), MOST_READ);
+    let energy = normal.energy().iter().sum();
+    let terms = map.terms().iter().map(|term| (term.weight().axes(), term.weight().value().nrows())).collect();
+    let gram = normal.into_gram().expect("it is not wider than what is formed");
+    Ok(Reader { node: id, name, gram, weight: stacked(map, |param| param.value()), terms, energy })
+}
+
+/// How a network is solved again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settings<'a> {
+    pub calibrate: Calibrate,
+    /// The grid to round each matrix of a map to, by the parameter; without it nothing is rounded.
+    pub grid: Option<&'a dyn GridOf>,
+}
+
+/// Which grid a weight is rounded to.
+pub(crate) trait GridOf: Sync + std::fmt::Debug {
+    fn grid(&self, param: ParamId) -> Option<Grid>;
+}
+
+/// One map that was solved.
+#[derive(Debug, Clone)]
+#[cfg_attr(not(test), allow(dead_code, reason = "the laws compare them"))]
+pub(crate) struct MapReport {
+    /// Squared error of the map's output against the network as it was: with the weights as they came, and as they are now.
+    pub before: f64,
+    pub after: f64,
+}
+
+/// A network solved again.
+#[derive(Debug)]
+pub(crate) struct Solved<F: Scalar> {
+    pub model: Model<F>,
+    /// One scale per column of each rounded matrix.
+    pub scales: BTreeMap<ParamId, Vec<f32>>,
+    #[cfg_attr(not(test), allow(dead_code, reason = "the laws compare them"))]
+    pub maps: Vec<MapReport>,
+}
+
+/// Normal equations of maps whose inputs never change, kept from one call to the next for the same dense network and data.
+#[derive(Default)]
+pub(crate) struct Unchanged {
+    normals: BTreeMap<(NodeId, usize), Rc<Normal>>,
+}
+
+/// Solves `start` again so that each of its maps computes what it did in `dense`, a network of the same layers and shapes; masks of `start`
+/// are the supports. Maps whose inputs and weights are those of `dense` stay as they are, unless they are rounded.
+pub(crate) fn solve_again<F: Scalar>(
+    dense: &Model<F>,
+    start: &Model<F>,
+    data: &Dataset<F>,
+    settings: Settings,
+    unchanged: &mut Unchanged,
+) -> Result<Solved<F>> {
+    let rows = settings.calibrate.rows(data, dense.seed());
+    let cx = Cx::eval(data.graph());
+    let mut was = Values::new(dense, data.features());
+    let mut is = Values::new(start, data.features());
+    let mut same = vec![true];
+    let (mut scales, mut maps) = (BTreeMap::new(), Vec::new());
+    let model = start.rebuilt(|id, node| {
+        let old = &dense.nodes()[id.index() - 1];
+        let at = cx.at(id, old.name());
+        let as_was = node.inputs().iter().all(|input| same[input.index()]);
+        let xs_was = was.inputs(old);
+        // What did not change is held once.
+        let xs: Vec<ValueRef<F>> =
+            node.inputs().iter().zip(&xs_was).map(|(input, x)| if same[input.index()] { x.reborrow() } else { is.input(*input) }).collect();
+        if !as_was || settings.grid.is_some() || !same_params(old.layer(), node.layer()) {
+            let mut work = Work { as_was, rows: rows.as_deref(), settings, at: &at, unchanged: &mut *unchanged, scales: &mut scales };
+            let mut targets = Targets { layer: old.layer().boxed(), at: &at, xs: &xs_was, found: None };
+            let mut number = 0;
+            node.layer.linear_maps(&at, &xs, &mut |map| {
+                maps.extend(work.solve(map, &mut targets, number)?);
+                number += 1;
+                Ok(())
+            })?;
+        }
+        let last = id == dense.output();
+        let now_same = as_was && same_params(old.layer(), node.layer());
+        let value = if last { None } else { Some(old.layer().infer(&at, &xs_was)?) };
+        let own = if last || now_same { None } else { Some(node.layer().infer(&at, &xs)?) };
+        drop(xs);
+        drop(xs_was);
+        same.push(now_same);
+        was.push(id.index() - 1, value);
+        is.push(id.index() - 1, own);
+        Ok(())
+    })?;
+    Ok(Solved { model, scales, maps })
+}
+
+/// What the maps of one layer computed in the network as it was; found when it is first asked for.
+struct Targets<'t, 'v, F: Scalar> {
+    layer: Box<dyn DynLayer<F>>,
+    at: &'t Cx<'t, F>,
+    xs: &'t [ValueRef<'v, F>],
+    found: Option<Vec<Target<F>>>,
+}
+
+/// What one map computed, bias included, and its weights.
+struct Target<F: Scalar> {
+    z: Array2<F>,
+    weight: Array2<f64>,
+}
+
+impl<F: Scalar> Targets<'_, '_, F> {
+    fn take(&mut self, number: usize) -> Result<Target<F>> {
+        if self.found.is_none() {
+            let mut found = Vec::new();
+            self.layer.linear_maps(self.at, self.xs, &mut |map| {
+                let mut z = map.without_bias();
+                if let Some(bias) = map.bias() {
+                    z += bias.value();
+                }
+                found.push(Target { z, weight: stacked(&map, |param| param.value()) });
+                Ok(())
+            })?;
+            self.found = Some(found);
+        }
+        let found = self.found.as_mut().expect("it was just found");
+        let taken = &mut found[number];
+        Ok(Target { z: std::mem::take(&mut taken.z), weight: std::mem::take(&mut taken.weight) })
+    }
+
+    /// The same for the first map of a layer whose inputs are as they were: what it sees is at hand.
+    fn of_first(&self, map: &LinearMap<F>) -> Target<F> {
+        let mut params = BTreeMap::new();
+        self.layer.visit(&mut |param| {
+            params.insert(param.id(), param.value());
+        });
+        let mut z = map.product_with(|param| params[&param.id()].view());
+        if let Some(bias) = map.bias() {
+            z += params[&bias.id()];
+        }
+        Target { z, weight: stacked(map, |param| params[&param.id()]) }
+    }
+}
+
+/// What all maps of one layer share.
+struct Work<'a, 's, F: Scalar> {
+    /// Whether the inputs are those of the network as it was.
+    as_was: bool,
+    rows: Option<&'a [u32]>,
+    settings: Settings<'s>,
+    at: &'a Cx<'a, F>,
+    unchanged: &'a mut Unchanged,
+    scales: &'a mut BTreeMap<ParamId, Vec<f32>>,
+}
+
+impl<F: Scalar> Work<'_, '_, F> {
+    fn solve(&mut self, mut map: LinearMap<F>, targets: &mut Targets<F>, number: usize) -> Result<Option<MapReport>> {
+        // Only what the first map of a layer sees is sure not to depend on the layer's own changes.
+        let as_was = self.as_was && number == 0;
+        let Target { z, weight: original } = if as_was { targets.of_first(&map) } else { targets.take(number)? };
+        let start = stacked(&map, |param| param.value());
+        let grid = self.settings.grid.and_then(|of| of.grid(map.terms()[0].weight().id()));
+        let support = map.terms().iter().any(|term| term.weight().mask().is_some()).then(|| supports(&map));
+        let touched = |c: &usize| !as_was || grid.is_some() || start.column(*c) != original.column(*c);
+        let has_support = |c: &usize| support.as_ref().is_none_or(|support| support.column(*c).iter().any(|keep| *keep));
+        let (columns, bare): (Vec<usize>, Vec<usize>) = (0..start.ncols()).filter(touched).partition(has_support);
+        if let Some(&value) = z.iter().find(|v| !v.is_finite()) {
+            return Err(Error::NotFinite { at: format!("output of `{}`", self.at.place()), value: value.as_f64() });
+        }
+        set_to_means(&mut map, z.view(), self.rows, &bare);
+        if columns.is_empty() {
+            return Ok(None);
+        }
+        let normal = self.normal(&map, z, as_was, number);
+        let term: Vec<usize> =
+            map.terms().iter().enumerate().flat_map(|(t, term)| std::iter::repeat_n(t, term.weight().value().nrows())).collect();
+        let task =
+            Task { normal: &normal, start: &start, original: &original, support: support.as_ref(), columns: &columns, grid, term: &term };
+        let fit = solve(&task);
+        store(&mut map, &fit, &normal, &columns, self.scales);
+        Ok(Some(MapReport { before: fit.before, after: fit.after }))
+    }
+
+    /// The normal equations of a map, of an earlier call where they are the same.
+    fn normal(&mut self, map: &LinearMap<F>, mut z: Array2<F>, as_was: bool, number: usize) -> Rc<Normal> {
+        let key = (self.at.node(), number);
+        if let (true, Some(normal)) = (as_was, self.unchanged.normals.get(&key)) {
+            return normal.clone();
+        }
+        if let Some(rest) = map.rest() {
+            z -= rest;
+        }
+        let gs: Vec<ValueRef<F>> = map.terms().iter().map(|term| term.input()).collect();
+        let normal = Rc::new(Normal::of(&gs, z.view(), self.rows, map.has_bias(), WIDEST));
+        if as_was {
+            self.unchanged.normals.insert(key, normal.clone());
+        }
+        normal
+    }
+}
+
+/// Of a column that has no weights left, the bias is all there is.
+fn set_to_means<F: Scalar>(map: &mut LinearMap<F>, z: ArrayView2<F>, rows: Option<&[u32]>, columns: &[usize]) {
+    let (_, Some(bias)) = map.params_mut() else { return };
+    for &c in columns {
+        let column = z.column(c);
+        let sum: f64 = match rows {
+            Some(rows) => rows.iter().map(|&row| column[row as usize].as_f64()).sum(),
+            None => column.iter().map(|v| v.as_f64()).sum(),
+        };
+        let count = rows.map_or(column.len(), <[u32]>::len).max(1);
+        bias.value_mut()[[0, c]] = F::of(sum / count as f64);
+    }
+    bias.apply_mask();
+}
+
+/// Puts solved columns into the parameters, and the bias that goes with them.
+fn store<F: Scalar>(map: &mut LinearMap<F>, fit: &Fit, normal: &Normal, columns: &[usize], scales: &mut BTreeMap<ParamId, Vec<f32>>) {
+    let (weights, bias) = map.params_mut();
+    let mut first = 0;
+    for (t, param) in weights.into_iter().enumerate() {
+        let rows = param.value().nrows();
+        for (k, &c) in columns.iter().enumerate() {
+            let solved = fit.weight.slice(s![first..first + rows, k]);
+            param.value_mut().column_mut(c).zip_mut_with(&solved, |w, &v| *w = F::of(v));
+        }
+        param.apply_mask();
+        if let Some(of) = &fit.scales {
+            scales.insert(param.id(), of.row(t).iter().map(|&scale| scale as f32).collect());
+        }
+        first += rows;
+    }
+    if let Some(bias) = bias {
+        for (k, &c) in columns.iter().enumerate() {
+            bias.value_mut()[[0, c]] = F::of(normal.bias(fit.weight.column(k), c));
+        }
+        bias.apply_mask();
+    }
+}
+
+/// Some matrices of the shapes of a map's weights, one below the other.
+fn stacked<'p, F: Scalar>(map: &'p LinearMap<F>, of: impl Fn(&'p Param<F>) -> &'p Array2<F>) -> Array2<f64> {
+    let mut all = Array2::zeros((map.in_channels(), map.out_channels()));
+    let mut first = 0;
+    for term in map.terms() {
+        let value = of(term.weight());
+        all.slice_mut(s![first..first + value.nrows(), ..]).zip_mut_with(value, |all, v| *all = v.as_f64());
+        first += value.nrows();
+    }
+    all
+}
+
+/// Which entries of the stacked matrices may be other than zero.
+fn supports<F: Scalar>(map: &LinearMap<F>) -> Array2<bool> {
+    let mut all = Array2::from_elem((map.in_channels(), map.out_channels()), true);
+    let mut first = 0;
+    for term in map.terms() {
+        let rows = term.weight().value().nrows();
+        if let Some(mask) = term.weight().mask() {
+            all.slice_mut(s![first..first + rows, ..]).assign(mask);
+        }
+        first += rows;
+    }
+    all
+}
+
+fn same_params<F: Scalar>(a: &dyn DynLayer<F>, b: &dyn DynLayer<F>) -> bool {
+    let params = |layer: &dyn DynLayer<F>| {
+        let mut all = Vec::new();
+        layer.visit(&mut |param| all.push(param.value().clone()));
+        all
+    };
+    a.attrs() == b.attrs() && params(a) == params(b)
+}
+
+/// The values of a network while it runs: each lives until its last reader has run.
+struct Values<'x, F: Scalar> {
+    x: ValueRef<'x, F>,
+    values: Vec<Option<Value<F>>>,
+    /// For each node the last layer that reads it.
+    last: Vec<usize>,
+    inputs: Vec<Vec<NodeId>>,
+}
+
+impl<'x, F: Scalar> Values<'x, F> {
+    fn new(model: &Model<F>, x: ValueRef<'x, F>) -> Self {
+        let mut last = vec![0; model.nodes().len() + 1];
+        for (k, node) in model.nodes().iter().enumerate() {
+            node.inputs().iter().for_each(|id| last[id.index()] = k);
+        }
+        let inputs = model.nodes().iter().map(|node| node.inputs().to_vec()).collect();
+        Self { x, values: vec![None], last, inputs }
+    }
+
+    fn input(&self, id: NodeId) -> ValueRef<'_, F> {
+        match id {
+            NodeId::INPUT => self.x.reborrow(),
+            id => self.values[id.index()].as_ref().expect("a value lives until its last reader has run").view(),
+        }
+    }
+
+    fn inputs(&self, node: &Node<F>) -> Vec<ValueRef<'_, F>> {
+        node.inputs().iter().map(|&id| self.input(id)).collect()
+    }
+
+    /// Takes the value of layer `k`, and drops what no later layer reads.
+    fn push(&mut self, k: usize, value: Option<Value<F>>) {
+        self.values.push(value);
+        for id in &self.inputs[k] {
+            if self.last[id.index()] == k {
+                self.values[id.index()] = None;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{Split, Splits};
+    use crate::nn::{Mask, Registry};
+    use crate::testing::{random_dense, random_graph, random_model, random_sparse};
+
+    #[derive(Debug)]
+    struct Everywhere(Grid);
+
+    impl GridOf for Everywhere {
+        fn grid(&self, _: ParamId) -> Option<Grid> {
+            Some(self.0)
+        }
+    }
+
+    /// A random network with masks on its matrices, and data for it.
+    fn draw(seed: u64) -> (Model<f64>, Model<f64>, Dataset<f64>) {
+        let graph = (0..).map(|k| random_graph(seed + 1000 * k, 20)).find(|graph| graph.num_nodes() > 5).unwrap();
+        let shape = (graph.num_nodes(), 4);
+        let x = if seed.is_multiple_of(2) { random_dense(seed, shape) } else { random_sparse(seed, shape) };
+        let labels: Vec<u32> = (0..shape.0 as u32).map(|node| node % 3).collect();
+        let split = Split { train: vec![0], val: vec![1], test: vec![2] };
+        let data = Dataset::new("random", graph, x, labels, Some(3), Splits::Fixed(split)).unwrap();
+        let dense = random_model::<f64>(seed, &Registry::standard(), 4, 3);
+        let mut start = dense.clone();
+        start.visit_mut(&mut |param| {
+            if param.axes()[0] != Axis::Fixed {
+                let mask = Mask::from_shape_fn(param.value().dim(), |(i, j)| !(3 * i + 5 * j + seed as usize).is_multiple_of(3));
+                param.restrict(&mask);
+            }
+        });
+        (dense, start, data)
+    }
+
+    #[test]
+    fn solving_again_never_raises_the_squared_error_of_a_map_and_keeps_masks() {
+        let mut lowered = 0;
+        for seed in 0..120 {
+            let (dense, start, data) = draw(seed);
+            for calibrate in [Calibrate::All, Calibrate::Train] {
+                let solved = solve_again(&dense, &start, &data, Settings { calibrate, grid: None }, &mut Unchanged::default()).unwrap();
+                for map in &solved.maps {
+                    assert!(map.after <= map.before * (1.0 + 1e-9) + 1e-9, "seed {seed}: {map:?}\n{dense}");
+                    lowered += usize::from(map.after < 0.9 * map.before);
+                }
+                solved.model.visit(&mut |name, param| {
+                    let mask = param.mask().cloned().unwrap_or_else(|| Mask::from_elem(param.value().dim(), true));
+                    assert!(param.value().iter().zip(&mask).all(|(w, keep)| *keep || *w == 0.0), "seed {seed}: {name}");
+                });
+            }
+        }
+        assert!(lowered > 100, "{lowered} maps became better");
+    }
+
+    #[test]
+    fn what_was_not_changed_stays_as_it_is_to_the_bit() {
+        for seed in 0..40 {
+            let (dense, _, data) = draw(seed);
+            let solved =
+                solve_again(&dense, &dense, &data, Settings { calibrate: Calibrate::All, grid: None }, &mut Unchanged::default()).unwrap();
+            assert!(solved.maps.is_empty());
+            dense.visit(&mut |name, param| {
+                solved.model.visit(&mut |other, same| assert!(name != other || param.value() == same.value(), "{name}"));
+            });
+        }
+    }
+
+    #[test]
+    fn compensated_rounding_is_never_worse_than_plain_rounding_and_lies_on_its_grid() {
+        let mut better = 0;
+        for seed in 0..120 {
+            let (dense, _, data) = draw(seed);
+            for most in [1, 7, 127] {
+                let grid = Everywhere(Grid::new(most));
+                let solved = solve_again(
+                    &dense,
+                    &dense,
+                    &data,
+                    Settings { calibrate: Calibrate::All, grid: Some(&grid) },
+                    &mut Unchanged::default(),
+                )
+                .unwrap();
+                let mut plain = dense.clone();
+                plain.visit_mut(&mut |param| {
+                    if solved.scales.contains_key(&param.id()) {
+                        for mut column in param.value_mut().columns_mut() {
+                            let scale = Grid::new(most).scale(column.iter().fold(0.0, |range: f64, w| range.max(w.abs())));
+                            column.mapv_inplace(|w| Grid::new(most).nearest(w, scale));
+                        }
+                    }
+                });
+                // The first map sees the same inputs in both.
+                let first = first_error(&dense, &solved.model, &data);
+                let of_plain = first_error(&dense, &plain, &data);
+                assert!(first <= of_plain * (1.0 + 1e-6) + 1e-9, "seed {seed}, ±{most}: {first} against {of_plain}\n{dense}");
+                better += usize::from(first < 0.9 * of_plain);
+                solved.model.visit(&mut |name, param| {
+                    let Some(scales) = solved.scales.get(&param.id()) else { return };
+                    for (column, &scale) in param.value().columns().into_iter().zip(scales) {
+                        let ints = column.map(|w| w / f64::from(scale));
+                        assert!(ints.iter().all(|q| (q - q.round()).abs() < 1e-9 && q.abs() < f64::from(most) + 0.5), "{name}");
+                    }
+                });
+            }
+        }
+        assert!(better > 50, "{better} maps became better");
+    }
+
+    /// `‖Z − Z'‖²` of the first map that the network computes, with the bias that is best where there is one.
+    fn first_error(dense: &Model<f64>, other: &Model<f64>, data: &Dataset<f64>) -> f64 {
+        let first = |model: &Model<f64>| {
+            let cx = Cx::eval(data.graph());
+            let mut values = Values::new(model, data.features());
+            let mut found = None;
+            for (k, node) in model.nodes().iter().enumerate() {
+                let at = cx.at(NodeId(k + 1), node.name());
+                let mut layer = node.layer().boxed();
+                let xs = values.inputs(node);
+                layer
+                    .linear_maps(&at, &xs, &mut |map| {
+                        found.get_or_insert_with(|| (map.without_bias(), map.has_bias()));
+                        Ok(())
+                    })
+                    .unwrap();
+                if found.is_some() {
+                    break;
+                }
+                let value = layer.infer(&at, &xs).unwrap();
+                drop(xs);
+                values.push(k, Some(value));
+            }
+            found
+        };
+        let (Some((z, bias)), Some((other, _))) = (first(dense), first(other)) else { return 0.0 };
+        let mut left = z - other;
+        if bias {
+            let mean = left.mean_axis(ndarray::Axis(0)).unwrap();
+            left -= &mean;
+        }
+        left.mapv(|v| v * v).sum()
+    }
+
+    #[test]
+    fn bits_do_not_depend_on_the_number_of_threads() {
+        for seed in 0..12 {
+            let (dense, start, data) = draw(seed);
+            let grid = Everywhere(Grid::new(7));
+            let on = |threads: usize| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                let solved = pool.install(|| {
+                    solve_again(&dense, &start, &data, Settings { calibrate: Calibrate::All, grid: Some(&grid) }, &mut Unchanged::default())
+                        .unwrap()
+                });
+                let mut bits = Vec::new();
+                solved.model.visit(&mut |_, param| bits.extend(param.value().iter().map(|w| w.to_bits())));
+                bits
+            };
+            assert!([2, 3, 7].into_iter().all(|threads| on(threads) == on(1)), "seed {seed}");
+        }
+    }
+}
