@@ -172,10 +172,7 @@ impl<'a> Run<'a> {
             (0.8125, 0.9, Bits::Four),
             (0.8125, 0.95, Bits::Four),
             (0.875, 0.9, Bits::Four),
-            (0.875, 0.95, Bits::Four),
             (0.8125, 0.9, Bits::Two),
-            (0.8125, 0.95, Bits::Two),
-            (0.75, 0.97, Bits::Four),
         ] {
             let one_shot = OneShot::builder().channels(channels).weights(weights).bits(bits).calibrate(self.settings.calibrate).build()?;
             let started = Instant::now();

@@ -27,7 +27,7 @@ pub struct WeightPrunerBuilder {
     random: bool,
     compensation: Compensation,
     calibrate: Calibrate,
-    rounds: usize,
+    rounds: Option<usize>,
 }
 
 impl WeightPrunerBuilder {
@@ -69,10 +69,11 @@ impl WeightPrunerBuilder {
     }
 
     /// In how many rounds [`WeightPruner::prune`] reaches a sparsity with [`Compensation::Refit`], at least 1: after each the weights that are left are
-    /// solved again, and the next one truncates what that made small. Networks with a matrix of more than 2,048 inputs take one. Default 4.
+    /// solved again, and the next one truncates what that made small. Default: as many as it takes for each to remove at most nine tenths of what is left, one up to a sparsity
+    /// of 0.9; one for a network with a matrix of more than 2,048 inputs.
     #[must_use]
     pub fn rounds(mut self, rounds: usize) -> Self {
-        self.rounds = rounds;
+        self.rounds = Some(rounds);
         self
     }
 
@@ -81,7 +82,7 @@ impl WeightPrunerBuilder {
     /// # Errors
     /// [`Error::Setting`] for a number outside its range.
     pub fn build(self) -> Result<WeightPruner> {
-        if self.rounds == 0 {
+        if self.rounds == Some(0) {
             return Err(Error::setting("rounds", 0, "at least 1"));
         }
         match self.amount {
@@ -127,7 +128,7 @@ impl WeightPruner {
             random: false,
             compensation: Compensation::Refit,
             calibrate: Calibrate::All,
-            rounds: 4,
+            rounds: None,
         }
     }
 
@@ -179,12 +180,9 @@ impl WeightPruner {
 
     /// What is removed after each round: the share that is left falls by the same factor in each.
     fn amounts<F: Scalar>(&self, model: &Model<F>) -> Vec<Amount> {
-        let mut widest = 0;
-        model.visit(&mut |_, param| widest = widest.max(if is_weight(param) { param.value().nrows() } else { 0 }));
         match self.settings.amount {
-            // Supports of wide maps are large in the first rounds, and the systems on them with them.
-            Amount::Sparsity(sparsity) if sparsity < 1.0 && widest <= WIDEST && !self.settings.random => {
-                let rounds = self.settings.rounds;
+            Amount::Sparsity(sparsity) if sparsity < 1.0 && !self.settings.random => {
+                let rounds = self.settings.rounds.unwrap_or_else(|| rounds_for(sparsity, model));
                 let share = |round: usize| 1.0 - (1.0 - sparsity).powf(round as f64 / rounds as f64);
                 (1..rounds).map(share).chain([sparsity]).map(Amount::Sparsity).collect()
             }
@@ -223,6 +221,21 @@ impl WeightPruner {
         plan.apply(model)?;
         Ok(plan)
     }
+}
+
+/// The least share of the weights that a round leaves of those before it.
+const LEAST_LEFT: f64 = 0.1;
+
+fn rounds_for<F: Scalar>(sparsity: f64, model: &Model<F>) -> usize {
+    let mut widest = 0;
+    model.visit(&mut |_, param| widest = widest.max(if is_weight(param) { param.value().nrows() } else { 0 }));
+    // Supports of wide maps are large in the first rounds, and the systems on them with them.
+    if widest > WIDEST {
+        return 1;
+    }
+    // 1 − 0.9 is not 0.1.
+    let rounds = (1.0 - sparsity).ln() / LEAST_LEFT.ln() - 1e-9;
+    (rounds.ceil() as usize).max(1)
 }
 
 /// Puts random numbers in place of the magnitudes; what is masked stays first.

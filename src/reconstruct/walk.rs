@@ -296,7 +296,10 @@ fn store<F: Scalar>(map: &mut LinearMap<F>, fit: &Fit, normal: &Normal, columns:
         }
         param.apply_mask();
         if let Some(of) = &fit.scales {
-            scales.insert(param.id(), of.row(t).iter().map(|&scale| scale as f32).collect());
+            // A column without weights has nothing to scale.
+            let mut all = vec![1.0; param.value().ncols()];
+            columns.iter().zip(of.row(t)).for_each(|(&c, &scale)| all[c] = scale as f32);
+            scales.insert(param.id(), all);
         }
         first += rows;
     }
@@ -491,6 +494,29 @@ mod tests {
             }
         }
         assert!(better > 50, "{better} maps became better");
+    }
+
+    #[test]
+    fn a_column_without_weights_has_a_scale_too_and_the_others_keep_theirs() {
+        let data = Dataset::sbm(120, 2).features(5).build().unwrap();
+        let mut model = crate::Gcn::builder(5, 2).hidden(6).build(1).unwrap();
+        let mut first = true;
+        model.visit_mut(&mut |param| {
+            if std::mem::take(&mut first) {
+                param.restrict(&Mask::from_shape_fn((5, 6), |(_, c)| c != 2));
+            }
+        });
+        let grid = Everywhere(Grid::new(127));
+        let settings = Settings { calibrate: Calibrate::All, grid: Some(&grid) };
+        let solved = solve_again(&model, &model, &data, settings, &mut Unchanged::default()).unwrap();
+        let mut weights = Vec::new();
+        solved.model.visit(&mut |_, param| weights.push((param.id(), param.value().clone())));
+        let (id, weight) = &weights[0];
+        assert_eq!(solved.scales[id].len(), 6);
+        assert!(weight.column(2).iter().all(|w| *w == 0.0));
+        for (column, &scale) in weight.columns().into_iter().zip(&solved.scales[id]) {
+            assert!(column.iter().all(|w| ((w / scale).round() - w / scale).abs() < 1e-3), "{column} at {scale}");
+        }
     }
 
     /// `‖Z − Z'‖²` of the first map that the network computes, with the bias that is best where there is one.
