@@ -4,9 +4,9 @@ use gnn_prune::data::Splits;
 use gnn_prune::kernels::{Isa, reference};
 use gnn_prune::ndarray::{Array2, ArrayView2};
 use gnn_prune::nn::{ActivationFn, Cx};
-use gnn_prune::quant::{Calibration, FakeQuant, Granularity, QuantOp};
+use gnn_prune::quant::{Calibration, FakeQuant, Form, Forms, Granularity, QuantOp};
 use gnn_prune::train::{Metric, evaluate};
-use gnn_prune::{Bits, Dataset, Error, Gcn, Graph, Mlp, Model, QuantModel, Quantizer, Split, Trainer, Value, ValueRef};
+use gnn_prune::{Bits, Dataset, Error, Gcn, Graph, Mlp, Model, QuantModel, Quantizer, Sage, Split, Trainer, Value, ValueRef};
 use safetensors::SafeTensors;
 
 /// What fixtures of PyTorch agree within, absolute and relative.
@@ -44,6 +44,7 @@ fn subjects() -> Vec<(Model, Dataset)> {
         (Gcn::builder(i, o).hidden(8).build(1).unwrap(), dense.clone()),
         (Gcn::builder(i, o).hidden(70).build(1).unwrap(), sparse.clone()),
         (deep(ActivationFn::Relu), dense.clone()),
+        (Sage::builder(i, o).hidden(20).layers(3).build(3).unwrap(), dense.clone()),
         (deep(ActivationFn::Tanh), sparse),
         (Mlp::builder(i, o).hidden(33).activation(ActivationFn::Elu).build(4).unwrap(), dense),
     ]
@@ -146,7 +147,7 @@ fn bits(y: ArrayView2<f32>) -> Vec<u32> {
 }
 
 fn run(model: &QuantModel, data: &Dataset) -> Array2<f32> {
-    model.compile(data.graph(), data.features()).unwrap().run(data.features()).unwrap().to_owned()
+    model.compile_as(data.graph(), data.features(), Forms::Integers).unwrap().run(data.features()).unwrap().to_owned()
 }
 
 #[test]
@@ -156,7 +157,7 @@ fn a_quantised_model_is_its_simulation_bit_for_bit_on_every_path() {
             let small = quantizer.quantize(&model, &data).unwrap();
             let expected = bits(simulate(&small, data.graph(), data.features()).view());
             for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
-                let mut program = small.compile(data.graph(), data.features()).unwrap().on(isa);
+                let mut program = small.compile_as(data.graph(), data.features(), Forms::Integers).unwrap().on(isa);
                 for _ in 0..2 {
                     let found = bits(program.run(data.features()).unwrap());
                     assert_eq!(found, expected, "{isa:?} of\n{small}");
@@ -166,15 +167,79 @@ fn a_quantised_model_is_its_simulation_bit_for_bit_on_every_path() {
     }
 }
 
+/// Forms that change from stage to stage, in several ways.
+fn mixtures(stages: usize) -> Vec<Vec<Form>> {
+    let form = |on_integers: bool| if on_integers { Form::Integers } else { Form::Floats };
+    let patterns: [&dyn Fn(usize) -> bool; 5] = [&|_| false, &|k| k % 2 == 0, &|k| k % 2 == 1, &|k| k % 3 != 0, &|k| k * 2 < stages];
+    patterns.iter().map(|pattern| (0..stages).map(|k| form(pattern(k))).collect()).collect()
+}
+
+#[test]
+fn stages_on_floats_compute_the_model_of_the_stored_integers() {
+    for (model, data) in subjects() {
+        let quantizer = Quantizer::builder(Bits::Eight).build().unwrap();
+        let small = quantizer.quantize(&model, &data).unwrap();
+        let on_grid = quantizer.train(&model, &data).unwrap();
+        let expected = on_grid.compile(data.graph(), data.features()).unwrap().run(data.features()).unwrap().to_owned();
+        let largest = expected.iter().fold(0.0f32, |most, v| most.max(v.abs()));
+        for (k, forms) in mixtures(small.stages().len()).iter().enumerate() {
+            let mut program = small.compile_with(data.graph(), data.features(), forms).unwrap();
+            let found = program.run(data.features()).unwrap().to_owned();
+            let error = (&found - &expected).mapv(f32::abs).mean().unwrap() / largest;
+            // The first mixture is floats alone, and rounds no more than the float program does.
+            assert!(error < if k == 0 { 1e-6 } else { LOGIT_ERROR }, "mixture {k}: {error} of\n{small}{program}");
+            assert_eq!(bits(program.run(data.features()).unwrap()), bits(found.view()), "a second run");
+            let named: Vec<Form> = program.forms().iter().map(|stage| stage.form).collect();
+            assert_eq!(&named, forms);
+        }
+    }
+}
+
+#[test]
+fn a_prepared_input_changes_no_bits() {
+    for (model, data) in subjects() {
+        let small = quantizers()[0].quantize(&model, &data).unwrap();
+        let dense = Value::Dense(data.features().to_dense());
+        for x in [data.features(), dense.view()] {
+            for forms in mixtures(small.stages().len()).into_iter().chain([vec![Form::Integers; small.stages().len()]]) {
+                let Ok(mut program) = small.compile_with(data.graph(), x, &forms) else { continue };
+                let expected = bits(program.run(x).unwrap());
+                let mut prepared = program.prepare(x).unwrap();
+                assert_eq!(bits(prepared.run()), expected);
+                assert_eq!(bits(prepared.run()), expected);
+                assert_eq!(bits(program.run(x).unwrap()), expected);
+            }
+        }
+    }
+}
+
+#[test]
+fn forms_follow_shapes_and_not_threads() {
+    let big = Dataset::sbm(6000, 3).features(256).degree(40.0).build().unwrap();
+    let small = Dataset::sbm(300, 3).features(8).degree(3.0).build().unwrap();
+    let forms = |data: &Dataset, hidden: usize, threads: usize| -> Vec<Form> {
+        let model = Gcn::builder(data.num_features(), 3).hidden(hidden).build(0).unwrap();
+        let model = quantizers()[0].quantize(&model, data).unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let program = pool.install(|| model.compile(data.graph(), data.features())).unwrap();
+        program.forms().iter().map(|stage| stage.form).collect()
+    };
+    assert!(forms(&small, 8, 1).iter().all(|&form| form == Form::Floats));
+    if Isa::best() > Isa::Portable {
+        assert_eq!(forms(&big, 256, 1)[0], Form::Integers);
+    }
+    assert_eq!(forms(&big, 256, 1), forms(&big, 256, 2));
+}
+
 #[test]
 fn a_program_compiled_for_sparse_features_takes_dense_ones_and_the_other_way_round() {
     let (model, data) = &subjects()[1];
     let small = quantizers()[0].quantize(model, data).unwrap();
     let expected = bits(run(&small, data).view());
     let dense = Value::Dense(data.features().to_dense());
-    let mut for_sparse = small.compile(data.graph(), data.features()).unwrap();
+    let mut for_sparse = small.compile_as(data.graph(), data.features(), Forms::Integers).unwrap();
     assert_eq!(bits(for_sparse.run(dense.view()).unwrap()), expected);
-    let mut for_dense = small.compile(data.graph(), dense.view()).unwrap();
+    let mut for_dense = small.compile_as(data.graph(), dense.view(), Forms::Integers).unwrap();
     assert_eq!(bits(for_dense.run(data.features()).unwrap()), expected);
     assert_eq!(bits(for_dense.run(dense.view()).unwrap()), expected);
 }

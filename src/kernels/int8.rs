@@ -6,11 +6,15 @@
 //!
 //! All integers lie in ±127: −128 has no negative in 8 bits, and the AVX2 form negates.
 
+#[cfg(target_arch = "x86_64")]
+use super::int8_dense_x86::{self, Panels};
 use super::isa::Isa;
 use super::pages::Buffer;
-use super::quantize::{quantize_row, to_int};
+use super::quantize::{ColumnScales, quantize_columns_row, quantize_row, to_ints};
 use super::rows::{blocks_by_nonzeros, blocks_of, for_row_blocks, parts_for};
 use std::ops::Range;
+#[cfg(target_arch = "x86_64")]
+use std::sync::OnceLock;
 
 /// Accumulators of one row that are at hand at once.
 pub(super) const TILE: usize = 256;
@@ -22,7 +26,7 @@ const PIECE: usize = 64;
 pub const MOST_TERMS: usize = 133_144;
 
 /// Multiply-accumulates of a block of rows of a dense product.
-const BLOCK_WORK: usize = 1 << 20;
+const BLOCK_WORK: usize = 1 << 22;
 
 /// Numbers of a block of rows of a join.
 const JOIN_NUMBERS: usize = 1 << 14;
@@ -52,6 +56,8 @@ pub enum Out<'a> {
     },
     /// `y` itself, `[n, width]`.
     Real(&'a mut [f32]),
+    /// What stands there plus the scaled accumulator, `[n, width]`, before bias and activation. Products only.
+    Added(&'a mut [f32]),
 }
 
 /// How a 32-bit accumulator becomes an output, in this order and without fused multiply-adds:
@@ -71,45 +77,49 @@ pub struct Finish<'a> {
 }
 
 impl Finish<'_> {
-    /// Finishes `acc`, the accumulators of row `i` from channel `first` on; `at` is where the row's part of `out` begins.
+    /// Finishes `acc`, the accumulators of row `i` from channel `first` on; `at` is where the row's part of `out` begins. `FMA` as in
+    /// [`quantize_row`].
     #[inline(always)]
-    pub(super) fn write(&self, i: usize, first: usize, acc: &[i32], out: &mut Out, at: usize) {
+    pub(super) fn write<const FMA: bool>(&self, i: usize, first: usize, acc: &[i32], out: &mut Out, at: usize) {
         let row = self.rows.map_or(1.0, |rows| rows[i]);
         let (pieces, rest) = acc.as_chunks::<PIECE>();
         let (registers, tail) = rest.as_chunks::<LANES>();
         let mut done = 0;
         // Lengths that the compiler knows become whole registers.
         for piece in pieces {
-            self.write_piece(row, first + done, piece, out, at + done);
+            self.write_piece::<FMA>(row, first + done, piece, out, at + done);
             done += PIECE;
         }
         for piece in registers {
-            self.write_piece(row, first + done, piece, out, at + done);
+            self.write_piece::<FMA>(row, first + done, piece, out, at + done);
             done += LANES;
         }
         if !tail.is_empty() {
-            self.write_piece(row, first + done, tail, out, at + done);
+            self.write_piece::<FMA>(row, first + done, tail, out, at + done);
         }
     }
 
     /// At most [`PIECE`] numbers of [`write`](Self::write).
     #[inline(always)]
-    fn write_piece(&self, row: f32, first: usize, acc: &[i32], out: &mut Out, at: usize) {
+    fn write_piece<const FMA: bool>(&self, row: f32, first: usize, acc: &[i32], out: &mut Out, at: usize) {
         let mut y = [0.0f32; PIECE];
         let y = &mut y[..acc.len()];
         for ((y, &acc), &col) in y.iter_mut().zip(acc).zip(&self.cols[first..][..acc.len()]) {
             *y = acc as f32 * (row * col);
         }
+        if let Out::Added(before) = out {
+            y.iter_mut().zip(&before[at..]).for_each(|(y, &before)| *y += before);
+        }
         if let Some(bias) = self.bias {
             y.iter_mut().zip(&bias[first..][..acc.len()]).for_each(|(y, &b)| *y += b);
         }
-        finish_real(y, self.activate, out, at);
+        finish_real::<FMA>(y, self.activate, out, at);
     }
 }
 
 /// Activation and storing: the second half of [`Finish`].
 #[inline(always)]
-fn finish_real(y: &mut [f32], activate: Activate, out: &mut Out, at: usize) {
+fn finish_real<const FMA: bool>(y: &mut [f32], activate: Activate, out: &mut Out, at: usize) {
     match activate {
         Activate::Identity => {}
         Activate::Relu => y.iter_mut().for_each(|y| *y = if *y <= 0.0 { 0.0 } else { *y }),
@@ -117,10 +127,9 @@ fn finish_real(y: &mut [f32], activate: Activate, out: &mut Out, at: usize) {
     }
     match out {
         Out::Int { data, scale, most } => {
-            let most = f32::from(*most);
-            data[at..at + y.len()].iter_mut().zip(y).for_each(|(q, y)| *q = to_int(*y, *scale, most));
+            to_ints::<FMA>(y, *scale, *most, &mut data[at..at + y.len()]);
         }
-        Out::Real(data) => data[at..at + y.len()].copy_from_slice(y),
+        Out::Real(data) | Out::Added(data) => data[at..at + y.len()].copy_from_slice(y),
     }
 }
 
@@ -154,28 +163,35 @@ pub(super) struct DenseJob<'a> {
 pub(super) struct Int8Kernels {
     pub(super) spmm: fn(&SparseJob, Range<usize>, Out),
     pub(super) matmul: fn(&DenseJob, Range<usize>, Out),
+    pub(super) join: fn(&JoinJob, Range<usize>, Out),
     /// Quantises `.0` to integers of at most `.1` with a scale of its own, which it returns.
     pub(super) quantize_row: fn(&[f32], i8, &mut [i8]) -> f32,
+    /// Quantises a row by a scale a column, and says whether it is finite.
+    pub(super) quantize_columns: fn(&[f32], &ColumnScales, &mut [i8]) -> bool,
 }
 
-pub(super) static PORTABLE: Int8Kernels = Int8Kernels { spmm: spmm_rows, matmul: matmul_rows, quantize_row: quantize_row::<false> };
+pub(super) static PORTABLE: Int8Kernels = Int8Kernels {
+    spmm: spmm_rows,
+    matmul: matmul_rows,
+    join: join_rows::<false>,
+    quantize_row: quantize_row::<false>,
+    quantize_columns: quantize_columns_row::<false>,
+};
 
-/// Rows of the right operand of a dense product that stand together.
-pub(super) const GROUP: usize = 4;
-/// Columns are padded to whole registers.
-pub(super) const LANES: usize = 16;
+/// Outputs of a register.
+const LANES: usize = 16;
 
-/// An 8-bit matrix `[inner, width]` laid out for dense products: four rows interleaved, columns padded to 16.
+/// An 8-bit matrix `[inner, width]` for dense products: row by row, and laid out as the instructions of a level read it, once they are asked for.
 #[derive(Debug, Clone)]
 pub struct PackedInt8 {
     pub(super) inner: usize,
     pub(super) width: usize,
-    /// Columns with padding.
-    pub(super) padded: usize,
-    /// Entry `(4g + t, c)` stands at `(g·padded + c)·4 + t`.
-    pub(super) data: Buffer<i8>,
-    /// `−128·Σ_k w_kc`: what is too much where the left operand was shifted by 128 to be unsigned.
-    pub(super) shift: Vec<i32>,
+    pub(super) rows: Buffer<i8>,
+    #[cfg(target_arch = "x86_64")]
+    pairs: OnceLock<Panels<i16>>,
+    /// And `−128·Σ_k w_kc`: what is too much where the left operand was shifted by 128 to be unsigned.
+    #[cfg(target_arch = "x86_64")]
+    fours: OnceLock<(Panels<i8>, Vec<i32>)>,
 }
 
 impl PackedInt8 {
@@ -185,16 +201,47 @@ impl PackedInt8 {
     /// If the slice has another length.
     pub fn new(w: &[i8], inner: usize, width: usize) -> Self {
         assert_eq!(w.len(), inner * width, "packed matrix of {inner} x {width}");
-        let padded = width.next_multiple_of(LANES);
-        let mut data = Buffer::zeros(inner.div_ceil(GROUP) * padded * GROUP);
-        let mut shift = vec![0i32; padded];
-        for (k, row) in w.chunks_exact(width.max(1)).enumerate() {
-            for (c, &value) in row.iter().enumerate() {
-                data[(k / GROUP * padded + c) * GROUP + k % GROUP] = value;
-                shift[c] = shift[c].wrapping_sub(128 * i32::from(value));
-            }
+        let mut rows = Buffer::zeros(w.len());
+        rows.copy_from_slice(w);
+        Self {
+            inner,
+            width,
+            rows,
+            #[cfg(target_arch = "x86_64")]
+            pairs: OnceLock::new(),
+            #[cfg(target_arch = "x86_64")]
+            fours: OnceLock::new(),
         }
-        Self { inner, width, padded, data, shift }
+    }
+}
+
+impl PackedInt8 {
+    /// Number of entries.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl PackedInt8 {
+    pub(super) fn pairs(&self) -> &Panels<i16> {
+        self.pairs.get_or_init(|| int8_dense_x86::pairs(&self.rows, self.inner, self.width))
+    }
+
+    pub(super) fn fours(&self) -> &(Panels<i8>, Vec<i32>) {
+        self.fours.get_or_init(|| {
+            // Zero where a panel has no column.
+            let mut shift = vec![0i32; self.width.next_multiple_of(LANES)];
+            for row in self.rows.chunks_exact(self.width.max(1)) {
+                shift.iter_mut().zip(row).for_each(|(shift, &value)| *shift = shift.wrapping_sub(128 * i32::from(value)));
+            }
+            (int8_dense_x86::fours(&self.rows, self.inner, self.width), shift)
+        })
     }
 }
 
@@ -205,6 +252,7 @@ fn for_blocks(out: Out, width: usize, blocks: &[Range<usize>], work: usize, f: i
             for_row_blocks(data, width, blocks, work, |block, data| f(block, Out::Int { data, scale, most }));
         }
         Out::Real(data) => for_row_blocks(data, width, blocks, work, |block, data| f(block, Out::Real(data))),
+        Out::Added(data) => for_row_blocks(data, width, blocks, work, |block, data| f(block, Out::Added(data))),
     }
 }
 
@@ -214,6 +262,7 @@ impl<'a> Out<'a> {
         match self {
             Out::Int { data, scale, most } => Out::Int { data, scale: *scale, most: *most },
             Out::Real(data) => Out::Real(data),
+            Out::Added(data) => Out::Added(data),
         }
     }
 
@@ -226,13 +275,14 @@ impl<'a> Out<'a> {
         match self {
             Out::Int { data, scale, most } => Out::Int { data: data.split_off_mut(..count).expect(enough), scale: *scale, most: *most },
             Out::Real(data) => Out::Real(data.split_off_mut(..count).expect(enough)),
+            Out::Added(data) => Out::Added(data.split_off_mut(..count).expect(enough)),
         }
     }
 
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         match self {
             Out::Int { data, .. } => data.len(),
-            Out::Real(data) => data.len(),
+            Out::Real(data) | Out::Added(data) => data.len(),
         }
     }
 }
@@ -291,7 +341,7 @@ pub fn matmul_int8_with(isa: Isa, x: &[i8], w: &PackedInt8, finish: Finish, out:
         return;
     }
     let row_work = w.inner * w.width;
-    let blocks = blocks_of(rows, (BLOCK_WORK / row_work.max(1)).clamp(16, 1024));
+    let blocks = blocks_of(rows, (BLOCK_WORK / row_work.max(1)).clamp(24, 1024).next_multiple_of(12));
     let job = DenseJob { x, w, finish };
     let kernels = isa.int8();
     for_blocks(out, w.width, &blocks, rows * row_work, |block, out| (kernels.matmul)(&job, block, out));
@@ -317,7 +367,7 @@ fn spmm_rows(job: &SparseJob, block: Range<usize>, mut out: Out) {
                 let x = &job.x[a.cols[e] as usize * width + first..][..acc.len()];
                 acc.iter_mut().zip(x).for_each(|(acc, &x)| *acc += i32::from(value * i16::from(x)));
             }
-            job.finish.write(i, first, acc, &mut out, at * width + first);
+            job.finish.write::<false>(i, first, acc, &mut out, at * width + first);
         }
     }
 }
@@ -330,14 +380,11 @@ fn matmul_rows(job: &DenseJob, block: Range<usize>, mut out: Out) {
         for first in (0..w.width).step_by(TILE) {
             let mut acc = [0i32; TILE];
             let acc = &mut acc[..TILE.min(w.width - first)];
-            for (x, w) in x.chunks(GROUP).zip(w.data.chunks_exact(w.padded * GROUP)) {
-                let mut group = [0i16; GROUP];
-                group.iter_mut().zip(x).for_each(|(group, &x)| *group = i16::from(x));
-                for (acc, w) in acc.iter_mut().zip(w[first * GROUP..].as_chunks::<GROUP>().0) {
-                    *acc += (0..GROUP).map(|t| i32::from(group[t] * i16::from(w[t]))).sum::<i32>();
-                }
+            for (&x, row) in x.iter().zip(w.rows.chunks_exact(w.width)) {
+                // The product of two numbers in ±127 fits 16 bits.
+                acc.iter_mut().zip(&row[first..]).for_each(|(acc, &w)| *acc += i32::from(i16::from(x) * i16::from(w)));
             }
-            job.finish.write(i, first, acc, &mut out, at * w.width + first);
+            job.finish.write::<false>(i, first, acc, &mut out, at * w.width + first);
         }
     }
 }
@@ -351,6 +398,15 @@ pub struct Term<'a> {
     pub cols: &'a [f32],
 }
 
+/// One join: what every part of it reads.
+pub(super) struct JoinJob<'a> {
+    terms: &'a [Term<'a>],
+    bias: Option<&'a [f32]>,
+    activate: Activate<'a>,
+    out_width: usize,
+    place: usize,
+}
+
 /// Joins integers of different scales: `y = Σ_k q_k·col_k`, added from the first term to the last, then bias, activation and [`Out`].
 ///
 /// The join is a requantisation like [`Finish`], with a sum of scaled integers in the place of the scaled accumulator.
@@ -360,6 +416,15 @@ pub struct Term<'a> {
 /// # Panics
 /// If the shapes do not fit.
 pub fn join_int8(terms: &[Term], bias: Option<&[f32]>, activate: Activate, out: Out, out_width: usize, place: usize) {
+    join_int8_with(Isa::best(), terms, bias, activate, out, out_width, place);
+}
+
+/// [`join_int8`] with the instructions of one level.
+///
+/// # Panics
+/// As [`join_int8`], and if the processor does not have the level.
+#[doc(hidden)]
+pub fn join_int8_with(isa: Isa, terms: &[Term], bias: Option<&[f32]>, activate: Activate, out: Out, out_width: usize, place: usize) {
     let width = terms[0].cols.len();
     assert!(
         terms.iter().all(|term| term.cols.len() == width && term.data.len() == terms[0].data.len()),
@@ -372,25 +437,40 @@ pub fn join_int8(terms: &[Term], bias: Option<&[f32]>, activate: Activate, out: 
     }
     let rows = out.len() / out_width;
     let blocks = blocks_of(rows, JOIN_NUMBERS.div_ceil(width));
-    for_blocks(out, out_width, &blocks, terms.len() * rows * width, |block, mut out| {
-        for (at, i) in block.enumerate() {
-            for first in (0..width).step_by(TILE) {
-                let mut y = [0.0f32; TILE];
-                let y = &mut y[..TILE.min(width - first)];
-                for (k, term) in terms.iter().enumerate() {
-                    let q = &term.data[i * width + first..][..y.len()];
-                    for ((y, &q), &col) in y.iter_mut().zip(q).zip(&term.cols[first..]) {
-                        let real = f32::from(q) * col;
-                        *y = if k == 0 { real } else { *y + real };
+    let job = JoinJob { terms, bias, activate, out_width, place };
+    let kernels = isa.int8();
+    for_blocks(out, out_width, &blocks, terms.len() * rows * width, |block, out| (kernels.join)(&job, block, out));
+}
+
+/// Rows `block` of a join; every level is this text, compiled with its features. `FMA` as in [`quantize_row`].
+#[inline(always)]
+pub(super) fn join_rows<const FMA: bool>(job: &JoinJob, block: Range<usize>, mut out: Out) {
+    let width = job.terms[0].cols.len();
+    for (at, i) in block.enumerate() {
+        for first in (0..width).step_by(TILE) {
+            let mut y = [0.0f32; TILE];
+            let y = &mut y[..TILE.min(width - first)];
+            for (k, term) in job.terms.iter().enumerate() {
+                let q = &term.data[i * width + first..][..y.len()];
+                let cols = &term.cols[first..][..y.len()];
+                if k == 0 {
+                    for ((y, &q), &col) in y.iter_mut().zip(q).zip(cols) {
+                        *y = f32::from(q) * col;
                     }
+                    continue;
                 }
-                if let Some(bias) = bias {
-                    y.iter_mut().zip(&bias[first..]).for_each(|(y, &b)| *y += b);
+                for ((y, &q), &col) in y.iter_mut().zip(q).zip(cols) {
+                    *y += f32::from(q) * col;
                 }
-                finish_real(y, activate, &mut out, at * out_width + place + first);
             }
+            if let Some(bias) = job.bias {
+                for (y, &b) in y.iter_mut().zip(&bias[first..]) {
+                    *y += b;
+                }
+            }
+            finish_real::<FMA>(y, job.activate, &mut out, at * job.out_width + job.place + first);
         }
-    });
+    }
 }
 
 #[cfg(test)]
@@ -438,14 +518,20 @@ mod tests {
             let (scale, most) = (0.37, if case == 1 { 7 } else { 127 });
             product(finish, Out::Int { data: &mut q, scale, most });
             product(finish, Out::Real(&mut y));
+            let mut sum = vec![0.5f32; acc.len()];
+            product(finish, Out::Added(&mut sum));
             for (at, &acc) in acc.iter().enumerate() {
                 let (i, c) = (at / width, at % width);
-                let real = reference::rescale(acc, row_scales.map_or(1.0, |rows| rows[i]), cols[c], bias.map(|bias| bias[c]));
-                let real = match case {
+                let row = row_scales.map_or(1.0, |rows| rows[i]);
+                let activated = |real: f32| match case {
                     0 => real,
                     2 => real.tanh(),
                     _ => relu(real),
                 };
+                let real = activated(reference::rescale(acc, row, cols[c], bias.map(|bias| bias[c])));
+                let added = 0.5 + reference::rescale(acc, row, cols[c], None);
+                let added = activated(bias.map_or(added, |bias| added + bias[c]));
+                assert_eq!(sum[at].to_bits(), added.to_bits(), "{what} case {case} at {i}, {c}: {} for {added}", sum[at]);
                 assert_eq!(y[at].to_bits(), real.to_bits(), "{what} case {case} at {i}, {c}: {} for {real}", y[at]);
                 assert_eq!(q[at], reference::requantize(real, scale, most), "{what} case {case} at {i}, {c}: {real}");
             }
@@ -466,6 +552,47 @@ mod tests {
                         spmm_int8_with(isa, SparseInt8 { starts, cols, vals: &vals }, &x, width, finish, out);
                     });
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_of_one_number_are_the_reference_at_every_width_and_length() {
+        for (value, degree) in [(127, 3), (-127, 700), (1, 256), (0, 5)] {
+            let (rows, inner) = (4, 900);
+            let starts: Vec<usize> = (0..=rows).map(|i| i * degree).collect();
+            let cols: Vec<u32> = (0..rows * degree).map(|e| (e * 37 % inner) as u32).collect();
+            let vals = vec![value; rows * degree];
+            for width in widths().chain([144, 320, 515]) {
+                // The longest row at its largest: what 16 bits cannot hold.
+                let x = if degree > 500 { vec![127; inner * width] } else { ints(inner * width, 3) };
+                let acc = reference::spmm_int8(&starts, &cols, &vals, &x, width);
+                for isa in levels() {
+                    assert_finishes(&acc, width, &format!("{isa:?} {degree} times {value} width {width}"), |finish, out| {
+                        spmm_int8_with(isa, SparseInt8 { starts: &starts, cols: &cols, vals: &vals }, &x, width, finish, out);
+                    });
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_and_scales_that_cannot_be_inverted_finish_alike_at_every_level() {
+        // From left to right: infinite both ways, NaN by a bias, huge, and tiny.
+        let (x, w) = ([1i8; 2], vec![100i8; 2 * 21]);
+        let packed = PackedInt8::new(&w, 2, 21);
+        let cols: Vec<f32> = (0..21).map(|c| [f32::MAX, -f32::MAX, f32::INFINITY, 1e30, 1e-42][c % 5]).collect();
+        let bias: Vec<f32> = (0..21).map(|c| if c % 5 == 2 { f32::NEG_INFINITY } else { 0.0 }).collect();
+        for scale in [1e-3, 1e35, 1e-38] {
+            for activate in [Activate::Identity, Activate::Relu] {
+                let on = |isa| {
+                    let mut q = [99i8; 21];
+                    let finish = Finish { rows: None, cols: &cols, bias: Some(&bias), activate };
+                    matmul_int8_with(isa, &x, &packed, finish, Out::Int { data: &mut q, scale, most: 127 });
+                    q
+                };
+                let expected = on(Isa::Portable);
+                levels().for_each(|isa| assert_eq!(on(isa), expected, "{isa:?} {scale:e}"));
             }
         }
     }

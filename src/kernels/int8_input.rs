@@ -2,7 +2,7 @@
 //!
 //! Reading the input is most of the cost, so it is read once and its integers are never written to memory.
 
-use super::int8::{DenseJob, Finish, Out, PackedInt8, SparseInt8, SparseJob};
+use super::int8::{DenseJob, Finish, Out, PackedInt8, SparseInt8, SparseJob, matmul_int8_with, spmm_int8_with};
 use super::isa::Isa;
 use super::rows::{SERIAL_WORK, blocks_by_nonzeros, blocks_of, parts_for};
 use crate::value::ValueRef;
@@ -15,7 +15,6 @@ const ROWS: usize = 64;
 /// An 8-bit weight in both layouts: gathered by row for sparse rows of the input, packed for dense ones.
 #[derive(Debug, Clone)]
 pub struct InputWeight {
-    rows: Vec<i8>,
     packed: PackedInt8,
 }
 
@@ -25,7 +24,7 @@ impl InputWeight {
     /// # Panics
     /// If the slice has another length.
     pub fn new(w: &[i8], inner: usize, width: usize) -> Self {
-        Self { rows: w.to_vec(), packed: PackedInt8::new(w, inner, width) }
+        Self { packed: PackedInt8::new(w, inner, width) }
     }
 }
 
@@ -63,6 +62,20 @@ pub fn input_int8(isa: Isa, x: ValueRef<f32>, w: &InputWeight, most: i8, finish:
         return pieces.for_each(run);
     }
     pieces.collect::<Vec<_>>().into_par_iter().with_max_len(1).for_each(run);
+}
+
+/// As [`input_int8`], with the integers of the stored entries of `x` in `q` and the scales of its rows in `finish.rows`.
+///
+/// # Panics
+/// If the shapes do not fit.
+pub fn quantized_input_int8(isa: Isa, x: ValueRef<f32>, q: &[i8], w: &InputWeight, finish: Finish, out: Out) {
+    match x {
+        ValueRef::Dense(_) => matmul_int8_with(isa, q, &w.packed, finish, out),
+        ValueRef::Sparse(x) => {
+            let (starts, cols, _) = x.into_raw_storage();
+            spmm_int8_with(isa, SparseInt8 { starts, cols, vals: q }, &w.packed.rows, w.packed.width, finish, out);
+        }
+    }
 }
 
 /// What the rows of a block are multiplied with.
@@ -106,7 +119,7 @@ impl Block<'_, '_> {
                     }
                     let finish = Finish { rows: Some(scales), ..self.finish };
                     let a = SparseInt8 { starts: &starts[..=count], cols, vals: &q };
-                    (kernels.spmm)(&SparseJob { a, x: &self.w.rows, width, finish }, 0..count, out);
+                    (kernels.spmm)(&SparseJob { a, x: &self.w.packed.rows, width, finish }, 0..count, out);
                 }
             }
             i += count;

@@ -7,10 +7,17 @@
 //! the final value fits.
 #![allow(unsafe_code)]
 
-use super::int8::{DenseJob, GROUP, Int8Kernels, LANES, Out, SparseJob};
+use super::int8::{Int8Kernels, JoinJob, Out, SparseJob, join_rows};
+use super::int8_dense_x86::{self, four};
+use super::int8_equal_x86;
+use super::int8_finish_x86::{Tile, finish};
 use super::pages::prefetch;
+use super::quantize::ColumnScales;
 use std::arch::x86_64::*;
 use std::ops::Range;
+
+/// Rows of the right operand that are interleaved.
+const GROUP: usize = 4;
 
 /// A register of bytes, seen as 128-bit lanes.
 ///
@@ -41,15 +48,13 @@ trait Bytes: Copy {
     unsafe fn dot4_by_unsigned(acc: Self, x: Self, w: Self) -> Self;
     /// Writes four registers of accumulators of interleaved rows, lane by lane, in the order of channels.
     unsafe fn store4(acc: [Self; 4], to: *mut i32);
-    /// Writes one register of accumulators.
-    unsafe fn store(self, to: *mut i32);
 }
 
 macro_rules! bytes {
     ($name:ident, $register:ty, $bytes:literal, $most:literal, $shifts:literal,
-     $zero:ident, $load:ident, $splat:ident, $low8:ident, $high8:ident, $low16:ident, $high16:ident, $store:ident,
+     $zero:ident, $load:ident, $splat:ident, $low8:ident, $high8:ident, $low16:ident, $high16:ident,
      part: |$from:ident, $count:ident| $part:expr, dot: |$acc:ident, $x:ident, $w:ident| $dot:expr,
-     by_unsigned: |$uacc:ident, $ux:ident, $uw:ident| $by_unsigned:expr, lanes: $lanes:expr) => {
+     by_unsigned: |$uacc:ident, $ux:ident, $uw:ident| $by_unsigned:expr, store4: |$sacc:ident, $to:ident| $store4:expr) => {
         #[derive(Clone, Copy)]
         struct $name($register);
 
@@ -111,26 +116,9 @@ macro_rules! bytes {
                 unsafe { Self($by_unsigned) }
             }
             #[inline(always)]
-            unsafe fn store4(acc: [Self; 4], to: *mut i32) {
-                let mut raw = [[0i32; $bytes / 4]; 4];
+            unsafe fn store4($sacc: [Self; 4], $to: *mut i32) {
                 // SAFETY: as above; `to` is valid for four registers.
-                unsafe {
-                    for (acc, raw) in acc.iter().zip(&mut raw) {
-                        $store(raw.as_mut_ptr().cast(), acc.0);
-                    }
-                    // Interleaving worked within lanes of 128 bits: lane `l` of register `k` holds channels `16·l + 4·k` and on.
-                    for lane in 0..$lanes {
-                        for (k, raw) in raw.iter().enumerate() {
-                            let four = _mm_loadu_si128(raw.as_ptr().add(4 * lane).cast());
-                            _mm_storeu_si128(to.add(16 * lane + 4 * k).cast(), four);
-                        }
-                    }
-                }
-            }
-            #[inline(always)]
-            unsafe fn store(self, to: *mut i32) {
-                // SAFETY: as above; `to` is valid for one register.
-                unsafe { $store(to.cast(), self.0) }
+                unsafe { $store4 }
             }
         }
     };
@@ -153,7 +141,7 @@ unsafe fn copied(from: *const i8, count: usize) -> __m128i {
 bytes!(
     Avx2Wide, __m256i, 32, 2, false,
     _mm256_setzero_si256, _mm256_loadu_si256, _mm256_set1_epi32, _mm256_unpacklo_epi8, _mm256_unpackhi_epi8, _mm256_unpacklo_epi16,
-    _mm256_unpackhi_epi16, _mm256_storeu_si256,
+    _mm256_unpackhi_epi16,
     part: |from, count| {
         let low = copied(from, count.min(16));
         let high = copied(from.add(count.min(16)), count - count.min(16));
@@ -164,48 +152,80 @@ bytes!(
         _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
     },
     by_unsigned: |acc, x, w| _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1))),
-    lanes: 2
+    store4: |acc, to| {
+        // Interleaving worked within lanes of 128 bits.
+        let [a, b, c, d] = [acc[0].0, acc[1].0, acc[2].0, acc[3].0];
+        _mm256_storeu_si256(to.cast(), _mm256_permute2x128_si256::<0x20>(a, b));
+        _mm256_storeu_si256(to.add(8).cast(), _mm256_permute2x128_si256::<0x20>(c, d));
+        _mm256_storeu_si256(to.add(16).cast(), _mm256_permute2x128_si256::<0x31>(a, b));
+        _mm256_storeu_si256(to.add(24).cast(), _mm256_permute2x128_si256::<0x31>(c, d));
+    }
 );
 
 bytes!(
     Avx2Narrow, __m128i, 16, 1, false,
     _mm_setzero_si128, _mm_loadu_si128, _mm_set1_epi32, _mm_unpacklo_epi8, _mm_unpackhi_epi8, _mm_unpacklo_epi16, _mm_unpackhi_epi16,
-    _mm_storeu_si128,
     part: |from, count| copied(from, count),
     dot: |acc, x, w| {
         let pairs = _mm_maddubs_epi16(_mm_abs_epi8(w), _mm_sign_epi8(x, w));
         _mm_add_epi32(acc, _mm_madd_epi16(pairs, _mm_set1_epi16(1)))
     },
     by_unsigned: |acc, x, w| _mm_add_epi32(acc, _mm_madd_epi16(_mm_maddubs_epi16(w, x), _mm_set1_epi16(1))),
-    lanes: 1
+    store4: |acc, to| {
+        for (k, acc) in acc.iter().enumerate() {
+            _mm_storeu_si128(to.add(4 * k).cast(), acc.0);
+        }
+    }
 );
 
 bytes!(
     VnniWide, __m512i, 64, 4, true,
     _mm512_setzero_si512, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_unpacklo_epi8, _mm512_unpackhi_epi8, _mm512_unpacklo_epi16,
-    _mm512_unpackhi_epi16, _mm512_storeu_si512,
+    _mm512_unpackhi_epi16,
     part: |from, count| _mm512_maskz_loadu_epi8((1u64 << count) - 1, from),
     dot: |acc, x, w| _mm512_dpbusd_epi32(acc, _mm512_xor_si512(x, _mm512_set1_epi8(-128)), w),
     by_unsigned: |acc, x, w| _mm512_dpbusd_epi32(acc, w, x),
-    lanes: 4
+    store4: |acc, to| {
+        let mut raw = [[0i32; 16]; 4];
+        for (acc, raw) in acc.iter().zip(&mut raw) {
+            _mm512_storeu_si512(raw.as_mut_ptr().cast(), acc.0);
+        }
+        // Interleaving worked within lanes of 128 bits: lane `l` of register `k` holds channels `16·l + 4·k` and on.
+        for lane in 0..4 {
+            for (k, raw) in raw.iter().enumerate() {
+                let four = _mm_loadu_si128(raw.as_ptr().add(4 * lane).cast());
+                _mm_storeu_si128(to.add(16 * lane + 4 * k).cast(), four);
+            }
+        }
+    }
 );
 
 bytes!(
     VnniNarrow, __m128i, 16, 1, true,
     _mm_setzero_si128, _mm_loadu_si128, _mm_set1_epi32, _mm_unpacklo_epi8, _mm_unpackhi_epi8, _mm_unpacklo_epi16, _mm_unpackhi_epi16,
-    _mm_storeu_si128,
     part: |from, count| _mm_maskz_loadu_epi8(((1u32 << count) - 1) as __mmask16, from),
     dot: |acc, x, w| _mm_dpbusd_epi32(acc, _mm_xor_si128(x, _mm_set1_epi8(-128)), w),
     by_unsigned: |acc, x, w| _mm_dpbusd_epi32(acc, w, x),
-    lanes: 1
+    store4: |acc, to| {
+        for (k, acc) in acc.iter().enumerate() {
+            _mm_storeu_si128(to.add(4 * k).cast(), acc.0);
+        }
+    }
 );
 
 /// Most channels of one pass over a row's entries: four registers of 64.
 const PASS: usize = 256;
 
-/// How many entries ahead a row is fetched, and from what size of the gathered matrix on.
-const DISTANCE: usize = 8;
-const CACHE_BYTES: usize = 1 << 19;
+/// Bytes that are fetched ahead of those being added: rows of bytes are added faster than memory answers, so many are under way at once.
+const AHEAD_BYTES: usize = 4096;
+
+/// How many entries ahead a row of this width is fetched ...
+pub(super) fn distance(width: usize) -> usize {
+    (AHEAD_BYTES / width.max(1)).clamp(8, 48)
+}
+
+/// ... and from what size of the gathered matrix on.
+const CACHE_BYTES: usize = 1 << 18;
 
 /// How a sparse product gathers: `UNSIGNED` if no entry of the row is negative, `AHEAD` if rows are fetched ahead.
 struct Gather<const UNSIGNED: bool, const AHEAD: bool>;
@@ -228,6 +248,9 @@ impl<const UNSIGNED: bool, const AHEAD: bool> Gather<UNSIGNED, AHEAD> {
         // SAFETY: the caller has the features. Entries are within their slices, columns within `x`, and `load_part` reads within the row.
         unsafe {
             let base = job.x.as_ptr().add(first);
+            let distance = distance(width);
+            // A row that begins within a cache line may end on one more.
+            let split = !width.is_multiple_of(64);
             let mut acc = [[V::zero(); 4]; N];
             let row = |e: usize| base.add(*cols.get_unchecked(e) as usize * width);
             let mut e = edges.start;
@@ -235,8 +258,11 @@ impl<const UNSIGNED: bool, const AHEAD: bool> Gather<UNSIGNED, AHEAD> {
                 // The first channels ask for the whole row.
                 if AHEAD && first == 0 {
                     for t in 0..GROUP {
-                        let next = base.wrapping_add(*cols.get_unchecked((e + DISTANCE + t).min(cols.len() - 1)) as usize * width);
+                        let next = base.wrapping_add(*cols.get_unchecked((e + distance + t).min(cols.len() - 1)) as usize * width);
                         prefetch(next, width);
+                        if split {
+                            prefetch(next.wrapping_add(width - 1), 1);
+                        }
                     }
                 }
                 let weights = vals.as_ptr().add(e).cast::<i32>().read_unaligned();
@@ -295,12 +321,19 @@ impl<const UNSIGNED: bool, const AHEAD: bool> Gather<UNSIGNED, AHEAD> {
         let edges = job.a.starts[i]..job.a.starts[i + 1];
         let shifts = W::SHIFTS && !UNSIGNED;
         let shift = if shifts { job.a.vals[edges.clone()].iter().map(|&q| i32::from(q)).sum::<i32>().wrapping_mul(128) } else { 0 };
-        let mut first = 0;
-        while first < width {
-            let left = width - first;
-            let narrow = left <= S::BYTES;
+        let mut begin = 0;
+        while begin < width {
+            let left = width - begin;
+            // Without masks a part of a register is slow to read: what is left begins earlier, and some channels are computed twice.
+            let whole = !W::SHIFTS && width >= S::BYTES;
+            let narrow = left <= S::BYTES || (whole && left < W::BYTES);
             let register = if narrow { S::BYTES } else { W::BYTES };
-            let count = left.min(if narrow { S::BYTES } else { most });
+            let first = if whole && left < S::BYTES { width - S::BYTES } else { begin };
+            let most = if narrow { S::BYTES } else { most };
+            let count = match (width - first).min(most) {
+                count if whole => count / register * register,
+                count => count,
+            };
             let tail = count % register;
             let (edges, to) = (edges.clone(), acc.as_mut_ptr());
             macro_rules! part {
@@ -322,12 +355,16 @@ impl<const UNSIGNED: bool, const AHEAD: bool> Gather<UNSIGNED, AHEAD> {
                     _ => part!(W, 4),
                 }
             }
-            let sums = &mut acc[..count];
+            // What was computed before is not written again: it may have been added to.
+            let sums = &mut acc[begin - first..count];
             if shifts {
                 sums.iter_mut().for_each(|sum| *sum = sum.wrapping_sub(shift));
             }
-            job.finish.write(i, first, sums, out, at * width + first);
-            first += count;
+            let fresh = sums.len();
+            let tile = Tile { acc: sums, stride: fresh, rows: 1, count: fresh, i, first: begin, at: at * width + begin, width };
+            // SAFETY: every level with this form has AVX2.
+            unsafe { finish(&job.finish, &tile, out) };
+            begin = first + count;
         }
     }
 }
@@ -343,6 +380,13 @@ fn assert_columns(cols: &[u32], rows: usize) {
     assert!(cols.is_empty() || (largest as usize) < rows, "integer product: index {largest} of a right operand of {rows} rows");
 }
 
+/// Whether all numbers are the first one.
+#[inline(always)]
+fn all_equal(vals: &[i8]) -> bool {
+    let Some(&first) = vals.first() else { return true };
+    vals.iter().fold(0, |differ, &q| differ | (q ^ first)) == 0
+}
+
 /// Rows `block` of a sparse product, in registers `W`, and `S` for what is left of a row.
 ///
 /// # Safety
@@ -354,7 +398,13 @@ unsafe fn spmm<W: Bytes, S: Bytes>(job: &SparseJob, block: Range<usize>, mut out
     let ahead = job.x.len() > CACHE_BYTES;
     let mut acc = [0i32; PASS];
     for (at, i) in block.enumerate() {
-        let unsigned = a.vals[a.starts[i]..a.starts[i + 1]].iter().fold(0, |all, q| all | q) >= 0;
+        let vals = &a.vals[a.starts[i]..a.starts[i + 1]];
+        if !W::SHIFTS && job.width >= int8_equal_x86::LANES && all_equal(vals) {
+            // SAFETY: the caller has the features, and the columns have been checked.
+            unsafe { int8_equal_x86::row(job, i, vals.first().copied().unwrap_or(0), ahead, &mut out, at) };
+            continue;
+        }
+        let unsigned = vals.iter().fold(0, |all, q| all | q) >= 0;
         // SAFETY: the caller has the features, and the columns have been checked.
         unsafe {
             match (unsigned, ahead) {
@@ -367,92 +417,9 @@ unsafe fn spmm<W: Bytes, S: Bytes>(job: &SparseJob, block: Range<usize>, mut out
     }
 }
 
-/// Rows of a dense product that are computed together.
-const ROWS: usize = 4;
-
-/// Four bytes from `k` on; those past the end are zero.
-#[inline(always)]
-fn four(x: &[i8], k: usize) -> i32 {
-    let mut four = [0u8; GROUP];
-    for (four, &x) in four.iter_mut().zip(&x[k..]) {
-        *four = x as u8;
-    }
-    i32::from_ne_bytes(four)
-}
-
-/// `N` registers of accumulators of `ROWS` rows, from channel `first` on.
-///
-/// # Safety
-/// As [`Bytes`]; the channels lie within the padded columns.
-#[inline(always)]
-unsafe fn tile<V: Bytes, const N: usize>(job: &DenseJob, rows: [&[i8]; ROWS], first: usize, acc: &mut [[i32; 64]; ROWS]) {
-    let w = job.w;
-    // SAFETY: the caller has the features; group `g` of the packed matrix holds `padded · 4` bytes.
-    unsafe {
-        let mut sums = [[V::zero(); N]; ROWS];
-        for (g, group) in w.data.chunks_exact(w.padded * GROUP).enumerate() {
-            let from = group.as_ptr().add(first * GROUP);
-            let mut right = [V::zero(); N];
-            for (k, right) in right.iter_mut().enumerate() {
-                *right = V::load(from.add(k * V::BYTES));
-            }
-            for (sums, x) in sums.iter_mut().zip(rows) {
-                let k = g * GROUP;
-                let left = if k + GROUP <= x.len() { x.as_ptr().add(k).cast::<i32>().read_unaligned() } else { four(x, k) };
-                let left = V::splat4(left);
-                for (sum, &right) in sums.iter_mut().zip(&right) {
-                    *sum = V::dot4(*sum, left, right);
-                }
-            }
-        }
-        for (sums, acc) in sums.into_iter().zip(acc) {
-            for (k, sum) in sums.into_iter().enumerate() {
-                sum.store(acc.as_mut_ptr().add(k * V::BYTES / GROUP));
-            }
-        }
-    }
-}
-
-/// Rows `block` of a dense product.
-///
-/// # Safety
-/// As [`Bytes`].
-#[inline(always)]
-unsafe fn matmul<V: Bytes, const N: usize>(job: &DenseJob, block: Range<usize>, mut out: Out) {
-    let w = job.w;
-    let lanes = V::BYTES / GROUP;
-    let mut acc = [[0i32; 64]; ROWS];
-    let mut i = block.start;
-    while i < block.end {
-        let count = ROWS.min(block.end - i);
-        // A missing row is the last one again, and is not written.
-        let row = |t: usize| &job.x[(i + t.min(count - 1)) * w.inner..][..w.inner];
-        let rows = [row(0), row(1), row(2), row(3)];
-        let mut first = 0;
-        while first < w.width {
-            let registers = (w.padded - first).div_ceil(lanes).min(N);
-            // SAFETY: the caller has the features; padding makes whole registers of what is left.
-            unsafe { if registers == N { tile::<V, N>(job, rows, first, &mut acc) } else { tile::<V, 1>(job, rows, first, &mut acc) } }
-            let channels = (if registers == N { N } else { 1 } * lanes).min(w.width - first);
-            for (t, acc) in acc.iter_mut().enumerate().take(count) {
-                let sums = &mut acc[..channels];
-                if V::SHIFTS {
-                    sums.iter_mut().zip(&w.shift[first..]).for_each(|(sum, shift)| *sum = sum.wrapping_add(*shift));
-                }
-                job.finish.write(i + t, first, sums, &mut out, (i + t - block.start) * w.width + first);
-            }
-            first += channels;
-        }
-        i += count;
-    }
-}
-
-/// Padded columns are whole registers at every level.
-const _: () = assert!(LANES.is_multiple_of(VnniWide::BYTES / GROUP) && LANES.is_multiple_of(Avx2Wide::BYTES / GROUP));
-
 /// The functions of one level, compiled with its features, and the table of them.
 macro_rules! level {
-    ($module:ident, $table:ident, $wide:ty, $narrow:ty, $registers:literal, $features:literal) => {
+    ($module:ident, $table:ident, $wide:ty, $narrow:ty, $matmul:path, $features:literal) => {
         mod $module {
             use super::*;
 
@@ -463,14 +430,18 @@ macro_rules! level {
             }
 
             #[target_feature(enable = $features)]
-            fn matmul(job: &DenseJob, block: Range<usize>, out: Out) {
-                // SAFETY: this function has the features.
-                unsafe { super::matmul::<$wide, $registers>(job, block, out) }
+            fn quantize_row(x: &[f32], most: i8, q: &mut [i8]) -> f32 {
+                super::super::quantize::quantize_row::<true>(x, most, q)
             }
 
             #[target_feature(enable = $features)]
-            fn quantize_row(x: &[f32], most: i8, q: &mut [i8]) -> f32 {
-                super::super::quantize::quantize_row::<true>(x, most, q)
+            fn quantize_columns(x: &[f32], by: &ColumnScales, q: &mut [i8]) -> bool {
+                super::super::quantize::quantize_columns_row::<true>(x, by, q)
+            }
+
+            #[target_feature(enable = $features)]
+            fn join(job: &JoinJob, block: Range<usize>, out: Out) {
+                join_rows::<true>(job, block, out)
             }
 
             // SAFETY of the calls: `Isa::int8` hands out this table only where the processor has the features.
@@ -478,14 +449,18 @@ macro_rules! level {
                 // SAFETY: see above.
                 spmm: |job, block, out| unsafe { spmm(job, block, out) },
                 // SAFETY: see above.
-                matmul: |job, block, out| unsafe { matmul(job, block, out) },
+                matmul: |job, block, out| unsafe { $matmul(job, block, out) },
+                // SAFETY: see above.
+                join: |job, block, out| unsafe { join(job, block, out) },
                 // SAFETY: see above.
                 quantize_row: |x, most, q| unsafe { quantize_row(x, most, q) },
+                // SAFETY: see above.
+                quantize_columns: |x, by, q| unsafe { quantize_columns(x, by, q) },
             };
         }
         pub(super) use $module::TABLE as $table;
     };
 }
 
-level!(avx2, AVX2, Avx2Wide, Avx2Narrow, 2, "avx2,fma");
-level!(vnni, VNNI, VnniWide, VnniNarrow, 4, "avx512f,avx512bw,avx512vl,avx512vnni");
+level!(avx2, AVX2, Avx2Wide, Avx2Narrow, int8_dense_x86::matmul_avx2, "avx2,fma");
+level!(vnni, VNNI, VnniWide, VnniNarrow, int8_dense_x86::matmul_vnni, "avx512f,avx512bw,avx512vl,avx512vnni");

@@ -36,6 +36,12 @@ mod exp;
 mod gemm;
 mod heads;
 mod int8;
+#[cfg(target_arch = "x86_64")]
+mod int8_dense_x86;
+#[cfg(target_arch = "x86_64")]
+mod int8_equal_x86;
+#[cfg(target_arch = "x86_64")]
+mod int8_finish_x86;
 mod int8_input;
 #[cfg(target_arch = "x86_64")]
 mod int8_x86;
@@ -65,9 +71,9 @@ pub use exp::elu;
 pub use gemm::{Epilogue, PackedWeight};
 pub use heads::{head_dots, head_sums};
 pub use int8::{Activate, Finish, MOST_TERMS, Out, PackedInt8, SparseInt8, Term, join_int8, matmul_int8, spmm_int8};
-pub use int8_input::{InputWeight, input_int8};
+pub use int8_input::{InputWeight, input_int8, quantized_input_int8};
 pub use max::{NOBODY, spmm_max, spmm_max_t};
-pub use quantize::{max_abs, quantize_rows, quantize_with, symmetric_scale};
+pub use quantize::{ColumnScales, first_not_finite, max_abs, quantize_columns, quantize_rows, quantize_with, symmetric_scale};
 pub use rows::{CHUNK, copy_rows, for_each_chunk, map_rows};
 pub use sparse_weight::matmul_sparse;
 pub use spgemm::{spgemm, stored_entries};
@@ -82,7 +88,7 @@ pub use {
     dense::{matmul_tn_with, matmul_with},
     edge_dot::edge_dot_with,
     exp::elu_with,
-    int8::{matmul_int8_with, spmm_int8_with},
+    int8::{join_int8_with, matmul_int8_with, spmm_int8_with},
     isa::Isa,
     max::{spmm_max_t_with, spmm_max_with},
     spmm::spmm_with,

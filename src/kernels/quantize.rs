@@ -1,6 +1,9 @@
 //! From real numbers to 8-bit integers.
 
 use super::isa::Isa;
+use super::rows::{blocks_by_nonzeros, blocks_of, for_row_blocks, parts_for, run};
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// `1.5·2²³`: adding it to a number of at most 2²² leaves the nearest integer, ties to even, in the low bits.
 const SHIFT: f32 = 12_582_912.0;
@@ -17,6 +20,30 @@ pub(super) fn to_int(v: f32, scale: f32, most: f32) -> i8 {
 #[inline(always)]
 fn round(v: f32, most: f32) -> i8 {
     (v.clamp(-most, most) + SHIFT).to_bits() as i8
+}
+
+/// [`to_int`] of each number; `FMA` as in [`quantize_row`].
+#[inline(always)]
+pub(super) fn to_ints<const FMA: bool>(x: &[f32], scale: f32, most: i8, q: &mut [i8]) {
+    let q = &mut q[..x.len()];
+    if FMA && SAFE_SCALES.contains(&scale) {
+        let (inverse, limit) = (1.0 / scale, (f32::from(most) + 0.25) * scale);
+        for (q, &v) in q.iter_mut().zip(x) {
+            *q = (quotient(within(v, limit), scale, inverse) + SHIFT).to_bits() as i8;
+        }
+    } else {
+        let most = f32::from(most);
+        for (q, &v) in q.iter_mut().zip(x) {
+            *q = to_int(v, scale, most);
+        }
+    }
+}
+
+/// `v` clamped to ±`limit`; NaN stays.
+#[inline(always)]
+fn within(v: f32, limit: f32) -> f32 {
+    let v = if v > limit { limit } else { v };
+    if v < -limit { -limit } else { v }
 }
 
 /// The scale of a symmetric quantiser: `max / most`; 1 where that is zero, so that an all-zero tensor has integers 0.
@@ -63,7 +90,7 @@ pub(super) fn quantize_row<const FMA: bool>(x: &[f32], most: i8, q: &mut [i8]) -
 }
 
 /// Scales whose inverse, and whose products with what they divide to an integer but zero, are normal numbers.
-const SAFE_SCALES: std::ops::Range<f32> = 1e-30..1e30;
+pub(super) const SAFE_SCALES: std::ops::Range<f32> = 1e-30..1e30;
 
 /// `x / scale`, to the bit, where `inverse` is `1 / scale` and the quotient is no smaller than a hundredth.
 ///
@@ -88,6 +115,89 @@ pub fn quantize_rows(starts: &[usize], x: &[f32], most: i8, q: &mut [i8], scales
     for (scale, ends) in scales.iter_mut().zip(starts.windows(2)) {
         *scale = row(&x[ends[0]..ends[1]], most, &mut q[ends[0]..ends[1]]);
     }
+}
+
+/// A scale for each column, with what makes dividing by it fast.
+#[derive(Debug, Clone)]
+pub struct ColumnScales {
+    pub(super) scales: Vec<f32>,
+    inverses: Vec<f32>,
+    /// What is larger rounds to the largest integer, and so does this.
+    limits: Vec<f32>,
+    most: i8,
+    safe: bool,
+}
+
+impl ColumnScales {
+    /// Positive scales of integers in ±`most`.
+    pub fn new(scales: Vec<f32>, most: i8) -> Self {
+        let inverses = scales.iter().map(|scale| 1.0 / scale).collect();
+        let limits = scales.iter().map(|scale| (f32::from(most) + 0.25) * scale).collect();
+        let safe = scales.iter().all(|scale| SAFE_SCALES.contains(scale));
+        Self { scales, inverses, limits, most, safe }
+    }
+
+    /// The scale of each column.
+    pub fn scales(&self) -> &[f32] {
+        &self.scales
+    }
+}
+
+/// Quantises one row by a scale a column, and says whether all of it is finite; every level is this text, compiled with its features.
+#[inline(always)]
+pub(super) fn quantize_columns_row<const FMA: bool>(x: &[f32], by: &ColumnScales, q: &mut [i8]) -> bool {
+    let scales = &by.scales[..x.len()];
+    let q = &mut q[..x.len()];
+    if FMA && by.safe {
+        let (inverses, limits) = (&by.inverses[..x.len()], &by.limits[..x.len()]);
+        for c in 0..x.len() {
+            q[c] = (quotient(within(x[c], limits[c]), scales[c], inverses[c]) + SHIFT).to_bits() as i8;
+        }
+    } else {
+        let most = f32::from(by.most);
+        for c in 0..x.len() {
+            q[c] = to_int(x[c], scales[c], most);
+        }
+    }
+    max_abs(x) < f32::INFINITY
+}
+
+/// Numbers of a block of rows that a thread quantises.
+const BLOCK: usize = 1 << 15;
+
+/// Quantises `x: [n, width]` with a scale a column: `q_ic = round_ties_even(x_ic / s_c)` clamped. Returns the first row with an entry that is
+/// not finite, if there is one; the integers then mean nothing.
+///
+/// # Panics
+/// If the lengths do not fit.
+pub fn quantize_columns(isa: Isa, x: &[f32], by: &ColumnScales, q: &mut [i8]) -> Option<usize> {
+    let width = by.scales.len().max(1);
+    assert!(x.len() == q.len() && x.len().is_multiple_of(width), "quantize_columns: {} numbers in rows of {width}", x.len());
+    let first = AtomicUsize::new(usize::MAX);
+    let row = isa.int8().quantize_columns;
+    let blocks = blocks_of(x.len() / width, BLOCK.div_ceil(width));
+    for_row_blocks(q, width, &blocks, x.len(), |block, q| {
+        for (i, q) in block.zip(q.chunks_exact_mut(width)) {
+            if !row(&x[i * width..][..width], by, q) {
+                first.fetch_min(i, Ordering::Relaxed);
+            }
+        }
+    });
+    Some(first.into_inner()).filter(|&i| i != usize::MAX)
+}
+
+/// The first row with an entry that is not finite, if there is one.
+///
+/// # Panics
+/// If `starts` leads past the end of `x`.
+pub fn first_not_finite(starts: &[usize], x: &[f32]) -> Option<usize> {
+    let blocks = blocks_by_nonzeros(starts, parts_for(x.len()));
+    let first = |block: Range<usize>| {
+        let numbers = &x[starts[block.start]..starts[block.end]];
+        let bad = |i: &usize| x[starts[*i]..starts[i + 1]].iter().any(|v| !v.is_finite());
+        if max_abs(numbers) < f32::INFINITY { None } else { block.clone().find(bad) }
+    };
+    run(blocks, x.len(), first).into_iter().flatten().next()
 }
 
 #[cfg(test)]
@@ -135,6 +245,32 @@ mod tests {
             let x = f32::from_bits(tie.to_bits().wrapping_add(draw() % 5).wrapping_sub(2));
             assert_eq!(quotient(x, scale, 1.0 / scale), x / scale, "{x:e} / {scale:e}");
         }
+    }
+
+    #[test]
+    fn every_level_quantises_columns_to_the_same_bits_and_finds_what_is_not_finite() {
+        for (rows, width) in [(1, 1), (3, 7), (40, 33), (0, 5)] {
+            let mut x = cases::dense::<f32>(rows, width, 1).into_raw_vec_and_offset().0;
+            // Some are far past the largest integer.
+            x.iter_mut().step_by(5).for_each(|v| *v *= 1e30);
+            for (most, tiny) in [(127, 1.0), (7, 1.0), (127, 1e-37)] {
+                let by = ColumnScales::new((0..width).map(|c| (c as f32 + 0.3) / 99.0 * tiny).collect(), most);
+                let expected: Vec<i8> =
+                    x.iter().enumerate().map(|(k, &v)| reference::requantize(v, by.scales()[k % width], most)).collect();
+                for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
+                    let mut q = vec![99; x.len()];
+                    assert_eq!(quantize_columns(isa, &x, &by, &mut q), None);
+                    assert_eq!(q, expected, "{isa:?} {rows}x{width} {tiny}");
+                }
+            }
+        }
+        let by = ColumnScales::new(vec![1.0; 2], 127);
+        let x = [0.0, 1.0, 2.0, f32::INFINITY, f32::NAN, 0.0];
+        for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
+            assert_eq!(quantize_columns(isa, &x, &by, &mut [0; 6]), Some(1));
+        }
+        assert_eq!(first_not_finite(&[0, 0, 3, 4, 6], &x), Some(2));
+        assert_eq!(first_not_finite(&[0, 2, 3], &x[..3]), None);
     }
 
     #[test]

@@ -32,13 +32,13 @@ pub use layer::{AnyCache, Cx, DynLayer, Grads, Io, Layer, Mode, Reads};
 pub use linear_map::{LinearMap, MapTerm, See};
 pub use model::{Model, ModelBuilder, Node, NodeId, Origin, Trace};
 pub use param::{Axis, Mask, Param, ParamId};
-pub use program::{Cost, Program};
+pub use program::{Cost, Program, StageTime};
 pub use registry::{Entry, Registered, Registry};
 pub use stage::{Lowering, Stage, StageId};
 pub use wiring::{HeadUnits, Kept, Wiring};
 
 pub(crate) use model::bias;
-pub(crate) use program::{Fused, Op, assign_buffers, fuse};
+pub(crate) use program::{Fused, Op, fuse, product_cost};
 
 /// The adjacency matrix of a graph with every zero written out, for oracles.
 pub(crate) fn dense_adjacency<F: crate::Scalar>(graph: &crate::Graph<F>) -> ndarray::Array2<F> {

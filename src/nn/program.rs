@@ -12,6 +12,7 @@ use crate::scalar::Scalar;
 use crate::value::{Csr, CsrView, ValueRef};
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// What a compiled program costs on its graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -20,6 +21,15 @@ pub struct Cost {
     pub macs: u64,
     /// Bytes of all planned buffers.
     pub peak_activations: u64,
+}
+
+/// What one pass over the nodes took in one run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StageTime {
+    /// The operation and the channels that it puts out.
+    pub what: String,
+    /// Time of the pass.
+    pub took: Duration,
 }
 
 /// Where an instruction reads: the model's input or a buffer.
@@ -167,6 +177,18 @@ impl<F: Scalar> Program<F> {
         Ok(())
     }
 
+    /// Runs the program once, in its own order of the nodes, and says what each pass over them took.
+    ///
+    /// # Errors
+    /// As [`Program::run`].
+    pub fn profile(&mut self, x: ValueRef<F>) -> Result<Vec<StageTime>> {
+        let mut ends = vec![Instant::now()];
+        self.run_watched(x, &mut |_, _| ends.push(Instant::now()))?;
+        let took = ends.windows(2).map(|ends| ends[1] - ends[0]);
+        let what = self.instructions.iter().map(|instruction| format!("{} -> {}", instruction.op.name(), instruction.width));
+        Ok(what.zip(took).map(|(what, took)| StageTime { what, took }).collect())
+    }
+
     /// As [`Program::run`], and shows the value of every instruction, in the order of [`fuse`].
     pub(crate) fn run_watched(&mut self, x: ValueRef<F>, watch: &mut dyn FnMut(usize, ArrayView2<F>)) -> Result<ArrayView2<'_, F>> {
         let expected = (self.rows, self.in_channels);
@@ -260,13 +282,37 @@ impl<F: Scalar> Instruction<F> {
 }
 
 impl<F: Scalar> Op<F> {
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Op::Linear(_) | Op::PackedLinear(_) => "linear".into(),
+            Op::SparseLinear(_) => "sparse linear".into(),
+            Op::Aggregate(..) => "aggregate".into(),
+            Op::Add(_) => "add".into(),
+            Op::Concat => "concat".into(),
+            Op::Scale(_) => "scale".into(),
+            Op::Whole(layer) => layer.kind().into(),
+            Op::Sum(ops) => ops.iter().map(Op::name).collect::<Vec<_>>().join(" + "),
+        }
+    }
+
+    /// The form in which a weight is multiplied fastest. A sparse `X` takes the plain one: it reads whole rows of `W` at once.
+    pub(crate) fn linear(weight: &Array2<F>, sparse_input: bool) -> Self {
+        if sparse_input {
+            return Op::Linear(Arc::new(pages::copied(weight.view())));
+        }
+        match sparse_form(weight) {
+            Some(wt) => Op::SparseLinear(Arc::new(wt)),
+            None => Op::PackedLinear(Arc::new(PackedWeight::new(weight.view()))),
+        }
+    }
+
     /// Whether it is a product that takes an epilogue.
-    fn is_product(&self) -> bool {
+    pub(crate) fn is_product(&self) -> bool {
         matches!(self, Op::Linear(_) | Op::PackedLinear(_) | Op::Aggregate(..))
     }
 
     /// A product, with what follows it done on the way out.
-    fn multiply(&self, x: ValueRef<F>, y: ArrayViewMut2<F>, epilogue: Epilogue<F>) {
+    pub(crate) fn multiply(&self, x: ValueRef<F>, y: ArrayViewMut2<F>, epilogue: Epilogue<F>) {
         match (self, x) {
             (Op::PackedLinear(weight), ValueRef::Dense(x)) => kernels::matmul_packed(x, weight, y, epilogue),
             (Op::PackedLinear(weight), ValueRef::Sparse(x)) => kernels::spmm_then(x, weight.view(), y, epilogue),
@@ -278,7 +324,7 @@ impl<F: Scalar> Op<F> {
     }
 
     /// What takes no epilogue: products with a sparse weight, joins and scales.
-    fn separately(&self, xs: &[ValueRef<F>], mut y: ArrayViewMut2<F>) {
+    pub(crate) fn separately(&self, xs: &[ValueRef<F>], mut y: ArrayViewMut2<F>) {
         match self {
             Op::SparseLinear(wt) => xs[0].with_dense(|x| kernels::matmul_sparse(x, wt.view(), y.view_mut())),
             Op::Add(coefficients) => {
@@ -407,17 +453,12 @@ fn plan<F: Scalar>(lowering: &Lowering<F>, fused: Vec<Fused<F>>) -> (Vec<Instruc
         0 => Source::Input,
         _ => Source::Buffer { buffer: buffer_of[id.0], width: lowering.width(*id) },
     };
-    let packed = |op: Op<F>| match op {
-        Op::Linear(weight) => Op::PackedLinear(Arc::new(PackedWeight::new(weight.view()))),
-        op => op,
-    };
     let fast = |op: Op<F>, x: StageId| match op {
-        Op::Linear(weight) => match sparse_form(lowering, x, &weight) {
-            Some(wt) => Op::SparseLinear(Arc::new(wt)),
-            None if lowering.is_sparse(x) => Op::Linear(Arc::new(pages::copied(weight.view()))),
-            None => packed(Op::Linear(weight)),
-        },
-        Op::Sum(ops) => Op::Sum(ops.into_iter().map(packed).collect()),
+        Op::Linear(weight) => Op::linear(&weight, lowering.is_sparse(x)),
+        // None of its terms has a sparse operand.
+        Op::Sum(ops) => {
+            Op::Sum(ops.into_iter().map(|op| if let Op::Linear(weight) = op { Op::linear(&weight, false) } else { op }).collect())
+        }
         op => op,
     };
     let instruction = |Fused { op, inputs, bias, activation, makes, .. }: Fused<F>| Instruction {
@@ -435,7 +476,7 @@ fn plan<F: Scalar>(lowering: &Lowering<F>, fused: Vec<Fused<F>>) -> (Vec<Instruc
 ///
 /// A step is what it reads, what it makes and how wide that is; 0 is the input, which has no buffer. Returns the buffer of each of `values`
 /// values, and the width of each buffer.
-pub(crate) fn assign_buffers(steps: &[(&[StageId], StageId, usize)], values: usize) -> (Vec<usize>, Vec<usize>) {
+fn assign_buffers(steps: &[(&[StageId], StageId, usize)], values: usize) -> (Vec<usize>, Vec<usize>) {
     let mut last_read = vec![0usize; values];
     for (k, (inputs, ..)) in steps.iter().enumerate() {
         inputs.iter().for_each(|id| last_read[id.0] = k);
@@ -467,13 +508,18 @@ const STORED_COST: usize = 2;
 const MOVE_COST: usize = 20;
 
 /// Whether a weight with `stored` non-zeros is multiplied faster in sparse form: `2·nnz + 20·(in + out) < in·out`.
-fn pays(stored: usize, (inputs, outputs): (usize, usize)) -> bool {
-    STORED_COST * stored + MOVE_COST * (inputs + outputs) < inputs * outputs
+fn pays(stored: usize, shape: (usize, usize)) -> bool {
+    product_cost(stored, shape) < shape.0 * shape.1
 }
 
-/// `Wᵀ` in CSR, where that is faster. A sparse `X` takes the dense weight: it reads whole rows of `W` at once.
-fn sparse_form<F: Scalar>(lowering: &Lowering<F>, x: StageId, weight: &Array2<F>) -> Option<Csr<F>> {
-    if lowering.is_sparse(x) || !pays(nonzeros(weight), weight.dim()) {
+/// What a row of a dense `X` costs, in multiply-adds of a dense product, in the faster form of the weight.
+pub(crate) fn product_cost(stored: usize, (inputs, outputs): (usize, usize)) -> usize {
+    (STORED_COST * stored + MOVE_COST * (inputs + outputs)).min(inputs * outputs)
+}
+
+/// `Wᵀ` in CSR, where that is faster.
+fn sparse_form<F: Scalar>(weight: &Array2<F>) -> Option<Csr<F>> {
+    if !pays(nonzeros(weight), weight.dim()) {
         return None;
     }
     let (mut starts, mut indices, mut values) = (vec![0], Vec::new(), Vec::new());

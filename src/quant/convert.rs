@@ -2,6 +2,7 @@
 
 use super::bits::Bits;
 use super::calibration::Calibration;
+use super::forms::Forms;
 use super::model::{QuantModel, QuantOp, QuantStage, QuantWeight};
 use super::rounding::Grids;
 use super::rounding::Rounding;
@@ -57,7 +58,7 @@ pub(super) fn convert(model: &Model, data: &Dataset, settings: Settings, grids: 
         QuantModel { in_channels: model.in_channels(), activation_bits: settings.activations, input_scales, stages, seed, origin }
             .checked()?;
     // The graph of the data must not overflow either: the user hears of it here.
-    quantised.compile(data.graph(), data.features())?;
+    quantised.compile_as(data.graph(), data.features(), Forms::Integers)?;
     Ok(quantised)
 }
 

@@ -1,9 +1,11 @@
 //! A model of integers: quantised stages, no graph.
 
 use super::bits::Bits;
+use super::forms::{Form, Forms, choose};
 use super::program::QuantProgram;
 use crate::error::{Error, Result, Unsupported};
 use crate::graph::{Graph, Norm};
+use crate::kernels::Isa;
 use crate::nn::{ActivationFn, Origin};
 use crate::value::ValueRef;
 
@@ -62,7 +64,7 @@ pub enum QuantOp {
 }
 
 impl QuantOp {
-    fn name(&self) -> &'static str {
+    pub(super) fn name(&self) -> &'static str {
         match self {
             QuantOp::Linear(_) => "linear",
             QuantOp::Aggregate(_) => "aggregate",
@@ -201,17 +203,33 @@ impl QuantModel {
         self.stages.iter().map(of).sum()
     }
 
-    /// Compiles the model for `graph` and inputs like `x`.
+    /// Compiles the model for `graph` and inputs like `x`, each stage in the form that is faster for its shape: [`Forms::Fastest`].
+    ///
+    /// # Errors
+    /// As [`QuantModel::compile_as`].
+    pub fn compile(&self, graph: &Graph, x: ValueRef<f32>) -> Result<QuantProgram> {
+        self.compile_as(graph, x, Forms::Fastest)
+    }
+
+    /// Compiles the model for `graph` and inputs like `x`, its stages in these forms.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] for an input of another shape, [`Error::Unsupported`] naming the stage whose 32-bit accumulators could
     /// overflow on this graph, or that aggregates a sparse input before a product.
-    pub fn compile(&self, graph: &Graph, x: ValueRef<f32>) -> Result<QuantProgram> {
+    pub fn compile_as(&self, graph: &Graph, x: ValueRef<f32>, forms: Forms) -> Result<QuantProgram> {
         let expected = (graph.num_nodes(), self.in_channels);
         if x.shape() != expected {
             return Err(Error::ShapeMismatch { at: "input of the quantised model".into(), expected, found: x.shape() });
         }
-        QuantProgram::compile(self, graph, x)
+        let chosen = choose(self, graph, &x, Isa::best(), forms);
+        QuantProgram::compile(self, graph, x, chosen)
+    }
+
+    /// Compiles the model with a form for each stage, and floats for what has none.
+    #[doc(hidden)]
+    pub fn compile_with(&self, graph: &Graph, x: ValueRef<f32>, forms: &[Form]) -> Result<QuantProgram> {
+        let forms = (0..self.stages.len()).map(|k| forms.get(k).copied().unwrap_or(Form::Floats)).collect();
+        QuantProgram::compile(self, graph, x, forms)
     }
 
     /// The width of value `k`: 0 is the input.

@@ -1,80 +1,22 @@
-//! The compiled form of a quantised model: integer buffers planned once and kept.
+//! The compiled form of a quantised model: buffers planned once and kept.
 
-use super::bits::Bits;
-use super::model::{QuantModel, QuantOp, QuantStage, overflow};
-use crate::error::{Error, Result, Unsupported};
-use crate::graph::{Graph, Norm, Operator};
+use super::forms::{Form, StageForm};
+use super::lower::{Lowerer, Op};
+use super::model::QuantModel;
+use super::plan::{Instruction, Part, Plan, Reals, Source};
+use crate::error::{Error, Result};
+use crate::graph::Graph;
 use crate::kernels::pages::Buffer;
-use crate::kernels::{self, Activate, Finish, InputWeight, Isa, Out, PackedInt8, SparseInt8, Term};
-use crate::nn::{ActivationFn, Cost, StageId, assign_buffers};
-use crate::value::ValueRef;
-use ndarray::ArrayView2;
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-/// `Â` in 8 bits: `Â_ij ≈ scale_i · int_ij` on the pattern of the float operator.
-///
-/// The scale varies by target, which is not summed; both factors `d_i^{-1/2}` and `d_j^{-1/2}` are in it and in the integers. The error of an
-/// entry is at most half a step of its row, `max_j Â_ij / 254`, and averages out over the neighbours.
-#[derive(Debug)]
-struct QuantOperator {
-    operator: Arc<Operator<f32>>,
-    ints: Vec<i8>,
-    scales: Vec<f32>,
-    /// The most that an accumulator can reach with 8-bit features.
-    reach: u64,
-}
-
-impl QuantOperator {
-    fn new(operator: Arc<Operator<f32>>) -> Self {
-        let (starts, _, values) = operator.forward().into_raw_storage();
-        let (mut ints, mut scales) = (vec![0; values.len()], vec![0.0; starts.len() - 1]);
-        kernels::quantize_rows(starts, values, Bits::Eight.most(), &mut ints, &mut scales);
-        let sum = |row: &[usize]| ints[row[0]..row[1]].iter().map(|q| u64::from(q.unsigned_abs())).sum::<u64>();
-        let reach = starts.windows(2).map(sum).max().unwrap_or(0) * Bits::Eight.most() as u64;
-        Self { operator, ints, scales, reach }
-    }
-}
-
-#[derive(Debug, Clone)]
-enum Op {
-    /// A product with the input, whose rows have scales of their own.
-    FromInput {
-        weight: Arc<InputWeight>,
-        cols: Vec<f32>,
-    },
-    Linear {
-        packed: Arc<PackedInt8>,
-        cols: Vec<f32>,
-    },
-    Aggregate {
-        operator: Arc<QuantOperator>,
-        cols: Vec<f32>,
-    },
-    /// The scale of each column of each term, with the coefficient in it.
-    Add(Vec<Vec<f32>>),
-    Concat(Vec<Vec<f32>>),
-}
-
-#[derive(Debug, Clone)]
-struct Instruction {
-    op: Op,
-    inputs: Vec<Source>,
-    width: usize,
-    bias: Option<Vec<f32>>,
-    activation: Option<ActivationFn>,
-    /// Buffer and scale of an integer output; none for the last one.
-    output: Option<(usize, f32)>,
-}
-
-/// Where an instruction reads: the model's input or a buffer of some width.
-#[derive(Debug, Clone, Copy)]
-enum Source {
-    Input,
-    Buffer(usize, usize),
-}
+use crate::kernels::{self, Activate, ColumnScales, Epilogue, Finish, Isa, Out, SparseInt8, Term};
+use crate::nn::{self, ActivationFn, Cost, StageTime};
+use crate::value::{Value, ValueRef};
+use ndarray::{ArrayView2, ArrayViewMut2};
+use std::time::Instant;
 
 /// A quantised model compiled for one graph; runs without allocating after the first call.
+///
+/// Each stage runs on integers, or on floats made of the stored integers where that is faster for its shape: see [`Forms`](super::Forms), and
+/// [`QuantProgram::forms`] for what was chosen.
 ///
 /// ```
 /// use gnn_prune::{Bits, Dataset, Gcn, Quantizer};
@@ -94,58 +36,53 @@ pub struct QuantProgram {
     in_channels: usize,
     most: i8,
     instructions: Vec<Instruction>,
-    buffer_widths: Vec<usize>,
-    input_scales: Option<Vec<f32>>,
+    int_widths: Vec<usize>,
+    real_widths: Vec<usize>,
+    input_scales: Option<ColumnScales>,
     by_node: bool,
     buffers: Buffers,
+    forms: Vec<StageForm>,
     cost: Cost,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Buffers {
     ints: Vec<Buffer<i8>>,
+    reals: Vec<Buffer<f32>>,
     /// Scale of the input at each node.
     input_scales: Vec<f32>,
+    /// The stored entries of a fixed input with a scale a node.
+    input_by_node: Buffer<i8>,
     /// The input with a scale a channel.
     input_by_channel: Buffer<i8>,
     output: Buffer<f32>,
 }
 
 impl QuantProgram {
-    pub(super) fn compile(model: &QuantModel, graph: &Graph, x: ValueRef<f32>) -> Result<Self> {
+    pub(super) fn compile(model: &QuantModel, graph: &Graph, x: ValueRef<f32>, forms: Vec<Form>) -> Result<Self> {
         let sparse = matches!(x, ValueRef::Sparse(_));
-        let stages = &model.stages;
-        let steps: Vec<Vec<StageId>> = stages.iter().map(|stage| stage.inputs.iter().map(|&k| StageId(k)).collect()).collect();
-        // The last stage writes the output, which is no integer buffer.
-        let planned: Vec<_> = (0..stages.len() - 1).map(|k| (&steps[k][..], StageId(k + 1), stages[k].width)).collect();
-        let (buffer_of, buffer_widths) = plan_with_last(&planned, &steps[stages.len() - 1], stages.len() + 1);
-        let mut operators = BTreeMap::new();
-        let mut instructions = Vec::with_capacity(stages.len());
-        for (k, stage) in stages.iter().enumerate() {
-            let source = |&k: &usize| if k == 0 { Source::Input } else { Source::Buffer(buffer_of[k], model.width_of(k)) };
-            instructions.push(Instruction {
-                op: lower(model, stage, graph, sparse, &mut operators)?,
-                inputs: stage.inputs.iter().map(source).collect(),
-                width: stage.width,
-                bias: stage.bias.clone(),
-                activation: stage.activation,
-                output: stage.scale.map(|scale| (buffer_of[k + 1], scale)),
-            });
-        }
-        let by_node = instructions.iter().any(|instruction| matches!(instruction.op, Op::FromInput { .. }));
+        let mut lowerer = Lowerer::new(model, graph, sparse)?;
+        let Plan { instructions, int_widths, real_widths } = Plan::of(model, &forms, &mut lowerer);
+        let rows = graph.num_nodes();
+        let macs = instructions.iter().map(|instruction| instruction.macs(rows, x.stored(), sparse)).sum();
+        let by_channel = instructions.iter().any(Instruction::reads_channels);
+        let input_scales = model.input_scales.clone().filter(|_| by_channel);
+        let named = model.stages.iter().zip(forms);
         let mut program = Self {
             isa: Isa::best(),
-            rows: graph.num_nodes(),
+            rows,
             in_channels: model.in_channels,
             most: model.activation_bits.most(),
+            by_node: instructions.iter().any(Instruction::quantizes_rows),
             instructions,
-            buffer_widths,
-            input_scales: model.input_scales.clone(),
-            by_node,
+            int_widths,
+            real_widths,
+            input_scales: input_scales.map(|scales| ColumnScales::new(scales, model.activation_bits.most())),
             buffers: Buffers::default(),
-            cost: Cost { macs: 0, peak_activations: 0 },
+            forms: named.map(|(stage, form)| StageForm { layer: stage.layer.clone(), operation: stage.op.name(), form }).collect(),
+            cost: Cost { macs, peak_activations: 0 },
         };
-        program.cost = Cost { macs: macs(model, graph, &x), peak_activations: program.bytes() };
+        program.cost.peak_activations = program.bytes();
         Ok(program)
     }
 
@@ -162,66 +99,110 @@ impl QuantProgram {
         self.cost
     }
 
-    /// Planned buffers: integers between stages, scales and integers of the input, and the real output.
+    /// The form of each stage of the model.
+    pub fn forms(&self) -> &[StageForm] {
+        &self.forms
+    }
+
+    /// Planned buffers: integers and floats between stages, scales and integers of the input, and the output.
     fn bytes(&self) -> u64 {
-        let between: usize = self.buffer_widths.iter().sum::<usize>() * self.rows;
+        let ints: usize = self.int_widths.iter().sum::<usize>() * self.rows;
+        let reals: usize = self.real_widths.iter().sum::<usize>() * self.rows * size_of::<f32>();
         let by_node = if self.by_node { self.rows * size_of::<f32>() } else { 0 };
         let by_channel = if self.input_scales.is_some() { self.rows * self.in_channels } else { 0 };
         let output = self.instructions.last().map_or(0, |last| last.width) * self.rows * size_of::<f32>();
-        (between + by_node + by_channel + output) as u64
+        (ints + reals + by_node + by_channel + output) as u64
     }
 
-    /// Quantises `x` of shape `[n, in_channels]`, runs the program and returns the output `[n, out_channels]` as real numbers.
+    /// Runs the program on `x` of shape `[n, in_channels]` and returns the output `[n, out_channels]` as real numbers.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] for an input of another shape, [`Error::NotFinite`] for one with an entry that is not finite.
     pub fn run(&mut self, x: ValueRef<f32>) -> Result<ArrayView2<'_, f32>> {
-        let expected = (self.rows, self.in_channels);
-        if x.shape() != expected {
-            return Err(Error::ShapeMismatch { at: "input of the quantised program".into(), expected, found: x.shape() });
-        }
-        match x {
-            ValueRef::Dense(x) if !x.is_standard_layout() => {
-                let x = x.as_standard_layout();
-                self.run_rows(ValueRef::Dense(x.view()))?;
-            }
-            // A view of some rows of a larger matrix counts its entries from elsewhere.
-            ValueRef::Sparse(x) if x.indptr().raw_storage()[0] != 0 => {
-                let x = x.to_owned();
-                self.run_rows(ValueRef::Sparse(x.view()))?;
-            }
-            x => self.run_rows(x)?,
-        }
-        let width = self.instructions.last().expect("a model has at least one stage").width;
-        Ok(ArrayView2::from_shape((self.rows, width), &self.buffers.output).expect("planned for its width"))
+        self.checked_shape(&x)?;
+        self.run_rows(Fixed::of(x).view(), Input::New, &mut || ())?;
+        Ok(self.output())
     }
 
-    fn run_rows(&mut self, x: ValueRef<f32>) -> Result<()> {
-        self.quantize_input(&x)?;
-        let Self { instructions, buffers, buffer_widths, .. } = self;
-        let on = Machine { isa: self.isa, most: self.most, rows: self.rows };
-        if buffers.output.is_empty() {
-            buffers.ints = buffer_widths.iter().map(|width| Buffer::zeros(width * on.rows)).collect();
-            buffers.output = Buffer::zeros(instructions.last().map_or(0, |last| last.width) * on.rows);
-            buffers.input_scales = vec![0.0; if self.by_node { on.rows } else { 0 }];
+    /// Does what depends on the input alone, once: its integers are kept, and every run of what is returned begins with them. The input
+    /// cannot change while it is borrowed.
+    ///
+    /// # Errors
+    /// As [`QuantProgram::run`].
+    ///
+    /// ```
+    /// use gnn_prune::{Bits, Dataset, Gcn, Quantizer};
+    /// let data = Dataset::digits()?;
+    /// let model = Gcn::builder(data.num_features(), data.num_classes()).hidden(16).build(0)?;
+    /// let small = Quantizer::builder(Bits::Eight).build()?.quantize(&model, &data)?;
+    /// let mut program = small.compile(data.graph(), data.features())?;
+    /// let logits = program.run(data.features())?.to_owned();
+    /// let mut prepared = program.prepare(data.features())?;
+    /// assert_eq!(prepared.run(), logits);
+    /// assert_eq!(prepared.run(), logits);
+    /// # Ok::<(), gnn_prune::Error>(())
+    /// ```
+    pub fn prepare<'p, 'x>(&'p mut self, x: ValueRef<'x, f32>) -> Result<Prepared<'p, 'x>> {
+        self.checked_shape(&x)?;
+        let x = Fixed::of(x);
+        self.check_finite(&x.view())?;
+        self.quantize_channels(&x.view())?;
+        if self.by_node {
+            let view = x.view();
+            let (starts, values) = rows_of(&view);
+            self.buffers.input_scales.resize(self.rows, 0.0);
+            self.buffers.input_by_node = Buffer::zeros(values.len());
+            kernels::quantize_rows(&starts, values, self.most, &mut self.buffers.input_by_node, &mut self.buffers.input_scales);
         }
-        let mut input_scales = std::mem::take(&mut buffers.input_scales);
-        for instruction in instructions.iter() {
-            match instruction.output {
-                Some((buffer, scale)) => {
-                    let mut data = std::mem::take(&mut buffers.ints[buffer]);
-                    let out = Out::Int { data: &mut data[..on.rows * instruction.width], scale, most: on.most };
-                    instruction.run(&on, &x, buffers, &mut input_scales, out);
-                    buffers.ints[buffer] = data;
-                }
-                None => {
-                    let mut data = std::mem::take(&mut buffers.output);
-                    instruction.run(&on, &x, buffers, &mut input_scales, Out::Real(&mut data));
-                    buffers.output = data;
-                }
+        Ok(Prepared { program: self, x })
+    }
+
+    /// Runs the program once and says what each pass over the nodes took.
+    ///
+    /// # Errors
+    /// As [`QuantProgram::run`].
+    pub fn profile(&mut self, x: ValueRef<f32>) -> Result<Vec<StageTime>> {
+        self.checked_shape(&x)?;
+        let mut ends = vec![Instant::now()];
+        self.run_rows(Fixed::of(x).view(), Input::New, &mut || ends.push(Instant::now()))?;
+        let took = ends.windows(2).map(|ends| ends[1] - ends[0]);
+        let what = std::iter::once("input".to_string()).chain(self.instructions.iter().map(Instruction::to_string));
+        Ok(what.zip(took).map(|(what, took)| StageTime { what, took }).collect())
+    }
+
+    fn checked_shape(&self, x: &ValueRef<f32>) -> Result<()> {
+        let expected = (self.rows, self.in_channels);
+        if x.shape() == expected {
+            return Ok(());
+        }
+        Err(Error::ShapeMismatch { at: "input of the quantised program".into(), expected, found: x.shape() })
+    }
+
+    fn output(&self) -> ArrayView2<'_, f32> {
+        let width = self.instructions.last().expect("a model has at least one stage").width;
+        ArrayView2::from_shape((self.rows, width), &self.buffers.output).expect("planned for its width")
+    }
+
+    fn run_rows(&mut self, x: ValueRef<f32>, input: Input, after: &mut dyn FnMut()) -> Result<()> {
+        if input == Input::New {
+            if self.instructions.iter().any(Instruction::reads_floats) {
+                self.check_finite(&x)?;
             }
+            self.quantize_channels(&x)?;
         }
-        buffers.input_scales = input_scales;
+        after();
+        let Self { instructions, buffers, .. } = self;
+        let on = Machine { isa: self.isa, most: self.most, rows: self.rows, input };
+        if buffers.output.is_empty() {
+            buffers.ints = self.int_widths.iter().map(|width| Buffer::zeros(width * on.rows)).collect();
+            buffers.reals = self.real_widths.iter().map(|width| Buffer::zeros(width * on.rows)).collect();
+            buffers.output = Buffer::zeros(instructions.last().map_or(0, |last| last.width) * on.rows);
+            buffers.input_scales.resize(if self.by_node { on.rows } else { 0 }, 0.0);
+        }
+        for instruction in instructions.iter() {
+            instruction.run(&on, &x, buffers);
+            after();
+        }
         match buffers.input_scales.iter().position(|scale| !scale.is_finite()) {
             Some(i) => Err(not_finite(i, buffers.input_scales[i])),
             None => Ok(()),
@@ -229,82 +210,102 @@ impl QuantProgram {
     }
 
     /// The input with a scale a channel, for what is not a product.
-    fn quantize_input(&mut self, x: &ValueRef<f32>) -> Result<()> {
-        let (rows, most, buffers) = (self.rows, self.most, &mut self.buffers);
+    fn quantize_channels(&mut self, x: &ValueRef<f32>) -> Result<()> {
         let Some(scales) = &self.input_scales else { return Ok(()) };
-        if buffers.input_by_channel.is_empty() {
-            buffers.input_by_channel = Buffer::zeros(rows * self.in_channels);
+        if self.buffers.input_by_channel.is_empty() {
+            self.buffers.input_by_channel = Buffer::zeros(self.rows * self.in_channels);
         }
         x.with_dense(|x| {
-            for (i, (x, q)) in x.outer_iter().zip(buffers.input_by_channel.chunks_exact_mut(scales.len())).enumerate() {
-                if let Some(&value) = x.iter().find(|v| !v.is_finite()) {
-                    return Err(not_finite(i, value));
-                }
-                for ((q, &x), &scale) in q.iter_mut().zip(x).zip(scales) {
-                    kernels::quantize_with(&[x], scale, most, std::slice::from_mut(q));
-                }
+            let x = x.as_slice().expect("rows are contiguous here");
+            match kernels::quantize_columns(self.isa, x, scales, &mut self.buffers.input_by_channel) {
+                Some(i) => Err(bad_row(i, &x[i * self.in_channels..][..self.in_channels])),
+                None => Ok(()),
             }
-            Ok(())
         })
     }
+
+    fn check_finite(&self, x: &ValueRef<f32>) -> Result<()> {
+        let (starts, values) = rows_of(x);
+        match kernels::first_not_finite(&starts, values) {
+            Some(i) => Err(bad_row(i, &values[starts[i]..starts[i + 1]])),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A program with an input that was quantised once; see [`QuantProgram::prepare`].
+#[derive(Debug)]
+pub struct Prepared<'p, 'x> {
+    program: &'p mut QuantProgram,
+    x: Fixed<'x>,
+}
+
+impl Prepared<'_, '_> {
+    /// Runs the program and returns the output `[n, out_channels]` as real numbers.
+    pub fn run(&mut self) -> ArrayView2<'_, f32> {
+        self.program.run_rows(self.x.view(), Input::Prepared, &mut || ()).expect("the input was checked");
+        self.program.output()
+    }
+
+    /// As [`QuantProgram::profile`].
+    pub fn profile(&mut self) -> Vec<StageTime> {
+        let mut ends = vec![Instant::now()];
+        self.program.run_rows(self.x.view(), Input::Prepared, &mut || ends.push(Instant::now())).expect("the input was checked");
+        let took = ends.windows(2).skip(1).map(|ends| ends[1] - ends[0]);
+        let what = self.program.instructions.iter().map(Instruction::to_string);
+        what.zip(took).map(|(what, took)| StageTime { what, took }).collect()
+    }
+}
+
+/// Whether the integers of the input are those of a run before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Input {
+    New,
+    Prepared,
+}
+
+/// An input whose rows lie one after the other from the first entry on.
+#[derive(Debug)]
+enum Fixed<'a> {
+    Borrowed(ValueRef<'a, f32>),
+    Moved(Value<f32>),
+}
+
+impl<'a> Fixed<'a> {
+    fn of(x: ValueRef<'a, f32>) -> Self {
+        match x {
+            ValueRef::Dense(x) if !x.is_standard_layout() => Fixed::Moved(Value::Dense(x.as_standard_layout().into_owned())),
+            // A view of some rows of a larger matrix counts its entries from elsewhere.
+            ValueRef::Sparse(x) if x.indptr().raw_storage()[0] != 0 => Fixed::Moved(Value::Sparse(x.to_owned())),
+            x => Fixed::Borrowed(x),
+        }
+    }
+
+    fn view(&self) -> ValueRef<'_, f32> {
+        match self {
+            Fixed::Borrowed(x) => x.reborrow(),
+            Fixed::Moved(x) => x.view(),
+        }
+    }
+}
+
+/// Where the entries of each row begin, and the entries.
+fn rows_of<'x>(x: &'x ValueRef<f32>) -> (std::borrow::Cow<'x, [usize]>, &'x [f32]) {
+    match x {
+        ValueRef::Dense(x) => {
+            let starts: Vec<usize> = (0..=x.nrows()).map(|i| i * x.ncols()).collect();
+            (starts.into(), x.as_slice().expect("rows are contiguous here"))
+        }
+        ValueRef::Sparse(x) => (x.indptr().into_raw_storage().into(), x.data()),
+    }
+}
+
+fn bad_row(node: usize, row: &[f32]) -> Error {
+    not_finite(node, row.iter().copied().find(|v| !v.is_finite()).unwrap_or(f32::NAN))
 }
 
 fn not_finite(node: usize, value: f32) -> Error {
     Error::NotFinite { at: format!("features of node {node}"), value: value.into() }
-}
-
-/// Buffers of all stages but the last, which must not lose its inputs.
-fn plan_with_last(planned: &[(&[StageId], StageId, usize)], last: &[StageId], values: usize) -> (Vec<usize>, Vec<usize>) {
-    let mut steps = planned.to_vec();
-    steps.push((last, StageId(values - 1), 0));
-    assign_buffers(&steps, values)
-}
-
-/// The integers and scales of one stage on this graph.
-fn lower(
-    model: &QuantModel,
-    stage: &QuantStage,
-    graph: &Graph,
-    sparse: bool,
-    operators: &mut BTreeMap<Norm, Arc<QuantOperator>>,
-) -> Result<Op> {
-    // Only joins and aggregation ask for the scales of the columns of the input.
-    let columns = |k: usize, coefficient: f32| -> Vec<f32> {
-        let scaled = |scale: f32| coefficient * scale;
-        match (k, &model.input_scales) {
-            (0, Some(scales)) => scales.iter().map(|&scale| scaled(scale)).collect(),
-            _ => vec![scaled(model.stages[k - 1].scale.expect("only the last stage is real")); model.width_of(k)],
-        }
-    };
-    Ok(match &stage.op {
-        QuantOp::Linear(weight) => {
-            let (inputs, outputs) = weight.shape;
-            match stage.inputs[0] {
-                0 => {
-                    let laid_out = Arc::new(InputWeight::new(&weight.ints, inputs, outputs));
-                    Op::FromInput { weight: laid_out, cols: weight.scales.clone() }
-                }
-                k => {
-                    let scale = model.stages[k - 1].scale.expect("only the last stage is real");
-                    let packed = Arc::new(PackedInt8::new(&weight.ints, inputs, outputs));
-                    Op::Linear { packed, cols: weight.scales.iter().map(|s| scale * s).collect() }
-                }
-            }
-        }
-        QuantOp::Aggregate(norm) => {
-            if sparse && stage.inputs[0] == 0 {
-                let reason = "it aggregates the input before a product, which needs dense features".to_string();
-                return Err(Unsupported { layer: stage.layer.clone(), reason }.into());
-            }
-            let operator = operators.entry(*norm).or_insert_with(|| Arc::new(QuantOperator::new(graph.operator(*norm)))).clone();
-            if operator.reach > i32::MAX as u64 {
-                return Err(overflow(&stage.layer, "aggregation over the neighbours of one node", operator.reach).into());
-            }
-            Op::Aggregate { operator, cols: columns(stage.inputs[0], 1.0) }
-        }
-        QuantOp::Add(coefficients) => Op::Add(stage.inputs.iter().zip(coefficients).map(|(&k, &a)| columns(k, a)).collect()),
-        QuantOp::Concat => Op::Concat(stage.inputs.iter().map(|&k| columns(k, 1.0)).collect()),
-    })
 }
 
 /// What all instructions of a program share.
@@ -312,59 +313,148 @@ struct Machine {
     isa: Isa,
     most: i8,
     rows: usize,
+    input: Input,
 }
 
 impl Instruction {
-    fn run(&self, on: &Machine, x: &ValueRef<f32>, buffers: &Buffers, input_scales: &mut [f32], mut out: Out) {
-        let Machine { isa, most, rows } = *on;
+    fn run(&self, on: &Machine, x: &ValueRef<f32>, buffers: &mut Buffers) {
+        let len = on.rows * self.width;
+        let mut ints = self.ints.map(|(buffer, scale)| (std::mem::take(&mut buffers.ints[buffer]), buffer, scale));
+        let mut reals = match self.reals {
+            Reals::Nowhere => Buffer::default(),
+            Reals::Buffer(buffer) => std::mem::take(&mut buffers.reals[buffer]),
+            Reals::Output => std::mem::take(&mut buffers.output),
+        };
+        let mut scales = std::mem::take(&mut buffers.input_scales);
+        match (self.reals, &mut ints) {
+            (Reals::Nowhere, Some((data, _, scale))) => {
+                let out = Out::Int { data: &mut data[..len], scale: *scale, most: on.most };
+                self.on_integers(&self.parts[0], on, x, buffers, &mut scales, true, out);
+            }
+            _ => self.to_reals(on, x, buffers, &mut scales, &mut reals[..len]),
+        }
+        buffers.input_scales = scales;
+        if let (Some((data, _, scale)), true) = (&mut ints, self.reals != Reals::Nowhere) {
+            // What is not finite becomes some integer, as on the way out of a product.
+            kernels::quantize_columns(on.isa, &reals[..len], &ColumnScales::new(vec![*scale; self.width], on.most), &mut data[..len]);
+        }
+        if let Some((data, buffer, _)) = ints {
+            buffers.ints[buffer] = data;
+        }
+        match self.reals {
+            Reals::Nowhere => {}
+            Reals::Buffer(buffer) => buffers.reals[buffer] = reals,
+            Reals::Output => buffers.output = reals,
+        }
+    }
+
+    /// Every part in turn, added to what the ones before left; bias and activation follow the last one.
+    fn to_reals(&self, on: &Machine, x: &ValueRef<f32>, buffers: &Buffers, scales: &mut [f32], y: &mut [f32]) {
+        for (k, part) in self.parts.iter().enumerate() {
+            let last = k + 1 == self.parts.len();
+            match &part.op {
+                Op::Floats(op) => self.on_floats(op, part, on, x, buffers, (k > 0, last), y),
+                _ if k > 0 => self.on_integers(part, on, x, buffers, scales, last, Out::Added(y)),
+                _ => self.on_integers(part, on, x, buffers, scales, last, Out::Real(y)),
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "what an operation reads, and the place that it writes")]
+    fn on_floats(
+        &self,
+        op: &nn::Op<f32>,
+        part: &Part,
+        on: &Machine,
+        x: &ValueRef<f32>,
+        buffers: &Buffers,
+        (add, last): (bool, bool),
+        y: &mut [f32],
+    ) {
+        let view = |source: &Source| match *source {
+            Source::Reals(buffer, width) => {
+                let data = &buffers.reals[buffer][..on.rows * width];
+                ValueRef::Dense(ArrayView2::from_shape((on.rows, width), data).expect("planned for its width"))
+            }
+            _ => x.reborrow(),
+        };
+        let mut y = ArrayViewMut2::from_shape((on.rows, self.width), y).expect("planned for its width");
+        let relu = last && self.activation == Some(ActivationFn::Relu);
+        let bias = self.bias.as_deref().filter(|_| last);
+        let done = op.is_product();
+        if done {
+            op.multiply(view(&part.inputs[0]), y.view_mut(), Epilogue { bias, relu, add });
+        } else {
+            op.separately(&part.inputs.iter().map(view).collect::<Vec<_>>(), y.view_mut());
+        }
+        if let (Some(bias), false) = (bias, done) {
+            kernels::add_bias(y.view_mut(), bias);
+        }
+        let left = self.activation.filter(|_| last && !(done && relu));
+        if let (Some(activation), Some(data)) = (left, y.as_slice_mut()) {
+            kernels::for_each_chunk(data, |_, chunk| activation.apply(chunk));
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "what an operation reads, and the places that it writes")]
+    fn on_integers(&self, part: &Part, on: &Machine, x: &ValueRef<f32>, buffers: &Buffers, scales: &mut [f32], last: bool, mut out: Out) {
+        let isa = on.isa;
         let map = |values: &mut [f32]| self.activation.iter().for_each(|activation| activation.apply(values));
-        let activate = match self.activation {
+        let activate = match self.activation.filter(|_| last) {
             None => Activate::Identity,
             Some(ActivationFn::Relu) => Activate::Relu,
             Some(_) => Activate::Map(&map),
         };
-        let bias = self.bias.as_deref();
+        let bias = self.bias.as_deref().filter(|_| last);
         let view = |source: &Source| match *source {
-            Source::Input => &buffers.input_by_channel[..],
-            Source::Buffer(buffer, width) => &buffers.ints[buffer][..rows * width],
+            Source::Ints(buffer, width) => &buffers.ints[buffer][..on.rows * width],
+            _ => &buffers.input_by_channel[..],
         };
-        match &self.op {
+        match &part.op {
             Op::FromInput { weight, cols } => {
                 let finish = Finish { rows: None, cols, bias, activate };
-                kernels::input_int8(isa, *x, weight, most, finish, input_scales, out);
+                match on.input {
+                    Input::New => kernels::input_int8(isa, *x, weight, on.most, finish, scales, out),
+                    Input::Prepared => {
+                        let finish = Finish { rows: Some(scales), ..finish };
+                        kernels::quantized_input_int8(isa, *x, &buffers.input_by_node, weight, finish, out);
+                    }
+                }
             }
             Op::Linear { packed, cols } => {
-                kernels::matmul_int8_with(isa, view(&self.inputs[0]), packed, Finish { rows: None, cols, bias, activate }, out);
+                kernels::matmul_int8_with(isa, view(&part.inputs[0]), packed, Finish { rows: None, cols, bias, activate }, out);
             }
             Op::Aggregate { operator, cols } => {
                 let (starts, indices, _) = operator.operator.forward().into_raw_storage();
                 let a = SparseInt8 { starts, cols: indices, vals: &operator.ints };
                 let finish = Finish { rows: Some(&operator.scales), cols, bias, activate };
-                kernels::spmm_int8_with(isa, a, view(&self.inputs[0]), self.width, finish, out);
+                kernels::spmm_int8_with(isa, a, view(&part.inputs[0]), self.width, finish, out);
             }
             Op::Add(cols) => {
-                let terms: Vec<Term> = self.inputs.iter().zip(cols).map(|(input, cols)| Term { data: view(input), cols }).collect();
-                kernels::join_int8(&terms, bias, activate, out, self.width, 0);
+                let terms: Vec<Term> = part.inputs.iter().zip(cols).map(|(input, cols)| Term { data: view(input), cols }).collect();
+                kernels::join_int8_with(isa, &terms, bias, activate, out, self.width, 0);
             }
             Op::Concat(cols) => {
                 let mut place = 0;
-                for (input, cols) in self.inputs.iter().zip(cols) {
+                for (input, cols) in part.inputs.iter().zip(cols) {
                     let bias = bias.map(|bias| &bias[place..place + cols.len()]);
-                    kernels::join_int8(&[Term { data: view(input), cols }], bias, activate, out.reborrow(), self.width, place);
+                    let terms = [Term { data: view(input), cols }];
+                    kernels::join_int8_with(isa, &terms, bias, activate, out.reborrow(), self.width, place);
                     place += cols.len();
                 }
             }
+            Op::Floats(_) => unreachable!("floats have their own way"),
         }
     }
 }
 
-fn macs(model: &QuantModel, graph: &Graph, x: &ValueRef<f32>) -> u64 {
-    let rows = graph.num_nodes();
-    let of = |stage: &QuantStage| match &stage.op {
-        QuantOp::Linear(weight) if stage.inputs[0] == 0 => x.stored() * weight.shape.1,
-        QuantOp::Linear(weight) => rows * weight.ints.len(),
-        QuantOp::Aggregate(norm) => graph.operator(*norm).stored() * stage.width,
-        QuantOp::Add(_) | QuantOp::Concat => 0,
-    };
-    model.stages.iter().map(|stage| of(stage) as u64).sum()
+impl std::fmt::Display for QuantProgram {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let on = |form| self.forms.iter().filter(|stage| stage.form == form).count();
+        writeln!(f, "program of {} stages on integers and {} on floats", on(Form::Integers), on(Form::Floats))?;
+        for (k, stage) in self.forms.iter().enumerate() {
+            writeln!(f, "  stage {k:<3} {:<12} {:<10} {}", stage.layer, stage.operation, stage.form)?;
+        }
+        Ok(())
+    }
 }

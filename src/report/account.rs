@@ -4,6 +4,7 @@ use super::latency::Latencies;
 use super::serve::Servable;
 use crate::error::Result;
 use crate::graph::Graph;
+use crate::quant::StageForm;
 use crate::value::ValueRef;
 use serde::Serialize;
 
@@ -29,6 +30,9 @@ pub struct Account {
     pub macs: u64,
     /// Directed edges of the graph.
     pub edges: usize,
+    /// What each stage of an integer model was compiled to; empty for a model of floats.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub forms: Vec<StageForm>,
     /// Measured time of one inference on the whole graph, in milliseconds.
     pub latency_ms: Latencies,
 }
@@ -47,6 +51,7 @@ impl Account {
             bytes: Bytes { weights: model.stored_bytes(), peak_activations: cost.peak_activations },
             macs: cost.macs,
             edges: graph.num_edges(),
+            forms: program.forms().to_vec(),
             latency_ms: Latencies::measure(&mut *program, x, threads)?,
         })
     }

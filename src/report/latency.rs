@@ -36,14 +36,15 @@ const ENOUGH: Duration = Duration::from_millis(300);
 const WARM_UP: usize = 3;
 
 impl Latencies {
-    /// Measures `program` on `x` in pools of one thread and of `threads`.
+    /// Measures `program` on the fixed input `x` in pools of one thread and of `threads`; what depends on `x` alone is done before.
     ///
     /// # Errors
     /// [`Error::Threads`](crate::Error::Threads) where a pool cannot be made, [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) for another input.
     pub fn measure(program: &mut dyn Runnable, x: &ValueRef<f32>, threads: usize) -> Result<Self> {
+        let mut program = program.prepare(x.reborrow())?;
         let mut on = |threads: usize| -> Result<Latency> {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
-            pool.install(|| Latency::measure(|| program.run(x.reborrow()).map(|_| ())))
+            pool.install(|| Latency::measure(|| program.run().map(|_| ())))
         };
         Ok(Self { threads_1: on(1)?, threads_all: on(threads)? })
     }

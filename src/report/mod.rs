@@ -13,4 +13,4 @@ pub use account::{Account, Bytes};
 pub use html::Page;
 pub use latency::{Latencies, Latency};
 pub use row::{DataInfo, Report, Row, Summary};
-pub use serve::{Runnable, Servable};
+pub use serve::{Ready, Runnable, Servable};

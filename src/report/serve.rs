@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::graph::Graph;
 use crate::io::stored_bytes;
 use crate::nn::{Cost, Model, Program};
-use crate::quant::{QuantModel, QuantProgram};
+use crate::quant::{Prepared, QuantModel, QuantProgram, StageForm};
 use crate::value::ValueRef;
 use ndarray::ArrayView2;
 
@@ -32,6 +32,36 @@ pub trait Runnable: Send {
     fn run(&mut self, x: ValueRef<f32>) -> Result<ArrayView2<'_, f32>>;
     /// MACs and buffer bytes of one run.
     fn cost(&self) -> Cost;
+    /// What each stage computes with, where that was chosen.
+    fn forms(&self) -> &[StageForm] {
+        &[]
+    }
+    /// Does what depends on `x` alone, once; what is returned runs on it again and again.
+    ///
+    /// # Errors
+    /// As [`Runnable::run`].
+    fn prepare<'a>(&'a mut self, x: ValueRef<'a, f32>) -> Result<Box<dyn Ready + 'a>>;
+}
+
+/// A program with the input that it runs on.
+pub trait Ready: Send {
+    /// Runs and returns the logits `[n, classes]`.
+    ///
+    /// # Errors
+    /// As [`Runnable::run`].
+    fn run(&mut self) -> Result<ArrayView2<'_, f32>>;
+}
+
+impl Ready for (&mut Program<f32>, ValueRef<'_, f32>) {
+    fn run(&mut self) -> Result<ArrayView2<'_, f32>> {
+        self.0.run(self.1)
+    }
+}
+
+impl Ready for Prepared<'_, '_> {
+    fn run(&mut self) -> Result<ArrayView2<'_, f32>> {
+        Ok(self.run())
+    }
 }
 
 impl Servable for Model {
@@ -56,6 +86,9 @@ impl Runnable for Program<f32> {
     fn cost(&self) -> Cost {
         self.cost()
     }
+    fn prepare<'a>(&'a mut self, x: ValueRef<'a, f32>) -> Result<Box<dyn Ready + 'a>> {
+        Ok(Box::new((self, x)))
+    }
 }
 
 impl Servable for QuantModel {
@@ -79,5 +112,11 @@ impl Runnable for QuantProgram {
     }
     fn cost(&self) -> Cost {
         self.cost()
+    }
+    fn forms(&self) -> &[StageForm] {
+        self.forms()
+    }
+    fn prepare<'a>(&'a mut self, x: ValueRef<'a, f32>) -> Result<Box<dyn Ready + 'a>> {
+        Ok(Box::new(QuantProgram::prepare(self, x)?))
     }
 }

@@ -1,0 +1,233 @@
+//! AVX2 and AVX-512 VNNI forms of the dense integer product. Their safe portable twin stands in `int8.rs`.
+//!
+//! The right operand is packed into panels of some registers of columns, and a panel stays in the cache near the core while a block of rows
+//! passes. AVX2 multiplies 16-bit numbers in pairs and adds the two products in 32 bits (`pmaddwd`): nothing saturates, and no signs move.
+//! VNNI's `dpbusd` multiplies unsigned by signed bytes, four at a time: the left operand is shifted by 128, and `128·Σ` of the right one is
+//! taken off again.
+#![allow(unsafe_code)]
+
+use super::int8::{DenseJob, Out};
+use super::int8_finish_x86::{Tile, finish};
+use super::pages::Buffer;
+use std::arch::x86_64::*;
+use std::ops::Range;
+
+/// A right operand as one level reads it: columns in panels, `DEPTH` rows interleaved in each.
+#[derive(Debug, Clone)]
+pub(super) struct Panels<T: Copy + Default> {
+    data: Buffer<T>,
+    /// Inner dimension, filled up to whole groups of rows.
+    inner: usize,
+    width: usize,
+    shape: Shape,
+}
+
+/// Rows that are interleaved, columns of a register, and registers of a panel.
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    depth: usize,
+    lanes: usize,
+    registers: usize,
+}
+
+const PAIRS: Shape = Shape { depth: 2, lanes: 8, registers: 2 };
+const FOURS: Shape = Shape { depth: 4, lanes: 16, registers: 4 };
+
+/// Rows of a register block.
+const PAIR_ROWS: usize = 6;
+const FOUR_ROWS: usize = 4;
+
+/// A panel: its first column, its registers, and where its numbers begin.
+struct Panel {
+    first: usize,
+    registers: usize,
+    start: usize,
+}
+
+impl<T: Copy + Default> Panels<T> {
+    fn pack(w: &[i8], inner: usize, width: usize, shape: Shape, number: impl Fn(i8) -> T) -> Self {
+        let padded = inner.next_multiple_of(shape.depth);
+        let data = Buffer::zeros(padded * width.next_multiple_of(shape.lanes));
+        let mut panels = Self { data, inner: padded, width, shape };
+        for panel in panels.panels().collect::<Vec<_>>() {
+            let columns = panel.registers * shape.lanes;
+            let count = columns.min(width - panel.first);
+            for (k, row) in w.chunks_exact(width).enumerate() {
+                let to = &mut panels.data[panel.start + k / shape.depth * shape.depth * columns..];
+                for (c, &value) in row[panel.first..][..count].iter().enumerate() {
+                    to[c * shape.depth + k % shape.depth] = number(value);
+                }
+            }
+        }
+        panels
+    }
+
+    fn panels(&self) -> impl Iterator<Item = Panel> + use<T> {
+        let Shape { lanes, registers, .. } = self.shape;
+        let (width, inner) = (self.width, self.inner);
+        (0..width).step_by(lanes * registers).map(move |first| {
+            let registers = registers.min((width - first).div_ceil(lanes));
+            Panel { first, registers, start: first * inner }
+        })
+    }
+}
+
+/// Packs `w: [inner, width]` for AVX2.
+pub(super) fn pairs(w: &[i8], inner: usize, width: usize) -> Panels<i16> {
+    Panels::pack(w, inner, width, PAIRS, i16::from)
+}
+
+/// Packs `w: [inner, width]` for VNNI.
+pub(super) fn fours(w: &[i8], inner: usize, width: usize) -> Panels<i8> {
+    Panels::pack(w, inner, width, FOURS, |value| value)
+}
+
+/// Rows `block` of a dense product.
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn matmul_avx2(job: &DenseJob, block: Range<usize>, mut out: Out) {
+    let (inner, width, w) = (job.w.inner, job.w.width, job.w.pairs());
+    // Padding meets zeros of the right operand; the first of it is read where the inner dimension is odd.
+    let mut x = vec![0i16; block.len() * w.inner];
+    for (to, from) in x.chunks_exact_mut(w.inner.max(1)).zip(job.x[block.start * inner..].chunks_exact(inner.max(1))) {
+        for (to, &from) in to.iter_mut().zip(from) {
+            *to = i16::from(from);
+        }
+    }
+    let mut acc = [0i32; PAIR_ROWS * PAIRS.lanes * PAIRS.registers];
+    for panel in w.panels() {
+        let columns = panel.registers * PAIRS.lanes;
+        let right = &w.data[panel.start..][..w.inner * columns];
+        for top in (0..block.len()).step_by(PAIR_ROWS) {
+            let rows = PAIR_ROWS.min(block.len() - top);
+            // A missing row is the last one again, and is not written.
+            let mut left = [&x[..0]; PAIR_ROWS];
+            for (r, left) in left.iter_mut().enumerate() {
+                *left = &x[(top + r.min(rows - 1)) * w.inner..][..w.inner];
+            }
+            // SAFETY: this function has the features; all left rows and the panel are as long as the inner dimension says.
+            unsafe {
+                match panel.registers {
+                    1 => pair_tile::<1>(left, right, &mut acc),
+                    _ => pair_tile::<2>(left, right, &mut acc),
+                }
+            }
+            let count = columns.min(width - panel.first);
+            let (i, first, at) = (block.start + top, panel.first, top * width + panel.first);
+            finish(&job.finish, &Tile { acc: &acc, stride: columns, rows, count, i, first, at, width }, &mut out);
+        }
+    }
+}
+
+/// Six rows by `N` registers of columns.
+///
+/// # Safety
+/// The processor has AVX2; every row of `left` is of one even length, and `right` holds `8·N` numbers for each of them.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn pair_tile<const N: usize>(left: [&[i16]; PAIR_ROWS], right: &[i16], acc: &mut [i32]) {
+    assert!(acc.len() >= PAIR_ROWS * N * PAIRS.lanes);
+    let mut sums = [[_mm256_setzero_si256(); N]; PAIR_ROWS];
+    let mut left_at = [std::ptr::null::<i32>(); PAIR_ROWS];
+    for (at, row) in left_at.iter_mut().zip(left) {
+        *at = row.as_ptr().cast();
+    }
+    let mut from = right.as_ptr().cast::<__m256i>();
+    for g in 0..left[0].len() / PAIRS.depth {
+        // SAFETY: as the function says: `g` is a pair of each row, and a register of each of the `N` of the panel.
+        unsafe {
+            let mut w = [_mm256_setzero_si256(); N];
+            for (n, w) in w.iter_mut().enumerate() {
+                *w = _mm256_loadu_si256(from.add(n));
+            }
+            from = from.add(N);
+            for (sums, row) in sums.iter_mut().zip(left_at) {
+                let x = _mm256_set1_epi32(row.add(g).read_unaligned());
+                for (sum, &w) in sums.iter_mut().zip(&w) {
+                    *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(x, w));
+                }
+            }
+        }
+    }
+    for (sum, to) in sums.as_flattened().iter().zip(acc.as_chunks_mut::<{ PAIRS.lanes }>().0) {
+        // SAFETY: eight numbers each.
+        unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), *sum) };
+    }
+}
+
+/// Four bytes from `k` on; those past the end are zero.
+#[inline(always)]
+pub(super) fn four(x: &[i8], k: usize) -> i32 {
+    let mut four = [0u8; 4];
+    for (four, &x) in four.iter_mut().zip(&x[k..]) {
+        *four = x as u8;
+    }
+    i32::from_ne_bytes(four)
+}
+
+/// Rows `block` of a dense product.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
+pub(super) fn matmul_vnni(job: &DenseJob, block: Range<usize>, mut out: Out) {
+    let (inner, width) = (job.w.inner, job.w.width);
+    let (w, shift) = job.w.fours();
+    let mut acc = [0i32; FOUR_ROWS * FOURS.lanes * FOURS.registers];
+    for panel in w.panels() {
+        let columns = panel.registers * FOURS.lanes;
+        let right = &w.data[panel.start..][..w.inner * columns];
+        let count = columns.min(width - panel.first);
+        for top in (0..block.len()).step_by(FOUR_ROWS) {
+            let rows = FOUR_ROWS.min(block.len() - top);
+            // A missing row is the last one again, and is not written.
+            let mut left = [&job.x[..0]; FOUR_ROWS];
+            for (r, left) in left.iter_mut().enumerate() {
+                *left = &job.x[(block.start + top + r.min(rows - 1)) * inner..][..inner];
+            }
+            // SAFETY: this function has the features; the panel holds all groups of the inner dimension.
+            unsafe {
+                match panel.registers {
+                    1 => four_tile::<1>(left, right, &mut acc),
+                    2 => four_tile::<2>(left, right, &mut acc),
+                    3 => four_tile::<3>(left, right, &mut acc),
+                    _ => four_tile::<4>(left, right, &mut acc),
+                }
+            }
+            for acc in acc.chunks_exact_mut(columns).take(rows) {
+                for (sum, shift) in acc.iter_mut().zip(&shift[panel.first..]) {
+                    *sum = sum.wrapping_add(*shift);
+                }
+            }
+            let (i, first, at) = (block.start + top, panel.first, top * width + panel.first);
+            finish(&job.finish, &Tile { acc: &acc, stride: columns, rows, count, i, first, at, width }, &mut out);
+        }
+    }
+}
+
+/// Four rows by `N` registers of columns, the rows shifted by 128.
+///
+/// # Safety
+/// The processor has VNNI; all rows of `left` have one length, and `right` holds `64·N` bytes for every four of it.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn four_tile<const N: usize>(left: [&[i8]; FOUR_ROWS], right: &[i8], acc: &mut [i32]) {
+    assert!(acc.len() >= FOUR_ROWS * N * FOURS.lanes);
+    let mut sums = [[_mm512_setzero_si512(); N]; FOUR_ROWS];
+    for (g, group) in right.chunks_exact(N * FOURS.lanes * FOURS.depth).enumerate() {
+        let k = g * FOURS.depth;
+        let mut w = [_mm512_setzero_si512(); N];
+        for (n, w) in w.iter_mut().enumerate() {
+            // SAFETY: a group holds `N` registers.
+            *w = unsafe { _mm512_loadu_si512(group.as_ptr().cast::<__m512i>().add(n)) };
+        }
+        for (sums, x) in sums.iter_mut().zip(left) {
+            // SAFETY: the four bytes lie within the row.
+            let x = if k + 4 <= x.len() { unsafe { x.as_ptr().add(k).cast::<i32>().read_unaligned() } } else { four(x, k) };
+            let x = _mm512_xor_si512(_mm512_set1_epi32(x), _mm512_set1_epi8(-128));
+            for (sum, &w) in sums.iter_mut().zip(&w) {
+                *sum = _mm512_dpbusd_epi32(*sum, x, w);
+            }
+        }
+    }
+    for (sum, to) in sums.as_flattened().iter().zip(acc.as_chunks_mut::<{ FOURS.lanes }>().0) {
+        // SAFETY: sixteen numbers each.
+        unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), *sum) };
+    }
+}

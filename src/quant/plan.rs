@@ -1,0 +1,212 @@
+//! From stages to instructions: sums of products are made where their terms are, and every value gets a buffer.
+
+use super::forms::Form;
+use super::lower::{Lowerer, Op};
+use super::model::{QuantModel, QuantOp};
+use crate::nn::{self, ActivationFn};
+
+/// Where an instruction reads.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Source {
+    /// The model's input.
+    Input,
+    /// Its integers with a scale a channel.
+    InputByChannel,
+    /// A buffer of integers, and their width.
+    Ints(usize, usize),
+    /// A buffer of floats, and their width.
+    Reals(usize, usize),
+}
+
+/// An operation and what it reads.
+#[derive(Debug, Clone)]
+pub(super) struct Part {
+    pub(super) op: Op,
+    pub(super) inputs: Vec<Source>,
+}
+
+/// Where floats go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reals {
+    Nowhere,
+    Buffer(usize),
+    Output,
+}
+
+/// One pass over the nodes.
+#[derive(Debug, Clone)]
+pub(super) struct Instruction {
+    /// One operation, or products that are added up.
+    pub(super) parts: Vec<Part>,
+    pub(super) width: usize,
+    pub(super) bias: Option<Vec<f32>>,
+    pub(super) activation: Option<ActivationFn>,
+    pub(super) reals: Reals,
+    /// Buffer and scale of the integers that are kept.
+    pub(super) ints: Option<(usize, f32)>,
+}
+
+/// A program without its buffers' memory.
+pub(super) struct Plan {
+    pub(super) instructions: Vec<Instruction>,
+    pub(super) int_widths: Vec<usize>,
+    pub(super) real_widths: Vec<usize>,
+}
+
+/// An instruction before buffers are known: its terms and the stage whose value it makes.
+struct Step {
+    terms: Vec<(usize, Op)>,
+    makes: usize,
+}
+
+impl Plan {
+    pub(super) fn of(model: &QuantModel, forms: &[Form], lowerer: &mut Lowerer) -> Self {
+        let steps = steps(model, forms, lowerer);
+        // Which values are read as integers and as floats, and by whom last.
+        let count = model.stages.len() + 1;
+        let (mut ints, mut reals) = (vec![None; count], vec![None; count]);
+        for (at, step) in steps.iter().enumerate() {
+            for (stage, op) in &step.terms {
+                let read = if matches!(op, Op::Floats(_)) { &mut reals } else { &mut ints };
+                model.stages[*stage].inputs.iter().for_each(|&k| read[k] = Some(at));
+            }
+        }
+        let last = steps.len() - 1;
+        let (mut int_spans, mut real_spans) = (Vec::new(), Vec::new());
+        for (at, step) in steps.iter().enumerate() {
+            let (value, width) = (step.makes + 1, model.stages[step.makes].width);
+            let floats = matches!(step.terms[0].1, Op::Floats(_)) || step.terms.len() > 1 || reals[value].is_some();
+            if let Some(dies) = ints[value] {
+                int_spans.push(Span { value, born: at, dies, width });
+            }
+            if floats && at != last {
+                real_spans.push(Span { value, born: at, dies: reals[value].unwrap_or(at), width });
+            }
+        }
+        let ((ints, int_widths), (reals, real_widths)) = (allot(&int_spans, count), allot(&real_spans, count));
+        let instructions = steps.into_iter().enumerate().map(|(at, step)| {
+            let stage = &model.stages[step.makes];
+            let source = |k: usize, on_floats: bool| match (k, on_floats) {
+                (0, true) => Source::Input,
+                (0, false) => Source::InputByChannel,
+                (_, true) => Source::Reals(reals[k], model.width_of(k)),
+                (_, false) => Source::Ints(ints[k], model.width_of(k)),
+            };
+            let part = |(of, op): (usize, Op)| {
+                let on_floats = matches!(op, Op::Floats(_) | Op::FromInput { .. });
+                Part { inputs: model.stages[of].inputs.iter().map(|&k| source(k, on_floats)).collect(), op }
+            };
+            let value = step.makes + 1;
+            Instruction {
+                parts: step.terms.into_iter().map(part).collect(),
+                width: stage.width,
+                bias: stage.bias.clone(),
+                activation: stage.activation,
+                reals: match reals[value] {
+                    _ if at == last => Reals::Output,
+                    usize::MAX => Reals::Nowhere,
+                    buffer => Reals::Buffer(buffer),
+                },
+                ints: stage.scale.filter(|_| ints[value] != usize::MAX).map(|scale| (ints[value], scale)),
+            }
+        });
+        Plan { instructions: instructions.collect(), int_widths, real_widths }
+    }
+}
+
+/// One step a stage, but for plain sums on floats of products that nothing else reads: these are one step.
+fn steps(model: &QuantModel, forms: &[Form], lowerer: &mut Lowerer) -> Vec<Step> {
+    let mut readers = vec![0; model.stages.len() + 1];
+    model.stages.iter().flat_map(|stage| &stage.inputs).for_each(|&k| readers[k] += 1);
+    let mut steps: Vec<Step> = Vec::new();
+    for (makes, stage) in model.stages.iter().enumerate() {
+        let term = |&k: &usize| {
+            let at = steps.iter().position(|step| step.makes + 1 == k)?;
+            let [(of, op)] = &steps[at].terms[..] else { return None };
+            let of = &model.stages[*of];
+            let plain = readers[k] == 1 && of.bias.is_none() && of.activation.is_none();
+            (plain && op.is_product() && !(lowerer.sparse && of.inputs[0] == 0)).then_some(at)
+        };
+        let plain = matches!(&stage.op, QuantOp::Add(a) if forms[makes] == Form::Floats && a.len() > 1 && a.iter().all(|&a| a == 1.0));
+        let terms: Option<Vec<usize>> = if plain { stage.inputs.iter().map(term).collect() } else { None };
+        match terms {
+            Some(terms) => {
+                let taken = terms.iter().map(|&at| std::mem::take(&mut steps[at].terms)).collect::<Vec<_>>().concat();
+                steps.retain(|step| !step.terms.is_empty());
+                steps.push(Step { terms: taken, makes });
+            }
+            None => steps.push(Step { terms: vec![(makes, lowerer.lower(stage, forms[makes]))], makes }),
+        }
+    }
+    steps
+}
+
+/// A value in one of its kinds: the step that makes it and the last that reads it.
+struct Span {
+    value: usize,
+    born: usize,
+    dies: usize,
+    width: usize,
+}
+
+/// Gives every span, in the order of their births, a buffer that is free then, the one that wastes least; returns the buffer of each value
+/// (`usize::MAX` for none) and the width of each buffer.
+fn allot(spans: &[Span], values: usize) -> (Vec<usize>, Vec<usize>) {
+    let mut buffer_of = vec![usize::MAX; values];
+    // Width of each buffer, and when its value dies.
+    let mut buffers: Vec<(usize, usize)> = Vec::new();
+    for span in spans {
+        let free = || (0..buffers.len()).filter(|&b| buffers[b].1 < span.born);
+        let fits = free().filter(|&b| buffers[b].0 >= span.width).min_by_key(|&b| buffers[b].0);
+        let buffer = fits.or_else(|| free().max_by_key(|&b| buffers[b].0)).unwrap_or_else(|| {
+            buffers.push((0, 0));
+            buffers.len() - 1
+        });
+        buffers[buffer] = (buffers[buffer].0.max(span.width), span.dies);
+        buffer_of[span.value] = buffer;
+    }
+    (buffer_of, buffers.into_iter().map(|(width, _)| width).collect())
+}
+
+impl std::fmt::Display for Instruction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let part = |part: &Part| {
+            let form = if matches!(part.op, Op::Floats(_)) { Form::Floats } else { Form::Integers };
+            format!("{} on {form}", part.op.name())
+        };
+        let parts: Vec<String> = self.parts.iter().map(part).collect();
+        write!(f, "{} -> {}", parts.join(" + "), self.width)
+    }
+}
+
+impl Instruction {
+    /// Whether some of it reads the model's input as it is, other than by quantising its rows.
+    pub(super) fn reads_floats(&self) -> bool {
+        let on_floats = |part: &Part| matches!(part.op, Op::Floats(_)) && part.inputs.iter().any(|input| matches!(input, Source::Input));
+        self.parts.iter().any(on_floats)
+    }
+
+    pub(super) fn quantizes_rows(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part.op, Op::FromInput { .. }))
+    }
+
+    pub(super) fn reads_channels(&self) -> bool {
+        self.parts.iter().flat_map(|part| &part.inputs).any(|input| matches!(input, Source::InputByChannel))
+    }
+
+    /// Multiply-accumulates of one run: stored non-zeros × width for a sparse operand, `n·in·out` for a dense product.
+    pub(super) fn macs(&self, rows: usize, input_stored: usize, sparse_input: bool) -> u64 {
+        let of = |part: &Part| match &part.op {
+            Op::FromInput { .. } => input_stored * self.width,
+            Op::Linear { packed, .. } => rows * packed.len(),
+            Op::Aggregate { operator, .. } => operator.ints.len() * self.width,
+            Op::Floats(nn::Op::Linear(weight)) if sparse_input => input_stored * weight.ncols(),
+            Op::Floats(nn::Op::Linear(weight)) => rows * weight.len(),
+            Op::Floats(nn::Op::PackedLinear(weight)) => rows * weight.dim().0 * weight.dim().1,
+            Op::Floats(nn::Op::SparseLinear(weight)) => rows * weight.nnz(),
+            Op::Floats(nn::Op::Aggregate(operator, _)) => operator.stored() * self.width,
+            Op::Add(_) | Op::Concat(_) | Op::Floats(_) => 0,
+        };
+        self.parts.iter().map(|part| of(part) as u64).sum()
+    }
+}
