@@ -9,7 +9,7 @@
 use gnn_prune::data::Splits;
 use gnn_prune::ndarray::Array2;
 use gnn_prune::nn::StageTime;
-use gnn_prune::quant::{Form, Forms};
+use gnn_prune::quant::{Form, Forms, Rounding};
 use gnn_prune::{AppnpNet, Bits, Dataset, Gcn, GcnII, Gin, Graph, Mlp, Model, Quantizer, Result, Sage, Sgc, Split};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -99,7 +99,7 @@ fn print_stages(kind: &str, mut profile: impl FnMut() -> Result<Vec<StageTime>>)
 
 fn compare(id: &str, data: &Dataset, word: &str, hidden: usize, forms: Forms, stages: bool) -> Result<()> {
     let model = model(word, data.num_features(), data.num_classes(), hidden)?;
-    let small = match Quantizer::builder(Bits::Eight).build()?.quantize(&model, data) {
+    let small = match Quantizer::builder(Bits::Eight).rounding(Rounding::Nearest).build()?.quantize(&model, data) {
         Ok(small) => small,
         Err(error) => {
             println!("{id:28} {error}");

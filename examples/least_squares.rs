@@ -168,12 +168,9 @@ impl<'a> Run<'a> {
     }
 
     fn one_shot(&self, table: &mut Table) -> Result<()> {
-        for (channels, weights, bits) in [
-            (0.8125, 0.9, Bits::Four),
-            (0.8125, 0.95, Bits::Four),
-            (0.875, 0.9, Bits::Four),
-            (0.8125, 0.9, Bits::Two),
-        ] {
+        for (channels, weights, bits) in
+            [(0.8125, 0.9, Bits::Four), (0.8125, 0.95, Bits::Four), (0.875, 0.9, Bits::Four), (0.8125, 0.9, Bits::Two)]
+        {
             let one_shot = OneShot::builder().channels(channels).weights(weights).bits(bits).calibrate(self.settings.calibrate).build()?;
             let started = Instant::now();
             let small = one_shot.compress(&self.dense, &self.seen)?;

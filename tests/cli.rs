@@ -103,7 +103,7 @@ fn channels(model: &Value, node: &str) -> u64 {
 #[test]
 fn json_has_the_shape_and_the_rows_that_the_contract_names() {
     let report = json("compress digits --hidden 16 --epochs 20 --channels 0.75 --finetune 50 --seeds 2");
-    assert_eq!(keys(&report), ["data", "rows", "seeds", "version"]);
+    assert_eq!(keys(&report), ["calibration", "data", "rows", "seeds", "version"]);
     assert_eq!(names(&report), ["dense", "channels 0.75", "finetune 50", "narrow control", "random control"]);
     assert_eq!(report["seeds"], serde_json::json!([0, 1]));
     assert_eq!((&report["data"]["name"], &report["data"]["nodes"]), (&"digits".into(), &1797.into()));
@@ -325,7 +325,7 @@ fn one_shot_adds_the_stages_that_the_line_does_not_have() {
     assert_eq!(report["calibration"], "training nodes and two hops around them");
     let report = json(&format!("{quick} --distill self --weights 0.5"));
     assert_eq!(names(&report), ["dense", "channels 0.8125", "distill self", "weights 0.5", "bits 4"]);
-    let report = json(&format!("compress {SMALL} --hidden 16 --epochs 3 --one-shot"));
+    let report = json(&format!("compress {SMALL} --hidden 64 --epochs 3 --one-shot --weights 0.2"));
     let controls = ["narrow control", "bytes control", "random control"];
     assert_eq!(names(&report)[4..], controls, "a float network of the same bytes stands beside the others");
     let bytes = |row: usize| report["rows"][row]["bytes"]["weights"].as_u64().unwrap();

@@ -2,8 +2,8 @@
 
 use gnn_prune::pipeline::{Distill, Env, Student, Subject};
 use gnn_prune::{
-    Bits, ChannelPruner, Compressed, Compression, Controls, Dataset, FineTune, Gcn, Graph, Magnitude, Model, QuantModel, Quantizer, Recipe,
-    Report, Result, Step, Trainer,
+    Bits, ChannelPruner, Compressed, Compression, Controls, Dataset, FineTune, Gcn, Graph, Model, QuantModel, Quantizer, Recipe, Report,
+    Result, Step, Subset, Trainer,
 };
 use std::fs;
 use std::path::PathBuf;
@@ -51,7 +51,7 @@ fn trained(data: &Dataset) -> Model {
 }
 
 fn half() -> ChannelPruner {
-    ChannelPruner::builder(Magnitude::l2()).ratio(0.5).build().unwrap()
+    ChannelPruner::builder(Subset::new()).ratio(0.5).build().unwrap()
 }
 
 fn names(report: &Report) -> Vec<&str> {
@@ -114,7 +114,7 @@ fn rows_are_the_dense_model_the_steps_and_the_controls() {
     assert!(report.rows.iter().all(|row| Report::is_control(row) == row.name.contains("control")));
 
     let quantised = run().quantize(Quantizer::builder(Bits::Eight).build().unwrap()).run().unwrap().report;
-    assert_eq!(names(&quantised), ["dense", "channels 0.5", "finetune 3", "bits 8", "narrow control", "random control"]);
+    assert_eq!(names(&quantised), ["dense", "channels 0.5", "finetune 3", "bits 8", "narrow control", "bytes control", "random control"]);
     for (with, without) in quantised.rows.iter().zip(&report.rows).take(3) {
         assert_eq!(with.accuracy, without.accuracy, "a later stage changed {}", with.name);
     }
@@ -155,7 +155,10 @@ fn a_step_of_ones_own_has_its_row_its_graph_and_its_control() {
     let data = data();
     let compression = Compression::of(trained(&data), &data).step(Thin { rest: 0 }).step(half()).step(Distill::into(Student::Itself));
     let report = compression.quantize(Quantizer::builder(Bits::Eight).build().unwrap()).run().unwrap().report;
-    assert_eq!(names(&report), ["dense", "thin 0", "channels 0.5", "distill self", "bits 8", "narrow control", "random control"]);
+    assert_eq!(
+        names(&report),
+        ["dense", "thin 0", "channels 0.5", "distill self", "bits 8", "narrow control", "bytes control", "random control"]
+    );
     let edges = |name: &str| report.row(name).unwrap().account.edges;
     assert_eq!(edges("dense"), data.graph().num_edges());
     assert!(0 < edges("thin 0") && edges("thin 0") < edges("dense"));

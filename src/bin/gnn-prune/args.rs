@@ -321,7 +321,7 @@ pub struct CompressArgs {
 #[derive(Args)]
 #[command(next_help_heading = "Stages, in the order given [default: --channels 0.5 --finetune 50]")]
 pub struct StageArgs {
-    /// Compress by least squares, without labels or epochs: `--channels 0.8125 --weights 0.9 --bits 4`, each as given where it is
+    /// No labels, no epochs: --channels 0.8125 --weights 0.9 --bits 4 unless given
     #[arg(long = "one-shot", id = "one-shot")]
     pub one_shot: bool,
     /// Remove this share of the hidden channels, in [0, 1], and refit what reads them
@@ -354,7 +354,7 @@ pub struct QualifierArgs {
     /// Where channels compete with each other: layer, global [default: layer]
     #[arg(long, id = "scope", value_name = "WHERE")]
     pub scope: Option<String>,
-    /// Nodes that least squares looks at: all, or train with their neighbourhoods [default: all]
+    /// Nodes for least squares: all, or train and neighbours [default: all]
     #[arg(long, id = "calibrate", value_name = "NODES")]
     pub calibrate: Option<String>,
     /// Bits of the activations beside `--bits`: 8 or 4 [default: 8]
