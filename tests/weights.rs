@@ -96,7 +96,7 @@ fn plans_replay_from_json_and_refuse_another_model() {
     let plan = WeightPruner::builder().build().unwrap().plan(&model).unwrap();
     let back: WeightPlan = serde_json::from_str(&serde_json::to_string(&plan).unwrap()).unwrap();
     assert_eq!((&back, back.to_string()), (&plan, plan.to_string()));
-    assert!(plan.to_string().starts_with("weight plan by magnitude, 0.9 of all weights: 3392 -> 339 weights"), "{plan}");
+    assert!(plan.to_string().starts_with("weight plan by layer-adaptive magnitude, 0.9 of all weights: 3392 -> 339 weights"), "{plan}");
     assert_eq!(masks(&back.apply(&model).unwrap()), masks(&plan.apply(&model).unwrap()));
     for other in [
         Gcn::builder(64, 10).hidden(31).layers(3).build(3).unwrap(),
@@ -122,7 +122,8 @@ fn a_layer_that_would_lose_every_weight_is_named() {
             *param.value_mut() *= 1e-3;
         }
     });
-    refused(WeightPruner::builder().build().unwrap().plan(&model).unwrap_err(), "conv2");
+    refused(WeightPruner::builder().threshold(1e-3).build().unwrap().plan(&model).unwrap_err(), "conv2");
+    assert_eq!(masks(&sparse(&model, 0.9)), masks(&sparse(&gcn(), 0.9)), "the scale of a matrix does not count");
     // Two plans that are legal each, and together leave nothing.
     let half = |keep: usize| {
         let mut other = gcn();

@@ -238,7 +238,8 @@ impl<M> Compression<'_, M> {
             rows.extend(self.random_control(&dense)?);
         }
         let mut report = Report::new(self.data, seeds, rows);
-        let calibrates = self.steps.iter().filter_map(|step| step.calibrates_on()).chain(self.quantizer.iter().map(Quantizer::calibrates));
+        let calibrates =
+            self.steps.iter().filter_map(|step| step.calibrates_on()).chain(self.quantizer.iter().filter_map(Quantizer::calibrates));
         let calibrates: BTreeSet<String> = calibrates.map(|nodes| nodes.in_words().to_string()).collect();
         report.calibration = (!calibrates.is_empty()).then(|| calibrates.into_iter().collect::<Vec<_>>().join(" and "));
         report.recipe = chain.metrics.iter().skip(1).map(|(name, _)| name.clone()).collect();

@@ -68,7 +68,7 @@ impl Step for ChannelPruner {
     }
 
     fn calibrates_on(&self) -> Option<Calibrate> {
-        Some(self.calibrates())
+        self.calibrates()
     }
 
     fn control(&self) -> Option<Box<dyn Step>> {
@@ -91,7 +91,7 @@ impl Step for WeightPruner {
     }
 
     fn calibrates_on(&self) -> Option<Calibrate> {
-        Some(self.calibrates())
+        self.calibrates()
     }
 
     /// A threshold has no random twin: how many weights it takes depends on their sizes.

@@ -5,7 +5,7 @@ use super::labels::ChannelLabels;
 use crate::data::Dataset;
 use crate::error::Result;
 use crate::nn::Model;
-use crate::reconstruct::{Calibrate, Cholesky, RIDGE, Reader, readers};
+use crate::reconstruct::{Calibrate, Cholesky, Reader, readers};
 use crate::scalar::Scalar;
 use ndarray::{Array2, Axis};
 
@@ -79,9 +79,8 @@ impl Evidence {
 
 impl Known {
     fn of<F: Scalar>(model: &Model<F>, labels: &ChannelLabels, reader: Reader) -> Self {
-        let Reader { node, name, mut gram, weight, terms, energy } = reader;
-        let ridge = RIDGE * gram.diag().sum() / gram.nrows().max(1) as f64;
-        gram.diag_mut().mapv_inplace(|v| v + ridge + f64::MIN_POSITIVE);
+        let Reader { node, name, mut gram, ridge, weight, terms, energy } = reader;
+        gram.diag_mut().mapv_inplace(|v| v + ridge);
         let units = |axis, len| match labels.along(model, node, axis, len) {
             Some(units) => units.into_iter().map(Some).collect(),
             None => vec![None; len],

@@ -2,7 +2,7 @@
 
 use super::labels::{ChannelLabels, Group};
 use crate::data::Dataset;
-use crate::nn::{Grads, Model, NodeId, Param};
+use crate::nn::{Axis as Rows, Grads, Model, NodeId, Param};
 use crate::reconstruct::Cholesky;
 use crate::scalar::Scalar;
 use ndarray::{Array1, Array2, Axis};
@@ -18,6 +18,8 @@ pub struct Member<'a, F: Scalar> {
     pub axis: usize,
     /// For each position along the axis the unit, counted within the group; `None` for channels of other groups.
     pub unit_of: Vec<Option<usize>>,
+    /// Whether the rows carry the model's input, which may be sparse.
+    pub reads_input: bool,
 }
 
 /// A linear map that reads channels of the group: `Z = G·W`, several matrices of one sum standing one below the other.
@@ -74,7 +76,8 @@ impl<'a, F: Scalar> GroupView<'a, F> {
                     let Some(units) = labels.along(model, id, param.axes()[axis], len) else { continue };
                     let unit_of: Vec<_> = units.into_iter().map(|unit| position[unit]).collect();
                     if unit_of.iter().any(Option::is_some) {
-                        members.push(Member { param, gradient: grads.and_then(|grads| grads.get(param.id())), axis, unit_of });
+                        let reads_input = matches!(param.axes()[0], Rows::In(k) | Rows::InTiled(k) if node.inputs()[k] == NodeId::INPUT);
+                        members.push(Member { param, gradient: grads.and_then(|grads| grads.get(param.id())), axis, unit_of, reads_input });
                     }
                 }
             }
@@ -83,16 +86,18 @@ impl<'a, F: Scalar> GroupView<'a, F> {
         Self { name: &group.name, units: group.units.len(), members, readers: Vec::new(), seed }
     }
 
-    /// Multiply-accumulates of one inference that a unit stands for, on the average: its columns where it is made, its rows where it is read.
+    /// Multiply-accumulates of one inference that a unit stands for, on the average: its columns where it is made, its rows where it is
+    /// read.
     pub(super) fn macs_of_a_unit(&self, model: &Model<F>, data: &Dataset<F>) -> f64 {
         let nodes = data.num_nodes() as f64;
         let stored = data.features().stored() as f64 / model.in_channels().max(1) as f64;
         let of = |member: &Member<F>| {
             let count = member.unit_of.iter().flatten().count() as f64 / self.units.max(1) as f64;
             let across = member.param.value().len_of(Axis(1 - member.axis)) as f64;
-            // Sparse features have fewer products than nodes.
-            let from_input = member.axis == 1 && across == model.in_channels() as f64;
-            count * across * if from_input { stored } else { nodes }
+            // Biases, norms and attention vectors are no products.
+            let mixes = !member.param.axes().contains(&Rows::Fixed);
+            let products = if member.axis == 1 && member.reads_input { stored } else { nodes };
+            if mixes { count * across * products } else { 0.0 }
         };
         self.members.iter().map(of).sum()
     }

@@ -122,7 +122,8 @@ impl ChannelPlan {
     /// The model without the removed channels, in really smaller tensors.
     ///
     /// # Errors
-    /// [`PruneError::OtherModel`] if the plan was made for another model, [`PruneError::Refused`] where a layer cannot live with what is left.
+    /// [`PruneError::OtherModel`] if the plan was made for another model, [`PruneError::Refused`] where a layer cannot live with what is
+    /// left.
     pub fn shrink<F: Scalar>(&self, model: &Model<F>) -> Result<Model<F>> {
         let decided = self.decided(model)?;
         model.rebuilt(|id, node| {

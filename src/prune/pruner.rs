@@ -21,7 +21,8 @@ pub enum Scope {
     /// Within each coupled group: every group loses the same share.
     #[default]
     Layer,
-    /// Across the model, groups losing different shares: by scores divided by their group's mean, or by the loss per multiply-accumulate saved
+    /// Across the model, groups losing different shares: by scores divided by their group's mean, or by the loss per multiply-accumulate
+    /// saved
     /// for a criterion that knows losses.
     Global,
 }
@@ -31,7 +32,8 @@ pub enum Scope {
 pub enum Compensation {
     /// Their rows go, the others stay as they are.
     None,
-    /// The others are solved again by least squares; see [`ChannelPlan::shrink_refitted`] and [`WeightPruner::prune`](super::WeightPruner::prune).
+    /// The others are solved again by least squares; see [`ChannelPlan::shrink_refitted`] and
+    /// [`WeightPruner::prune`](super::WeightPruner::prune).
     #[default]
     Refit,
 }
@@ -127,9 +129,10 @@ impl<F: Scalar> ChannelPruner<F> {
         self.settings.criterion.name()
     }
 
-    /// Which nodes least squares looks at.
-    pub fn calibrates(&self) -> Calibrate {
-        self.settings.calibrate
+    /// Which nodes least squares looks at; `None` where neither the criterion nor a refit does.
+    pub fn calibrates(&self) -> Option<Calibrate> {
+        let looks = self.settings.compensation == Compensation::Refit || self.settings.criterion.needs() == Needs::Readers;
+        looks.then_some(self.settings.calibrate)
     }
 
     /// The same amounts by another criterion.
@@ -173,18 +176,18 @@ impl<F: Scalar> ChannelPruner<F> {
             readers: evidence.readers(&groups[index].units),
             ..GroupView::of(model, &labels, groups[index], index, grads.as_ref())
         };
-        let removals: Vec<Removal> = match scope {
-            Scope::Layer => (0..groups.len())
-                .map(|index| {
-                    let view = view(index, &evidence);
-                    let removal = criterion.remove(&view, self.count(share_of(self.settings.ratio, view.units), view.units));
-                    let gone: Vec<usize> = removal.order.iter().map(|&unit| groups[index].units[unit]).collect();
-                    evidence.without(&gone);
-                    removal
-                })
-                .collect(),
+        let counts = match scope {
+            Scope::Layer => groups.iter().map(|group| share_of(self.settings.ratio, group.units.len())).collect(),
             Scope::Global => self.across(&(0..groups.len()).map(|index| view(index, &evidence)).collect::<Vec<_>>(), model, data),
         };
+        let mut removals = Vec::with_capacity(groups.len());
+        for (index, count) in counts.into_iter().enumerate() {
+            let view = view(index, &evidence);
+            let removal = criterion.remove(&view, self.count(count, view.units));
+            // A reader of several groups has fewer rows for the next one.
+            evidence.without(&removal.order.iter().map(|&unit| groups[index].units[unit]).collect::<Vec<_>>());
+            removals.push(removal);
+        }
         let mut keep = vec![true; labels.num_units()];
         for (group, removal) in groups.iter().zip(&removals) {
             removal.order.iter().for_each(|&unit| keep[group.units[unit]] = false);
@@ -197,21 +200,15 @@ impl<F: Scalar> ChannelPruner<F> {
         units - (units - count).next_multiple_of(self.settings.round_to).min(units)
     }
 
-    /// What goes of each group if all groups compete.
-    fn across(&self, views: &[GroupView<F>], model: &Model<F>, data: &Dataset<F>) -> Vec<Removal> {
+    /// How many units of each group go if all groups compete, each looked at beside all of the others.
+    fn across(&self, views: &[GroupView<F>], model: &Model<F>, data: &Dataset<F>) -> Vec<usize> {
         let ChannelPrunerBuilder { criterion, ratio, .. } = &self.settings;
-        let counts = match criterion.needs() {
-            Needs::Readers => {
-                let orders: Vec<Removal> = views.iter().map(|view| criterion.remove(view, view.units.saturating_sub(1))).collect();
-                let macs: Vec<f64> = views.iter().map(|view| view.macs_of_a_unit(model, data)).collect();
-                cheapest_of_all(&orders, &macs, share_of(*ratio, views.iter().map(|view| view.units).sum()))
-            }
-            _ => {
-                let scores: Vec<Array1<F>> = views.iter().map(|view| criterion.score(view)).collect();
-                lowest_of_all(&scores, *ratio)
-            }
-        };
-        views.iter().zip(counts).map(|(view, count)| criterion.remove(view, self.count(count, view.units))).collect()
+        if criterion.needs() != Needs::Readers {
+            return lowest_of_all(&views.iter().map(|view| criterion.score(view)).collect::<Vec<_>>(), *ratio);
+        }
+        let orders: Vec<Removal> = views.iter().map(|view| criterion.remove(view, view.units)).collect();
+        let macs: Vec<f64> = views.iter().map(|view| view.macs_of_a_unit(model, data)).collect();
+        cheapest_of_all(&orders, &macs, share_of(*ratio, views.iter().map(|view| view.units).sum()))
     }
 }
 

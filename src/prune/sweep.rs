@@ -26,6 +26,8 @@ struct Regression {
     /// Columns that go with each unit.
     columns: Vec<Vec<usize>>,
     scale: f64,
+    /// What removals cost each column.
+    spent: Vec<f64>,
 }
 
 impl Sweep {
@@ -45,6 +47,7 @@ impl Sweep {
                 rows: collect(&reader.unit_of),
                 columns: collect(&reader.column_unit),
                 scale: 1.0 / reader.energy.max(f64::MIN_POSITIVE),
+                spent: vec![0.0; reader.weight.ncols()],
             })
             .collect();
         Self { count: readers.len().max(1) as f64, readers, kept: vec![true; group.units] }
@@ -76,9 +79,19 @@ impl Sweep {
         gains.reduce(|best, next| if next.1 > best.1 { next } else { best })
     }
 
-    /// What removing a kept unit costs, or adding one that is not kept wins.
+    /// What removing a kept unit costs, or adding one that is not kept wins; columns that go with the unit are not missed.
     pub(super) fn cost(&self, unit: usize) -> f64 {
-        self.readers.iter().map(|reader| reader.scale * reader.cost(&reader.rows[unit])).sum()
+        let of = |reader: &Regression| {
+            let costs = reader.costs(&reader.rows[unit]);
+            let missed = costs.iter().enumerate().filter(|(c, _)| !reader.columns[unit].contains(c));
+            reader.scale * missed.map(|(_, cost)| cost).sum::<f64>()
+        };
+        self.readers.iter().map(of).sum()
+    }
+
+    /// What all removals until now cost together, in the columns that are left.
+    pub(super) fn spent(&self) -> f64 {
+        self.readers.iter().map(|reader| reader.scale * reader.spent.iter().sum::<f64>()).sum()
     }
 
     /// What all units that are not kept would win together, if they were added now.
@@ -86,7 +99,7 @@ impl Sweep {
         let left = |reader: &Regression| {
             let outside = reader.rows.iter().zip(&self.kept).filter(|(_, kept)| !**kept);
             let rows: Vec<usize> = outside.flat_map(|(rows, _)| rows.iter().copied()).collect();
-            reader.scale * reader.cost(&rows)
+            reader.scale * reader.costs(&rows).iter().sum::<f64>()
         };
         self.readers.iter().map(left).sum()
     }
@@ -94,12 +107,15 @@ impl Sweep {
     pub(super) fn remove(&mut self, unit: usize) {
         self.kept[unit] = false;
         for reader in &mut self.readers {
+            let costs = reader.costs(&reader.rows[unit]);
+            reader.spent.iter_mut().zip(costs).for_each(|(spent, cost)| *spent += cost);
             for row in reader.rows[unit].clone() {
                 reader.sweep(row, -1.0);
             }
             // What nobody makes any more, nobody misses.
             for &column in &reader.columns[unit] {
                 reader.t.column_mut(column).fill(0.0);
+                reader.spent[column] = 0.0;
             }
         }
     }
@@ -115,14 +131,14 @@ impl Sweep {
 }
 
 impl Regression {
-    /// `tr(T[b]ᵀ·|M[b, b]|⁻¹·T[b])`.
-    fn cost(&self, b: &[usize]) -> f64 {
+    /// The diagonal of `T[b]ᵀ·|M[b, b]|⁻¹·T[b]`, one number per column.
+    fn costs(&self, b: &[usize]) -> Vec<f64> {
         if let &[row] = b {
-            let t = self.t.row(row);
-            return t.dot(&t) / self.m[[row, row]].abs().max(f64::MIN_POSITIVE);
+            let pivot = self.m[[row, row]].abs().max(f64::MIN_POSITIVE);
+            return self.t.row(row).iter().map(|t| t * t / pivot).collect();
         }
         if b.is_empty() {
-            return 0.0;
+            return vec![0.0; self.t.ncols()];
         }
         let mut block = Array2::from_shape_fn((b.len(), b.len()), |(i, j)| self.m[[b[i], b[j]]]);
         if block[[0, 0]] < 0.0 {
@@ -135,7 +151,7 @@ impl Regression {
             factor.solve(&mut x);
             x.iter().zip(&t).map(|(x, t)| x * t).sum::<f64>()
         };
-        (0..self.t.ncols()).map(solved).sum()
+        (0..self.t.ncols()).map(solved).collect()
     }
 
     /// Brings row `k` into the regression (`sign` 1) or takes it out (−1).

@@ -46,8 +46,10 @@ impl WeightPrunerBuilder {
         self
     }
 
-    /// Where weights compete; a threshold is the same everywhere. Default [`Scope::Global`]: the first layer of a graph network has nearly all the
-    /// weights, and the same share of the small last layer costs more than it saves.
+    /// Where weights compete; a threshold is the same everywhere. Default [`Scope::Global`]: the first layer of a graph network has
+    /// nearly all the
+    /// weights, and the same share of the small last layer costs more than it saves. Magnitudes then compete relative to the larger ones of
+    /// their matrix, so that the scale of a matrix does not count.
     #[must_use]
     pub fn scope(mut self, scope: Scope) -> Self {
         self.scope = scope;
@@ -68,8 +70,10 @@ impl WeightPrunerBuilder {
         self
     }
 
-    /// In how many rounds [`WeightPruner::prune`] reaches a sparsity with [`Compensation::Refit`], at least 1: after each the weights that are left are
-    /// solved again, and the next one truncates what that made small. Default: as many as it takes for each to remove at most nine tenths of what is left, one up to a sparsity
+    /// In how many rounds [`WeightPruner::prune`] reaches a sparsity with [`Compensation::Refit`], at least 1: after each the weights
+    /// that are left are
+    /// solved again, and the next one truncates what that made small. Default: as many as it takes for each to remove at most nine tenths
+    /// of what is left, one up to a sparsity
     /// of 0.9; one for a network with a matrix of more than 2,048 inputs.
     #[must_use]
     pub fn rounds(mut self, rounds: usize) -> Self {
@@ -100,7 +104,8 @@ impl WeightPrunerBuilder {
 /// Weights are the parameters with channels on both axes; biases, norms and other vectors stay. A masked weight counts as removed, so
 /// that 0.5 and then 0.8 gives 0.8 in total. Of equal magnitudes the first in the order of the model goes first.
 ///
-/// *Source*: Han et al., "Learning both Weights and Connections for Efficient Neural Networks", NeurIPS 2015 (magnitude, fine-tuning under
+/// *Source*: Lee et al., "Layer-adaptive Sparsity for the Magnitude-based Pruning", ICLR 2021 (how matrices compete); Han et al.,
+/// "Learning both Weights and Connections for Efficient Neural Networks", NeurIPS 2015 (magnitude, fine-tuning under
 /// the mask); Chen et al., "A Unified Lottery Ticket Hypothesis for Graph Neural Networks", ICML 2021 (the same on graph networks).
 ///
 /// ```
@@ -138,9 +143,9 @@ impl WeightPruner {
         Self { settings: WeightPrunerBuilder { random: true, ..self.settings.clone() } }
     }
 
-    /// Which nodes least squares looks at.
-    pub fn calibrates(&self) -> Calibrate {
-        self.settings.calibrate
+    /// Which nodes least squares looks at; `None` where nothing is refitted.
+    pub fn calibrates(&self) -> Option<Calibrate> {
+        (self.settings.compensation == Compensation::Refit).then_some(self.settings.calibrate)
     }
 
     /// Share of the weights that goes; `None` where a threshold decides.
@@ -155,7 +160,8 @@ impl WeightPruner {
     ///
     /// With [`Compensation::Refit`] every column of every linear map is solved again on the weights that are left: those `V`, and the bias,
     /// that minimise `‖Z − G·V‖² + λ‖W − V‖²`, where `Z` is what the map computed in `model` and `G` its inputs as they are now, truncated
-    /// layers before it included. That is done in rounds, each of which truncates what the one before made small, so that other weights may stay
+    /// layers before it included. That is done in rounds, each of which truncates what the one before made small, so that other weights
+    /// may stay
     /// than [`WeightPruner::plan`] keeps of `model` at once. Matrices that no layer shows as a linear map, such as those that
     /// edge features pass through, are truncated and nothing more.
     ///
@@ -202,6 +208,9 @@ impl WeightPruner {
         }
         if weights.is_empty() {
             return Err(PruneError::NothingToPrune { reason: "no parameter has channels on both axes".into() }.into());
+        }
+        if self.settings.scope == Scope::Global && !self.settings.random && matches!(self.settings.amount, Amount::Sparsity(_)) {
+            weights.iter_mut().for_each(Magnitudes::relative_to_layer);
         }
         let mut removed = match (self.settings.amount, self.settings.scope) {
             (Amount::Threshold(threshold), _) => {
@@ -251,7 +260,7 @@ impl std::fmt::Display for WeightPruner {
         match (self.settings.amount, self.settings.scope) {
             (Amount::Threshold(threshold), _) => write!(f, "magnitude under {threshold}"),
             (Amount::Sparsity(sparsity), _) if self.settings.random => write!(f, "chance, {sparsity} of all weights"),
-            (Amount::Sparsity(sparsity), Scope::Global) => write!(f, "magnitude, {sparsity} of all weights"),
+            (Amount::Sparsity(sparsity), Scope::Global) => write!(f, "layer-adaptive magnitude, {sparsity} of all weights"),
             (Amount::Sparsity(sparsity), Scope::Layer) => write!(f, "magnitude, {sparsity} of every weight matrix"),
         }
     }
@@ -263,6 +272,26 @@ struct Magnitudes {
     shape: (usize, usize),
     /// `|w|` row by row; -1 where it is masked already, so that it goes first.
     magnitudes: Vec<f64>,
+}
+
+impl Magnitudes {
+    /// Puts `w² / Σ_{v ≥ w} v²` in the place of each magnitude, the sum over the weights of this matrix that are at least as large.
+    ///
+    /// Within a matrix the order stays. Between matrices the scale of a matrix no longer counts, which solving again and norms change at
+    /// will,
+    /// and a matrix loses its largest weight only when all others of all matrices are gone.
+    ///
+    /// *Source*: Lee et al., "Layer-adaptive Sparsity for the Magnitude-based Pruning", ICLR 2021, eq. 2.
+    fn relative_to_layer(&mut self) {
+        let mut order: Vec<usize> = (0..self.magnitudes.len()).filter(|&k| self.magnitudes[k] >= 0.0).collect();
+        order.sort_by(|&a, &b| self.magnitudes[b].total_cmp(&self.magnitudes[a]).then(b.cmp(&a)));
+        let mut sum = 0.0;
+        for k in order {
+            let square = self.magnitudes[k] * self.magnitudes[k];
+            sum += square;
+            self.magnitudes[k] = if sum > 0.0 { square / sum } else { 0.0 };
+        }
+    }
 }
 
 fn weights<F: Scalar>(model: &Model<F>) -> Result<Vec<Magnitudes>> {
@@ -333,7 +362,8 @@ impl WeightPlan {
     /// The model with the removed weights at zero and held there by masks; what a mask removed before stays removed.
     ///
     /// # Errors
-    /// [`PruneError::OtherModel`] if the plan was made for another model, [`PruneError::EmptiesLayer`] where no weight of a layer would stay.
+    /// [`PruneError::OtherModel`] if the plan was made for another model, [`PruneError::EmptiesLayer`] where no weight of a layer would
+    /// stay.
     pub fn apply<F: Scalar>(&self, model: &Model<F>) -> Result<Model<F>> {
         let other = |reason: String| PruneError::OtherModel { reason };
         let mut found = 0;

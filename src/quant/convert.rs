@@ -95,7 +95,8 @@ fn op(layer: &str, stage: &Fused<f32>, lowering: &Lowering<f32>, bits: Bits, gri
                 _ => None,
             };
             QuantOp::Linear(match grid {
-                Some((bits, scales)) => QuantWeight::on_grid(weight.view(), *bits, scales),
+                Some((bits, Some(scales))) => QuantWeight::on_grid(weight.view(), *bits, scales),
+                Some((bits, None)) => QuantWeight::of(weight.view(), *bits),
                 None => QuantWeight::of(weight.view(), bits),
             })
         }

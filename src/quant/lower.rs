@@ -13,7 +13,8 @@ use std::sync::Arc;
 
 /// `Â` in 8 bits: `Â_ij ≈ scale_i · int_ij` on the pattern of the float operator.
 ///
-/// The scale varies by target, which is not summed; both factors `d_i^{-1/2}` and `d_j^{-1/2}` are in it and in the integers. The error of an
+/// The scale varies by target, which is not summed; both factors `d_i^{-1/2}` and `d_j^{-1/2}` are in it and in the integers. The error
+/// of an
 /// entry is at most half a step of its row, `max_j Â_ij / 254`, and averages out over the neighbours.
 #[derive(Debug)]
 pub(super) struct QuantOperator {
@@ -89,7 +90,8 @@ pub(super) struct Lowerer<'a> {
 
 impl<'a> Lowerer<'a> {
     /// # Errors
-    /// [`Unsupported`] naming the stage that aggregates a sparse input, or whose accumulators could overflow on this graph: in whatever form
+    /// [`Unsupported`] naming the stage that aggregates a sparse input, or whose accumulators could overflow on this graph: in whatever
+    /// form
     /// it is going to run, so that a model that compiles here compiles on every machine.
     pub(super) fn new(model: &'a QuantModel, graph: &'a Graph, sparse: bool) -> Result<Self> {
         let mut lowerer = Self { model, graph, sparse, operators: BTreeMap::new() };

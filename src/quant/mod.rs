@@ -1,4 +1,5 @@
-//! Quantisation: models of 8-bit, 4-bit and 2-bit integers that run on integer kernels, training that prepares for them, and the fake quantiser.
+//! Quantisation: models of 8-bit, 4-bit and 2-bit integers that run on integer kernels, training that prepares for them, and the fake
+//! quantiser.
 //!
 //! `real = scale · (int − zero)`, and everything that runs on integers here is symmetric, `zero = 0`. A scale may vary along an index that
 //! is not summed: weights have one an output column, the model's input one a node, the aggregation operator one a target; every other

@@ -15,7 +15,8 @@ use std::time::Instant;
 
 /// A quantised model compiled for one graph; runs without allocating after the first call.
 ///
-/// Each stage runs on integers, or on floats made of the stored integers where that is faster for its shape: see [`Forms`](super::Forms), and
+/// Each stage runs on integers, or on floats made of the stored integers where that is faster for its shape: see [`Forms`](super::Forms),
+/// and
 /// [`QuantProgram::forms`] for what was chosen.
 ///
 /// ```

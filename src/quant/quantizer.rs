@@ -5,7 +5,7 @@ use super::calibration::Calibration;
 use super::convert::{self, Settings};
 use super::model::QuantModel;
 use super::qat;
-use super::rounding::{self, Grids, Rounded, Rounding};
+use super::rounding::{self, Rounded, Rounding};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::nn::Model;
@@ -73,7 +73,8 @@ impl QuantizerBuilder {
     }
 }
 
-/// Turns a trained model into integers: weights with one scale per output column, rounded so that outputs change least, the input with a scale a node, every other activation with
+/// Turns a trained model into integers: weights with one scale per output column, rounded so that outputs change least, the input with a
+/// scale a node, every other activation with
 /// one a tensor, found by running the compiled model on the data.
 ///
 /// *Source*: Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", CVPR 2018;
@@ -94,7 +95,8 @@ pub struct Quantizer {
 }
 
 impl Quantizer {
-    /// Starts a quantiser with weights of that many bits. Of fewer than 8 bits are all matrices but those that have at most a sixteenth of all
+    /// Starts a quantiser with weights of that many bits. Of fewer than 8 bits are all matrices but those that have at most a sixteenth
+    /// of all
     /// weights, such as the last one of a classifier.
     pub fn builder(weights: Bits) -> QuantizerBuilder {
         QuantizerBuilder {
@@ -117,9 +119,9 @@ impl Quantizer {
         self.settings.activations
     }
 
-    /// Which nodes least squares looks at.
-    pub fn calibrates(&self) -> Calibrate {
-        self.settings.calibrate
+    /// Which nodes least squares looks at; `None` where weights are rounded one by one.
+    pub fn calibrates(&self) -> Option<Calibrate> {
+        (self.settings.rounding == Rounding::Compensated).then_some(self.settings.calibrate)
     }
 
     /// Trains where that was asked for, calibrates on all nodes of `data`, and converts.
@@ -157,9 +159,9 @@ impl Quantizer {
         let rounded = rounding::round(model, data, settings)?;
         match self.settings.epochs {
             0 => Ok(rounded),
-            // Without scales of their own, the weights behind the rounded ones are the model's.
-            epochs if rounded.grids.is_empty() => {
-                qat::train(Rounded { model: model.clone(), grids: Grids::new() }, data, settings, epochs, hear)
+            // Where scales follow the weights, the weights behind the rounded ones are the model's.
+            epochs if settings.rounding == Rounding::Nearest => {
+                qat::train(Rounded { model: model.clone(), ..rounded }, data, settings, epochs, hear)
             }
             epochs => qat::train(rounded, data, settings, epochs, hear),
         }

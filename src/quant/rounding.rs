@@ -24,8 +24,9 @@ pub enum Rounding {
     Compensated,
 }
 
-/// Width and scales, one per column, of the parameters that lie on a grid.
-pub(super) type Grids = BTreeMap<ParamId, (Bits, Vec<f32>)>;
+/// Width of the integers of each matrix, and their scales, one per column; without them the largest magnitude of a column stands for the
+/// largest integer.
+pub(super) type Grids = BTreeMap<ParamId, (Bits, Option<Vec<f32>>)>;
 
 /// A model whose weight matrices lie on the grids of their integers.
 #[derive(Debug)]
@@ -61,14 +62,26 @@ pub(super) fn round(model: &Model, data: &Dataset, settings: Settings) -> Result
     }
     let widths = Widths { common: settings.weights, own: wider(model, settings.weights) };
     match settings.rounding {
-        Rounding::Nearest => Ok(Rounded { model: nearest(model, settings.weights), grids: Grids::new() }),
+        Rounding::Nearest => {
+            let mut grids = Grids::new();
+            model.visit(&mut |_, param| {
+                if is_rounded(param) {
+                    grids.insert(param.id(), (widths.of(param.id()), None));
+                }
+            });
+            Ok(Rounded { model: on_grids(model, settings.weights, &grids), grids })
+        }
         Rounding::Compensated => {
             let solving = reconstruct::Settings { calibrate: settings.calibrate, grid: Some(&widths) };
             let solved = solve_again(model, model, data, solving, &mut Unchanged::default())?;
-            let grids = solved.scales.into_iter().map(|(param, scales)| (param, (widths.of(param), scales))).collect();
+            let grids = solved.scales.into_iter().map(|(param, (grid, scales))| (param, (width_of(grid), Some(scales)))).collect();
             Ok(Rounded { model: solved.model, grids })
         }
     }
+}
+
+fn width_of(grid: Grid) -> Bits {
+    [Bits::Two, Bits::Four].into_iter().find(|bits| bits.most() == grid.most()).unwrap_or(Bits::Eight)
 }
 
 fn not_finite(model: &Model) -> Option<(String, f64)> {
@@ -100,25 +113,13 @@ pub(super) fn is_rounded(param: &Param<f32>) -> bool {
     param.axes()[0] != Axis::Fixed
 }
 
-/// A copy whose weight matrices are rounded weight by weight, one scale per output column; biases and other single rows stay.
-pub(super) fn nearest(model: &Model, bits: Bits) -> Model {
-    let fake = FakeQuant::new(bits, Granularity::SymmetricColumn);
-    let mut model = model.clone();
-    model.visit_mut(&mut |param| {
-        if is_rounded(param) {
-            *param.value_mut() = fake.forward(param.value().view());
-        }
-    });
-    model
-}
-
 /// A copy whose weight matrices are rounded to the grids that they have, or weight by weight where they have none.
 pub(super) fn on_grids(model: &Model, bits: Bits, grids: &Grids) -> Model {
-    let fake = FakeQuant::new(bits, Granularity::SymmetricColumn);
+    let nearest = |bits: Bits, param: &Param<f32>| FakeQuant::new(bits, Granularity::SymmetricColumn).forward(param.value().view());
     let mut model = model.clone();
     model.visit_mut(&mut |param| {
         let value = match grids.get(&param.id()) {
-            Some((bits, scales)) => {
+            Some((bits, Some(scales))) => {
                 let most = f32::from(bits.most());
                 let mut value = param.value().clone();
                 for (mut column, &scale) in value.columns_mut().into_iter().zip(scales) {
@@ -126,10 +127,68 @@ pub(super) fn on_grids(model: &Model, bits: Bits, grids: &Grids) -> Model {
                 }
                 value
             }
-            None if is_rounded(param) => fake.forward(param.value().view()),
+            Some((bits, None)) => nearest(*bits, param),
+            None if is_rounded(param) => nearest(bits, param),
             None => return,
         };
         *param.value_mut() = value;
     });
     model
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::{Cx, Mask};
+    use crate::quant::{Forms, Quantizer};
+    use crate::{Gcn, Sage};
+
+    #[test]
+    fn matrices_of_one_sum_are_stored_with_the_width_that_they_were_rounded_to() {
+        let data = Dataset::sbm(240, 3).features(24).build().unwrap();
+        for small in ["weight", "root"] {
+            let mut model = Sage::builder(24, 3).hidden(20).build(1).unwrap();
+            // One of the two matrices of the last layer falls below the share that has 8 bits.
+            model.visit_mut(&mut |param| {
+                if param.value().dim() == (20, 3) && param.name() == small {
+                    param.restrict(&Mask::from_shape_fn((20, 3), |(i, _)| i == 4));
+                }
+            });
+            for rounding in [Rounding::Compensated, Rounding::Nearest] {
+                let quantizer = Quantizer::builder(Bits::Four).rounding(rounding).build().unwrap();
+                let expected = quantizer.train(&model, &data).unwrap().infer(&Cx::eval(data.graph()), data.features()).unwrap();
+                let integers = quantizer.quantize(&model, &data).unwrap();
+                let mut program = integers.compile_as(data.graph(), data.features(), Forms::Floats).unwrap();
+                let found = program.run(data.features()).unwrap();
+                assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-3), "{small}, {rounding:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn small_matrices_have_eight_bits_by_either_rounding() {
+        let data = Dataset::sbm(240, 3).features(24).build().unwrap();
+        let model = Gcn::builder(24, 3).hidden(20).layers(2).build(1).unwrap();
+        let widths = |rounding| {
+            let quantised = Quantizer::builder(Bits::Two).rounding(rounding).build().unwrap().quantize(&model, &data).unwrap();
+            let width = |stage: &crate::quant::QuantStage| match stage.op() {
+                crate::quant::QuantOp::Linear(weight) => Some((weight.shape(), weight.bits())),
+                _ => None,
+            };
+            quantised.stages().iter().filter_map(width).collect::<Vec<_>>()
+        };
+        // 60 weights of 540 are more than a sixteenth.
+        let expected = vec![((24, 20), Bits::Two), ((20, 3), Bits::Two)];
+        assert_eq!((widths(Rounding::Compensated), widths(Rounding::Nearest)), (expected.clone(), expected));
+        let model = Gcn::builder(24, 3).hidden(20).layers(4).build(1).unwrap();
+        let last = |rounding: Rounding| {
+            let quantised = Quantizer::builder(Bits::Two).rounding(rounding).build().unwrap().quantize(&model, &data).unwrap();
+            let bits = quantised.stages().iter().filter_map(|stage| match stage.op() {
+                crate::quant::QuantOp::Linear(weight) => Some(weight.bits()),
+                _ => None,
+            });
+            bits.last()
+        };
+        assert_eq!((last(Rounding::Compensated), last(Rounding::Nearest)), (Some(Bits::Eight), Some(Bits::Eight)));
+    }
 }

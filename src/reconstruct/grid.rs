@@ -18,6 +18,11 @@ impl Grid {
         Self { most }
     }
 
+    /// The largest integer.
+    pub(crate) fn most(self) -> i8 {
+        self.most
+    }
+
     /// Factors of the largest magnitude, 1 first.
     pub(super) fn shrinks(self) -> impl Iterator<Item = f64> {
         let &(_, factor, count) = TRIED.iter().find(|(most, ..)| *most >= self.most).unwrap_or(&TRIED[2]);

@@ -16,7 +16,8 @@
 //! | `walk` | two networks run side by side, map by map |
 //!
 //! *Source*: Hassibi and Stork, "Second Order Derivatives for Network Pruning: Optimal Brain Surgeon", NeurIPS 1993; He, Zhang and Sun,
-//! "Channel Pruning for Accelerating Very Deep Neural Networks", ICCV 2017; Frantar and Alistarh, "Optimal Brain Compression", NeurIPS 2022.
+//! "Channel Pruning for Accelerating Very Deep Neural Networks", ICCV 2017; Frantar and Alistarh, "Optimal Brain Compression", NeurIPS
+//! 2022.
 
 mod cholesky;
 mod grid;
@@ -33,4 +34,4 @@ pub use rows::Calibrate;
 pub(crate) use walk::{GridOf, Reader, Settings, Unchanged, readers, solve_again};
 
 /// Share of the mean of the diagonal of `GᵀG` that is added to it, so that equal, dead and rare inputs do no harm.
-pub(crate) const RIDGE: f64 = 1e-3;
+const RIDGE: f64 = 1e-3;

@@ -1,5 +1,6 @@
 //! The normal equations of one linear map: `GᵀG` and `GᵀZ`.
 
+use super::RIDGE;
 use crate::kernels;
 use crate::scalar::Scalar;
 use crate::value::{Csr, ValueRef};
@@ -8,6 +9,9 @@ use rayon::prelude::*;
 
 /// Inputs up to which `GᵀG` is formed: 32 MB.
 pub(crate) const WIDEST: usize = 2048;
+
+/// Share of the inputs' mean square below which a variance is rounding.
+const ROUNDING: f64 = 1e-9;
 
 /// Rows that are brought to `f64` at a time.
 const ROWS: usize = 4096;
@@ -24,6 +28,8 @@ pub(super) struct Normal {
     mean_g: Array1<f64>,
     mean_z: Array1<f64>,
     rows: f64,
+    /// Mean square of the inputs before they were centred, times the rows.
+    size: f64,
 }
 
 enum Gram {
@@ -46,6 +52,8 @@ impl Normal {
         let width = gs.iter().map(ValueRef::cols).sum();
         let mut normal = if width <= widest { dense(gs, z, rows, width) } else { wide(gs, z, rows) };
         normal.rows = rows.len() as f64;
+        let squares = normal.diagonal_as_it_is();
+        normal.size = squares.iter().sum::<f64>() / squares.len().max(1) as f64;
         if centred && !rows.is_empty() {
             normal.centre();
         } else {
@@ -85,12 +93,32 @@ impl Normal {
     pub(super) fn diagonal(&self) -> Vec<f64> {
         match &self.gram {
             Gram::Matrix(gram) => gram.diag().to_vec(),
-            Gram::Wide(g) => {
-                let mut squares = vec![0.0; g.cols()];
-                g.iter().for_each(|(v, (_, j))| squares[j as usize] += v * v);
+            Gram::Wide(_) => {
+                let squares = self.diagonal_as_it_is();
                 squares.iter().zip(&self.mean_g).map(|(square, mean)| (square - self.rows * mean * mean).max(0.0)).collect()
             }
         }
+    }
+
+    /// The diagonal of what is stored: centred for a matrix that was, never for `G` itself.
+    fn diagonal_as_it_is(&self) -> Vec<f64> {
+        match &self.gram {
+            Gram::Matrix(gram) => gram.diag().to_vec(),
+            Gram::Wide(g) => {
+                let mut squares = vec![0.0; g.cols()];
+                g.iter().for_each(|(v, (_, j))| squares[j as usize] += v * v);
+                squares
+            }
+        }
+    }
+
+    /// What is added to the diagonal of `C`: [`RIDGE`] of its mean, and enough to keep what centring leaves of a constant input from
+    /// being taken
+    /// for a number.
+    pub(super) fn ridge(&self) -> f64 {
+        let diagonal = self.diagonal();
+        let mean = diagonal.iter().sum::<f64>() / diagonal.len().max(1) as f64;
+        RIDGE * mean.max(0.0) + ROUNDING * self.size + f64::MIN_POSITIVE
     }
 
     /// `C` on some rows and the same columns.
@@ -177,7 +205,7 @@ fn dense<F: Scalar>(gs: &[ValueRef<F>], z: ArrayView2<F>, rows: &[u32], width: u
         sum_z += &z.sum_axis(Axis(0));
         energy.iter_mut().zip(z.columns()).for_each(|(e, z)| *e += z.dot(&z));
     }
-    Normal { gram: Gram::Matrix(gram), b, energy, mean_g: sum_g, mean_z: sum_z, rows: 0.0 }
+    Normal { gram: Gram::Matrix(gram), b, energy, mean_g: sum_g, mean_z: sum_z, rows: 0.0, size: 0.0 }
 }
 
 fn wide<F: Scalar>(gs: &[ValueRef<F>], z: ArrayView2<F>, rows: &[u32]) -> Normal {
@@ -208,7 +236,7 @@ fn wide<F: Scalar>(gs: &[ValueRef<F>], z: ArrayView2<F>, rows: &[u32]) -> Normal
     let mut mean_g = Array1::zeros(width);
     g.iter().for_each(|(&v, (_, j))| mean_g[j as usize] += v);
     let energy = picked.columns().into_iter().map(|z| z.dot(&z)).collect();
-    Normal { gram: Gram::Wide(g), b, energy, mean_g, mean_z: picked.sum_axis(Axis(0)), rows: 0.0 }
+    Normal { gram: Gram::Wide(g), b, energy, mean_g, mean_z: picked.sum_axis(Axis(0)), rows: 0.0, size: 0.0 }
 }
 
 /// The place of a column that is not part of what is asked for.

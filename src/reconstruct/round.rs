@@ -62,7 +62,8 @@ impl Column<'_> {
         x
     }
 
-    /// Babai's nearest plane on `C + λI`, from the last row to the first: the order of GPTQ, by which what is rounded first is compensated most.
+    /// Babai's nearest plane on `C + λI`, from the last row to the first: the order of GPTQ, by which what is rounded first is
+    /// compensated most.
     ///
     /// *Source*: Frantar et al., "GPTQ", ICLR 2023, eq. 2 and 3; that it is Babai's algorithm: Chen et al., "The Geometry of LLM
     /// Quantization", 2025.

@@ -56,7 +56,7 @@ pub(super) fn solve(task: &Task) -> Fit {
         classes.entry(rows).or_default().push(k);
     }
     let classes: Vec<(Vec<usize>, Vec<usize>)> = classes.into_iter().filter(|(rows, _)| !rows.is_empty()).collect();
-    let whole = Whole { task, start, gradient, diagonal };
+    let whole = Whole { task, start, gradient, diagonal, ridge: normal.ridge() };
     let done: Vec<Vec<Solved>> = classes
         .par_iter()
         .map(|(rows, ks)| if rows.len() <= BLOCK { whole.at_once(rows, ks) } else { whole.by_blocks(rows, ks) })
@@ -89,6 +89,7 @@ struct Whole<'a> {
     start: Array2<f64>,
     gradient: Array2<f64>,
     diagonal: Vec<f64>,
+    ridge: f64,
 }
 
 /// `C` on some rows, its factor with the ridge, and what the rows are.
@@ -103,8 +104,7 @@ impl Whole<'_> {
     fn block(&self, rows: Vec<usize>) -> Block {
         let gram = self.task.normal.part(&rows);
         let mut ridged = gram.clone();
-        let ridge = super::RIDGE * gram.diag().sum() / rows.len() as f64;
-        ridged.diag_mut().mapv_inplace(|v| v + ridge + f64::MIN_POSITIVE);
+        ridged.diag_mut().mapv_inplace(|v| v + self.ridge);
         let term = rows.iter().map(|&r| self.task.term[r]).collect();
         Block { rows, gram, factor: Cholesky::of(ridged), term }
     }

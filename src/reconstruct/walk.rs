@@ -21,6 +21,8 @@ pub(crate) struct Reader {
     pub name: String,
     /// `GᵀG`, centred where the map has a bias.
     pub gram: Array2<f64>,
+    /// `λ`, which is not part of it.
+    pub ridge: f64,
     /// `[in, out]`.
     pub weight: Array2<f64>,
     /// Axes and rows of each matrix of the map.
@@ -72,12 +74,13 @@ fn reader<F: Scalar>(node: &Node<F>, id: NodeId, number: usize, map: &LinearMap<
     if let Some(rest) = map.rest() {
         z -= rest;
     }
+    check_finite(node.name(), &z)?;
     let gs: Vec<ValueRef<F>> = map.terms().iter().map(|term| term.input()).collect();
     let normal = Normal::of(&gs, z.view(), rows, map.has_bias(), MOST_READ);
-    let energy = normal.energy().iter().sum();
+    let (energy, ridge) = (normal.energy().iter().sum(), normal.ridge());
     let terms = map.terms().iter().map(|term| (term.weight().axes(), term.weight().value().nrows())).collect();
     let gram = normal.into_gram().expect("it is not wider than what is formed");
-    Ok(Reader { node: id, name, gram, weight: stacked(map, |param| param.value()), terms, energy })
+    Ok(Reader { node: id, name, gram, ridge, weight: stacked(map, |param| param.value()), terms, energy })
 }
 
 /// How a network is solved again.
@@ -106,8 +109,8 @@ pub(crate) struct MapReport {
 #[derive(Debug)]
 pub(crate) struct Solved<F: Scalar> {
     pub model: Model<F>,
-    /// One scale per column of each rounded matrix.
-    pub scales: BTreeMap<ParamId, Vec<f32>>,
+    /// Grid and scales, one per column, of each rounded matrix. All matrices of one sum are rounded to the finest of their grids.
+    pub scales: BTreeMap<ParamId, (Grid, Vec<f32>)>,
     #[cfg_attr(not(test), allow(dead_code, reason = "the laws compare them"))]
     pub maps: Vec<MapReport>,
 }
@@ -220,22 +223,24 @@ struct Work<'a, 's, F: Scalar> {
     settings: Settings<'s>,
     at: &'a Cx<'a, F>,
     unchanged: &'a mut Unchanged,
-    scales: &'a mut BTreeMap<ParamId, Vec<f32>>,
+    scales: &'a mut BTreeMap<ParamId, (Grid, Vec<f32>)>,
 }
 
 impl<F: Scalar> Work<'_, '_, F> {
     fn solve(&mut self, mut map: LinearMap<F>, targets: &mut Targets<F>, number: usize) -> Result<Option<MapReport>> {
         // Only what the first map of a layer sees is sure not to depend on the layer's own changes.
         let as_was = self.as_was && number == 0;
-        let Target { z, weight: original } = if as_was { targets.of_first(&map) } else { targets.take(number)? };
+        let Target { mut z, weight: original } = if as_was { targets.of_first(&map) } else { targets.take(number)? };
         let start = stacked(&map, |param| param.value());
-        let grid = self.settings.grid.and_then(|of| of.grid(map.terms()[0].weight().id()));
+        let grids = self.settings.grid.into_iter().flat_map(|of| map.terms().iter().filter_map(|term| of.grid(term.weight().id())));
+        let grid = grids.max_by_key(|grid| grid.most());
         let support = map.terms().iter().any(|term| term.weight().mask().is_some()).then(|| supports(&map));
         let touched = |c: &usize| !as_was || grid.is_some() || start.column(*c) != original.column(*c);
         let has_support = |c: &usize| support.as_ref().is_none_or(|support| support.column(*c).iter().any(|keep| *keep));
         let (columns, bare): (Vec<usize>, Vec<usize>) = (0..start.ncols()).filter(touched).partition(has_support);
-        if let Some(&value) = z.iter().find(|v| !v.is_finite()) {
-            return Err(Error::NotFinite { at: format!("output of `{}`", self.at.place()), value: value.as_f64() });
+        check_finite(self.at.place(), &z)?;
+        if let Some(rest) = map.rest() {
+            z -= rest;
         }
         set_to_means(&mut map, z.view(), self.rows, &bare);
         if columns.is_empty() {
@@ -247,18 +252,15 @@ impl<F: Scalar> Work<'_, '_, F> {
         let task =
             Task { normal: &normal, start: &start, original: &original, support: support.as_ref(), columns: &columns, grid, term: &term };
         let fit = solve(&task);
-        store(&mut map, &fit, &normal, &columns, self.scales);
+        self.store(&mut map, &fit, &normal, &columns, grid)?;
         Ok(Some(MapReport { before: fit.before, after: fit.after }))
     }
 
     /// The normal equations of a map, of an earlier call where they are the same.
-    fn normal(&mut self, map: &LinearMap<F>, mut z: Array2<F>, as_was: bool, number: usize) -> Rc<Normal> {
+    fn normal(&mut self, map: &LinearMap<F>, z: Array2<F>, as_was: bool, number: usize) -> Rc<Normal> {
         let key = (self.at.node(), number);
         if let (true, Some(normal)) = (as_was, self.unchanged.normals.get(&key)) {
             return normal.clone();
-        }
-        if let Some(rest) = map.rest() {
-            z -= rest;
         }
         let gs: Vec<ValueRef<F>> = map.terms().iter().map(|term| term.input()).collect();
         let normal = Rc::new(Normal::of(&gs, z.view(), self.rows, map.has_bias(), WIDEST));
@@ -266,6 +268,37 @@ impl<F: Scalar> Work<'_, '_, F> {
             self.unchanged.normals.insert(key, normal.clone());
         }
         normal
+    }
+
+    /// Puts solved columns into the parameters, and the bias that goes with them.
+    fn store(&mut self, map: &mut LinearMap<F>, fit: &Fit, normal: &Normal, columns: &[usize], grid: Option<Grid>) -> Result<()> {
+        if let Some(&value) = fit.weight.iter().find(|v| !F::of(**v).is_finite()) {
+            return Err(Error::NotFinite { at: format!("weights of `{}` solved again", self.at.place()), value });
+        }
+        let (weights, bias) = map.params_mut();
+        let mut first = 0;
+        for (t, param) in weights.into_iter().enumerate() {
+            let rows = param.value().nrows();
+            for (k, &c) in columns.iter().enumerate() {
+                let solved = fit.weight.slice(s![first..first + rows, k]);
+                param.value_mut().column_mut(c).zip_mut_with(&solved, |w, &v| *w = F::of(v));
+            }
+            param.apply_mask();
+            if let (Some(of), Some(grid)) = (&fit.scales, grid) {
+                // A column without weights has nothing to scale.
+                let mut all = vec![1.0; param.value().ncols()];
+                columns.iter().zip(of.row(t)).for_each(|(&c, &scale)| all[c] = scale as f32);
+                self.scales.insert(param.id(), (grid, all));
+            }
+            first += rows;
+        }
+        if let Some(bias) = bias {
+            for (k, &c) in columns.iter().enumerate() {
+                bias.value_mut()[[0, c]] = F::of(normal.bias(fit.weight.column(k), c));
+            }
+            bias.apply_mask();
+        }
+        Ok(())
     }
 }
 
@@ -284,30 +317,11 @@ fn set_to_means<F: Scalar>(map: &mut LinearMap<F>, z: ArrayView2<F>, rows: Optio
     bias.apply_mask();
 }
 
-/// Puts solved columns into the parameters, and the bias that goes with them.
-fn store<F: Scalar>(map: &mut LinearMap<F>, fit: &Fit, normal: &Normal, columns: &[usize], scales: &mut BTreeMap<ParamId, Vec<f32>>) {
-    let (weights, bias) = map.params_mut();
-    let mut first = 0;
-    for (t, param) in weights.into_iter().enumerate() {
-        let rows = param.value().nrows();
-        for (k, &c) in columns.iter().enumerate() {
-            let solved = fit.weight.slice(s![first..first + rows, k]);
-            param.value_mut().column_mut(c).zip_mut_with(&solved, |w, &v| *w = F::of(v));
-        }
-        param.apply_mask();
-        if let Some(of) = &fit.scales {
-            // A column without weights has nothing to scale.
-            let mut all = vec![1.0; param.value().ncols()];
-            columns.iter().zip(of.row(t)).for_each(|(&c, &scale)| all[c] = scale as f32);
-            scales.insert(param.id(), all);
-        }
-        first += rows;
-    }
-    if let Some(bias) = bias {
-        for (k, &c) in columns.iter().enumerate() {
-            bias.value_mut()[[0, c]] = F::of(normal.bias(fit.weight.column(k), c));
-        }
-        bias.apply_mask();
+/// Refuses outputs from which nothing can be learned.
+fn check_finite<F: Scalar>(layer: &str, z: &Array2<F>) -> Result<()> {
+    match z.iter().find(|v| !v.is_finite()) {
+        Some(value) => Err(Error::NotFinite { at: format!("output of `{layer}`"), value: value.as_f64() }),
+        None => Ok(()),
     }
 }
 
@@ -485,7 +499,7 @@ mod tests {
                 assert!(first <= of_plain * (1.0 + 1e-6) + 1e-9, "seed {seed}, ±{most}: {first} against {of_plain}\n{dense}");
                 better += usize::from(first < 0.9 * of_plain);
                 solved.model.visit(&mut |name, param| {
-                    let Some(scales) = solved.scales.get(&param.id()) else { return };
+                    let Some((_, scales)) = solved.scales.get(&param.id()) else { return };
                     for (column, &scale) in param.value().columns().into_iter().zip(scales) {
                         let ints = column.map(|w| w / f64::from(scale));
                         assert!(ints.iter().all(|q| (q - q.round()).abs() < 1e-9 && q.abs() < f64::from(most) + 0.5), "{name}");
@@ -512,11 +526,29 @@ mod tests {
         let mut weights = Vec::new();
         solved.model.visit(&mut |_, param| weights.push((param.id(), param.value().clone())));
         let (id, weight) = &weights[0];
-        assert_eq!(solved.scales[id].len(), 6);
+        assert_eq!(solved.scales[id].1.len(), 6);
         assert!(weight.column(2).iter().all(|w| *w == 0.0));
-        for (column, &scale) in weight.columns().into_iter().zip(&solved.scales[id]) {
+        for (column, &scale) in weight.columns().into_iter().zip(&solved.scales[id].1) {
             assert!(column.iter().all(|w| ((w / scale).round() - w / scale).abs() < 1e-3), "{column} at {scale}");
         }
+    }
+
+    #[test]
+    fn a_constant_input_is_the_bias_and_no_large_number() {
+        let graph = crate::Graph::<f32>::builder(40).edges((1..40).map(|i| (i, i - 1))).build().unwrap();
+        let x = Array2::from_shape_fn((40, 4), |(i, c)| if c == 0 { 0.3 } else { ((7 * i + 3 * c) % 11) as f32 / 11.0 });
+        let labels = (0..40).map(|i| i % 2).collect();
+        let data = Dataset::new("constant", graph, x.into(), labels, None, Splits::PerClass { train: 3, val: 3 }).unwrap();
+        let dense = crate::Mlp::builder(4, 2).hidden(6).build(1).unwrap();
+        let mut start = dense.clone();
+        start.visit_mut(&mut |param| {
+            if param.value().dim() == (4, 6) {
+                param.restrict(&Mask::from_shape_fn((4, 6), |(r, c)| r == 0 || c > 2));
+            }
+        });
+        let solved =
+            solve_again(&dense, &start, &data, Settings { calibrate: Calibrate::All, grid: None }, &mut Unchanged::default()).unwrap();
+        solved.model.visit(&mut |name, param| assert!(param.value().iter().all(|w| w.abs() < 10.0), "{name}: {}", param.value()));
     }
 
     /// `‖Z − Z'‖²` of the first map that the network computes, with the bias that is best where there is one.

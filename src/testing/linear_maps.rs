@@ -9,7 +9,8 @@ use crate::value::{Value, ValueRef};
 use ndarray::{Array1, Array2, ArrayView2};
 use ndarray_rand::rand::Rng;
 
-/// A change of weights that the inputs cannot see is found by orthogonal rows; what is shorter than this beside what it was made of is rounding.
+/// A change of weights that the inputs cannot see is found by orthogonal rows; what is shorter than this beside what it was made of is
+/// rounding.
 const PARALLEL: f64 = 1e-9;
 /// As the sums of a dozen products behind an inversion, and a softmax or a norm after them.
 const UNSEEN: f64 = 1e-7;

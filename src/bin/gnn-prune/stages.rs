@@ -41,16 +41,18 @@ pub fn given(args: &CompressArgs, flags: &ArgMatches) -> Result<Recipe> {
     Ok(Recipe::from_words(&stages, &qualifiers)?)
 }
 
-/// Adds the stages of a one-shot compression that the line does not have: channels and weights before all others, bits at the end.
+/// Adds the stages of a one-shot compression that the line does not have: channels and weights before all others but a fresh student,
+/// bits at the end.
 fn complete(stages: &mut Vec<(&str, &str)>) {
     let has = |stages: &[(&str, &str)], word: &str| stages.iter().any(|(stage, _)| *stage == word);
     let [channels, weights, bits] = OneShot::STAGES;
+    let first = usize::from(stages.first().is_some_and(|(stage, value)| *stage == "distill" && *value != "self"));
     if !has(stages, weights.0) {
-        let after = stages.iter().position(|(stage, _)| *stage == channels.0).map_or(0, |at| at + 1);
+        let after = stages.iter().position(|(stage, _)| *stage == channels.0).map_or(first, |at| at + 1);
         stages.insert(after, weights);
     }
     if !has(stages, channels.0) {
-        stages.insert(0, channels);
+        stages.insert(first, channels);
     }
     if !has(stages, bits.0) {
         stages.push(bits);

@@ -69,7 +69,7 @@ mod tests {
     use ndarray::{Array2, array};
 
     fn group<'a>(param: &'a Param<f64>, gradient: &'a Array2<f64>) -> GroupView<'a, f64> {
-        let member = Member { param, gradient: Some(gradient), axis: 1, unit_of: vec![Some(0), None, Some(1)] };
+        let member = Member { param, gradient: Some(gradient), axis: 1, unit_of: vec![Some(0), None, Some(1)], reads_input: false };
         GroupView { name: "g", units: 2, members: vec![member], readers: Vec::new(), seed: 1 }
     }
 
