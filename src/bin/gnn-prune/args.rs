@@ -321,10 +321,10 @@ pub struct CompressArgs {
 #[derive(Args)]
 #[command(next_help_heading = "Stages, in the order given [default: --channels 0.5 --finetune 50]")]
 pub struct StageArgs {
-    /// No labels, no epochs: --channels 0.8125 --weights 0.9 --bits 4 unless given
+    /// Without labels or epochs: --channels 0.8125 --weights 0.9 --bits 4
     #[arg(long = "one-shot", id = "one-shot")]
     pub one_shot: bool,
-    /// Remove this share of the hidden channels, in [0, 1], and refit what reads them
+    /// Remove this share of the hidden channels, in [0, 1], and refit
     #[arg(long, id = "channels", value_name = "SHARE", allow_negative_numbers = true)]
     pub channels: Vec<String>,
     /// Zero this share of the weights, in [0, 1], and refit the others
