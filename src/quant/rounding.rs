@@ -187,7 +187,7 @@ mod tests {
                 crate::quant::QuantOp::Linear(weight) => Some(weight.bits()),
                 _ => None,
             });
-            bits.last()
+            bits.collect::<Vec<_>>().pop()
         };
         assert_eq!((last(Rounding::Compensated), last(Rounding::Nearest)), (Some(Bits::Eight), Some(Bits::Eight)));
     }

@@ -12,7 +12,7 @@ pub enum Calibrate {
     /// Every node of the graph: the transductive setting, in which all features are at hand.
     #[default]
     All,
-    /// The training nodes and all nodes within [`HOPS`] edges into them.
+    /// The training nodes and all nodes within two edges into them.
     Train,
 }
 

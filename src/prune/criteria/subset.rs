@@ -131,10 +131,14 @@ mod tests {
     use ndarray::{Array2, Axis, s};
     use ndarray_rand::rand::Rng;
 
-    /// Inputs of readers with their weights and ridges.
+    /// Inputs of a reader, its weight and its ridge.
+    type Data = (Array2<f64>, Array2<f64>, f64);
+    /// The unit of each row.
+    type Rows = Vec<Option<usize>>;
+
     struct Case {
-        data: Vec<(Array2<f64>, Array2<f64>, f64)>,
-        rows: Vec<Vec<Option<usize>>>,
+        data: Vec<Data>,
+        rows: Vec<Rows>,
         units: usize,
     }
 
@@ -160,7 +164,7 @@ mod tests {
         }
 
         fn view(&self) -> GroupView<'static, f64> {
-            let reader = |((g, w, ridge), rows): (&(Array2<f64>, Array2<f64>, f64), &Vec<Option<usize>>)| ReaderView {
+            let reader = |((g, w, ridge), rows): (&Data, &Rows)| ReaderView {
                 name: "reader".into(),
                 gram: g.t().dot(g) + Array2::<f64>::eye(g.ncols()) * *ridge,
                 weight: w.clone(),
@@ -174,7 +178,7 @@ mod tests {
 
         /// What a set costs by the definition: regression on the data themselves, the ridge as rows below them.
         fn loss(&self, gone: &[usize]) -> f64 {
-            let of = |((g, w, ridge), rows): (&(Array2<f64>, Array2<f64>, f64), &Vec<Option<usize>>)| {
+            let of = |((g, w, ridge), rows): (&Data, &Rows)| {
                 let kept: Vec<usize> = (0..rows.len()).filter(|&r| rows[r].is_none_or(|unit| !gone.contains(&unit))).collect();
                 let below = Array2::<f64>::eye(g.ncols()) * ridge.sqrt();
                 let tall = ndarray::concatenate(Axis(0), &[g.view(), below.view()]).unwrap();
