@@ -522,15 +522,7 @@ fn sparse_form<F: Scalar>(weight: &Array2<F>) -> Option<Csr<F>> {
     if !pays(nonzeros(weight), weight.dim()) {
         return None;
     }
-    let (mut starts, mut indices, mut values) = (vec![0], Vec::new(), Vec::new());
-    for column in weight.columns() {
-        for (k, &w) in column.iter().enumerate().filter(|(_, w)| **w != F::zero()) {
-            indices.push(k as u32);
-            values.push(w);
-        }
-        starts.push(indices.len());
-    }
-    Some(Csr::new((weight.ncols(), weight.nrows()), starts, indices, values))
+    Some(kernels::stored_entries(weight.t()))
 }
 
 fn nonzeros<F: Scalar>(weight: &Array2<F>) -> usize {

@@ -62,11 +62,6 @@ impl Sweep {
         spent / self.count
     }
 
-    /// The sum whose [`Sweep::share`] this is.
-    pub(super) fn total(&self, share: f64) -> f64 {
-        share * self.count
-    }
-
     /// The kept unit whose removal costs least, and what it costs; the first of several.
     pub(super) fn cheapest(&self) -> Option<(usize, f64)> {
         let costs = (0..self.kept.len()).filter(|&unit| self.kept[unit]).map(|unit| (unit, self.cost(unit)));

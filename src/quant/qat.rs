@@ -1,10 +1,8 @@
 //! Quantisation-aware training: forward and backward on the grid of the integers, updates on float weights behind it.
 //!
 //! Weights: before every forward pass a copy of the model gets its matrices rounded, one scale a column; its gradients, straight through
-//! the
-//! rounding, move the float weights. Scales that compensated rounding found stay; a weight that drifts past the grid is clamped to its
-//! end and still
-//! gets its gradient, so that it can come back.
+//! the rounding, move the float weights. Scales that compensated rounding found stay; a weight that drifts past the grid is clamped to its
+//! end and still gets its gradient, so that it can come back.
 //! Activations: nodes that round are inserted where the integer program stores integers, and taken out again afterwards.
 
 use super::bits::Bits;

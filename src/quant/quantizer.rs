@@ -96,8 +96,7 @@ pub struct Quantizer {
 
 impl Quantizer {
     /// Starts a quantiser with weights of that many bits. Of fewer than 8 bits are all matrices but those that have at most a sixteenth
-    /// of all
-    /// weights, such as the last one of a classifier.
+    /// of all weights, such as the last one of a classifier.
     pub fn builder(weights: Bits) -> QuantizerBuilder {
         QuantizerBuilder {
             weights,

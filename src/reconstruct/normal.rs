@@ -113,8 +113,7 @@ impl Normal {
     }
 
     /// What is added to the diagonal of `C`: [`RIDGE`] of its mean, and enough to keep what centring leaves of a constant input from
-    /// being taken
-    /// for a number.
+    /// being taken for a number.
     pub(super) fn ridge(&self) -> f64 {
         let diagonal = self.diagonal();
         let mean = diagonal.iter().sum::<f64>() / diagonal.len().max(1) as f64;

@@ -352,11 +352,11 @@ fn supports<F: Scalar>(map: &LinearMap<F>) -> Array2<bool> {
 }
 
 fn same_params<F: Scalar>(a: &dyn DynLayer<F>, b: &dyn DynLayer<F>) -> bool {
-    let params = |layer: &dyn DynLayer<F>| {
+    fn params<F: Scalar>(layer: &dyn DynLayer<F>) -> Vec<&Array2<F>> {
         let mut all = Vec::new();
-        layer.visit(&mut |param| all.push(param.value().clone()));
+        layer.visit(&mut |param| all.push(param.value()));
         all
-    };
+    }
     a.attrs() == b.attrs() && params(a) == params(b)
 }
 

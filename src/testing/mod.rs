@@ -84,16 +84,6 @@ fn parameters<F: Scalar>(model: &Model<F>) -> Vec<(String, Vec<u64>, Option<crat
 fn sparse<F: Scalar>(x: &ValueRef<F>) -> Csr<F> {
     match x {
         ValueRef::Sparse(x) => x.to_owned(),
-        ValueRef::Dense(x) => {
-            let (mut indptr, mut indices, mut data) = (vec![0], Vec::new(), Vec::new());
-            for row in x.rows() {
-                for (j, &v) in row.iter().enumerate().filter(|(_, v)| **v != F::zero()) {
-                    indices.push(j as u32);
-                    data.push(v);
-                }
-                indptr.push(indices.len());
-            }
-            Csr::new(x.dim(), indptr, indices, data)
-        }
+        ValueRef::Dense(x) => crate::kernels::stored_entries(x.view()),
     }
 }

@@ -14,8 +14,7 @@ use ndarray::Array1;
 /// `Δ_u = Σ_j tr(V_j[b]ᵀ·P_j[b, b]⁻¹·V_j[b])` with `P_j = (G_jᵀG_j + λ_j·I)⁻¹` over the units that are left, and the smallest goes first;
 /// ties are broken by unit order. Where few units stay, adding the most useful one at a time is tried too, and single units are swapped
 /// while that helps. The [score](Criterion::score) of a unit is what all removals up to its own cost together: the mean over the readers
-/// of the share
-/// of what each computes. Weights and gradients are not looked at beside that, and no label is read.
+/// of the share of what each computes. Weights and gradients are not looked at beside that, and no label is read.
 ///
 /// *Source*: Hassibi and Stork, "Optimal Brain Surgeon", NeurIPS 1993, on units instead of weights; the objective is that of He et al.,
 /// "Channel Pruning for Accelerating Very Deep Neural Networks", ICCV 2017, eq. 1, without its relaxation.
@@ -54,26 +53,26 @@ impl<F: Scalar> Criterion<F> for Subset {
     }
 
     fn score(&self, group: &GroupView<F>) -> Array1<F> {
-        let removal = backward(group, group.units);
+        let (_, removal) = backward(group, group.units);
         let mut scores = Array1::zeros(group.units);
         removal.order.iter().zip(&removal.losses).for_each(|(&unit, &loss)| scores[unit] = F::of(loss));
         scores
     }
 
     fn remove(&self, group: &GroupView<F>, count: usize) -> Removal {
-        let removal = backward(group, count);
+        let (sweep, removal) = backward(group, count);
         let kept = group.units - count;
         // A reader that is a maker too loses columns with its units, so that what a set costs depends on the set.
         let closed = group.readers.iter().any(|reader| reader.column_unit.iter().any(Option::is_some));
         if closed || kept == 0 || kept as f64 > FEW * group.units as f64 {
             return removal;
         }
-        better_of(group, removal, count)
+        better_of(group, sweep, removal)
     }
 }
 
-/// Removes the unit that costs least, `count` times.
-fn backward<F: Scalar>(group: &GroupView<F>, count: usize) -> Removal {
+/// Removes the unit that costs least, `count` times; what is left, and what went.
+fn backward<F: Scalar>(group: &GroupView<F>, count: usize) -> (Sweep, Removal) {
     let mut sweep = Sweep::full(group);
     let mut removal = Removal::default();
     for _ in 0..count {
@@ -83,12 +82,12 @@ fn backward<F: Scalar>(group: &GroupView<F>, count: usize) -> Removal {
         removal.losses.push(sweep.share(sweep.spent()));
     }
     removal.loss = Some(sweep.share(sweep.spent()));
-    removal
+    (sweep, removal)
 }
 
 /// The smaller of the loss of `removal` and of picking units one at a time, after swaps of single units.
-fn better_of<F: Scalar>(group: &GroupView<F>, removal: Removal, count: usize) -> Removal {
-    let kept = group.units - count;
+fn better_of<F: Scalar>(group: &GroupView<F>, from_above: Sweep, removal: Removal) -> Removal {
+    let kept = group.units - removal.order.len();
     let mut forward = Sweep::full(group);
     (0..group.units).for_each(|unit| forward.remove(unit));
     let mut lost = forward.unexplained();
@@ -97,9 +96,7 @@ fn better_of<F: Scalar>(group: &GroupView<F>, removal: Removal, count: usize) ->
         forward.add(unit);
         lost -= gain;
     }
-    let mut from_above = Sweep::full(group);
-    removal.order.iter().for_each(|&unit| from_above.remove(unit));
-    let lost_above = from_above.total(removal.loss.unwrap_or(0.0));
+    let lost_above = from_above.spent();
     let (mut sweep, mut lost) = if lost < lost_above { (forward, lost) } else { (from_above, lost_above) };
     for _ in 0..SWAPS * kept {
         let Some((out, cost)) = sweep.cheapest() else { break };
@@ -196,7 +193,7 @@ mod tests {
     fn the_stated_losses_are_those_of_the_data_and_no_other_single_removal_costs_less() {
         for (seed, sizes) in [(1, vec![1]), (2, vec![1, 1]), (3, vec![2]), (4, vec![1, 3])] {
             let case = Case::draw(seed, 6, &sizes);
-            let removal = backward(&case.view(), 6);
+            let removal = backward(&case.view(), 6).1;
             assert_eq!(removal.order.len(), 6);
             for count in 1..=6 {
                 let (gone, stated) = (&removal.order[..count], removal.losses[count - 1]);
@@ -210,7 +207,7 @@ mod tests {
 
     #[test]
     fn of_two_copies_one_goes_first_and_costs_next_to_nothing() {
-        let removal = backward(&Case::draw(5, 6, &[1]).view(), 1);
+        let removal = backward(&Case::draw(5, 6, &[1]).view(), 1).1;
         assert!(removal.order[0] < 2, "{:?}", removal.order);
         assert!(removal.losses[0] < 1e-3, "{:?}", removal.losses);
     }
@@ -221,7 +218,7 @@ mod tests {
         for seed in 0..40 {
             let case = Case::draw(seed, 9, &[1, 2]);
             let removal = Criterion::<f64>::remove(&Subset::new(), &case.view(), 7);
-            let (stated, of_plain) = (removal.loss.unwrap(), backward(&case.view(), 7).loss.unwrap());
+            let (stated, of_plain) = (removal.loss.unwrap(), backward(&case.view(), 7).1.loss.unwrap());
             assert_eq!(removal.order.iter().collect::<std::collections::BTreeSet<_>>().len(), 7);
             assert!((case.loss(&removal.order) - stated).abs() < 1e-8, "seed {seed}: {} stated {stated}", case.loss(&removal.order));
             assert!(stated <= of_plain + 1e-12, "seed {seed}");
@@ -235,7 +232,7 @@ mod tests {
         let case = Case::draw(7, 4, &[1]);
         let mut view = case.view();
         view.readers[0].column_unit = vec![Some(0), None, Some(2)];
-        let removal = backward(&view, 4);
+        let removal = backward(&view, 4).1;
         let missed = |gone: &[usize]| {
             let mut only = Case { data: case.data.clone(), rows: case.rows.clone(), units: 4 };
             let energy = only.data[0].0.dot(&only.data[0].1).mapv(|v| v * v).sum();
