@@ -4,13 +4,14 @@
 //! cargo run --release --example least_squares -- cora.npz channels --features l1 --seeds 10
 //! ```
 //!
-//! DATA, then what to compare: `channels`, `weights`, `bits` or `one-shot`. `--model gcn|sage|gat|gin|residual`, `--retrain` for fine-tuning of 50
-//! epochs after each cut, `--calibrate all|train`, `--inductive` for test nodes out of the graph while calibrating.
+//! DATA, then what to compare: `channels`, `weights`, `bits` or `one-shot`, or several with commas between. `--model gcn|sage|gat|gin|residual`,
+//! `--retrain` for fine-tuning of 50 epochs after each cut, `--healed` for one-shot compression with distillation or training on the grid beside
+//! it, `--calibrate all|train`, `--inductive` for test nodes out of the graph while calibrating, `--times` for the latency of one-shot models.
 
 use gnn_prune::data::{FeatureNorm, Splits};
 use gnn_prune::io::stored_bytes;
 use gnn_prune::nn::Model;
-use gnn_prune::pipeline::{Env, Step, Subject};
+use gnn_prune::pipeline::{Distill, Env, Step, Student, Subject};
 use gnn_prune::prune::Compensation;
 use gnn_prune::quant::Rounding;
 use gnn_prune::train::{Metric, evaluate};
@@ -27,12 +28,16 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 const SHARES: [f64; 4] = [0.5, 0.75, 0.875, 0.9375];
 const SPARSITIES: [f64; 3] = [0.9, 0.95, 0.98];
 const EPOCHS: usize = 50;
+/// Runs of a latency.
+const RUNS: usize = 31;
 
 struct Settings {
     model: String,
     seeds: u64,
     retrain: bool,
     inductive: bool,
+    healed: bool,
+    times: bool,
     calibrate: Calibrate,
 }
 
@@ -51,21 +56,30 @@ fn main() -> Result<()> {
         seeds: value("--seeds").and_then(|seeds| seeds.parse().ok()).unwrap_or(10),
         retrain: args.iter().any(|arg| arg == "--retrain"),
         inductive: args.iter().any(|arg| arg == "--inductive"),
+        healed: args.iter().any(|arg| arg == "--healed"),
+        times: args.iter().any(|arg| arg == "--times"),
         calibrate: value("--calibrate").unwrap_or_else(|| "all".into()).parse()?,
     };
-    let mut table = Table::default();
+    let wanted: Vec<&str> = what.split(',').collect();
+    let mut tables: Vec<Table> = wanted.iter().map(|_| Table::default()).collect();
     for seed in 0..settings.seeds {
-        let run = Run::start(&data, &settings, seed, &mut table)?;
-        match what.as_str() {
-            "channels" => run.channels(&mut table)?,
-            "weights" => run.weights(&mut table)?,
-            "bits" => run.bits(&mut table)?,
-            "one-shot" => run.one_shot(&mut table)?,
-            other => return Err(format!("`{other}`: give channels, weights, bits or one-shot").into()),
+        let run = Run::start(&data, &settings, seed)?;
+        for (what, table) in wanted.iter().zip(&mut tables) {
+            table.add("dense", run.judge(&run.dense)?, Some(stored_bytes(&run.dense)), 0.0);
+            match *what {
+                "channels" => run.channels(table)?,
+                "weights" => run.weights(table)?,
+                "bits" => run.bits(table)?,
+                "one-shot" => run.one_shot(table)?,
+                other => return Err(format!("`{other}`: give channels, weights, bits or one-shot").into()),
+            }
         }
     }
-    println!("{} {} {what}, {} seeds, {}", data.name(), settings.model, settings.seeds, settings.calibrate.in_words());
-    table.print();
+    for (what, table) in wanted.iter().zip(&tables) {
+        let nodes = if settings.inductive { ", test nodes out of the graph" } else { "" };
+        println!("{} {} {what}, {} seeds, {}{nodes}", data.name(), settings.model, settings.seeds, settings.calibrate.in_words());
+        table.print();
+    }
     Ok(())
 }
 
@@ -80,12 +94,10 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn start(data: &'a Dataset, settings: &'a Settings, seed: u64, table: &mut Table) -> Result<Self> {
+    fn start(data: &'a Dataset, settings: &'a Settings, seed: u64) -> Result<Self> {
         let dense = Trainer::protocol().fit(form(&settings.model, data, seed)?, data)?;
         let seen = if settings.inductive { without_tests(data, seed)? } else { data.clone() };
-        let run = Self { data, seen, settings, dense, seed };
-        table.add("dense", run.judge(&run.dense)?, Some(stored_bytes(&run.dense)), 0.0);
-        Ok(run)
+        Ok(Self { data, seen, settings, dense, seed })
     }
 
     fn judge(&self, model: &Model) -> Result<f64> {
@@ -98,11 +110,12 @@ impl<'a> Run<'a> {
     }
 
     fn healed(&self, model: Model) -> Result<Model> {
-        if !self.settings.retrain {
-            return Ok(model);
-        }
+        if self.settings.retrain { self.after(&FineTune::epochs(EPOCHS), model) } else { Ok(model) }
+    }
+
+    fn after(&self, step: &dyn Step, model: Model) -> Result<Model> {
         let env = Env { data: self.data, dense: &self.dense, seed: self.seed, on_epoch: &|_| () };
-        Ok(FineTune::epochs(EPOCHS).run(Subject { model, graph: self.data.graph().clone() }, &env)?.model)
+        Ok(step.run(Subject { model, graph: self.data.graph().clone() }, &env)?.model)
     }
 
     fn channels(&self, table: &mut Table) -> Result<()> {
@@ -176,9 +189,45 @@ impl<'a> Run<'a> {
             let small = one_shot.compress(&self.dense, &self.seen)?;
             let took = started.elapsed().as_secs_f64();
             table.add(&format!("{channels} {weights} {bits}"), self.judge_integers(&small)?, Some(small.stored_bytes()), took);
+            if self.settings.times {
+                let (mut float, mut integer) =
+                    (self.dense.compile(self.data.graph(), self.data.features())?, small.compile(self.data.graph(), self.data.features())?);
+                let times = |run: &mut dyn FnMut()| {
+                    let mut took: Vec<f64> = (0..RUNS).map(|_| (Instant::now(), run()).0.elapsed().as_secs_f64() * 1e3).collect();
+                    took.sort_by(f64::total_cmp);
+                    took[RUNS / 2]
+                };
+                let x = self.data.features();
+                let (dense, small) = (times(&mut || drop(float.run(x))), times(&mut || drop(integer.run(x))));
+                println!(
+                    "seed {}, {channels} {weights} {bits}: dense {dense:.3} ms, small {small:.3} ms, compressed in {took:.2} s",
+                    self.seed
+                );
+            }
+        }
+        if self.settings.healed {
+            self.healed_one_shot(table)?;
         }
         let narrow = Trainer::protocol().fit(form_of_width(&self.settings.model, self.data, 1, self.seed)?, self.data)?;
         table.add("narrow, one channel", self.judge(&narrow)?, Some(stored_bytes(&narrow)), 0.0);
+        Ok(())
+    }
+
+    /// The default amounts, healed by the dense network before the bits, or trained on the grid.
+    fn healed_one_shot(&self, table: &mut Table) -> Result<()> {
+        let narrow = ChannelPruner::builder(Subset::new()).ratio(0.8125).calibrate(self.settings.calibrate).build()?;
+        let sparse = WeightPruner::builder().sparsity(0.9).calibrate(self.settings.calibrate).build()?;
+        for (name, distil, epochs) in [("distilled", true, 0), ("30 epochs on the grid", false, 30), ("distilled, 30 epochs", true, 30)] {
+            let started = Instant::now();
+            let mut model = sparse.prune(&narrow.prune(&self.dense, &self.seen)?, &self.seen)?;
+            if distil {
+                model = self.after(&Distill::into(Student::Itself), model)?;
+            }
+            let quantizer = Quantizer::builder(Bits::Four).qat(epochs).calibrate(self.settings.calibrate).build()?;
+            let small = quantizer.quantize(&model, &self.seen)?;
+            let took = started.elapsed().as_secs_f64();
+            table.add(&format!("0.8125 0.9 4 {name}"), self.judge_integers(&small)?, Some(small.stored_bytes()), took);
+        }
         Ok(())
     }
 }
