@@ -7,7 +7,7 @@
 //! All integers lie in ±127: −128 has no negative in 8 bits, and the AVX2 form negates.
 
 #[cfg(target_arch = "x86_64")]
-use super::int8_dense_x86::{self, Panels};
+use super::int8_dense_x86::{self, Columns, Panels};
 use super::isa::Isa;
 use super::pages::Buffer;
 use super::quantize::{ColumnScales, quantize_columns_row, quantize_row, to_ints};
@@ -189,6 +189,8 @@ pub struct PackedInt8 {
     pub(super) rows: Buffer<i8>,
     #[cfg(target_arch = "x86_64")]
     pairs: OnceLock<Panels<i16>>,
+    #[cfg(target_arch = "x86_64")]
+    columns: OnceLock<Columns>,
     /// And `−128·Σ_k w_kc`: what is too much where the left operand was shifted by 128 to be unsigned.
     #[cfg(target_arch = "x86_64")]
     fours: OnceLock<(Panels<i8>, Vec<i32>)>,
@@ -209,6 +211,8 @@ impl PackedInt8 {
             rows,
             #[cfg(target_arch = "x86_64")]
             pairs: OnceLock::new(),
+            #[cfg(target_arch = "x86_64")]
+            columns: OnceLock::new(),
             #[cfg(target_arch = "x86_64")]
             fours: OnceLock::new(),
         }
@@ -231,6 +235,10 @@ impl PackedInt8 {
 impl PackedInt8 {
     pub(super) fn pairs(&self) -> &Panels<i16> {
         self.pairs.get_or_init(|| int8_dense_x86::pairs(&self.rows, self.inner, self.width))
+    }
+
+    pub(super) fn columns(&self) -> &Columns {
+        self.columns.get_or_init(|| int8_dense_x86::columns(&self.rows, self.inner, self.width))
     }
 
     pub(super) fn fours(&self) -> &(Panels<i8>, Vec<i32>) {

@@ -82,9 +82,91 @@ pub(super) fn fours(w: &[i8], inner: usize, width: usize) -> Panels<i8> {
     Panels::pack(w, inner, width, FOURS, |value| value)
 }
 
+/// Columns up to which each is a sum of products along its row: panels of eight columns would be mostly empty, and rows need not be widened
+/// in memory.
+const NARROW: usize = 8;
+/// Numbers of a register of 16 bits.
+const WORDS: usize = 16;
+
+/// A narrow right operand: columns one after the other, each filled up to whole registers with zeros.
+#[derive(Debug, Clone)]
+pub(super) struct Columns {
+    data: Buffer<i16>,
+    padded: usize,
+}
+
+/// Packs `w: [inner, width]` of at most [`NARROW`] columns for AVX2.
+pub(super) fn columns(w: &[i8], inner: usize, width: usize) -> Columns {
+    let padded = inner.next_multiple_of(WORDS);
+    let mut data = Buffer::zeros(padded * width);
+    for (k, row) in w.chunks_exact(width).enumerate() {
+        row.iter().enumerate().for_each(|(c, &value)| data[c * padded + k] = i16::from(value));
+    }
+    Columns { data, padded }
+}
+
+/// Rows `block` of a product with at most [`NARROW`] columns.
+#[target_feature(enable = "avx2,fma")]
+fn matmul_narrow(job: &DenseJob, block: Range<usize>, mut out: Out) {
+    let (inner, width, w) = (job.w.inner, job.w.width, job.w.columns());
+    for (at, i) in block.enumerate() {
+        let x = &job.x[i * inner..][..inner];
+        let mut acc = [0i32; NARROW];
+        macro_rules! dots {
+            ($($n:literal)*) => {
+                match width {
+                    // SAFETY: this function has the features; there are `n` columns of the padded length, at least that of the row.
+                    $($n => unsafe { dots::<$n>(x, w, &mut acc) },)*
+                    _ => unreachable!("a narrow product has one to eight columns"),
+                }
+            };
+        }
+        dots!(1 2 3 4 5 6 7 8);
+        finish(&job.finish, &Tile { acc: &acc, stride: width, rows: 1, count: width, i, first: 0, at: at * width, width }, &mut out);
+    }
+}
+
+/// Sums of a row's products with `N` columns.
+///
+/// # Safety
+/// The processor has AVX2; there are `N` columns, filled up to whole registers, and the row is no longer than they are.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn dots<const N: usize>(x: &[i8], w: &Columns, acc: &mut [i32; NARROW]) {
+    let mut sums = [_mm256_setzero_si256(); N];
+    let (registers, tail) = x.as_chunks::<WORDS>();
+    let mut last = [0i8; WORDS];
+    last[..tail.len()].copy_from_slice(tail);
+    let from = w.data.as_ptr();
+    let mut add = |k: usize, x: &[i8; WORDS]| {
+        // SAFETY: sixteen bytes, and sixteen numbers of every column from `k` on.
+        unsafe {
+            let x = _mm256_cvtepi8_epi16(_mm_loadu_si128(x.as_ptr().cast()));
+            for (c, sum) in sums.iter_mut().enumerate() {
+                let w = _mm256_loadu_si256(from.add(c * w.padded + k).cast());
+                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(x, w));
+            }
+        }
+    };
+    for (g, x) in registers.iter().enumerate() {
+        add(g * WORDS, x);
+    }
+    if !tail.is_empty() {
+        add(registers.len() * WORDS, &last);
+    }
+    for (acc, sum) in acc.iter_mut().zip(sums) {
+        let four = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256::<1>(sum));
+        let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b01_00_11_10>(four));
+        *acc = _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<0b10_11_00_01>(two)));
+    }
+}
+
 /// Rows `block` of a dense product.
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn matmul_avx2(job: &DenseJob, block: Range<usize>, mut out: Out) {
+    if job.w.width <= NARROW {
+        return matmul_narrow(job, block, out);
+    }
     let (inner, width, w) = (job.w.inner, job.w.width, job.w.pairs());
     // Padding meets zeros of the right operand; the first of it is read where the inner dimension is odd.
     let mut x = vec![0i16; block.len() * w.inner];

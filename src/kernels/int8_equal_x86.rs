@@ -30,7 +30,6 @@ pub(super) unsafe fn row(job: &SparseJob, i: usize, value: i8, ahead: bool, out:
         // What is left may be less than a register: then it begins earlier, and some channels are computed twice.
         let first = begin.min(width - LANES);
         let count = (width - first).min(MOST * LANES);
-        let ahead = ahead && begin == 0;
         macro_rules! part {
             ($($n:literal)*) => {
                 match count.div_ceil(LANES) {
@@ -62,8 +61,8 @@ unsafe fn sum<const N: usize>(job: &SparseJob, edges: Range<usize>, first: usize
     let (cols, width) = (job.a.cols, job.width);
     let base = job.x.as_ptr().wrapping_add(first);
     let (last, distance) = (count - LANES, distance(width));
-    // A row that begins within a cache line may end on one more.
-    let split = !width.is_multiple_of(64);
+    // Bytes that begin within a cache line may end on one more.
+    let split = !(base.addr().is_multiple_of(64) && width.is_multiple_of(64));
     let mut wide = [[_mm256_setzero_si256(); 2]; N];
     let mut begin = edges.start;
     while begin < edges.end {
@@ -72,9 +71,9 @@ unsafe fn sum<const N: usize>(job: &SparseJob, edges: Range<usize>, first: usize
         for e in begin..end {
             if ahead {
                 let next = base.wrapping_add(cols[(e + distance).min(cols.len() - 1)] as usize * width);
-                prefetch(next, width);
+                prefetch(next, count);
                 if split {
-                    prefetch(next.wrapping_add(width - 1), 1);
+                    prefetch(next.wrapping_add(count - 1), 1);
                 }
             }
             // SAFETY: as the function says; `e` is an entry, and every register ends within the row.

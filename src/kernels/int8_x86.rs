@@ -216,7 +216,8 @@ bytes!(
 /// Most channels of one pass over a row's entries: four registers of 64.
 const PASS: usize = 256;
 
-/// Bytes that are fetched ahead of those being added: rows of bytes are added faster than memory answers, so many are under way at once.
+/// Bytes of rows that are fetched ahead of those being added: rows of bytes are added faster than memory answers, so many are under way at once.
+/// Each pass over the channels asks for its own.
 const AHEAD_BYTES: usize = 4096;
 
 /// How many entries ahead a row of this width is fetched ...
@@ -225,7 +226,7 @@ pub(super) fn distance(width: usize) -> usize {
 }
 
 /// ... and from what size of the gathered matrix on.
-const CACHE_BYTES: usize = 1 << 18;
+const CACHE_BYTES: usize = 4 << 20;
 
 /// How a sparse product gathers: `UNSIGNED` if no entry of the row is negative, `AHEAD` if rows are fetched ahead.
 struct Gather<const UNSIGNED: bool, const AHEAD: bool>;
@@ -249,19 +250,19 @@ impl<const UNSIGNED: bool, const AHEAD: bool> Gather<UNSIGNED, AHEAD> {
         unsafe {
             let base = job.x.as_ptr().add(first);
             let distance = distance(width);
-            // A row that begins within a cache line may end on one more.
-            let split = !width.is_multiple_of(64);
+            let bytes = if TAIL { (N - 1) * V::BYTES + tail } else { N * V::BYTES };
+            // Bytes that begin within a cache line may end on one more.
+            let split = !(base.addr().is_multiple_of(64) && width.is_multiple_of(64));
             let mut acc = [[V::zero(); 4]; N];
             let row = |e: usize| base.add(*cols.get_unchecked(e) as usize * width);
             let mut e = edges.start;
             while e + GROUP <= edges.end {
-                // The first channels ask for the whole row.
-                if AHEAD && first == 0 {
+                if AHEAD {
                     for t in 0..GROUP {
                         let next = base.wrapping_add(*cols.get_unchecked((e + distance + t).min(cols.len() - 1)) as usize * width);
-                        prefetch(next, width);
+                        prefetch(next, bytes);
                         if split {
-                            prefetch(next.wrapping_add(width - 1), 1);
+                            prefetch(next.wrapping_add(bytes - 1), 1);
                         }
                     }
                 }

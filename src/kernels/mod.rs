@@ -9,6 +9,7 @@
 //! | [`edge_dot`](fn@edge_dot) | `out_e = a_i·b_j` | gradient of edge weights and of sparse features |
 //! | [`matmul`], [`matmul_nt`], [`matmul_tn`] | `X·W`, `dY·Wᵀ`, `Xᵀ·dY` | a linear map and its two gradients |
 //! | [`matmul_sparse`] | `X·W` over the stored `w_ko` | a linear map with a pruned weight |
+//! | [`weighted_sum`] | `Y = Σ_k a_k·X_k` | joining branches |
 //! | [`add_bias`], [`column_sums`] | `y_ic += b_c`, `Σ_i dy_ic` | a bias and its gradient |
 //! | [`Attend`] | `y_ih = Σ_j α_ijh z_jh` | attention, scored by [`AdditiveScores`] or [`ChannelScores`] |
 //! | [`head_dots`], [`head_sums`] | `z_ih·a_h`, `Σ_i s_ih z_ih` | a score of each head and its gradient |
@@ -55,6 +56,7 @@ mod sparse_weight;
 mod spgemm;
 mod spmm;
 mod spmm_t;
+mod weighted_sum;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 #[cfg(target_arch = "x86_64")]
@@ -79,6 +81,7 @@ pub use sparse_weight::matmul_sparse;
 pub use spgemm::{spgemm, stored_entries};
 pub use spmm::{spmm, spmm_then};
 pub use spmm_t::spmm_t;
+pub use weighted_sum::weighted_sum;
 
 #[allow(unused_imports, reason = "for layers with element-wise work over their own blocks")]
 pub(crate) use rows::{blocks_by_nonzeros, blocks_of, for_row_blocks};

@@ -12,6 +12,9 @@ use std::ops::{Deref, DerefMut};
 /// Arrays from this size on are worth huge pages.
 const WORTH_BYTES: usize = 4 << 20;
 
+/// Huge pages of x86-64, and of most others, or a multiple of theirs.
+const PAGE: usize = 2 << 20;
+
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
@@ -27,10 +30,13 @@ pub struct Buffer<T> {
 impl<T: Copy + Default> Buffer<T> {
     /// So many zeros.
     pub fn zeros(len: usize) -> Self {
-        let spare = LINE / size_of::<T>().max(1);
+        let size = size_of::<T>().max(1);
+        // What is worth huge pages begins at one: else up to two of few would be cut into small ones.
+        let align = if len.saturating_mul(size) >= WORTH_BYTES { PAGE } else { LINE };
+        let spare = align / size;
         let numbers = vec![T::default(); len + spare];
         advise(&numbers);
-        let first = numbers.as_ptr().align_offset(LINE).min(spare);
+        let first = numbers.as_ptr().align_offset(align).min(spare);
         Self { numbers, first, len }
     }
 
@@ -103,8 +109,6 @@ pub fn advise<T>(data: &[T]) {
 
 #[cfg(target_os = "linux")]
 fn ask(begin: usize, bytes: usize) {
-    /// Huge pages of x86-64, and of most others, or a multiple of theirs.
-    const PAGE: usize = 2 << 20;
     let (first, end) = (begin.next_multiple_of(PAGE), (begin + bytes) / PAGE * PAGE);
     if end > first {
         // SAFETY: the range lies within one live allocation, and the advice changes neither contents nor mapping. A refusal is no error.

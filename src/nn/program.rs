@@ -261,13 +261,13 @@ impl<F: Scalar> Instruction<F> {
                 }
                 (None, self.activation.filter(|_| !relu))
             }
-            op if op.is_product() => {
-                op.multiply(view(&self.inputs[0]), y.view_mut(), Epilogue { bias, relu, add: false });
+            Op::Whole(_) => (bias, self.activation),
+            op if op.finishes() => {
+                op.run(&self.inputs.iter().map(view).collect::<Vec<_>>(), y.view_mut(), Epilogue { bias, relu, add: false });
                 (None, self.activation.filter(|_| !relu))
             }
-            Op::Whole(_) => (bias, self.activation),
             op => {
-                op.separately(&self.inputs.iter().map(view).collect::<Vec<_>>(), y.view_mut());
+                op.run(&self.inputs.iter().map(view).collect::<Vec<_>>(), y.view_mut(), Epilogue::NONE);
                 (bias, self.activation)
             }
         };
@@ -306,7 +306,12 @@ impl<F: Scalar> Op<F> {
         }
     }
 
-    /// Whether it is a product that takes an epilogue.
+    /// Whether it takes an epilogue.
+    pub(crate) fn finishes(&self) -> bool {
+        self.is_product() || matches!(self, Op::Add(_))
+    }
+
+    /// Whether it is a product of one operand that takes an epilogue.
     pub(crate) fn is_product(&self) -> bool {
         matches!(self, Op::Linear(_) | Op::PackedLinear(_) | Op::Aggregate(..))
     }
@@ -323,16 +328,12 @@ impl<F: Scalar> Op<F> {
         }
     }
 
-    /// What takes no epilogue: products with a sparse weight, joins and scales.
-    pub(crate) fn separately(&self, xs: &[ValueRef<F>], mut y: ArrayViewMut2<F>) {
+    /// Any operation but whole layers and sums of products; the epilogue is for those that take one.
+    pub(crate) fn run(&self, xs: &[ValueRef<F>], mut y: ArrayViewMut2<F>, epilogue: Epilogue<F>) {
         match self {
+            Op::Linear(_) | Op::PackedLinear(_) | Op::Aggregate(..) => self.multiply(xs[0], y, epilogue),
+            Op::Add(coefficients) => kernels::weighted_sum(xs, coefficients, y, epilogue),
             Op::SparseLinear(wt) => xs[0].with_dense(|x| kernels::matmul_sparse(x, wt.view(), y.view_mut())),
-            Op::Add(coefficients) => {
-                y.fill(F::zero());
-                for (x, &coefficient) in xs.iter().zip(coefficients) {
-                    x.with_dense(|x| y.scaled_add(coefficient, &x));
-                }
-            }
             Op::Concat => {
                 let mut start = 0;
                 for x in xs {
@@ -346,7 +347,7 @@ impl<F: Scalar> Op<F> {
                 y.assign(&x);
                 kernels::map_rows(y.view_mut(), |_, row| row.iter_mut().zip(&scale[..]).for_each(|(y, &s)| *y *= s));
             }),
-            _ => unreachable!("products multiply, and layers run by themselves"),
+            Op::Whole(_) | Op::Sum(_) => unreachable!("layers run by themselves, and sums term by term"),
         }
     }
 }

@@ -60,6 +60,8 @@ struct Costs {
     /// A multiply-add of a dense product ...
     float_dense: f64,
     int_dense: f64,
+    /// ... of one with few columns, each a sum along its row ...
+    int_narrow: f64,
     /// ... and what an entry of its left operand takes to be laid out for integers.
     int_operand: f64,
     /// An entry of a sparse product, on integers for each pass over the channels ...
@@ -87,6 +89,7 @@ struct Costs {
 const AVX2: Costs = Costs {
     float_dense: 0.03,
     int_dense: 0.018,
+    int_narrow: 0.036,
     int_operand: 0.25,
     float_entry: 0.8,
     int_entry: 2.0,
@@ -98,7 +101,7 @@ const AVX2: Costs = Costs {
     int_line: 2.5,
     int_row: 25.0,
     finish: 0.43,
-    float_join: 0.6,
+    float_join: 0.35,
     int_join: 0.8,
     quantize: 0.5,
 };
@@ -107,8 +110,13 @@ const AVX2: Costs = Costs {
 const VNNI: Costs =
     Costs { float_dense: 0.02, int_dense: 0.008, int_operand: 0.0, int_channel: 0.012, equal_channel: 0.012, pass: [256.0, 256.0], ..AVX2 };
 
+/// Columns up to which a product is narrow.
+const NARROW: f64 = 8.0;
+
 /// A line from memory, at every level.
 const MEMORY_LINE: f64 = 7.0;
+/// The same, one after the other.
+const STREAMED_LINE: f64 = 2.0;
 
 /// Bytes up to which gathered rows lie in the second cache and in a core's part of the third: those of common server cores, so that the
 /// choice does not follow the machine.
@@ -197,8 +205,15 @@ impl<'a> Chooser<'a> {
 }
 
 impl Costs {
-    /// Nanoseconds of one stage on integers and on floats.
+    /// Nanoseconds of one stage on integers and on floats, which have four times the bytes to read and to write.
     fn stage(&self, model: &QuantModel, stage: &QuantStage, graph: &Graph, x: &ValueRef<f32>) -> (f64, f64) {
+        let (ints, floats) = self.arithmetic(model, stage, graph, x);
+        let widths = stage.inputs.iter().filter(|&&k| k > 0).map(|&k| model.width_of(k)).sum::<usize>() + stage.width;
+        let bytes = (graph.num_nodes() * widths) as f64;
+        (ints + stream(bytes), floats + stream(4.0 * bytes))
+    }
+
+    fn arithmetic(&self, model: &QuantModel, stage: &QuantStage, graph: &Graph, x: &ValueRef<f32>) -> (f64, f64) {
         let (rows, width) = (graph.num_nodes() as f64, stage.width as f64);
         let finish = rows * width * self.finish;
         match &stage.op {
@@ -211,13 +226,17 @@ impl Costs {
                         (ints + finish + x.nnz() as f64 * self.quantize, floats)
                     }
                     _ => {
+                        // The AVX2 form of few columns has neither panels nor an operand to lay out.
+                        let narrow = width <= NARROW && self.int_operand > 0.0;
                         // Columns are multiplied in whole registers; floats know what is zero.
                         let macs = rows * inner * (width / 8.0).ceil() * 8.0;
                         let stored = weight.ints.iter().filter(|q| **q != 0).count();
                         let sparse = product_cost(stored, weight.shape) as f64;
                         let floats = if sparse < inner * width { rows * sparse } else { macs };
                         let input = if stage.inputs[0] == 0 { self.quantize } else { 0.0 };
-                        let ints = macs * self.int_dense + rows * (self.int_row + inner * (self.int_operand + input));
+                        let product =
+                            if narrow { inner * width * self.int_narrow } else { macs / rows * self.int_dense + inner * self.int_operand };
+                        let ints = rows * (self.int_row + product + inner * input);
                         (ints + finish, floats * self.float_dense)
                     }
                 }
@@ -250,6 +269,11 @@ impl Costs {
         let floats = self.float_entry + self.float_channel * channels + fetch(4.0 * width, 4.0 * gathered * width, NEAR, self.float_line);
         (stored * ints + rows * self.int_row, stored * floats)
     }
+}
+
+/// Reading or writing so many bytes one after the other.
+fn stream(bytes: f64) -> f64 {
+    bytes / 64.0 * (1.0 - FAR / bytes).max(0.0) * STREAMED_LINE
 }
 
 /// Fetching a row of so many bytes out of so many, where a line of the third cache costs `line`.

@@ -382,12 +382,9 @@ impl Instruction {
         let mut y = ArrayViewMut2::from_shape((on.rows, self.width), y).expect("planned for its width");
         let relu = last && self.activation == Some(ActivationFn::Relu);
         let bias = self.bias.as_deref().filter(|_| last);
-        let done = op.is_product();
-        if done {
-            op.multiply(view(&part.inputs[0]), y.view_mut(), Epilogue { bias, relu, add });
-        } else {
-            op.separately(&part.inputs.iter().map(view).collect::<Vec<_>>(), y.view_mut());
-        }
+        let done = op.finishes();
+        let epilogue = if done { Epilogue { bias, relu, add } } else { Epilogue::NONE };
+        op.run(&part.inputs.iter().map(view).collect::<Vec<_>>(), y.view_mut(), epilogue);
         if let (Some(bias), false) = (bias, done) {
             kernels::add_bias(y.view_mut(), bias);
         }

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result, Unsupported};
 use crate::graph::Graph;
+use crate::kernels::{self, Epilogue};
 use crate::nn::{Attrs, Cx, Grads, Io, Layer, Lowering, Reads, Registered, Shapes, StageId, Wiring};
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -57,11 +58,9 @@ impl<F: Scalar> Layer<F> for Add {
 
     fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, ())> {
         let mut y = cx.take(xs[0].shape());
-        y.fill(F::zero());
-        for (x, &a) in xs.iter().zip(&self.coefficients) {
-            cx.check(x, y.ncols())?;
-            x.with_dense(|x| y.scaled_add(F::of(a), &x));
-        }
+        xs.iter().try_for_each(|x| cx.check(x, y.ncols()))?;
+        let weights: Vec<F> = self.coefficients.iter().map(|&a| F::of(a)).collect();
+        kernels::weighted_sum(xs, &weights, y.view_mut(), Epilogue::NONE);
         Ok((Value::Dense(y), ()))
     }
 
