@@ -92,7 +92,12 @@ mod tests {
         let (a, b) = (dense::<f32>(5000, 33, 1), dense::<f32>(5000, 33, 2));
         assert_same_in_all_pools(|| {
             let mut y = Array2::zeros(a.dim());
-            weighted_sum(&[a.view().into(), b.view().into()], &[0.3, 0.7], y.view_mut(), Epilogue { relu: true, ..Epilogue::NONE });
+            weighted_sum(
+                &[ValueRef::Dense(a.view()), ValueRef::Dense(b.view())],
+                &[0.3, 0.7],
+                y.view_mut(),
+                Epilogue { relu: true, ..Epilogue::NONE },
+            );
             y.into_iter().map(f32::to_bits).collect::<Vec<_>>()
         });
     }
