@@ -6,6 +6,7 @@ mod determinism;
 mod distillation;
 mod downstream;
 mod gradients;
+mod kernels;
 mod layering;
 mod layers;
 mod multi_label;

@@ -4,7 +4,7 @@
 //! cut into blocks and every number of threads gives the same accumulators, and [`Finish`] turns them into the same outputs: its few
 //! floating-point operations stand in one fixed order, without fused multiply-adds.
 //!
-//! All integers lie in ±127: −128 has no negative in 8 bits, and the AVX2 form negates.
+//! Quantisers give integers in ±127; the kernels take −128 as well.
 
 #[cfg(target_arch = "x86_64")]
 use super::int8_dense_x86::{self, Columns, Panels};
@@ -22,7 +22,7 @@ pub(super) const TILE: usize = 256;
 /// Outputs that are finished together.
 const PIECE: usize = 64;
 
-/// Most multiply-accumulates of ±127 by ±127 that a 32-bit accumulator surely holds: `⌊(2³¹ − 1) / 127²⌋`.
+/// Most multiply-accumulates of ±127 by ±127 that a 32-bit accumulator surely holds: `⌊(2³¹ − 1) / 127²⌋`. What does not fit wraps.
 pub const MOST_TERMS: usize = 133_144;
 
 /// Multiply-accumulates of a block of rows of a dense product.
@@ -140,7 +140,7 @@ pub struct SparseInt8<'a> {
     pub starts: &'a [usize],
     /// Column of each entry.
     pub cols: &'a [u32],
-    /// The entries, in ±127.
+    /// The entries.
     pub vals: &'a [i8],
 }
 
@@ -297,7 +297,7 @@ impl<'a> Out<'a> {
 
 /// Sparse × dense product of 8-bit integers, `acc_ic = Σ_j a_ij x_jc`, finished into `out`.
 ///
-/// *Shapes*: `a: [n, m]`, `x: [m, width]` in ±127, `out: [n, width]`. *Cost*: `nnz·width` multiply-accumulates on a quarter of the bytes of
+/// *Shapes*: `a: [n, m]`, `x: [m, width]`, `out: [n, width]`. *Cost*: `nnz·width` multiply-accumulates on a quarter of the bytes of
 /// [`spmm`](fn@super::spmm). Accumulators must fit: `Σ_j |a_ij|·127 < 2³¹`, see [`MOST_TERMS`].
 ///
 /// # Panics
@@ -312,9 +312,12 @@ pub fn spmm_int8(a: SparseInt8, x: &[i8], width: usize, finish: Finish, out: Out
 /// As [`spmm_int8`], and if the processor does not have the level.
 #[doc(hidden)]
 pub fn spmm_int8_with(isa: Isa, a: SparseInt8, x: &[i8], width: usize, finish: Finish, out: Out) {
+    assert!(!a.starts.is_empty(), "spmm_int8: the left operand has no row ends");
     let rows = a.starts.len() - 1;
     check(&finish, rows, width, &out);
+    // The forms of the levels read entries without a check each: all that they rely on is checked here and where a block begins.
     assert!(a.starts[0] == 0 && a.starts[rows] == a.cols.len() && a.cols.len() == a.vals.len(), "spmm_int8: entries of the left operand");
+    assert!(a.starts.is_sorted(), "spmm_int8: a row of the left operand ends before it begins");
     if rows == 0 || width == 0 {
         return;
     }
@@ -370,10 +373,10 @@ fn spmm_rows(job: &SparseJob, block: Range<usize>, mut out: Out) {
             let mut acc = [0i32; TILE];
             let acc = &mut acc[..TILE.min(width - first)];
             for e in a.starts[i]..a.starts[i + 1] {
-                // The product of two numbers in ±127 fits 16 bits.
+                // The product of two numbers of 8 bits fits 16.
                 let value = i16::from(a.vals[e]);
                 let x = &job.x[a.cols[e] as usize * width + first..][..acc.len()];
-                acc.iter_mut().zip(x).for_each(|(acc, &x)| *acc += i32::from(value * i16::from(x)));
+                acc.iter_mut().zip(x).for_each(|(acc, &x)| *acc = acc.wrapping_add(i32::from(value * i16::from(x))));
             }
             job.finish.write::<false>(i, first, acc, &mut out, at * width + first);
         }
@@ -389,8 +392,8 @@ fn matmul_rows(job: &DenseJob, block: Range<usize>, mut out: Out) {
             let mut acc = [0i32; TILE];
             let acc = &mut acc[..TILE.min(w.width - first)];
             for (&x, row) in x.iter().zip(w.rows.chunks_exact(w.width)) {
-                // The product of two numbers in ±127 fits 16 bits.
-                acc.iter_mut().zip(&row[first..]).for_each(|(acc, &w)| *acc += i32::from(i16::from(x) * i16::from(w)));
+                // As above.
+                acc.iter_mut().zip(&row[first..]).for_each(|(acc, &w)| *acc = acc.wrapping_add(i32::from(i16::from(x) * i16::from(w))));
             }
             job.finish.write::<false>(i, first, acc, &mut out, at * w.width + first);
         }
@@ -493,15 +496,15 @@ mod tests {
         Isa::ALL.into_iter().filter(|isa| isa.available())
     }
 
-    /// Integers in ±127, the ends often.
+    /// Integers of 8 bits, the ends often.
     fn ints(count: usize, seed: u64) -> Vec<i8> {
         let mut rng = generator(seed, &[count as u64, 9]);
         let mut draw = || match rng.next_u32() % 8 {
-            0 => 127,
-            1 => -127,
-            _ => (rng.next_u32() % 255) as i16 - 127,
+            0 => i8::MAX,
+            1 => i8::MIN,
+            _ => rng.next_u32() as i8,
         };
-        (0..count).map(|_| draw() as i8).collect()
+        (0..count).map(|_| draw()).collect()
     }
 
     fn scales(count: usize, seed: u64) -> Vec<f32> {

@@ -14,7 +14,7 @@ use std::ops::Range;
 pub(super) const LANES: usize = 16;
 /// Registers of sums of one pass over a row's entries.
 const MOST: usize = 8;
-/// Terms of a 16-bit sum: `256·127 < 2¹⁵`.
+/// Terms of a 16-bit sum: `256·127 < 2¹⁵`, and `−256·128` is the least that 16 bits hold.
 const TERMS: usize = 256;
 /// Row `i`, whose entries are all `value`; `ahead` says that rows are to be fetched before their turn.
 ///
@@ -41,7 +41,7 @@ pub(super) unsafe fn row(job: &SparseJob, i: usize, value: i8, ahead: bool, out:
         }
         part!(1 2 3 4 5 6 7 8);
         for sum in &mut acc[..count] {
-            *sum *= i32::from(value);
+            *sum = sum.wrapping_mul(i32::from(value));
         }
         // What was computed before is not written again: it may have been added to.
         let fresh = &acc[begin - first..count];

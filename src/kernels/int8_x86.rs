@@ -2,9 +2,8 @@
 //!
 //! Four rows of the right operand are interleaved byte by byte, so that one instruction multiplies four pairs and adds them to a 32-bit
 //! accumulator. VNNI's `dpbusd` multiplies unsigned by signed bytes: one operand is shifted by 128, and `128·Σ` of the other is taken off
-//! again. AVX2 has `maddubs`, whose 16-bit sums saturate: with magnitudes on the left and the signs moved to the right operand a sum of two
-//! products is at most `2·127² = 32,258`, so it never does; shifted operands of up to 255 would. Wrapping sums on the way are harmless, since
-//! the final value fits.
+//! again. AVX2 has `maddubs`, whose 16-bit sums saturate: with `w = w⁺ − w⁻`, both at most 128, a sum of two products lies in ±2·128²
+//! and never does; shifted operands of up to 255 would. Wrapping sums on the way are harmless, since the final value fits.
 #![allow(unsafe_code)]
 
 use super::int8::{Int8Kernels, JoinJob, Out, SparseJob, join_rows};
@@ -148,8 +147,11 @@ bytes!(
         _mm256_set_m128i(high, low)
     },
     dot: |acc, x, w| {
-        let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
-        _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+        let zero = _mm256_setzero_si256();
+        let positive = _mm256_maddubs_epi16(_mm256_max_epi8(w, zero), x);
+        let negative = _mm256_maddubs_epi16(_mm256_sub_epi8(zero, _mm256_min_epi8(w, zero)), x);
+        let ones = _mm256_set1_epi16(1);
+        _mm256_add_epi32(acc, _mm256_sub_epi32(_mm256_madd_epi16(positive, ones), _mm256_madd_epi16(negative, ones)))
     },
     by_unsigned: |acc, x, w| _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1))),
     store4: |acc, to| {
@@ -167,8 +169,11 @@ bytes!(
     _mm_setzero_si128, _mm_loadu_si128, _mm_set1_epi32, _mm_unpacklo_epi8, _mm_unpackhi_epi8, _mm_unpacklo_epi16, _mm_unpackhi_epi16,
     part: |from, count| copied(from, count),
     dot: |acc, x, w| {
-        let pairs = _mm_maddubs_epi16(_mm_abs_epi8(w), _mm_sign_epi8(x, w));
-        _mm_add_epi32(acc, _mm_madd_epi16(pairs, _mm_set1_epi16(1)))
+        let zero = _mm_setzero_si128();
+        let positive = _mm_maddubs_epi16(_mm_max_epi8(w, zero), x);
+        let negative = _mm_maddubs_epi16(_mm_sub_epi8(zero, _mm_min_epi8(w, zero)), x);
+        let ones = _mm_set1_epi16(1);
+        _mm_add_epi32(acc, _mm_sub_epi32(_mm_madd_epi16(positive, ones), _mm_madd_epi16(negative, ones)))
     },
     by_unsigned: |acc, x, w| _mm_add_epi32(acc, _mm_madd_epi16(_mm_maddubs_epi16(w, x), _mm_set1_epi16(1))),
     store4: |acc, to| {
