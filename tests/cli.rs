@@ -455,6 +455,7 @@ fn wrong_words_and_numbers_are_refused_on_one_line() {
     refuses("train --hidden 0", &["--hidden", "1"]);
     refuses("train --hidden 18446744073709551615", &["--hidden"]);
     refuses("train --hidden many", &["--hidden", "many"]);
+    refuses("train --hidden 100000 --model gcn2 --layers 2", &["20007400000 weights or more"]);
     refuses("train --hidden 1000000 --layers 9", &["--hidden 1000000 --layers 9", "weights"]);
     refuses("train --layers 0", &["--layers"]);
     refuses("train --epochs 0", &["--epochs"]);
@@ -631,6 +632,52 @@ fn wrong_model_files_are_refused_on_one_line() {
     refuses(&format!("compress {SMALL} --from {model} --hidden 8"), &["--hidden", "--from"]);
     refuses(&format!("bench {SMALL} --from {model} --threads 0"), &["--threads"]);
     assert!(!Path::new(&out).exists(), "a refused prediction left a file");
+}
+
+#[test]
+fn outputs_that_would_be_lost_are_refused_before_the_work() {
+    let folder = Folder::new();
+    let model = folder.file("model");
+    works(&format!("train {SMALL} --hidden 4 --epochs 1 --out {model}"));
+    let before = fs::read(&model).unwrap();
+    refuses(&format!("train {SMALL} --out -"), &["-", "only `--json` writes to stdout"]);
+    refuses(&format!("predict {SMALL} --from {model} --out -"), &["only `--json`"]);
+    refuses(&format!("train {SMALL} --out {model} --json {model}"), &[&model, "--out and --json"]);
+    let page = folder.file("page.md");
+    refuses(
+        &format!("compress {SMALL} --report {page} --json {}/../{page}", folder.0.display()).replace("//", "/"),
+        &["folder does not exist"],
+    );
+    fs::write(&page, "kept").unwrap();
+    let around = folder.0.join(".").join("page.md");
+    refuses(&format!("compress {SMALL} --report {page} --json {}", around.display()), &["--report and --json"]);
+    assert!(fs::read(&model).unwrap() == before && fs::read_to_string(&page).unwrap() == "kept");
+    works(&format!("train {SMALL} --hidden 4 --epochs 1 --out /dev/null --json /dev/null"));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_takes_no_more_is_one_line_and_exit_code_2() {
+    let folder = Folder::new();
+    let model = folder.file("model");
+    works(&format!("train {SMALL} --hidden 4 --epochs 1 --out {model}"));
+    let export = format!("export --from {model} --out {}", folder.file("state.safetensors"));
+    let refused = |mut command: Command, what: &str| {
+        let output = command.stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && stderr.lines().count() == 1, "{what}: {:?} {stderr}", output.status);
+    };
+    let full = || fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let (mut to_full, mut to_closed) = (command(&export), command(&export));
+    to_full.stdout(full());
+    refused(to_full, "a full device");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    to_closed.stdout(writer);
+    refused(to_closed, "a closed pipe");
+    for line in [format!("train {SMALL} --hidden 4 --epochs 1 --out /dev/full"), format!("inspect {model} --json /dev/full")] {
+        refused(command(&line), &line);
+    }
 }
 
 fn cora() -> Option<String> {

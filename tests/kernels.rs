@@ -105,7 +105,7 @@ proptest! {
 
     #[test]
     fn sparse_integer_products_compute_or_refuse(
-        (rows, inner, width, (starts, cols, vals), x) in (1..6usize, 1..7usize, prop_oneof![1..70usize, 120..140usize, Just(256)])
+        (rows, _, width, (starts, cols, vals), x) in (1..6usize, 1..7usize, prop_oneof![1..70usize, 120..140usize, Just(256)])
             .prop_flat_map(|(rows, inner, width)| (Just(rows), Just(inner), Just(width), sparse(rows, inner), ints(inner * width))),
         spoils in [spoil(), spoil(), spoil(), spoil(), spoil(), spoil()],
         equal in any::<bool>(),

@@ -1,16 +1,13 @@
 //! Tables of numbers in CSV, plain or packed by gzip.
 
 use crate::error::{Error, Result};
+use crate::files::Budget;
+use crate::files::budget::FACTOR;
 use flate2::read::MultiGzDecoder;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 use std::str::FromStr;
-
-/// Most bytes that are unpacked from one, and what a short file may have beside: tables of numbers pack about ten to one, columns of one
-/// repeated word a hundred to one, and what is made to fill the memory a thousand to one.
-const MAX_PACKING: u64 = 250;
-const SHORT: u64 = 1 << 20;
 
 /// Numbers row by row; every row has `width` of them.
 pub(super) struct Table<T> {
@@ -36,8 +33,7 @@ pub(super) fn read<T: FromStr>(path: &Path, widths: impl Fn(usize) -> bool, expe
     let file = File::open(path).map_err(|error| Error::file(path, format!("cannot be opened: {error}")))?;
     let packed = path.extension().is_some_and(|extension| extension == "gz");
     let bytes = file.metadata().map_err(|error| Error::file(path, format!("cannot be opened: {error}")))?.len();
-    let most = bytes.saturating_mul(MAX_PACKING).saturating_add(SHORT);
-    let unpacked = |file| Unpacked { from: MultiGzDecoder::new(BufReader::new(file)), left: most };
+    let unpacked = |file| Unpacked { from: MultiGzDecoder::new(BufReader::new(file)), left: Budget::of_bytes(bytes).left() };
     let from: Box<dyn Read> = if packed { Box::new(unpacked(file)) } else { Box::new(file) };
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).trim(csv::Trim::All).comment(Some(b'#')).from_reader(from);
     let mut table = Table { width: 0, values: Vec::new() };
@@ -80,7 +76,7 @@ impl<R: Read> Read for Unpacked<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.from.read(buffer)?;
         let left = self.left.checked_sub(count as u64);
-        self.left = left.ok_or_else(|| io::Error::other(format!("it unpacks to more than {MAX_PACKING} times its size")))?;
+        self.left = left.ok_or_else(|| io::Error::other(format!("it unpacks to more than {FACTOR} times its size")))?;
         Ok(count)
     }
 }

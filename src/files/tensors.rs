@@ -1,5 +1,6 @@
 //! Tensors of any number of axes, as a PyTorch file holds them.
 
+use super::Budget;
 use crate::error::{Error, Result};
 use ndarray::Array2;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -59,11 +60,13 @@ impl Tensors {
         let file = SafeTensors::deserialize(bytes).map_err(not_ours)?;
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(not_ours)?;
         let mut tensors = Self::default();
+        let budget = Budget::of_bytes(bytes.len() as u64);
         if let Some(metadata) = header.metadata() {
             tensors.metadata = metadata.iter().map(|(key, text)| (key.clone(), text.clone())).collect();
         }
         for (name, view) in file.iter() {
             let shape = view.shape().to_vec();
+            budget.take(&shape, size_of::<i64>()).map_err(|problem| format!("tensor `{name}` {problem}"))?;
             match floats(&view) {
                 Some(values) => {
                     if let Some(value) = values.iter().find(|v| !v.is_finite()) {

@@ -2,6 +2,7 @@
 
 use super::{Graph, Parallel};
 use crate::error::{Error, Result};
+use crate::files::Budget;
 use crate::value::Csr;
 use ndarray::{Array2, Axis};
 use std::sync::Arc;
@@ -186,6 +187,10 @@ impl GraphBuilder {
             if let Some((k, &found)) = types.iter().enumerate().find(|(_, t)| **t >= MOST_TYPES) {
                 return Err(Error::IndexOutOfRange { at: format!("type of edge {k}"), index: found as usize, len: MOST_TYPES as usize });
             }
+            let most = types.iter().max().map_or(0, |&most| most as usize + 1);
+            Budget::of_bytes((count * size_of::<Entry>()) as u64)
+                .take(&[most, self.num_nodes + 1], size_of::<usize>())
+                .map_err(|problem| Error::data("edge types", format!("a matrix for each of {most} types {problem}")))?;
         }
         if self.self_loops == SelfLoops::Add && (self.features.is_some() || self.types.is_some()) {
             return Err(Error::setting("self_loops", "add", "`keep` or `remove` where edges have features or types"));

@@ -78,7 +78,7 @@ mod tests {
             let tensors = encode(str::to_string, &weight);
             assert_eq!(total_bytes(&tensors), length as u64, "{form}");
             let bytes = serialise(&tensors, String::new()).unwrap();
-            let mut reader = Reader::new(open(&bytes).unwrap().0);
+            let mut reader = Reader::new(open(&bytes).unwrap().0, bytes.len());
             assert!(reader.has(form), "not {form}");
             assert_eq!(decode(&mut reader, str::to_string, weight.bits(), weight.shape()).as_deref(), Ok(weight.ints()));
             reader.finish("weights").unwrap();

@@ -5,7 +5,7 @@ use super::param_codec::{Masked, decode, encode};
 use super::tensors::{Reader, Tensor, serialise, total_bytes};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::nn::{Attrs, Model, ModelBuilder, NodeId, Origin, Registry, Shapes};
+use crate::nn::{Attrs, Model, ModelBuilder, NodeId, Origin, Registry, Shapes, with_at_most};
 use crate::scalar::Scalar;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -109,7 +109,7 @@ fn from_bytes<F: Scalar>(bytes: &[u8], registry: &Registry<F>) -> Result<Model<F
     }
     let header: Header = serde_json::from_str(&text).map_err(damaged)?;
     check_format(header.format)?;
-    let mut reader = Reader::new(file);
+    let mut reader = Reader::new(file, bytes.len());
     let mut builder = ModelBuilder::<F>::new(header.in_channels);
     for node in &header.nodes {
         let mut params = BTreeMap::new();
@@ -118,7 +118,10 @@ fn from_bytes<F: Scalar>(bytes: &[u8], registry: &Registry<F>) -> Result<Model<F
             params.insert(name, decode::<F>(&mut reader, &full, header.masked.get(&full).copied())?);
         }
         let shapes = Shapes(params.iter().map(|(name, decoded)| (name.clone(), decoded.value.dim())).collect());
-        let mut layer = registry.load(&node.kind, &node.attrs, &shapes).map_err(|error| format!("layer `{}`: {error}", node.name))?;
+        // What a layer makes of the numbers in its metadata is bounded as well, before its shapes are compared.
+        let most = (reader.budget().left() / size_of::<F>() as u64) as usize;
+        let mut layer = with_at_most(most, || registry.load(&node.kind, &node.attrs, &shapes))
+            .map_err(|error| format!("layer `{}`: {error}", node.name))?;
         let mut wrong = None;
         layer.visit_mut(&mut |param| match params.remove(param.name()) {
             Some(decoded) if decoded.value.dim() == param.value().dim() => {

@@ -108,7 +108,7 @@ mod tests {
     }
 
     fn back(bytes: &[u8], masked: Masked) -> Result<Decoded<f32>, String> {
-        decode(&mut Reader::new(open(bytes).unwrap().0), "conv.weight", Some(masked))
+        decode(&mut Reader::new(open(bytes).unwrap().0, bytes.len()), "conv.weight", Some(masked))
     }
 
     #[test]

@@ -158,7 +158,7 @@ fn read(bytes: &[u8]) -> Result<QuantModel, String> {
     }
     let header: Header = serde_json::from_str(&text).map_err(damaged)?;
     check_format(header.quantised)?;
-    let mut reader = Reader::new(file);
+    let mut reader = Reader::new(file, bytes.len());
     let output_scales = if header.stages.len() > 1 { reader.vector(OUTPUT_SCALES)? } else { Vec::new() };
     if output_scales.len() + 1 != header.stages.len() {
         return Err(format!("has {} output scales for {} stages", output_scales.len(), header.stages.len()));

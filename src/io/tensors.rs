@@ -2,6 +2,7 @@
 
 use super::header::KEY;
 use crate::error::{Error, Result};
+use crate::files::Budget;
 use crate::scalar::Scalar;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::collections::HashMap;
@@ -50,11 +51,18 @@ pub(super) fn serialise(tensors: &[Tensor], text: String) -> Result<Vec<u8>> {
 pub(super) struct Reader<'a> {
     file: SafeTensors<'a>,
     read: usize,
+    budget: Budget,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(file: SafeTensors<'a>) -> Self {
-        Self { file, read: 0 }
+    /// `bytes` are those of the file.
+    pub(super) fn new(file: SafeTensors<'a>, bytes: usize) -> Self {
+        Self { file, read: 0, budget: Budget::of_bytes(bytes as u64) }
+    }
+
+    /// What may still be allocated for the file.
+    pub(super) fn budget(&self) -> &Budget {
+        &self.budget
     }
 
     pub(super) fn names(&self) -> Vec<&str> {
@@ -67,7 +75,9 @@ impl<'a> Reader<'a> {
 
     pub(super) fn tensor(&mut self, name: &str) -> Result<TensorView<'a>, String> {
         self.read += 1;
-        self.file.tensor(name).map_err(|_| format!("tensor `{name}` is missing"))
+        let tensor = self.file.tensor(name).map_err(|_| format!("tensor `{name}` is missing"))?;
+        self.budget.take(tensor.shape(), size_of::<f64>()).map_err(|problem| format!("tensor `{name}` {problem}"))?;
+        Ok(tensor)
     }
 
     /// A vector of bytes.

@@ -3,6 +3,7 @@
 use super::init::Init;
 use crate::scalar::Scalar;
 use ndarray::Array2;
+use std::cell::Cell;
 
 /// Identifies a parameter within its model; given out by the model's builder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,6 +28,25 @@ pub enum Axis {
     Hidden(usize),
 }
 
+thread_local! {
+    /// See [`with_at_most`].
+    static MOST_NUMBERS: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+
+/// Runs `f`, in which a parameter of more than `most` numbers is made empty: layers are made from numbers that a file claims, and the shape that
+/// they then have is not the one that the file has, which whoever reads it says.
+pub(crate) fn with_at_most<R>(most: usize, f: impl FnOnce() -> R) -> R {
+    /// Sets the number back, also where `f` panics.
+    struct Back(usize);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            MOST_NUMBERS.set(self.0);
+        }
+    }
+    let _back = Back(MOST_NUMBERS.replace(most));
+    f()
+}
+
 /// The entries of a parameter that stay zero: `true` is kept.
 pub type Mask = Array2<bool>;
 
@@ -47,7 +67,9 @@ impl<F: Scalar> Param<F> {
     ///
     /// `name` is local to the layer (`weight`, `bias`).
     pub fn new(name: &str, shape: (usize, usize), axes: [Axis; 2], init: Init) -> Self {
-        let value = Array2::zeros(shape);
+        let most = MOST_NUMBERS.get();
+        let fits = most == usize::MAX || shape.0.max(1).checked_mul(shape.1.max(1)).is_some_and(|numbers| numbers <= most);
+        let value = Array2::zeros(if fits { shape } else { (0, 0) });
         Self { id: ParamId(usize::MAX), name: name.to_string(), value, axes, init, mask: None, trainable: true }
     }
 

@@ -351,7 +351,7 @@ pub struct WeightPlan {
 impl WeightPlan {
     /// Number of weights before.
     pub fn num_weights(&self) -> usize {
-        self.weights.values().map(Planned::len).sum()
+        self.weights.values().map(Planned::len).fold(0, usize::saturating_add)
     }
 
     /// Number of weights that stay.

@@ -233,7 +233,9 @@ impl ModelArgs {
     fn check_size(&self, data: &Dataset) -> Result<()> {
         let [inputs, outputs, hidden, layers] =
             [data.num_features(), data.num_classes(), self.hidden * self.heads_of(), self.layers].map(|width| width as u128);
-        let weights = inputs * hidden + layers * hidden * (hidden + outputs);
+        // Matrices alone, one a layer: some models have two, or a small one beside.
+        let between = if self.model == ModelKind::Gcn2 { layers } else { layers.saturating_sub(2) };
+        let weights = inputs * hidden + between * hidden * hidden + hidden * outputs;
         if layers > 1 && weights > MOST_WEIGHTS {
             return Err(Failure::TooLarge { hidden: self.hidden, layers: self.layers, weights, most: MOST_WEIGHTS });
         }

@@ -2,7 +2,7 @@
 
 use crate::args::{BenchArgs, CompressArgs, ControlsKind, ExportArgs, InspectArgs, PredictArgs, TrainArgs};
 use crate::failure::{Failure, Result};
-use crate::output::{bar, remark, show, table};
+use crate::output::{bar, print, remark, show, table};
 use gnn_prune::io::pyg::{Assumptions, Checkpoint, export as export_state};
 use gnn_prune::nn::Origin;
 use gnn_prune::quant::QuantOp;
@@ -97,8 +97,11 @@ pub fn export(args: &ExportArgs) -> Result<()> {
     };
     let exported = export_state(&model, &args.out.to_string_lossy())?;
     exported.tensors.write(&args.out)?;
-    print!("{}", exported.python);
-    Ok(())
+    // The file alone does not say how it is loaded: here a reader that is gone is a mistake.
+    print(&exported.python).map_err(|failure| match failure {
+        Failure::Stdout(error) => Failure::Listing(error),
+        other => other,
+    })
 }
 
 pub fn inspect(args: &InspectArgs) -> Result<()> {
@@ -231,16 +234,36 @@ struct Places<'a> {
 impl Places<'_> {
     /// A long run must not end with a place that takes no file.
     fn check(&self) -> Result<()> {
+        let json = self.json.filter(|path| *path != Path::new("-"));
+        let given: Vec<(&str, &Path)> = [("--out", self.out), ("--report", self.report), ("--json", json)]
+            .into_iter()
+            .filter_map(|(flag, path)| Some((flag, path?)))
+            .collect();
+        for (k, (flag, path)) in given.iter().enumerate() {
+            if let Some((other, _)) = given[..k].iter().find(|(_, other)| is_one_file(other, path)) {
+                return Err(Failure::OnePlace { path: path.into(), flags: format!("{other} and {flag}") });
+            }
+        }
         self.out.map_or(Ok(()), check_place)?;
-        self.json.filter(|path| *path != Path::new("-")).map_or(Ok(()), check_place)?;
+        json.map_or(Ok(()), check_place)?;
         let Some(report) = self.report else { return Ok(()) };
         Report::check_suffix(report)?;
         check_place(report)
     }
 }
 
+/// Whether one would be written over the other: the same path, or two that lead to the same file that is there; a device may be named twice.
+fn is_one_file(a: &Path, b: &Path) -> bool {
+    let is_file = |path: &Path| path.metadata().map_or(true, |found| found.is_file());
+    let real = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.into());
+    is_file(a) && is_file(b) && real(a) == real(b)
+}
+
 fn check_place(path: &Path) -> Result<()> {
     let refuse = |problem| Err(Failure::Output { path: path.into(), problem });
+    if path == Path::new("-") {
+        return refuse("only `--json` writes to stdout; give the name of a file, `./-` for one of that name");
+    }
     if path.file_name().is_none() {
         return refuse("is not the name of a file; give one");
     }

@@ -16,7 +16,7 @@ pub enum Failure {
     #[error("`{words}` is not built yet; leave it out, `gnn-prune help COMMAND` lists what there is")]
     NotBuilt { words: String },
     /// More weights than a run could hold.
-    #[error("`--hidden {hidden} --layers {layers}` makes {weights} weights, at most {most} are allowed; choose a smaller model")]
+    #[error("`--hidden {hidden} --layers {layers}` makes {weights} weights or more, at most {most} are allowed; choose a smaller model")]
     TooLarge { hidden: usize, layers: usize, weights: u128, most: u128 },
     /// A model and data of other widths.
     #[error("{}: the model has {model} {what}, and `{data}` has {found}; give the data that it was trained on{trained}", path.display())]
@@ -36,6 +36,12 @@ pub enum Failure {
     /// A result that could not be written after the work is done.
     #[error("{}: {problem}", path.display())]
     Output { path: PathBuf, problem: &'static str },
+    /// Two results, of which one would be lost.
+    #[error("{}: {flags} cannot both be written there; give two names", path.display())]
+    OnePlace { path: PathBuf, flags: String },
+    /// Python that belongs to a file, and standard output takes no more.
+    #[error("the file is written; how Python loads it goes to standard output, which cannot be written: {0}")]
+    Listing(io::Error),
     /// Standard output takes no more.
     #[error("standard output cannot be written: {0}")]
     Stdout(io::Error),

@@ -11,6 +11,7 @@ use super::edges::undirected;
 use super::norm::FeatureNorm;
 use super::split::{Split, Splits};
 use crate::error::{Error, Result};
+use crate::files::Budget;
 use crate::graph::SelfLoops;
 use crate::scalar::Scalar;
 use crate::value::Value;
@@ -74,7 +75,8 @@ pub(super) fn array_file(path: &Path, key: &'static str) -> Result<Array> {
     let open = |error: std::io::Error| Error::file(path, format!("cannot be opened: {error}"));
     let file = File::open(path).map_err(open)?;
     let bytes = file.metadata().map_err(open)?.len();
-    Array::read(key, &mut BufReader::new(file), bytes).map_err(|problem| Error::file(path, format!("`{key}` {problem}")))
+    Array::read(key, &mut BufReader::new(file), bytes, &Budget::of_bytes(bytes))
+        .map_err(|problem| Error::file(path, format!("`{key}` {problem}")))
 }
 
 /// Maps the labels that occur, in sorted order, to `0..classes`.
@@ -93,6 +95,7 @@ pub(super) fn classes(labels: &[i64]) -> Problem<(Vec<u32>, usize)> {
 struct Npz {
     archive: ZipArchive<BufReader<File>>,
     bytes: u64,
+    budget: Budget,
 }
 
 impl Npz {
@@ -103,7 +106,7 @@ impl Npz {
             let reason = zip_reason(&error);
             format!("is not an npz archive ({reason}); write it with numpy.savez or numpy.savez_compressed")
         })?;
-        Ok(Self { archive, bytes })
+        Ok(Self { archive, bytes, budget: Budget::of_bytes(bytes) })
     }
 
     fn contents(&mut self) -> Problem<Contents> {
@@ -131,7 +134,7 @@ impl Npz {
         if declared / MAX_RATIO > packed {
             return Err(format!("`{key}` claims {declared} bytes, more than its {packed} packed bytes can hold"));
         }
-        Array::read(key, &mut entry, declared).map_err(|problem| format!("`{key}` {problem}"))
+        Array::read(key, &mut entry, declared, &self.budget).map_err(|problem| format!("`{key}` {problem}"))
     }
 
     /// The node sets of the mask arrays for training, validation and testing, one [`Split`] a row.

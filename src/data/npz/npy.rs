@@ -1,6 +1,7 @@
 //! One array of an npz archive. What the file claims is checked before anything of that size is allocated.
 
 use super::Problem;
+use crate::files::Budget;
 use ndarray::{Array1, Array2, ArrayD, Ix1, Ix2};
 use ndarray_npy::ReadNpyExt;
 use ndarray_npy::npy::header::Header;
@@ -34,7 +35,7 @@ pub(in crate::data) enum Reals<A32, A64> {
 
 impl Array {
     /// Reads the array `key` from an archive's entry of `declared` bytes.
-    pub(super) fn read(key: &'static str, entry: &mut impl Read, declared: u64) -> Problem<Self> {
+    pub(super) fn read(key: &'static str, entry: &mut impl Read, declared: u64, budget: &Budget) -> Problem<Self> {
         let mut bytes = Vec::new();
         let header = read_header(entry, &mut bytes)?;
         let descriptor = header.type_descriptor.as_string().ok_or("has a structured type; save it as a plain array of numbers")?.clone();
@@ -51,6 +52,7 @@ impl Array {
         if declared != total as u64 {
             return Err(format!("{}, which takes {total} bytes, but its entry is {declared} bytes long", claim()));
         }
+        budget.take(&header.shape, size)?;
         // One byte past the end, so that the entry is read to its end and its checksum compared.
         entry.take(body as u64 + 1).read_to_end(&mut bytes).map_err(|error| format!("cannot be unpacked: {error}"))?;
         if bytes.len() != total {
