@@ -188,7 +188,8 @@ impl GraphBuilder {
                 return Err(Error::IndexOutOfRange { at: format!("type of edge {k}"), index: found as usize, len: MOST_TYPES as usize });
             }
             let most = types.iter().max().map_or(0, |&most| most as usize + 1);
-            Budget::of_bytes((count * size_of::<Entry>()) as u64)
+            let own = count * size_of::<Entry>() + self.num_nodes * size_of::<usize>();
+            Budget::of_bytes(own as u64)
                 .take(&[most, self.num_nodes + 1], size_of::<usize>())
                 .map_err(|problem| Error::data("edge types", format!("a matrix for each of {most} types {problem}")))?;
         }
