@@ -3,8 +3,8 @@
 use gnn_prune::nn::{Axis, Entry, Mask, Model, Registry};
 use gnn_prune::rng::generator;
 use gnn_prune::testing::{
-    check_determinism, check_gradients, check_linear_maps, check_mask_equals_shrink, check_oracle, check_permutation, check_program,
-    check_save_load, models_around, random_dense, random_graph, random_layer, random_model, random_plan, random_sparse,
+    check_determinism, check_gradients, check_linear_maps, check_mask_equals_shrink, check_nan, check_oracle, check_permutation,
+    check_program, check_save_load, models_around, random_dense, random_graph, random_layer, random_model, random_plan, random_sparse,
 };
 use gnn_prune::{Error, Graph, PruneError, Value};
 
@@ -131,6 +131,11 @@ fn wide_networks_with_masked_weights_load_as_they_were_saved() {
 #[test]
 fn every_layer_has_the_same_bits_on_any_number_of_threads() {
     for_every_layer(|_, _, model, graph, x| check_determinism(model, graph, x.view()));
+}
+
+#[test]
+fn no_layer_makes_numbers_of_what_is_none() {
+    for_every_layer(|_, _, model, graph, x| check_nan(model, graph, x.view()));
 }
 
 #[test]

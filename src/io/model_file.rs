@@ -212,6 +212,16 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_could_not_be_loaded_is_not_saved() {
+        for value in [f32::NAN, f32::INFINITY] {
+            let mut model = model();
+            model.visit_mut(&mut |param| param.value_mut().iter_mut().take(1).for_each(|w| *w = value));
+            let message = model.to_bytes().unwrap_err().to_string();
+            assert!(message.contains("tensor `conv1.") && message.contains("finite"), "{message}");
+        }
+    }
+
     /// Written by a version that knew format 1: runs for one weight, a bit map for the other.
     const FORMAT_1: &[u8] = include_bytes!("../../tests/fixtures/format_1/floats.safetensors");
 

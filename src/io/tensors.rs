@@ -13,20 +13,26 @@ pub(super) struct Tensor {
     dtype: Dtype,
     shape: Vec<usize>,
     bytes: Vec<u8>,
+    /// A number that no reader takes.
+    wrong: Option<f64>,
 }
 
 impl Tensor {
     pub(super) fn numbers<F: Scalar>(name: String, shape: Vec<usize>, values: &[F]) -> Self {
         let mut bytes = Vec::new();
         F::write_le(values, &mut bytes);
-        Self { name, dtype: dtype::<F>(), shape, bytes }
+        let wrong = values.iter().find(|v| !v.is_finite()).map(|v| v.as_f64());
+        Self { name, dtype: dtype::<F>(), shape, bytes, wrong }
     }
 
     pub(super) fn bytes(name: String, bytes: Vec<u8>) -> Self {
-        Self { name, dtype: Dtype::U8, shape: vec![bytes.len()], bytes }
+        Self { name, dtype: Dtype::U8, shape: vec![bytes.len()], bytes, wrong: None }
     }
 
     fn view(&self) -> Result<(&str, TensorView<'_>)> {
+        if let Some(value) = self.wrong {
+            return Err(Error::NotFinite { at: format!("tensor `{}`", self.name), value });
+        }
         let view = TensorView::new(self.dtype, self.shape.clone(), &self.bytes);
         Ok((&self.name, view.map_err(|error| Error::Model(format!("tensor `{}`: {error}", self.name)))?))
     }

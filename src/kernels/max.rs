@@ -85,7 +85,8 @@ fn largest_here<F: Scalar>(a: &Rows<F>, x: &[F], width: usize, part: Part<F>) {
                 }
                 let (j, x) = (a.cols[e], lanes(a.cols[e]));
                 for lane in 0..LANES {
-                    let larger = x[lane] > most[lane];
+                    // NaN counts as larger than all numbers, as in PyTorch.
+                    let larger = x[lane] > most[lane] || x[lane].is_nan();
                     most[lane] = if larger { x[lane] } else { most[lane] };
                     whose[lane] = if larger { j } else { whose[lane] };
                 }
@@ -97,7 +98,7 @@ fn largest_here<F: Scalar>(a: &Rows<F>, x: &[F], width: usize, part: Part<F>) {
         for &j in &a.cols[span.start + 1..span.end] {
             let x = &x[j as usize * width + whole..][..y_tail.len()];
             for ((most, whose), &x) in y_tail.iter_mut().zip(&mut *who_tail).zip(x) {
-                if x > *most {
+                if x > *most || x.is_nan() {
                     (*most, *whose) = (x, j);
                 }
             }

@@ -7,7 +7,7 @@ use crate::nn::{Axis as Along, Cx, DynLayer, Entry, Mode, Model, Registry};
 use crate::rng::generator;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
-use ndarray::{Array2, Axis};
+use ndarray::{Array2, ArrayView2, Axis, Zip, s};
 use ndarray_rand::rand::seq::SliceRandom;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::path::PathBuf;
@@ -136,6 +136,40 @@ fn all_bits<F: Scalar>(model: &Model<F>, graph: &Graph<F>, x: ValueRef<F>) -> Re
         Err(error) => return Err(words(error)),
     }
     Ok(all)
+}
+
+/// Every output that depends on features is no number once those are none, or they are refused: layer by layer, and compiled. All nodes but the
+/// first lose their features.
+///
+/// # Errors
+/// Where numbers come out that do not look like it.
+pub fn check_nan(model: &Model<f64>, graph: &Graph<f64>, x: ValueRef<f64>) -> Result<(), String> {
+    let changed = |f: &dyn Fn(f64) -> f64| {
+        let mut x = x.to_owned();
+        match &mut x {
+            Value::Dense(x) => x.slice_mut(s![1.., ..]).mapv_inplace(f),
+            Value::Sparse(x) => {
+                let rest = x.indptr().outer_inds_sz(0).end;
+                x.data_mut()[rest..].iter_mut().for_each(|v| *v = f(*v));
+            }
+        }
+        x
+    };
+    let cx = Cx::eval(graph);
+    let (before, after) = (model.infer(&cx, x).map_err(words)?, model.infer(&cx, changed(&|v| 1.0 - 3.0 * v).view()).map_err(words)?);
+    let shows = |y: ArrayView2<f64>, how: &str| {
+        let hidden =
+            Zip::indexed(&before).and(&after).and(y).fold(None, |found, at, a, b, y| found.or((a != b && !y.is_nan()).then_some(at)));
+        hidden.map_or(Ok(()), |at| Err(format!("{how}: output {at:?} depends on features that are no numbers, and is one")))
+    };
+    let none = changed(&|_| f64::NAN);
+    if let Ok(y) = model.infer(&cx, none.view()) {
+        shows(y.view(), "layer by layer")?;
+    }
+    match model.compile(graph, none.view()) {
+        Ok(mut program) => program.run(none.view()).map_or(Ok(()), |y| shows(y, "compiled")),
+        Err(_) => Ok(()),
+    }
 }
 
 /// Checks that the compiled program puts out what the model does, within 1e-10 relative, and the same bits when it runs again.

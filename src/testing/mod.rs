@@ -26,7 +26,7 @@ mod linear_maps;
 mod pruning;
 mod random;
 
-pub use checks::{check_determinism, check_oracle, check_permutation, check_program, check_save_load};
+pub use checks::{check_determinism, check_nan, check_oracle, check_permutation, check_program, check_save_load};
 pub use gradients::check_gradients;
 pub use linear_maps::check_linear_maps;
 pub use pruning::check_mask_equals_shrink;

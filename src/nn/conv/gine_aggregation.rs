@@ -6,7 +6,7 @@ use crate::error::{Error, PruneError, Result, Unsupported};
 use crate::graph::Graph;
 use crate::kernels;
 use crate::nn::product::{bias_gradient, gradient_like};
-use crate::nn::{Attrs, Axis, Cx, Grads, Init, Io, Kept, Layer, Lowering, Param, Reads, Registered, Shapes, StageId, Wiring};
+use crate::nn::{ActivationFn, Attrs, Axis, Cx, Grads, Init, Io, Kept, Layer, Lowering, Param, Reads, Registered, Shapes, StageId, Wiring};
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
@@ -66,7 +66,7 @@ impl<F: Scalar> Messages<F> {
         x.with_dense(|x| {
             kernels::map_rows(messages.view_mut(), |e, message| {
                 let sent = x.row(sources[e] as usize);
-                message.iter_mut().zip(sent).for_each(|(m, &x)| *m = (*m + x).max(F::zero()));
+                message.iter_mut().zip(sent).for_each(|(m, &x)| *m = ActivationFn::Relu.of(*m + x));
             });
         });
         kernels::map_rows(gathered.view_mut(), |i, row| {

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::kernels::{self, Epilogue};
 use crate::nn::product::{add_product, bias_gradient, then_bias};
-use crate::nn::{Axis, Cx, Grads, Init, LinearMap, Param, See, Shapes, bias};
+use crate::nn::{ActivationFn, Axis, Cx, Grads, Init, LinearMap, Param, See, Shapes, bias};
 use crate::scalar::Scalar;
 use crate::value::Value;
 use ndarray::{Array2, ArrayView2};
@@ -73,7 +73,7 @@ impl<F: Scalar> Inner<F> {
     /// From `U` without its bias, which is changed to `relu(U)`, to `Y`.
     pub(super) fn finish(&self, cx: &Cx<F>, u: &mut Array2<F>) -> Array2<F> {
         kernels::add_bias(u.view_mut(), self.bias1.value().as_slice().expect("parameters are contiguous"));
-        u.mapv_inplace(|v| if v > F::zero() { v } else { F::zero() });
+        u.mapv_inplace(|v| ActivationFn::Relu.of(v));
         let mut y = cx.take((u.nrows(), self.weight2.value().ncols()));
         kernels::matmul(u.view(), self.weight2.value().view(), y.view_mut());
         kernels::add_bias(y.view_mut(), self.bias2.value().as_slice().expect("parameters are contiguous"));
