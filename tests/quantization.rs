@@ -319,6 +319,11 @@ fn an_accumulator_that_could_overflow_is_an_error_at_build_and_names_the_stage()
     let fits = quantize(&model, &star(133_000)).unwrap();
     let wider = star(133_145);
     assert!(matches!(fits.compile(wider.graph(), wider.features()), Err(Error::Unsupported(_))));
+    // Activations of ±7 leave room for eighteen times the neighbours.
+    let hub = star(200_000);
+    let four = Quantizer::builder(Bits::Eight).activation_bits(Bits::Four).rounding(Rounding::Nearest).build().unwrap();
+    let small = four.quantize(&model, &hub).unwrap();
+    assert!(small.compile_as(hub.graph(), hub.features(), Forms::Integers).is_ok());
     // A product over 133,145 channels with all weights alike.
     let wide = |inner: usize| {
         let graph = Graph::builder(6).edges([(0, 1)]).undirected().build().unwrap();

@@ -21,8 +21,8 @@ pub(super) struct QuantOperator {
     pub(super) operator: Arc<Operator<f32>>,
     pub(super) ints: Vec<i8>,
     pub(super) scales: Vec<f32>,
-    /// The most that an accumulator can reach with 8-bit features.
-    reach: u64,
+    /// The largest sum of magnitudes of a row.
+    weight: u64,
 }
 
 impl QuantOperator {
@@ -31,8 +31,8 @@ impl QuantOperator {
         let (mut ints, mut scales) = (vec![0; values.len()], vec![0.0; starts.len() - 1]);
         kernels::quantize_rows(starts, values, Bits::Eight.most(), &mut ints, &mut scales);
         let sum = |row: &[usize]| ints[row[0]..row[1]].iter().map(|q| u64::from(q.unsigned_abs())).sum::<u64>();
-        let reach = starts.windows(2).map(sum).max().unwrap_or(0) * Bits::Eight.most() as u64;
-        Self { operator, ints, scales, reach }
+        let weight = starts.windows(2).map(sum).max().unwrap_or(0);
+        Self { operator, ints, scales, weight }
     }
 }
 
@@ -101,7 +101,8 @@ impl<'a> Lowerer<'a> {
                 let reason = "it aggregates the input before a product, which needs dense features".to_string();
                 return Err(Unsupported { layer: stage.layer.clone(), reason }.into());
             }
-            let reach = lowerer.operator(norm).reach;
+            // What is aggregated are activations, or the input with as many bits.
+            let reach = lowerer.operator(norm).weight * model.activation_bits.most() as u64;
             if reach > i32::MAX as u64 {
                 return Err(overflow(&stage.layer, "aggregation over the neighbours of one node", reach).into());
             }
