@@ -1,10 +1,12 @@
-//! What is allocated while files are read that claim much and hold nothing: their bytes times a stated factor, and an error.
+//! What is allocated: while files are read that claim much and hold nothing, their bytes times a stated factor; by a program that has run once,
+//! nothing.
 //!
 //! A program of its own, since it counts what its allocator hands out.
 
 use gnn_prune::files::budget::{FACTOR, SHORT};
 use gnn_prune::io::pyg::{Assumptions, Checkpoint};
-use gnn_prune::{Compressed, Dataset, Gcn, Graph, Model, Result};
+use gnn_prune::quant::{Form, Forms, Rounding};
+use gnn_prune::{Bits, Compressed, Dataset, Gcn, Graph, Mlp, Model, Quantizer, Result, Sage, Sgc};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs;
 use std::io::{Cursor, Write};
@@ -16,17 +18,23 @@ struct Counting;
 
 static NOW: AtomicUsize = AtomicUsize::new(0);
 static MOST: AtomicUsize = AtomicUsize::new(0);
+static TIMES: AtomicUsize = AtomicUsize::new(0);
+
+fn count(layout: Layout) {
+    TIMES.fetch_add(1, Ordering::Relaxed);
+    MOST.fetch_max(NOW.fetch_add(layout.size(), Ordering::Relaxed) + layout.size(), Ordering::Relaxed);
+}
 
 // SAFETY: everything is handed on to the system's allocator, which keeps the contract; sums are kept beside.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        MOST.fetch_max(NOW.fetch_add(layout.size(), Ordering::Relaxed) + layout.size(), Ordering::Relaxed);
+        count(layout);
         // SAFETY: as the caller's.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        MOST.fetch_max(NOW.fetch_add(layout.size(), Ordering::Relaxed) + layout.size(), Ordering::Relaxed);
+        count(layout);
         // SAFETY: as the caller's.
         unsafe { System.alloc_zeroed(layout) }
     }
@@ -218,6 +226,52 @@ fn models_that_claim_much_are_refused_within_their_budget() {
             let file = tensors(&header.to_string(), 0);
             let path = folder.with("claims", &file);
             refuses(name, file.len(), || Model::load(&path));
+        }
+    }
+}
+
+/// Models whose programs are products and aggregations alone.
+fn lean() -> Vec<(&'static str, Model)> {
+    let (inputs, classes) = (64, 10);
+    vec![
+        ("gcn", Gcn::builder(inputs, classes).hidden(16).layers(3).build(0).unwrap()),
+        ("sage", Sage::builder(inputs, classes).hidden(16).build(0).unwrap()),
+        ("sgc", Sgc::builder(inputs, classes).build(0).unwrap()),
+        ("mlp", Mlp::builder(inputs, classes).hidden(16).build(0).unwrap()),
+    ]
+}
+
+#[test]
+fn programs_of_products_and_aggregations_allocate_nothing_after_their_first_run() {
+    let _alone = alone();
+    let data = Dataset::digits().unwrap();
+    let x = data.features();
+    for threads in [1, 3] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        for (name, model) in lean() {
+            let quantizer = Quantizer::builder(Bits::Eight).rounding(Rounding::Nearest).build().unwrap();
+            let small = quantizer.quantize(&model, &data).unwrap();
+            pool.install(|| {
+                let check = |form: &str, run: &mut dyn FnMut()| {
+                    // The first run makes buffers; the pool's own queues grow in the first few.
+                    (0..20).for_each(|_| run());
+                    let before = TIMES.load(Ordering::Relaxed);
+                    (0..5).for_each(|_| run());
+                    let times = TIMES.load(Ordering::Relaxed) - before;
+                    assert_eq!(times, 0, "{name}, {form}, {threads} threads");
+                };
+                let mut float = model.compile(data.graph(), x).unwrap();
+                check("floats", &mut || _ = float.run(x).unwrap());
+                for (form, forms) in [("integers", Forms::Integers), ("floats of integers", Forms::Floats)] {
+                    let mut program = small.compile_as(data.graph(), x, forms).unwrap();
+                    // On integers the two weights of GraphSAGE are joined, and joins list their terms.
+                    if program.forms().iter().any(|stage| stage.operation == "add" && stage.form == Form::Integers) {
+                        continue;
+                    }
+                    let mut prepared = program.prepare(x).unwrap();
+                    check(form, &mut || _ = prepared.run());
+                }
+            });
         }
     }
 }

@@ -4,7 +4,7 @@ use super::exp::exp;
 use super::heads::add_heads;
 use super::isa::{Isa, by_level};
 use super::pages::prefetch;
-use super::rows::{blocks_by_nonzeros, for_row_blocks, parts_for};
+use super::rows::{Cut, for_row_blocks, parts_for};
 use crate::scalar::Scalar;
 use std::ops::Range;
 
@@ -177,8 +177,8 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
         if y.is_empty() {
             return;
         }
-        let blocks = blocks_by_nonzeros(self.edges.starts, parts_for(self.work()));
-        for_row_blocks(y, self.width(), &blocks, self.work(), |block, y| forward_rows(isa, self, block, y));
+        let cut = Cut::ByNonzeros { starts: self.edges.starts, parts: parts_for(self.work()) };
+        for_row_blocks(y, self.width(), cut, self.work(), |block, y| forward_rows(isa, self, block, y));
     }
 
     /// Rows `block`; `H` is the number of heads where the compiler is to know it, else 0.

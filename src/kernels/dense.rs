@@ -7,7 +7,7 @@
 use super::gemm::{Epilogue, GemmBlock, GemmKernel, PackedWeight, Panels};
 use super::isa::Isa;
 use super::pages::{self, Buffer};
-use super::rows::{SERIAL_WORK, blocks_of, for_each_chunk, for_row_blocks, map_rows, overwrite_rows, update_rows, with_rows};
+use super::rows::{Cut, SERIAL_WORK, blocks_of, for_each_chunk, for_row_blocks, map_rows, overwrite_rows, update_rows, with_rows};
 use crate::scalar::Scalar;
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, Slice};
@@ -123,13 +123,13 @@ fn fast_product<F: Scalar>(kernel: &GemmKernel, x: ArrayView2<F>, panels: &Panel
     if inner == 0 {
         return plain_product(x, ArrayView2::from_shape((0, width), &[]).expect("no rows"), y, epilogue);
     }
-    let blocks = blocks_of(rows, block_height(inner * width));
+    let cut = Cut::Even { rows, height: block_height(inner * width) };
     with_rows(x, |x| {
         let (x, epilogue) = (F::as_f32(x), epilogue.as_f32());
         let (x, epilogue) = x.zip(epilogue).expect("only numbers of this type are packed");
         // What is added to is read.
         update_rows(y, |y| {
-            for_row_blocks(y, width, &blocks, rows * inner * width, |block, y| {
+            for_row_blocks(y, width, cut, rows * inner * width, |block, y| {
                 let y = F::as_f32_mut(y).expect("only numbers of this type are packed");
                 let a = &x[block.start * inner..block.end * inner];
                 (kernel.block)(&GemmBlock { a, rows: block.len(), row_stride: inner, inner_stride: 1, b: panels, epilogue }, y);
@@ -144,10 +144,10 @@ fn plain_product<F: Scalar>(x: ArrayView2<F>, w: ArrayView2<F>, y: ArrayViewMut2
     if rows == 0 || width == 0 {
         return;
     }
-    let blocks = blocks_of(rows, block_height(inner * width));
+    let cut = Cut::Even { rows, height: block_height(inner * width) };
     let before = if epilogue.add { F::one() } else { F::zero() };
     update_rows(y, |y| {
-        for_row_blocks(y, width, &blocks, rows * inner * width, |block, y| {
+        for_row_blocks(y, width, cut, rows * inner * width, |block, y| {
             let mut rows = ArrayViewMut2::from_shape((block.len(), width), &mut *y).expect("a block is whole rows");
             gemm(x.slice_axis(Axis(0), Slice::from(block)), w, before, &mut rows);
             epilogue.apply(width, y);

@@ -1,7 +1,7 @@
 //! Sampled dense × dense product: one dot product an edge (SDDMM).
 
 use super::isa::Isa;
-use super::rows::{Rows, blocks_of, for_row_blocks, parts_for, with_rows};
+use super::rows::{Cut, Rows, for_row_blocks, parts_for, with_rows};
 use crate::scalar::Scalar;
 use crate::value::CsrView;
 use ndarray::ArrayView2;
@@ -42,13 +42,13 @@ pub fn edge_dot_with<F: Scalar>(isa: Isa, pattern: CsrView<F>, a: ArrayView2<F>,
     let width = a.ncols();
     let pattern = Rows::of(pattern);
     let work = out.len() * width;
-    let blocks = blocks_of(out.len(), out.len().div_ceil(parts_for(work)));
+    let cut = Cut::Even { rows: out.len(), height: out.len().div_ceil(parts_for(work)).max(1) };
     let kernels = isa.kernels();
     with_rows(a, |a| {
         with_rows(b, |b| {
             let job = EdgeDot { starts: &pattern.starts, cols: pattern.cols, a, b, width };
             let job_f32 = job.as_f32();
-            for_row_blocks(out, 1, &blocks, work, |block, out| match (&job_f32, F::as_f32_mut(out)) {
+            for_row_blocks(out, 1, cut, work, |block, out| match (&job_f32, F::as_f32_mut(out)) {
                 (Some(job), Some(out)) => (kernels.edge_dot)(job, block, out),
                 _ => edges(&job, block, out),
             });

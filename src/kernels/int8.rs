@@ -11,7 +11,7 @@ use super::int8_dense_x86::{self, Columns, Panels};
 use super::isa::Isa;
 use super::pages::Buffer;
 use super::quantize::{ColumnScales, quantize_columns_row, quantize_row, to_ints};
-use super::rows::{blocks_by_nonzeros, blocks_of, for_row_blocks, parts_for};
+use super::rows::{Cut, for_row_blocks, parts_for};
 use std::ops::Range;
 #[cfg(target_arch = "x86_64")]
 use std::sync::OnceLock;
@@ -254,13 +254,13 @@ impl PackedInt8 {
 }
 
 /// Runs `f` on the rows of each block, in parallel where there is enough to do.
-fn for_blocks(out: Out, width: usize, blocks: &[Range<usize>], work: usize, f: impl Fn(Range<usize>, Out) + Sync) {
+fn for_blocks(out: Out, width: usize, cut: Cut, work: usize, f: impl Fn(Range<usize>, Out) + Sync) {
     match out {
         Out::Int { data, scale, most } => {
-            for_row_blocks(data, width, blocks, work, |block, data| f(block, Out::Int { data, scale, most }));
+            for_row_blocks(data, width, cut, work, |block, data| f(block, Out::Int { data, scale, most }));
         }
-        Out::Real(data) => for_row_blocks(data, width, blocks, work, |block, data| f(block, Out::Real(data))),
-        Out::Added(data) => for_row_blocks(data, width, blocks, work, |block, data| f(block, Out::Added(data))),
+        Out::Real(data) => for_row_blocks(data, width, cut, work, |block, data| f(block, Out::Real(data))),
+        Out::Added(data) => for_row_blocks(data, width, cut, work, |block, data| f(block, Out::Added(data))),
     }
 }
 
@@ -323,10 +323,10 @@ pub fn spmm_int8_with(isa: Isa, a: SparseInt8, x: &[i8], width: usize, finish: F
     }
     assert_eq!(x.len() % width, 0, "spmm_int8: the right operand is whole rows");
     let work = a.cols.len() * width;
-    let blocks = blocks_by_nonzeros(a.starts, parts_for(work));
+    let cut = Cut::ByNonzeros { starts: a.starts, parts: parts_for(work) };
     let job = SparseJob { a, x, width, finish };
     let kernels = isa.int8();
-    for_blocks(out, width, &blocks, work, |block, out| (kernels.spmm)(&job, block, out));
+    for_blocks(out, width, cut, work, |block, out| (kernels.spmm)(&job, block, out));
 }
 
 /// Dense product of 8-bit integers, `acc_ic = Σ_k x_ik w_kc`, finished into `out`.
@@ -352,10 +352,10 @@ pub fn matmul_int8_with(isa: Isa, x: &[i8], w: &PackedInt8, finish: Finish, out:
         return;
     }
     let row_work = w.inner * w.width;
-    let blocks = blocks_of(rows, (BLOCK_WORK / row_work.max(1)).clamp(24, 1024).next_multiple_of(12));
+    let cut = Cut::Even { rows, height: (BLOCK_WORK / row_work.max(1)).clamp(24, 1024).next_multiple_of(12) };
     let job = DenseJob { x, w, finish };
     let kernels = isa.int8();
-    for_blocks(out, w.width, &blocks, rows * row_work, |block, out| (kernels.matmul)(&job, block, out));
+    for_blocks(out, w.width, cut, rows * row_work, |block, out| (kernels.matmul)(&job, block, out));
 }
 
 fn check(finish: &Finish, rows: usize, width: usize, out: &Out) {
@@ -447,10 +447,10 @@ pub fn join_int8_with(isa: Isa, terms: &[Term], bias: Option<&[f32]>, activate: 
         return;
     }
     let rows = out.len() / out_width;
-    let blocks = blocks_of(rows, JOIN_NUMBERS.div_ceil(width));
+    let cut = Cut::Even { rows, height: JOIN_NUMBERS.div_ceil(width) };
     let job = JoinJob { terms, bias, activate, out_width, place };
     let kernels = isa.int8();
-    for_blocks(out, out_width, &blocks, terms.len() * rows * width, |block, out| (kernels.join)(&job, block, out));
+    for_blocks(out, out_width, cut, terms.len() * rows * width, |block, out| (kernels.join)(&job, block, out));
 }
 
 /// Rows `block` of a join; every level is this text, compiled with its features. `FMA` as in [`quantize_row`].

@@ -10,6 +10,7 @@ use super::int8::{DenseJob, Out};
 use super::int8_finish_x86::{Tile, finish};
 use super::pages::Buffer;
 use std::arch::x86_64::*;
+use std::cell::RefCell;
 use std::ops::Range;
 
 /// A right operand as one level reads it: columns in panels, `DEPTH` rows interleaved in each.
@@ -80,6 +81,11 @@ pub(super) fn pairs(w: &[i8], inner: usize, width: usize) -> Panels<i16> {
 /// Packs `w: [inner, width]` for VNNI.
 pub(super) fn fours(w: &[i8], inner: usize, width: usize) -> Panels<i8> {
     Panels::pack(w, inner, width, FOURS, |value| value)
+}
+
+thread_local! {
+    /// Room for the left operand of a block, kept from one block to the next.
+    static WIDENED: RefCell<Vec<i16>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Columns up to which each is a sum of products along its row: panels of eight columns would be mostly empty, and rows need not be widened
@@ -168,8 +174,9 @@ pub(super) fn matmul_avx2(job: &DenseJob, block: Range<usize>, mut out: Out) {
         return matmul_narrow(job, block, out);
     }
     let (inner, width, w) = (job.w.inner, job.w.width, job.w.pairs());
-    // Padding meets zeros of the right operand; the first of it is read where the inner dimension is odd.
-    let mut x = vec![0i16; block.len() * w.inner];
+    let mut x = WIDENED.take();
+    // Padding meets zeros of the right operand, whatever it is.
+    x.resize(block.len() * w.inner, 0);
     for (to, from) in x.chunks_exact_mut(w.inner.max(1)).zip(job.x[block.start * inner..].chunks_exact(inner.max(1))) {
         for (to, &from) in to.iter_mut().zip(from) {
             *to = i16::from(from);
@@ -198,6 +205,7 @@ pub(super) fn matmul_avx2(job: &DenseJob, block: Range<usize>, mut out: Out) {
             finish(&job.finish, &Tile { acc: &acc, stride: columns, rows, count, i, first, at, width }, &mut out);
         }
     }
+    WIDENED.set(x);
 }
 
 /// Six rows by `N` registers of columns.

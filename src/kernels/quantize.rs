@@ -1,7 +1,7 @@
 //! From real numbers to 8-bit integers.
 
 use super::isa::Isa;
-use super::rows::{blocks_by_nonzeros, blocks_of, for_row_blocks, parts_for, run};
+use super::rows::{Cut, blocks_by_nonzeros, for_row_blocks, parts_for, run};
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -175,8 +175,8 @@ pub fn quantize_columns(isa: Isa, x: &[f32], by: &ColumnScales, q: &mut [i8]) ->
     assert!(x.len() == q.len() && x.len().is_multiple_of(width), "quantize_columns: {} numbers in rows of {width}", x.len());
     let first = AtomicUsize::new(usize::MAX);
     let row = isa.int8().quantize_columns;
-    let blocks = blocks_of(x.len() / width, BLOCK.div_ceil(width));
-    for_row_blocks(q, width, &blocks, x.len(), |block, q| {
+    let cut = Cut::Even { rows: x.len() / width, height: BLOCK.div_ceil(width) };
+    for_row_blocks(q, width, cut, x.len(), |block, q| {
         for (i, q) in block.zip(q.chunks_exact_mut(width)) {
             if !row(&x[i * width..][..width], by, q) {
                 first.fetch_min(i, Ordering::Relaxed);

@@ -48,22 +48,64 @@ pub(crate) fn parts_for(work: usize) -> usize {
     }
 }
 
-/// Cuts rows into at most `parts` consecutive ranges of about as many stored entries each (an empty row counts as one).
-pub(crate) fn blocks_by_nonzeros(starts: &[usize], parts: usize) -> Vec<Range<usize>> {
-    let rows = starts.len().saturating_sub(1);
-    // `starts` is the prefix sum of the row lengths, so the cost of the rows before `i` is read off, not summed.
-    let cost = |i: usize| starts[i] + i;
-    let mut blocks = Vec::with_capacity(parts);
-    let mut begin = 0;
-    for part in 1..=parts {
-        let goal = (cost(rows) as u128 * part as u128 / parts as u128) as usize;
-        let end = if part == parts { rows } else { first_not(begin..rows, |i| cost(i) < goal) };
-        if end > begin {
-            blocks.push(begin..end);
-            begin = end;
+/// How rows are cut into consecutive blocks: a rule, so that asking for a block allocates nothing.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Cut<'a> {
+    /// So many rows each, the last block fewer.
+    Even {
+        /// All of them.
+        rows: usize,
+        /// Those of a block, at least one.
+        height: usize,
+    },
+    /// At most so many blocks of about as many stored entries each; an empty row counts as one.
+    ByNonzeros {
+        /// Where each row begins, from 0, and the end.
+        starts: &'a [usize],
+        /// Number of blocks, of which some may be empty.
+        parts: usize,
+    },
+}
+
+impl Cut<'_> {
+    fn rows(&self) -> usize {
+        match self {
+            Cut::Even { rows, .. } => *rows,
+            Cut::ByNonzeros { starts, .. } => starts.len().saturating_sub(1),
         }
     }
-    blocks
+
+    fn count(&self) -> usize {
+        match self {
+            Cut::Even { rows, height } => rows.div_ceil(*height),
+            Cut::ByNonzeros { parts, .. } => *parts,
+        }
+    }
+
+    /// The first row of block `k`, and the number of rows for the block after the last.
+    fn start(&self, k: usize) -> usize {
+        match *self {
+            Cut::Even { rows, height } => rows.min(k * height),
+            Cut::ByNonzeros { parts, .. } if k == parts => self.rows(),
+            Cut::ByNonzeros { starts, parts } => {
+                let rows = self.rows();
+                // `starts` is the prefix sum of the row lengths, so the cost of the rows before `i` is read off, not summed.
+                let cost = |i: usize| starts[i] + i;
+                let goal = (cost(rows) as u128 * k as u128 / parts as u128) as usize;
+                first_not(0..rows, |i| cost(i) < goal)
+            }
+        }
+    }
+
+    /// All blocks that have rows.
+    fn blocks(self) -> Vec<Range<usize>> {
+        (0..self.count()).map(|k| self.start(k)..self.start(k + 1)).filter(|block| !block.is_empty()).collect()
+    }
+}
+
+/// Cuts rows into at most `parts` consecutive ranges of about as many stored entries each (an empty row counts as one).
+pub(crate) fn blocks_by_nonzeros(starts: &[usize], parts: usize) -> Vec<Range<usize>> {
+    Cut::ByNonzeros { starts, parts }.blocks()
 }
 
 /// The first of `range` that does not satisfy `holds`, which holds for a prefix; the end if all do.
@@ -78,29 +120,44 @@ fn first_not(range: Range<usize>, holds: impl Fn(usize) -> bool) -> usize {
 
 /// Cuts `rows` rows into consecutive ranges of `height` rows, the last one shorter.
 pub(crate) fn blocks_of(rows: usize, height: usize) -> Vec<Range<usize>> {
-    (0..rows).step_by(height.max(1)).map(|begin| begin..rows.min(begin + height.max(1))).collect()
+    Cut::Even { rows, height: height.max(1) }.blocks()
 }
 
-/// Runs `f(rows, numbers of those rows)` for every block, in parallel where `work` multiply-adds are worth it.
+/// Runs `f(rows, numbers of those rows)` for every block, in parallel where `work` multiply-adds are worth it. Nothing is allocated.
 ///
-/// `blocks` are consecutive and start at row 0; `data` holds `width` numbers a row.
+/// `data` holds `width` numbers a row.
 ///
 /// # Panics
-/// If the blocks do not cover `data` exactly.
-pub(crate) fn for_row_blocks<T: Send>(
-    mut data: &mut [T],
-    width: usize,
-    blocks: &[Range<usize>],
-    work: usize,
-    f: impl Fn(Range<usize>, &mut [T]) + Sync,
-) {
-    let rows = blocks.last().map_or(0, |last| last.end);
+/// If it has another number of rows.
+pub(crate) fn for_row_blocks<T: Send>(data: &mut [T], width: usize, cut: Cut, work: usize, f: impl Fn(Range<usize>, &mut [T]) + Sync) {
+    let (rows, count) = (cut.rows(), cut.count());
     assert_eq!(data.len(), rows * width, "row blocks cover {rows} rows of {width}, the array has {} numbers", data.len());
-    let pieces = blocks.iter().map(|block| (block.clone(), data.split_off_mut(..block.len() * width).expect("blocks cover the array")));
-    if blocks.len() < 2 || work < SERIAL_WORK || rayon::current_num_threads() == 1 {
-        return pieces.for_each(|(block, piece)| f(block, piece));
+    let serial = count < 2 || work < SERIAL_WORK || rayon::current_num_threads() == 1;
+    halve(data, width, cut, 0..count, serial, &f);
+}
+
+/// Blocks `range`, whose numbers are `data`: halves of them beside each other, down to single ones.
+fn halve<T: Send>(data: &mut [T], width: usize, cut: Cut, range: Range<usize>, serial: bool, f: &(impl Fn(Range<usize>, &mut [T]) + Sync)) {
+    match range.len() {
+        0 => {}
+        1 => {
+            let block = cut.start(range.start)..cut.start(range.end);
+            if !block.is_empty() {
+                f(block, data);
+            }
+        }
+        several => {
+            let middle = range.start + several / 2;
+            let (left, right) = data.split_at_mut((cut.start(middle) - cut.start(range.start)) * width);
+            let (first, second) = (range.start..middle, middle..range.end);
+            if serial {
+                halve(left, width, cut, first, serial, f);
+                halve(right, width, cut, second, serial, f);
+            } else {
+                rayon::join(|| halve(left, width, cut, first, serial, f), || halve(right, width, cut, second, serial, f));
+            }
+        }
     }
-    pieces.collect::<Vec<_>>().into_par_iter().with_max_len(1).for_each(|(block, piece)| f(block, piece));
 }
 
 /// Cuts `data` so that each block has its rows; row `i` begins at `at(i)`.
@@ -125,9 +182,9 @@ pub fn map_rows<F: Scalar>(y: ArrayViewMut2<F>, f: impl Fn(usize, &mut [F]) + Sy
     if rows == 0 || width == 0 {
         return;
     }
-    let blocks = blocks_of(rows, CHUNK.div_ceil(width));
+    let cut = Cut::Even { rows, height: CHUNK.div_ceil(width) };
     update_rows(y, |data| {
-        for_row_blocks(data, width, &blocks, rows * width, |block, numbers| {
+        for_row_blocks(data, width, cut, rows * width, |block, numbers| {
             block.zip(numbers.chunks_exact_mut(width)).for_each(|(i, row)| f(i, row));
         });
     });
@@ -217,7 +274,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "row blocks cover 3 rows of 2")]
     fn blocks_must_cover_the_array() {
-        for_row_blocks(&mut [0.0f32; 7], 2, &[0..1, 1..3], 0, |_, _| {});
+        for_row_blocks(&mut [0.0f32; 7], 2, Cut::Even { rows: 3, height: 2 }, 0, |_, _| {});
     }
 
     proptest! {

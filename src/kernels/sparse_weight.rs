@@ -2,7 +2,7 @@
 
 use super::gemm::Epilogue;
 use super::isa::Isa;
-use super::rows::{Rows, blocks_of, for_row_blocks, overwrite_rows};
+use super::rows::{Cut, Rows, for_row_blocks, overwrite_rows};
 use super::spmm::{self, Spmm};
 use crate::scalar::Scalar;
 use crate::value::CsrView;
@@ -39,7 +39,7 @@ pub fn matmul_sparse<F: Scalar>(x: ArrayView2<F>, wt: CsrView<F>, y: ArrayViewMu
     let x = x.as_slice().expect("a standard layout is a slice");
     let moves = inner + width;
     overwrite_rows(y, |y| {
-        for_row_blocks(y, width, &blocks_of(rows, HEIGHT), rows * (wt.cols.len() + moves), |block, y| {
+        for_row_blocks(y, width, Cut::Even { rows, height: HEIGHT }, rows * (wt.cols.len() + moves), |block, y| {
             let height = block.len();
             let mut scratch = vec![F::zero(); height * moves];
             let (xt, yt) = scratch.split_at_mut(height * inner);

@@ -2,7 +2,7 @@
 
 use super::gemm::Epilogue;
 use super::isa::Isa;
-use super::rows::{Rows, blocks_by_nonzeros, for_row_blocks, parts_for, update_rows, with_rows};
+use super::rows::{Cut, Rows, for_row_blocks, parts_for, update_rows, with_rows};
 use crate::scalar::Scalar;
 use crate::value::CsrView;
 use ndarray::{ArrayView2, ArrayViewMut2};
@@ -48,13 +48,13 @@ pub fn spmm_with<F: Scalar>(isa: Isa, a: CsrView<F>, x: ArrayView2<F>, y: ArrayV
     }
     let a = Rows::of(a);
     let work = a.cols.len() * width;
-    let blocks = blocks_by_nonzeros(&a.starts, parts_for(work));
+    let cut = Cut::ByNonzeros { starts: &a.starts, parts: parts_for(work) };
     let kernels = isa.kernels();
     with_rows(x, |x| {
         let job = Spmm { starts: &a.starts, cols: a.cols, vals: a.vals, x, width, epilogue };
         let job_f32 = job.as_f32();
         update_rows(y, |y| {
-            for_row_blocks(y, width, &blocks, work, |block, y| match (&job_f32, F::as_f32_mut(y)) {
+            for_row_blocks(y, width, cut, work, |block, y| match (&job_f32, F::as_f32_mut(y)) {
                 (Some(job), Some(y)) => (kernels.spmm)(job, block, y),
                 _ => rows(&job, block, y),
             });

@@ -1,7 +1,7 @@
 //! Sums of matrices with a weight each: what joins branches of a network.
 
 use super::gemm::Epilogue;
-use super::rows::{CHUNK, blocks_of, for_row_blocks, update_rows};
+use super::rows::{CHUNK, Cut, for_row_blocks, update_rows};
 use crate::scalar::Scalar;
 use crate::value::ValueRef;
 use ndarray::{ArrayViewMut2, CowArray, Ix2};
@@ -22,9 +22,9 @@ pub fn weighted_sum<F: Scalar>(xs: &[ValueRef<F>], weights: &[F], y: ArrayViewMu
     }
     let xs: Vec<CowArray<F, Ix2>> = xs.iter().map(standard).collect();
     let xs: Vec<&[F]> = xs.iter().map(|x| x.as_slice().expect("in standard layout")).collect();
-    let blocks = blocks_of(rows, CHUNK.div_ceil(width));
+    let cut = Cut::Even { rows, height: CHUNK.div_ceil(width) };
     update_rows(y, |y| {
-        for_row_blocks(y, width, &blocks, rows * width * xs.len(), |block, y| {
+        for_row_blocks(y, width, cut, rows * width * xs.len(), |block, y| {
             let part = block.start * width..block.end * width;
             for (k, (&a, x)) in weights.iter().zip(&xs).enumerate() {
                 let pairs = y.iter_mut().zip(&x[part.clone()]);

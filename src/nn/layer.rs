@@ -56,9 +56,9 @@ impl<'a, F: Scalar> Cx<'a, F> {
         Self { mode, ..self.clone() }
     }
 
-    /// The same, with arrays from this pool.
-    pub(crate) fn with_pool(self, pool: Arc<Pool<F>>) -> Self {
-        Self { pool, ..self }
+    /// Evaluation, with or without a graph, with arrays from a pool that is there.
+    pub(crate) fn on_pool(graph: Option<&'a Graph<F>>, pool: Arc<Pool<F>>) -> Self {
+        Self { graph, mode: Mode::Eval, node: NodeId::INPUT, place: "", pool }
     }
 
     /// The same, standing at a node of a model.

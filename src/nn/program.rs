@@ -66,7 +66,8 @@ struct Instruction<F: Scalar> {
     activation: Option<ActivationFn>,
 }
 
-/// A model compiled for one graph; runs without allocating after the first call.
+/// A model compiled for one graph. Products and aggregations allocate nothing after the first run, inside a thread pool at least;
+/// joins list their terms, and layers that have no compiled form take arrays from a pool.
 ///
 /// ```
 /// use gnn_prune::{Dataset, Gcn};
@@ -198,7 +199,7 @@ impl<F: Scalar> Program<F> {
         if self.buffers.is_empty() {
             self.buffers = self.buffer_widths.iter().map(|width| Buffer::zeros(width * self.rows)).collect();
         }
-        let cx = self.graph.as_ref().map_or_else(Cx::without_graph, Cx::eval).with_pool(self.pool.clone());
+        let cx = Cx::on_pool(self.graph.as_ref(), self.pool.clone());
         for (k, instruction) in self.instructions.iter().enumerate() {
             let mut out = std::mem::take(&mut self.buffers[instruction.output]);
             let done = instruction.run(&cx, x, &self.buffers, self.rows, &mut out);
@@ -262,6 +263,10 @@ impl<F: Scalar> Instruction<F> {
                 (None, self.activation.filter(|_| !relu))
             }
             Op::Whole(_) => (bias, self.activation),
+            op if op.is_product() => {
+                op.multiply(view(&self.inputs[0]), y.view_mut(), Epilogue { bias, relu, add: false });
+                (None, self.activation.filter(|_| !relu))
+            }
             op if op.finishes() => {
                 op.run(&self.inputs.iter().map(view).collect::<Vec<_>>(), y.view_mut(), Epilogue { bias, relu, add: false });
                 (None, self.activation.filter(|_| !relu))

@@ -308,7 +308,10 @@ const MOST_CHANNELS: usize = 1 << 24;
 
 /// The error of a stage whose accumulators could pass `i32::MAX`.
 pub(super) fn overflow(layer: &str, what: &str, reach: u64) -> Unsupported {
-    let reason = format!("{what} could reach {reach} in a 32-bit accumulator, which holds {}; use fewer bits for activations or a narrower sum", i32::MAX);
+    let reason = format!(
+        "{what} could reach {reach} in a 32-bit accumulator, which holds {}; use fewer bits for activations or a narrower sum",
+        i32::MAX
+    );
     Unsupported { layer: layer.into(), reason }
 }
 

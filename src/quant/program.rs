@@ -13,7 +13,8 @@ use crate::value::{Value, ValueRef};
 use ndarray::{ArrayView2, ArrayViewMut2};
 use std::time::Instant;
 
-/// A quantised model compiled for one graph; runs without allocating after the first call.
+/// A quantised model compiled for one graph. Products and aggregations allocate nothing after the first run, inside a thread pool at least;
+/// joins list their terms, and layers that have no compiled form take arrays from a pool.
 ///
 /// Each stage runs on integers, or on floats made of the stored integers where that is faster for its shape: see [`Forms`](super::Forms),
 /// and
@@ -384,7 +385,11 @@ impl Instruction {
         let bias = self.bias.as_deref().filter(|_| last);
         let done = op.finishes();
         let epilogue = if done { Epilogue { bias, relu, add } } else { Epilogue::NONE };
-        op.run(&part.inputs.iter().map(view).collect::<Vec<_>>(), y.view_mut(), epilogue);
+        if op.is_product() {
+            op.multiply(view(&part.inputs[0]), y.view_mut(), epilogue);
+        } else {
+            op.run(&part.inputs.iter().map(view).collect::<Vec<_>>(), y.view_mut(), epilogue);
+        }
         if let (Some(bias), false) = (bias, done) {
             kernels::add_bias(y.view_mut(), bias);
         }
