@@ -7,6 +7,7 @@ mod distillation;
 mod downstream;
 mod gradients;
 mod kernels;
+mod labels;
 mod layering;
 mod layers;
 mod multi_label;
