@@ -9,7 +9,7 @@ use gnn_prune::nn::{Cx, Mode};
 use gnn_prune::train::{Adam, cross_entropy};
 use gnn_prune::{Dataset, Gat, Gcn, Model, NodeOrder, Program, Sage};
 use harness::limits::Limit;
-use harness::{Contender, contender, pool, thread_counts, wanted};
+use harness::{Contender, contender, largest, pool, thread_counts, wanted};
 use std::time::Duration;
 
 /// Time for the rounds of one row.
@@ -79,7 +79,7 @@ fn assert_agrees(model: &Model, data: &Dataset) {
     let expected = model.infer(&Cx::eval(data.graph()), data.features()).expect("model and data fit");
     let mut program = model.compile(data.graph(), data.features()).expect("every layer has stages");
     let found = program.run(data.features()).expect("model and data fit");
-    let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs() / (1.0 + b.abs())).fold(0.0, f32::max);
+    let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs() / (1.0 + b.abs())).fold(0.0, largest);
     assert!(worst < FEW_ULPS, "program and layers differ by {worst}");
 }
 

@@ -23,6 +23,11 @@ pub fn contender<'a>(name: impl Into<String>, run: impl FnMut() + 'a) -> Contend
     Contender { name: name.into(), run: Box::new(run) }
 }
 
+/// The larger of two; NaN if either is, where `f32::max` passes over it and a kernel that computes NaN would agree with anything.
+pub fn largest(a: f32, b: f32) -> f32 {
+    if a.is_nan() || b.is_nan() { f32::NAN } else { a.max(b) }
+}
+
 /// Whether each contender is to run once only, as in CI: `cargo bench -- --test`.
 pub fn short() -> bool {
     std::env::args().any(|arg| arg == "--test")
