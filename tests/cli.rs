@@ -681,8 +681,7 @@ fn what_takes_no_more_is_one_line_and_exit_code_2() {
 }
 
 fn cora() -> String {
-    let folder = PathBuf::from(std::env::var_os("GNN_PRUNE_DATA").expect("`GNN_PRUNE_DATA` names the folder of the public graphs"));
-    folder.join("cora.npz").to_str().expect("the folder has a plain name").into()
+    crate::data_files::folder().join("cora.npz").to_str().expect("the folder has a plain name").into()
 }
 
 #[test]

@@ -85,7 +85,7 @@ const TABLE: [Expected; 6] = [
     },
 ];
 
-fn folder() -> PathBuf {
+pub fn folder() -> PathBuf {
     std::env::var_os("GNN_PRUNE_DATA").expect("`GNN_PRUNE_DATA` names the folder of the public graphs").into()
 }
 

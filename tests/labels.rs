@@ -134,8 +134,7 @@ fn the_loss_reads_training_nodes_alone() {
             Trainer::builder().epochs(EPOCHS).patience(EPOCHS).on_epoch(move |epoch| to.lock().unwrap().push(epoch.loss.to_bits()));
         let form = Gcn::builder(data.num_features(), CLASSES).hidden(8).build(0).unwrap();
         trainer.build().unwrap().fit(form, data).unwrap();
-        let losses = heard.lock().unwrap().clone();
-        losses
+        heard.lock().unwrap().clone()
     };
     let [honest, wrong] = [with_wrong_labels(&data, &split, &[]), wrong].map(|data| losses(&data));
     assert!(honest.len() == EPOCHS && honest == wrong, "validation labels change the losses of training");

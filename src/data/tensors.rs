@@ -6,6 +6,7 @@ use super::npz::{classes, normalised};
 use super::split::{Split, Splits};
 use crate::error::{Error, Result};
 use crate::files::Tensors;
+use crate::files::budget::reserved;
 use crate::graph::{Duplicates, Graph};
 use crate::value::Value;
 use ndarray::Array2;
@@ -28,7 +29,7 @@ fn from(tensors: &Tensors, name: String, norm: Option<FeatureNorm>) -> Result<Da
     let nodes = x.nrows();
     let (shape, ends) = tensors.integers.get("edge_index").ok_or_else(|| wrong("edge_index", "of integers is missing".into()))?;
     let &[2, count] = &shape[..] else { return Err(wrong("edge_index", format!("has shape {shape:?}, expected [2, edges]"))) };
-    let mut edges = Vec::with_capacity(count);
+    let mut edges = reserved(count).map_err(|problem| wrong("edge_index", problem))?;
     for e in 0..count {
         let end = |value: i64| usize::try_from(value).map_err(|_| wrong("edge_index", format!("names the node {value}")));
         edges.push((end(ends[e])?, end(ends[count + e])?));

@@ -4,7 +4,6 @@
 //! memory for is first asked for here, and what was asked for is counted.
 
 use std::cell::Cell;
-use std::path::Path;
 
 /// How many times its own bytes a file may unpack to: tables of numbers pack about ten to one, columns of one repeated word a hundred to one,
 /// and what is made to fill the memory a thousand to one.
@@ -25,11 +24,6 @@ impl Budget {
     /// For a file of so many bytes.
     pub fn of_bytes(file: u64) -> Self {
         Self { file, left: Cell::new(file.saturating_mul(FACTOR).saturating_add(SHORT)) }
-    }
-
-    /// For the file at `path`; for none if it cannot be asked, which whoever opens it will say.
-    pub fn of(path: &Path) -> Self {
-        Self::of_bytes(std::fs::metadata(path).map_or(0, |file| file.len()))
     }
 
     /// Bytes that may still be asked for.

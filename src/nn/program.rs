@@ -263,18 +263,10 @@ impl<F: Scalar> Instruction<F> {
                 (None, self.activation.filter(|_| !relu))
             }
             Op::Whole(_) => (bias, self.activation),
-            op if op.is_product() => {
-                op.multiply(view(&self.inputs[0]), y.view_mut(), Epilogue { bias, relu, add: false });
-                (None, self.activation.filter(|_| !relu))
-            }
-            op if op.finishes() => {
-                op.run(&self.inputs.iter().map(view).collect::<Vec<_>>(), y.view_mut(), Epilogue { bias, relu, add: false });
-                (None, self.activation.filter(|_| !relu))
-            }
-            op => {
-                op.run(&self.inputs.iter().map(view).collect::<Vec<_>>(), y.view_mut(), Epilogue::NONE);
-                (bias, self.activation)
-            }
+            op => match op.run(&self.inputs, view, y.view_mut(), Epilogue { bias, relu, add: false }) {
+                true => (None, self.activation.filter(|_| !relu)),
+                false => (bias, self.activation),
+            },
         };
         if let Some(bias) = bias {
             kernels::add_bias(y.view_mut(), bias);
@@ -311,12 +303,7 @@ impl<F: Scalar> Op<F> {
         }
     }
 
-    /// Whether it takes an epilogue.
-    pub(crate) fn finishes(&self) -> bool {
-        self.is_product() || matches!(self, Op::Add(_))
-    }
-
-    /// Whether it is a product of one operand that takes an epilogue.
+    /// Whether it is a product that takes an epilogue.
     pub(crate) fn is_product(&self) -> bool {
         matches!(self, Op::Linear(_) | Op::PackedLinear(_) | Op::Aggregate(..))
     }
@@ -333,11 +320,25 @@ impl<F: Scalar> Op<F> {
         }
     }
 
-    /// Any operation but whole layers and sums of products; the epilogue is for those that take one.
-    pub(crate) fn run(&self, xs: &[ValueRef<F>], mut y: ArrayViewMut2<F>, epilogue: Epilogue<F>) {
+    /// Any operation but whole layers and sums of products, on what `view` shows of its inputs; says whether it took the epilogue. A product
+    /// allocates nothing.
+    pub(crate) fn run<'x, S>(
+        &self,
+        inputs: &[S],
+        view: impl Fn(&S) -> ValueRef<'x, F>,
+        mut y: ArrayViewMut2<F>,
+        epilogue: Epilogue<F>,
+    ) -> bool {
+        if self.is_product() {
+            self.multiply(view(&inputs[0]), y, epilogue);
+            return true;
+        }
+        let xs: Vec<ValueRef<F>> = inputs.iter().map(view).collect();
         match self {
-            Op::Linear(_) | Op::PackedLinear(_) | Op::Aggregate(..) => self.multiply(xs[0], y, epilogue),
-            Op::Add(coefficients) => kernels::weighted_sum(xs, coefficients, y, epilogue),
+            Op::Add(coefficients) => {
+                kernels::weighted_sum(&xs, coefficients, y, epilogue);
+                return true;
+            }
             Op::SparseLinear(wt) => xs[0].with_dense(|x| kernels::matmul_sparse(x, wt.view(), y.view_mut())),
             Op::Concat => {
                 let mut start = 0;
@@ -352,8 +353,9 @@ impl<F: Scalar> Op<F> {
                 y.assign(&x);
                 kernels::map_rows(y.view_mut(), |_, row| row.iter_mut().zip(&scale[..]).for_each(|(y, &s)| *y *= s));
             }),
-            Op::Whole(_) | Op::Sum(_) => unreachable!("layers run by themselves, and sums term by term"),
+            _ => unreachable!("products are done, layers run by themselves, and sums term by term"),
         }
+        false
     }
 }
 

@@ -228,16 +228,16 @@ impl Costs {
                     _ => {
                         // The AVX2 form of few columns has neither panels nor an operand to lay out.
                         let narrow = width <= NARROW && self.int_operand > 0.0;
-                        // Columns are multiplied in whole registers; floats know what is zero.
-                        let macs = rows * inner * (width / 8.0).ceil() * 8.0;
+                        // Of a row: columns are multiplied in whole registers; floats know what is zero.
+                        let macs = inner * (width / 8.0).ceil() * 8.0;
                         let stored = weight.ints.iter().filter(|q| **q != 0).count();
                         let sparse = product_cost(stored, weight.shape) as f64;
-                        let floats = if sparse < inner * width { rows * sparse } else { macs };
+                        let floats = if sparse < inner * width { sparse } else { macs };
                         let input = if stage.inputs[0] == 0 { self.quantize } else { 0.0 };
                         let product =
-                            if narrow { inner * width * self.int_narrow } else { macs / rows * self.int_dense + inner * self.int_operand };
+                            if narrow { inner * width * self.int_narrow } else { macs * self.int_dense + inner * self.int_operand };
                         let ints = rows * (self.int_row + product + inner * input);
-                        (ints + finish, floats * self.float_dense)
+                        (ints + finish, rows * floats * self.float_dense)
                     }
                 }
             }

@@ -383,13 +383,7 @@ impl Instruction {
         let mut y = ArrayViewMut2::from_shape((on.rows, self.width), y).expect("planned for its width");
         let relu = last && self.activation == Some(ActivationFn::Relu);
         let bias = self.bias.as_deref().filter(|_| last);
-        let done = op.finishes();
-        let epilogue = if done { Epilogue { bias, relu, add } } else { Epilogue::NONE };
-        if op.is_product() {
-            op.multiply(view(&part.inputs[0]), y.view_mut(), epilogue);
-        } else {
-            op.run(&part.inputs.iter().map(view).collect::<Vec<_>>(), y.view_mut(), epilogue);
-        }
+        let done = op.run(&part.inputs, view, y.view_mut(), Epilogue { bias, relu, add });
         if let (Some(bias), false) = (bias, done) {
             kernels::add_bias(y.view_mut(), bias);
         }
