@@ -5,6 +5,7 @@ mod data_files;
 mod determinism;
 mod distillation;
 mod downstream;
+mod formulas;
 mod golden;
 mod gradients;
 mod kernels;
