@@ -13,6 +13,7 @@ mod kernels;
 mod labels;
 mod layering;
 mod layers;
+mod loops;
 mod multi_label;
 mod oracle;
 mod pipeline;

@@ -260,6 +260,26 @@ mod tests {
     }
 
     #[test]
+    fn the_objective_is_half_its_judgement_of_the_side_and_half_the_labels() {
+        let d = Array2::from_shape_fn((7, 4), |(i, c)| ((i * 5 + c * 3) % 9) as f64 / 2.0 - 2.0);
+        let sigmoid = |s: f64| 1.0 / (1.0 + (-s).exp());
+        for side in [Side::Teacher, Side::Student] {
+            let of_row = |i: u32| match side {
+                Side::Teacher => -sigmoid(d[[i as usize, 3]]).ln(),
+                Side::Student => -(1.0 - sigmoid(d[[i as usize, 3]])).ln(),
+            };
+            let judged = ROWS.iter().map(|&i| of_row(i)).sum::<f64>() / 4.0;
+            let of_label = |(i, class): (u32, u32)| {
+                let exps: Vec<f64> = (0..3).map(|c| d[[i as usize, c]].exp()).collect();
+                -(exps[class as usize] / exps.iter().sum::<f64>()).ln()
+            };
+            let labels = LABELLED.into_iter().map(of_label).sum::<f64>() / 2.0;
+            let (value, _) = objective(d.view(), &LABELLED, &ROWS, side);
+            assert!((value - (judged + labels) / 2.0).abs() < 1e-12, "{value}, {judged}, {labels}");
+        }
+    }
+
+    #[test]
     fn the_steps_of_the_discriminator_lower_its_loss() {
         let (student, teacher) = (random(1), random(2));
         let (student, teacher) = (signals(&student), signals(&teacher));

@@ -3,7 +3,8 @@
 //! Weights: before every forward pass a copy of the model gets its matrices rounded, one scale a column; its gradients, straight through
 //! the rounding, move the float weights. Scales that compensated rounding found stay; a weight that drifts past the grid is clamped to its
 //! end and still gets its gradient, so that it can come back.
-//! Activations: nodes that round are inserted where the integer program stores integers, and taken out again afterwards.
+//! Activations: nodes that round are inserted where the integer program stores integers between layers, and taken out again afterwards. What
+//! one layer stores between its own product and its own aggregation is not rounded here.
 
 use super::bits::Bits;
 use super::calibration::Calibration;
@@ -15,7 +16,7 @@ use crate::error::{Result, Unsupported};
 use crate::nn::{Cx, Grads, Io, Layer, Lowering, Model, ModelBuilder, NodeId, Reads, StageId, Trace, Wiring};
 use crate::scalar::Scalar;
 use crate::train::{Epoch, Schedule, Trainer, supervised};
-use crate::value::{Value, ValueRef};
+use crate::value::{CsrView, Value, ValueRef};
 use ndarray::{Array2, ArrayView2};
 
 /// Step size of Adam at the first epoch; it falls to zero along a half cosine.
@@ -36,7 +37,7 @@ struct RoundActivations {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Scales {
     Row,
-    Column,
+    Column(Calibration),
     Tensor(Calibration),
 }
 
@@ -48,8 +49,21 @@ impl RoundActivations {
         match self.scales {
             Scales::Tensor(calibration) => vec![grid(&x.iter().map(|v| v.as_f64() as f32).collect::<Vec<f32>>(), calibration)],
             Scales::Row => x.rows().into_iter().map(|row| grid(&floats(row.iter()), Calibration::MinMax)).collect(),
-            Scales::Column => x.columns().into_iter().map(|column| grid(&floats(column.iter()), Calibration::MinMax)).collect(),
+            Scales::Column(calibration) => x.columns().into_iter().map(|column| grid(&floats(column.iter()), calibration)).collect(),
         }
+    }
+
+    /// The grids of the columns of a sparse tensor, zeros counted; `None` where each row has its own.
+    fn grids_of_sparse_columns<F: Scalar>(&self, x: &CsrView<F>) -> Option<Vec<Grid>> {
+        let Scales::Column(calibration) = self.scales else { return None };
+        let mut values = vec![0.0f32; x.rows()];
+        let of_column = |column: sprs::CsVecViewI<F, u32>| {
+            values.fill(0.0);
+            column.iter().for_each(|(i, v)| values[i as usize] = v.as_f64() as f32);
+            Grid::symmetric(calibration.range(&values), self.bits)
+        };
+        let by_column: sprs::CsMatI<F, u32, usize> = x.to_other_storage();
+        Some(by_column.outer_iterator().map(of_column).collect())
     }
 }
 
@@ -73,12 +87,13 @@ impl<F: Scalar> Layer<F> for RoundActivations {
         let x = match &xs[0] {
             ValueRef::Dense(x) => x,
             ValueRef::Sparse(x) => {
-                // Only the input is sparse, and a product reads it: a scale a row.
+                // Only the input is sparse, and what it would get of a gradient moves nothing.
+                let columns = self.grids_of_sparse_columns(x);
                 let mut y = x.to_owned();
                 for mut row in y.outer_iterator_mut() {
                     let range = row.iter().fold(0.0f32, |range, (_, v)| range.max(v.abs().as_f64() as f32));
                     let grid = Grid::symmetric(range, self.bits);
-                    row.iter_mut().for_each(|(_, v)| *v = round(*v, grid));
+                    row.iter_mut().for_each(|(c, v)| *v = round(*v, columns.as_ref().map_or(grid, |columns| columns[c as usize])));
                 }
                 return Ok((Value::Sparse(y), None));
             }
@@ -87,12 +102,12 @@ impl<F: Scalar> Layer<F> for RoundActivations {
         let grid = |(i, c): (usize, usize)| match self.scales {
             Scales::Tensor(_) => grids[0],
             Scales::Row => grids[i],
-            Scales::Column => grids[c],
+            Scales::Column(_) => grids[c],
         };
         let mut y = cx.take(x.dim());
         y.indexed_iter_mut().zip(x).for_each(|((at, y), &x)| *y = round(x, grid(at)));
-        let clips = matches!(self.scales, Scales::Tensor(Calibration::Percentile(_)));
-        let clamped = clips.then(|| x.mapv(|v| !grids[0].passes(v.as_f64() as f32)));
+        let clips = matches!(self.scales, Scales::Tensor(Calibration::Percentile(_)) | Scales::Column(Calibration::Percentile(_)));
+        let clamped = clips.then(|| Array2::from_shape_fn(x.dim(), |at| !grid(at).passes(x[at].as_f64() as f32)));
         Ok((Value::Dense(y), clamped))
     }
 
@@ -156,7 +171,10 @@ fn with_rounding(model: &Model, by_channel: bool, settings: Settings) -> Result<
         }
     };
     let mut builder = ModelBuilder::new(model.in_channels());
-    let of_input = RoundActivations { bits: settings.activations, scales: if by_channel { Scales::Column } else { Scales::Row } };
+    let of_input = RoundActivations {
+        bits: settings.activations,
+        scales: if by_channel { Scales::Column(settings.calibration) } else { Scales::Row },
+    };
     let mut place = vec![builder.add("round_input", of_input, &[NodeId::INPUT])?];
     for (k, node) in model.nodes().iter().enumerate() {
         let inputs: Vec<NodeId> = node.inputs().iter().map(|id| place[id.index()]).collect();
@@ -173,4 +191,141 @@ fn with_rounding(model: &Model, by_channel: bool, settings: Settings) -> Result<
     let mut with = builder.build_undrawn(place[model.output().index()], model.seed())?;
     with.set_origin(model.origin().cloned());
     Ok(with)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quant::forms::Forms;
+    use crate::quant::rounding::{Rounding, round as rounded};
+    use crate::reconstruct::Calibrate;
+    use crate::train::Metric;
+    use crate::value::Csr;
+    use crate::{Gcn, Gin, Sage};
+    use std::sync::Mutex;
+
+    fn settings(calibration: Calibration) -> Settings {
+        let (weights, activations) = (Bits::Four, Bits::Eight);
+        Settings { weights, activations, calibration, calibrate: Calibrate::All, rounding: Rounding::Compensated }
+    }
+
+    /// A data set whose features have outliers, dense or sparse.
+    fn data(sparse: bool) -> Dataset {
+        let data = Dataset::sbm(300, 3).features(10).seed(4).build().unwrap();
+        let x = data.features().to_dense();
+        let x = Array2::from_shape_fn(x.dim(), |(i, c)| match (i * 7 + c * 3) % 41 {
+            0 => 9.0 * x[[i, c]],
+            1..15 if sparse => 0.0,
+            _ => x[[i, c]],
+        });
+        let x = if sparse { Value::Sparse(Csr::csr_from_dense(x.view(), 0.0)) } else { Value::Dense(x) };
+        Dataset::new("outliers", data.graph().clone(), x, data.labels().to_vec(), Some(3), data.splits().clone()).unwrap()
+    }
+
+    fn models() -> Vec<Model> {
+        vec![
+            Gcn::builder(10, 3).hidden(8).layers(3).residual().build(1).unwrap(),
+            Gin::builder(10, 3).hidden(8).build(1).unwrap(),
+            Sage::builder(10, 3).hidden(8).build(1).unwrap(),
+            // It aggregates first, so that its input has scales of its own.
+            Gcn::builder(10, 3).hidden(16).build(1).unwrap(),
+        ]
+    }
+
+    #[test]
+    fn training_rounds_as_the_integer_program_does_with_its_calibration_and_no_other() {
+        let calibrations = [Calibration::MinMax, Calibration::Percentile(96.0)];
+        let mut by_channels = 0;
+        for sparse in [false, true] {
+            let data = data(sparse);
+            for model in models() {
+                let model = Trainer::builder().epochs(20).build().unwrap().fit(model, &data).unwrap();
+                for (k, calibration) in calibrations.into_iter().enumerate() {
+                    let settings = settings(calibration);
+                    let Rounded { model, grids } = rounded(&model, &data, settings).unwrap();
+                    let small = convert(&model, &data, settings, &grids).unwrap();
+                    let by_channel = small.input_scales.is_some();
+                    by_channels += usize::from(by_channel);
+                    let mut program = small.compile_as(data.graph(), data.features(), Forms::Integers).unwrap();
+                    let integers = program.run(data.features()).unwrap().to_owned();
+                    let off = |settings| {
+                        let with = with_rounding(&model, by_channel, settings).unwrap();
+                        let y = with.infer(&Cx::eval(data.graph()), data.features()).unwrap();
+                        (&y - &integers).mapv(f32::abs).sum() / integers.mapv(f32::abs).sum()
+                    };
+                    let (own, other) = (off(settings), off(Settings { calibration: calibrations[1 - k], ..settings }));
+                    // A percentile cuts off inside of layers too, where training does not.
+                    let near = if calibration == Calibration::MinMax { 0.05 } else { 0.3 };
+                    assert!(own < near && own < 0.85 * other, "{own}, {other}, sparse {sparse}\n{small}");
+                    if calibration == Calibration::MinMax {
+                        let coarse = off(Settings { activations: Bits::Four, ..settings });
+                        assert!(own < 0.3 * coarse, "{own}, with four bits {coarse}\n{small}");
+                    }
+                }
+            }
+        }
+        assert!(by_channels > 0, "no model joins its input");
+    }
+
+    #[test]
+    fn what_was_clamped_passes_no_gradient_and_the_rest_passes_all() {
+        let x = Array2::from_shape_fn((20, 3), |(i, c)| ((i * 17 + c * 5) % 23) as f32 - 11.0);
+        let graph = crate::Graph::<f32>::builder(20).build().unwrap();
+        let cx = Cx::eval(&graph);
+        let range = |values: Vec<f32>, calibration: Calibration| calibration.range(&values);
+        for calibration in [Calibration::MinMax, Calibration::Percentile(60.0)] {
+            for scales in [Scales::Tensor(calibration), Scales::Column(calibration), Scales::Row] {
+                let mut builder = ModelBuilder::<f32>::new(3);
+                let node = builder.add("round", RoundActivations { bits: Bits::Four, scales }, &[NodeId::INPUT]).unwrap();
+                let model = builder.build_as_is(node).unwrap();
+                let trace = model.trace(&cx, ValueRef::Dense(x.view())).unwrap();
+                let dy = Array2::from_elem(x.dim(), 2.5);
+                let (_, dx) = model.backward_to_input(&cx, trace, &[(node, dy)]).unwrap();
+                let most = |c: usize| match scales {
+                    Scales::Tensor(calibration) => range(x.iter().copied().collect(), calibration),
+                    Scales::Column(calibration) => range(x.column(c).to_vec(), calibration),
+                    Scales::Row => f32::INFINITY,
+                };
+                let dx = dx.into_dense();
+                let mut stopped = 0;
+                for ((i, c), &dx) in dx.indexed_iter() {
+                    // Half a step past the end is still rounded to the end.
+                    let inside = (x[[i, c]].abs() / (most(c) / 7.0)).round_ties_even() <= 7.0;
+                    assert_eq!(dx, if inside { 2.5 } else { 0.0 }, "{scales:?}, {}", x[[i, c]]);
+                    stopped += usize::from(!inside);
+                }
+                assert_eq!(stopped > 0, calibration != Calibration::MinMax && scales != Scales::Row, "{scales:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_epoch_that_is_kept_is_the_best_on_the_grid_from_the_start_on() {
+        let data = data(false);
+        let settings = Settings { weights: Bits::Two, ..settings(Calibration::MinMax) };
+        for seed in 0..3 {
+            let model = Gcn::builder(10, 3).hidden(6).build(seed).unwrap();
+            let model = Trainer::builder().epochs(30).build().unwrap().fit(model, &data).unwrap();
+            let start = rounded(&model, &data, settings).unwrap();
+            let judged = |of: &Rounded| {
+                let with = with_rounding(&of.model, false, settings).unwrap();
+                let y = with.infer(&Cx::eval(data.graph()), data.features()).unwrap();
+                Metric::of(&data).measure(y.view(), &data, &data.split(seed).val)
+            };
+            let (heard, before) = (Mutex::new(Vec::new()), judged(&start));
+            let grids = start.grids.clone();
+            let trained = train(start, &data, settings, 12, &|epoch| heard.lock().unwrap().push(epoch.validation)).unwrap();
+            let heard = heard.into_inner().unwrap();
+            assert_eq!(heard.len(), 12);
+            assert_eq!(judged(&trained), heard.iter().copied().fold(before, f64::max), "{before}, then {heard:?}");
+            // It lies on its grids.
+            let again = on_grids(&trained.model, settings.weights, &grids);
+            let values = |model: &Model| {
+                let mut all = Vec::new();
+                model.visit(&mut |_, param| all.push(param.value().clone()));
+                all
+            };
+            assert_eq!(values(&again), values(&trained.model));
+        }
+    }
 }

@@ -87,6 +87,39 @@ mod tests {
         assert_eq!(Latency::of(vec![2.0]), Latency { min: 2.0, median: 2.0, p99: 2.0 });
     }
 
+    /// Says on how many threads it ran.
+    #[derive(Default)]
+    struct Counts(std::collections::BTreeSet<usize>, ndarray::Array2<f32>);
+
+    impl Runnable for Counts {
+        fn run(&mut self, _: ValueRef<f32>) -> Result<ndarray::ArrayView2<'_, f32>> {
+            Ok(self.1.view())
+        }
+
+        fn cost(&self) -> crate::nn::Cost {
+            unreachable!("nobody asks")
+        }
+
+        fn prepare<'a>(&'a mut self, _: ValueRef<'a, f32>) -> Result<Box<dyn super::super::serve::Ready + 'a>> {
+            Ok(Box::new(self))
+        }
+    }
+
+    impl super::super::serve::Ready for &mut Counts {
+        fn run(&mut self) -> Result<ndarray::ArrayView2<'_, f32>> {
+            self.0.insert(rayon::current_num_threads());
+            Ok(self.1.view())
+        }
+    }
+
+    #[test]
+    fn one_thread_is_one_and_all_threads_are_all() {
+        let x = ndarray::Array2::<f32>::zeros((1, 1));
+        let mut counts = Counts::default();
+        Latencies::measure(&mut counts, &ValueRef::Dense(x.view()), 3).unwrap();
+        assert_eq!(counts.0.into_iter().collect::<Vec<_>>(), [1, 3]);
+    }
+
     #[test]
     fn at_least_thirty_runs_are_measured() {
         let mut runs = 0;
