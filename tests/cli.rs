@@ -708,3 +708,56 @@ fn cora_with_a_quarter_of_its_channels_is_less_than_a_third() {
     }
     assert!(of(2, "/accuracy/mean") > 78.0, "{report}");
 }
+
+/// A safetensors file of one zero tensor `x`, and edges, labels and masks of `nodes` nodes, the last of which has a label that is none.
+#[cfg(target_os = "linux")]
+fn large_and_wrong(nodes: usize, features: usize) -> Vec<u8> {
+    let sizes = [("x", "F32", vec![nodes, features], 4), ("edge_index", "I64", vec![2, 1], 8), ("y", "I64", vec![nodes], 8)];
+    let (mut header, mut at) = (Vec::new(), 0);
+    for (name, dtype, shape, size) in &sizes {
+        let bytes = shape.iter().product::<usize>() * size;
+        header.push(format!("\"{name}\":{{\"dtype\":\"{dtype}\",\"shape\":{shape:?},\"data_offsets\":[{at},{}]}}", at + bytes));
+        at += bytes;
+    }
+    let header = format!("{{{}}}", header.join(","));
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend_from_slice(header.as_bytes());
+    bytes.resize(bytes.len() + at, 0);
+    let end = bytes.len();
+    bytes[end - 8..].copy_from_slice(&(-7i64).to_le_bytes());
+    bytes
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_memory_limit_that_a_file_does_not_fit_in_ends_in_a_line() {
+    let folder = Folder::new();
+    let model = folder.file("model.safetensors");
+    gnn_prune::Mlp::builder(3000, 10).hidden(1500).build(0).unwrap().save(&model).unwrap();
+    let data = folder.with("data.safetensors", &large_and_wrong(2000, 2500));
+    let mixed = |at: (usize, usize)| (at.0 * 7919 + at.1 * 104_729) as f64 * 0.618_034;
+    let array =
+        Npz::six_nodes().with("node_features", Array2::from_shape_fn((6, 400_000), mixed)).with("node_labels", Array1::from_elem(6, -7i64));
+    let array = folder.with("data.npz", &array.pack());
+    for (line, fits) in [
+        (format!("inspect {model}"), true),
+        (format!("train {data} --out {}", folder.file("a.safetensors")), false),
+        (format!("train {array} --out {}", folder.file("b.safetensors")), false),
+    ] {
+        let (mut done, mut short) = (0, 0);
+        for megabytes in [30, 40, 55, 75, 100, 130, 170, 220, 300, 1000] {
+            let mut shell = Command::new("sh");
+            shell.arg("-c").arg(format!("ulimit -v {}; exec \"$0\" \"$@\"", megabytes << 10)).arg(env!("CARGO_BIN_EXE_gnn-prune"));
+            let output = shell.args(line.split_whitespace()).env("RAYON_NUM_THREADS", "1").output().unwrap();
+            let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+            match output.status.code() {
+                Some(0) => done += 1,
+                Some(2) if stderr.contains("memory") => short += 1,
+                Some(2) => done += usize::from(!fits),
+                code => panic!("{line} in {megabytes} MB: {code:?}, {}, {stderr}", output.status),
+            }
+            assert!(output.status.success() || stderr.lines().count() == 1, "{line} in {megabytes} MB: {stderr}");
+        }
+        assert!(done > 0 && short > 0, "{line}: {done} times enough, {short} times too little");
+    }
+}

@@ -12,6 +12,12 @@ pub const FACTOR: u64 = 250;
 /// Bytes that a short file may have beside.
 pub const SHORT: u64 = 1 << 20;
 
+/// Bytes from which on the system is asked for room before a reader allocates.
+const LARGE: u64 = 1 << 20;
+
+/// What is asked for, in sizes of the array: the numbers as they lie unpacked, widened to eight bytes, and a copy in the form that is kept.
+const COPIES: u64 = 4;
+
 /// The account of one file. Numbers are counted as they lie in the file or would lie unpacked; a reader that widens them or keeps two copies
 /// takes a small multiple of that, at most sixteen times.
 #[derive(Debug, Clone)]
@@ -34,14 +40,17 @@ impl Budget {
     /// Takes room for an array of `shape` with `size` bytes a number. An axis of length zero counts as one: an array without numbers can have
     /// an axis that is longer than any memory, and code that walks along it.
     ///
+    /// Where the array is large, the system is asked whether it has memory for it and its copies: the allocations that follow have no way
+    /// to fail but to end the process.
+    ///
     /// # Errors
     /// What is wrong, as the end of a sentence, where there is no room.
     pub fn take(&self, shape: &[usize], size: usize) -> Result<(), String> {
         let bytes = shape.iter().try_fold(size as u64, |bytes, &axis| bytes.checked_mul(axis.max(1) as u64));
         match bytes.and_then(|bytes| self.left.get().checked_sub(bytes)) {
             Some(left) => {
-                self.left.set(left);
-                Ok(())
+                let taken = self.left.replace(left) - left;
+                if taken < LARGE { Ok(()) } else { room_for(taken.saturating_mul(COPIES)) }
             }
             None => Err(format!(
                 "claims the shape {shape:?}; a file of {} bytes may hold {FACTOR} times that and {} KB, of which {} bytes are left",
@@ -53,6 +62,11 @@ impl Budget {
     }
 }
 
+/// Whether the system has so much memory at this moment.
+fn room_for(bytes: u64) -> Result<(), String> {
+    reserved::<u8>(usize::try_from(bytes).unwrap_or(usize::MAX)).map(|_| ())
+}
+
 /// An empty vector with room for `len` numbers.
 ///
 /// # Errors
@@ -61,7 +75,7 @@ pub fn reserved<T>(len: usize) -> Result<Vec<T>, String> {
     let mut room = Vec::new();
     match room.try_reserve_exact(len) {
         Ok(()) => Ok(room),
-        Err(_) => Err(format!("needs {len} times {} bytes, for which there is no memory", size_of::<T>())),
+        Err(_) => Err(format!("needs {} MB, for which there is no memory", (len as u128 * size_of::<T>() as u128).div_ceil(1 << 20))),
     }
 }
 
