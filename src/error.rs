@@ -1,5 +1,6 @@
 //! Errors of the crate: what a caller can get wrong is a value of [`enum@Error`], with the numbers and the place.
 
+use std::fmt::{self, Display, Formatter, Write};
 use std::path::PathBuf;
 
 /// Result of every fallible function of the crate.
@@ -10,7 +11,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// An array has another shape than its place asks for.
-    #[error("{at}: expected shape {}x{}, found {}x{}", expected.0, expected.1, found.0, found.1)]
+    #[error("{}: expected shape {}x{}, found {}x{}", OneLine(at), expected.0, expected.1, found.0, found.1)]
     ShapeMismatch {
         /// Where: a node of the model, a parameter, an array of a file.
         at: String,
@@ -20,7 +21,7 @@ pub enum Error {
         found: (usize, usize),
     },
     /// An index points past the end of what it indexes.
-    #[error("{at}: index {index} is out of range, there are {len}")]
+    #[error("{}: index {index} is out of range, there are {len}", OneLine(at))]
     IndexOutOfRange {
         /// Where the index stands.
         at: String,
@@ -30,7 +31,7 @@ pub enum Error {
         len: usize,
     },
     /// A number that must be finite is not.
-    #[error("{at}: value {value} is not finite")]
+    #[error("{}: value {value} is not finite", OneLine(at))]
     NotFinite {
         /// Where the number stands.
         at: String,
@@ -38,7 +39,7 @@ pub enum Error {
         value: f64,
     },
     /// A setting is outside its legal range.
-    #[error("{name} is {value}, it must be {legal}")]
+    #[error("{} is {}, it must be {}", OneLine(name), OneLine(value), OneLine(legal))]
     Setting {
         /// Name of the setting.
         name: String,
@@ -56,7 +57,7 @@ pub enum Error {
         to: usize,
     },
     /// A layer was given the wrong number of inputs.
-    #[error("{at}: takes {expected} inputs, found {found}")]
+    #[error("{}: takes {} inputs, found {found}", OneLine(at), OneLine(expected))]
     InputCount {
         /// The node of the model.
         at: String,
@@ -66,16 +67,16 @@ pub enum Error {
         found: usize,
     },
     /// A layer that aggregates over neighbours ran without a graph.
-    #[error("{at}: needs a graph, and none was given")]
+    #[error("{}: needs a graph, and none was given", OneLine(at))]
     NoGraph {
         /// The node of the model.
         at: String,
     },
     /// A model is put together wrongly.
-    #[error("model: {0}")]
+    #[error("model: {}", OneLine(.0))]
     Model(String),
     /// A data set cannot be used as it is.
-    #[error("{name}: {problem}")]
+    #[error("{}: {}", OneLine(name), OneLine(problem))]
     Data {
         /// Name of the data set or its file.
         name: String,
@@ -83,7 +84,7 @@ pub enum Error {
         problem: String,
     },
     /// A file cannot be read or written, or is not what it should be.
-    #[error("{}: {problem}", path.display())]
+    #[error("{}: {}", OneLine(path.display()), OneLine(problem))]
     File {
         /// The file.
         path: PathBuf,
@@ -109,6 +110,26 @@ pub enum Error {
     Threads(#[from] rayon::ThreadPoolBuildError),
 }
 
+/// Words that came from a file or a user, in one line: what would break it, or do something to a terminal, is escaped.
+struct OneLine<T>(T);
+
+impl<T: Display> Display for OneLine<T> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        struct Escaping<'a, 'f>(&'a mut Formatter<'f>);
+        impl fmt::Write for Escaping<'_, '_> {
+            fn write_str(&mut self, text: &str) -> fmt::Result {
+                text.chars().try_for_each(|c| match c {
+                    // The separators of lines and of paragraphs are no control characters.
+                    '\u{2028}' | '\u{2029}' => write!(self.0, "{}", c.escape_unicode()),
+                    c if c.is_control() => write!(self.0, "{}", c.escape_default()),
+                    c => self.0.write_char(c),
+                })
+            }
+        }
+        write!(Escaping(f), "{}", self.0)
+    }
+}
+
 impl Error {
     /// An [`Error::Setting`] from anything that prints.
     pub(crate) fn setting(name: impl Into<String>, value: impl std::fmt::Display, legal: impl Into<String>) -> Self {
@@ -131,7 +152,7 @@ impl Error {
 #[non_exhaustive]
 pub enum PruneError {
     /// The plan would leave a layer without channels.
-    #[error("the plan would leave nothing of the {channels} channels of `{layer}`; remove a smaller share")]
+    #[error("the plan would leave nothing of the {channels} channels of `{}`; remove a smaller share", OneLine(layer))]
     EmptiesLayer {
         /// Name of the model's node.
         layer: String,
@@ -139,19 +160,19 @@ pub enum PruneError {
         channels: usize,
     },
     /// There is no channel that may be removed.
-    #[error("there is no hidden channel to prune: {reason}")]
+    #[error("there is no hidden channel to prune: {}", OneLine(reason))]
     NothingToPrune {
         /// Why not.
         reason: String,
     },
     /// A plan was made for another model.
-    #[error("the plan does not fit the model: {reason}")]
+    #[error("the plan does not fit the model: {}", OneLine(reason))]
     OtherModel {
         /// What differs.
         reason: String,
     },
     /// A layer refuses the channels that a plan leaves it.
-    #[error("`{layer}` refuses the plan: {reason}")]
+    #[error("`{}` refuses the plan: {}", OneLine(layer), OneLine(reason))]
     Refused {
         /// Name of the model's node.
         layer: String,
@@ -162,10 +183,42 @@ pub enum PruneError {
 
 /// A layer, or a setting of it, that has no form in compiled stages.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error("`{layer}` cannot be compiled: {reason}")]
+#[error("`{}` cannot be compiled: {}", OneLine(layer), OneLine(reason))]
 pub struct Unsupported {
     /// Name of the model's node.
     pub layer: String,
     /// What has no stage.
     pub reason: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_one_line_whatever_words_it_is_given() {
+        let words = || "a\nb\r\u{1b}[2J\u{85}\u{2028}c".to_string();
+        let prune = [
+            PruneError::EmptiesLayer { layer: words(), channels: 3 },
+            PruneError::NothingToPrune { reason: words() },
+            PruneError::OtherModel { reason: words() },
+            PruneError::Refused { layer: words(), reason: words() },
+        ];
+        let errors = [
+            Error::ShapeMismatch { at: words(), expected: (1, 2), found: (3, 4) },
+            Error::IndexOutOfRange { at: words(), index: 1, len: 1 },
+            Error::NotFinite { at: words(), value: f64::NAN },
+            Error::setting(words(), words(), words()),
+            Error::InputCount { at: words(), expected: words(), found: 1 },
+            Error::NoGraph { at: words() },
+            Error::Model(words()),
+            Error::data(words(), words()),
+            Error::file(words(), words()),
+            Unsupported { layer: words(), reason: words() }.into(),
+        ];
+        let plain = |message: &str| !message.chars().any(|c| c.is_control() || "\u{2028}\u{2029}".contains(c));
+        for message in errors.iter().map(Error::to_string).chain(prune.iter().map(PruneError::to_string)) {
+            assert!(plain(&message) && message.contains("a\\nb\\r\\u{1b}[2J\\u{85}\\u{2028}c"), "{message:?}");
+        }
+    }
 }

@@ -9,6 +9,7 @@ mod downstream;
 mod formulas;
 mod golden;
 mod gradients;
+mod hostile;
 mod kernels;
 mod labels;
 mod layering;

@@ -110,10 +110,11 @@ fn from_bytes<F: Scalar>(bytes: &[u8], registry: &Registry<F>) -> Result<Model<F
     let header: Header = serde_json::from_str(&text).map_err(damaged)?;
     check_format(header.format)?;
     let mut reader = Reader::new(file, bytes.len());
+    let mut names = param_names(&reader, &header);
     let mut builder = ModelBuilder::<F>::new(header.in_channels);
     for node in &header.nodes {
         let mut params = BTreeMap::new();
-        for name in param_names(&reader, &header, &node.name) {
+        for name in names.remove(&node.name).unwrap_or_default() {
             let full = format!("{}.{name}", node.name);
             params.insert(name, decode::<F>(&mut reader, &full, header.masked.get(&full).copied())?);
         }
@@ -141,11 +142,15 @@ fn from_bytes<F: Scalar>(bytes: &[u8], registry: &Registry<F>) -> Result<Model<F
     Ok(model)
 }
 
-/// Local names of the parameters that the file has for a node.
-fn param_names(reader: &Reader, header: &Header, node: &str) -> Vec<String> {
-    let local = |full: &str| full.strip_prefix(node).and_then(|rest| rest.strip_prefix('.')).map(str::to_string);
-    let dense = reader.names().into_iter().filter_map(local).filter(|name| !name.contains('.'));
-    dense.chain(header.masked.keys().filter_map(|name| local(name))).collect()
+/// Local names of the parameters that the file has, by node.
+fn param_names(reader: &Reader, header: &Header) -> BTreeMap<String, Vec<String>> {
+    let mut by_node: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    // What is stored in parts is named by the header.
+    let dense = reader.names().into_iter().filter_map(|full| full.split_once('.')).filter(|(_, name)| !name.contains('.'));
+    for (node, name) in dense.chain(header.masked.keys().filter_map(|full| full.split_once('.'))) {
+        by_node.entry(node.into()).or_default().push(name.into());
+    }
+    by_node
 }
 
 #[cfg(test)]

@@ -30,6 +30,7 @@ pub use init::Init;
 pub use join::{Add, Concat, Max};
 pub use layer::{AnyCache, Cx, DynLayer, Grads, Io, Layer, Mode, Reads};
 pub use linear_map::{LinearMap, MapTerm, See};
+pub(crate) use model::MOST_CHANNELS;
 pub use model::{Model, ModelBuilder, Node, NodeId, Origin, Trace};
 pub(crate) use param::with_at_most;
 pub use param::{Axis, Mask, Param, ParamId};

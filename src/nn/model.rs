@@ -170,11 +170,17 @@ impl<F: Scalar> ModelBuilder<F> {
     }
 }
 
+/// A node has at most as many channels: each of them is a number for every node of the graph.
+pub(crate) const MOST_CHANNELS: usize = 1 << 24;
+
 fn out_channels<F: Scalar>(name: &str, layer: &dyn DynLayer<F>, widths: &[usize]) -> Result<usize> {
     match layer.wiring() {
         Wiring::Fresh { channels: 0, .. } => Err(Error::Model(format!("node `{name}` has no output channels"))),
         Wiring::Fresh { channels, .. } => Ok(channels),
-        Wiring::Concat => Ok(widths.iter().sum()),
+        Wiring::Concat => {
+            let sum = widths.iter().try_fold(0usize, |sum, &width| sum.checked_add(width).filter(|&sum| sum <= MOST_CHANNELS));
+            sum.ok_or_else(|| Error::Model(format!("node `{name}` joins its inputs to more than {MOST_CHANNELS} channels")))
+        }
         Wiring::Same => match widths.iter().find(|&&width| width != widths[0]) {
             None => Ok(widths[0]),
             Some(&other) => {

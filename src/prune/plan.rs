@@ -236,7 +236,7 @@ impl std::fmt::Display for ChannelPlan {
             let points: Vec<String> = (1..=4)
                 .map(at)
                 .filter(|&count| count > 0)
-                .map(|count| format!("{} {:.3} %", units - count, 100.0 * losses[count - 1]))
+                .map(|count| format!("{} {:.3} %", units.saturating_sub(count), 100.0 * losses[count - 1]))
                 .collect();
             if !points.is_empty() {
                 write!(f, " (units left: {})", points.join(", "))?;

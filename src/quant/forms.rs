@@ -113,6 +113,9 @@ const VNNI: Costs =
 /// Columns up to which a product is narrow.
 const NARROW: f64 = 8.0;
 
+/// Stages up to which single changes are tried: each looks at all of them.
+const MOST_IMPROVED: usize = 512;
+
 /// A line from memory, at every level.
 const MEMORY_LINE: f64 = 7.0;
 /// The same, one after the other.
@@ -183,6 +186,9 @@ impl<'a> Chooser<'a> {
 
     /// Changes single stages, and pairs of neighbours, as long as that is cheaper.
     fn improve(&self, mut forms: Vec<Form>) -> Vec<Form> {
+        if forms.len() > MOST_IMPROVED {
+            return forms;
+        }
         let mut best = self.total(&forms);
         let other = |form| if form == Form::Integers { Form::Floats } else { Form::Integers };
         loop {

@@ -6,7 +6,7 @@ use super::program::QuantProgram;
 use crate::error::{Error, Result, Unsupported};
 use crate::graph::{Graph, Norm};
 use crate::kernels::Isa;
-use crate::nn::{ActivationFn, Origin};
+use crate::nn::{ActivationFn, MOST_CHANNELS, Origin};
 use crate::value::ValueRef;
 
 /// An integer weight matrix: `w_kc = scale_c · int_kc`.
@@ -302,9 +302,6 @@ impl QuantModel {
         Ok(self)
     }
 }
-
-/// No layer is wider; a damaged file may say so.
-const MOST_CHANNELS: usize = 1 << 24;
 
 /// The error of a stage whose accumulators could pass `i32::MAX`.
 pub(super) fn overflow(layer: &str, what: &str, reach: u64) -> Unsupported {

@@ -59,7 +59,7 @@ impl RoundActivations {
         let mut values = vec![0.0f32; x.rows()];
         let of_column = |column: sprs::CsVecViewI<F, u32>| {
             values.fill(0.0);
-            column.iter().for_each(|(i, v)| values[i as usize] = v.as_f64() as f32);
+            column.iter().for_each(|(i, v)| values[i] = v.as_f64() as f32);
             Grid::symmetric(calibration.range(&values), self.bits)
         };
         let by_column: sprs::CsMatI<F, u32, usize> = x.to_other_storage();
@@ -93,7 +93,7 @@ impl<F: Scalar> Layer<F> for RoundActivations {
                 for mut row in y.outer_iterator_mut() {
                     let range = row.iter().fold(0.0f32, |range, (_, v)| range.max(v.abs().as_f64() as f32));
                     let grid = Grid::symmetric(range, self.bits);
-                    row.iter_mut().for_each(|(c, v)| *v = round(*v, columns.as_ref().map_or(grid, |columns| columns[c as usize])));
+                    row.iter_mut().for_each(|(c, v)| *v = round(*v, columns.as_ref().map_or(grid, |columns| columns[c])));
                 }
                 return Ok((Value::Sparse(y), None));
             }

@@ -1,7 +1,7 @@
 //! A model as a state dict for PyTorch, with the lines of Python that run it there.
 
 use super::names::state_of;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Unsupported};
 use crate::files::Tensors;
 use crate::graph::Norm;
 use crate::nn::{Attrs, Model, Node, NodeId};
@@ -25,6 +25,10 @@ pub fn export(model: &Model, file: &str) -> Result<Exported> {
     let mut tensors = Tensors::default();
     let (mut init, mut forward) = (String::new(), String::new());
     for (k, node) in model.nodes().iter().enumerate() {
+        if !is_python_name(node.name()) {
+            let reason = "its name cannot stand in a Python program; use letters, digits and underscores".into();
+            return Err(Unsupported { layer: node.name().into(), reason }.into());
+        }
         let inputs: Vec<String> = node.inputs().iter().map(|&id| variable(model, id)).collect();
         let (made, call) = python_of(model, node, &inputs)?;
         if let Some(made) = made {
@@ -43,6 +47,54 @@ pub fn export(model: &Model, file: &str) -> Result<Exported> {
          net = Net()\nnet.load_state_dict(load_file({file:?}))\nnet.eval()\n"
     );
     Ok(Exported { tensors, python })
+}
+
+/// Words of Python, and members of a module that the written program calls.
+const TAKEN: [&str; 39] = [
+    "False",
+    "None",
+    "True",
+    "and",
+    "as",
+    "assert",
+    "async",
+    "await",
+    "break",
+    "class",
+    "continue",
+    "def",
+    "del",
+    "elif",
+    "else",
+    "except",
+    "finally",
+    "for",
+    "from",
+    "global",
+    "if",
+    "import",
+    "in",
+    "is",
+    "lambda",
+    "nonlocal",
+    "not",
+    "or",
+    "pass",
+    "raise",
+    "return",
+    "try",
+    "while",
+    "with",
+    "yield",
+    "eval",
+    "forward",
+    "load_state_dict",
+    "train",
+];
+
+fn is_python_name(name: &str) -> bool {
+    let letters = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    letters && !name.starts_with(|c: char| c.is_ascii_digit()) && !name.is_empty() && !TAKEN.contains(&name)
 }
 
 fn variable(model: &Model, id: NodeId) -> String {

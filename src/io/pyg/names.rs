@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::files::{Array, Tensors};
-use crate::nn::{Attrs, DynLayer, Param, Registry, Shapes};
+use crate::nn::{Attrs, DynLayer, Param, Registry, Shapes, with_at_most};
 use crate::scalar::Scalar;
 use ndarray::Array2;
 
@@ -124,7 +124,9 @@ pub fn layer_from(kind: &str, attrs: &Attrs, tensors: &Tensors) -> Result<Box<dy
     if let Some((_, theirs, _)) = names_of(kind)?.iter().find(|(ours, ..)| NEEDED.contains(ours) && shapes.find(ours).is_none()) {
         return Err(Error::Model(format!("tensor `{theirs}` of a {kind} is missing")));
     }
-    let mut layer = Registry::standard().load(kind, attrs, &shapes)?;
+    // What a layer makes of the numbers among its settings is bounded by what it was given.
+    let most = tensors.floats.values().map(|array| array.values.len()).sum::<usize>().max(1);
+    let mut layer = with_at_most(most, || Registry::standard().load(kind, attrs, &shapes))?;
     let mut wrong = None;
     layer.visit_mut(&mut |param| match values.iter().find(|(name, _)| *name == param.name()) {
         Some((_, value)) if value.dim() == param.value().dim() => param.value_mut().assign(value),

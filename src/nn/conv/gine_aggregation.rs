@@ -44,7 +44,8 @@ impl<F: Scalar> Messages<F> {
         if fits {
             return Ok(features);
         }
-        let channels = self.map.as_ref().map_or_else(|| self.columns.iter().max().map_or(0, |&c| c + 1), |map| map.0.value().nrows());
+        let channels =
+            self.map.as_ref().map_or_else(|| self.columns.iter().max().map_or(0, |&c| c.saturating_add(1)), |map| map.0.value().nrows());
         let expected = (graph.edge_list().1.len(), channels);
         Err(Error::ShapeMismatch { at: format!("{}: edge features", cx.place()), expected, found: features.dim() })
     }

@@ -1,0 +1,106 @@
+//! Files that are well formed and mean something absurd are refused, or do no harm: each case is one that once did.
+
+use gnn_prune::files::{Array, Tensors};
+use gnn_prune::io::pyg::{export, layer_from};
+use gnn_prune::ndarray::Array2;
+use gnn_prune::nn::{Attrs, Cx, Linear, ModelBuilder, NodeId, Registry, Shapes};
+use gnn_prune::{ChannelPlan, Graph, Model, Value};
+use serde_json::{Value as Json, json};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A file that is removed at the end.
+struct File(PathBuf);
+
+impl File {
+    fn new() -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("gnn-prune-hostile-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        Self(std::env::temp_dir().join(name))
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// A model file with the parts of a header that matter here, and no tensors.
+fn load(in_channels: u64, nodes: Json) -> gnn_prune::Result<Model> {
+    let output = nodes.as_array().unwrap().len();
+    let header =
+        json!({ "format": 2, "in_channels": in_channels, "masked": {}, "nodes": nodes, "origin": null, "output": output, "seed": 0 });
+    let outer = json!({ "__metadata__": { "gnn_prune": header.to_string() } }).to_string();
+    let mut bytes = (outer.len() as u64).to_le_bytes().to_vec();
+    bytes.extend_from_slice(outer.as_bytes());
+    let file = File::new();
+    std::fs::write(&file.0, bytes).unwrap();
+    Model::load(&file.0)
+}
+
+fn concat(inputs: Vec<usize>, number: usize) -> Json {
+    json!({ "attrs": {}, "inputs": inputs, "kind": "concat", "name": format!("c{number}") })
+}
+
+#[test]
+fn joins_of_more_channels_than_can_be_are_refused() {
+    let plain = load(3, json!([concat(vec![0, 0], 0)])).unwrap();
+    assert_eq!(plain.out_channels(), 6);
+    for (channels, nodes) in [
+        (1 << 63, vec![concat(vec![0, 0], 0)]),
+        (1, (0..12).map(|k| concat(vec![k; 60], k)).collect()),
+        (1 << 20, vec![concat(vec![0; 17], 0)]),
+    ] {
+        let message = load(channels, nodes.into()).unwrap_err().to_string();
+        assert!(message.contains("joins its inputs to more than 16777216 channels"), "{message}");
+    }
+}
+
+#[test]
+fn columns_of_edge_features_that_no_edge_has_are_an_error_of_shape() {
+    let mut b = ModelBuilder::<f32>::new(2);
+    let attrs = Attrs::new().with("columns", [usize::MAX, 0]);
+    let layer = Registry::<f32>::standard().load("gine_aggregation", &attrs, &Shapes::default()).unwrap();
+    let node = b.add_boxed("middle", layer, &[NodeId::INPUT]).unwrap();
+    let model = b.build(node, 0).unwrap();
+    let graph = Graph::builder(2).edges([(0, 1)]).edge_features(Array2::zeros((1, 1))).build().unwrap();
+    let message = model.infer(&Cx::eval(&graph), Value::from(Array2::zeros((2, 2))).view()).unwrap_err().to_string();
+    assert!(message.contains("edge features"), "{message}");
+}
+
+#[test]
+fn settings_of_one_layer_make_no_more_than_its_tensors_hold() {
+    let mut tensors = Tensors::default();
+    for (name, shape) in [("weight", vec![2, 3, 2]), ("comp", vec![1, 2]), ("root", vec![3, 2]), ("bias", vec![2])] {
+        let values = vec![0.5; shape.iter().product()];
+        tensors.floats.insert(name.into(), Array { shape, values });
+    }
+    for relations in [1u64 << 24, 1 << 31, (1 << 63) - 1] {
+        let attrs = Attrs::new().with("relations", relations);
+        let message = layer_from("rgcn_conv", &attrs, &tensors).map(|_| ()).unwrap_err().to_string();
+        assert!(message.lines().count() == 1, "{message}");
+    }
+    assert!(layer_from("rgcn_conv", &Attrs::new().with("relations", 1), &tensors).is_ok());
+}
+
+#[test]
+fn a_plan_with_more_losses_than_units_is_shown_and_not_a_panic() {
+    let plan = json!({ "criterion": "x", "groups": [{ "name": "a", "units": 0, "kept": 0, "losses": [0.1, 0.2] }], "nodes": {} });
+    let plan: ChannelPlan = serde_json::from_value(plan).unwrap();
+    assert!(plan.to_string().contains("a: 0 -> 0 units"));
+}
+
+#[test]
+fn names_that_are_none_in_python_are_not_written_into_a_program() {
+    let named = |name: &str| {
+        let mut b = ModelBuilder::<f32>::new(2);
+        let node = b.add(name, Linear::builder(2, 2).build().unwrap(), &[NodeId::INPUT]).unwrap();
+        b.build(node, 0).unwrap()
+    };
+    assert!(export(&named("conv_1"), "net.safetensors").is_ok());
+    for name in ["a\nimport os", "1st", "a-b", "class", "forward", "é", " "] {
+        let message = export(&named(name), "net.safetensors").map(|_| ()).unwrap_err().to_string();
+        assert!(message.contains("cannot stand in a Python program") && message.lines().count() == 1, "{message}");
+    }
+}
