@@ -161,3 +161,22 @@ impl<F: Scalar> From<Csr<F>> for Value<F> {
         if x.is_csr() { Value::Sparse(x) } else { Value::Sparse(x.to_csr()) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn matrices_are_laid_out_by_rows_however_they_come() {
+        let dense = ndarray::array![[0.0, 2.0, 0.0], [3.0, 0.0, 4.0]];
+        let by_columns = Csr::<f64>::csr_from_dense(dense.view(), 0.0).to_csc();
+        assert!(by_columns.is_csc());
+        let Value::Sparse(x) = Value::from(by_columns) else { panic!("it is sparse") };
+        assert!(x.is_csr());
+        assert_eq!(x.to_dense(), dense);
+        let turned = dense.t().as_standard_layout().into_owned().reversed_axes();
+        let Value::Dense(x) = Value::from(turned) else { panic!("it is dense") };
+        assert!(x.is_standard_layout());
+        assert_eq!(x, dense);
+    }
+}

@@ -245,3 +245,24 @@ fn a_block_that_harms_goes_first_by_ablation() {
     assert_eq!(plan.removed()[0].name, "conv3", "{plan}");
     assert!(plan.removed()[0].score.unwrap() < -10.0, "{plan}");
 }
+
+#[test]
+fn of_blocks_that_cost_no_accuracy_the_one_goes_that_the_loss_misses_least() {
+    let (data, model) = deep(3);
+    // All blocks nearly do nothing, each by itself.
+    let model = BLOCKS.iter().zip([3e-3, 1e-3, 1e-4, 2e-3]).fold(model, |model, (block, factor)| with_layer_times(&model, block, factor));
+    let rows = data.split(model.seed()).val;
+    let judged = |block: &str| {
+        let small = LayerPlan::of([block]).shrink(&model).unwrap();
+        let logits = small.infer(&Cx::eval(data.graph()), data.features()).unwrap();
+        (evaluate(&small, &data, &rows).unwrap(), gnn_prune::train::cross_entropy(logits.view(), data.labels(), &rows).0)
+    };
+    let all: Vec<(f64, f32)> = BLOCKS.iter().map(|block| judged(block)).collect();
+    let most = all.iter().map(|(metric, _)| *metric).fold(f64::NEG_INFINITY, f64::max);
+    let tied: Vec<usize> = (0..4).filter(|&k| all[k].0 == most).collect();
+    assert!(tied.len() > 1, "{all:?}");
+    let least = tied.iter().copied().reduce(|a, b| if all[b].1 < all[a].1 { b } else { a }).unwrap();
+    let plan = plan_of(LayerCriterion::Ablation, 1, &model, &data);
+    assert_eq!(plan.removed()[0].name, BLOCKS[least], "{all:?}");
+    assert_ne!(least, tied[0], "the blocks are such that the first of the equals is not it: {all:?}");
+}

@@ -429,3 +429,117 @@ fn draws_differ_between_steps_seeds_and_layers() {
         assert!(all[..k].iter().all(|b| a != b), "draw {k} was there before");
     }
 }
+
+#[test]
+fn weights_are_drawn_by_glorots_rule_and_each_for_itself() {
+    let models = [
+        Mlp::builder(30, 30).hidden(30).layers(3).build(1).unwrap(),
+        Gcn::builder(30, 30).hidden(30).layers(3).residual().build(1).unwrap(),
+        Sage::builder(30, 30).hidden(30).build(1).unwrap(),
+        Gin::builder(30, 30).hidden(30).build(1).unwrap(),
+        GcnII::builder(30, 30).hidden(30).layers(3).build(1).unwrap(),
+        Sgc::builder(30, 30).build(1).unwrap(),
+        Gat::builder(30, 30).hidden(15).heads(2).output_heads(1).build(1).unwrap(),
+    ];
+    for model in models {
+        let mut drawn: Vec<(String, Array2<f32>)> = Vec::new();
+        model.visit(&mut |name, param| {
+            let (rows, cols) = param.value().dim();
+            let largest = param.value().iter().fold(0.0f64, |most, w| most.max(f64::from(w.abs())));
+            if rows > 1 {
+                let bound = (6.0 / (rows + cols) as f64).sqrt();
+                assert!(largest <= bound * (1.0 + 1e-6) && largest > 0.95 * bound, "{name}: {largest} of {bound}");
+                drawn.push((name.into(), param.value().clone()));
+            } else if name.contains("bias") || name.contains("eps") {
+                assert_eq!(largest, 0.0, "{name}");
+            }
+        });
+        for (k, (name, value)) in drawn.iter().enumerate() {
+            assert!(drawn[..k].iter().all(|(_, other)| other != value), "{name} is drawn as one before it");
+        }
+        assert_ne!(drawn, {
+            let mut other = Vec::new();
+            model.fresh(2).visit(&mut |name, param| {
+                if param.value().nrows() > 1 {
+                    other.push((name.to_string(), param.value().clone()));
+                }
+            });
+            other
+        });
+    }
+}
+
+#[test]
+fn a_weighted_sum_of_products_compiles_to_itself() {
+    use gnn_prune::nn::Add;
+    for coefficients in [[1.0, 1.0], [0.5, -2.0], [1.0, 3.0]] {
+        let mut b = ModelBuilder::<f64>::new(4);
+        let terms = ["one", "two"].map(|name| b.add(name, Linear::builder(4, 3).build().unwrap(), &[NodeId::INPUT]).unwrap());
+        let out = b.add("sum", Add::with_coefficients(coefficients.to_vec()).unwrap(), &terms).unwrap();
+        let model = b.build(out, 1).unwrap();
+        for x in [random_dense::<f64>(1, (7, 4)), gnn_prune::testing::random_sparse::<f64>(1, (7, 4))] {
+            gnn_prune::testing::check_program(&model, &graph(), x.view()).unwrap();
+        }
+    }
+}
+
+#[test]
+fn products_are_counted_by_what_is_multiplied() {
+    let x = gnn_prune::testing::random_sparse::<f32>(3, (9, 8));
+    let (stored, graph) = (x.stored() as u64, Graph::builder(9).edges([(0, 1), (1, 2), (2, 3)]).build().unwrap());
+    let (hidden, classes) = (5, 3);
+    let macs = |model: Model, x: &Value<f32>| model.compile(&graph, x.view()).unwrap().cost().macs;
+    assert!(stored > 10 && stored < 72);
+    assert_eq!(macs(Mlp::builder(8, 3).hidden(5).build(0).unwrap(), &x), stored * hidden + 9 * hidden * classes);
+    let dense = Value::from(x.view().to_dense());
+    assert_eq!(macs(Mlp::builder(8, 3).hidden(5).build(0).unwrap(), &dense), 9 * 8 * hidden + 9 * hidden * classes);
+    // Three edges and nine added loops, on the outputs of both products.
+    assert_eq!(
+        macs(Gcn::builder(8, 3).hidden(5).build(0).unwrap(), &dense),
+        9 * 8 * hidden + 9 * hidden * classes + 12 * (hidden + classes)
+    );
+}
+
+#[test]
+fn settings_outside_their_range_are_refused_by_every_recipe() {
+    for (what, built) in [
+        ("no hops", Sgc::builder(4, 2).hops(0).build(0)),
+        ("too many hops", Sgc::builder(4, 2).hops(1001).build(0)),
+        ("no hops", AppnpNet::builder(4, 2).hops(0).build(0)),
+        ("alpha", AppnpNet::builder(4, 2).alpha(1.5).build(0)),
+        ("alpha", GcnII::builder(4, 2).alpha(-0.1).build(0)),
+        ("theta", GcnII::builder(4, 2).theta(2.0).build(0)),
+        ("no layers", GcnII::builder(4, 2).layers(0).build(0)),
+        ("no layers", DeepGcn::builder(4, 2).layers(0).build(0)),
+        ("no width", Gcn::builder(4, 2).hidden(0).build(0)),
+        ("no classes", Gcn::builder(4, 0).build(0)),
+        ("dropout", Mlp::builder(4, 2).dropout(1.0).build(0)),
+        ("dropout", Gin::builder(4, 2).dropout(-0.1).build(0)),
+        ("no heads", Gat::builder(4, 2).heads(0).build(0)),
+    ] {
+        assert!(matches!(built, Err(gnn_prune::Error::Setting { .. })), "{what}: {:?}", built.map(|model| model.to_string()));
+    }
+}
+
+#[test]
+fn dropout_comes_before_every_layer_with_weights() {
+    let models = [
+        Mlp::builder(6, 3).layers(3).build(0).unwrap(),
+        Gcn::builder(6, 3).layers(3).residual().jumping_concat().build(0).unwrap(),
+        Sage::builder(6, 3).layers(2).jumping_max().build(0).unwrap(),
+        Gin::builder(6, 3).batch_norm().build(0).unwrap(),
+        Gat::builder(6, 3).layers(3).build(0).unwrap(),
+        Sgc::builder(6, 3).build(0).unwrap(),
+        AppnpNet::builder(6, 3).build(0).unwrap(),
+        GcnII::builder(6, 3).layers(2).build(0).unwrap(),
+        DeepGcn::builder(6, 3).layers(2).build(0).unwrap(),
+    ];
+    for model in models {
+        let kind = |id: NodeId| if id == NodeId::INPUT { "input" } else { model.nodes()[id.index() - 1].layer().kind() };
+        for node in model.nodes() {
+            let mut weights = 0;
+            node.layer().visit(&mut |param| weights += usize::from(param.name().starts_with("weight") && param.value().nrows() > 1));
+            assert!(weights == 0 || kind(node.inputs()[0]) == "dropout", "`{}` reads a {}\n{model}", node.name(), kind(node.inputs()[0]));
+        }
+    }
+}

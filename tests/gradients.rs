@@ -23,6 +23,32 @@ proptest! {
     }
 }
 
+#[test]
+fn gradients_of_parameters_do_not_depend_on_whether_the_inputs_is_asked_for() {
+    use gnn_prune::nn::{Concat, Cx, Linear, Mode, ModelBuilder, NodeId};
+    let mut b = ModelBuilder::<f64>::new(4);
+    let hidden = b.add("hidden", Linear::builder(4, 3).build().unwrap(), &[NodeId::INPUT]).unwrap();
+    let both = b.add("both", Concat::new(), &[NodeId::INPUT, hidden]).unwrap();
+    let out = b.add("out", Linear::builder(7, 2).build().unwrap(), &[both]).unwrap();
+    let joined = b.build(out, 1).unwrap();
+    let random = (0..100).map(|seed| random_model::<f64>(seed, &Registry::standard(), 4, 2));
+    for (seed, model) in std::iter::once(joined).chain(random).enumerate() {
+        let graph = random_graph::<f64>(seed as u64, 9);
+        let x = random_dense::<f64>(seed as u64, (graph.num_nodes(), 4));
+        let cx = Cx::eval(&graph).with_mode(Mode::Train { seed: 1, step: 1 });
+        let trace = || model.trace(&cx, x.view()).unwrap();
+        let seeds = [(model.output(), trace().output().mapv(|y| y - 0.25))];
+        let (asked, _) = model.backward_to_input(&cx, trace(), &seeds).unwrap();
+        let plain = model.backward(&cx, trace(), &seeds).unwrap();
+        model.visit(&mut |name, param| {
+            // What does not train has no gradient in training.
+            if param.is_trainable() {
+                assert_eq!(plain.get(param.id()), asked.get(param.id()), "{name}\n{model}");
+            }
+        });
+    }
+}
+
 fn check(model: Model) {
     let model = model.cast::<f64>().unwrap();
     let graph = random_graph(3, 12);
@@ -48,4 +74,25 @@ fn frozen_parameters_do_not_stop_the_gradients_of_others() {
         index += 1;
     });
     check(model);
+}
+
+#[test]
+fn a_value_that_two_layers_read_keeps_its_sign_while_one_of_them_still_needs_it() {
+    use gnn_prune::nn::{Activation, ActivationFn, Add, Dropout, Linear, ModelBuilder, NodeId};
+    for first_reader_drops in [false, true] {
+        let mut b = ModelBuilder::<f32>::new(5);
+        let x = b.add("first", Linear::builder(5, 6).build().unwrap(), &[NodeId::INPUT]).unwrap();
+        let h = b.add("act", Activation::new(ActivationFn::Relu), &[x]).unwrap();
+        // The last reader may work where its input lies.
+        let mut readers = Vec::new();
+        for drops in [first_reader_drops, !first_reader_drops] {
+            readers.push(match drops {
+                true => b.add("drop", Dropout::new(0.5).unwrap(), &[h]).unwrap(),
+                false => b.add("second", Linear::builder(6, 6).build().unwrap(), &[h]).unwrap(),
+            });
+        }
+        let sum = b.add("sum", Add::new(2).unwrap(), &readers).unwrap();
+        let out = b.add("out", Linear::builder(6, 3).build().unwrap(), &[sum]).unwrap();
+        check(b.build(out, 3).unwrap());
+    }
 }

@@ -104,3 +104,55 @@ fn names_that_are_none_in_python_are_not_written_into_a_program() {
         assert!(message.contains("cannot stand in a Python program") && message.lines().count() == 1, "{message}");
     }
 }
+
+/// A file with one more tensor.
+fn with_tensor(path: &std::path::Path, name: &str) -> Vec<u8> {
+    let bytes = std::fs::read(path).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let mut header: Json = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    let end = bytes.len() - 8 - length;
+    header[name] = json!({ "dtype": "F32", "shape": [1, 1], "data_offsets": [end, end + 4] });
+    let header = header.to_string();
+    let mut more = (header.len() as u64).to_le_bytes().to_vec();
+    more.extend_from_slice(header.as_bytes());
+    more.extend_from_slice(&bytes[8 + length..]);
+    more.extend_from_slice(&1.0f32.to_le_bytes());
+    more
+}
+
+#[test]
+fn a_tensor_that_nobody_reads_is_refused_by_name() {
+    let data = gnn_prune::Dataset::digits().unwrap();
+    let model = gnn_prune::Gcn::builder(64, 10).hidden(4).build(0).unwrap();
+    let small = gnn_prune::Quantizer::builder(gnn_prune::Bits::Eight).build().unwrap().quantize(&model, &data).unwrap();
+    let file = File::new();
+    for name in ["conv1.more", "conv9.weight", "more"] {
+        model.save(&file.0).unwrap();
+        std::fs::write(&file.0, with_tensor(&file.0, name)).unwrap();
+        let message = Model::load(&file.0).unwrap_err().to_string();
+        assert!(message.contains(name), "{message}");
+        small.save(&file.0).unwrap();
+        std::fs::write(&file.0, with_tensor(&file.0, name)).unwrap();
+        let message = gnn_prune::QuantModel::load(&file.0).unwrap_err().to_string();
+        assert!(message.contains(name), "{message}");
+    }
+}
+
+#[test]
+fn the_program_that_is_written_has_the_settings_of_its_layers() {
+    let export_of = |model: &Model| export(model, "net.safetensors").unwrap().python;
+    let deep = gnn_prune::GcnII::builder(4, 2).hidden(3).layers(2).alpha(0.25).theta(0.75).build(0).unwrap();
+    // β = ln(θ/l + 1), so that the module, which takes the first layer's, is given θ/l.
+    for (text, theta) in export_of(&deep).lines().filter(|line| line.contains("GCN2Conv")).zip([0.75, 0.375]) {
+        let numbers: Vec<f64> = text.split(['(', ')', ',', ' ', '=']).filter_map(|word| word.parse().ok()).collect();
+        assert_eq!((numbers[0], numbers[1], numbers[3]), (3.0, 0.25, 1.0), "{text}");
+        assert!((numbers[2] - theta).abs() < 1e-12, "{text}");
+    }
+    assert_eq!(export_of(&deep).matches("GCN2Conv").count(), 2);
+}
+
+#[test]
+fn what_is_assumed_of_a_network_is_what_pytorch_geometric_does_by_default() {
+    let assumed = gnn_prune::io::pyg::Assumptions::default();
+    assert_eq!((assumed.negative_slope, assumed.dropout), (0.2, 0.0));
+}

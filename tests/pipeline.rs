@@ -101,6 +101,52 @@ fn a_recipe_without_bits_ends_in_floats() {
 }
 
 #[test]
+fn every_number_of_a_report_is_that_of_its_own_seed_and_its_own_network() {
+    // Labels so mixed that seeds and networks differ.
+    let data = Dataset::sbm(300, 3).degree(4.0).homophily(0.5).features(8).seed(1).build().unwrap();
+    let seeds = [0, 1, 2];
+    let form = Gcn::builder(8, 3).hidden(16).build(0).unwrap();
+    let pruner = ChannelPruner::builder(Subset::new()).ratio(0.75).build().unwrap();
+    let with_seeds = Compression::train(form.clone(), trainer(), 3, &data).unwrap();
+    let outcome = with_seeds.step(pruner.clone()).run().unwrap();
+    let judge = |model: &Model, seed: u64| gnn_prune::train::evaluate(model, &data, &data.split(seed).test).unwrap();
+    let random = pruner.with_criterion(gnn_prune::Random::new());
+    let mut expected: Vec<Vec<f64>> = vec![Vec::new(); 4];
+    let mut best = (f64::NEG_INFINITY, 0);
+    for seed in seeds {
+        let dense = trainer().fit(form.fresh(seed), &data).unwrap();
+        let pruned = pruner.prune(&dense, &data).unwrap();
+        let narrow = trainer().fit(pruned.fresh(seed), &data).unwrap();
+        for (row, model) in expected.iter_mut().zip([&dense, &pruned, &narrow, &random.prune(&dense, &data).unwrap()]) {
+            row.push(judge(model, seed));
+        }
+        let validation = gnn_prune::train::evaluate(&pruned, &data, &data.split(seed).val).unwrap();
+        if validation > best.0 {
+            best = (validation, seed);
+        }
+    }
+    let found: Vec<Vec<f64>> = outcome.report.rows.iter().map(|row| row.accuracy.per_seed.clone()).collect();
+    assert_eq!(names(&outcome.report), ["dense", "channels 0.75", "narrow control", "random control"]);
+    assert_eq!(found, expected);
+    assert!(expected[0][0] != expected[0][1], "the seeds are such that they differ: {expected:?}");
+    assert_eq!(outcome.model.seed(), best.1, "the network that is kept is the best on validation");
+}
+
+#[test]
+fn what_is_set_for_a_whole_recipe_reaches_its_stages() {
+    let data = data();
+    let run = |text: &str| {
+        let recipe: Recipe = text.parse().unwrap();
+        let model = recipe.run(Compression::of(trained(&data), &data).controls(Controls::None)).unwrap().model;
+        Scratch::bytes(|path| model.save(path))
+    };
+    let stage = "[[stage]]\nchannels = 0.5\n";
+    let [above, inside, without] =
+        [format!("criterion = \"l1\"\n{stage}"), format!("{stage}criterion = \"l1\"\n"), stage.to_string()].map(|text| run(&text));
+    assert!(above == inside && above != without);
+}
+
+#[test]
 fn rows_are_the_dense_model_the_steps_and_the_controls() {
     let data = data();
     let run = || Compression::train(form(&data), trainer(), 2, &data).unwrap().step(half()).step(FineTune::epochs(3));
@@ -108,6 +154,15 @@ fn rows_are_the_dense_model_the_steps_and_the_controls() {
     assert_eq!(names(&report), ["dense", "channels 0.5", "finetune 3", "narrow control", "random control"]);
     assert_eq!(report.seeds, [0, 1]);
     assert!(report.rows.iter().all(|row| row.accuracy.per_seed.len() == 2));
+    for row in &report.rows {
+        let (cells, account) = (Report::cells(row), &row.account);
+        assert_eq!(cells[2..4], [account.params.to_string(), account.nonzero_params.to_string()]);
+        // Thousands of bytes and millions of products.
+        assert_eq!(cells[4], format!("{:.1}", account.bytes.weights as f64 / 1000.0));
+        assert_eq!(cells[5], format!("{:.2}", account.macs as f64 / 1_000_000.0));
+        let times = account.latency_ms;
+        assert_eq!(cells[6..], [times.threads_1.median, times.threads_all.median].map(|ms| format!("{ms:.3}")));
+    }
     let params: Vec<usize> = report.rows.iter().map(|row| row.account.params).collect();
     let of_width = |hidden: usize| 32 * hidden + hidden + hidden * 3 + 3;
     assert_eq!(params, [of_width(16), of_width(8), of_width(8), of_width(8), of_width(8)]);

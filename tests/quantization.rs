@@ -3,7 +3,7 @@
 use gnn_prune::data::Splits;
 use gnn_prune::kernels::{Isa, reference};
 use gnn_prune::ndarray::{Array2, ArrayView2};
-use gnn_prune::nn::{ActivationFn, Cx};
+use gnn_prune::nn::{ActivationFn, Add, Cx, Linear, ModelBuilder, NodeId};
 use gnn_prune::quant::{Calibration, FakeQuant, Form, Forms, Granularity, QuantOp, Rounding};
 use gnn_prune::train::{Metric, evaluate};
 use gnn_prune::{Bits, Dataset, Error, Gcn, Graph, Mlp, Model, QuantModel, Quantizer, Sage, Split, Trainer, Value, ValueRef};
@@ -40,14 +40,71 @@ fn subjects() -> Vec<(Model, Dataset)> {
     let sparse = sparse(&dense);
     let (i, o) = (dense.num_features(), dense.num_classes());
     let deep = |act| Gcn::builder(i, o).hidden(21).layers(3).residual().jumping_concat().activation(act).build(2).unwrap();
-    vec![
+    let mut subjects = vec![
         (Gcn::builder(i, o).hidden(8).build(1).unwrap(), dense.clone()),
         (Gcn::builder(i, o).hidden(70).build(1).unwrap(), sparse.clone()),
         (deep(ActivationFn::Relu), dense.clone()),
         (Sage::builder(i, o).hidden(20).layers(3).build(3).unwrap(), dense.clone()),
         (deep(ActivationFn::Tanh), sparse),
-        (Mlp::builder(i, o).hidden(33).activation(ActivationFn::Elu).build(4).unwrap(), dense),
-    ]
+        (Mlp::builder(i, o).hidden(33).activation(ActivationFn::Elu).build(4).unwrap(), dense.clone()),
+        // Joins wider than one tile.
+        (Sage::builder(i, o).hidden(300).build(5).unwrap(), dense.clone()),
+        (weighted(i, o), dense),
+    ];
+    for (k, (model, _)) in subjects.iter_mut().enumerate() {
+        model.visit_mut(&mut |param| {
+            if param.name().starts_with("bias") {
+                *param.value_mut() = Array2::from_shape_fn(param.value().dim(), |(_, c)| ((c * 7 + k) % 11) as f32 / 20.0 - 0.2);
+            }
+        });
+    }
+    subjects
+}
+
+/// A sum with coefficients of the input and of products of it, and a plain sum of two products.
+fn weighted(inputs: usize, classes: usize) -> Model {
+    let mut b = ModelBuilder::<f32>::new(inputs);
+    let linear = |b: &mut ModelBuilder<f32>, name: &str, out: usize, x| {
+        b.add(name, Linear::builder(b.channels(x), out).build::<f32>().unwrap(), &[x]).unwrap()
+    };
+    let one = linear(&mut b, "one", inputs, NodeId::INPUT);
+    let sum = b.add("sum", Add::with_coefficients(vec![0.25, -1.5]).unwrap(), &[NodeId::INPUT, one]).unwrap();
+    let (two, three) = (linear(&mut b, "two", classes, sum), linear(&mut b, "three", classes, sum));
+    let out = b.add("out", Add::new(2).unwrap(), &[two, three]).unwrap();
+    b.build(out, 6).unwrap()
+}
+
+#[test]
+fn what_is_counted_of_a_quantised_model_is_what_it_has() {
+    let data = data(1);
+    let (n, i, o) = (data.num_nodes() as u64, data.num_features() as u64, data.num_classes() as u64);
+    let model = Mlp::builder(i as usize, o as usize).hidden(5).build(1).unwrap();
+    let small = Quantizer::builder(Bits::Eight).rounding(Rounding::Nearest).build().unwrap().quantize(&model, &data).unwrap();
+    assert_eq!(small.num_params() as u64, i * 5 + 5 + 5 * o + o);
+    // Biases are zero where nothing was trained.
+    let ints = |stage: &gnn_prune::quant::QuantStage| match stage.op() {
+        QuantOp::Linear(weight) => weight.ints().iter().filter(|q| **q != 0).count(),
+        _ => 0,
+    };
+    let biases: usize = small.stages().iter().flat_map(|stage| stage.bias()).flatten().filter(|b| **b != 0.0).count();
+    assert_eq!(small.num_nonzero_params(), small.stages().iter().map(ints).sum::<usize>() + biases);
+    assert!(small.num_nonzero_params() < small.num_params());
+    let program = small.compile_as(data.graph(), data.features(), Forms::Integers).unwrap();
+    // A byte for each hidden number, a scale for each row of the input, and the output; the first product makes the input's integers itself.
+    assert_eq!(program.cost().peak_activations, n * 5 + 4 * n + 4 * n * o);
+    assert_eq!(program.cost().macs, n * (i * 5 + 5 * o));
+}
+
+#[test]
+fn all_nodes_calibrate_unless_it_is_asked_for_otherwise() {
+    let data = Dataset::sbm(600, 3).degree(1.0).features(12).seed(1).build().unwrap();
+    let model = Trainer::builder().epochs(10).build().unwrap().fit(Gcn::builder(12, 3).hidden(16).build(1).unwrap(), &data).unwrap();
+    let with = |calibrate: Option<gnn_prune::Calibrate>| {
+        let builder = Quantizer::builder(Bits::Two);
+        calibrate.map_or(builder.clone(), |nodes| builder.calibrate(nodes)).build().unwrap().quantize(&model, &data).unwrap()
+    };
+    assert_eq!(with(None), with(Some(gnn_prune::Calibrate::All)));
+    assert_ne!(with(None), with(Some(gnn_prune::Calibrate::Train)));
 }
 
 fn quantizers() -> Vec<Quantizer> {

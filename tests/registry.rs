@@ -116,6 +116,48 @@ fn every_layer_loads_as_it_was_saved_masked_and_whole() {
 }
 
 #[test]
+fn every_layer_computes_the_same_once_it_was_saved_and_loaded() {
+    let file = std::env::temp_dir().join(format!("gnn-prune-registry-{}.safetensors", std::process::id()));
+    for entry in &entries() {
+        for seed in 0..6 {
+            let (graph, models) = draw(seed, entry);
+            for model in models.into_iter().take(1) {
+                let x = random_dense(seed, (graph.num_nodes(), CHANNELS));
+                model.save(&file).unwrap();
+                let back = Model::<f64>::load_with(&file, &Registry::standard()).unwrap();
+                let cx = gnn_prune::nn::Cx::eval(&graph);
+                for cx in [cx.with_mode(gnn_prune::nn::Mode::Train { seed, step: 3 }), cx] {
+                    let [before, after] = [&model, &back].map(|model| model.infer(&cx, x.view()).unwrap());
+                    assert_eq!(before, after, "{}, seed {seed}\n{model}", entry.kind());
+                }
+            }
+        }
+    }
+    let _ = std::fs::remove_file(file);
+}
+
+#[test]
+fn casting_a_model_keeps_masks_and_what_trains() {
+    for seed in 0..20 {
+        let mut model = random_model::<f64>(seed, &Registry::standard(), 7, 3);
+        let mut number = 0;
+        model.visit_mut(&mut |param| {
+            param.restrict(&Mask::from_shape_fn(param.value().dim(), |(i, j)| (i + 2 * j + number) % 3 != 0));
+            param.set_trainable(number % 2 == 0);
+            number += 1;
+        });
+        let of = |model: &Model<f64>| {
+            let mut all = Vec::new();
+            model.visit(&mut |name, param| all.push((name.to_string(), param.mask().cloned(), param.is_trainable())));
+            all
+        };
+        let (single, mut all) = (model.cast::<f32>().unwrap(), Vec::new());
+        single.visit(&mut |name, param| all.push((name.to_string(), param.mask().cloned(), param.is_trainable())));
+        assert_eq!(all, of(&model), "seed {seed}");
+    }
+}
+
+#[test]
 fn wide_networks_with_masked_weights_load_as_they_were_saved() {
     for seed in 0..20 {
         // Widths around the eight bits of a byte.

@@ -167,6 +167,17 @@ mod tests {
     }
 
     #[test]
+    fn every_node_may_be_drawn_for_every_part() {
+        let splits = Splits::PerClass { train: 4, val: 6 }.validated("toy", &labels(), 3).unwrap();
+        let drawn: Vec<Split> = (0..60).map(|seed| splits.of(seed, &labels(), 3)).collect();
+        for node in 0..60 {
+            for part in [|split: &Split| split.train.clone(), |split: &Split| split.val.clone(), |split: &Split| split.test.clone()] {
+                assert!(drawn.iter().any(|split| part(split).contains(&node)), "{node}");
+            }
+        }
+    }
+
+    #[test]
     fn masks_are_taken_modulo_their_number_and_sorted() {
         let one = |train: Vec<u32>| Split { train, val: vec![10], test: vec![11] };
         let splits = Splits::Masks(vec![one(vec![2, 1]), one(vec![3])]).validated("toy", &labels(), 3).unwrap();

@@ -129,3 +129,24 @@ fn splits(tensors: &Tensors, nodes: usize) -> Result<Splits> {
     }
     Ok(Splits::Masks(train.into_iter().zip(val).zip(test).map(|((train, val), test)| Split { train, val, test }).collect()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_of_several_splits_stand_in_columns() {
+        let mut tensors = Tensors::default();
+        for (key, k) in [("train_mask", 0), ("val_mask", 1), ("test_mask", 2)] {
+            // Node i is in part (i + split) mod 3 of the split.
+            let values = (0..4).flat_map(|i| (0..2).map(move |split| i64::from((i + split) % 3 == k))).collect();
+            tensors.integers.insert(key.into(), (vec![4, 2], values));
+        }
+        let first = Split { train: vec![0, 3], val: vec![1], test: vec![2] };
+        let second = Split { train: vec![2], val: vec![0, 3], test: vec![1] };
+        match splits(&tensors, 4).unwrap() {
+            Splits::Masks(found) => assert_eq!(found, [first, second]),
+            other => panic!("{other:?}"),
+        }
+    }
+}

@@ -192,6 +192,20 @@ mod tests {
     }
 
     #[test]
+    fn a_write_that_fails_after_it_began_takes_its_temporary_file_along() {
+        let folder = Folder::new("late");
+        let path = folder.0.join("model");
+        // A folder comes in between, which no file can replace.
+        let failed = write_watched(&path, b"new", &mut |step| {
+            if matches!(step, Step::Synced) {
+                fs::create_dir_all(path.join("full")).unwrap();
+            }
+        });
+        assert!(failed.is_err());
+        assert_eq!((folder.count(), path.is_dir()), (1, true));
+    }
+
+    #[test]
     fn eight_threads_on_one_path_never_show_half_a_file() {
         let folder = Folder::new("threads");
         let path = folder.0.join("model");

@@ -251,6 +251,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_loop_of_an_undirected_graph_is_one_edge() {
+        for duplicates in [Duplicates::Merge, Duplicates::Sum, Duplicates::Keep] {
+            let graph = Graph::builder(3).edges([(0, 0), (0, 1)]).undirected().duplicates(duplicates).build().unwrap();
+            assert_eq!(graph.num_edges(), 3, "{duplicates:?}");
+            assert_eq!(graph.adjacency().to_dense(), ndarray::array![[1.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]], "{duplicates:?}");
+        }
+    }
+
+    #[test]
     fn a_pair_listed_both_ways_is_one_undirected_edge() {
         let graph = Graph::builder(2).edges([(0, 1), (1, 0)]).undirected().build().unwrap();
         assert_eq!(graph.num_edges(), 2);

@@ -145,6 +145,13 @@ mod tests {
     }
 
     #[test]
+    fn breadth_first_from_a_node_of_small_degree_and_turned_round() {
+        // A hub with three leaves, of which the last leads on to another.
+        let graph = Graph::builder(5).edges([(0, 1), (0, 2), (0, 3), (3, 4)]).undirected().build().unwrap();
+        assert_eq!(graph.node_order(NodeOrder::Rcm), [4, 3, 2, 0, 1]);
+    }
+
+    #[test]
     fn communities_become_neighbours() {
         // Cliques of five whose members are 8 apart, joined in a ring by one edge each.
         let inside = (0..8usize).flat_map(|c| (0..5usize).flat_map(move |a| (0..a).map(move |b| (c + 8 * a, c + 8 * b))));

@@ -134,6 +134,9 @@ fn from_bytes<F: Scalar>(bytes: &[u8], registry: &Registry<F>) -> Result<Model<F
             }
         });
         wrong.map_or(Ok(()), Err)?;
+        if let Some(name) = params.keys().next() {
+            return Err(format!("tensor `{}.{name}` belongs to no parameter of a {}", node.name, node.kind));
+        }
         builder.add_boxed(&node.name, layer, &node.inputs).map_err(|error| error.to_string())?;
     }
     reader.finish("layers")?;

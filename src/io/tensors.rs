@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::files::Budget;
 use crate::scalar::Scalar;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// One tensor of a file.
 pub(super) struct Tensor {
@@ -53,17 +53,17 @@ pub(super) fn serialise(tensors: &[Tensor], text: String) -> Result<Vec<u8>> {
     safetensors::serialize(views, Some(HashMap::from([(KEY.to_string(), text)]))).map_err(|error| Error::Model(error.to_string()))
 }
 
-/// Takes tensors out of a file and counts them.
+/// Takes tensors out of a file and notes which.
 pub(super) struct Reader<'a> {
     file: SafeTensors<'a>,
-    read: usize,
+    read: BTreeSet<String>,
     budget: Budget,
 }
 
 impl<'a> Reader<'a> {
     /// `bytes` are those of the file.
     pub(super) fn new(file: SafeTensors<'a>, bytes: usize) -> Self {
-        Self { file, read: 0, budget: Budget::of_bytes(bytes as u64) }
+        Self { file, read: BTreeSet::new(), budget: Budget::of_bytes(bytes as u64) }
     }
 
     /// What may still be allocated for the file.
@@ -80,7 +80,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn tensor(&mut self, name: &str) -> Result<TensorView<'a>, String> {
-        self.read += 1;
+        self.read.insert(name.to_string());
         let tensor = self.file.tensor(name).map_err(|_| format!("tensor `{name}` is missing"))?;
         self.budget.take(tensor.shape(), size_of::<f64>()).map_err(|problem| format!("tensor `{name}` {problem}"))?;
         Ok(tensor)
@@ -114,9 +114,9 @@ impl<'a> Reader<'a> {
 
     /// Refuses a file with tensors that nothing took; `whose` are those that would have.
     pub(super) fn finish(&self, whose: &str) -> Result<(), String> {
-        match self.file.len() {
-            all if all == self.read => Ok(()),
-            all => Err(format!("has {all} tensors, its {whose} account for {}", self.read)),
+        match self.file.names().into_iter().filter(|name| !self.read.contains(*name)).min() {
+            None => Ok(()),
+            Some(name) => Err(format!("tensor `{name}` belongs to none of its {whose}")),
         }
     }
 }

@@ -301,7 +301,7 @@ mod tests {
     use super::*;
 
     /// Rows, inner and outer width: empty in every place, tiny, around the block height, tall, wide.
-    const SHAPES: [(usize, usize, usize); 13] = [
+    const SHAPES: [(usize, usize, usize); 14] = [
         (0, 3, 2),
         (3, 0, 2),
         (3, 2, 0),
@@ -315,6 +315,8 @@ mod tests {
         (64, 300, 130),
         (700, 130, 65),
         (70, 1100, 50),
+        // Partial sums of more numbers than one chunk of them has.
+        (500, 150, 140),
     ];
 
     type Product<F> = fn(ArrayView2<F>, ArrayView2<F>, ArrayViewMut2<F>);

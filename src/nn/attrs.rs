@@ -72,3 +72,18 @@ impl Shapes {
         self.0.get(name).copied()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_that_is_missing_has_its_default_and_one_of_another_type_is_an_error() {
+        let attrs = Attrs::new().with("eps", "much").with("heads", 3);
+        assert_eq!(attrs.get_or("alpha", 0.5).unwrap(), 0.5);
+        assert_eq!(attrs.get_or("heads", 1).unwrap(), 3);
+        for error in [attrs.get_or("eps", 0.5).unwrap_err(), attrs.get::<f64>("eps").unwrap_err(), attrs.get::<f64>("alpha").unwrap_err()] {
+            assert!(matches!(error, Error::Model(_)), "{error}");
+        }
+    }
+}

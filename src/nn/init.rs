@@ -57,4 +57,17 @@ mod tests {
         let single = Init::GlorotUniform.draw::<f32>((30, 20), &mut generator(1, &[]));
         assert_eq!(single, draw.mapv(|w| w as f32));
     }
+
+    #[test]
+    fn every_rule_fills_its_bound_and_no_more() {
+        for (rule, bound) in [
+            (Init::GlorotUniform, (6.0f64 / (60.0 + 8.0)).sqrt()),
+            (Init::FanInUniform, 60.0f64.sqrt().recip()),
+            // Three matrices of twenty rows.
+            (Init::GlorotStacked { count: 3 }, (6.0f64 / (20.0 + 8.0)).sqrt()),
+        ] {
+            let largest = rule.draw::<f64>((60, 8), &mut generator(2, &[])).iter().fold(0.0, |most: f64, w| most.max(w.abs()));
+            assert!(largest <= bound && largest > 0.95 * bound, "{rule:?}: {largest} of {bound}");
+        }
+    }
 }

@@ -175,6 +175,11 @@ mod tests {
         param.restrict(&array![[true, false, true], [true, true, true]]);
         param.restrict(&array![[true, true, false], [true, true, true]]);
         assert_eq!(param.value(), &array![[1.0, 0.0, 0.0], [1.0, 1.0, 1.0]]);
+        assert_eq!(param.mask(), Some(&array![[true, false, false], [true, true, true]]));
+        // What a first mask holds at zero a second one does not set free.
+        param.value_mut().fill(1.0);
+        param.apply_mask();
+        assert_eq!(param.value(), &array![[1.0, 0.0, 0.0], [1.0, 1.0, 1.0]]);
         param.gather(Some(&[0]), Some(&[2, 0]));
         assert_eq!(param.value(), &array![[0.0, 1.0]]);
         assert_eq!(param.mask(), Some(&array![[false, true]]));

@@ -102,3 +102,28 @@ impl Known {
         best.reversed_axes().as_standard_layout().into_owned()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Gcn;
+
+    #[test]
+    fn a_reader_of_several_groups_has_no_rows_of_units_that_went() {
+        let data = Dataset::sbm(200, 3).features(6).seed(1).build().unwrap();
+        let model = Gcn::builder(6, 3).hidden(4).layers(2).jumping_concat().build(0).unwrap();
+        let labels = ChannelLabels::of(&model);
+        let [first, second] = labels.groups() else { panic!("two layers are two groups") };
+        let mut evidence = Evidence::gather(&model, &data, &labels, Calibrate::All).unwrap();
+        let sizes = |evidence: &Evidence| -> Vec<usize> {
+            let mut sizes: Vec<usize> = evidence.readers(&second.units).iter().map(|reader| reader.gram.nrows()).collect();
+            sizes.sort_unstable();
+            sizes
+        };
+        assert_eq!(sizes(&evidence), [8], "the last layer reads both");
+        evidence.without(&first.units[1..3]);
+        assert_eq!(sizes(&evidence), [6]);
+        let reader = &evidence.readers(&second.units)[0];
+        assert_eq!((reader.weight.nrows(), reader.unit_of.len()), (6, 6));
+    }
+}

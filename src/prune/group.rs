@@ -121,3 +121,18 @@ impl<'a, F: Scalar> GroupView<'a, F> {
         sums
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_stands_for_the_products_that_make_it_and_that_read_it() {
+        let data = Dataset::sbm(300, 3).features(6).seed(1).build().unwrap();
+        let model = crate::Gcn::builder(6, 3).hidden(8).build(0).unwrap();
+        let labels = ChannelLabels::of(&model);
+        let view = GroupView::of(&model, &labels, &labels.groups()[0], 0, None);
+        // Six inputs and three outputs for each of 300 nodes.
+        assert_eq!(view.macs_of_a_unit(&model, &data), 300.0 * 9.0);
+    }
+}

@@ -250,3 +250,19 @@ fn gradients<F: Scalar>(model: &Model<F>, data: &Dataset<F>) -> Result<Grads<F>>
     let (_, seed) = supervised(trace.output(), data, &data.split(model.seed()).train);
     model.backward(&cx, trace, &[(model.output(), seed)])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_compete_by_what_the_next_removal_adds_for_a_product_saved() {
+        let removal = |losses: &[f64]| Removal { order: (0..losses.len()).collect(), losses: losses.to_vec(), loss: None };
+        // Added: 4, 1, 1, 10 at one product each, and 3, 3, 30 at two.
+        let orders = [removal(&[4.0, 5.0, 6.0, 16.0]), removal(&[3.0, 6.0, 36.0])];
+        let expected = [[0, 0], [0, 1], [0, 2], [1, 2], [2, 2], [3, 2], [4, 2], [4, 3], [4, 3]];
+        for (count, expected) in expected.iter().enumerate() {
+            assert_eq!(cheapest_of_all(&orders, &[1.0, 2.0], count), expected, "{count}");
+        }
+    }
+}

@@ -433,3 +433,18 @@ impl std::fmt::Display for WeightPlan {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_leaves_a_tenth_at_least_and_wide_networks_have_one() {
+        let model = crate::Gcn::builder(30, 3).hidden(8).build(0).unwrap();
+        for (sparsity, rounds) in [(0.0, 1), (0.5, 1), (0.9, 1), (0.901, 2), (0.95, 2), (0.99, 2), (0.995, 3)] {
+            assert_eq!(rounds_for(sparsity, &model), rounds, "{sparsity}");
+        }
+        let wide = crate::Gcn::builder(WIDEST + 1, 3).hidden(2).build(0).unwrap();
+        assert_eq!(rounds_for(0.99, &wide), 1);
+    }
+}

@@ -53,6 +53,7 @@ mod tests {
         assert_eq!(Calibration::Percentile(99.0).range(&values), 99.0);
         assert_eq!(Calibration::Percentile(0.5).range(&values), 1.0);
         assert_eq!(Calibration::Percentile(100.0).range(&values), 100.0);
+        assert_eq!(Calibration::Percentile(98.1).range(&values), 99.0, "the nearest rank is the one above");
     }
 
     #[test]

@@ -191,4 +191,23 @@ mod tests {
         };
         assert_eq!((last(Rounding::Compensated), last(Rounding::Nearest)), (Some(Bits::Eight), Some(Bits::Eight)));
     }
+
+    #[test]
+    fn what_is_masked_does_not_count_where_small_matrices_are_found() {
+        let mut model = Gcn::builder(24, 3).hidden(20).layers(3).build(1).unwrap();
+        model.visit_mut(&mut |param| {
+            if param.value().dim() == (20, 20) {
+                param.restrict(&Mask::from_shape_fn((20, 20), |(i, j)| i == j));
+            }
+        });
+        let mut wide = Vec::new();
+        let found = wider(&model, Bits::Four);
+        model.visit(&mut |name, param| {
+            if found.contains_key(&param.id()) {
+                wide.push(name.to_string());
+            }
+        });
+        // 480, 20 and 60 weights are left: a sixteenth is 35.
+        assert_eq!(wide, ["conv2.weight"]);
+    }
 }

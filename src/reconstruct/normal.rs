@@ -343,4 +343,32 @@ mod tests {
             assert!((column.dot(&column) - found[c]).abs() < 1e-8 * found[c]);
         }
     }
+
+    #[test]
+    fn the_ridge_is_a_share_of_the_mean_of_the_diagonal_and_never_nothing() {
+        let g = random(50, 6, 2);
+        let normal = Normal::of(&[ValueRef::Dense(g.view())], random(50, 2, 1).view(), None, true, WIDEST);
+        let mean = normal.diagonal().iter().sum::<f64>() / 6.0;
+        assert!(mean > 1.0);
+        assert!((normal.ridge() / (RIDGE * mean) - 1.0).abs() < 1e-3, "{} of {mean}", normal.ridge());
+        let nothing = Normal::of(&[ValueRef::Dense(Array2::<f64>::zeros((50, 6)).view())], random(50, 2, 1).view(), None, true, WIDEST);
+        assert!(nothing.ridge() > 0.0);
+    }
+
+    #[test]
+    fn more_rows_than_one_block_and_stored_or_dense_are_the_same_sums() {
+        let n = 2 * ROWS + 137;
+        let (g, z) = (random(n, 5, 3), random(n, 2, 1));
+        let stored = kernels::stored_entries(g.view());
+        let [dense, sparse] =
+            [ValueRef::Dense(g.view()), ValueRef::Sparse(stored.view())].map(|g| Normal::of(&[g], z.view(), None, true, WIDEST));
+        let expected = {
+            let centred = &g - &g.mean_axis(Axis(0)).unwrap();
+            centred.t().dot(&centred)
+        };
+        for normal in [dense, sparse] {
+            let found = normal.part(&[0, 1, 2, 3, 4]);
+            assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-6 * expected[[0, 0]]), "{found}\n{expected}");
+        }
+    }
 }

@@ -119,3 +119,31 @@ impl Column<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reconstruct::Cholesky;
+    use crate::rng::generator;
+    use ndarray_rand::rand::Rng;
+
+    #[test]
+    fn what_one_weight_loses_the_others_make_up_for_before_any_is_changed_again() {
+        let (mut compensated, mut plain) = (0.0, 0.0);
+        for seed in 0..30 {
+            let mut rng = generator(seed, &[]);
+            // Inputs that are alike.
+            let common: Vec<f64> = (0..60).map(|_| rng.random_range(-1.0..1.0)).collect();
+            let g = Array2::from_shape_fn((60, 8), |(i, _)| common[i] + rng.random_range(-0.4..0.4));
+            let gram = g.t().dot(&g) + Array2::<f64>::eye(8) * 1e-3;
+            let solved: Vec<f64> = (0..8).map(|_| rng.random_range(-1.0..1.0)).collect();
+            let factor = Cholesky::of(gram.clone());
+            let (grid, scales) = (Grid::new(1), [0.7]);
+            let column =
+                Column { solved: &solved, gradient: &[0.0; 8], original: &solved, gram: &gram, lower: factor.lower(), term: &[0; 8] };
+            compensated += column.change(&column.compensated(grid, &scales));
+            plain += column.change(&solved.iter().map(|&w| grid.nearest(w, 0.7)).collect::<Vec<_>>());
+        }
+        assert!(compensated < 0.5 * plain, "{compensated} with compensation, {plain} without");
+    }
+}

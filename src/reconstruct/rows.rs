@@ -85,3 +85,21 @@ impl std::str::FromStr for Calibrate {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{Split, Splits};
+    use crate::{Graph, Value};
+
+    #[test]
+    fn what_is_within_two_edges_into_a_training_node_calibrates() {
+        // A path 0 <- 1 <- 2 <- 3 <- 4 whose first node trains, and an edge out of it.
+        let graph = Graph::builder(6).edges([(1, 0), (2, 1), (3, 2), (4, 3), (0, 5)]).build().unwrap();
+        let split = Split { train: vec![0], val: vec![3], test: vec![4] };
+        let x = Value::Dense(ndarray::Array2::zeros((6, 1)));
+        let data = Dataset::<f32>::new("path", graph, x, vec![0, 1, 0, 1, 0, 1], Some(2), Splits::Fixed(split)).unwrap();
+        assert_eq!(Calibrate::Train.rows(&data, 0), Some(vec![0, 1, 2]));
+        assert_eq!(Calibrate::All.rows(&data, 0), None);
+    }
+}

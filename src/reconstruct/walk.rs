@@ -603,4 +603,63 @@ mod tests {
             assert!([2, 3, 7].into_iter().all(|threads| on(threads) == on(1)), "seed {seed}");
         }
     }
+
+    #[test]
+    fn what_is_left_of_the_last_map_of_a_layer_is_blind_to_what_that_map_sees() {
+        // Both maps of one layer are cut, and the second sees what the first one became.
+        let (n, seed) = (200, 3);
+        let graph = crate::Graph::builder(n).edges((0..n).map(|i| (i, (i * 7 + 1) % n))).build().unwrap();
+        let x = random_dense::<f32>(seed, (n, 5));
+        let labels: Vec<u32> = (0..n as u32).map(|node| node % 3).collect();
+        let split = Split { train: vec![0], val: vec![1], test: vec![2] };
+        let data = Dataset::new("random", graph, x, labels, Some(3), Splits::Fixed(split)).unwrap();
+        let dense = crate::Gin::builder(5, 3).hidden(8).layers(1).build(seed).unwrap();
+        let mut start = dense.clone();
+        start.visit_mut(&mut |param| {
+            if param.value().nrows() > 1 {
+                param.restrict(&Mask::from_shape_fn(param.value().dim(), |(i, j)| (i + 2 * j) % 3 != 0));
+            }
+        });
+        let calibrate = Calibrate::All;
+        let solved = solve_again(&dense, &start, &data, Settings { calibrate, grid: None }, &mut Unchanged::default()).unwrap().model;
+        let cx = Cx::eval(data.graph());
+        let left = dense.infer(&cx, data.features()).unwrap() - solved.infer(&cx, data.features()).unwrap();
+        let node = &solved.nodes()[solved.output().index() - 1];
+        let mut layer = node.layer().boxed();
+        let (at, xs) = (cx.at(solved.output(), node.name()), [data.features()]);
+        let mut number = 0;
+        layer
+            .linear_maps(&at, &xs, &mut |map| {
+                number += 1;
+                if number == 2 {
+                    let h = map.terms()[0].input().to_dense();
+                    let mask = map.terms()[0].weight().mask().unwrap().clone();
+                    let (along, size) = (h.t().dot(&left), h.mapv(|v| v * v).sum().sqrt() * left.mapv(|v| v * v).sum().sqrt());
+                    for ((at, along), keep) in along.indexed_iter().zip(&mask) {
+                        assert!(!keep || along.abs() < 0.01 * size, "{at:?}: {along} of {size}");
+                    }
+                }
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(number, 2);
+    }
+
+    #[test]
+    fn of_a_column_without_weights_the_bias_is_the_mean_over_the_rows_that_calibrate() {
+        let mut layer = crate::nn::Linear::builder(2, 3).build::<f64>().unwrap();
+        let graph = crate::Graph::builder(4).build().unwrap().cast::<f64>();
+        let x = Array2::<f64>::ones((4, 2));
+        let z = ndarray::array![[1.0, 2.0, 3.0], [5.0, 6.0, 7.0], [9.0, 10.0, 11.0], [0.0, 0.0, 40.0]];
+        for (rows, expected) in [(None, [0.0, 4.5, 15.25]), (Some(&[0u32, 1][..]), [0.0, 4.0, 5.0])] {
+            let layer: &mut dyn DynLayer<f64> = &mut layer;
+            layer
+                .linear_maps(&Cx::eval(&graph), &[ValueRef::Dense(x.view())], &mut |mut map| {
+                    set_to_means(&mut map, z.view(), rows, &[1, 2]);
+                    assert_eq!(map.bias().unwrap().value().row(0).to_vec(), expected);
+                    Ok(())
+                })
+                .unwrap();
+        }
+    }
 }

@@ -68,12 +68,35 @@ pub fn check_linear_maps<F: Scalar>(model: &Model<F>, graph: &Graph<F>, x: Value
             // An attention that is even over equal changes, and a dead relu, hide a change of one kind; all layers do not.
             followed += usize::from(matters && output(&*seen)? != expected);
         }
+        check_rest(node.layer(), &at, &xs, expected.view())?;
         looked_at.push((NodeId(k + 1), followed));
     }
     Ok(looked_at)
 }
 
 /// The rows of all inputs side by side, as `f64`.
+/// A layer whose one map has a part that no weight reaches puts out that map, bias included.
+fn check_rest<F: Scalar>(layer: &dyn crate::nn::DynLayer<F>, at: &Cx<F>, xs: &[ValueRef<F>], output: ArrayView2<F>) -> Result<(), String> {
+    let mut with_rest = None;
+    let mut count = 0;
+    let mut layer = layer.boxed();
+    layer
+        .linear_maps(at, xs, &mut |map| {
+            count += 1;
+            with_rest = map.rest().is_some().then(|| {
+                let mut z = map.without_bias();
+                map.bias().iter().for_each(|bias| z += bias.value());
+                z
+            });
+            Ok(())
+        })
+        .map_err(words)?;
+    match with_rest {
+        Some(z) if count == 1 => agree("the one map of a layer with what no weight reaches", z.view(), output, UNSEEN),
+        _ => Ok(()),
+    }
+}
+
 fn inputs<F: Scalar>(map: &LinearMap<F>) -> Array2<f64> {
     let parts: Vec<Array2<f64>> = map.terms().iter().map(|term| term.input().to_dense().mapv(|v| v.as_f64())).collect();
     let views: Vec<ArrayView2<f64>> = parts.iter().map(|part| part.view()).collect();

@@ -73,10 +73,10 @@ fn bits<'a, F: Scalar>(values: impl IntoIterator<Item = &'a F>) -> Vec<u64> {
     values.into_iter().map(|v| v.as_f64().to_bits()).collect()
 }
 
-/// Full name, bits of the value, and mask of every parameter.
-fn parameters<F: Scalar>(model: &Model<F>) -> Vec<(String, Vec<u64>, Option<crate::nn::Mask>)> {
+/// Full name, bits of the value, mask, and whether it trains, of every parameter.
+fn parameters<F: Scalar>(model: &Model<F>) -> Vec<(String, Vec<u64>, Option<crate::nn::Mask>, bool)> {
     let mut all = Vec::new();
-    model.visit(&mut |name, param| all.push((name.to_string(), bits(param.value()), param.mask().cloned())));
+    model.visit(&mut |name, param| all.push((name.to_string(), bits(param.value()), param.mask().cloned(), param.is_trainable())));
     all
 }
 

@@ -119,6 +119,21 @@ mod tests {
     }
 
     #[test]
+    fn two_classes_of_which_one_is_rare_are_judged_by_their_order_whichever_it_is() {
+        let of = |labels: Vec<u32>| {
+            let n = labels.len();
+            let graph = crate::Graph::builder(n).build().unwrap();
+            let splits = crate::data::Splits::Fixed(crate::Split { train: vec![0], val: vec![1], test: vec![2] });
+            let x = crate::Value::Dense(ndarray::Array2::zeros((n, 1)));
+            Metric::of(&Dataset::<f32>::new("toy", graph, x, labels, Some(2), splits).unwrap())
+        };
+        for ones in 1..=19 {
+            let expected = if (6..=14).contains(&ones) { Metric::Accuracy } else { Metric::RocAuc };
+            assert_eq!(of((0..20).map(|i| u32::from(i < ones)).collect()), expected, "{ones} of 20");
+        }
+    }
+
+    #[test]
     fn several_labels_are_judged_one_by_one_and_those_that_tell_nothing_left_out() {
         let logits = array![[0.1, 3.0, 0.0], [0.4, 2.0, 0.0], [0.35, 1.0, 0.0], [0.8, 0.0, 0.0]];
         let labels = array![[false, true, true], [false, true, true], [true, false, true], [true, false, true]];

@@ -113,3 +113,16 @@ impl Pattern {
         Value::Sparse(Csr::new((self.rows(), self.columns), indptr, indices, kept))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_that_are_listed_twice_are_added_up_and_zeros_dropped() {
+        let pattern = Pattern { indptr: vec![0, 4, 6], indices: vec![2, 0, 2, 1, 1, 1], columns: 3 };
+        let Value::Sparse(x) = pattern.with(&[1.0, 5.0, 2.5, 0.0, 3.0, -3.0]) else { panic!("it is sparse") };
+        assert_eq!(x.to_dense(), ndarray::array![[5.0, 0.0, 3.5], [0.0, 0.0, 0.0]]);
+        assert_eq!(x.nnz(), 2);
+    }
+}

@@ -225,6 +225,15 @@ mod tests {
             better += usize::from(stated < of_plain - 1e-9);
         }
         assert!(better > 0, "swaps and forward selection never helped");
+        // A quarter is few, more is not.
+        let improved = |units: usize, count: usize| {
+            (0..60).any(|seed| {
+                let view = Case::draw(seed, units, &[1, 2]).view();
+                let stated = Criterion::<f64>::remove(&Subset::new(), &view, count).loss.unwrap();
+                stated < backward(&view, count).1.loss.unwrap() - 1e-9
+            })
+        };
+        assert!(improved(8, 6) && !improved(7, 5));
     }
 
     #[test]
@@ -247,6 +256,11 @@ mod tests {
         for count in 1..=4 {
             let (gone, stated) = (&removal.order[..count], removal.losses[count - 1]);
             assert!((missed(gone) - stated).abs() < 1e-8, "{gone:?} costs {}, stated {stated}", missed(gone));
+        }
+        let full = Sweep::full(&view);
+        for unit in 0..4 {
+            let (stated, expected) = (full.share(full.cost(unit)), missed(&[unit]));
+            assert!((stated - expected).abs() < 1e-8, "{unit} costs {expected}, stated {stated}");
         }
         // What goes next is what costs least beside the columns that go with it.
         let added = |unit: usize| Sweep::full(&view).cost(unit);

@@ -1,0 +1,7 @@
+//! State dicts of PyTorch Geometric's networks.
+#![no_main]
+
+use gnn_prune_fuzz::{Kind, one};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| one(Kind::Checkpoint, "state.safetensors", data));

@@ -1,0 +1,7 @@
+//! Lists of edges beside arrays.
+#![no_main]
+
+use gnn_prune_fuzz::{Kind, one};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| one(Kind::Csv, "graph.csv", data));

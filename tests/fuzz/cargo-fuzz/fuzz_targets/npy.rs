@@ -1,0 +1,7 @@
+//! Features beside a list of edges.
+#![no_main]
+
+use gnn_prune_fuzz::{Kind, one};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| one(Kind::Csv, "graph.npy", data));

@@ -1,0 +1,7 @@
+//! Model files of integers.
+#![no_main]
+
+use gnn_prune_fuzz::{Kind, one};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| one(Kind::Quant, "model.safetensors", data));

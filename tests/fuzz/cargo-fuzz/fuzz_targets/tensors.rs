@@ -1,0 +1,7 @@
+//! Data sets as tensors.
+#![no_main]
+
+use gnn_prune_fuzz::{Kind, one};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| one(Kind::Tensors, "graph.safetensors", data));

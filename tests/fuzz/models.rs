@@ -1,0 +1,182 @@
+//! Models, state dicts and plans to start from, by the crate's own writers and from the fixtures.
+
+use super::case::Case;
+use super::tensors::File;
+use gnn_prune::files::Tensors;
+use gnn_prune::io::pyg::state_of;
+use gnn_prune::nn::{Activation, ActivationFn, Add, Concat, NodeId, Registry};
+use gnn_prune::quant::{Calibration, Rounding};
+use gnn_prune::testing::{models_around, random_layer, random_model};
+use gnn_prune::{
+    Bits, ChannelPruner, Dataset, DeepGcn, Gat, Gcn, GcnII, Gin, LayerPlan, Magnitude, Mlp, Model, Quantizer, Result, Sage, Sgc,
+    WeightPruner,
+};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Nodes of the graph that what was read runs on.
+pub const NODES: usize = 5;
+/// Models of each kind of layer, of those that are made.
+const EACH: usize = 3;
+/// Models of several layers drawn at random.
+const DRAWN: u64 = 30;
+/// And of double precision.
+const DOUBLES: u64 = 6;
+
+/// The files of a folder of fixtures, seen from the crate and from that of the libFuzzer targets.
+fn fixtures(folder: &str) -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let places = ["tests/fixtures", "../../fixtures"].map(|place| root.join(place).join(folder));
+    let folder = places.into_iter().find(|place| place.is_dir()).expect("the fixtures lie beside the fuzzer");
+    let mut paths: Vec<PathBuf> = fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path())).collect();
+    paths.sort();
+    paths
+}
+
+fn read(path: &Path) -> Vec<u8> {
+    fs::read(path).expect("it was just written or listed")
+}
+
+/// The network that plans are made for.
+pub fn planned() -> Result<Model> {
+    Gcn::builder(3, 2).hidden(6).layers(4).residual().jumping_concat().build(3)
+}
+
+/// All entries of weights but so many a share are masked.
+fn sparse(model: &Model, sparsity: f64) -> Result<Model> {
+    WeightPruner::builder().sparsity(sparsity).build()?.plan(model)?.apply(model)
+}
+
+fn some_models() -> Result<Vec<Model>> {
+    let wide = Gcn::builder(60, 3).hidden(12).build(1)?;
+    Ok(vec![
+        planned()?,
+        sparse(&planned()?, 0.3)?,
+        sparse(&wide, 0.7)?,
+        sparse(&wide, 0.97)?,
+        Gat::builder(3, 2).hidden(4).heads(2).build(0)?,
+        Gat::builder(3, 2).hidden(4).heads(2).v2().whole_heads().build(0)?,
+        sparse(&Sage::builder(3, 2).hidden(4).layer_norm().build(0)?, 0.5)?,
+        Gin::builder(3, 2).hidden(4).batch_norm().jumping_max().build(0)?,
+        GcnII::builder(3, 2).hidden(4).layers(2).build(0)?,
+        DeepGcn::builder(3, 2).hidden(4).layers(2).build(0)?,
+        Sgc::builder(3, 2).build(0)?,
+    ])
+}
+
+/// What a network reads, joined and changed before any parameter: the file alone says how wide that is.
+fn joined() -> Result<Model> {
+    let mut builder = Model::builder(3);
+    let twice = builder.add("twice", Concat::new(), &[NodeId::INPUT, NodeId::INPUT])?;
+    let again = builder.add("again", Concat::new(), &[twice, twice, NodeId::INPUT])?;
+    let changed = builder.add("changed", Activation::new(ActivationFn::Elu), &[again])?;
+    let sum = builder.add("sum", Add::new(2)?, &[changed, again])?;
+    builder.build(sum, 0)
+}
+
+pub fn floats(folder: &Path) -> Result<Vec<Case>> {
+    let mut models = some_models()?;
+    models.push(joined()?);
+    for entry in Registry::standard().entries() {
+        models.extend(models_around(1, entry, NODES, 3, 2).into_iter().take(EACH));
+    }
+    models.extend((0..DRAWN).map(|seed| random_model(seed, &Registry::standard(), 3, 2)));
+    let path = folder.join("model.safetensors");
+    let mut files = Vec::new();
+    for model in models {
+        model.save(&path)?;
+        files.push(read(&path));
+    }
+    for seed in 0..DOUBLES {
+        random_model::<f64>(seed, &Registry::standard(), 3, 2).save(&path)?;
+        files.push(read(&path));
+    }
+    let kept = ["format_1", "format_2"].into_iter().flat_map(fixtures).filter(|path| path.ends_with("floats.safetensors"));
+    files.extend(kept.map(|path| read(&path)));
+    Ok(files.into_iter().map(|bytes| Case::of([("model.safetensors", bytes)])).collect())
+}
+
+pub fn integers(folder: &Path) -> Result<Vec<Case>> {
+    let data = Dataset::sbm(120, 2).features(6).build()?;
+    let gcn = Gcn::builder(6, 2).hidden(5).layers(3).residual().jumping_concat().build(3)?;
+    let models = [
+        gcn.clone(),
+        sparse(&gcn, 0.9)?,
+        Sage::builder(6, 2).hidden(4).build(0)?,
+        Mlp::builder(6, 2).hidden(4).build(0)?,
+        Sgc::builder(6, 2).build(0)?,
+    ];
+    let path = folder.join("model.safetensors");
+    let mut files = Vec::new();
+    for model in &models {
+        for bits in [Bits::Eight, Bits::Four, Bits::Two] {
+            let quantizer = Quantizer::builder(bits).rounding(Rounding::Nearest);
+            let quantizer = if bits == Bits::Two { quantizer.activation_bits(Bits::Four) } else { quantizer };
+            quantizer.build()?.quantize(model, &data)?.save(&path)?;
+            files.push(read(&path));
+        }
+    }
+    let kept = ["format_1", "format_2"].into_iter().flat_map(fixtures).filter(|path| path.to_string_lossy().contains("integers"));
+    files.extend(kept.map(|path| read(&path)));
+    Ok(files.into_iter().map(|bytes| Case::of([("model.safetensors", bytes)])).collect())
+}
+
+/// As PyTorch writes them; keys of a file that the crate writes itself would come in any order.
+fn state(tensors: &Tensors) -> File {
+    let add = |file: File, (name, array): (&String, &gnn_prune::files::Array)| {
+        file.with(name, "F32", &array.shape, &array.values, f32::to_le_bytes)
+    };
+    tensors.floats.iter().fold(File::default(), add)
+}
+
+pub fn checkpoints() -> Result<Vec<Case>> {
+    let mut cases = Vec::new();
+    let networks = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("model_"));
+    for path in ["pyg", "more"].into_iter().flat_map(fixtures).filter(networks) {
+        let bytes = state(&Tensors::read(&path)?.under("param/")).to_bytes();
+        for assumed in
+            ["activation=relu,dropout=0.5", "activation=elu,act_first=true,jumping=last,layer_norm=graph,self_loops=false,seed=1"]
+        {
+            cases.push(Case::of([("state.safetensors", bytes.clone()), ("assume.txt", assumed.as_bytes().to_vec())]));
+        }
+    }
+    Ok(cases)
+}
+
+pub fn layers() -> Result<Vec<Case>> {
+    let mut cases = Vec::new();
+    for (k, entry) in Registry::<f32>::standard().entries().iter().enumerate() {
+        for seed in 0..3 {
+            // Layers that join, and those without a name there, have no state.
+            let Some(layer) = random_layer(seed + 10 * k as u64, entry, NODES, &[3], 4) else { continue };
+            let Ok(tensors) = state_of(&*layer, &|param| param.value().clone()) else { continue };
+            let mut file = state(&tensors);
+            let attrs = serde_json::to_string(&layer.attrs()).expect("settings have a JSON form");
+            file.metadata = vec![("attrs".into(), attrs), ("kind".into(), entry.kind().into())];
+            cases.push(Case::of([("layer.safetensors", file.to_bytes())]));
+        }
+    }
+    Ok(cases)
+}
+
+fn json(name: &'static str, plan: &impl serde::Serialize) -> Case {
+    Case::of([(name, serde_json::to_vec(plan).expect("plans have a JSON form"))])
+}
+
+pub fn plans() -> Result<Vec<Case>> {
+    let (model, data) = (planned()?, Dataset::sbm(120, 2).features(3).build()?);
+    let channels = ChannelPruner::builder(Magnitude::l2()).ratio(0.5).build()?.plan(&model, &data)?;
+    let subset = ChannelPruner::builder(gnn_prune::Subset::new()).ratio(0.5).build()?.plan(&model, &data)?;
+    let weights = WeightPruner::builder().sparsity(0.5).build()?.plan(&model)?;
+    let layers = LayerPlan::of(["conv2", "conv3"]);
+    Ok(vec![
+        json("channels.json", &channels),
+        json("channels.json", &subset),
+        json("weights.json", &weights),
+        json("layers.json", &layers),
+        json("calibration.json", &Calibration::Percentile(99.5)),
+        json("calibration.json", &Calibration::MinMax),
+        json("attrs.json", &model.nodes()[0].layer().attrs()),
+        json("bits.json", &Bits::Four),
+    ])
+}
