@@ -43,8 +43,11 @@ struct Ended {
     losses: Vec<f64>,
 }
 
+/// The loss of logits and its gradient.
+type Loss<'l> = &'l dyn Fn(ArrayView2<f32>) -> (f32, Array2<f32>);
+
 /// The loop: a step of Adam per epoch on the gradient of `loss` by the logits, the first epoch with the best validation metric kept.
-fn by_hand(mut model: Model, data: &Dataset, with: Loop, loss: &dyn Fn(ArrayView2<f32>) -> (f32, Array2<f32>)) -> Ended {
+fn by_hand(mut model: Model, data: &Dataset, with: Loop, loss: Loss) -> Ended {
     let cx = Cx::eval(data.graph());
     let validation = data.split(model.seed()).val;
     let judge = |model: &Model| evaluate(model, data, &validation).unwrap();
