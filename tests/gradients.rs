@@ -91,8 +91,21 @@ fn a_value_that_two_layers_read_keeps_its_sign_while_one_of_them_still_needs_it(
                 false => b.add("second", Linear::builder(6, 6).build().unwrap(), &[h]).unwrap(),
             });
         }
-        let sum = b.add("sum", Add::new(2).unwrap(), &readers).unwrap();
+        // A reader that needs no values itself, before the one that may overwrite them.
+        let early = b.add("early", Add::new(2).unwrap(), &[h, x]).unwrap();
+        readers.push(early);
+        readers.push(b.add("last", Dropout::new(0.4).unwrap(), &[h]).unwrap());
+        let sum = b.add("sum", Add::new(4).unwrap(), &readers).unwrap();
         let out = b.add("out", Linear::builder(6, 3).build().unwrap(), &[sum]).unwrap();
         check(b.build(out, 3).unwrap());
     }
+    // The same without a reader that would have the value kept as a whole.
+    let mut b = ModelBuilder::<f32>::new(5);
+    let x = b.add("first", Linear::builder(5, 6).build().unwrap(), &[NodeId::INPUT]).unwrap();
+    let h = b.add("act", Activation::new(ActivationFn::Relu), &[x]).unwrap();
+    let early = b.add("early", Add::new(2).unwrap(), &[h, x]).unwrap();
+    let last = b.add("last", Dropout::new(0.5).unwrap(), &[h]).unwrap();
+    let sum = b.add("sum", Add::new(2).unwrap(), &[early, last]).unwrap();
+    let out = b.add("out", Linear::builder(6, 3).build().unwrap(), &[sum]).unwrap();
+    check(b.build(out, 3).unwrap());
 }
