@@ -472,11 +472,16 @@ fn weights_are_drawn_by_glorots_rule_and_each_for_itself() {
 #[test]
 fn a_weighted_sum_of_products_compiles_to_itself() {
     use gnn_prune::nn::Add;
-    for coefficients in [[1.0, 1.0], [0.5, -2.0], [1.0, 3.0]] {
+    for (coefficients, biased) in [([1.0, 1.0], false), ([0.5, -2.0], false), ([1.0, 3.0], false), ([0.5, -2.0], true)] {
         let mut b = ModelBuilder::<f64>::new(4);
-        let terms = ["one", "two"].map(|name| b.add(name, Linear::builder(4, 3).build().unwrap(), &[NodeId::INPUT]).unwrap());
+        let terms = ["one", "two"].map(|name| {
+            let linear = Linear::builder(4, 3);
+            let linear = if biased { linear } else { linear.no_bias() };
+            b.add(name, linear.build().unwrap(), &[NodeId::INPUT]).unwrap()
+        });
         let out = b.add("sum", Add::with_coefficients(coefficients.to_vec()).unwrap(), &terms).unwrap();
-        let model = b.build(out, 1).unwrap();
+        let mut model = b.build(out, 1).unwrap();
+        model.visit_mut(&mut |param| param.value_mut().mapv_inplace(|w| w + 0.25));
         for x in [random_dense::<f64>(1, (7, 4)), gnn_prune::testing::random_sparse::<f64>(1, (7, 4))] {
             gnn_prune::testing::check_program(&model, &graph(), x.view()).unwrap();
         }

@@ -258,9 +258,9 @@ mod tests {
     #[test]
     fn groups_compete_by_what_the_next_removal_adds_for_a_product_saved() {
         let removal = |losses: &[f64]| Removal { order: (0..losses.len()).collect(), losses: losses.to_vec(), loss: None };
-        // Added: 4, 1, 1, 10 at one product each, and 3, 3, 30 at two.
-        let orders = [removal(&[4.0, 5.0, 6.0, 16.0]), removal(&[3.0, 6.0, 36.0])];
-        let expected = [[0, 0], [0, 1], [0, 2], [1, 2], [2, 2], [3, 2], [4, 2], [4, 3], [4, 3]];
+        // Added: 2, 1, 1, 10 at one product each, and 5, 5, 5 at two.
+        let orders = [removal(&[2.0, 3.0, 4.0, 14.0]), removal(&[5.0, 10.0, 15.0])];
+        let expected = [[0, 0], [1, 0], [2, 0], [3, 0], [3, 1], [3, 2], [3, 3], [4, 3], [4, 3]];
         for (count, expected) in expected.iter().enumerate() {
             assert_eq!(cheapest_of_all(&orders, &[1.0, 2.0], count), expected, "{count}");
         }
