@@ -74,7 +74,6 @@ pub fn check_linear_maps<F: Scalar>(model: &Model<F>, graph: &Graph<F>, x: Value
     Ok(looked_at)
 }
 
-/// The rows of all inputs side by side, as `f64`.
 /// A layer whose one map has a part that no weight reaches puts out that map, bias included.
 fn check_rest<F: Scalar>(layer: &dyn crate::nn::DynLayer<F>, at: &Cx<F>, xs: &[ValueRef<F>], output: ArrayView2<F>) -> Result<(), String> {
     let mut with_rest = None;
@@ -97,6 +96,7 @@ fn check_rest<F: Scalar>(layer: &dyn crate::nn::DynLayer<F>, at: &Cx<F>, xs: &[V
     }
 }
 
+/// The rows of all inputs side by side, as `f64`.
 fn inputs<F: Scalar>(map: &LinearMap<F>) -> Array2<f64> {
     let parts: Vec<Array2<f64>> = map.terms().iter().map(|term| term.input().to_dense().mapv(|v| v.as_f64())).collect();
     let views: Vec<ArrayView2<f64>> = parts.iter().map(|part| part.view()).collect();
