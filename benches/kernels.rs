@@ -225,7 +225,7 @@ fn hub(neighbours: usize) -> Graph {
 }
 
 fn dense_products(threads: usize) {
-    let n = if short() { 2000 } else { 169_343 };
+    let n = if short() { 500 } else { 169_343 };
     for (k, o) in [(128, 256), (256, 256), (256, 40), (64, 64), (256, 16)] {
         let id = format!("dense/n={n}/in={k}/out={o}");
         if !wanted(&id) {
@@ -276,7 +276,7 @@ fn library(x: &Array2<f32>, w: &Array2<f32>, y: &mut Array2<f32>) {
 fn main() {
     harness::print_machine();
     let arxiv = harness::arxiv_like();
-    let (few, many) = if short() { (1000, 2000) } else { (10_000, 1_000_000) };
+    let (few, many) = if short() { (500, 1000) } else { (10_000, 1_000_000) };
     for threads in thread_counts() {
         pool(threads).install(|| {
             spmm_on("arxiv", arxiv.graph(), &WIDTHS, threads, true);

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::files::Budget;
 use crate::value::Csr;
 use ndarray::{Array2, Axis};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What to do with edges that are listed more than once.
@@ -141,7 +142,7 @@ impl GraphBuilder {
         // A stable sort keeps equal edges in the order of the list, so that their sum has the same bits every time.
         entries.sort_by_key(|entry| (entry.row, entry.col));
         let mut merged = self.merged(entries.iter().copied())?;
-        let parallel = (merged.len() < entries.len() && self.duplicates == Duplicates::Keep).then(|| parallel(n, &entries));
+        let parallel = (merged.len() < entries.len() && self.duplicates == Duplicates::Keep).then(|| self.parallel(n, &entries));
         let features = self.features.as_ref().map(|features| {
             let listed = if parallel.is_some() { &entries } else { &merged };
             let ids: Vec<usize> = listed.iter().map(|entry| entry.id).collect();
@@ -199,6 +200,25 @@ impl GraphBuilder {
         Ok(())
     }
 
+    /// Sorted entries of `n` nodes, several of which may have the same place.
+    fn parallel(&self, n: usize, entries: &[Entry]) -> Arc<Parallel> {
+        let mut starts = vec![0; n + 1];
+        entries.iter().for_each(|entry| starts[entry.row as usize + 1] += 1);
+        (0..n).for_each(|i| starts[i + 1] += starts[i]);
+        let loops = entries.iter().filter(|entry| entry.row == entry.col).map(|entry| (entry.row, f64::from(entry.weight)));
+        let mut counts = BTreeMap::new();
+        for place in entries.chunk_by(|a, b| (a.row, a.col) == (b.row, b.col)).filter(|place| place.len() > 1) {
+            let (row, col) = (place[0].row, place[0].col);
+            counts.insert((None, row, col), place.len() as u32);
+            for entry in place {
+                if let Some(types) = &self.types {
+                    *counts.entry((Some(types[entry.id] as usize), row, col)).or_insert(0) += 1;
+                }
+            }
+        }
+        Arc::new(Parallel { starts, sources: entries.iter().map(|entry| entry.col).collect(), loops: loops.collect(), counts })
+    }
+
     /// Sorted entries with those of the same place made one.
     fn merged(&self, entries: impl Iterator<Item = Entry>) -> Result<Vec<Entry>> {
         let mut merged: Vec<Entry> = Vec::new();
@@ -225,15 +245,6 @@ impl GraphBuilder {
 
 /// Most types of edges.
 const MOST_TYPES: u32 = 1 << 16;
-
-/// Sorted entries of `n` nodes, several of which may have the same place.
-fn parallel(n: usize, entries: &[Entry]) -> Arc<Parallel> {
-    let mut starts = vec![0; n + 1];
-    entries.iter().for_each(|entry| starts[entry.row as usize + 1] += 1);
-    (0..n).for_each(|i| starts[i + 1] += starts[i]);
-    let loops = entries.iter().filter(|entry| entry.row == entry.col).map(|entry| (entry.row, f64::from(entry.weight)));
-    Arc::new(Parallel { starts, sources: entries.iter().map(|entry| entry.col).collect(), loops: loops.collect() })
-}
 
 /// Sorted entries as a matrix of `n` nodes.
 fn matrix(n: usize, entries: &[Entry]) -> Csr<f32> {

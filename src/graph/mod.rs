@@ -56,6 +56,8 @@ struct Parallel {
     sources: Vec<u32>,
     /// Weight of the last self-loop of each node that has any: where loops are filled in, PyTorch Geometric reads no other.
     loops: BTreeMap<u32, f64>,
+    /// How many edges share a place, where it is more than one: by relation (the whole graph being `None`), row and column.
+    counts: BTreeMap<(Option<usize>, u32, u32), u32>,
 }
 
 /// What was built once, by what it was built for; clones of a graph share it.
@@ -177,12 +179,25 @@ impl<F: Scalar> Graph<F> {
     fn kept_operator(&self, relation: Option<usize>, norm: Norm) -> Arc<Operator<F>> {
         kept(&self.operators, (relation, norm), || {
             let matrix = relation.map_or(self.adjacency(), |r| self.relations[r].view());
+            let counted = (!norm.is_weighted()).then(|| self.counted(relation, matrix.reborrow()));
+            let matrix = counted.as_ref().map_or(matrix, |counted| counted.view());
             let loops = self.parallel.iter().flat_map(|parallel| &parallel.loops).map(|(&i, &w)| (i as usize, F::of(w)));
             let built = Operator::new(matrix, norm, self.weighted, loops);
             // Its transpose may have come and gone, as did whatever the graph was read from.
             kernels::pages::release(built.stored() * F::BYTES);
             built
         })
+    }
+
+    /// `matrix` with the number of edges at each place instead of their weight.
+    fn counted(&self, relation: Option<usize>, matrix: CsrView<F>) -> Csr<F> {
+        let mut counted = matrix.map(|_| F::one());
+        for (&(of, row, col), &count) in self.parallel.iter().flat_map(|parallel| &parallel.counts) {
+            if of == relation {
+                *counted.get_mut(row as usize, col as usize).expect("counted edges are stored") = F::of(count.into());
+            }
+        }
+        counted
     }
 
     /// The same graph in another number type.
@@ -225,7 +240,9 @@ impl<F: Scalar> Graph<F> {
         let parallel = self.parallel.as_ref().map(|parallel| {
             let starts = (0..=n).map(|i| edges.partition_point(|edge| (edge.0 as usize) < i)).collect();
             let loops = parallel.loops.iter().map(|(&i, &w)| (new_of_old[i as usize], w)).collect();
-            Arc::new(Parallel { starts, sources: edges.iter().map(|edge| edge.1).collect(), loops })
+            let moved = |(&(of, row, col), &count)| ((of, new_of_old[row as usize], new_of_old[col as usize]), count);
+            let counts = parallel.counts.iter().map(moved).collect();
+            Arc::new(Parallel { starts, sources: edges.iter().map(|edge| edge.1).collect(), loops, counts })
         });
         let graph = Self::validated(moved(&self.adjacency, &new_of_old), features, Some(relations))?;
         Ok(Self { parallel, weighted: self.weighted, ..graph })

@@ -19,6 +19,27 @@ pub enum Norm {
     Mean,
     /// `A` itself.
     Sum,
+    /// [`Norm::Mean`] where every edge counts once, whatever its weight.
+    UnweightedMean,
+    /// The number of edges, whatever they weigh.
+    UnweightedSum,
+}
+
+impl Norm {
+    /// The norm of a mean or a sum that reads no weights; others as they are.
+    #[must_use]
+    pub(crate) fn unweighted(self) -> Self {
+        match self {
+            Norm::Mean => Norm::UnweightedMean,
+            Norm::Sum => Norm::UnweightedSum,
+            other => other,
+        }
+    }
+
+    /// Whether it reads what edges weigh.
+    pub(crate) fn is_weighted(self) -> bool {
+        !matches!(self, Norm::UnweightedMean | Norm::UnweightedSum)
+    }
 }
 
 /// An adjacency matrix ready to aggregate with, and its transpose for the backward pass.
@@ -39,8 +60,9 @@ impl<F: Scalar> Operator<F> {
     /// `weighted` tells whether edges were listed with weights; `loops` are what self-loops weigh where others are filled in beside them.
     pub(super) fn new(adjacency: CsrView<F>, norm: Norm, weighted: bool, loops: impl Iterator<Item = (usize, F)>) -> Self {
         let forward = match norm {
-            Norm::Sum => adjacency.to_owned(),
-            Norm::Mean => mean(adjacency),
+            // Where weights are not read, the matrix counts edges.
+            Norm::Sum | Norm::UnweightedSum => adjacency.to_owned(),
+            Norm::Mean | Norm::UnweightedMean => mean(adjacency),
             Norm::Symmetric => symmetric(with_self_loops(adjacency, F::one(), loops)),
             Norm::SymmetricImproved => symmetric(with_self_loops(adjacency, F::of(if weighted { 2.0 } else { 1.0 }), loops)),
             Norm::SymmetricPlain => symmetric(adjacency.to_owned()),

@@ -42,6 +42,16 @@ pub use wiring::{HeadUnits, Kept, Wiring};
 pub(crate) use model::bias;
 pub(crate) use program::{Fused, Op, fuse, product_cost};
 
+/// The number of edges at each place, for oracles.
+pub(crate) fn dense_counts<F: crate::Scalar>(graph: &crate::Graph<F>) -> ndarray::Array2<F> {
+    let mut counts = ndarray::Array2::zeros((graph.num_nodes(), graph.num_nodes()));
+    let (starts, sources) = graph.edge_list();
+    for (i, bounds) in starts.windows(2).enumerate() {
+        sources[bounds[0]..bounds[1]].iter().for_each(|&j| counts[[i, j as usize]] += F::one());
+    }
+    counts
+}
+
 /// The adjacency matrix of a graph with every zero written out, for oracles.
 pub(crate) fn dense_adjacency<F: crate::Scalar>(graph: &crate::Graph<F>) -> ndarray::Array2<F> {
     crate::value::ValueRef::Sparse(graph.adjacency()).to_dense()

@@ -1,5 +1,6 @@
 //! The aggregation of the graph isomorphism convolution by itself.
 
+use super::EDGE_WEIGHTS;
 use super::inner::dot;
 use super::propagation::copied;
 use crate::error::{Error, Result, Unsupported};
@@ -21,6 +22,7 @@ use ndarray_rand::rand::Rng;
 #[derive(Debug, Clone)]
 pub struct GinAggregation<F: Scalar = f32> {
     eps: Param<F>,
+    norm: Norm,
 }
 
 impl<F: Scalar> GinAggregation<F> {
@@ -35,13 +37,20 @@ impl<F: Scalar> GinAggregation<F> {
         let mut own = Param::new("eps", (1, 1), [Axis::Fixed, Axis::Fixed], Init::Constant(eps));
         own.value_mut().fill(F::of(eps));
         own.set_trainable(false);
-        Ok(Self { eps: own })
+        Ok(Self { eps: own, norm: Norm::Sum })
     }
 
     /// Learns ε too. Default: it stays.
     #[must_use]
     pub fn train_eps(mut self) -> Self {
         self.eps.set_trainable(true);
+        self
+    }
+
+    /// Counts every edge once, whatever it weighs. Default: the sum reads the weights.
+    #[must_use]
+    pub fn ignore_edge_weights(mut self) -> Self {
+        self.norm = Norm::UnweightedSum;
         self
     }
 
@@ -63,7 +72,7 @@ impl<F: Scalar> Layer<F> for GinAggregation<F> {
 
     fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, ())> {
         cx.check(&xs[0], xs[0].cols())?;
-        let operator = cx.graph()?.operator(Norm::Sum);
+        let operator = cx.graph()?.operator(self.norm);
         let mut y = cx.take(xs[0].shape());
         xs[0].with_dense(|x| {
             kernels::spmm(operator.forward(), x, y.view_mut());
@@ -74,7 +83,7 @@ impl<F: Scalar> Layer<F> for GinAggregation<F> {
 
     /// `dε = ⟨dY, X⟩`, `dX = (1+ε)·dY + Aᵀ·dY`.
     fn backward(&self, cx: &Cx<F>, io: &Io<F>, (): (), dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
-        let operator = cx.graph().expect("the forward pass had a graph").operator(Norm::Sum);
+        let operator = cx.graph().expect("the forward pass had a graph").operator(self.norm);
         let dy = dy.with_dense(|dy| copied(cx, dy));
         io.input(0).with_dense(|x| grads.add(&self.eps, Array2::from_elem((1, 1), dot(dy.view(), x))));
         let dx = io.wants(0).then(|| {
@@ -94,16 +103,17 @@ impl<F: Scalar> Layer<F> for GinAggregation<F> {
     fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {
         if lowering.is_sparse(xs[0]) {
             let width = lowering.width(xs[0]);
-            let macs = (lowering.graph()?.operator(Norm::Sum).stored() * width) as u64;
+            let macs = (lowering.graph()?.operator(self.norm).stored() * width) as u64;
             return Ok(lowering.whole(xs, self.clone(), width, macs));
         }
-        let moved = lowering.aggregate(xs[0], Norm::Sum)?;
+        let moved = lowering.aggregate(xs[0], self.norm)?;
         Ok(lowering.add(&[moved, xs[0]], &[F::one(), self.own()]))
     }
 
     fn attrs(&self) -> Attrs {
         let eps = if let Init::Constant(eps) = self.eps.init() { eps } else { 0.0 };
-        Attrs::new().with("eps", eps).with("train_eps", self.eps.is_trainable())
+        let attrs = Attrs::new().with("eps", eps).with("train_eps", self.eps.is_trainable());
+        if self.norm.is_weighted() { attrs } else { attrs.with(EDGE_WEIGHTS, false) }
     }
 
     fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param<F>)) {
@@ -120,16 +130,19 @@ impl<F: Scalar> Registered<F> for GinAggregation<F> {
 
     fn from_attrs(attrs: &Attrs, _: &Shapes) -> Result<Self> {
         let layer = Self::new(attrs.get_or("eps", 0.0)?)?;
+        let layer = if attrs.get_or(EDGE_WEIGHTS, true)? { layer } else { layer.ignore_edge_weights() };
         Ok(if attrs.get_or("train_eps", true)? { layer.train_eps() } else { layer })
     }
 
     fn sample(widths: &[usize], _: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
         let layer = Self::new(rng.random_range(-0.5..0.5)).ok()?;
-        let trained = rng.random();
+        let (trained, weighted) = rng.random();
+        let layer = if weighted { layer } else { layer.ignore_edge_weights() };
         (widths.len() == 1).then_some(if trained { layer.train_eps() } else { layer })
     }
 
     fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {
-        crate::nn::dense_adjacency(graph).dot(&xs[0]) + &xs[0] * self.own()
+        let a = if self.norm.is_weighted() { crate::nn::dense_adjacency(graph) } else { crate::nn::dense_counts(graph) };
+        a.dot(&xs[0]) + &xs[0] * self.own()
     }
 }

@@ -1,5 +1,6 @@
 //! The graph isomorphism convolution.
 
+use super::EDGE_WEIGHTS;
 use super::inner::{Inner, InnerSettings, dot};
 use crate::error::{Result, Unsupported};
 use crate::graph::{Graph, Norm};
@@ -34,12 +35,20 @@ impl GinConvBuilder {
         self
     }
 
+    /// Counts every edge once, whatever it weighs, as PyTorch Geometric's `GINConv` does. Default: the sum reads the weights.
+    #[must_use]
+    pub fn ignore_edge_weights(mut self) -> Self {
+        self.settings.weighted = false;
+        self
+    }
+
     /// Builds the layer; its parameters are zero until its model draws them.
     ///
     /// # Errors
     /// [`Error::Setting`](crate::Error::Setting) for a width of zero or an ε that is not finite.
     pub fn build<F: Scalar>(self) -> Result<GinConv<F>> {
-        Ok(GinConv { inner: self.settings.build("gin_conv")? })
+        let norm = if self.settings.weighted { Norm::Sum } else { Norm::UnweightedSum };
+        Ok(GinConv { inner: self.settings.build("gin_conv")?, norm })
     }
 }
 
@@ -51,12 +60,13 @@ impl GinConvBuilder {
 #[derive(Debug, Clone)]
 pub struct GinConv<F: Scalar = f32> {
     inner: Inner<F>,
+    norm: Norm,
 }
 
 impl GinConv<f32> {
     /// Starts a layer from `in_channels` over `hidden` to `out_channels`.
     pub fn builder(in_channels: usize, hidden: usize, out_channels: usize) -> GinConvBuilder {
-        GinConvBuilder { settings: InnerSettings { in_channels, hidden, out_channels, eps: 0.0, train_eps: false } }
+        GinConvBuilder { settings: InnerSettings { in_channels, hidden, out_channels, eps: 0.0, train_eps: false, weighted: true } }
     }
 }
 
@@ -75,7 +85,7 @@ impl<F: Scalar> Layer<F> for GinConv<F> {
     fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, Self::Cache)> {
         let w = self.inner.weight1.value();
         cx.check(&xs[0], w.nrows())?;
-        let operator = cx.graph()?.operator(Norm::Sum);
+        let operator = cx.graph()?.operator(self.norm);
         let z = product(cx, &xs[0], w.view());
         let mut u = cx.take(z.dim());
         kernels::spmm(operator.forward(), z.view(), u.view_mut());
@@ -86,7 +96,7 @@ impl<F: Scalar> Layer<F> for GinConv<F> {
 
     /// `dε = ⟨dU, Z⟩`, `dZ = (1+ε)·dU + Aᵀ·dU`, `dW₁ = Xᵀ·dZ`, `dX = dZ·W₁ᵀ`.
     fn backward(&self, cx: &Cx<F>, io: &Io<F>, cache: Self::Cache, dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
-        let operator = cx.graph().expect("the forward pass had a graph").operator(Norm::Sum);
+        let operator = cx.graph().expect("the forward pass had a graph").operator(self.norm);
         let (z, h) = cache;
         let du = dy.with_dense(|dy| self.inner.back(h, dy, grads));
         grads.add(&self.inner.eps, Array2::from_elem((1, 1), dot(du.view(), z.view())));
@@ -105,7 +115,7 @@ impl<F: Scalar> Layer<F> for GinConv<F> {
 
     fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {
         let z = lowering.linear(xs[0], &self.inner.weight1);
-        let moved = lowering.aggregate(z, Norm::Sum)?;
+        let moved = lowering.aggregate(z, self.norm)?;
         let u = lowering.add(&[moved, z], &[F::one(), self.inner.own()]);
         let u = lowering.bias(u, &self.inner.bias1);
         let h = lowering.activation(u, ActivationFn::Relu);
@@ -114,13 +124,14 @@ impl<F: Scalar> Layer<F> for GinConv<F> {
     }
 
     fn attrs(&self) -> Attrs {
-        Attrs::new().with("eps", self.inner.init_eps()).with("train_eps", self.inner.eps.is_trainable())
+        let attrs = Attrs::new().with("eps", self.inner.init_eps()).with("train_eps", self.inner.eps.is_trainable());
+        if self.norm.is_weighted() { attrs } else { attrs.with(EDGE_WEIGHTS, false) }
     }
 
     /// Two maps: `G = (1+ε)·X + A·X`, then `relu(U)`.
     fn linear_maps(&mut self, cx: &Cx<F>, xs: &[ValueRef<F>], see: &mut See<F>) -> Result<()> {
         cx.check(&xs[0], self.inner.weight1.value().nrows())?;
-        let operator = cx.graph()?.operator(Norm::Sum);
+        let operator = cx.graph()?.operator(self.norm);
         let g = aggregated(cx, operator.forward(), self.inner.own(), &xs[0]);
         self.inner.linear_maps(g, see)
     }
@@ -143,13 +154,14 @@ impl<F: Scalar> Registered<F> for GinConv<F> {
 
     fn sample(widths: &[usize], out: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
         let &[in_channels] = widths else { return None };
-        let (eps, train_eps) = (rng.random_range(-0.5..0.5), rng.random());
-        let settings = InnerSettings { in_channels, hidden: rng.random_range(2..=5), out_channels: out, eps, train_eps };
+        let (eps, train_eps, weighted) = (rng.random_range(-0.5..0.5), rng.random(), rng.random());
+        let settings = InnerSettings { in_channels, hidden: rng.random_range(2..=5), out_channels: out, eps, train_eps, weighted };
         GinConvBuilder { settings }.build().ok()
     }
 
     fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {
-        let sums = crate::nn::dense_adjacency(graph).dot(&xs[0]);
+        let a = if self.norm.is_weighted() { crate::nn::dense_adjacency(graph) } else { crate::nn::dense_counts(graph) };
+        let sums = a.dot(&xs[0]);
         self.inner.oracle(&(sums + &xs[0] * self.inner.own()))
     }
 }

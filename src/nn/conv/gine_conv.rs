@@ -62,7 +62,7 @@ pub struct GineConv<F: Scalar = f32> {
 impl GineConv<f32> {
     /// Starts a layer from `in_channels` over `hidden` to `out_channels`, for edges of `edge_channels` features.
     pub fn builder(in_channels: usize, hidden: usize, out_channels: usize, edge_channels: usize) -> GineConvBuilder {
-        GineConvBuilder { settings: InnerSettings { in_channels, hidden, out_channels, eps: 0.0, train_eps: false }, edge_channels }
+        GineConvBuilder { settings: InnerSettings { in_channels, hidden, out_channels, eps: 0.0, train_eps: false, weighted: true }, edge_channels }
     }
 }
 
@@ -157,7 +157,7 @@ impl<F: Scalar> Registered<F> for GineConv<F> {
     fn sample(widths: &[usize], out: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
         let &[in_channels] = widths else { return None };
         let (eps, train_eps) = (rng.random_range(-0.5..0.5), rng.random());
-        let settings = InnerSettings { in_channels, hidden: rng.random_range(2..=5), out_channels: out, eps, train_eps };
+        let settings = InnerSettings { in_channels, hidden: rng.random_range(2..=5), out_channels: out, eps, train_eps, weighted: true };
         // As many as the edges of random graphs have.
         GineConvBuilder { settings, edge_channels: 3 }.build().ok()
     }

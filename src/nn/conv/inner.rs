@@ -1,5 +1,6 @@
 //! The network of two layers inside a graph isomorphism convolution.
 
+use super::EDGE_WEIGHTS;
 use crate::error::{Error, Result};
 use crate::kernels::{self, Epilogue};
 use crate::nn::product::{add_product, bias_gradient, then_bias};
@@ -26,6 +27,7 @@ pub(super) struct InnerSettings {
     pub out_channels: usize,
     pub eps: f64,
     pub train_eps: bool,
+    pub weighted: bool,
 }
 
 impl InnerSettings {
@@ -33,11 +35,12 @@ impl InnerSettings {
         let ((in_channels, hidden), (_, out_channels)) = (shapes.get("weight1")?, shapes.get("weight2")?);
         // A file of another program has ε among its tensors.
         let (eps, train_eps) = (attrs.get("eps").unwrap_or(0.0), attrs.get("train_eps").unwrap_or(false));
-        Ok(Self { in_channels, hidden, out_channels, eps, train_eps })
+        let weighted = attrs.get_or(EDGE_WEIGHTS, true)?;
+        Ok(Self { in_channels, hidden, out_channels, eps, train_eps, weighted })
     }
 
     pub(super) fn build<F: Scalar>(&self, kind: &str) -> Result<Inner<F>> {
-        let Self { in_channels, hidden, out_channels, eps, train_eps } = *self;
+        let Self { in_channels, hidden, out_channels, eps, train_eps, .. } = *self;
         if in_channels == 0 || hidden == 0 || out_channels == 0 {
             let value = format!("{in_channels} -> {hidden} -> {out_channels}");
             return Err(Error::setting(format!("channels of {kind}"), value, "at least 1 everywhere"));

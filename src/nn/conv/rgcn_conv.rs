@@ -1,5 +1,6 @@
 //! The relational graph convolution.
 
+use super::EDGE_WEIGHTS;
 use crate::error::{Error, Result, Unsupported};
 use crate::graph::{Graph, Norm};
 use crate::kernels::{self, Epilogue};
@@ -24,6 +25,7 @@ pub struct RgcnConvBuilder {
     root: bool,
     bias: bool,
     sum: bool,
+    weighted: bool,
 }
 
 impl RgcnConvBuilder {
@@ -48,6 +50,13 @@ impl RgcnConvBuilder {
         self
     }
 
+    /// Counts every edge once, whatever it weighs, as PyTorch Geometric's `RGCNConv` does. Default: means and sums read the weights.
+    #[must_use]
+    pub fn ignore_edge_weights(mut self) -> Self {
+        self.weighted = false;
+        self
+    }
+
     /// Leaves the bias out. Default: there is one.
     #[must_use]
     pub fn no_bias(mut self) -> Self {
@@ -66,6 +75,7 @@ impl RgcnConvBuilder {
             return Err(Error::setting("channels and relations of rgcn_conv", value, "at least 1 of each"));
         }
         let rows = inputs.checked_mul(stacks).ok_or_else(|| Error::setting("relations of rgcn_conv", stacks, "fewer"))?;
+        let norm = if self.sum { Norm::Sum } else { Norm::Mean };
         let comp = |bases| Param::new("comp", (self.relations, bases), [Axis::Fixed, Axis::Fixed], Init::GlorotUniform);
         Ok(RgcnConv {
             weight: Param::new("weight", (rows, outputs), [Axis::InTiled(0), Axis::Out], Init::GlorotStacked { count: stacks }),
@@ -73,7 +83,7 @@ impl RgcnConvBuilder {
             root: self.root.then(|| Param::new("root", (inputs, outputs), [Axis::In(0), Axis::Out], Init::GlorotUniform)),
             bias: self.bias.then(|| bias(outputs)),
             relations: self.relations,
-            norm: if self.sum { Norm::Sum } else { Norm::Mean },
+            norm: if self.weighted { norm } else { norm.unweighted() },
         })
     }
 }
@@ -99,11 +109,15 @@ pub struct RgcnConv<F: Scalar = f32> {
 impl RgcnConv<f32> {
     /// Starts a layer from `in_channels` to `out_channels` over edges of `relations` types.
     pub fn builder(in_channels: usize, out_channels: usize, relations: usize) -> RgcnConvBuilder {
-        RgcnConvBuilder { in_channels, out_channels, relations, bases: None, root: true, bias: true, sum: false }
+        RgcnConvBuilder { in_channels, out_channels, relations, bases: None, root: true, bias: true, sum: false, weighted: true }
     }
 }
 
 impl<F: Scalar> RgcnConv<F> {
+    fn is_sum(&self) -> bool {
+        matches!(self.norm, Norm::Sum | Norm::UnweightedSum)
+    }
+
     fn stacks(&self) -> usize {
         self.comp.as_ref().map_or(self.relations, |comp| comp.value().ncols())
     }
@@ -304,7 +318,8 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
 
     fn attrs(&self) -> Attrs {
         let attrs = Attrs::new().with("relations", self.relations);
-        if self.norm == Norm::Sum { attrs.with("sum", true) } else { attrs }
+        let attrs = if self.is_sum() { attrs.with("sum", true) } else { attrs };
+        if self.norm.is_weighted() { attrs } else { attrs.with(EDGE_WEIGHTS, false) }
     }
 
     /// One map: the stacked weights see `Â_r·X`, bases `Σ_r a_rb·Â_r·X`, the root `X`; the weights of the bases are held.
@@ -361,6 +376,7 @@ impl<F: Scalar> Registered<F> for RgcnConv<F> {
             root: shapes.find("root").is_some(),
             bias: shapes.find("bias").is_some(),
             sum: attrs.get_or("sum", false)?,
+            weighted: attrs.get_or(EDGE_WEIGHTS, true)?,
         };
         builder.build()
     }
@@ -368,8 +384,9 @@ impl<F: Scalar> Registered<F> for RgcnConv<F> {
     fn sample(widths: &[usize], out: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
         let &[in_channels] = widths else { return None };
         let (bases, root, bias, sum) = (rng.random::<bool>().then_some(2), rng.random(), rng.random(), rng.random());
+        let weighted = rng.random();
         // At least as many as random graphs have types of edges.
-        RgcnConvBuilder { in_channels, out_channels: out, relations: 4, bases, root, bias, sum }.build().ok()
+        RgcnConvBuilder { in_channels, out_channels: out, relations: 4, bases, root, bias, sum, weighted }.build().ok()
     }
 
     fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {
@@ -377,8 +394,10 @@ impl<F: Scalar> Registered<F> for RgcnConv<F> {
         let mut y = self.root.as_ref().map_or_else(|| Array2::zeros((n, self.weight.value().ncols())), |root| xs[0].dot(root.value()));
         for (r, relation) in graph.relations().iter().enumerate() {
             let a = ValueRef::Sparse(relation.view()).to_dense();
+            // Random graphs list no edge of a relation twice.
+            let a = if self.norm.is_weighted() { a } else { a.mapv(|w| if w == F::zero() { w } else { F::one() }) };
             let inverse = a.sum_axis(ndarray::Axis(1)).mapv(|d| if d == F::zero() { F::zero() } else { F::one() / d });
-            let mean = Array2::from_shape_fn((n, n), |(i, j)| if self.norm == Norm::Sum { a[[i, j]] } else { a[[i, j]] * inverse[i] });
+            let mean = Array2::from_shape_fn((n, n), |(i, j)| if self.is_sum() { a[[i, j]] } else { a[[i, j]] * inverse[i] });
             y += &mean.dot(&xs[0].dot(&self.weight_of(r)));
         }
         self.bias.as_ref().map_or(y.clone(), |bias| y + bias.value())

@@ -1,5 +1,6 @@
 //! The convolution of GraphSAGE.
 
+use super::EDGE_WEIGHTS;
 use crate::error::{Error, Result, Unsupported};
 use crate::graph::{Graph, Norm};
 use crate::kernels::{self, Epilogue};
@@ -31,12 +32,13 @@ pub enum Aggregation {
 
 impl Aggregation {
     /// The operator, where there is one.
-    fn norm(self) -> Option<Norm> {
-        match self {
-            Aggregation::Mean => Some(Norm::Mean),
-            Aggregation::Sum => Some(Norm::Sum),
-            Aggregation::Max => None,
-        }
+    fn norm(self, weighted: bool) -> Option<Norm> {
+        let norm = match self {
+            Aggregation::Mean => Norm::Mean,
+            Aggregation::Sum => Norm::Sum,
+            Aggregation::Max => return None,
+        };
+        Some(if weighted { norm } else { norm.unweighted() })
     }
 }
 
@@ -65,6 +67,7 @@ pub struct SageConvBuilder {
     root: bool,
     normalize: bool,
     bias: bool,
+    weighted: bool,
 }
 
 impl SageConvBuilder {
@@ -86,6 +89,13 @@ impl SageConvBuilder {
     #[must_use]
     pub fn normalize(mut self) -> Self {
         self.normalize = true;
+        self
+    }
+
+    /// Counts every edge once, whatever it weighs, as PyTorch Geometric's `SAGEConv` does. Default: means and sums read the weights.
+    #[must_use]
+    pub fn ignore_edge_weights(mut self) -> Self {
+        self.weighted = false;
         self
     }
 
@@ -112,6 +122,7 @@ impl SageConvBuilder {
             bias: self.bias.then(|| bias(self.out_channels)),
             aggregation: self.aggregation,
             normalize: self.normalize,
+            weighted: self.weighted,
         })
     }
 }
@@ -130,12 +141,14 @@ pub struct SageConv<F: Scalar = f32> {
     bias: Option<Param<F>>,
     aggregation: Aggregation,
     normalize: bool,
+    weighted: bool,
 }
 
 impl SageConv<f32> {
     /// Starts a layer from `in_channels` to `out_channels`.
     pub fn builder(in_channels: usize, out_channels: usize) -> SageConvBuilder {
-        SageConvBuilder { in_channels, out_channels, aggregation: Aggregation::Mean, root: true, normalize: false, bias: true }
+        let (root, normalize, bias, weighted) = (true, false, true, true);
+        SageConvBuilder { in_channels, out_channels, aggregation: Aggregation::Mean, root, normalize, bias, weighted }
     }
 }
 
@@ -151,6 +164,10 @@ pub struct SageCache<F> {
 }
 
 impl<F: Scalar> SageConv<F> {
+    fn norm(&self) -> Option<Norm> {
+        self.aggregation.norm(self.weighted)
+    }
+
     fn aggregates_first(&self, sparse: bool) -> bool {
         let (inputs, outputs) = self.weight.value().dim();
         self.aggregation == Aggregation::Max || (!sparse && inputs < outputs)
@@ -173,7 +190,7 @@ impl<F: Scalar> SageConv<F> {
                 let term = io.wants(0).then(|| {
                     let mut dh = cx.take(h.dim());
                     kernels::matmul_nt(dy, w, dh.view_mut());
-                    let dx = match (self.aggregation.norm(), &cache.largest) {
+                    let dx = match (self.norm(), &cache.largest) {
                         (Some(norm), _) => {
                             let mut dx = cx.take(dh.dim());
                             kernels::spmm(graph.operator(norm).transpose(), dh.view(), dx.view_mut());
@@ -191,7 +208,7 @@ impl<F: Scalar> SageConv<F> {
                 term
             }
             None => {
-                let norm = self.aggregation.norm().expect("a maximum comes first");
+                let norm = self.norm().expect("a maximum comes first");
                 let mut dz = cx.take(dy.dim());
                 kernels::spmm(graph.operator(norm).transpose(), dy, dz.view_mut());
                 grads.add(&self.weight, product_dw(&x, dz.view()));
@@ -255,7 +272,7 @@ impl<F: Scalar> Layer<F> for SageConv<F> {
             None => cx.take((x.rows(), w.ncols())),
         };
         let then = Epilogue { add: self.root.is_some(), ..then_bias(self.bias.as_ref()) };
-        match self.aggregation.norm() {
+        match self.norm() {
             None => {
                 let (h, largest) = x.with_dense(|x| kernels::spmm_max(graph.adjacency(), x));
                 kernels::matmul_then(h.view(), w.view(), y.view_mut(), then);
@@ -295,7 +312,7 @@ impl<F: Scalar> Layer<F> for SageConv<F> {
     fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {
         let (inputs, outputs) = self.weight.value().dim();
         let first = self.aggregates_first(lowering.is_sparse(xs[0]));
-        let norm = match self.aggregation.norm() {
+        let norm = match self.norm() {
             Some(norm) if !self.normalize => norm,
             _ => {
                 let edges = lowering.graph()?.num_edges();
@@ -318,7 +335,8 @@ impl<F: Scalar> Layer<F> for SageConv<F> {
     }
 
     fn attrs(&self) -> Attrs {
-        Attrs::new().with("aggregation", self.aggregation).with("normalize", self.normalize)
+        let attrs = Attrs::new().with("aggregation", self.aggregation).with("normalize", self.normalize);
+        if self.weighted { attrs } else { attrs.with(EDGE_WEIGHTS, false) }
     }
 
     /// One map of two terms: `G = [AGG(X), X]`. A maximum is taken channel by channel, so that it is part of `G` like a mean.
@@ -326,7 +344,7 @@ impl<F: Scalar> Layer<F> for SageConv<F> {
         let x = &xs[0];
         cx.check(x, self.weight.value().nrows())?;
         let graph = cx.graph()?;
-        let g = match self.aggregation.norm() {
+        let g = match self.norm() {
             Some(norm) => aggregated(cx, graph.operator(norm).forward(), F::zero(), x),
             None => Value::Dense(x.with_dense(|x| kernels::spmm_max(graph.adjacency(), x)).0),
         };
@@ -360,6 +378,7 @@ impl<F: Scalar> Registered<F> for SageConv<F> {
             root: shapes.find("root").is_some(),
             normalize: attrs.get("normalize")?,
             bias: shapes.find("bias").is_some(),
+            weighted: attrs.get_or(EDGE_WEIGHTS, true)?,
         };
         builder.build()
     }
@@ -367,13 +386,13 @@ impl<F: Scalar> Registered<F> for SageConv<F> {
     fn sample(widths: &[usize], out: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
         let &[in_channels] = widths else { return None };
         let aggregation = [Aggregation::Mean, Aggregation::Sum, Aggregation::Max][rng.random_range(0..3)];
-        let (root, normalize, bias) = rng.random();
-        SageConvBuilder { in_channels, out_channels: out, aggregation, root, normalize, bias }.build().ok()
+        let (root, normalize, bias, weighted) = rng.random();
+        SageConvBuilder { in_channels, out_channels: out, aggregation, root, normalize, bias, weighted }.build().ok()
     }
 
     fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {
         let (n, x) = (graph.num_nodes(), &xs[0]);
-        let a = crate::nn::dense_adjacency(graph);
+        let a = if self.weighted { crate::nn::dense_adjacency(graph) } else { crate::nn::dense_counts(graph) };
         let h = match self.aggregation {
             Aggregation::Sum => a.dot(x),
             Aggregation::Mean => {
