@@ -7,7 +7,7 @@ use gnn_prune::data::Splits;
 use gnn_prune::distill::{DistillLoss, Signals, SoftLabels};
 use gnn_prune::files::{Array, Tensors};
 use gnn_prune::graph::{Duplicates, Norm};
-use gnn_prune::io::pyg::{Assumptions, Checkpoint, add_module, state_of};
+use gnn_prune::io::pyg::{Assumptions, Checkpoint, InnerForm, add_module, state_of};
 use gnn_prune::ndarray::{Array2, ArrayView2};
 use gnn_prune::nn::{Attrs, Cx, DynLayer, Grads, Io, Linear, Mode, ModelBuilder, NodeId, Registry, Shapes};
 use gnn_prune::quant::{FakeQuant, Granularity};
@@ -206,7 +206,7 @@ fn check_layer(tensors: &Tensors, layer: &str, args: &Json) -> Result<(), String
         builder.add_boxed("layer", layer, &[NodeId::INPUT])
     } else {
         let inputs = vec![NodeId::INPUT; if kind == "gcn2_conv" { 2 } else { 1 }];
-        add_module(&mut builder, "layer", kind, &attrs, &params, &Assumptions::default(), &inputs)
+        add_module(&mut builder, "layer", kind, &attrs, &params, &InnerForm::default(), &inputs)
     };
     let model = builder.build_as_is(output.map_err(words)?).map_err(words)?;
     if model.nodes().len() > 1 {

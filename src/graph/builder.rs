@@ -309,6 +309,25 @@ mod tests {
     }
 
     #[test]
+    fn unweighted_norms_count_edges_whatever_they_weigh() {
+        use crate::graph::Norm;
+        let edges = [(0, 1, 0.5), (2, 1, 4.0), (0, 1, 0.25), (1, 2, 0.0)];
+        let graph = Graph::builder(3).weighted_edges(edges).edge_types(vec![0, 1, 0, 1]).duplicates(Duplicates::Keep).build().unwrap();
+        let dense = |operator: Arc<crate::graph::Operator<f32>>| operator.forward().to_dense();
+        let counts = ndarray::array![[0.0, 0.0, 0.0], [2.0, 0.0, 1.0], [0.0, 1.0, 0.0]];
+        assert_eq!(dense(graph.operator(Norm::UnweightedSum)), counts);
+        assert_eq!(dense(graph.operator(Norm::Sum))[[1, 0]], 0.75);
+        assert_eq!(dense(graph.operator(Norm::UnweightedMean)).row(1), ndarray::array![2.0 / 3.0, 0.0, 1.0 / 3.0]);
+        assert_eq!(dense(graph.relation_operator(0, Norm::UnweightedSum))[[1, 0]], 2.0);
+        assert_eq!(dense(graph.relation_operator(1, Norm::UnweightedSum))[[1, 2]], 1.0);
+        let moved = graph.permuted(&[1, 2, 0]).unwrap();
+        assert_eq!(dense(moved.operator(Norm::UnweightedSum)), ndarray::array![[0.0, 1.0, 2.0], [1.0, 0.0, 0.0], [0.0; 3]]);
+        assert_eq!(dense(moved.relation_operator(0, Norm::UnweightedSum))[[0, 2]], 2.0);
+        let once = Graph::builder(3).weighted_edges(edges).duplicates(Duplicates::Sum).build().unwrap();
+        assert_eq!(dense(once.operator(Norm::UnweightedSum))[[1, 0]], 1.0, "edges that were added up are one");
+    }
+
+    #[test]
     fn self_loops_are_kept_removed_or_added() {
         let edges = [(0, 0, 3.0), (0, 1, 1.0)];
         let data = |mode| Graph::builder(2).weighted_edges(edges).self_loops(mode).build().unwrap().adjacency().data().to_vec();

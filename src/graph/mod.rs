@@ -179,7 +179,7 @@ impl<F: Scalar> Graph<F> {
     fn kept_operator(&self, relation: Option<usize>, norm: Norm) -> Arc<Operator<F>> {
         kept(&self.operators, (relation, norm), || {
             let matrix = relation.map_or(self.adjacency(), |r| self.relations[r].view());
-            let counted = (!norm.is_weighted()).then(|| self.counted(relation, matrix.reborrow()));
+            let counted = (!norm.is_weighted()).then(|| self.counted(relation, matrix));
             let matrix = counted.as_ref().map_or(matrix, |counted| counted.view());
             let loops = self.parallel.iter().flat_map(|parallel| &parallel.loops).map(|(&i, &w)| (i as usize, F::of(w)));
             let built = Operator::new(matrix, norm, self.weighted, loops);

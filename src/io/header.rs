@@ -46,6 +46,14 @@ pub fn kind_of(path: impl AsRef<Path>) -> Result<Kind> {
     Kind::of(&text).ok_or_else(|| Error::file(path, damaged("it has neither nodes nor quantised stages")))
 }
 
+/// Whether a file was written by this crate, as its metadata say; `false` where it cannot be read.
+pub fn is_own(path: impl AsRef<Path>) -> bool {
+    let header = |bytes: &[u8]| {
+        SafeTensors::read_metadata(bytes).map(|(_, header)| header.metadata().as_ref().is_some_and(|all| all.contains_key(KEY)))
+    };
+    files::read(path.as_ref()).is_ok_and(|bytes| header(&bytes).unwrap_or(false))
+}
+
 /// What is wrong with a file of somebody else.
 const FOREIGN: &str = "is not a model of gnn-prune; `gnn-prune train --out FILE` writes one";
 

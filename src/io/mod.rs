@@ -11,5 +11,5 @@ mod quant_file;
 mod sparse_code;
 mod tensors;
 
-pub use header::{Kind, kind_of};
+pub use header::{Kind, is_own, kind_of};
 pub use model_file::stored_bytes;

@@ -39,6 +39,7 @@ pub use registry::{Entry, Registered, Registry};
 pub use stage::{Lowering, Stage, StageId};
 pub use wiring::{HeadUnits, Kept, Wiring};
 
+pub(crate) use conv::EDGE_WEIGHTS;
 pub(crate) use model::bias;
 pub(crate) use program::{Fused, Op, fuse, product_cost};
 

@@ -6,7 +6,7 @@ use super::models::planned;
 use super::uses;
 use gnn_prune::data::FeatureNorm;
 use gnn_prune::files::Tensors;
-use gnn_prune::io::pyg::{Assumptions, Checkpoint, add_module, layer_from};
+use gnn_prune::io::pyg::{Assumptions, Checkpoint, InnerForm, add_module, layer_from};
 use gnn_prune::nn::{Aggregation, Attrs, ModelBuilder, NodeId, Registry};
 use gnn_prune::quant::Calibration;
 use gnn_prune::{Bits, Calibrate, ChannelPlan, Compressed, Controls, Dataset, LayerPlan, Model, QuantModel, Recipe, WeightPlan};
@@ -48,7 +48,7 @@ fn neither(case: &Case, path: &Path, folder: &Path) -> Lawful<Option<()>> {
 
 fn checkpoint(case: &Case, path: &Path, folder: &Path, choice: u64) -> Lawful<Option<()>> {
     let Some(assumed) = said(case.text("assume.txt").parse::<Assumptions>())? else { return Ok(None) };
-    let looks = within(case.bytes(), || Ok::<_, String>(Checkpoint::looks_like(path)))?;
+    let looks = within(case.bytes(), || Ok::<_, String>(!gnn_prune::io::is_own(path)))?;
     let Some(found) = within(case.bytes(), || Checkpoint::read(path, &assumed))? else { return Ok(None) };
     if looks != Some(true) || found.note.is_empty() || found.note.contains('\n') {
         return broken("a checkpoint that is read looks like one and has a note of one line", format!("{:?}", found.note));
@@ -66,7 +66,7 @@ fn layer(case: &Case, path: &Path, folder: &Path, choice: u64) -> Lawful<Option<
     }
     let mut builder = ModelBuilder::new(3);
     let inputs = vec![NodeId::INPUT; if kind == "gcn2_conv" { 2 } else { 1 }];
-    let added = within(case.bytes(), || add_module(&mut builder, "layer", kind, &attrs, &tensors, &Assumptions::default(), &inputs))?;
+    let added = within(case.bytes(), || add_module(&mut builder, "layer", kind, &attrs, &tensors, &InnerForm::default(), &inputs))?;
     let Some(output) = added else { return Ok(None) };
     match said(builder.build_as_is(output))? {
         Some(model) => uses::model(&model, folder, choice).map(Some),

@@ -76,6 +76,17 @@ fn count(most: u64) -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..=most)
 }
 
+/// What a state dict of PyTorch does not tell.
+#[derive(Args)]
+pub struct NetworkArgs {
+    /// What a state dict of PyTorch does not tell: activation=elu,…
+    #[arg(long, value_name = "NAME=VALUE", conflicts_with = "network")]
+    pub assume: Option<Assumptions>,
+    /// A list of its layers in TOML; `inspect FILE --network-template` writes one
+    #[arg(long, value_name = "FILE")]
+    pub network: Option<PathBuf>,
+}
+
 /// DATA and how its features are read.
 #[derive(Args)]
 pub struct DataArgs {
@@ -291,9 +302,8 @@ pub struct CompressArgs {
     /// Compress this model instead of training one
     #[arg(long, value_name = "FILE")]
     pub from: Option<PathBuf>,
-    /// What a PyTorch Geometric file does not tell: activation=elu,…
-    #[arg(long, value_name = "NAME=VALUE")]
-    pub assume: Option<Assumptions>,
+    #[command(flatten)]
+    pub network: NetworkArgs,
     #[command(flatten)]
     pub model: ModelArgs,
     /// Train with the seeds 0 to N-1 and report means
@@ -374,9 +384,8 @@ pub struct PredictArgs {
     /// The model
     #[arg(long, value_name = "FILE")]
     pub from: PathBuf,
-    /// What a PyTorch Geometric file does not tell: activation=elu,…
-    #[arg(long, value_name = "NAME=VALUE")]
-    pub assume: Option<Assumptions>,
+    #[command(flatten)]
+    pub network: NetworkArgs,
     /// The .npy file to write: one row a node, one column a class
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
@@ -387,9 +396,8 @@ pub struct ExportArgs {
     /// The model
     #[arg(long, value_name = "FILE")]
     pub from: PathBuf,
-    /// What a PyTorch Geometric file does not tell: activation=elu,…
-    #[arg(long, value_name = "NAME=VALUE")]
-    pub assume: Option<Assumptions>,
+    #[command(flatten)]
+    pub network: NetworkArgs,
     /// The .safetensors file to write
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
@@ -399,9 +407,11 @@ pub struct ExportArgs {
 pub struct InspectArgs {
     /// The model file
     pub file: PathBuf,
-    /// What a PyTorch Geometric file does not tell: activation=elu,…
-    #[arg(long, value_name = "NAME=VALUE")]
-    pub assume: Option<Assumptions>,
+    /// Print the list of layers that `--network` reads, filled in as far as it is known
+    #[arg(long, conflicts_with = "json")]
+    pub network_template: bool,
+    #[command(flatten)]
+    pub network: NetworkArgs,
     #[command(flatten)]
     pub output: OutputArgs,
 }
@@ -413,9 +423,8 @@ pub struct BenchArgs {
     /// A model; may be given several times
     #[arg(long, value_name = "FILE", required = true)]
     pub from: Vec<PathBuf>,
-    /// What a PyTorch Geometric file does not tell: activation=elu,…
-    #[arg(long, value_name = "NAME=VALUE")]
-    pub assume: Option<Assumptions>,
+    #[command(flatten)]
+    pub network: NetworkArgs,
     /// Threads of the second time column [default: one a core]
     #[arg(long, value_name = "N", value_parser = count(MOST_THREADS))]
     pub threads: Option<usize>,

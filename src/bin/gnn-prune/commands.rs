@@ -1,14 +1,14 @@
 //! What each command does, through the public API of the library alone.
 
-use crate::args::{BenchArgs, CompressArgs, ControlsKind, ExportArgs, InspectArgs, PredictArgs, TrainArgs};
+use crate::args::{BenchArgs, CompressArgs, ControlsKind, ExportArgs, InspectArgs, NetworkArgs, PredictArgs, TrainArgs};
 use crate::failure::{Failure, Result};
 use crate::output::{bar, print, remark, show, table};
-use gnn_prune::io::pyg::{Assumptions, Checkpoint, export as export_state};
+use gnn_prune::io::pyg::{Checkpoint, Network, export as export_state};
 use gnn_prune::nn::Origin;
 use gnn_prune::quant::QuantOp;
 use gnn_prune::report::{Account, Row, Servable, Summary};
 use gnn_prune::train::Metric;
-use gnn_prune::{Compressed, Compression, Controls, Dataset, Model, QuantModel, Recipe, Report, files};
+use gnn_prune::{Compressed, Compression, Controls, Dataset, Model, QuantModel, Recipe, Report, files, io};
 use std::path::Path;
 
 pub fn train(args: &TrainArgs) -> Result<()> {
@@ -30,7 +30,7 @@ pub fn compress(args: &CompressArgs, recipe: &Recipe) -> Result<()> {
             if args.seeds != 1 {
                 return Err(Failure::WithFrom { flag: "seeds".into() });
             }
-            let model = load(path, args.assume.as_ref())?;
+            let model = load(path, &args.network)?;
             data = args.data.open_for(&model, path)?;
             Width::Classes.check(&model, &data, path)?;
             origin = model.origin().cloned();
@@ -66,7 +66,7 @@ fn run(recipe: &Recipe, compression: Compression, places: &Places) -> Result<()>
 
 pub fn predict(args: &PredictArgs) -> Result<()> {
     check_place(&args.out)?;
-    let model = load(&args.from, args.assume.as_ref())?;
+    let model = load(&args.from, &args.network)?;
     let data = args.data.open_for(&model, &args.from)?;
     let mut program = model.compiled(data.graph(), data.features())?;
     let logits = program.run(data.features())?;
@@ -77,23 +77,31 @@ pub fn predict(args: &PredictArgs) -> Result<()> {
     Ok(())
 }
 
-/// Reads a model of this crate, or a network of PyTorch Geometric, of which it says what was assumed.
-fn load(path: &Path, assumed: Option<&Assumptions>) -> Result<Compressed> {
-    if !Checkpoint::looks_like(path) {
-        return match assumed {
-            Some(_) => Err(Failure::NothingToAssume { path: path.into() }),
-            None => Ok(Compressed::load(path)?),
+/// Reads a model of this crate, or a network of PyTorch, of which it says what was assumed.
+fn load(path: &Path, told: &NetworkArgs) -> Result<Compressed> {
+    if io::is_own(path) {
+        return match (&told.assume, &told.network) {
+            (None, None) => Ok(Compressed::load(path)?),
+            _ => Err(Failure::NothingToAssume { path: path.into() }),
         };
     }
-    let checkpoint = Checkpoint::read(path, &assumed.cloned().unwrap_or_default())?;
+    let checkpoint = checkpoint(path, told)?;
     remark(&checkpoint.note);
     Ok(Compressed::Float(checkpoint.model))
 }
 
+fn checkpoint(path: &Path, told: &NetworkArgs) -> Result<Checkpoint> {
+    let assumed = told.assume.clone().unwrap_or_default();
+    Ok(match &told.network {
+        Some(file) => Checkpoint::read_as(path, &Network::read(file)?, assumed.seed)?,
+        None => Checkpoint::read(path, &assumed)?,
+    })
+}
+
 pub fn export(args: &ExportArgs) -> Result<()> {
     check_place(&args.out)?;
-    let Compressed::Float(model) = load(&args.from, args.assume.as_ref())? else {
-        return Err(Failure::Quantised { path: args.from.clone() });
+    let Compressed::Float(model) = load(&args.from, &args.network)? else {
+        return Err(Failure::NotExported { path: args.from.clone() });
     };
     let exported = export_state(&model, &args.out.to_string_lossy())?;
     exported.tensors.write(&args.out)?;
@@ -106,7 +114,20 @@ pub fn export(args: &ExportArgs) -> Result<()> {
 
 pub fn inspect(args: &InspectArgs) -> Result<()> {
     Places { json: args.output.json.as_deref(), ..Places::default() }.check()?;
-    let model = load(&args.file, args.assume.as_ref())?;
+    if args.network_template {
+        let network = if io::is_own(&args.file) {
+            match load(&args.file, &args.network)? {
+                Compressed::Float(model) => Network::of(&model),
+                Compressed::Integer(_) => return Err(Failure::NotExported { path: args.file.clone() }),
+            }
+        } else {
+            let checkpoint = checkpoint(&args.file, &args.network)?;
+            remark(&checkpoint.note);
+            checkpoint.network
+        };
+        return print(&network.to_string());
+    }
+    let model = load(&args.file, &args.network)?;
     let document = description(&model);
     let readable = || {
         let (nonzero, bytes, seed) = (model.num_nonzero_params(), model.stored_bytes(), model.seed());
@@ -173,7 +194,7 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let mut tried = Vec::new();
     for path in &args.from {
-        let model = load(path, args.assume.as_ref())?;
+        let model = load(path, &args.network)?;
         let data = args.data.open_for(&model, path)?;
         Width::Classes.check(&model, &data, path)?;
         tried.push((path, model, data));

@@ -30,6 +30,9 @@ pub enum Failure {
     /// Integers cannot be changed further.
     #[error("{}: is a quantised model, which cannot be compressed further; give the float model", path.display())]
     Quantised { path: PathBuf },
+    /// Integers have no twin in PyTorch.
+    #[error("{}: is a quantised model, and PyTorch Geometric has no layers of integers; export the float model", path.display())]
+    NotExported { path: PathBuf },
     /// A recipe has all stages.
     #[error("`--{flag}` cannot go with `--recipe`: the recipe has the stages and their qualifiers; leave one of the two out")]
     WithRecipe { flag: String },

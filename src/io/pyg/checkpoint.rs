@@ -1,150 +1,37 @@
-//! A network of `torch_geometric.nn.models` from its state dict: the architecture follows from names and shapes.
+//! A network of PyTorch from its state dict.
 
-use super::modules::{add_activated, add_module, numbered};
-use super::names::layer_from;
+use super::assumptions::{Assumptions, Open};
+use super::modules::numbered;
+use super::network::{Activated, InnerForm, Network, NetworkLayer, width_in};
+use super::recognise::{self, Found, Reading};
 use crate::error::{Error, Result};
 use crate::files::Tensors;
 use crate::graph::Norm;
-use crate::nn::{ActivationFn, Aggregation, Attrs, Concat, Dropout, Max, Model, ModelBuilder, NodeId};
-use std::fmt::Write;
+use crate::nn::{Attrs, EDGE_WEIGHTS, Model};
+use std::collections::BTreeSet;
 use std::path::Path;
-use std::str::FromStr;
 
-/// What a state dict does not tell; the defaults are those of PyTorch Geometric.
-///
-/// From text as `activation=elu,aggregation=max`: each name with its value, separated by commas.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct Assumptions {
-    /// `activation`: function after hidden layers, `relu`, `leaky_relu`, `elu`, `tanh` or `sigmoid`. Default ReLU.
-    pub activation: ActivationFn,
-    /// `act_first`: whether the activation comes before the norm. Default `false`.
-    pub activation_first: bool,
-    /// `dropout`: dropout in training, of attention weights too. Default 0.
-    pub dropout: f64,
-    /// `aggregation` of GraphSAGE: `mean`, `sum` or `max`. Default `mean`.
-    pub aggregation: Aggregation,
-    /// `normalize`: whether GraphSAGE divides rows by their lengths. Default `false`.
-    pub normalize: bool,
-    /// `jumping`: where the last linear layer reads one hidden width, of all layers their `max` or the `last` alone. Default `max`.
-    pub jumping_last: bool,
-    /// `layer_norm`: over the whole `graph` or each `node`. Default `graph`.
-    pub graph_norm: bool,
-    /// `negative_slope` of attention scores. Default 0.2.
-    pub negative_slope: f64,
-    /// `self_loops`: whether attention and GCN add self-loops. Default `true`.
-    pub self_loops: bool,
-    /// `improved` of GCN. Default `false`.
-    pub improved: bool,
-    /// `seed` of the splits and of what is drawn later. Default 0.
-    pub seed: u64,
-}
-
-impl Default for Assumptions {
-    fn default() -> Self {
-        Self {
-            activation: ActivationFn::Relu,
-            activation_first: false,
-            dropout: 0.0,
-            aggregation: Aggregation::Mean,
-            normalize: false,
-            jumping_last: false,
-            graph_norm: true,
-            negative_slope: 0.2,
-            self_loops: true,
-            improved: false,
-            seed: 0,
-        }
-    }
-}
-
-impl FromStr for Assumptions {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let mut found = Self::default();
-        for part in text.split(',').filter(|part| !part.trim().is_empty()) {
-            let (name, value) = part.split_once('=').unwrap_or((part, ""));
-            found.set(name.trim(), value.trim())?;
-        }
-        Ok(found)
-    }
-}
-
-impl Assumptions {
-    /// What was assumed of a network of layers of these kinds, as [`Assumptions::from_str`] reads it.
-    fn named(&self, kinds: &[&str], norms: bool, layer_norms: bool, jumping: bool) -> String {
-        let any = |known: &[&str]| kinds.iter().any(|kind| known.contains(kind));
-        let (gcn, sage, gat) = (any(&["gcn_conv"]), any(&["sage_conv"]), any(&["gat_conv", "gatv2_conv"]));
-        let either = |first: bool, words: [&str; 2]| words[usize::from(!first)].to_string();
-        let named = [
-            (true, "activation", self.activation.word().into()),
-            (norms, "act_first", self.activation_first.to_string()),
-            (true, "dropout", self.dropout.to_string()),
-            (sage, "aggregation", format!("{:?}", self.aggregation).to_lowercase()),
-            (sage, "normalize", self.normalize.to_string()),
-            (jumping, "jumping", either(self.jumping_last, ["last", "max"])),
-            (layer_norms, "layer_norm", either(self.graph_norm, ["graph", "node"])),
-            (gat, "negative_slope", self.negative_slope.to_string()),
-            (gcn || gat, "self_loops", self.self_loops.to_string()),
-            (gcn, "improved", self.improved.to_string()),
-        ];
-        let named = named.into_iter().filter(|(relevant, ..)| *relevant).map(|(_, name, value)| format!("{name}={value}"));
-        named.collect::<Vec<_>>().join(",")
-    }
-
-    fn set(&mut self, name: &str, value: &str) -> Result<()> {
-        let refuse = |allowed: &str| Error::setting(format!("assumption `{name}`"), value, allowed.to_string());
-        let number = |allowed: &str, fits: fn(&f64) -> bool| value.parse().ok().filter(fits).ok_or_else(|| refuse(allowed));
-        let flag = || value.parse().map_err(|_| refuse("true or false"));
-        let either = |yes: &str, no: &str| match value {
-            _ if value == yes => Ok(true),
-            _ if value == no => Ok(false),
-            _ => Err(refuse(&format!("{yes} or {no}"))),
-        };
-        match name {
-            "activation" => {
-                let word = |function: &ActivationFn| function.word() == value;
-                let functions = ActivationFn::ALL.map(ActivationFn::word).join(", ");
-                self.activation = ActivationFn::ALL.into_iter().find(word).ok_or_else(|| refuse(&functions))?;
-            }
-            "act_first" => self.activation_first = flag()?,
-            "dropout" => self.dropout = number("in [0, 1)", |p| (0.0..1.0).contains(p))?,
-            "aggregation" => self.aggregation = value.parse()?,
-            "normalize" => self.normalize = flag()?,
-            "jumping" => self.jumping_last = either("last", "max")?,
-            "layer_norm" => self.graph_norm = either("graph", "node")?,
-            "negative_slope" => self.negative_slope = number("finite and at least 0", |s| (0.0..f64::INFINITY).contains(s))?,
-            "self_loops" => self.self_loops = flag()?,
-            "improved" => self.improved = flag()?,
-            "seed" => self.seed = value.parse().map_err(|_| refuse("a whole number"))?,
-            _ => return Err(Error::setting("assumption", name, ASSUMED)),
-        }
-        Ok(())
-    }
-}
-
-/// The names of all assumptions.
-const ASSUMED: &str =
-    "activation, act_first, dropout, aggregation, normalize, jumping, layer_norm, negative_slope, self_loops, improved or seed";
+/// Where a file may hold a [`Network`], which then tells all that its tensors do not.
+pub(super) const NETWORK: &str = "network";
 
 /// A model read from a state dict, and what had to be assumed.
 #[derive(Clone)]
 pub struct Checkpoint {
     /// The model.
     pub model: Model,
+    /// The network as a list of layers, filled in as far as it is known.
+    pub network: Network,
     /// One line: the architecture that was found, and every setting that names and shapes do not tell.
     pub note: String,
 }
 
 impl Checkpoint {
-    /// Whether a file holds a state dict that this may read: convolutions under `convs.`.
-    pub fn looks_like(path: impl AsRef<Path>) -> bool {
-        Tensors::read(path).is_ok_and(|tensors| tensors.floats.keys().any(|name| name.starts_with("convs.")))
-    }
-
-    /// Reads a network that `safetensors.torch.save_file(model.state_dict(), FILE)` wrote: GCN, GraphSAGE, GAT, GATv2 or GIN of
-    /// `torch_geometric.nn.models`, with batch or layer norm and jumping knowledge.
+    /// Reads a network from its state dict: a file that `safetensors.torch.save_file(model.state_dict(), FILE)` wrote, one of
+    /// [`export`](super::export), or another that [`Tensors::read`] reads.
+    ///
+    /// The layers are those of `torch_geometric.nn.models` (GCN, GraphSAGE, GAT, GATv2 and GIN, with norms and jumping knowledge), or of any
+    /// class of one's own, whatever they are called: each is told by its tensors, their order by numbers and widths. A prefix that all names
+    /// share says nothing. Where the file holds a [`Network`] that is what is built.
     ///
     /// # Errors
     /// [`Error::File`] for a file that is no such network, in one line that says why.
@@ -154,116 +41,305 @@ impl Checkpoint {
         Self::from_tensors(&tensors, assumed).map_err(|error| Error::file(path, error))
     }
 
+    /// Reads a network whose layers `network` lists; `seed` is that of splits and of what is drawn later.
+    ///
+    /// # Errors
+    /// [`Error::File`] for a file whose tensors are not those of the network.
+    pub fn read_as(path: impl AsRef<Path>, network: &Network, seed: u64) -> Result<Self> {
+        let path = path.as_ref();
+        let tensors = Tensors::read(path)?;
+        Self::listed(&tensors, network.clone(), seed, "the network file").map_err(|error| Error::file(path, error))
+    }
+
     /// As [`Checkpoint::read`], from tensors at hand.
     ///
     /// # Errors
-    /// [`Error::Model`] for tensors that are no such network.
+    /// [`Error::Model`] for tensors that are no such network; [`Error::Setting`] for an assumption that changes nothing there.
     pub fn from_tensors(tensors: &Tensors, assumed: &Assumptions) -> Result<Self> {
-        let convs = numbered(tensors, "convs.")?;
-        if convs.is_empty() {
-            return Err(Error::Model("has no tensor under `convs.`: not a network of torch_geometric.nn.models".into()));
+        if let Some(text) = tensors.metadata.get(NETWORK) {
+            assumed.named(&Open::default().all_told())?;
+            return Self::listed(tensors, text.parse()?, assumed.seed, "its metadata");
         }
-        let norms = numbered(tensors, "norms.")?;
-        let last_linear = tensors.under("lin.");
-        let jumps = !last_linear.floats.is_empty();
-        let count = convs.len();
-        if tensors.floats.keys().any(|name| name.starts_with("jk.")) {
-            return Err(Error::Model("has jumping knowledge by an LSTM (`jk.`), which is not built; cat, max and last are".into()));
+        if tensors.floats.is_empty() {
+            return Err(Error::Model("holds no tensors of floats: not a state dict".into()));
         }
-        if let Some(name) = tensors.floats.keys().find(|name| !["convs.", "norms.", "lin."].iter().any(|known| name.starts_with(known))) {
-            return Err(Error::Model(format!("tensor `{name}` belongs to no part that is read (convs, norms, lin)")));
-        }
-        let hidden_layers = if jumps { count } else { count - 1 };
-        if !norms.is_empty() && norms.len() != hidden_layers {
-            return Err(Error::Model(format!("has {} norms for {hidden_layers} hidden layers", norms.len())));
-        }
+        let (prefix, tensors) = unwrapped(tensors);
+        let Recognised { network, open, found } = if is_basic(&tensors) { basic(&tensors, assumed)? } else { own(&tensors, assumed)? };
+        let model = network.build(&tensors, assumed.seed)?;
+        let prefix = if prefix.is_empty() { String::new() } else { format!(" under `{prefix}`") };
+        let unused: Vec<&str> = tensors.integers.keys().map(String::as_str).filter(|name| !name.ends_with("num_batches_tracked")).collect();
+        let unused = if unused.is_empty() { String::new() } else { format!("; not used: {}", unused.join(", ")) };
+        let note = format!("{found}{prefix}; assumed: {} (`--assume` NAME=VALUE,…){unused}", assumed.named(&open)?);
+        Ok(Self { model, network: network.under(&prefix_of(&prefix)), note })
+    }
 
-        let mut found = Vec::new();
-        let mut b = ModelBuilder::new(width_in(&convs[0]));
-        let mut x = NodeId::INPUT;
-        let mut kept = Vec::new();
-        for (k, conv) in convs.iter().enumerate() {
-            let next = convs.get(k + 1).map(width_in).or_else(|| jumps.then(|| width_in(&convs[k])));
-            let (kind, attrs) = kind_of(conv, next, assumed)?;
-            found.push(kind);
-            let at = |what: &str, error: Error| Error::Model(format!("{what}.{k}: {error}"));
-            let name = k + 1;
-            x = add_module(&mut b, &format!("conv{name}"), kind, &attrs, conv, assumed, &[x]).map_err(|error| at("convs", error))?;
-            if k == hidden_layers {
-                break;
-            }
-            x = add_activated(&mut b, "", &name.to_string(), norms.get(k), assumed, x).map_err(|error| at("norms", error))?;
-            if assumed.dropout > 0.0 {
-                x = b.add(&format!("dropout{name}"), Dropout::new(assumed.dropout)?, &[x])?;
-            }
-            kept.push(x);
-        }
-        let (mut jump, mut ambiguous) = ("", false);
-        if jumps {
-            let read = width_in(&last_linear);
-            let widths: Vec<usize> = kept.iter().map(|&id| b.channels(id)).collect();
-            x = if count > 1 && read == widths.iter().sum::<usize>() {
-                jump = ", jumping knowledge by concatenation";
-                b.add("jump", Concat::new(), &kept)?
-            } else if assumed.jumping_last && widths.last() == Some(&read) {
-                (jump, ambiguous) = (", jumping knowledge", true);
-                x
-            } else if widths.iter().all(|&width| width == read) {
-                (jump, ambiguous) = (", jumping knowledge", true);
-                b.add("jump", Max::new(kept.len())?, &kept)?
-            } else {
-                return Err(Error::Model(format!("`lin.weight` reads {read} channels, and the layers before have {widths:?}")));
-            };
-            let linear = layer_from("linear", &Attrs::new(), &last_linear).map_err(|error| Error::Model(format!("lin: {error}")))?;
-            x = b.add_boxed("out", linear, &[x])?;
-        }
-        let model = b.build_undrawn(x, assumed.seed)?;
-        let kinds = if found.windows(2).all(|pair| pair[0] == pair[1]) { found[0].to_string() } else { found.join(", ") };
-        let mut note = format!("{count} layers of {kinds}{}{jump}", if norms.is_empty() { "" } else { " with norms" });
-        let layer_norms = norms.iter().any(|norm| !norm.floats.contains_key("module.running_mean"));
-        let _ = write!(note, "; assumed: {} (`--assume` NAME=VALUE,…)", assumed.named(&found, !norms.is_empty(), layer_norms, ambiguous));
-        Ok(Self { model, note })
+    fn listed(tensors: &Tensors, network: Network, seed: u64, told: &str) -> Result<Self> {
+        let model = network.build(tensors, seed)?;
+        let note = format!("{} layers as {told} lists them", network.layers.len());
+        Ok(Self { model, network, note })
     }
 }
 
-/// The channels that a layer reads: columns of the first of its linear maps.
-fn width_in(tensors: &Tensors) -> usize {
-    let linear = ["lin.weight", "lin_src.weight", "lin_l.weight", "nn.lins.0.weight", "nn.0.weight", "nn.weight", "weight"];
-    let shape = linear.iter().find_map(|name| tensors.floats.get(*name)).map(|array| &array.shape);
-    shape.and_then(|shape| shape.get(1)).copied().unwrap_or(0)
+fn prefix_of(shown: &str) -> String {
+    shown.trim_start_matches(" under `").trim_end_matches('`').to_string()
 }
 
-/// Kind and settings of a convolution; `next` is what the layer after it reads.
-fn kind_of(tensors: &Tensors, next: Option<usize>, assumed: &Assumptions) -> Result<(&'static str, Attrs)> {
-    let has = |name: &str| tensors.floats.contains_key(name);
-    let heads = |name: &str| match tensors.floats[name].shape[..] {
-        [1, heads, dim] if heads > 0 && dim > 0 => Ok((heads, dim)),
-        _ => Err(Error::Model(format!("tensor `{name}` has shape {:?}, expected [1, heads, channels]", tensors.floats[name].shape))),
+/// A network as it was recognised.
+struct Recognised {
+    network: Network,
+    open: Open,
+    /// What was found, for people.
+    found: String,
+}
+
+/// The tensors without what all their names begin with, as wrappers add it (`module.`, `_orig_mod.`, `model.`), as long as several parts are
+/// left, and that prefix.
+fn unwrapped(tensors: &Tensors) -> (String, Tensors) {
+    let mut prefix = String::new();
+    let mut inner = Tensors { floats: tensors.floats.clone(), integers: tensors.integers.clone(), ..Tensors::default() };
+    loop {
+        let names = || inner.floats.keys().chain(inner.integers.keys());
+        let heads: BTreeSet<Option<&str>> = names().map(|name| name.split_once('.').map(|(head, _)| head)).collect();
+        let head = match heads.into_iter().collect::<Vec<_>>()[..] {
+            [Some(head)] => format!("{head}."),
+            _ => return (prefix, inner),
+        };
+        let without = inner.under(&head);
+        // Below a layer stand its tensors, not layers.
+        if without.floats.keys().any(|name| !name.contains('.'))
+            || recognise::layers(&inner).is_ok_and(|found| found.len() < 2 && !found[0].path.contains('.'))
+        {
+            return (prefix, inner);
+        }
+        let integers = inner.integers.iter().map(|(name, array)| (name[head.len()..].to_string(), array.clone())).collect();
+        prefix += &head;
+        inner = Tensors { integers, ..without };
+    }
+}
+
+/// Whether these are the names of `torch_geometric.nn.models`.
+fn is_basic(tensors: &Tensors) -> bool {
+    let known = ["convs.", "norms.", "lin.", "jk."];
+    let names = || tensors.floats.keys();
+    names().any(|name| name.starts_with("convs.0.")) && names().all(|name| known.iter().any(|part| name.starts_with(part)))
+}
+
+/// The names of a network's layers as they are added.
+struct Listing<'a> {
+    layers: Vec<NetworkLayer>,
+    assumed: &'a Assumptions,
+    open: Open,
+}
+
+impl<'a> Listing<'a> {
+    fn new(assumed: &'a Assumptions) -> Self {
+        Self { layers: Vec::new(), assumed, open: Open::default() }
+    }
+
+    fn last(&self) -> String {
+        self.layers.last().map_or_else(|| "x".into(), |layer| layer.name.clone())
+    }
+
+    fn push(&mut self, layer: NetworkLayer) {
+        self.layers.push(layer);
+    }
+
+    /// A convolution or a linear map, its tensors under `path`.
+    fn map(&mut self, name: &str, kind: &'static str, path: &str, tensors: &Tensors, next: Option<usize>) -> Result<()> {
+        let has = |part: &str| tensors.floats.contains_key(part);
+        self.open.kinds.insert(kind);
+        self.open.edge_features |= has("att_edge") || has("lin_edge.weight");
+        let settings = settings_of(kind, tensors, next, self.assumed)?;
+        let inner = matches!(kind, "gin_conv" | "gine_conv") && !has("nn.weight");
+        self.open.inner |= inner;
+        self.open.layer_norms |= inner
+            && tensors.floats.keys().any(|key| key.starts_with("nn.norms.") && !key.contains("running"))
+            && !tensors.floats.keys().any(|key| key.contains("running_mean"));
+        let settings = if inner { InnerForm::of(self.assumed).written(settings) } else { settings };
+        self.push(NetworkLayer::new(name, kind, settings).tensors(path));
+        Ok(())
+    }
+
+    /// What stands behind hidden layer `k`: norm, activation and dropout.
+    fn hidden(&mut self, k: &str, norm: Option<(&'static str, &str)>) {
+        self.open.hidden = true;
+        let act = |listing: &mut Self| {
+            if let Some(function) = listing.assumed.activation {
+                let activated = Activated::new(function, listing.assumed.leaky_slope);
+                listing.push(NetworkLayer::new(format!("act{k}"), "activation", activated.settings()));
+            }
+        };
+        if self.assumed.activation_first {
+            act(self);
+        }
+        match norm {
+            Some((kind, path)) => {
+                self.norm(&format!("norm{k}"), kind, path);
+            }
+            None if self.assumed.bare_layer_norm => self.push(NetworkLayer::new(format!("norm{k}"), "layer_norm", self.layer_norm())),
+            None => {}
+        }
+        if !self.assumed.activation_first {
+            act(self);
+        }
+        if self.assumed.dropout > 0.0 {
+            self.push(NetworkLayer::new(format!("dropout{k}"), "dropout", Attrs::new().with("p", self.assumed.dropout)));
+        }
+    }
+
+    fn norm(&mut self, name: &str, kind: &'static str, path: &str) {
+        self.open.norms = true;
+        self.open.layer_norms |= kind == "layer_norm";
+        let settings = if kind == "layer_norm" { self.layer_norm() } else { Attrs::new() };
+        self.push(NetworkLayer::new(name, kind, settings).tensors(path));
+    }
+
+    fn layer_norm(&self) -> Attrs {
+        Attrs::new().with("per_graph", self.assumed.graph_norm)
+    }
+}
+
+/// A network of `torch_geometric.nn.models`.
+fn basic(tensors: &Tensors, assumed: &Assumptions) -> Result<Recognised> {
+    let convs = numbered(tensors, "convs.")?;
+    let norms = numbered(tensors, "norms.")?;
+    let last_linear = tensors.under("lin.");
+    let jumps = !last_linear.floats.is_empty();
+    let count = convs.len();
+    if tensors.floats.keys().any(|name| name.starts_with("jk.")) {
+        return Err(Error::Model("has jumping knowledge by an LSTM (`jk.`), which is not built; cat, max and last are".into()));
+    }
+    let hidden_layers = if jumps { count } else { count - 1 };
+    if !norms.is_empty() && norms.len() != hidden_layers {
+        return Err(Error::Model(format!("has {} norms for {hidden_layers} hidden layers", norms.len())));
+    }
+    let found = recognise::layers(tensors)?;
+    let at = |path: &str| {
+        let own = found.iter().find(|layer| layer.path == path);
+        own.ok_or_else(|| Error::Model(format!("`{path}` is no layer of `torch_geometric.nn.models`")))
     };
-    let attention = |(heads, dim): (usize, usize)| {
-        let width = tensors.floats.get("bias").and_then(|bias| bias.shape.first().copied()).or(next);
-        let average = heads > 1 && width == Some(dim) || width.is_none();
-        Attrs::new()
-            .with("heads", heads)
-            .with("average", average)
-            .with("negative_slope", assumed.negative_slope)
-            .with("dropout", assumed.dropout)
-            .with("self_loops", assumed.self_loops)
-    };
-    Ok(if has("att_src") {
-        ("gat_conv", attention(heads("att_src")?))
-    } else if has("att") {
-        ("gatv2_conv", attention(heads("att")?))
-    } else if has("eps") {
-        ("gin_conv", Attrs::new())
-    } else if has("lin_l.weight") {
-        ("sage_conv", Attrs::new().with("aggregation", assumed.aggregation).with("normalize", assumed.normalize))
-    } else if has("lin.weight") {
-        let norm = if assumed.self_loops { Norm::Symmetric } else { Norm::SymmetricPlain };
-        ("gcn_conv", if assumed.improved { Attrs::new().with("improved", true) } else { Attrs::new().with("norm", norm) })
-    } else {
-        let names: Vec<&str> = tensors.floats.keys().map(String::as_str).collect();
-        return Err(Error::Model(format!("a convolution of tensors {} is not known", names.join(", "))));
+    let mut listing = Listing::new(assumed);
+    let mut kept: Vec<(String, usize)> = Vec::new();
+    let mut kinds = Vec::new();
+    for k in 0..count {
+        let path = format!("convs.{k}");
+        let conv = at(&path)?;
+        if !conv.is_conv() {
+            return Err(Error::Model(format!("`{path}` is a {}, and no convolution", conv.kind)));
+        }
+        let next = if k + 1 < count { Some(at(&format!("convs.{}", k + 1))?.input) } else { jumps.then_some(conv.output) };
+        kinds.push(conv.kind);
+        listing.map(&format!("conv{}", k + 1), conv.kind, &path, &conv.tensors, next)?;
+        if k == hidden_layers {
+            break;
+        }
+        let norm = if norms.is_empty() { None } else { Some(at(&format!("norms.{k}"))?) };
+        listing.hidden(&(k + 1).to_string(), norm.map(|norm| (norm.kind, norm.path.as_str())));
+        kept.push((listing.last(), conv.output));
+    }
+    let mut jump = "";
+    if jumps {
+        let read = width_in("linear", &last_linear);
+        let widths: Vec<usize> = kept.iter().map(|(_, width)| *width).collect();
+        let names = || kept.iter().map(|(name, _)| name.clone());
+        if count > 1 && read == widths.iter().sum::<usize>() {
+            jump = ", jumping knowledge by concatenation";
+            listing.push(NetworkLayer::new("jump", "concat", Attrs::new()).inputs(names()));
+        } else if assumed.jumping_last && widths.last() == Some(&read) {
+            (jump, listing.open.jumping) = (", jumping knowledge", true);
+        } else if widths.iter().all(|&width| width == read) {
+            (jump, listing.open.jumping) = (", jumping knowledge", true);
+            listing.push(NetworkLayer::new("jump", "max", Attrs::new()).inputs(names()));
+        } else {
+            return Err(Error::Model(format!("`lin.weight` reads {read} channels, and the layers before have {widths:?}")));
+        }
+        listing.push(NetworkLayer::new("out", "linear", Attrs::new()).tensors("lin"));
+    }
+    let kinds = if kinds.windows(2).all(|pair| pair[0] == pair[1]) { kinds[0].to_string() } else { kinds.join(", ") };
+    let found = format!("{count} layers of {kinds}{}{jump}", if norms.is_empty() { "" } else { " with norms" });
+    Ok(Recognised { network: Network { layers: listing.layers }, open: listing.open, found })
+}
+
+/// A network of one's own class.
+fn own(tensors: &Tensors, assumed: &Assumptions) -> Result<Recognised> {
+    let found = recognise::layers(tensors)?;
+    let order = recognise::order(&found)?;
+    let maps = |from: usize| order[from..].iter().map(|(k, _)| &found[*k]).filter(|layer| !layer.is_norm());
+    let mut listing = Listing::new(assumed);
+    let mut kept: Vec<String> = Vec::new();
+    let mut joined = false;
+    let mut names = BTreeSet::new();
+    for (at, &(k, reading)) in order.iter().enumerate() {
+        let layer = &found[k];
+        if layer.is_norm() && at > 0 && !found[order[at - 1].0].is_norm() {
+            // It was added with the map before it.
+            continue;
+        }
+        if layer.is_norm() {
+            listing.norm(&name_of(layer, &mut names), layer.kind, &layer.path);
+            continue;
+        }
+        if reading == Reading::All {
+            joined = true;
+            listing.push(NetworkLayer::new("jump", "concat", Attrs::new()).inputs(kept.drain(..)));
+        }
+        let next = maps(at + 1).next().map(|next| next.input);
+        listing.map(&name_of(layer, &mut names), layer.kind, &layer.path, &layer.tensors, next)?;
+        let norm = order.get(at + 1).map(|(k, _)| &found[*k]).filter(|next| next.is_norm());
+        let norm = norm.map(|norm| (norm.kind, norm.path.as_str()));
+        if next.is_some() {
+            listing.hidden(&format!("_{}", listing.last()), norm);
+        } else if let Some((kind, path)) = norm {
+            listing.norm("norm_last", kind, path);
+        }
+        kept.push(listing.last());
+    }
+    let told: Vec<String> = order.iter().map(|(k, _)| format!("{} ({})", found[*k].path, found[*k].kind)).collect();
+    let joined = if joined { ", all layers joined before the last" } else { "" };
+    let found = format!("{}{joined}; read as a chain without residual sums, other networks by `--network FILE`", told.join(" → "));
+    Ok(Recognised { network: Network { layers: listing.layers }, open: listing.open, found })
+}
+
+/// A layer's name in the model: its path in the state dict, in letters, digits and underscores.
+fn name_of(layer: &Found, taken: &mut BTreeSet<String>) -> String {
+    let plain: String = layer.path.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    let plain = if plain.is_empty() || plain.starts_with(|c: char| c.is_ascii_digit()) { format!("layer{plain}") } else { plain };
+    let mut name = plain.clone();
+    let mut k = 2;
+    while !taken.insert(name.clone()) {
+        name = format!("{plain}_{k}");
+        k += 1;
+    }
+    name
+}
+
+/// Settings of a layer, by its tensors and what is assumed; `next` is what the layer after it reads.
+fn settings_of(kind: &str, tensors: &Tensors, next: Option<usize>, assumed: &Assumptions) -> Result<Attrs> {
+    let shape = |name: &str| tensors.floats.get(name).map(|array| array.shape.as_slice());
+    Ok(match kind {
+        "gat_conv" | "gatv2_conv" => {
+            let name = if kind == "gat_conv" { "att_src" } else { "att" };
+            let (heads, dim) = match shape(name) {
+                Some(&[1, heads, dim]) if heads > 0 && dim > 0 => (heads, dim),
+                shape => return Err(Error::Model(format!("tensor `{name}` has shape {shape:?}, expected [1, heads, channels]"))),
+            };
+            let width = shape("bias").and_then(|shape| shape.first().copied()).or(next);
+            let average = if width.is_none() { assumed.average_heads } else { heads > 1 && width == Some(dim) };
+            Attrs::new()
+                .with("heads", heads)
+                .with("average", average)
+                .with("negative_slope", assumed.negative_slope)
+                .with("dropout", assumed.dropout)
+                .with("self_loops", assumed.self_loops)
+        }
+        "sage_conv" => {
+            Attrs::new().with("aggregation", assumed.aggregation).with("normalize", assumed.normalized(false)).with(EDGE_WEIGHTS, false)
+        }
+        "gin_conv" => Attrs::new().with(EDGE_WEIGHTS, false),
+        "gcn_conv" if !assumed.normalized(true) => Attrs::new().with("norm", Norm::Sum),
+        "gcn_conv" if assumed.improved => Attrs::new().with("improved", true),
+        "gcn_conv" => Attrs::new().with("norm", if assumed.self_loops { Norm::Symmetric } else { Norm::SymmetricPlain }),
+        _ => Attrs::new(),
     })
 }
 
@@ -272,31 +348,88 @@ mod tests {
     use super::*;
     use crate::files::Array;
 
-    #[test]
-    fn what_is_assumed_is_named_as_it_is_given() {
-        let text = "activation=elu,act_first=true,dropout=0.25,aggregation=max,normalize=true,jumping=last,layer_norm=node,\
-                    negative_slope=0.1,self_loops=false,improved=true";
-        let assumed: Assumptions = text.parse().unwrap();
-        assert_eq!(assumed.named(&["gcn_conv", "sage_conv", "gat_conv"], true, true, true), text);
-        assert_eq!(Assumptions::default().named(&["gin_conv"], false, false, false), "activation=relu,dropout=0");
-        assert_eq!("".parse::<Assumptions>().unwrap(), Assumptions::default());
-        for (wrong, word) in [("aggr=max", "aggr"), ("dropout=1", "dropout"), ("activation=gelu", "gelu"), ("jumping", "last or max")] {
-            let message = wrong.parse::<Assumptions>().unwrap_err().to_string();
-            assert!(message.contains(word) && !message.contains('\n'), "{message}");
+    fn state(tensors: &[(&str, &[usize])]) -> Tensors {
+        let mut state = Tensors::default();
+        for (name, shape) in tensors {
+            let values = (0..shape.iter().product()).map(|k: usize| 0.1 + k as f32 * 0.01).collect();
+            state.floats.insert((*name).into(), Array { shape: shape.to_vec(), values });
         }
+        state
     }
 
     #[test]
     fn jumping_knowledge_by_an_lstm_is_refused_by_name() {
-        let mut tensors = Tensors::default();
-        let mut add = |name: &str, shape: &[usize]| {
-            let values = vec![0.5; shape.iter().product()];
-            tensors.floats.insert(name.into(), Array { shape: shape.to_vec(), values });
-        };
-        add("convs.0.lin.weight", &[4, 3]);
-        add("lin.weight", &[2, 4]);
-        add("jk.lstm.weight_ih_l0", &[4, 4]);
+        let tensors = state(&[("convs.0.lin.weight", &[4, 3]), ("lin.weight", &[2, 4]), ("jk.lstm.weight_ih_l0", &[4, 4])]);
         let error = Checkpoint::from_tensors(&tensors, &Assumptions::default()).err().unwrap().to_string();
         assert!(error.contains("LSTM"), "{error}");
+    }
+
+    #[test]
+    fn a_prefix_that_all_names_share_says_nothing() {
+        let plain = [("conv1.lin.weight", &[4usize, 3][..]), ("conv1.bias", &[4]), ("conv2.lin.weight", &[2, 4]), ("conv2.bias", &[2])];
+        let expected = Checkpoint::from_tensors(&state(&plain), &Assumptions::default()).unwrap();
+        assert!(expected.note.starts_with("conv1 (gcn_conv) → conv2 (gcn_conv); read as a chain"), "{}", expected.note);
+        for prefix in ["module.", "model._orig_mod.", "a.b.c."] {
+            let names: Vec<(String, &[usize])> = plain.iter().map(|(name, shape)| (format!("{prefix}{name}"), *shape)).collect();
+            let names: Vec<(&str, &[usize])> = names.iter().map(|(name, shape)| (name.as_str(), *shape)).collect();
+            let wrapped = Checkpoint::from_tensors(&state(&names), &Assumptions::default()).unwrap();
+            assert_eq!(wrapped.model.to_string(), expected.model.to_string());
+            assert!(wrapped.note.contains(&format!("under `{prefix}`")), "{}", wrapped.note);
+            // The list of layers reads the file as it is.
+            let again = wrapped.network.build(&state(&names), 0).unwrap();
+            assert_eq!(again.to_string(), expected.model.to_string());
+        }
+        let alone = state(&[("conv1.lin.weight", &[4, 3]), ("conv1.bias", &[4])]);
+        assert!(Checkpoint::from_tensors(&alone, &Assumptions::default()).unwrap().note.starts_with("conv1 (gcn_conv);"));
+    }
+
+    #[test]
+    fn a_list_of_layers_comes_back_as_it_was_written() {
+        let tensors = state(&[
+            ("convs.0.nn.0.weight", &[4, 3]),
+            ("convs.0.nn.0.bias", &[4]),
+            ("convs.0.nn.2.weight", &[4, 4]),
+            ("convs.0.nn.2.bias", &[4]),
+            ("convs.0.eps", &[1]),
+            ("convs.1.lin_l.weight", &[2, 4]),
+            ("convs.1.lin_l.bias", &[2]),
+            ("convs.1.lin_r.weight", &[2, 4]),
+        ]);
+        let assumed: Assumptions = "activation=leaky_relu:0.3,act_last=true,dropout=0.2".parse().unwrap();
+        let found = Checkpoint::from_tensors(&tensors, &assumed).unwrap();
+        let written = found.network.to_string();
+        let read: Network = written.parse().unwrap();
+        assert_eq!(read, found.network, "{written}");
+        assert_eq!(read.build(&tensors, 0).unwrap().to_string(), found.model.to_string());
+        let mut kept = tensors.clone();
+        kept.metadata.insert(NETWORK.into(), written.clone());
+        let told = Checkpoint::from_tensors(&kept, &Assumptions::default()).unwrap();
+        assert_eq!(told.model.to_string(), found.model.to_string());
+        assert!(told.note.contains("as its metadata lists them"), "{}", told.note);
+        let idle = Checkpoint::from_tensors(&kept, &assumed).err().unwrap().to_string();
+        assert!(idle.contains("assumption"), "{idle}");
+    }
+
+    #[test]
+    fn a_list_of_layers_that_does_not_fit_says_where() {
+        let tensors = state(&[("conv1.lin.weight", &[4, 3]), ("conv1.bias", &[4])]);
+        let one = |more: &str| format!("[[layer]]\nname = \"conv1\"\nkind = \"gcn_conv\"\n{more}");
+        let message = |text: String| text.parse::<Network>().and_then(|network| network.build(&tensors, 0)).err().unwrap().to_string();
+        assert!(one("").parse::<Network>().unwrap().build(&tensors, 0).is_ok());
+        for (text, word) in [
+            (one("heads = 3"), "no setting `heads`"),
+            (one("norm = \"none\""), "norm"),
+            (one("inputs = [\"y\"]"), "reads `y`"),
+            (one("tensors = \"other\""), "no layer"),
+            (one("[[layer]]\nname = \"conv1\"\nkind = \"dropout\"\np = 0.5"), "two layers are called `conv1`"),
+            (one("[[layer]]\nname = \"b\"\nkind = \"gru\""), "kind `gru` is not known"),
+            (one("[[layer]]\nname = \"b\""), "line 4: missing field `kind`"),
+            (one("[[layer]]\nname = \"b\"\nkind = \"activation\"\nfunction = \"relu\"\nslope = 0.2"), "leaky_relu alone"),
+            ("layer = []".into(), "has 0 layers"),
+            ("layers = []".into(), "unknown field"),
+        ] {
+            let message = message(text.clone());
+            assert!(message.contains(word) && !message.contains('\n'), "{text}: {message}");
+        }
     }
 }

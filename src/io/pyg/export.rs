@@ -1,10 +1,12 @@
 //! A model as a state dict for PyTorch, with the lines of Python that run it there.
 
+use super::checkpoint::NETWORK;
 use super::names::state_of;
+use super::network::Network;
 use crate::error::{Error, Result, Unsupported};
 use crate::files::Tensors;
 use crate::graph::Norm;
-use crate::nn::{Attrs, Model, Node, NodeId};
+use crate::nn::{Aggregation, Attrs, EDGE_WEIGHTS, Model, Node, NodeId};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -39,6 +41,17 @@ pub fn export(model: &Model, file: &str) -> Result<Exported> {
         }
         let _ = writeln!(forward, "        {} = {call}", variable(model, NodeId(k + 1)));
     }
+    tensors.metadata.insert(NETWORK.into(), Network::of(model).to_string());
+    let weighted = weighted(model)?;
+    if !weighted.is_empty() {
+        let names = weighted.join(", ");
+        forward.insert_str(
+            0,
+            &format!(
+                "        assert edge_weight is None, \"{names}: reads the weights of edges, and the layer of PyTorch Geometric does not\"\n"
+            ),
+        );
+    }
     let output = variable(model, model.output());
     let python = format!(
         "import torch, torch_geometric.nn as pyg\nfrom safetensors.torch import load_file\n\n\
@@ -47,6 +60,22 @@ pub fn export(model: &Model, file: &str) -> Result<Exported> {
          net = Net()\nnet.load_state_dict(load_file({file:?}))\nnet.eval()\n"
     );
     Ok(Exported { tensors, python })
+}
+
+/// Layers that read the weights of edges here and not there.
+fn weighted(model: &Model) -> Result<Vec<&str>> {
+    let mut names = Vec::new();
+    for node in model.nodes() {
+        let attrs = node.layer().attrs();
+        let reads = match node.layer().kind() {
+            "sage_conv" => attrs.get_or("aggregation", Aggregation::Mean)? != Aggregation::Max,
+            kind => matches!(kind, "gin_conv" | "gin_aggregation" | "rgcn_conv"),
+        };
+        if reads && attrs.get_or(EDGE_WEIGHTS, true)? {
+            names.push(node.name());
+        }
+    }
+    Ok(names)
 }
 
 /// Words of Python, and members of a module that the written program calls.

@@ -1,11 +1,16 @@
 //! The way to and from PyTorch Geometric: its layers by their arguments, its state dicts by their names and shapes.
 
+mod assumptions;
 mod checkpoint;
 mod export;
 mod modules;
 mod names;
+mod network;
+mod recognise;
 
-pub use checkpoint::{Assumptions, Checkpoint};
+pub use assumptions::Assumptions;
+pub use checkpoint::Checkpoint;
 pub use export::{Exported, export};
 pub use modules::add_module;
 pub use names::{layer_from, state_of};
+pub use network::{InnerForm, Network, NetworkLayer};

@@ -1,7 +1,7 @@
 //! A module of PyTorch Geometric as nodes of a model: mostly one layer, where there is none of the kind several.
 
-use super::checkpoint::Assumptions;
 use super::names::layer_from;
+use super::network::{InnerForm, RUNNING, add_activation};
 use crate::error::{Error, Result};
 use crate::files::Tensors;
 use crate::nn::{Activation, ActivationFn, Add, Attrs, DynLayer, ModelBuilder, NodeId};
@@ -19,26 +19,26 @@ pub fn add_module(
     kind: &str,
     attrs: &Attrs,
     tensors: &Tensors,
-    assumed: &Assumptions,
+    form: &InnerForm,
     inputs: &[NodeId],
 ) -> Result<NodeId> {
     let mut tensors = tensors.clone();
     let residual = taken(&mut tensors, "res.");
     let y = match kind {
         "sage_conv" if tensors.floats.contains_key("lin.weight") => add_projected(b, name, attrs, tensors, inputs[0])?,
-        "gin_conv" if !is_plain(&tensors, assumed) => {
+        "gin_conv" if !is_plain(&tensors, form) => {
             let inner = taken(&mut tensors, "nn.");
             let y = b.add_boxed(name, layer_from("gin_aggregation", attrs, &tensors)?, inputs)?;
-            add_inner(b, name, &inner, assumed, y)?
+            add_inner(b, name, &inner, form, y)?
         }
-        "gine_conv" if !is_plain(&tensors, assumed) || !tensors.floats.contains_key("lin.weight") => {
+        "gine_conv" if !is_plain(&tensors, form) || !tensors.floats.contains_key("lin.weight") => {
             let inner = taken(&mut tensors, "nn.");
             let mut attrs = attrs.clone();
             if !tensors.floats.contains_key("lin.weight") {
                 attrs = attrs.with("columns", (0..b.channels(inputs[0])).collect::<Vec<_>>());
             }
             let y = b.add_boxed(name, layer_from("gine_aggregation", &attrs, &tensors)?, inputs)?;
-            add_inner(b, name, &inner, assumed, y)?
+            add_inner(b, name, &inner, form, y)?
         }
         _ => {
             drop_shared(&mut tensors);
@@ -72,12 +72,13 @@ fn drop_shared(tensors: &mut Tensors) {
 }
 
 /// Whether an inner network is two linear maps with a ReLU between.
-fn is_plain(tensors: &Tensors, assumed: &Assumptions) -> bool {
+fn is_plain(tensors: &Tensors, form: &InnerForm) -> bool {
     let places: Vec<&str> = tensors.floats.keys().filter_map(|name| name.strip_prefix("nn.")).collect();
     let within = |known: &[&str]| !places.is_empty() && places.iter().all(|place| known.contains(place));
     let mlp = within(&["lins.0.weight", "lins.0.bias", "lins.1.weight", "lins.1.bias"]);
     let sequential = within(&["0.weight", "0.bias", "2.weight", "2.bias"]);
-    places.len() == 4 && (sequential || mlp && assumed.activation == ActivationFn::Relu)
+    let relu = form.activation().is_some_and(|activated| activated.function == ActivationFn::Relu);
+    places.len() == 4 && (sequential || mlp) && relu && !form.activation_last()
 }
 
 /// `AGG(relu(X·P + p))·W + b + X·W_root`.
@@ -97,37 +98,45 @@ fn add_projected(b: &mut ModelBuilder<f32>, name: &str, attrs: &Attrs, mut tenso
     b.add(&format!("{name}_plus"), Add::new(2)?, &[near, own])
 }
 
+/// Most places of a `Sequential`.
+const MOST_PLACES: usize = 1000;
+
 /// An inner network: an `MLP` (`nn.lins`, `nn.norms`), a `Sequential` (`nn.0`, `nn.2`, …), in whose list what has no tensors is an
 /// activation, or one linear map (`nn.weight`).
-fn add_inner(b: &mut ModelBuilder<f32>, name: &str, inner: &Tensors, assumed: &Assumptions, x: NodeId) -> Result<NodeId> {
+fn add_inner(b: &mut ModelBuilder<f32>, name: &str, inner: &Tensors, form: &InnerForm, x: NodeId) -> Result<NodeId> {
     if inner.floats.contains_key("weight") {
         return b.add_boxed(&format!("{name}_lin0"), layer_from("linear", &Attrs::new(), inner)?, &[x]);
     }
     let mlp = inner.floats.keys().any(|name| name.starts_with("lins."));
-    if mlp { add_mlp(b, name, inner, assumed, x) } else { add_sequential(b, name, inner, assumed, x) }
+    if mlp { add_mlp(b, name, inner, form, x) } else { add_sequential(b, name, inner, form, x) }
 }
 
-fn add_mlp(b: &mut ModelBuilder<f32>, name: &str, inner: &Tensors, assumed: &Assumptions, mut x: NodeId) -> Result<NodeId> {
+fn add_mlp(b: &mut ModelBuilder<f32>, name: &str, inner: &Tensors, form: &InnerForm, mut x: NodeId) -> Result<NodeId> {
     let (lins, norms) = (numbered(inner, "lins.")?, numbered(inner, "norms.")?);
     for (k, linear) in lins.iter().enumerate() {
         x = b.add_boxed(&format!("{name}_lin{k}"), layer_from("linear", &Attrs::new(), linear)?, &[x])?;
         if k + 1 < lins.len() {
-            x = add_activated(b, &format!("{name}_"), &k.to_string(), norms.get(k), assumed, x)?;
+            x = add_activated(b, name, k, norms.get(k), form, x)?;
+        } else if let Some(activated) = form.activation().filter(|_| form.activation_last()) {
+            x = add_activation(b, &format!("{name}_act{k}"), activated, &[x])?;
         }
     }
     Ok(x)
 }
 
-fn add_sequential(b: &mut ModelBuilder<f32>, name: &str, inner: &Tensors, assumed: &Assumptions, mut x: NodeId) -> Result<NodeId> {
+fn add_sequential(b: &mut ModelBuilder<f32>, name: &str, inner: &Tensors, form: &InnerForm, mut x: NodeId) -> Result<NodeId> {
     let place = |name: &str| name.split('.').next().and_then(|k| k.parse::<usize>().ok());
     let last = inner.floats.keys().filter_map(|name| place(name)).max().unwrap_or(0);
+    if last > MOST_PLACES {
+        return Err(Error::Model(format!("`nn.{last}` is past the {MOST_PLACES} places of an inner network that are read")));
+    }
     // A dropout leaves a gap as an activation does, and two activations in a row would not be one.
     let mut activated = false;
-    for k in 0..=last.min(inner.floats.len() * 4) {
+    for k in 0..=last {
         let part = inner.under(&format!("{k}."));
         let Some(weight) = part.floats.get("weight") else {
-            if !activated {
-                x = b.add(&format!("{name}_act{k}"), Activation::new(assumed.activation), &[x])?;
+            if let Some(form) = form.activation().filter(|_| !activated) {
+                x = add_activation(b, &format!("{name}_act{k}"), form, &[x])?;
             }
             activated = true;
             continue;
@@ -135,39 +144,46 @@ fn add_sequential(b: &mut ModelBuilder<f32>, name: &str, inner: &Tensors, assume
         activated = false;
         let (what, layer) = match weight.shape.len() {
             2 => ("lin", layer_from("linear", &Attrs::new(), &part)?),
-            _ => ("norm", norm_from(&part, &Assumptions { graph_norm: false, ..assumed.clone() })?),
+            _ => ("norm", norm_from(&part, false)?),
         };
         x = b.add_boxed(&format!("{name}_{what}{k}"), layer, &[x])?;
     }
-    Ok(x)
+    match form.activation().filter(|_| form.activation_last()) {
+        Some(activated) => add_activation(b, &format!("{name}_act{}", last + 1), activated, &[x]),
+        None => Ok(x),
+    }
 }
 
-/// Norm, if there is one, and activation after a hidden layer, in the order that is assumed.
-pub(super) fn add_activated(
+/// Norm, if there is one, and activation after a hidden layer of an inner network.
+fn add_activated(
     b: &mut ModelBuilder<f32>,
-    before: &str,
-    after: &str,
+    name: &str,
+    k: usize,
     norm: Option<&Tensors>,
-    assumed: &Assumptions,
+    form: &InnerForm,
     mut x: NodeId,
 ) -> Result<NodeId> {
-    let name = |what: &str| format!("{before}{what}{after}");
-    if assumed.activation_first {
-        x = b.add(&name("act"), Activation::new(assumed.activation), &[x])?;
+    let act = format!("{name}_act{k}");
+    if let Some(activated) = form.activation().filter(|_| form.activation_first()) {
+        x = add_activation(b, &act, activated, &[x])?;
     }
     if let Some(norm) = norm {
-        x = b.add_boxed(&name("norm"), norm_from(norm, assumed)?, &[x])?;
+        x = b.add_boxed(&format!("{name}_norm{k}"), norm_from(norm, form.graph_norm())?, &[x])?;
     }
-    if assumed.activation_first { Ok(x) } else { b.add(&name("act"), Activation::new(assumed.activation), &[x]) }
+    match form.activation().filter(|_| !form.activation_first()) {
+        Some(activated) => add_activation(b, &act, activated, &[x]),
+        None => Ok(x),
+    }
 }
 
-/// A norm; PyTorch Geometric wraps batch norm in a `module`.
-fn norm_from(tensors: &Tensors, assumed: &Assumptions) -> Result<Box<dyn DynLayer<f32>>> {
+/// A norm of an inner network; PyTorch Geometric wraps batch norm in a `module`.
+fn norm_from(tensors: &Tensors, per_graph: bool) -> Result<Box<dyn DynLayer<f32>>> {
     let inner = tensors.under("module.");
-    let inner = if inner.floats.is_empty() { tensors } else { &inner };
-    match inner.floats.contains_key("running_mean") {
-        true => layer_from("batch_norm", &Attrs::new(), inner),
-        false => layer_from("layer_norm", &Attrs::new().with("per_graph", assumed.graph_norm), inner),
+    match (tensors.floats.contains_key("running_mean"), inner.floats.is_empty()) {
+        (false, false) if !inner.floats.contains_key("running_mean") => Err(Error::Model(RUNNING.into())),
+        (false, false) => layer_from("batch_norm", &Attrs::new(), &inner),
+        (true, _) => layer_from("batch_norm", &Attrs::new(), tensors),
+        (false, true) => layer_from("layer_norm", &Attrs::new().with("per_graph", per_graph), tensors),
     }
 }
 

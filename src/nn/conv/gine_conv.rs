@@ -62,7 +62,10 @@ pub struct GineConv<F: Scalar = f32> {
 impl GineConv<f32> {
     /// Starts a layer from `in_channels` over `hidden` to `out_channels`, for edges of `edge_channels` features.
     pub fn builder(in_channels: usize, hidden: usize, out_channels: usize, edge_channels: usize) -> GineConvBuilder {
-        GineConvBuilder { settings: InnerSettings { in_channels, hidden, out_channels, eps: 0.0, train_eps: false, weighted: true }, edge_channels }
+        GineConvBuilder {
+            settings: InnerSettings { in_channels, hidden, out_channels, eps: 0.0, train_eps: false, weighted: true },
+            edge_channels,
+        }
     }
 }
 

@@ -27,10 +27,10 @@ pub enum ActivationFn {
     Sigmoid,
 }
 
-/// Slope of [`ActivationFn::LeakyRelu`] below zero: PyTorch's default.
-const LEAKY_SLOPE: f64 = 0.01;
-
 impl ActivationFn {
+    /// Slope of [`ActivationFn::LeakyRelu`] below zero: PyTorch's default.
+    pub const LEAKY_SLOPE: f64 = 0.01;
+
     /// All of them.
     pub const ALL: [ActivationFn; 5] =
         [ActivationFn::Relu, ActivationFn::LeakyRelu, ActivationFn::Elu, ActivationFn::Tanh, ActivationFn::Sigmoid];
@@ -62,7 +62,7 @@ impl ActivationFn {
                 if x > F::zero() {
                     x
                 } else {
-                    x * F::of(LEAKY_SLOPE)
+                    x * F::of(Self::LEAKY_SLOPE)
                 }
             }
             ActivationFn::Elu => {
@@ -83,7 +83,7 @@ impl ActivationFn {
         let positive_or = |other| if y > F::zero() { F::one() } else { other };
         match self {
             ActivationFn::Relu => positive_or(F::zero()),
-            ActivationFn::LeakyRelu => positive_or(F::of(LEAKY_SLOPE)),
+            ActivationFn::LeakyRelu => positive_or(F::of(Self::LEAKY_SLOPE)),
             ActivationFn::Elu => positive_or(y + F::one()),
             ActivationFn::Tanh => F::one() - y * y,
             ActivationFn::Sigmoid => y * (F::one() - y),

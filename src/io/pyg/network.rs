@@ -1,0 +1,459 @@
+//! A network as a list of layers: what names and shapes of a state dict cannot tell, said.
+
+use super::assumptions::Assumptions;
+use super::modules::add_module;
+use super::names::layer_from;
+use crate::error::{Error, Result};
+use crate::files::{self, Array, Tensors};
+use crate::nn::{Activation, ActivationFn, Add, Aggregation, Attrs, EDGE_WEIGHTS, Model, ModelBuilder, NodeId, Registry, Shapes};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::str::FromStr;
+
+/// A network as a list of layers, which says of a state dict what its names and shapes do not: order, activations, sums, settings.
+///
+/// As text it is TOML, one `[[layer]]` after the other:
+///
+/// ```toml
+/// [[layer]]
+/// name = "conv1"
+/// kind = "gcn_conv"
+///
+/// [[layer]]
+/// name = "relu1"
+/// kind = "activation"
+/// function = "relu"
+///
+/// [[layer]]
+/// name = "sum1"
+/// kind = "add"
+/// inputs = ["x", "relu1"]
+/// ```
+///
+/// A layer has a `name`, a `kind` of the registry, the `inputs` that it reads (`x` are the features; without, the layer before), the place of
+/// its `tensors` in the state dict (without, its name), and its settings. What the last layer computes is the output.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// The layers, each after those that it reads.
+    #[serde(rename = "layer")]
+    pub layers: Vec<NetworkLayer>,
+}
+
+/// One layer of a [`Network`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct NetworkLayer {
+    /// Its name in the model.
+    pub name: String,
+    /// Its kind, as `gnn-prune inspect` prints it.
+    pub kind: String,
+    /// What its tensors' names begin with in the state dict, without the dot; its name where this is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tensors: Option<String>,
+    /// The layers that it reads, `x` for the features; the one before where this is empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<String>,
+    /// Its settings.
+    #[serde(flatten)]
+    pub settings: Attrs,
+}
+
+/// What the features are called.
+const FEATURES: &str = "x";
+/// Layers of a network file: each is a layer of a model, with a few parts.
+const MOST_LAYERS: usize = 10_000;
+/// How often the numbers of a file may stand in a model whose layers share them.
+const MOST_COPIES: usize = 16;
+/// Kinds whose layers have no tensors.
+const BARE: [&str; 7] = ["activation", "dropout", "add", "concat", "max", "appnp", "lg_conv"];
+
+impl NetworkLayer {
+    /// A layer that reads the one before it.
+    pub(super) fn new(name: impl Into<String>, kind: &str, settings: Attrs) -> Self {
+        Self { name: name.into(), kind: kind.into(), tensors: None, inputs: Vec::new(), settings }
+    }
+
+    pub(super) fn tensors(mut self, path: impl Into<String>) -> Self {
+        self.tensors = Some(path.into());
+        self
+    }
+
+    pub(super) fn inputs(mut self, inputs: impl IntoIterator<Item = String>) -> Self {
+        self.inputs = inputs.into_iter().collect();
+        self
+    }
+
+    fn path(&self) -> &str {
+        self.tensors.as_deref().unwrap_or(&self.name)
+    }
+}
+
+impl FromStr for Network {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        toml::from_str(text).map_err(|error| {
+            let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+            Error::Model(format!("network file, line {line}: {}", error.message().trim()))
+        })
+    }
+}
+
+impl std::fmt::Display for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&toml::to_string(self).map_err(|_| std::fmt::Error)?)
+    }
+}
+
+impl Network {
+    /// Reads a network file.
+    ///
+    /// # Errors
+    /// [`Error::File`] for a file that cannot be read or is no list of layers, with the line.
+    pub fn read(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let text = String::from_utf8(files::read(path)?).map_err(|_| Error::file(path, "is no text: a network file is TOML"))?;
+        text.parse().map_err(|error| Error::file(path, error))
+    }
+
+    /// The network that a model is: each of its layers, with tensors as [`export`](super::export) names them.
+    pub fn of(model: &Model) -> Self {
+        let name = |id: NodeId| if id == NodeId::INPUT { FEATURES.to_string() } else { model.name_of(id).to_string() };
+        let layer = |node: &crate::nn::Node<f32>| {
+            NetworkLayer::new(node.name(), node.layer().kind(), node.layer().attrs()).inputs(node.inputs().iter().map(|&id| name(id)))
+        };
+        Self { layers: model.nodes().iter().map(layer).collect() }
+    }
+
+    /// The same network, its tensors under `prefix`.
+    pub(super) fn under(mut self, prefix: &str) -> Self {
+        for layer in self.layers.iter_mut().filter(|layer| !BARE.contains(&layer.kind.as_str())) {
+            let path = format!("{prefix}{}", layer.path());
+            layer.tensors = (path != layer.name).then_some(path);
+        }
+        self
+    }
+
+    /// Builds the model with its parameters from `tensors`, of which each must belong to a layer; `seed` is kept with the model.
+    ///
+    /// # Errors
+    /// [`Error::Model`] for a layer of an unknown kind, one that reads what does not stand before it, settings or tensors that do not fit,
+    /// a tensor that is missing or belongs to no layer.
+    pub fn build(&self, tensors: &Tensors, seed: u64) -> Result<Model> {
+        let wrong = |problem: String| Error::Model(format!("network file: {problem}"));
+        if self.layers.is_empty() || self.layers.len() > MOST_LAYERS {
+            return Err(wrong(format!("has {} layers, expected 1 to {MOST_LAYERS}", self.layers.len())));
+        }
+        let mut before = BTreeSet::from([FEATURES]);
+        for layer in &self.layers {
+            if let Some(missing) = layer.inputs.iter().find(|name| !before.contains(name.as_str())) {
+                return Err(wrong(format!("layer `{}` reads `{missing}`, which does not stand before it", layer.name)));
+            }
+            if !before.insert(&layer.name) {
+                return Err(wrong(format!("two layers are called `{}`", layer.name)));
+            }
+        }
+        let parts = self.parts(tensors)?;
+        let Some(first) = self.first(&parts) else { return Err(wrong("no layer with tensors reads the features `x`".into())) };
+        let mut b = ModelBuilder::new(width_in(&self.layers[first].kind, &parts[first]));
+        let mut known = BTreeMap::from([(FEATURES, NodeId::INPUT)]);
+        let mut x = NodeId::INPUT;
+        for (layer, part) in self.layers.iter().zip(&parts) {
+            let inputs = if layer.inputs.is_empty() { vec![x] } else { layer.inputs.iter().map(|name| known[name.as_str()]).collect() };
+            x = add(&mut b, layer, part, &inputs).map_err(|error| in_layer(layer, error))?;
+            known.insert(&layer.name, x);
+        }
+        b.build_undrawn(x, seed)
+    }
+
+    /// The first layer with tensors that reads the features, directly or through layers without tensors.
+    fn first(&self, parts: &[Tensors]) -> Option<usize> {
+        let mut features = BTreeSet::from([FEATURES]);
+        let mut before = FEATURES;
+        for (k, layer) in self.layers.iter().enumerate() {
+            let reads =
+                layer.inputs.iter().any(|name| features.contains(name.as_str())) || layer.inputs.is_empty() && features.contains(before);
+            if reads && !parts[k].floats.is_empty() {
+                return Some(k);
+            }
+            if reads && BARE.contains(&layer.kind.as_str()) {
+                features.insert(&layer.name);
+            }
+            before = &layer.name;
+        }
+        None
+    }
+
+    /// For each layer its tensors: those under its place, but for those under the place of another layer below it.
+    fn parts(&self, tensors: &Tensors) -> Result<Vec<Tensors>> {
+        let paths: BTreeSet<&str> =
+            self.layers.iter().filter(|layer| !BARE.contains(&layer.kind.as_str())).map(NetworkLayer::path).collect();
+        let mut of: BTreeMap<&str, Tensors> = paths.iter().map(|path| (*path, Tensors::default())).collect();
+        let lost = |name: &str| Error::Model(format!("tensor `{name}` belongs to no layer of the network file"));
+        for (name, array) in &tensors.floats {
+            // The longest path is the one that is meant.
+            let cuts = name.char_indices().rev().filter(|(_, c)| *c == '.').map(|(at, _)| at);
+            let home = cuts.map(|at| (&name[..at], &name[at + 1..])).find(|(path, _)| of.contains_key(path));
+            let (path, rest) = home.or_else(|| of.contains_key("").then_some(("", name.as_str()))).ok_or_else(|| lost(name))?;
+            of.get_mut(path).expect("it was found").floats.insert(rest.into(), array.clone());
+        }
+        let numbers = |part: &Tensors| part.floats.values().map(|array| array.values.len()).sum::<usize>();
+        let full = || self.layers.iter().filter(|layer| !BARE.contains(&layer.kind.as_str())).map(|layer| &of[layer.path()]);
+        // Layers may share tensors, and each has a copy.
+        if full().map(numbers).sum::<usize>() > MOST_COPIES * numbers(tensors) {
+            return Err(Error::Model(format!("network file: layers share tensors more than {MOST_COPIES} times over")));
+        }
+        Ok(self
+            .layers
+            .iter()
+            .map(|layer| if BARE.contains(&layer.kind.as_str()) { Tensors::default() } else { of[layer.path()].clone() })
+            .collect())
+    }
+}
+
+fn in_layer(layer: &NetworkLayer, error: Error) -> Error {
+    match error {
+        Error::Model(problem) => Error::Model(format!("{}: {problem}", layer.path())),
+        other => other,
+    }
+}
+
+/// Adds a layer, of several parts where the registry has none of its kind.
+fn add(b: &mut ModelBuilder<f32>, layer: &NetworkLayer, tensors: &Tensors, inputs: &[NodeId]) -> Result<NodeId> {
+    let (name, kind, settings) = (layer.name.as_str(), layer.kind.as_str(), &layer.settings);
+    match kind {
+        "activation" => add_activation(b, name, Activated::from_settings(settings)?, inputs),
+        "add" if settings.is_empty() => b.add(name, Add::new(inputs.len())?, inputs),
+        "max" if settings.is_empty() => b.add(name, crate::nn::Max::new(inputs.len())?, inputs),
+        _ if BARE.contains(&kind) => b.add_boxed(name, Registry::standard().load(kind, settings, &Shapes::default())?, inputs),
+        "batch_norm" | "layer_norm" => {
+            let width = inputs.first().map_or(0, |&id| b.channels(id));
+            b.add_boxed(name, layer_from(kind, &with_defaults(kind, settings, tensors)?, &whole_norm(kind, tensors, width)?)?, inputs)
+        }
+        _ if Registry::<f32>::standard().entries().iter().any(|entry| entry.kind() == kind) => {
+            add_module(b, name, kind, &with_defaults(kind, settings, tensors)?, tensors, &InnerForm::from_settings(settings)?, inputs)
+        }
+        _ => {
+            let known: Vec<&str> = Registry::<f32>::standard().entries().iter().map(|entry| entry.kind()).collect();
+            Err(Error::Model(format!("kind `{kind}` is not known; known are {}", known.join(", "))))
+        }
+    }
+}
+
+/// The channels that a layer reads, by its tensors.
+pub(super) fn width_in(kind: &str, tensors: &Tensors) -> usize {
+    let axis = |name: &str, axis: usize| tensors.floats.get(name).and_then(|array| array.shape.get(axis)).copied();
+    let linear = ["lin.weight", "lin_src.weight", "lin_l.weight", "nn.lins.0.weight", "nn.0.weight", "nn.weight"];
+    match kind {
+        "rgcn_conv" => axis("weight", 1),
+        "gcn2_conv" => axis("weight1", 0),
+        "batch_norm" | "layer_norm" => {
+            ["weight", "module.weight", "running_mean", "module.running_mean"].iter().find_map(|name| axis(name, 0))
+        }
+        // A Sequential may begin with what has no tensors.
+        "gin_conv" | "gine_conv" => {
+            let mut maps: Vec<(usize, usize)> = tensors
+                .floats
+                .iter()
+                .filter_map(|(name, array)| {
+                    let place = name.strip_prefix("nn.")?.trim_start_matches("lins.").split('.').next()?.parse().ok()?;
+                    (array.shape.len() == 2).then(|| (place, array.shape[1]))
+                })
+                .collect();
+            maps.sort_unstable();
+            maps.first().map(|&(_, width)| width).or_else(|| axis("nn.weight", 1))
+        }
+        _ => linear.iter().find_map(|name| axis(name, 1)).or_else(|| axis("weight", 1)),
+    }
+    .unwrap_or(0)
+}
+
+/// A norm's tensors without the `module.` that PyTorch Geometric wraps batch norm in; what a norm without weights lacks is one and zero.
+fn whole_norm(kind: &str, tensors: &Tensors, width: usize) -> Result<Tensors> {
+    let inner = tensors.under("module.");
+    let mut whole = if inner.floats.is_empty() { tensors.clone() } else { inner };
+    if kind == "batch_norm" && !whole.floats.contains_key("running_mean") {
+        return Err(Error::Model(RUNNING.into()));
+    }
+    let constant = |value: f32| Array { shape: vec![width], values: vec![value; width] };
+    whole.floats.entry("weight".into()).or_insert_with(|| constant(1.0));
+    whole.floats.entry("bias".into()).or_insert_with(|| constant(0.0));
+    Ok(whole)
+}
+
+/// Why a batch norm is refused.
+pub(super) const RUNNING: &str = "is a batch norm without running statistics (`track_running_stats=False`), which normalises by whatever it is \
+                                  given; train it with them";
+
+/// The settings of layers with tensors.
+const SETTINGS: &[(&str, &[&str])] = &[
+    ("gcn_conv", &["norm", "improved"]),
+    ("sage_conv", &["aggregation", "normalize", EDGE_WEIGHTS]),
+    ("gat_conv", &["heads", "average", "negative_slope", "dropout", "self_loops", "units"]),
+    ("gatv2_conv", &["heads", "average", "negative_slope", "dropout", "self_loops", "units"]),
+    ("gin_conv", &["eps", "train_eps", EDGE_WEIGHTS]),
+    ("gin_aggregation", &["eps", "train_eps", EDGE_WEIGHTS]),
+    ("gine_conv", &["eps", "train_eps"]),
+    ("gine_aggregation", &["eps", "train_eps", "columns"]),
+    ("sg_conv", &["hops", "norm"]),
+    ("gcn2_conv", &["alpha", "beta", "norm"]),
+    ("rgcn_conv", &["relations", "sum", EDGE_WEIGHTS]),
+    ("layer_norm", &["per_graph", "kept"]),
+];
+
+/// Settings with PyTorch Geometric's defaults where none were given; what no such layer has is refused.
+fn with_defaults(kind: &str, settings: &Attrs, tensors: &Tensors) -> Result<Attrs> {
+    let mut attrs = match kind {
+        "gcn_conv" => Attrs::new(),
+        "sage_conv" => Attrs::new().with("aggregation", Aggregation::Mean).with("normalize", false).with(EDGE_WEIGHTS, false),
+        "gin_conv" | "gin_aggregation" => Attrs::new().with(EDGE_WEIGHTS, false),
+        "rgcn_conv" => {
+            let rows = |name: &str| tensors.floats.get(name).and_then(|array| array.shape.first()).copied();
+            Attrs::new().with("relations", rows("comp").or(rows("weight")).unwrap_or(0)).with(EDGE_WEIGHTS, false)
+        }
+        "gat_conv" | "gatv2_conv" => {
+            let shape = ["att_src", "att"].iter().find_map(|name| tensors.floats.get(*name)).map(|array| array.shape.as_slice());
+            let heads = shape.and_then(|shape| shape.get(1)).copied().unwrap_or(1);
+            Attrs::new()
+                .with("heads", heads)
+                .with("average", false)
+                .with("negative_slope", 0.2)
+                .with("dropout", 0.0)
+                .with("self_loops", true)
+        }
+        "layer_norm" => Attrs::new().with("per_graph", true),
+        "gcn2_conv" => Attrs::new().with("alpha", 0.1).with("beta", 1.0),
+        _ => Attrs::new(),
+    };
+    let known = SETTINGS.iter().find(|(known, _)| *known == kind).map_or(&[][..], |(_, names)| names);
+    let inner = matches!(kind, "gin_conv" | "gine_conv");
+    for (name, value) in settings.iter() {
+        match name {
+            _ if inner && InnerForm::SETTINGS.contains(&name) => {}
+            _ if known.contains(&name) => attrs = attrs.with(name, value),
+            _ => return Err(Error::Model(format!("a {kind} has no setting `{name}`; it has {}", known.join(", ")))),
+        }
+    }
+    Ok(attrs)
+}
+
+/// An activation: a function, and the slope of a leaky ReLU.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Activated {
+    pub function: ActivationFn,
+    pub slope: f64,
+}
+
+impl Activated {
+    /// `slope` counts for a leaky ReLU alone.
+    pub(super) fn new(function: ActivationFn, slope: f64) -> Self {
+        Self { function, slope: if function == ActivationFn::LeakyRelu { slope } else { ActivationFn::LEAKY_SLOPE } }
+    }
+
+    fn from_settings(settings: &Attrs) -> Result<Self> {
+        let found = Self { function: settings.get("function")?, slope: settings.get_or("slope", ActivationFn::LEAKY_SLOPE)? };
+        if let Some((name, _)) = settings.iter().find(|(name, _)| !["function", "slope"].contains(name)) {
+            return Err(Error::Model(format!("an activation has no setting `{name}`")));
+        }
+        if !(found.slope.is_finite() && found.slope >= 0.0)
+            || found.slope != ActivationFn::LEAKY_SLOPE && found.function != ActivationFn::LeakyRelu
+        {
+            return Err(Error::Model(format!(
+                "slope {} of {}: a leaky_relu alone has one, at least 0",
+                found.slope,
+                found.function.word()
+            )));
+        }
+        Ok(found)
+    }
+
+    pub(super) fn settings(self) -> Attrs {
+        let settings = Attrs::new().with("function", self.function);
+        if self.slope == ActivationFn::LEAKY_SLOPE { settings } else { settings.with("slope", self.slope) }
+    }
+}
+
+/// An activation; a leaky ReLU of another slope than the crate's is `s·x + (1−s)·relu(x)`.
+pub(super) fn add_activation(b: &mut ModelBuilder<f32>, name: &str, activated: Activated, inputs: &[NodeId]) -> Result<NodeId> {
+    let Activated { function, slope } = activated;
+    if slope == ActivationFn::LEAKY_SLOPE {
+        return b.add(name, Activation::new(function), inputs);
+    }
+    let positive = b.add(&format!("{name}_relu"), Activation::new(ActivationFn::Relu), inputs)?;
+    b.add(name, Add::with_coefficients(vec![slope, 1.0 - slope])?, &[inputs[0], positive])
+}
+
+/// The form of an inner network of GIN, which its tensors do not tell.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct InnerForm {
+    activation: Option<Activated>,
+    activation_first: bool,
+    activation_last: bool,
+    /// Whether layer norms of an `MLP` are over the whole graph; those of a list are over each node.
+    graph_norm: bool,
+}
+
+impl Default for InnerForm {
+    fn default() -> Self {
+        let activation = Activated { function: ActivationFn::Relu, slope: ActivationFn::LEAKY_SLOPE };
+        Self { activation: Some(activation), activation_first: false, activation_last: false, graph_norm: true }
+    }
+}
+
+impl InnerForm {
+    const SETTINGS: [&'static str; 5] = ["inner_activation", "inner_slope", "inner_act_first", "inner_act_last", "inner_graph_norm"];
+
+    pub(super) fn of(assumed: &Assumptions) -> Self {
+        let activation = assumed.activation.map(|function| Activated::new(function, assumed.leaky_slope));
+        let Assumptions { activation_first, activation_last, graph_norm, .. } = *assumed;
+        Self { activation, activation_first, activation_last, graph_norm }
+    }
+
+    pub(super) fn graph_norm(self) -> bool {
+        self.graph_norm
+    }
+
+    pub(super) fn activation(self) -> Option<Activated> {
+        self.activation
+    }
+
+    pub(super) fn activation_first(self) -> bool {
+        self.activation_first
+    }
+
+    pub(super) fn activation_last(self) -> bool {
+        self.activation_last
+    }
+
+    fn from_settings(settings: &Attrs) -> Result<Self> {
+        let slope = settings.get_or("inner_slope", ActivationFn::LEAKY_SLOPE)?;
+        let activation = match settings.get_or("inner_activation", "relu".to_string())?.as_str() {
+            "none" => None,
+            word => {
+                let function = ActivationFn::ALL.into_iter().find(|known| known.word() == word);
+                let function = function.ok_or_else(|| Error::Model(format!("inner_activation `{word}` is not known")))?;
+                Some(Activated::from_settings(&Activated { function, slope }.settings())?)
+            }
+        };
+        let flag = |name, default| settings.get_or(name, default);
+        let (activation_first, activation_last) = (flag("inner_act_first", false)?, flag("inner_act_last", false)?);
+        Ok(Self { activation, activation_first, activation_last, graph_norm: flag("inner_graph_norm", true)? })
+    }
+
+    /// `settings` with those of the inner network.
+    pub(super) fn written(self, mut settings: Attrs) -> Attrs {
+        settings = settings.with("inner_activation", self.activation.map_or("none", |activated| activated.function.word()));
+        if let Some(Activated { slope, .. }) = self.activation.filter(|activated| activated.slope != ActivationFn::LEAKY_SLOPE) {
+            settings = settings.with("inner_slope", slope);
+        }
+        if self.activation_first {
+            settings = settings.with("inner_act_first", true);
+        }
+        if !self.graph_norm {
+            settings = settings.with("inner_graph_norm", false);
+        }
+        settings.with("inner_act_last", self.activation_last)
+    }
+}
