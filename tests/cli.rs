@@ -245,7 +245,7 @@ fn what_a_checkpoint_does_not_tell_is_said_in_one_line_and_may_be_given() {
         (stderr, fs::read(&logits).unwrap())
     };
     let (note, relu) = predicted("");
-    assert!(note.contains("activation=relu,dropout=0,self_loops=true,improved=false"), "{note}");
+    assert!(note.contains("activation=relu,norm=none,dropout=0,normalize=true,self_loops=true,improved=false"), "{note}");
     let (note, elu) = predicted("--assume activation=elu");
     assert!(note.contains("activation=elu") && relu != elu, "{note}");
     refuses(&format!("predict digits --from {checkpoint} --assume activation=gelu --out {logits}"), &["gelu", "relu"]);
@@ -617,7 +617,7 @@ fn wrong_model_files_are_refused_on_one_line() {
     for (name, cut) in [("header", 5), ("metadata", 200), ("tensors", bytes.len() - 10)] {
         refuses_model(&folder.with(name, &bytes[..cut]), &[name, "cut off"]);
     }
-    refuses_model(&folder.with("text", b"weights"), &["text", "not a model"]);
+    refuses_model(&folder.with("text", b"weights"), &["text", "not a safetensors file"]);
     for line in [
         format!("predict digits --from {model} --out {out}"),
         format!("bench digits --from {model}"),

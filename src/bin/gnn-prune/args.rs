@@ -82,7 +82,7 @@ pub struct NetworkArgs {
     /// What a state dict of PyTorch does not tell: activation=elu,…
     #[arg(long, value_name = "NAME=VALUE", conflicts_with = "network")]
     pub assume: Option<Assumptions>,
-    /// A list of its layers in TOML; `inspect FILE --network-template` writes one
+    /// Its layers in TOML, as `inspect FILE --network-template` writes
     #[arg(long, value_name = "FILE")]
     pub network: Option<PathBuf>,
 }

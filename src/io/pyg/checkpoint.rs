@@ -97,7 +97,7 @@ struct Recognised {
 fn unwrapped(tensors: &Tensors) -> (String, Tensors) {
     let mut prefix = String::new();
     let mut inner = Tensors { floats: tensors.floats.clone(), integers: tensors.integers.clone(), ..Tensors::default() };
-    loop {
+    while !is_basic(&inner) {
         let names = || inner.floats.keys().chain(inner.integers.keys());
         let heads: BTreeSet<Option<&str>> = names().map(|name| name.split_once('.').map(|(head, _)| head)).collect();
         let head = match heads.into_iter().collect::<Vec<_>>()[..] {
@@ -115,6 +115,7 @@ fn unwrapped(tensors: &Tensors) -> (String, Tensors) {
         prefix += &head;
         inner = Tensors { integers, ..without };
     }
+    (prefix, inner)
 }
 
 /// Whether these are the names of `torch_geometric.nn.models`.
