@@ -122,8 +122,7 @@ class Layers:
         if kind in (torch.nn.LogSoftmax, torch.nn.Softmax):
             return self.add("softmax", [x], name)
         if kind in (torch.nn.BatchNorm1d, pyg.BatchNorm):
-            inner = getattr(module, "module", module)
-            if inner.running_mean is None:
+            if getattr(module, "module", module).running_mean is None:
                 raise refuse("without running statistics")
             return self.add("batch_norm", [x], name, path)
         if kind is torch.nn.LayerNorm:
@@ -194,8 +193,23 @@ class Layers:
             x = self.module("lin", net.lin, [x])
         return self.finished(x)
 
+    def of_sequential(self):
+        """A Sequential of PyTorch Geometric, which names what each part reads and gives."""
+        arguments = list(self.model.signature.param_dict)
+        value = {arguments[0]: "x"} | {name: None for name in arguments[1:]}
+        for child in self.model._children:
+            module = getattr(self.model, child.name)
+            if not isinstance(module, torch.nn.Module):
+                raise NotSaved(f"`{child.name}` of the Sequential is a function; write it as a module")
+            args = [value[name] for name in child.param_names]
+            value[child.return_names[0]] = self.module(child.name, module, args)
+            last = child.return_names[0]
+        return self.finished(value[last])
+
     def of_trace(self):
         """Any network, by its forward."""
+        if isinstance(self.model, pyg.Sequential):
+            return self.of_sequential()
         try:
             graph = Tracer().trace(self.model)
         except Exception as error:
