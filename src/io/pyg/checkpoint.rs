@@ -107,7 +107,11 @@ fn unwrapped(tensors: &Tensors) -> (String, Tensors) {
         let without = inner.under(&head);
         // Below a layer stand its tensors, not layers.
         if without.floats.keys().any(|name| !name.contains('.'))
-            || recognise::layers(&inner).is_ok_and(|found| found.len() < 2 && !found[0].path.contains('.'))
+            || match recognise::layers(&inner) {
+                Ok(found) => found.len() < 2 && !found[0].path.contains('.'),
+                // Its name may be what the reason is about.
+                Err(_) => recognise::convolutional(&head),
+            }
         {
             return (prefix, inner);
         }
@@ -283,6 +287,10 @@ fn own(tensors: &Tensors, assumed: &Assumptions) -> Result<Recognised> {
         if reading == Reading::All {
             joined = true;
             listing.push(NetworkLayer::new("jump", "concat", Attrs::new()).inputs(kept.drain(..)));
+        }
+        if layer.kind == "gcn2_conv" {
+            let reason = "is a GCN2Conv, which reads the first hidden features beside the layer before it; a network file says which";
+            return Err(Error::Model(format!("`{}` {reason}", layer.path)));
         }
         let next = maps(at + 1).next().map(|next| next.input);
         listing.map(&name_of(layer, &mut names), layer.kind, &layer.path, &layer.tensors, next)?;

@@ -71,6 +71,8 @@ const NAMES: &[(&str, &[Name])] = &[
         ],
     ),
     ("layer_norm", &[("weight", "weight", Vector), ("bias", "bias", Vector)]),
+    ("appnp", &[]),
+    ("lg_conv", &[]),
 ];
 
 const GIN: &[(&str, &str, Layout)] = &[

@@ -156,7 +156,9 @@ impl Network {
             }
         }
         let parts = self.parts(tensors)?;
-        let Some(first) = self.first(&parts) else { return Err(wrong("no layer with tensors reads the features `x`".into())) };
+        let Some(first) = self.first(&parts) else {
+            return Err(wrong("no layer that reads the features `x` tells how many there are".into()));
+        };
         let mut b = ModelBuilder::new(width_in(&self.layers[first].kind, &parts[first]));
         let mut known = BTreeMap::from([(FEATURES, NodeId::INPUT)]);
         let mut x = NodeId::INPUT;
@@ -168,17 +170,18 @@ impl Network {
         b.build_undrawn(x, seed)
     }
 
-    /// The first layer with tensors that reads the features, directly or through layers without tensors.
+    /// The first layer that reads the features and tells how many there are, directly or through layers that keep the width.
     fn first(&self, parts: &[Tensors]) -> Option<usize> {
         let mut features = BTreeSet::from([FEATURES]);
         let mut before = FEATURES;
         for (k, layer) in self.layers.iter().enumerate() {
             let reads =
                 layer.inputs.iter().any(|name| features.contains(name.as_str())) || layer.inputs.is_empty() && features.contains(before);
-            if reads && !parts[k].floats.is_empty() {
+            let told = width_in(&layer.kind, &parts[k]) > 0;
+            if reads && told {
                 return Some(k);
             }
-            if reads && BARE.contains(&layer.kind.as_str()) {
+            if reads {
                 features.insert(&layer.name);
             }
             before = &layer.name;

@@ -201,8 +201,8 @@ fn transpose(tensors: &mut Tensors, name: &str) {
 }
 
 /// Whether a name speaks of a convolution, where its tensors alone might be something else.
-fn convolutional(path: &str) -> bool {
-    let last = path.rsplit('.').find(|part| part.parse::<u64>().is_err()).unwrap_or("").to_ascii_lowercase();
+pub(super) fn convolutional(path: &str) -> bool {
+    let last = path.rsplit('.').find(|part| !part.is_empty() && part.parse::<u64>().is_err()).unwrap_or("").to_ascii_lowercase();
     ["conv", "gcn", "sgc", "gc"].iter().any(|word| last.starts_with(word))
 }
 
