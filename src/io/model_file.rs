@@ -54,7 +54,19 @@ impl<F: Scalar> Model<F> {
         files::write_atomically(path, &self.to_bytes().map_err(|error| Error::file(path, error))?)
     }
 
-    fn to_bytes(&self) -> Result<Vec<u8>> {
+    /// The bytes of the file that [`Model::save`] writes.
+    ///
+    /// # Errors
+    /// [`Error::Model`] for what no file may hold, such as a number that is not finite.
+    ///
+    /// ```
+    /// use gnn_prune::{Gcn, Model};
+    /// let model = Gcn::builder(8, 3).hidden(4).build(0)?;
+    /// let bytes = model.to_bytes()?;
+    /// assert_eq!(Model::from_bytes(&bytes)?.to_bytes()?, bytes);
+    /// # Ok::<(), gnn_prune::Error>(())
+    /// ```
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let mut masked = BTreeMap::new();
         self.visit(&mut |name, param| {
             if param.mask().is_some() {
@@ -99,6 +111,14 @@ impl Model<f32> {
     /// [`Error::File`] for a file that is missing, cut off, not of this crate, or of another scalar type.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         Self::load_with(path, &Registry::standard())
+    }
+
+    /// As [`Model::load`], from the bytes of the file.
+    ///
+    /// # Errors
+    /// [`Error::Model`] for bytes that are cut off, not of this crate, or of another scalar type.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        from_bytes(bytes, &Registry::standard()).map_err(Error::Model)
     }
 }
 
