@@ -354,6 +354,7 @@ distill = "self"
 [[stage]]
 bits = 8
 qat = 2
+calibration = "percentile:90"
 "#;
 
 #[test]
@@ -362,12 +363,15 @@ fn a_recipe_and_the_same_flags_write_the_same_file() {
     let recipe = folder.with("recipe.toml", RECIPE.as_bytes());
     let (by_flags, by_recipe) = (folder.file("flags"), folder.file("recipe"));
     let quick = format!("compress {SMALL} --hidden 8 --epochs 10");
-    let flags = "--criterion l1 --channels 0.5 --distill self --bits 8 --qat 2 --controls none";
+    let flags = "--criterion l1 --channels 0.5 --distill self --bits 8 --qat 2 --calibration percentile:90 --controls none";
     let (flags, recipe) =
         (json(&format!("{quick} {flags} --out {by_flags}")), json(&format!("{quick} --recipe {recipe} --out {by_recipe}")));
     assert_eq!(names(&flags), ["dense", "channels 0.5", "distill self", "bits 8"]);
     assert_eq!(names(&flags), names(&recipe));
-    assert!(fs::read(by_flags).unwrap() == fs::read(by_recipe).unwrap(), "flags and recipe wrote different files");
+    assert!(fs::read(&by_flags).unwrap() == fs::read(by_recipe).unwrap(), "flags and recipe wrote different files");
+    let inspected = json(&format!("inspect {by_flags}"));
+    let calibrations: Vec<&str> = inspected["stages"].as_array().unwrap().iter().filter_map(|of| of["calibration"].as_str()).collect();
+    assert!(!calibrations.is_empty() && calibrations.iter().all(|word| *word == "percentile:90"), "{inspected}");
 }
 
 #[test]
@@ -477,6 +481,8 @@ fn wrong_words_and_numbers_are_refused_on_one_line() {
     refuses("compress --bits 7", &["`bits`", "8, 4 or 2"]);
     refuses("compress --bits 8 --act-bits 2", &["`act-bits`", "8 or 4"]);
     refuses("compress --bits 8 --calibrate some", &["`calibrate`", "some", "all or train"]);
+    refuses("compress --bits 8 --calibration min", &["`calibration`", "`min`", "outputs, max or percentile:P"]);
+    refuses("compress --bits 8 --calibration percentile:0", &["`calibration`", "`percentile:0`", "above 0 and at most 100"]);
     refuses("compress --bits 8 --qat some", &["`qat`", "some"]);
     refuses("compress --finetune 0", &["`finetune`"]);
     refuses("compress --criterion best", &["best", "taylor"]);

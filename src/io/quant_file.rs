@@ -6,7 +6,7 @@ use super::tensors::{Reader, Tensor, serialise, total_bytes};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::nn::{ActivationFn, Origin};
-use crate::quant::{Bits, QuantModel, QuantOp, QuantStage, QuantWeight};
+use crate::quant::{Bits, Calibration, QuantModel, QuantOp, QuantStage, QuantWeight};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -15,6 +15,9 @@ use std::path::Path;
 struct Header {
     activation_bits: Bits,
     in_channels: usize,
+    /// How scales were found; files from before they told have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    input_calibration: Option<Calibration>,
     origin: Option<Origin>,
     /// Tells the file from that of a float model.
     quantised: u32,
@@ -25,6 +28,8 @@ struct Header {
 #[derive(Serialize, Deserialize)]
 struct StageHeader {
     activation: Option<ActivationFn>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    calibration: Option<Calibration>,
     inputs: Vec<usize>,
     layer: String,
     op: OpHeader,
@@ -111,6 +116,7 @@ impl QuantModel {
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let stage = |stage: &QuantStage| StageHeader {
             activation: stage.activation(),
+            calibration: stage.calibration(),
             inputs: stage.inputs().to_vec(),
             layer: stage.layer().into(),
             op: match stage.op() {
@@ -124,6 +130,7 @@ impl QuantModel {
         let header = Header {
             activation_bits: self.activation_bits(),
             in_channels: self.in_channels(),
+            input_calibration: self.input_calibration(),
             origin: self.origin().cloned(),
             quantised: FORMAT,
             seed: self.seed(),
@@ -165,7 +172,7 @@ fn read(bytes: &[u8]) -> Result<QuantModel, String> {
     }
     let input_scales = if reader.has(INPUT_SCALES) { Some(reader.vector(INPUT_SCALES)?) } else { None };
     let mut stages = Vec::new();
-    for (k, StageHeader { activation, inputs, layer, op, width }) in header.stages.into_iter().enumerate() {
+    for (k, StageHeader { activation, calibration, inputs, layer, op, width }) in header.stages.into_iter().enumerate() {
         let op = match op {
             OpHeader::Linear { bits, cols, rows } => QuantOp::Linear(weight(&mut reader, k, &layer, bits, (rows, cols))?),
             OpHeader::Aggregate(norm) => QuantOp::Aggregate(norm),
@@ -174,14 +181,23 @@ fn read(bytes: &[u8]) -> Result<QuantModel, String> {
         };
         let bias = name(k, &layer, "bias");
         let bias = if reader.has(&bias) { Some(reader.vector(&bias)?) } else { None };
-        stages.push(QuantStage { layer, op, inputs, width, bias, activation, scale: output_scales.get(k).copied() });
+        let scale = output_scales.get(k).copied();
+        stages.push(QuantStage { layer, op, inputs, width, bias, activation, scale, calibration });
     }
     reader.finish("stages")?;
-    let Header { activation_bits, in_channels, origin, seed, .. } = header;
+    let Header { activation_bits, in_channels, input_calibration, origin, seed, .. } = header;
+    let told = stages.iter().map(|stage| (stage.calibration, stage.scale.is_some()));
+    for (calibration, has_scale) in told.chain([(input_calibration, input_scales.is_some())]) {
+        match calibration {
+            Some(calibration) if !has_scale => return Err(format!("tells that `{calibration}` gave a scale which is not there")),
+            Some(calibration) => calibration.check().map_err(|error| error.to_string())?,
+            None => {}
+        }
+    }
     if !matches!(activation_bits, Bits::Four | Bits::Eight) {
         return Err(format!("has {activation_bits}-bit activations, legal are 4 and 8"));
     }
-    Ok(QuantModel { in_channels, activation_bits, input_scales, stages, seed, origin })
+    Ok(QuantModel { in_channels, activation_bits, input_scales, input_calibration, stages, seed, origin })
 }
 
 #[cfg(test)]
@@ -243,6 +259,29 @@ mod tests {
         let model = QuantModel { activation_bits: Bits::Two, ..two_bits() };
         let message = QuantModel::from_bytes(&model.to_bytes().unwrap()).unwrap_err().to_string();
         assert!(message.contains("2-bit activations"), "{message}");
+    }
+
+    #[test]
+    fn how_scales_were_found_is_kept_and_what_cannot_have_been_is_refused() {
+        let with = |change: &dyn Fn(&mut QuantModel)| {
+            let mut model = two_bits();
+            change(&mut model);
+            (QuantModel::from_bytes(&model.to_bytes().unwrap()), model)
+        };
+        let (back, model) = with(&|model| model.stages[0].calibration = Some(Calibration::Percentile(99.5)));
+        assert_eq!(back.unwrap(), model);
+        assert!(model.to_string().contains("by percentile:99.5\n") && model.to_string().contains("by max\n"), "{model}");
+        // Files from before these words have none.
+        let (back, model) = with(&|model| model.stages.iter_mut().for_each(|stage| stage.calibration = None));
+        assert_eq!(back.unwrap(), model);
+        for p in [0.0, -1.0, 100.5, 1e300] {
+            let (back, _) = with(&|model| model.stages[0].calibration = Some(Calibration::Percentile(p)));
+            assert!(back.unwrap_err().to_string().contains("percentile"), "{p}");
+        }
+        let (back, _) = with(&|model| model.stages.last_mut().unwrap().calibration = Some(Calibration::MinMax));
+        assert!(back.unwrap_err().to_string().contains("`max`"));
+        let (back, _) = with(&|model| model.input_calibration = Some(Calibration::Percentile(99.0)));
+        assert!(back.unwrap_err().to_string().contains("`percentile:99`"));
     }
 
     #[test]

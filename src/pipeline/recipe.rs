@@ -8,17 +8,18 @@ use super::student::{Distill, Student};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::prune::{ChannelPruner, LayerCriterion, LayerPruner, Magnitude, Random, Scope, Subset, Taylor, WeightPruner};
-use crate::quant::{Bits, Quantizer};
+use crate::quant::{Bits, Calibration, Quantizer};
 use crate::reconstruct::Calibrate;
 use std::path::Path;
 
 /// Words that begin a stage.
 const STAGES: [&str; 6] = ["channels", "weights", "drop-layers", "distill", "finetune", "bits"];
 /// Words that qualify a stage, each with the stage that it qualifies.
-const QUALIFIERS: [(&str, &[&str]); 5] = [
+const QUALIFIERS: [(&str, &[&str]); 6] = [
     ("criterion", &["channels"]),
     ("scope", &["channels"]),
     ("calibrate", &["channels", "weights", "bits"]),
+    ("calibration", &["bits"]),
     ("act-bits", &["bits"]),
     ("qat", &["bits"]),
 ];
@@ -40,6 +41,8 @@ struct Qualifiers {
     criterion: CriterionWord,
     scope: Scope,
     calibrate: Calibrate,
+    /// Without one: by the outputs.
+    calibration: Option<Calibration>,
     act_bits: Option<Bits>,
     qat: usize,
 }
@@ -242,6 +245,11 @@ impl Qualifiers {
             ("scope", "global") => self.scope = Scope::Global,
             ("scope", _) => return illegal("layer or global"),
             ("calibrate", value) => self.calibrate = value.parse()?,
+            ("calibration", "outputs") => self.calibration = None,
+            ("calibration", value) => match value.parse() {
+                Ok(calibration) => self.calibration = Some(calibration),
+                Err(_) => return illegal("outputs, max or percentile:P with P above 0 and at most 100"),
+            },
             ("act-bits", value) => self.act_bits = Some(activation_bits(word, value)?),
             ("qat", value) => self.qat = number(word, value, "a whole number of epochs")?,
             (other, _) => return Err(unknown(other, &[])),
@@ -250,9 +258,10 @@ impl Qualifiers {
     }
 
     fn quantizer(&self, bits: Bits) -> Result<Quantizer> {
-        let builder = Quantizer::builder(bits).qat(self.qat).calibrate(self.calibrate);
-        match self.act_bits {
-            Some(bits) => builder.activation_bits(bits).build(),
+        let builder =
+            Quantizer::builder(bits).qat(self.qat).calibrate(self.calibrate).activation_bits(self.act_bits.unwrap_or(Bits::Eight));
+        match self.calibration {
+            Some(calibration) => builder.calibration(calibration).build(),
             None => builder.build(),
         }
     }

@@ -1,11 +1,11 @@
 //! From the stages of a float model to those of a [`QuantModel`].
 
 use super::bits::Bits;
-use super::calibration::Calibration;
+use super::calibration::{Calibration, ranges};
+use super::candidates::{self, Candidate, Candidates, TRIED};
 use super::forms::Forms;
 use super::model::{QuantModel, QuantOp, QuantStage, QuantWeight};
-use super::rounding::Grids;
-use super::rounding::Rounding;
+use super::rounding::{Grids, Rounded, Rounding};
 use crate::data::Dataset;
 use crate::error::{Error, Result, Unsupported};
 use crate::kernels::{max_abs, quantize_with, symmetric_scale};
@@ -19,61 +19,122 @@ use ndarray::ArrayView2;
 pub(super) struct Settings {
     pub weights: Bits,
     pub activations: Bits,
-    pub calibration: Calibration,
+    /// Without one each activation has its own, chosen by the outputs.
+    pub calibration: Option<Calibration>,
     /// Which nodes weights are rounded on.
     pub calibrate: Calibrate,
     pub rounding: Rounding,
 }
 
-/// Converts `model`, its activations calibrated on all nodes of `data`; `grids` has the scales of the weights that lie on a grid already.
-pub(super) fn convert(model: &Model, data: &Dataset, settings: Settings, grids: &Grids) -> Result<QuantModel> {
-    let ranges = ranges(model, data, settings.calibration)?;
+/// The calibration of every value that has scales: of the input where a join or an aggregation reads it, and of each stage but the last.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Calibrations {
+    pub input: Option<Calibration>,
+    pub stages: Vec<Calibration>,
+}
+
+impl Calibrations {
+    pub(super) fn of(small: &QuantModel) -> Self {
+        Self { input: small.input_calibration, stages: small.stages.iter().filter_map(|stage| stage.calibration).collect() }
+    }
+}
+
+/// Converts a model on its grids, its activations calibrated on all nodes of `data`: as its training calibrated them, as the settings say,
+/// or so that the outputs are nearest to those of `dense`.
+pub(super) fn convert(rounded: &Rounded, dense: &Model, data: &Dataset, settings: Settings) -> Result<QuantModel> {
+    let Rounded { model, grids, calibrations } = rounded;
     let lowering = model.lower(Some(data.graph()), data.features())?;
     let fused = fuse(&lowering);
+    let candidates = candidates(model, data, &lowering, settings, calibrations.as_ref())?;
     let mut place = vec![0; lowering.stages().len()];
     for (k, stage) in fused.iter().enumerate() {
         place[stage.makes.0] = k + 1;
     }
-    let most = settings.activations.most();
     let mut stages = Vec::with_capacity(fused.len());
-    for (k, stage) in fused.iter().enumerate() {
+    for stage in &fused {
         let layer = lowering.layer(stage.starts).to_string();
-        if !ranges[k].is_finite() {
-            return Err(Error::NotFinite { at: format!("activations of `{layer}`"), value: ranges[k].into() });
-        }
         stages.push(QuantStage {
             op: op(&layer, stage, &lowering, settings.weights, grids)?,
             inputs: stage.inputs.iter().map(|id| place[id.0]).collect(),
             width: lowering.width(stage.makes),
             bias: stage.bias.as_ref().map(|bias| bias.to_vec()),
             activation: stage.activation,
-            scale: (k + 1 < fused.len()).then(|| symmetric_scale(ranges[k], most)),
+            scale: None,
+            calibration: None,
             layer,
         });
     }
-    let joins_input = |stage: &Fused<f32>| stage.inputs.contains(&lowering.input()) && !matches!(stage.op, Op::Linear(_));
-    let input_scales = fused.iter().any(joins_input).then(|| input_scales(&lowering, data.features(), settings));
-    let (seed, origin) = (model.seed(), model.origin().cloned());
-    let quantised =
-        QuantModel { in_channels: model.in_channels(), activation_bits: settings.activations, input_scales, stages, seed, origin }
-            .checked()?;
-    // The graph of the data must not overflow either: the user hears of it here.
-    quantised.compile_as(data.graph(), data.features(), Forms::Integers)?;
+    let mut quantised = QuantModel {
+        in_channels: model.in_channels(),
+        activation_bits: settings.activations,
+        input_scales: None,
+        input_calibration: None,
+        stages,
+        seed: model.seed(),
+        origin: model.origin().cloned(),
+    };
+    candidates::apply(&mut quantised, &candidates, &vec![0; candidates.len()]);
+    let mut quantised = quantised.checked()?;
+    if candidates.iter().any(|of| of.len() > 1) {
+        candidates::choose(&mut quantised, &candidates, dense, data)?;
+    } else {
+        // The graph of the data must not overflow either: the user hears of it here.
+        quantised.compile_as(data.graph(), data.features(), Forms::Integers)?;
+    }
     Ok(quantised)
 }
 
-/// The range of every fused stage's output on the compiled float program.
-fn ranges(model: &Model, data: &Dataset, calibration: Calibration) -> Result<Vec<f32>> {
-    let mut ranges = Vec::new();
+/// What each value may be calibrated by, by its values in the compiled float program.
+fn candidates(
+    model: &Model,
+    data: &Dataset,
+    lowering: &Lowering<f32>,
+    settings: Settings,
+    calibrations: Option<&Calibrations>,
+) -> Result<Candidates> {
+    let fused = fuse(lowering);
+    let most = settings.activations.most();
+    let tried = |own: Option<Calibration>| own.or(settings.calibration).map_or(TRIED.to_vec(), |one| vec![one]);
+    let joins_input = |stage: &Fused<f32>| stage.inputs.contains(&lowering.input()) && !matches!(stage.op, Op::Linear(_));
+    let mut candidates = vec![match fused.iter().any(joins_input) {
+        true => of_input(lowering, data.features(), most, &tried(calibrations.and_then(|own| own.input))),
+        false => Vec::new(),
+    }];
+    let mut bad = None;
     let mut program = Program::compile_stagewise(model.lower(Some(data.graph()), data.features())?)?;
-    program.run_watched(data.features(), &mut |_, y| ranges.push(calibration.range(y.as_slice().expect("buffers are contiguous"))))?;
-    Ok(ranges)
+    program.run_watched(data.features(), &mut |k, y| {
+        let values = y.as_slice().expect("buffers are contiguous");
+        if k + 1 == fused.len() {
+            let max = max_abs(values);
+            bad = bad.take().or((!max.is_finite()).then_some((k, max)));
+            return;
+        }
+        let tried = tried(calibrations.map(|own| own.stages[k]));
+        let ranges = ranges(&tried, values);
+        bad = bad.take().or(ranges.iter().find(|range| !range.is_finite()).map(|&range| (k, range)));
+        let scale = |range: f32| vec![symmetric_scale(range, most)];
+        candidates
+            .push(tried.into_iter().zip(ranges).map(|(calibration, range)| Candidate { calibration, scales: scale(range) }).collect());
+    })?;
+    match bad {
+        Some((k, value)) => {
+            let layer = lowering.layer(fused[k].starts);
+            Err(Error::NotFinite { at: format!("activations of `{layer}`"), value: value.into() })
+        }
+        None => Ok(candidates),
+    }
 }
 
-/// One scale a channel of the input.
-fn input_scales(lowering: &Lowering<f32>, x: ValueRef<f32>, settings: Settings) -> Vec<f32> {
-    let scale = |column: &[f32]| symmetric_scale(settings.calibration.range(column), settings.activations.most());
-    x.with_dense(|x| (0..lowering.width(lowering.input())).map(|c| scale(&x.column(c).to_vec())).collect())
+/// The candidates of the input: one scale a channel.
+fn of_input(lowering: &Lowering<f32>, x: ValueRef<f32>, most: i8, tried: &[Calibration]) -> Vec<Candidate> {
+    let mut candidates: Vec<Candidate> = tried.iter().map(|&calibration| Candidate { calibration, scales: Vec::new() }).collect();
+    x.with_dense(|x| {
+        for channel in 0..lowering.width(lowering.input()) {
+            let ranges = ranges(tried, &x.column(channel).to_vec());
+            candidates.iter_mut().zip(ranges).for_each(|(of, range)| of.scales.push(symmetric_scale(range, most)));
+        }
+    });
+    candidates
 }
 
 /// Refuses a model that has a layer without an integer form, before any time is spent on it.

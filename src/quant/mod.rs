@@ -9,6 +9,7 @@
 
 mod bits;
 mod calibration;
+mod candidates;
 mod convert;
 mod fake;
 mod forms;

@@ -1,6 +1,7 @@
 //! A model of integers: quantised stages, no graph.
 
 use super::bits::Bits;
+use super::calibration::Calibration;
 use super::forms::{Form, Forms, choose};
 use super::program::QuantProgram;
 use crate::error::{Error, Result, Unsupported};
@@ -84,6 +85,7 @@ pub struct QuantStage {
     pub(crate) bias: Option<Vec<f32>>,
     pub(crate) activation: Option<ActivationFn>,
     pub(crate) scale: Option<f32>,
+    pub(crate) calibration: Option<Calibration>,
 }
 
 impl QuantStage {
@@ -121,6 +123,11 @@ impl QuantStage {
     pub fn scale(&self) -> Option<f32> {
         self.scale
     }
+
+    /// How that scale was found; `None` where it puts out real numbers, and in files that do not tell.
+    pub fn calibration(&self) -> Option<Calibration> {
+        self.calibration
+    }
 }
 
 /// A quantised model: made by [`Quantizer`](super::Quantizer), runs on integer kernels, cannot train, and holds no graph.
@@ -143,6 +150,7 @@ pub struct QuantModel {
     pub(crate) activation_bits: Bits,
     /// One scale a channel, where something other than a product reads the input.
     pub(crate) input_scales: Option<Vec<f32>>,
+    pub(crate) input_calibration: Option<Calibration>,
     pub(crate) stages: Vec<QuantStage>,
     pub(crate) seed: u64,
     pub(crate) origin: Option<Origin>,
@@ -172,6 +180,11 @@ impl QuantModel {
     /// Scale of each channel of the input, where something other than a product reads it; products have one a node.
     pub fn input_scales(&self) -> Option<&[f32]> {
         self.input_scales.as_deref()
+    }
+
+    /// How the scales of the input's channels were found; `None` where there are none, and in files that do not tell.
+    pub fn input_calibration(&self) -> Option<Calibration> {
+        self.input_calibration
     }
 
     /// The seed of the float model.
@@ -321,6 +334,9 @@ impl std::fmt::Display for QuantModel {
             self.num_params(),
             self.activation_bits
         )?;
+        if let Some(calibration) = self.input_calibration {
+            writeln!(f, "  input     one scale a channel by {calibration}")?;
+        }
         for (k, stage) in self.stages.iter().enumerate() {
             let name = |&input: &usize| match input {
                 0 => "input".to_string(),
@@ -335,8 +351,12 @@ impl std::fmt::Display for QuantModel {
                 write!(f, " activation={activation:?}")?;
             }
             match stage.scale {
-                Some(scale) => writeln!(f, " scale={scale:e}")?,
-                None => writeln!(f, " real numbers")?,
+                Some(scale) => write!(f, " scale={scale:e}")?,
+                None => write!(f, " real numbers")?,
+            }
+            match stage.calibration {
+                Some(calibration) => writeln!(f, " by {calibration}")?,
+                None => writeln!(f)?,
             }
         }
         Ok(())

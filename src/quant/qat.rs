@@ -4,20 +4,22 @@
 //! the rounding, move the float weights. Scales that compensated rounding found stay; a weight that drifts past the grid is clamped to its
 //! end and still gets its gradient, so that it can come back.
 //! Activations: nodes that round are inserted where the integer program stores integers between layers, and taken out again afterwards. What
-//! one layer stores between its own product and its own aggregation is not rounded here.
+//! one layer stores between its own product and its own aggregation is not rounded here. Each is calibrated as a conversion of the start
+//! calibrates it, by a range found anew at every pass, and the trained network is converted with the same calibrations.
 
 use super::bits::Bits;
 use super::calibration::Calibration;
-use super::convert::{Settings, convert};
+use super::convert::{Calibrations, Settings, convert};
 use super::fake::Grid;
 use super::rounding::{Rounded, on_grids};
 use crate::data::Dataset;
 use crate::error::{Result, Unsupported};
-use crate::nn::{Cx, Grads, Io, Layer, Lowering, Model, ModelBuilder, NodeId, Reads, StageId, Trace, Wiring};
+use crate::nn::{Cx, Grads, Io, Layer, Lowering, Model, ModelBuilder, NodeId, Reads, StageId, Trace, Wiring, fuse};
 use crate::scalar::Scalar;
 use crate::train::{Epoch, Schedule, Trainer, supervised};
 use crate::value::{CsrView, Value, ValueRef};
 use ndarray::{Array2, ArrayView2};
+use std::collections::BTreeMap;
 
 /// Step size of Adam at the first epoch; it falls to zero along a half cosine.
 const LEARNING_RATE: f64 = 0.002;
@@ -106,7 +108,7 @@ impl<F: Scalar> Layer<F> for RoundActivations {
         };
         let mut y = cx.take(x.dim());
         y.indexed_iter_mut().zip(x).for_each(|((at, y), &x)| *y = round(x, grid(at)));
-        let clips = matches!(self.scales, Scales::Tensor(Calibration::Percentile(_)) | Scales::Column(Calibration::Percentile(_)));
+        let clips = matches!(self.scales, Scales::Tensor(calibration) | Scales::Column(calibration) if calibration.clips());
         let clamped = clips.then(|| Array2::from_shape_fn(x.dim(), |at| !grid(at).passes(x[at].as_f64() as f32)));
         Ok((Value::Dense(y), clamped))
     }
@@ -134,12 +136,19 @@ impl<F: Scalar> Layer<F> for RoundActivations {
     }
 }
 
-/// Trains `model` for `epochs` with weights and activations on the grid and returns it on the grid, the best epoch by validation.
-pub(super) fn train(start: Rounded, data: &Dataset, settings: Settings, epochs: usize, hear: &(dyn Fn(Epoch) + Sync)) -> Result<Rounded> {
-    let Rounded { model, grids } = start;
-    // The conversion knows what reads the input.
-    let by_channel = convert(&model, data, settings, &grids)?.input_scales.is_some();
-    let rounding = with_rounding(&model, by_channel, settings)?;
+/// Trains the model, which is `dense` rounded, for `epochs` with weights and activations on the grid and returns it on the grid, the best
+/// epoch by validation.
+pub(super) fn train(
+    start: Rounded,
+    dense: &Model,
+    data: &Dataset,
+    settings: Settings,
+    epochs: usize,
+    hear: &(dyn Fn(Epoch) + Sync),
+) -> Result<Rounded> {
+    let calibrations = Calibrations::of(&convert(&start, dense, data, settings)?);
+    let Rounded { model, grids, .. } = start;
+    let rounding = with_rounding(&model, data, &calibrations, settings.activations)?;
     let trainer = Trainer::builder().epochs(epochs).patience(epochs).learning_rate(LEARNING_RATE).schedule(Schedule::Cosine);
     let split = data.split(model.seed());
     let output = rounding.output();
@@ -157,11 +166,15 @@ pub(super) fn train(start: Rounded, data: &Dataset, settings: Settings, epochs: 
     // The rounding nodes have no parameters, so both models have the same ones in the same order.
     trained.visit_mut(&mut |param| *param.value_mut() = values.next().expect("both models have the same parameters"));
     trained.set_origin(fit.model.origin().cloned());
-    Ok(Rounded { model: trained, grids })
+    Ok(Rounded { model: trained, grids, calibrations: Some(calibrations) })
 }
 
 /// The model with a rounding node after each node whose value the integer program stores.
-fn with_rounding(model: &Model, by_channel: bool, settings: Settings) -> Result<Model> {
+fn with_rounding(model: &Model, data: &Dataset, calibrations: &Calibrations, bits: Bits) -> Result<Model> {
+    // The value of a node is that of its last stage.
+    let lowering = model.lower(Some(data.graph()), data.features())?;
+    let made = fuse(&lowering).into_iter().map(|stage| lowering.layer(stage.makes).to_string());
+    let of_nodes: BTreeMap<String, Calibration> = made.zip(calibrations.stages.iter().copied()).collect();
     let kind = |id: NodeId| model.nodes()[id.index() - 1].layer().kind();
     // An activation is done before anything is stored, and dropout is not there at inference.
     let passes = |id: NodeId| {
@@ -171,10 +184,7 @@ fn with_rounding(model: &Model, by_channel: bool, settings: Settings) -> Result<
         }
     };
     let mut builder = ModelBuilder::new(model.in_channels());
-    let of_input = RoundActivations {
-        bits: settings.activations,
-        scales: if by_channel { Scales::Column(settings.calibration) } else { Scales::Row },
-    };
+    let of_input = RoundActivations { bits, scales: calibrations.input.map_or(Scales::Row, Scales::Column) };
     let mut place = vec![builder.add("round_input", of_input, &[NodeId::INPUT])?];
     for (k, node) in model.nodes().iter().enumerate() {
         let inputs: Vec<NodeId> = node.inputs().iter().map(|id| place[id.index()]).collect();
@@ -183,7 +193,9 @@ fn with_rounding(model: &Model, by_channel: bool, settings: Settings) -> Result<
         place.push(match old == model.output() || passes(old) {
             true => id,
             false => {
-                let round = RoundActivations { bits: settings.activations, scales: Scales::Tensor(settings.calibration) };
+                // Where the integer program stores nothing of the node, nothing is clipped.
+                let calibration = of_nodes.get(node.name()).copied().unwrap_or_default();
+                let round = RoundActivations { bits, scales: Scales::Tensor(calibration) };
                 builder.add(&format!("round_{}", node.name()), round, &[id])?
             }
         });
@@ -204,7 +216,7 @@ mod tests {
     use crate::{Gcn, Gin, Sage};
     use std::sync::Mutex;
 
-    fn settings(calibration: Calibration) -> Settings {
+    fn settings(calibration: Option<Calibration>) -> Settings {
         let (weights, activations) = (Bits::Four, Bits::Eight);
         Settings { weights, activations, calibration, calibrate: Calibrate::All, rounding: Rounding::Compensated }
     }
@@ -234,36 +246,44 @@ mod tests {
 
     #[test]
     fn training_rounds_as_the_integer_program_does_with_its_calibration_and_no_other() {
-        let calibrations = [Calibration::MinMax, Calibration::Percentile(96.0)];
-        let mut by_channels = 0;
+        let calibrations = [Some(Calibration::MinMax), Some(Calibration::Percentile(96.0)), None];
+        let (mut by_channels, mut mixed) = (0, 0);
         for sparse in [false, true] {
             let data = data(sparse);
             for model in models() {
                 let model = Trainer::builder().epochs(20).build().unwrap().fit(model, &data).unwrap();
-                for (k, calibration) in calibrations.into_iter().enumerate() {
+                for calibration in calibrations {
                     let settings = settings(calibration);
-                    let Rounded { model, grids } = rounded(&model, &data, settings).unwrap();
-                    let small = convert(&model, &data, settings, &grids).unwrap();
-                    let by_channel = small.input_scales.is_some();
-                    by_channels += usize::from(by_channel);
+                    let start = rounded(&model, &data, settings).unwrap();
+                    let small = convert(&start, &model, &data, settings).unwrap();
+                    let own = Calibrations::of(&small);
+                    by_channels += usize::from(own.input.is_some());
                     let mut program = small.compile_as(data.graph(), data.features(), Forms::Integers).unwrap();
                     let integers = program.run(data.features()).unwrap().to_owned();
-                    let off = |settings| {
-                        let with = with_rounding(&model, by_channel, settings).unwrap();
+                    let off = |calibrations: &Calibrations, bits: Bits| {
+                        let with = with_rounding(&start.model, &data, calibrations, bits).unwrap();
                         let y = with.infer(&Cx::eval(data.graph()), data.features()).unwrap();
                         (&y - &integers).mapv(f32::abs).sum() / integers.mapv(f32::abs).sum()
                     };
-                    let (own, other) = (off(settings), off(Settings { calibration: calibrations[1 - k], ..settings }));
+                    // What is not calibrated so is calibrated otherwise, value by value.
+                    let swap = |of: Calibration| if of.clips() { Calibration::MinMax } else { Calibration::Percentile(96.0) };
+                    let other = Calibrations { input: own.input.map(swap), stages: own.stages.iter().copied().map(swap).collect() };
+                    let (near_by, far) = (off(&own, Bits::Eight), off(&other, Bits::Eight));
+                    let clips = own.stages.iter().chain(&own.input).filter(|calibration| calibration.clips()).count();
+                    mixed += usize::from(clips > 0 && clips < own.stages.len() + usize::from(own.input.is_some()));
                     // A percentile cuts off inside of layers too, where training does not.
-                    let near = if calibration == Calibration::MinMax { 0.05 } else { 0.3 };
-                    assert!(own < near && own < 0.85 * other, "{own}, {other}, sparse {sparse}\n{small}");
-                    if calibration == Calibration::MinMax {
-                        let coarse = off(Settings { activations: Bits::Four, ..settings });
-                        assert!(own < 0.3 * coarse, "{own}, with four bits {coarse}\n{small}");
+                    let near = if clips == 0 { 0.05 } else { 0.3 };
+                    // Of those that were chosen, others may be nearly as near.
+                    let apart = if calibration.is_some() { 0.85 } else { 1.1 };
+                    assert!(near_by < near && near_by < apart * far, "{near_by}, {far}, sparse {sparse}\n{small}");
+                    if clips == 0 {
+                        let coarse = off(&own, Bits::Four);
+                        assert!(near_by < 0.3 * coarse, "{near_by}, with four bits {coarse}\n{small}");
                     }
                 }
             }
         }
+        assert!(mixed > 0, "no model has more than one calibration");
         assert!(by_channels > 0, "no model joins its input");
     }
 
@@ -302,19 +322,20 @@ mod tests {
     #[test]
     fn the_epoch_that_is_kept_is_the_best_on_the_grid_from_the_start_on() {
         let data = data(false);
-        let settings = Settings { weights: Bits::Two, ..settings(Calibration::MinMax) };
+        let settings = Settings { weights: Bits::Two, ..settings(None) };
         for seed in 0..3 {
             let model = Gcn::builder(10, 3).hidden(6).build(seed).unwrap();
             let model = Trainer::builder().epochs(30).build().unwrap().fit(model, &data).unwrap();
             let start = rounded(&model, &data, settings).unwrap();
+            let calibrations = Calibrations::of(&convert(&start, &model, &data, settings).unwrap());
             let judged = |of: &Rounded| {
-                let with = with_rounding(&of.model, false, settings).unwrap();
+                let with = with_rounding(&of.model, &data, &calibrations, settings.activations).unwrap();
                 let y = with.infer(&Cx::eval(data.graph()), data.features()).unwrap();
                 Metric::of(&data).measure(y.view(), &data, &data.split(seed).val)
             };
             let (heard, before) = (Mutex::new(Vec::new()), judged(&start));
             let grids = start.grids.clone();
-            let trained = train(start, &data, settings, 12, &|epoch| heard.lock().unwrap().push(epoch.validation)).unwrap();
+            let trained = train(start, &model, &data, settings, 12, &|epoch| heard.lock().unwrap().push(epoch.validation)).unwrap();
             let heard = heard.into_inner().unwrap();
             assert_eq!(heard.len(), 12);
             assert_eq!(judged(&trained), heard.iter().copied().fold(before, f64::max), "{before}, then {heard:?}");

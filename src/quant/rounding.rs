@@ -1,7 +1,7 @@
 //! How weights become integers: each by itself, or so that the outputs change least.
 
 use super::bits::Bits;
-use super::convert::Settings;
+use super::convert::{Calibrations, Settings};
 use super::fake::{FakeQuant, Granularity};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
@@ -33,6 +33,8 @@ pub(super) type Grids = BTreeMap<ParamId, (Bits, Option<Vec<f32>>)>;
 pub(super) struct Rounded {
     pub model: Model,
     pub grids: Grids,
+    /// How its activations were rounded where it was trained on the grid.
+    pub calibrations: Option<Calibrations>,
 }
 
 /// The width of each parameter's integers.
@@ -69,13 +71,13 @@ pub(super) fn round(model: &Model, data: &Dataset, settings: Settings) -> Result
                     grids.insert(param.id(), (widths.of(param.id()), None));
                 }
             });
-            Ok(Rounded { model: on_grids(model, settings.weights, &grids), grids })
+            Ok(Rounded { model: on_grids(model, settings.weights, &grids), grids, calibrations: None })
         }
         Rounding::Compensated => {
             let solving = reconstruct::Settings { calibrate: settings.calibrate, grid: Some(&widths) };
             let solved = solve_again(model, model, data, solving, &mut Unchanged::default())?;
             let grids = solved.scales.into_iter().map(|(param, (grid, scales))| (param, (width_of(grid), Some(scales)))).collect();
-            Ok(Rounded { model: solved.model, grids })
+            Ok(Rounded { model: solved.model, grids, calibrations: None })
         }
     }
 }

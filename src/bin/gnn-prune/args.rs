@@ -369,6 +369,9 @@ pub struct QualifierArgs {
     /// Nodes for least squares: all, or train and neighbours [default: all]
     #[arg(long, id = "calibrate", value_name = "NODES")]
     pub calibrate: Option<String>,
+    /// Ranges of activations: outputs, max, percentile:P [default: outputs]
+    #[arg(long, id = "calibration", value_name = "HOW")]
+    pub calibration: Option<String>,
     /// Bits of the activations beside `--bits`: 8 or 4 [default: 8]
     #[arg(long = "act-bits", id = "act-bits", value_name = "BITS")]
     pub act_bits: Option<String>,

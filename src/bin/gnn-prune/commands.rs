@@ -183,9 +183,16 @@ fn describe_integer(model: &QuantModel, document: &mut serde_json::Value) {
             QuantOp::Linear(weight) => Some(weight.bits().count()),
             _ => None,
         };
-        serde_json::json!({ "layer": stage.layer(), "inputs": stage.inputs(), "channels": stage.width(), "weight_bits": bits })
+        serde_json::json!({
+            "layer": stage.layer(),
+            "inputs": stage.inputs(),
+            "channels": stage.width(),
+            "weight_bits": bits,
+            "calibration": stage.calibration().map(|calibration| calibration.to_string()),
+        })
     });
     document["stages"] = stages.collect();
+    document["input_calibration"] = model.input_calibration().map(|calibration| calibration.to_string()).into();
     document["activation_bits"] = model.activation_bits().count().into();
 }
 

@@ -9,7 +9,7 @@ use gnn_prune::{OneShot, Recipe};
 /// Flags that are stages.
 const STAGES: [&str; 6] = ["channels", "weights", "drop-layers", "distill", "finetune", "bits"];
 /// Flags that qualify stages.
-const QUALIFIERS: [&str; 5] = ["criterion", "scope", "calibrate", "act-bits", "qat"];
+const QUALIFIERS: [&str; 6] = ["criterion", "scope", "calibrate", "calibration", "act-bits", "qat"];
 /// What `compress` does where no stage and no recipe is given.
 const DEFAULT: [(&str, &str); 2] = [("channels", "0.5"), ("finetune", "50")];
 

@@ -1,0 +1,163 @@
+//! Which calibration each activation gets, where none is set: of a short list the one that changes what the network puts out least.
+//!
+//! The error is measured where the network is used: the integer program runs, and its probabilities are compared with those of the float
+//! network. Squared errors of the values themselves, or of what reads them, are those of the few nodes whose values are large: after a sum
+//! over neighbours that of the hubs, for whose sake all other nodes would be rounded away. Probabilities count every node alike, and none
+//! for more than 2.
+
+use super::calibration::Calibration;
+use super::forms::Forms;
+use super::model::QuantModel;
+use crate::data::Dataset;
+use crate::error::Result;
+use crate::nn::Model;
+use ndarray::{Array2, ArrayView1, ArrayView2};
+use rayon::prelude::*;
+
+/// What is tried where nothing is set, from the coarsest steps to the finest.
+pub(super) const TRIED: [Calibration; 7] = [
+    Calibration::MinMax,
+    Calibration::Percentile(99.99),
+    Calibration::Percentile(99.9),
+    Calibration::Percentile(99.5),
+    Calibration::Percentile(99.0),
+    Calibration::Percentile(98.0),
+    Calibration::Percentile(95.0),
+];
+
+/// Values that are looked at one by one, at most; of more, neighbours change together.
+const MOST_GROUPS: usize = 16;
+
+/// Another calibration must leave this share of the error or less: what wins less is not worth what it clips.
+const GAIN: f64 = 0.99;
+
+/// A calibration of one value, and the scales that it gives.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Candidate {
+    pub calibration: Calibration,
+    /// One; of the input one a channel.
+    pub scales: Vec<f32>,
+}
+
+/// What each value may be calibrated by: first the input, then every stage but the last. Without any, a value has no scales.
+pub(super) type Candidates = Vec<Vec<Candidate>>;
+
+/// Gives `small` the candidates of the smallest error among those that were tried, never one with a larger error than the first of all.
+pub(super) fn choose(small: &mut QuantModel, candidates: &Candidates, dense: &Model, data: &Dataset) -> Result<()> {
+    let wanted = Probabilities::of(dense, data)?;
+    let mut error = |choice: &[usize]| -> Result<f64> {
+        apply(small, candidates, choice);
+        let mut program = small.compile_as(data.graph(), data.features(), Forms::Integers)?;
+        Ok(wanted.error(program.run(data.features())?))
+    };
+    let mut best = Best { choice: vec![0; candidates.len()], error: f64::INFINITY };
+    best.error = error(&best.choice)?;
+    // All values alike first ...
+    let most = candidates.iter().map(Vec::len).max().unwrap_or(0);
+    let mut before = best.choice.clone();
+    for k in 1..most {
+        let choice = vec![k; candidates.len()];
+        if !same(candidates, &before, &choice) {
+            best.try_out(choice.clone(), &mut error)?;
+        }
+        before = choice;
+    }
+    // ... then each by itself, a step at a time, with all others as they are.
+    let open: Vec<usize> = (0..candidates.len()).filter(|&value| candidates[value].len() > 1).collect();
+    for group in open.chunks(open.len().div_ceil(MOST_GROUPS).max(1)) {
+        let from = best.choice[group[0]];
+        for finer in [true, false] {
+            let mut at = best.choice.clone();
+            while let Some(next) = step(at[group[0]], finer, most) {
+                let before = at.clone();
+                group.iter().for_each(|&value| at[value] = next);
+                if !same(candidates, &before, &at) && !best.try_out(at.clone(), &mut error)? {
+                    break;
+                }
+            }
+            if best.choice[group[0]] != from {
+                break;
+            }
+        }
+    }
+    apply(small, candidates, &best.choice);
+    Ok(())
+}
+
+/// The best choice so far: a candidate of each value.
+struct Best {
+    choice: Vec<usize>,
+    error: f64,
+}
+
+impl Best {
+    /// Takes another choice if it is better.
+    fn try_out(&mut self, choice: Vec<usize>, error: &mut dyn FnMut(&[usize]) -> Result<f64>) -> Result<bool> {
+        let found = error(&choice)?;
+        let better = found < GAIN * self.error;
+        if better {
+            (self.choice, self.error) = (choice, found);
+        }
+        Ok(better)
+    }
+}
+
+fn step(at: usize, finer: bool, count: usize) -> Option<usize> {
+    if finer { (at + 1 < count).then_some(at + 1) } else { at.checked_sub(1) }
+}
+
+/// Whether two choices give the same scales.
+fn same(candidates: &Candidates, a: &[usize], b: &[usize]) -> bool {
+    let alike = |of: &[Candidate], a: usize, b: usize| of.get(a).map(|of| &of.scales) == of.get(b).map(|of| &of.scales);
+    candidates.iter().zip(a.iter().zip(b)).all(|(of, (&a, &b))| a == b || alike(of, a, b))
+}
+
+/// Gives `small` the scales of a choice.
+pub(super) fn apply(small: &mut QuantModel, candidates: &Candidates, choice: &[usize]) {
+    let mut chosen = candidates.iter().zip(choice).map(|(of, &k)| of.get(k));
+    let input = chosen.next().flatten();
+    small.input_scales = input.map(|candidate| candidate.scales.clone());
+    small.input_calibration = input.map(|candidate| candidate.calibration);
+    for (stage, candidate) in small.stages.iter_mut().zip(chosen) {
+        stage.scale = candidate.map(|candidate| candidate.scales[0]);
+        stage.calibration = candidate.map(|candidate| candidate.calibration);
+    }
+}
+
+/// What the float network says of each node: `[n, classes]`.
+struct Probabilities {
+    wanted: Array2<f32>,
+    /// Whether a node may have several labels, or there is but one.
+    several: bool,
+}
+
+impl Probabilities {
+    fn of(dense: &Model, data: &Dataset) -> Result<Self> {
+        let mut program = dense.compile(data.graph(), data.features())?;
+        let mut wanted = program.run(data.features())?.to_owned();
+        let several = data.label_matrix().is_some() || wanted.ncols() == 1;
+        for mut row in wanted.rows_mut() {
+            let probability = probability(row.view(), several);
+            row.mapv_inplace(|z| probability(z) as f32);
+        }
+        Ok(Self { wanted, several })
+    }
+
+    /// The squared error of what these logits say, summed over the classes and meant over the nodes. Nodes are added in their order, so
+    /// that the number of threads does not matter.
+    fn error(&self, logits: ArrayView2<f32>) -> f64 {
+        let of = |i: usize| -> f64 {
+            let probability = probability(logits.row(i), self.several);
+            self.wanted.row(i).iter().zip(logits.row(i)).map(|(&p, &z)| (f64::from(p) - probability(z)).powi(2)).sum()
+        };
+        let errors: Vec<f64> = (0..logits.nrows()).into_par_iter().map(of).collect();
+        errors.iter().sum::<f64>() / errors.len().max(1) as f64
+    }
+}
+
+/// The probability of a class by its logit, beside all logits of its node.
+fn probability(logits: ArrayView1<f32>, several: bool) -> impl Fn(f32) -> f64 + use<> {
+    let top = if several { 0.0 } else { f64::from(logits.fold(f32::NEG_INFINITY, |top, &z| top.max(z))) };
+    let sum: f64 = if several { 0.0 } else { logits.iter().map(|&z| (f64::from(z) - top).exp()).sum() };
+    move |z| if several { 1.0 / (1.0 + (-f64::from(z)).exp()) } else { (f64::from(z) - top).exp() / sum }
+}
