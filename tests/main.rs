@@ -21,6 +21,8 @@ mod multi_label;
 mod oracle;
 mod pipeline;
 mod pruning;
+#[cfg(feature = "pt")]
+mod pt_files;
 mod quantization;
 mod readers;
 mod registry;

@@ -208,7 +208,7 @@ fn a_packed_table_that_would_fill_the_memory_is_refused() {
 fn files_in_disguise_are_refused_in_a_line() {
     let folder = Folder::new("disguise");
     let pickle = folder.write("model.safetensors", b"PK\x03\x04 archive/data.pkl");
-    refused(&pickle, "is a pickle of PyTorch");
+    refused(&pickle, if cfg!(feature = "pt") { "is a damaged zip archive, or cut off" } else { "is a pickle of PyTorch" });
     let huge = r#"{"x":{"dtype":"F32","shape":[1000000000],"data_offsets":[0,4000000000]}}"#;
     let mut bytes = (huge.len() as u64).to_le_bytes().to_vec();
     bytes.extend(huge.as_bytes());

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 /// What a path may be, for errors.
 const SUPPORTED: &str = "what is read is a .npz file in the gnn-benchmark or the heterophilous-graphs layout, a folder in OGB's raw layout, \
-                         a .csv list of edges beside .npy features, or .safetensors with PyG's names";
+                         a .csv list of edges beside .npy features, or .safetensors or (with the feature `pt`) .pt with PyG's names";
 
 /// Reads a data set from a file; see [`Dataset::reader`].
 ///
@@ -60,7 +60,7 @@ impl Reader {
         // Every kind of file is one arm here.
         match extension.as_str() {
             "npz" => npz::read(path, name, self.norm),
-            "safetensors" => tensors::read(path, name, self.norm),
+            "safetensors" | "pt" | "pth" => tensors::read(path, name, self.norm),
             "" => Err(Error::file(path, format!("has no extension that says what it is; {SUPPORTED}"))),
             other => Err(Error::file(path, format!("is a .{other} file; {SUPPORTED}"))),
         }

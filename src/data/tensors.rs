@@ -1,4 +1,4 @@
-//! A graph in a safetensors file, its tensors named as PyTorch Geometric names those of a `Data`.
+//! A graph in a safetensors file or a file of PyTorch, its tensors named as PyTorch Geometric names those of a `Data`.
 
 use super::dataset::Dataset;
 use super::norm::FeatureNorm;

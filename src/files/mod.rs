@@ -1,6 +1,9 @@
-//! Files are written beside their place and renamed, so that a crash loses nothing that was there; tensors are read from safetensors.
+//! Files are written beside their place and renamed, so that a crash loses nothing that was there; tensors are read from safetensors and files of PyTorch.
 
 pub mod budget;
+mod kinds;
+#[cfg(feature = "pt")]
+mod pt;
 mod tensors;
 mod write;
 

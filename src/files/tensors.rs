@@ -1,14 +1,13 @@
-//! Tensors of any number of axes, as a PyTorch file holds them.
+//! Tensors of any number of axes, as a file of safetensors or PyTorch holds them.
 
 use super::Budget;
+use super::kinds::{Kind, Pickled};
 use crate::error::{Error, Result};
+use half::{bf16, f16};
 use ndarray::Array2;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-
-/// A pickle of PyTorch begins as a zip archive, or as the pickle protocol 2 does.
-const PICKLES: [&[u8]; 2] = [b"PK\x03\x04", &[0x80, 0x02]];
 
 /// A tensor: its shape, and its numbers row by row.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,18 +42,27 @@ pub struct Tensors {
 }
 
 impl Tensors {
-    /// Reads a safetensors file.
+    /// Reads a safetensors file, or with the feature `pt` what `torch.save` wrote: a state dict, a whole module, a Lightning checkpoint, either
+    /// within a dict of other things, or a `Data` of PyTorch Geometric. Nothing in it is run.
+    ///
+    /// Of a whole module, `metadata` has under `module.PATH` (`module` for the outermost) the class and the public attributes of each module
+    /// in it, as a JSON object; under `pt.order` and `pt.modules` the names of tensors and modules in their order, as JSON lists. Under
+    /// `pt.read` stands the key of a wrapper that was read, under `pt.unread` what else holds tensors there, under `pt.hyper_parameters`,
+    /// `pt.hparams`, `pt.config` and `pt.args` the settings beside it, and under `data.NAME` what a graph tells beside its tensors.
     ///
     /// # Errors
-    /// [`Error::File`] for a file that is missing, cut off, no safetensors file (a pickle, say), or that holds a number that is not finite.
+    /// [`Error::File`] for a file that is missing, cut off, of another kind (a TorchScript archive or an ONNX file, say, by name), or that
+    /// holds a number that is not finite.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         Self::from_bytes(&super::read(path)?).map_err(|problem| Error::file(path, problem))
     }
 
     fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
-        if PICKLES.iter().any(|magic| bytes.starts_with(magic)) {
-            return Err("is a pickle of PyTorch; save it by `safetensors.torch.save_file(model.state_dict(), FILE)`".into());
+        match Kind::of(bytes) {
+            Kind::Pickled(form) => return pickled(bytes, form),
+            Kind::Foreign(what) => return Err(what.into()),
+            Kind::Safetensors => {}
         }
         let not_ours = |error| format!("is not a safetensors file, or cut off ({error})");
         let file = SafeTensors::deserialize(bytes).map_err(not_ours)?;
@@ -106,11 +114,24 @@ impl Tensors {
     }
 }
 
+#[cfg(feature = "pt")]
+fn pickled(bytes: &[u8], form: Pickled) -> Result<Tensors, String> {
+    super::pt::read(bytes, form)
+}
+
+#[cfg(not(feature = "pt"))]
+fn pickled(_: &[u8], _: Pickled) -> Result<Tensors, String> {
+    let way = "`safetensors.torch.save_file(model.state_dict(), FILE)`";
+    Err(format!("is a pickle of PyTorch, which is read with the feature `pt`; save it by {way}"))
+}
+
 fn floats(view: &TensorView) -> Option<Vec<f32>> {
     let data = view.data();
     Some(match view.dtype() {
         Dtype::F32 => data.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
         Dtype::F64 => data.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes) as f32).collect(),
+        Dtype::F16 => data.as_chunks().0.iter().map(|bytes| f16::from_le_bytes(*bytes).to_f32()).collect(),
+        Dtype::BF16 => data.as_chunks().0.iter().map(|bytes| bf16::from_le_bytes(*bytes).to_f32()).collect(),
         _ => return None,
     })
 }
