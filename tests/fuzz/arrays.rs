@@ -111,7 +111,7 @@ pub fn pack(entries: &Entries, method: CompressionMethod) -> Vec<u8> {
     writer.finish().expect("memory takes every byte").into_inner()
 }
 
-fn unpack(bytes: &[u8]) -> Option<Entries> {
+pub fn unpack(bytes: &[u8]) -> Option<Entries> {
     let mut archive = ZipArchive::new(Cursor::new(bytes)).ok()?;
     let read = |k: usize| {
         let mut entry = archive.by_index(k).ok()?;

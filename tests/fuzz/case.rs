@@ -2,7 +2,7 @@
 
 use super::draw::Draw;
 use super::tree::Tree;
-use super::{arrays, bytes, graphs, models, tensors, text};
+use super::{arrays, bytes, graphs, models, pickles, tensors, text};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +25,8 @@ pub enum Kind {
     Ogb,
     /// Data sets as tensors.
     Tensors,
+    /// What PyTorch saves.
+    Pt,
     /// Plans and settings in JSON.
     Plan,
     /// Recipes in TOML.
@@ -34,7 +36,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Kind::Model,
         Kind::Quant,
         Kind::Checkpoint,
@@ -43,6 +45,7 @@ impl Kind {
         Kind::Csv,
         Kind::Ogb,
         Kind::Tensors,
+        Kind::Pt,
         Kind::Plan,
         Kind::Recipe,
         Kind::Words,
@@ -115,6 +118,7 @@ impl Starts {
             Kind::Quant => models::integers(folder),
             Kind::Checkpoint => models::checkpoints(),
             Kind::Layer => models::layers(),
+            Kind::Pt => Ok(models::pickles()),
             Kind::Plan => models::plans(),
             Kind::Npz => Ok(graphs::archives()),
             Kind::Csv => Ok(graphs::lists()),
@@ -167,7 +171,7 @@ impl Starts {
 fn mutated(name: &str, file: &[u8], other: &[u8], draw: &mut Draw) -> Vec<u8> {
     let words = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let end = name.rsplit('.').next().unwrap_or_default();
-    if draw.one_in(if matches!(end, "txt" | "safetensors") { 12 } else { 6 }) {
+    if draw.one_in(if matches!(end, "txt" | "safetensors" | "pt") { 12 } else { 6 }) {
         let mut changed = file.to_vec();
         bytes::mutate(&mut changed, other, draw);
         return if name == "dataset.txt" { text::modest(&words(&changed)).into_bytes() } else { changed };
@@ -181,6 +185,7 @@ fn mutated(name: &str, file: &[u8], other: &[u8], draw: &mut Draw) -> Vec<u8> {
     };
     match end {
         "safetensors" => tensors::mutate(file, other, draw),
+        "pt" => pickles::mutate(file, other, draw),
         "npz" => arrays::mutate_zip(file, other, draw),
         "npy" => arrays::mutate_npy(file, other, draw),
         "gz" => arrays::mutate_gz(file, other, draw),

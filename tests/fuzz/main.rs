@@ -12,6 +12,7 @@ mod graphs;
 mod laws;
 mod models;
 mod options;
+mod pickles;
 mod read;
 mod run;
 mod tally;

@@ -96,6 +96,12 @@ pub fn floats(folder: &Path) -> Result<Vec<Case>> {
     Ok(files.into_iter().map(|bytes| Case::of([("model.safetensors", bytes)])).collect())
 }
 
+/// Files of PyTorch of every form that is read.
+pub fn pickles() -> Vec<Case> {
+    let is_pickle = |path: &PathBuf| path.extension().is_some_and(|end| end != "safetensors");
+    fixtures("pt").iter().filter(|path| is_pickle(path)).map(|path| Case::of([("net.pt", read(path))])).collect()
+}
+
 pub fn integers(folder: &Path) -> Result<Vec<Case>> {
     let data = Dataset::sbm(120, 2).features(6).build()?;
     let gcn = Gcn::builder(6, 2).hidden(5).layers(3).residual().jumping_concat().build(3)?;

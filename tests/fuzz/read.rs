@@ -27,6 +27,7 @@ pub fn read(kind: Kind, case: &Case, folder: &Path, number: u64) -> Lawful<Found
         Kind::Checkpoint => checkpoint(case, &path, folder, choice)?,
         Kind::Layer => layer(case, &path, folder, choice)?,
         Kind::Npz | Kind::Csv | Kind::Tensors => dataset(case, &path, choice)?,
+        Kind::Pt => pickle(case, &path, choice)?,
         Kind::Ogb => dataset(case, folder, choice)?,
         Kind::Plan => plan(case)?,
         Kind::Recipe => within(case.bytes(), || Recipe::read(&path))?.map(|recipe| drop((recipe.words(), recipe.is_empty()))),
@@ -71,6 +72,40 @@ fn layer(case: &Case, path: &Path, folder: &Path, choice: u64) -> Lawful<Option<
     match said(builder.build_as_is(output))? {
         Some(model) => uses::model(&model, folder, choice).map(Some),
         None => Ok(None),
+    }
+}
+
+/// Tensors are whole and finite, and the file says their order; where they are a graph, it is read as one.
+fn pickle(case: &Case, path: &Path, choice: u64) -> Lawful<Option<()>> {
+    let Some(tensors) = within(case.bytes(), || Tensors::read(path))? else { return Ok(None) };
+    let floats = tensors.floats.iter().map(|(name, array)| (name, &array.shape, array.values.len()));
+    let integers = tensors.integers.iter().map(|(name, (shape, values))| (name, shape, values.len()));
+    let mut names = Vec::new();
+    for (name, shape, len) in floats.chain(integers) {
+        if shape.iter().product::<usize>() != len {
+            return broken("a tensor has as many numbers as its shape says", format!("{name}: {shape:?} and {len}"));
+        }
+        names.push(name.as_str());
+    }
+    if let Some((name, _)) = tensors.floats.iter().find(|(_, array)| array.values.iter().any(|value| !value.is_finite())) {
+        return broken("a number that is read is finite", name);
+    }
+    let mut order: Vec<String> = json_of(&tensors, "pt.order")?;
+    order.sort();
+    names.sort_unstable();
+    if order != names || tensors.metadata.values().any(|text| serde_json::from_str::<serde_json::Value>(text).is_err()) {
+        return broken("the metadata are JSON and name every tensor", format!("{names:?} and {order:?}"));
+    }
+    if tensors.integers.contains_key("edge_index") {
+        dataset(case, path, choice)?;
+    }
+    Ok(Some(()))
+}
+
+fn json_of<T: DeserializeOwned>(tensors: &Tensors, key: &str) -> Lawful<T> {
+    match tensors.metadata.get(key).map(|text| serde_json::from_str(text)) {
+        Some(Ok(value)) => Ok(value),
+        other => broken("the metadata have what is promised", format!("{key}: {:?}", other.map(|found| found.map(|_| ())))),
     }
 }
 

@@ -19,6 +19,8 @@ mod graphs;
 mod laws;
 #[path = "../../models.rs"]
 mod models;
+#[path = "../../pickles.rs"]
+mod pickles;
 #[path = "../../read.rs"]
 mod read;
 #[path = "../../tensors.rs"]
