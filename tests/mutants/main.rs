@@ -43,7 +43,7 @@ const PROGRAMS: [&str; 4] = ["gnn_prune", "suite", "conformance", "memory"];
 /// The modules of `suite` that look at a room first; of the library's own tests those of the room do.
 const FIRST: [(&str, &[&str]); 15] = [
     ("data", &["readers::", "hostile::"]),
-    ("files", &["readers::", "hostile::", "golden::"]),
+    ("files", &["readers::", "hostile::", "golden::", "pt_files::"]),
     ("graph", &["formulas::", "oracle::", "registry::", "symmetry::"]),
     ("nn", &["formulas::", "oracle::", "registry::", "gradients::"]),
     ("models", &["formulas::"]),
