@@ -56,6 +56,16 @@ pub enum Error {
         /// Target node of the edge.
         to: usize,
     },
+    /// A norm of a graph has no value at a node.
+    #[error("node {node} has the weighted degree {degree}, of which the {norm} norm has no value; {}", no_value(*degree))]
+    Degree {
+        /// The first such node.
+        node: usize,
+        /// The sum of the weights of its incoming edges, a self-loop that the norm adds counted.
+        degree: f64,
+        /// The norm, in a word.
+        norm: &'static str,
+    },
     /// A layer was given the wrong number of inputs.
     #[error("{}: takes {} inputs, found {found}", OneLine(at), OneLine(expected))]
     InputCount {
@@ -127,6 +137,15 @@ impl<T: Display> Display for OneLine<T> {
             }
         }
         write!(Escaping(f), "{}", self.0)
+    }
+}
+
+/// Why a norm has no value at a degree, and what to do.
+fn no_value(degree: f64) -> &'static str {
+    if degree < 0.0 {
+        "a negative degree has no root: shift or drop the negative weights, or use a layer that does not divide by degrees"
+    } else {
+        "its weights cancel: drop them, or aggregate by a sum"
     }
 }
 

@@ -582,13 +582,14 @@ fn wrong_data_files_are_refused_on_one_line() {
     for key in whole.0.keys() {
         refuses_npz(whole.clone().without(key), &[key]);
     }
-    refuses_npz(whole.clone().with("node_features", Array2::<f32>::zeros((5, 2))), &["node_features", "5", "6"]);
+    refuses_npz(whole.clone().with("node_features", Array2::<f32>::zeros((5, 2))), &["node_labels", "5", "6"]);
     refuses_npz(whole.clone().with("node_features", Array2::<f32>::zeros((6, 0))), &["no features"]);
     refuses_npz(whole.clone().with("node_features", Array2::from_elem((6, 2), f32::NAN)), &["node 0", "NaN"]);
-    refuses_npz(whole.clone().with("node_labels", array![0i64, 1, -1, 1, 0, 1]), &["node 2", "-1"]);
+    refuses_npz(whole.clone().with("node_labels", array![0i64, 1, -1, 1, 0, 1]), &["node 2", "val", "no label"]);
+    refuses_npz(whole.clone().with("node_labels", array![0i64, 1, -2, 1, 0, 1]), &["node 2", "-2"]);
     refuses_npz(whole.clone().with("node_labels", array![0i64, 1, 0, 1]), &["node_labels", "4", "6"]);
     refuses_npz(whole.clone().with("node_labels", array![3i64, 3, 3, 3, 3, 3]), &["classes", "at least 2"]);
-    refuses_npz(whole.clone().with("node_labels", array![0.5f64, 1.0, 0.0, 1.0, 0.0, 1.0]), &["node_labels", "integers"]);
+    refuses_npz(whole.clone().with("node_labels", array![0.5f64, 1.0, 0.0, 1.0, 0.0, 1.0]), &["node_labels", "0.5", "whole"]);
     refuses_npz(whole.clone().with("edges", array![[0i64, 6]]), &["edges", "6", "out of range"]);
     refuses_npz(whole.clone().with("edges", array![[0i64, -1]]), &["edges", "-1", "out of range"]);
     refuses_npz(whole.clone().with("edges", array![[0i64, 1, 2]]), &["edges", "3 columns"]);
@@ -604,6 +605,101 @@ fn wrong_data_files_are_refused_on_one_line() {
         .with("val_masks", Array2::from_elem((1, 0), true))
         .with("test_masks", Array2::from_elem((1, 0), true));
     refuses_npz(empty, &["no node"]);
+}
+
+/// What a command that must do its work says on stderr.
+fn says(line: &str) -> String {
+    let output = run(line);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{line}: {stderr}");
+    stderr
+}
+
+#[test]
+fn a_command_asks_for_no_more_than_it_reads_and_says_what_was_assumed() {
+    let folder = Folder::new();
+    let (model, out) = (folder.file("model"), folder.file("logits.npy"));
+    fs::create_dir(folder.file("bare")).unwrap();
+    let whole = Npz::six_nodes();
+    let path = folder.with("graph.npz", &whole.pack());
+    works(&format!("train {path} --hidden 2 --epochs 1 --out {model}"));
+    let logits = |npz: &Npz| {
+        works(&format!("predict {} --from {model} --out {out}", folder.with("bare/graph.npz", &npz.pack())));
+        fs::read(&out).unwrap()
+    };
+    let expected = logits(&whole);
+    let masks = ["train_masks", "val_masks", "test_masks"];
+    let without = |keys: &[&str]| keys.iter().fold(whole.clone(), |npz, key| npz.without(key));
+    assert!(
+        logits(&without(&["node_labels"])) == expected
+            && logits(&without(&masks)) == expected
+            && logits(&without(&masks[1..2])) == expected
+    );
+    assert!(logits(&whole.clone().with("node_labels", array![-1i64, -1, 9, -7, 0, 0])) == expected);
+    let tested = folder.with("bare/graph.npz", &without(&masks[..2]).pack());
+    assert_eq!(names(&json(&format!("bench {tested} --from {model} --threads 1"))).len(), 1);
+    refuses(&format!("bench {} --from {model}", folder.with("bare/graph.npz", &without(&masks[2..]).pack())), &["test_masks"]);
+    refuses(&format!("train {tested}"), &["train_masks"]);
+
+    // Label 2 is output 2, and no node has label 1; the file has an array more.
+    let gap = whole.clone().with("node_labels", array![0i64, 2, 0, 2, 0, 2]).with("extra", array![1i64]);
+    let gap = folder.with("gap.npz", &gap.pack());
+    let said = says(&format!("train {gap} --hidden 2 --epochs 1 --out {model}"));
+    assert!(said.lines().all(|line| line.starts_with("note: gap: ")) && said.lines().count() == 2, "{said}");
+    assert!(said.contains("no node has label 1") && said.contains("`extra`"), "{said}");
+    let narrow = folder.with("narrow.npz", &whole.pack());
+    let said = says(&format!("bench {narrow} --from {model} --from {model} --threads 1"));
+    assert_eq!(said.matches("labels go up to 1; the data take the 3 classes of the network").count(), 1, "{said}");
+    refuses(
+        &format!("bench {} --from {model}", folder.with("wide.npz", &whole.with("node_labels", array![0i64, 3, 0, 1, 2, 0]).pack())),
+        &["node 1 is 3", "3 outputs"],
+    );
+}
+
+#[test]
+fn a_split_is_drawn_or_read_as_the_line_says() {
+    let folder = Folder::new();
+    let quick = format!("train {SMALL} --hidden 4 --epochs 3");
+    let own = mean(&json(&quick)["rows"][0]);
+    let drawn = mean(&json(&format!("{quick} --split 0.2/0.2/0.6"))["rows"][0]);
+    // 240 nodes of 300 test by the generator's own split of 20 and 30 a class less, 180 by these shares.
+    assert!((drawn * 1.8).fract().abs() < 1e-6 || (1.0 - (drawn * 1.8).fract()) < 1e-6, "{drawn} and {own}");
+    assert!(json(&format!("{quick} --split 10/10"))["rows"][0]["accuracy"]["mean"].is_number());
+    let parts: String = (0..300).map(|i| ["train\n", "val\n", "test\n", "-1\n"][i % 4]).collect();
+    let file = folder.with("parts.csv", parts.as_bytes());
+    assert!(json(&format!("{quick} --split {file}"))["rows"][0]["accuracy"]["mean"].is_number());
+    refuses(&format!("{quick} --split 0.5/0.5"), &["0.5/0.5", "0.6/0.2/0.2"]);
+    refuses(&format!("{quick} --split 0.5/0.5/0.5"), &["sum of the shares", "1.5"]);
+    refuses(&format!("{quick} --split {}", folder.file("none.csv")), &["none.csv", "cannot be opened"]);
+    refuses(&format!("{quick} --split {}", folder.with("short.csv", b"train\nval\ntest\n")), &["3 lines", "300 nodes"]);
+    refuses(&format!("{quick} --split word"), &["word", "20/30"]);
+}
+
+#[test]
+fn a_degree_on_which_a_network_has_no_value_is_named_in_every_command() {
+    let folder = Folder::new();
+    let (model, small, out) = (folder.file("model"), folder.file("small"), folder.file("logits.npy"));
+    let quick = "--hidden 4 --epochs 1 --split 2/2";
+    let write = |weight: f32| {
+        let edges: String = (0..12).map(|i| format!("{i},{},{}\n", (i + 1) % 12, if i == 6 { weight } else { 1.0 })).collect();
+        folder.with("g.csv", format!("source,target,weight\n{edges}").as_bytes())
+    };
+    folder.with("g.features.csv", (0..12).map(|i| format!("{},{}\n", i % 2, i % 5)).collect::<String>().as_bytes());
+    folder.with("g.labels.csv", (0..12).map(|i| format!("{}\n", i % 2)).collect::<String>().as_bytes());
+    let path = write(-0.5);
+    says(&format!("train {path} {quick} --out {model}"));
+    says(&format!("compress {path} --from {model} --bits 8 --controls none --split 2/2 --out {small}"));
+    says(&format!("predict {path} --from {small} --out {out}"));
+    let path = write(-1.5);
+    for line in [
+        format!("train {path} {quick}"),
+        format!("predict {path} --from {model} --out {out}"),
+        format!("predict {path} --from {small} --out {out}"),
+        format!("bench {path} --from {model} --split 2/2"),
+        format!("compress {path} --from {model} --split 2/2"),
+    ] {
+        refuses(&line, &["node 7 ", "negative degree"]);
+    }
 }
 
 #[test]

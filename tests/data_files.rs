@@ -125,6 +125,16 @@ fn normalisation_is_chosen_when_reading() {
 
 #[test]
 #[ignore = "needs GNN_PRUNE_DATA"]
+fn blogcatalog_counts_its_labels_from_one() {
+    let path = folder().join("blogcatalog.npz");
+    let data = Dataset::read(&path).unwrap();
+    assert_eq!((data.num_classes(), data.labels().iter().min(), data.labels().iter().max()), (6, Some(&0), Some(&5)));
+    let of = |outputs| Dataset::reader(&path).classes(outputs).read().unwrap().labels()[0];
+    assert_eq!((of(6), of(7)), (data.labels()[0], data.labels()[0] + 1));
+}
+
+#[test]
+#[ignore = "needs GNN_PRUNE_DATA"]
 fn tolokers_is_imbalanced() {
     let folder = folder();
     let data = Dataset::read(folder.join("tolokers.npz")).unwrap();

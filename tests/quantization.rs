@@ -162,7 +162,7 @@ fn simulate(model: &QuantModel, graph: &Graph, x: ValueRef<f32>) -> Array2<f32> 
                 }
             }
             QuantOp::Aggregate(norm) => {
-                let operator = graph.operator(*norm);
+                let operator = graph.operator(*norm).unwrap();
                 let dense = ValueRef::Sparse(operator.forward()).to_dense();
                 let rows: Vec<_> = dense.rows().into_iter().map(|row| quantized(&row.to_vec(), 127)).collect();
                 let a = Array2::from_shape_fn(dense.dim(), |(i, j)| rows[i].0[j]);

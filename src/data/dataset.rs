@@ -1,6 +1,7 @@
 //! What everything that trains, scores or reports runs on.
 
 use super::norm::{FeatureNorm, check_finite};
+use super::reader::Purpose;
 use super::split::{Split, Splits};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
@@ -10,9 +11,13 @@ use crate::value::{Value, ValueRef};
 use ndarray::{Array2, ArrayView2};
 use std::sync::Arc;
 
+/// The label of a node that has none.
+pub const UNLABELLED: u32 = u32::MAX;
+
 /// A graph whose nodes have features and labels, and the splits to learn on. Clones share the large parts.
 ///
-/// *Shapes*: features `[nodes, features]`, labels `[nodes]` in `0..num_classes`.
+/// *Shapes*: features `[nodes, features]`, labels `[nodes]` in `0..num_classes`, or [`UNLABELLED`] for nodes that are in no part of a
+/// split.
 ///
 /// ```
 /// use gnn_prune::Dataset;
@@ -32,11 +37,13 @@ pub struct Dataset<F: Scalar = f32> {
     label_matrix: Option<Arc<Array2<bool>>>,
     num_classes: usize,
     splits: Arc<Splits>,
+    notes: Arc<[String]>,
 }
 
 impl<F: Scalar> Dataset<F> {
     /// A data set from memory. Features are taken as they are ([`FeatureNorm::Raw`]; see
-    /// [`with_features_normalised`](Self::with_features_normalised)); without `num_classes` there are as many as the largest label says.
+    /// [`with_features_normalised`](Self::with_features_normalised)); without `num_classes` there are as many as the largest label says. A
+    /// label may be [`UNLABELLED`].
     ///
     /// *Shapes*: features `[nodes, features]`, labels `[nodes]`.
     ///
@@ -44,7 +51,7 @@ impl<F: Scalar> Dataset<F> {
     /// [`Error::ShapeMismatch`] if the rows are not the nodes; [`Error::IndexOutOfRange`] for a label past `num_classes` or a node of a
     /// split that does not exist; [`Error::NotFinite`] for a feature; [`Error::Setting`] for a per-class split of zero nodes;
     /// [`Error::Data`] for labels of another length, no features, fewer than two classes, a split with an empty part or parts that
-    /// overlap, and a class with too few nodes for a per-class split.
+    /// overlap, a node of a part without a label, and a class that occurs with too few nodes for a per-class split.
     ///
     /// ```
     /// use gnn_prune::{Dataset, Graph, Split, data::Splits, ndarray::array};
@@ -63,11 +70,31 @@ impl<F: Scalar> Dataset<F> {
         splits: Splits,
     ) -> Result<Self> {
         let name = name.into();
-        check_features(&name, graph.num_nodes(), &features)?;
         let num_classes = check_labels(&name, graph.num_nodes(), &labels, num_classes)?;
-        let splits = Arc::new(splits.validated(&name, &labels, num_classes)?);
-        let (features, labels) = (Arc::new(aligned(features)), labels.into());
-        Ok(Self { name, graph, features, feature_norm: FeatureNorm::Raw, labels, label_matrix: None, num_classes, splits })
+        Self::for_purpose(name, graph, features, Labels { of_nodes: labels, matrix: None, num_classes }, splits, Purpose::Learn)
+    }
+
+    /// What was read, with as much of the labels and splits as `purpose` reads.
+    ///
+    /// # Errors
+    /// As [`Dataset::new`] for features and splits.
+    pub(super) fn for_purpose(
+        name: String,
+        graph: Graph<F>,
+        features: Value<F>,
+        labels: Labels,
+        splits: Splits,
+        purpose: Purpose,
+    ) -> Result<Self> {
+        check_features(&name, graph.num_nodes(), &features)?;
+        if labels.matrix.is_some() && matches!(splits, Splits::PerClass { .. }) {
+            return Err(Error::data(name, "nodes have several labels, and no classes to draw a split from; give masks"));
+        }
+        let splits = Arc::new(splits.validated(&name, &labels.of_nodes, purpose)?);
+        let (features, feature_norm) = (Arc::new(aligned(features)), FeatureNorm::Raw);
+        let Labels { of_nodes, matrix, num_classes } = labels;
+        let (labels, label_matrix, notes) = (of_nodes.into(), matrix.map(Arc::new), Arc::default());
+        Ok(Self { name, graph, features, feature_norm, labels, label_matrix, num_classes, splits, notes })
     }
 
     /// A data set whose nodes may have several labels each, or none; see [`Dataset::new`]. A model has one logit a label, is trained by the
@@ -90,18 +117,24 @@ impl<F: Scalar> Dataset<F> {
     pub fn multi_label(name: impl Into<String>, graph: Graph<F>, features: Value<F>, labels: Array2<bool>, splits: Splits) -> Result<Self> {
         let name = name.into();
         let nodes = graph.num_nodes();
-        check_features(&name, nodes, &features)?;
         let (rows, num_classes) = labels.dim();
         if rows != nodes || num_classes == 0 {
             return Err(Error::ShapeMismatch { at: format!("{name}: labels"), expected: (nodes, num_classes.max(1)), found: labels.dim() });
         }
-        if matches!(splits, Splits::PerClass { .. }) {
-            return Err(Error::data(name, "nodes have several labels, and no classes to draw a split from; give masks"));
-        }
-        let no_classes = vec![0; nodes];
-        let splits = Arc::new(splits.validated(&name, &no_classes, num_classes)?);
-        let (features, label_matrix) = (Arc::new(aligned(features)), Some(Arc::new(labels)));
-        Ok(Self { name, graph, features, feature_norm: FeatureNorm::Raw, labels: no_classes.into(), label_matrix, num_classes, splits })
+        Self::for_purpose(
+            name,
+            graph,
+            features,
+            Labels { of_nodes: vec![0; nodes], matrix: Some(labels), num_classes },
+            splits,
+            Purpose::Learn,
+        )
+    }
+
+    /// Says what a reader assumed or did not use.
+    pub(super) fn noted(mut self, notes: Vec<String>) -> Self {
+        self.notes = notes.into();
+        self
     }
 
     /// Says that the features, which are not touched, were normalised by `norm` before.
@@ -124,6 +157,18 @@ impl<F: Scalar> Dataset<F> {
         }
         let features = Arc::new(aligned(norm.apply(&self.features)?));
         Ok(Self { features, feature_norm: norm, ..self })
+    }
+
+    /// The same data with another split.
+    ///
+    /// # Errors
+    /// As [`Dataset::new`] and [`Dataset::multi_label`] for splits.
+    pub fn with_splits(self, splits: Splits) -> Result<Self> {
+        if self.label_matrix.is_some() && matches!(splits, Splits::PerClass { .. }) {
+            return Err(Error::data(self.name, "nodes have several labels, and no classes to draw a split from; give masks"));
+        }
+        let splits = Arc::new(splits.validated(&self.name, &self.labels, Purpose::Learn)?);
+        Ok(Self { splits, ..self })
     }
 
     /// The same nodes with other edges.
@@ -149,7 +194,13 @@ impl<F: Scalar> Dataset<F> {
             label_matrix: self.label_matrix.clone(),
             num_classes: self.num_classes,
             splits: Arc::clone(&self.splits),
+            notes: Arc::clone(&self.notes),
         }
+    }
+
+    /// What the reader assumed or did not use of the file, a sentence each; empty for data from elsewhere.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// The name: a file's stem, `digits`, or the word that generates it again.
@@ -174,9 +225,15 @@ impl<F: Scalar> Dataset<F> {
         self.feature_norm
     }
 
-    /// The class of each node, in `0..num_classes`; all 0 where there is a [`label_matrix`](Self::label_matrix).
+    /// The class of each node, in `0..num_classes`, all 0 where there is a [`label_matrix`](Self::label_matrix); [`UNLABELLED`] for a node
+    /// without a label.
     pub fn labels(&self) -> &[u32] {
         &self.labels
+    }
+
+    /// Those of `nodes` that have a label, or labels.
+    pub fn labelled(&self, nodes: &[u32]) -> Vec<u32> {
+        nodes.iter().copied().filter(|&node| self.labels[node as usize] != UNLABELLED).collect()
     }
 
     /// Where a node may have several labels: which, `[nodes, num_classes]`.
@@ -184,7 +241,8 @@ impl<F: Scalar> Dataset<F> {
         self.label_matrix.as_ref().map(|labels| labels.view())
     }
 
-    /// Number of classes, at least 2, or of labels that a node may have.
+    /// Number of classes, at least 2, or of labels that a node may have. Data that were read to predict on have as many as the network that
+    /// they were read for, 0 without one.
     pub fn num_classes(&self) -> usize {
         self.num_classes
     }
@@ -206,8 +264,18 @@ impl<F: Scalar> Dataset<F> {
 
     /// The nodes that train, validate and test under `seed`.
     pub fn split(&self, seed: u64) -> Split {
-        self.splits.of(seed, &self.labels, self.num_classes)
+        self.splits.of(seed, &self.labels)
     }
+}
+
+/// Labels as a data set keeps them.
+pub(super) struct Labels {
+    /// A class a node, or 0 for a node with a row in `matrix`; [`UNLABELLED`] for none.
+    pub of_nodes: Vec<u32>,
+    /// Where a node may have several.
+    pub matrix: Option<Array2<bool>>,
+    /// Number of classes.
+    pub num_classes: usize,
 }
 
 /// The same features, dense ones in memory that begins at a cache line: copied once, they are read faster ever after.
@@ -229,16 +297,16 @@ fn check_features<F: Scalar>(name: &str, nodes: usize, features: &Value<F>) -> R
     check_finite(features)
 }
 
-fn check_labels(name: &str, nodes: usize, labels: &[u32], num_classes: Option<usize>) -> Result<usize> {
+pub(super) fn check_labels(name: &str, nodes: usize, labels: &[u32], num_classes: Option<usize>) -> Result<usize> {
     if labels.len() != nodes {
         return Err(Error::data(name, format!("has {nodes} nodes and {} labels; every node needs one", labels.len())));
     }
-    let largest = labels.iter().copied().max().unwrap_or(0) as usize;
+    let largest = labels.iter().copied().filter(|label| *label != UNLABELLED).max().unwrap_or(0) as usize;
     let classes = match num_classes {
         Some(classes) => classes,
         // More classes than nodes are a mistake, and would be allocated for.
         None if largest >= nodes.max(2) => {
-            let problem = format!("labels go up to {largest} with {nodes} nodes; number the classes from 0 without gaps, or say how many");
+            let problem = format!("labels go up to {largest} with {nodes} nodes; label v is class v, so number the classes from 0");
             return Err(Error::data(name, problem));
         }
         None => largest + 1,
@@ -246,7 +314,7 @@ fn check_labels(name: &str, nodes: usize, labels: &[u32], num_classes: Option<us
     if classes < 2 {
         return Err(Error::data(name, format!("has {classes} classes; there must be at least 2 to tell apart")));
     }
-    match labels.iter().position(|&label| label as usize >= classes) {
+    match labels.iter().position(|&label| label as usize >= classes && label != UNLABELLED) {
         Some(node) => {
             Err(Error::IndexOutOfRange { at: format!("{name}: label of node {node}"), index: labels[node] as usize, len: classes })
         }
@@ -283,7 +351,8 @@ mod tests {
         assert!(message(data(features(), &[0, 1, 0], None)).contains("4 nodes and 3 labels"));
         assert!(message(data(features(), &[0, 2, 0, 1], Some(2))).contains("label of node 1"));
         assert!(message(data(features(), &[0, 0, 0, 0], None)).contains("at least 2"));
-        assert!(message(data(features(), &[0, u32::MAX, 0, 1], None)).contains("labels go up to 4294967295"));
+        assert!(message(data(features(), &[0, u32::MAX - 1, 0, 1], None)).contains("labels go up to 4294967294"));
+        assert!(message(data(features(), &[0, UNLABELLED, 0, 1], None)).contains("node 1 is in train and has no label"));
         let mut infinite = features();
         infinite[[2, 1]] = f32::INFINITY;
         assert!(message(data(infinite, &[0, 1, 0, 1], None)).contains("features of node 2, column 1"));
@@ -307,6 +376,18 @@ mod tests {
         let same = l1.clone().with_features_normalised(FeatureNorm::L1).unwrap();
         assert_eq!(same.features().to_dense(), l1.features().to_dense());
         assert!(l1.with_features_normalised(FeatureNorm::L2).unwrap_err().to_string().contains("by l1 already"));
+    }
+
+    #[test]
+    fn a_node_without_a_label_counts_to_no_class_and_other_splits_are_checked() {
+        let splits = |train| Splits::Fixed(Split { train: vec![train], val: vec![2], test: vec![3] });
+        let data = Dataset::new("toy", graph(), features().into(), vec![0, UNLABELLED, 1, 1], None, splits(0)).unwrap();
+        assert_eq!((data.num_classes(), data.labelled(&[3, 1, 0])), (2, vec![3, 0]));
+        assert!(data.clone().with_splits(splits(1)).unwrap_err().to_string().contains("node 1 is in train and has no label"));
+        let drawn = data.with_splits(Splits::Shares { train: 0.3, val: 0.3, test: 0.4 }).unwrap().split(1);
+        assert_eq!((drawn.train.len(), drawn.val.len(), drawn.test.len()), (1, 1, 1));
+        let none = Dataset::new("toy", graph(), features().into(), vec![UNLABELLED; 4], Some(2), Splits::default());
+        assert!(none.unwrap_err().to_string().contains("no node has a label"));
     }
 
     #[test]

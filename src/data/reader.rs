@@ -4,13 +4,27 @@ use super::dataset::Dataset;
 use super::norm::FeatureNorm;
 use super::powerlaw::PowerLaw;
 use super::sbm::Sbm;
-use super::{npz, spec, tables, tensors};
+use super::split::SplitSource;
+use super::{npz, parts, spec, tables, tensors};
 use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
 
 /// What a path may be, for errors.
 const SUPPORTED: &str = "what is read is a .npz file in the gnn-benchmark or the heterophilous-graphs layout, a folder in OGB's raw layout, \
-                         a .csv list of edges beside .npy features, or .safetensors or (with the feature `pt`) .pt with PyG's names";
+                         a .csv list of edges beside .npy or .features.csv features, or .safetensors or (with the feature `pt`) .pt with PyG's names";
+
+/// What data are read for: nothing more is asked of a file than that reads.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// Running a network: features and edges. Labels and masks are not looked at: no node has a label, and every part of the split is
+    /// empty.
+    Predict,
+    /// Measuring a network: labels and a test part beside. The other parts are only looked at for nodes that test too.
+    Measure,
+    /// Training, and all that chooses by validation: everything.
+    #[default]
+    Learn,
+}
 
 /// Reads a data set from a file; see [`Dataset::reader`].
 ///
@@ -21,49 +35,121 @@ const SUPPORTED: &str = "what is read is a .npz file in the gnn-benchmark or the
 /// ```
 #[derive(Debug, Clone)]
 pub struct Reader {
-    path: PathBuf,
-    norm: Option<FeatureNorm>,
+    place: Place,
+    wanted: Wanted,
+}
+
+#[derive(Debug, Clone)]
+enum Place {
+    Path(PathBuf),
+    Word(String),
+}
+
+/// What was said about how to read.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Wanted {
+    pub norm: Option<FeatureNorm>,
+    pub purpose: Purpose,
+    pub classes: Option<usize>,
+    pub split: Option<SplitSource>,
 }
 
 impl Reader {
     /// How to normalise the rows of the features. Default: [`FeatureNorm::L2`] for sparse features, [`FeatureNorm::Raw`] for dense ones.
     #[must_use]
     pub fn features(mut self, norm: FeatureNorm) -> Self {
-        self.norm = Some(norm);
+        self.wanted.norm = Some(norm);
+        self
+    }
+
+    /// What the data are for. Default: [`Purpose::Learn`].
+    #[must_use]
+    pub fn purpose(mut self, purpose: Purpose) -> Self {
+        self.wanted.purpose = purpose;
+        self
+    }
+
+    /// Number of outputs of the network that the data are for: a file whose labels all lie below has that many classes, so that label v is
+    /// output v. Default: the largest label and one.
+    #[must_use]
+    pub fn classes(mut self, classes: usize) -> Self {
+        self.wanted.classes = Some(classes);
+        self
+    }
+
+    /// Takes this split instead of the file's own. Default: the masks of the file, without any 20 training and 30 validation nodes a class.
+    #[must_use]
+    pub fn split(mut self, split: impl Into<SplitSource>) -> Self {
+        self.wanted.split = Some(split.into());
         self
     }
 
     /// Reads and validates the file; the data set is named after its stem. From `.npz` files and OGB's folders the graph is undirected,
-    /// every edge once each way and of weight 1; from lists of edges and safetensors it is as listed.
+    /// every edge once each way and of weight 1; from lists of edges and safetensors it is as listed, and an edge that is listed twice
+    /// counts twice. What was assumed or not used stands in [`Dataset::notes`].
+    ///
+    /// Labels are not renumbered: label v is class v, but in `.npz` files that count them from 1 without gaps, where it is class v − 1 unless
+    /// the network has an output more. A label of −1, NaN or an empty one is none.
     ///
     /// # Errors
     /// [`Error::File`] if the file is missing, of an unknown kind or damaged, names the array that is missing or wrong;
-    /// [`Error::NotFinite`] for a feature that is NaN or infinite.
+    /// [`Error::NotFinite`] for a feature that is NaN or infinite. For a word as [`Dataset::open`].
     pub fn read(self) -> Result<Dataset> {
-        let path = self.path.as_path();
-        let kind = std::fs::metadata(path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => {
-                Error::file(path, "there is no such file; give a .npz file, `digits`, `sbm:nodes=…` or `powerlaw:nodes=…`")
-            }
-            _ => Error::file(path, format!("cannot be read: {error}")),
-        })?;
-        let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        if kind.is_dir() {
-            let raw = ["edge.csv.gz", "raw/edge.csv.gz"].iter().any(|file| path.join(file).is_file());
-            return if raw { tables::ogb(path, name, self.norm) } else { Err(Error::file(path, format!("is a folder; {SUPPORTED}"))) };
+        let Self { place, wanted } = self;
+        match place {
+            Place::Path(path) => read_file(&path, &wanted),
+            Place::Word(word) => match generated(&word)? {
+                None => read_file(Path::new(&word), &wanted),
+                Some(mut data) => {
+                    if let Some(norm) = wanted.norm {
+                        data = data.with_features_normalised(norm)?;
+                    }
+                    match wanted.split {
+                        Some(source) => {
+                            let splits = parts::splits_from(&source, data.num_nodes())?;
+                            data.with_splits(splits)
+                        }
+                        None => Ok(data),
+                    }
+                }
+            },
         }
-        let named = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
-        if named.ends_with(".csv") || named.ends_with(".csv.gz") {
-            return tables::edge_list(path, name, self.norm);
+    }
+}
+
+/// What a word generates; nothing where it is none that does.
+fn generated(word: &str) -> Result<Option<Dataset>> {
+    Ok(Some(match word.split_once(':').unwrap_or((word, "")) {
+        ("digits", "") => Dataset::digits()?,
+        ("sbm", settings) => Sbm::from_spec(spec::Settings::parse("sbm", settings)?)?.build()?,
+        ("powerlaw", settings) => PowerLaw::from_spec(spec::Settings::parse("powerlaw", settings)?)?.build()?,
+        _ => return Ok(None),
+    }))
+}
+
+fn read_file(path: &Path, wanted: &Wanted) -> Result<Dataset> {
+    let kind = std::fs::metadata(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            Error::file(path, "there is no such file; give a .npz file, `digits`, `sbm:nodes=…` or `powerlaw:nodes=…`")
         }
-        // Every kind of file is one arm here.
-        match extension.as_str() {
-            "npz" => npz::read(path, name, self.norm),
-            "safetensors" | "pt" | "pth" => tensors::read(path, name, self.norm),
-            "" => Err(Error::file(path, format!("has no extension that says what it is; {SUPPORTED}"))),
-            other => Err(Error::file(path, format!("is a .{other} file; {SUPPORTED}"))),
-        }
+        _ => Error::file(path, format!("cannot be read: {error}")),
+    })?;
+    let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    if kind.is_dir() {
+        let raw = ["edge.csv.gz", "raw/edge.csv.gz"].iter().any(|file| path.join(file).is_file());
+        return if raw { tables::ogb(path, name, wanted) } else { Err(Error::file(path, format!("is a folder; {SUPPORTED}"))) };
+    }
+    let named = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    if [".csv", ".csv.gz", ".tsv", ".tsv.gz"].iter().any(|end| named.ends_with(end)) {
+        return tables::edge_list(path, name, wanted);
+    }
+    // Every kind of file is one arm here.
+    match extension.as_str() {
+        "npz" => npz::read(path, name, wanted),
+        "safetensors" | "pt" | "pth" => tensors::read(path, name, wanted),
+        "" => Err(Error::file(path, format!("has no extension that says what it is; {SUPPORTED}"))),
+        other => Err(Error::file(path, format!("is a .{other} file; {SUPPORTED}"))),
     }
 }
 
@@ -78,7 +164,12 @@ impl Dataset<f32> {
 
     /// Starts reading a data set from a file.
     pub fn reader(path: impl AsRef<Path>) -> Reader {
-        Reader { path: path.as_ref().into(), norm: None }
+        Reader { place: Place::Path(path.as_ref().into()), wanted: Wanted::default() }
+    }
+
+    /// Starts reading what a word of the command line stands for; see [`Dataset::open`].
+    pub fn word(word: impl Into<String>) -> Reader {
+        Reader { place: Place::Word(word.into()), wanted: Wanted::default() }
     }
 
     /// The data set that a word of the command line stands for: `digits`, `sbm:nodes=…,classes=…,degree=…,seed=…`,
@@ -94,16 +185,12 @@ impl Dataset<f32> {
     /// # Ok::<(), gnn_prune::Error>(())
     /// ```
     pub fn open(word: &str, norm: Option<FeatureNorm>) -> Result<Self> {
-        let generated = match word.split_once(':').unwrap_or((word, "")) {
-            ("digits", "") => Dataset::digits()?,
-            ("sbm", settings) => Sbm::from_spec(spec::Settings::parse("sbm", settings)?)?.build()?,
-            ("powerlaw", settings) => PowerLaw::from_spec(spec::Settings::parse("powerlaw", settings)?)?.build()?,
-            _ => return Reader { path: word.into(), norm }.read(),
-        };
+        let reader = Self::word(word);
         match norm {
-            Some(norm) => generated.with_features_normalised(norm),
-            None => Ok(generated),
+            Some(norm) => reader.features(norm),
+            None => reader,
         }
+        .read()
     }
 }
 

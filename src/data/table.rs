@@ -25,16 +25,37 @@ impl<T> Table<T> {
     }
 }
 
-/// Reads a table whose rows all have `widths` numbers, any of them; a first line that is no numbers is a heading.
+/// Opens a file, and unpacks what is packed as it is read.
 ///
 /// # Errors
-/// [`Error::File`] with the line for a row of another length or what is no number, for a file that is missing, cut off, or too long.
-pub(super) fn read<T: FromStr>(path: &Path, widths: impl Fn(usize) -> bool, expected: &str) -> Result<Table<T>> {
+/// [`Error::File`] where it cannot be opened.
+pub(super) fn opened(path: &Path) -> Result<Box<dyn Read>> {
     let file = File::open(path).map_err(|error| Error::file(path, format!("cannot be opened: {error}")))?;
     let packed = path.extension().is_some_and(|extension| extension == "gz");
     let bytes = file.metadata().map_err(|error| Error::file(path, format!("cannot be opened: {error}")))?.len();
     let unpacked = |file| Unpacked { from: MultiGzDecoder::new(BufReader::new(file)), left: Budget::of_bytes(bytes).left() };
-    let from: Box<dyn Read> = if packed { Box::new(unpacked(file)) } else { Box::new(file) };
+    Ok(if packed { Box::new(unpacked(file)) } else { Box::new(file) })
+}
+
+/// Reads a table whose rows all have `widths` numbers, any of them, and no heading: one would name columns that are read by place here.
+///
+/// # Errors
+/// [`Error::File`] with the line for a row of another length or what is no number, for a file that is missing, cut off, or too long.
+pub(super) fn read<T: FromStr>(path: &Path, widths: impl Fn(usize) -> bool, expected: &str) -> Result<Table<T>> {
+    read_as(path, widths, expected, |field| field.parse().ok())
+}
+
+/// As [`read`], with what makes a number of a field.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn read_as<T>(
+    path: &Path,
+    widths: impl Fn(usize) -> bool,
+    expected: &str,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Result<Table<T>> {
+    let from = opened(path)?;
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).trim(csv::Trim::All).comment(Some(b'#')).from_reader(from);
     let mut table = Table { width: 0, values: Vec::new() };
     let mut record = csv::StringRecord::new();
@@ -47,9 +68,9 @@ pub(super) fn read<T: FromStr>(path: &Path, widths: impl Fn(usize) -> bool, expe
             return Ok(table);
         }
         let line = record.position().map_or(0, csv::Position::line);
-        let numbers: Vec<Option<T>> = record.iter().map(|field| field.parse().ok()).collect();
+        let numbers: Vec<Option<T>> = record.iter().map(&parse).collect();
         if line == 1 && table.values.is_empty() && numbers.iter().all(Option::is_none) {
-            continue;
+            return Err(Error::file(path, format!("has a heading, and its columns are read by their places ({expected}); take it out")));
         }
         if table.width == 0 {
             table.width = numbers.len();

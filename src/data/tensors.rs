@@ -1,133 +1,253 @@
 //! A graph in a safetensors file or a file of PyTorch, its tensors named as PyTorch Geometric names those of a `Data`.
 
 use super::dataset::Dataset;
-use super::norm::FeatureNorm;
-use super::npz::{classes, normalised};
+use super::npz::refuse_masks;
+use super::numbers::{MOST_IN_F32, Problem, classes, exact, label, label_matrix, truth, whole};
+use super::parts::{FileLabels, Parts, listed, normalised, repeats};
+use super::reader::{Purpose, Wanted};
 use super::split::{Split, Splits};
 use crate::error::{Error, Result};
-use crate::files::Tensors;
 use crate::files::budget::reserved;
+use crate::files::{Array, Tensors};
 use crate::graph::{Duplicates, Graph};
 use crate::value::Value;
 use ndarray::Array2;
 use std::path::Path;
 
+/// What is read; other names of the last three are known too, [`PARTS`].
+const READ: [&str; 7] = ["x", "edge_index", "edge_weight", "edge_attr", "edge_type", "y", "num_nodes"];
+/// What the parts of the split may be called; a name that ends in `_mask` holds a truth value a node, one that ends in `_idx` nodes.
+const PARTS: [&[&str]; 3] = [
+    &["train_mask", "training_mask", "train_idx"],
+    &["val_mask", "valid_mask", "validation_mask", "dev_mask", "val_idx", "valid_idx"],
+    &["test_mask", "test_idx"],
+];
+
 /// Reads `x`, `edge_index`, `y` (one class a node, or a column of zeros and ones for each of several labels), and where they are there `edge_attr`, `edge_weight`, `edge_type`, `train_mask`, `val_mask` and
-/// `test_mask` (one mask, or one a column). Edges are directed as they are listed, and one that is listed twice counts twice.
-pub(super) fn read(path: &Path, name: String, norm: Option<FeatureNorm>) -> Result<Dataset> {
-    let tensors = Tensors::read(path)?;
-    from(&tensors, name, norm).map_err(|error| Error::file(path, error))
+/// `test_mask` (one mask, or one a column; or lists of nodes, `train_idx`). Edges are directed as they are listed, and one that is listed
+/// twice counts twice.
+///
+/// A tensor may be of any type that says the same: integers and truth values are numbers, whole floats are integers, 0 and 1 are truth
+/// values. What is not read is named in a note.
+pub(super) fn read(path: &Path, name: String, wanted: &Wanted) -> Result<Dataset> {
+    let tensors = Tensors::read_as_listed(path)?;
+    let parts = from(&tensors, wanted).map_err(|error| Error::file(path, error))?;
+    parts.assemble(path, name, wanted)
 }
 
-fn from(tensors: &Tensors, name: String, norm: Option<FeatureNorm>) -> Result<Dataset> {
-    let matrix = |key: &str| match tensors.floats.get(key) {
-        Some(array) if array.shape.len() == 2 => array.matrix(array.shape[0]).map_err(|problem| wrong(key, problem)),
-        Some(array) => Err(wrong(key, format!("has shape {:?}, expected two axes", array.shape))),
-        None => Err(wrong(key, "of floats is missing".into())),
-    };
-    let x = matrix("x")?;
-    let nodes = x.nrows();
-    let (shape, ends) = tensors.integers.get("edge_index").ok_or_else(|| wrong("edge_index", "of integers is missing".into()))?;
-    let &[2, count] = &shape[..] else { return Err(wrong("edge_index", format!("has shape {shape:?}, expected [2, edges]"))) };
+/// One tensor, of whatever type it is.
+#[derive(Clone, Copy)]
+struct Tensor<'t> {
+    key: &'t str,
+    values: Values<'t>,
+}
+
+#[derive(Clone, Copy)]
+enum Values<'t> {
+    Floats(&'t Array),
+    Integers(&'t [usize], &'t [i64]),
+}
+
+impl<'t> Tensor<'t> {
+    fn find(tensors: &'t Tensors, key: &'t str) -> Option<Self> {
+        let floats = tensors.floats.get(key).map(Values::Floats);
+        let values = floats.or_else(|| tensors.integers.get(key).map(|(shape, values)| Values::Integers(shape, values)))?;
+        Some(Self { key, values })
+    }
+
+    fn needed(tensors: &'t Tensors, key: &'t str) -> Result<Self> {
+        Self::find(tensors, key).ok_or_else(|| {
+            let names = tensors.floats.keys().chain(tensors.integers.keys()).map(|name| format!("`{name}`"));
+            wrong(key, format!("is missing; the file has {}", listed(names)))
+        })
+    }
+
+    fn shape(&self) -> &'t [usize] {
+        match self.values {
+            Values::Floats(array) => &array.shape,
+            Values::Integers(shape, _) => shape,
+        }
+    }
+
+    /// The type, for messages.
+    fn kind(&self) -> &'static str {
+        match self.values {
+            Values::Floats(_) => "floats",
+            Values::Integers(..) => "integers",
+        }
+    }
+
+    fn wrong_shape(&self, expected: &str) -> Error {
+        wrong(self.key, format!("has shape {:?}, expected {expected}", self.shape()))
+    }
+
+    /// One entry a row: a vector, or a matrix of one column.
+    fn check_column(&self, rows: usize, of: &str) -> Result<()> {
+        match *self.shape() {
+            [len] | [len, 1] if len == rows => Ok(()),
+            _ => Err(self.wrong_shape(&format!("one number for each of the {rows} {of}"))),
+        }
+    }
+
+    fn each<T>(&self, float: impl Fn(f64) -> Problem<T>, integer: impl Fn(i64) -> Problem<T>) -> Result<Vec<T>> {
+        let read = match self.values {
+            Values::Floats(array) => array.values.iter().map(|&v| float(f64::from(v))).collect::<Problem<_>>(),
+            Values::Integers(_, values) => values.iter().map(|&v| integer(v)).collect(),
+        };
+        read.map_err(|problem| wrong(self.key, problem))
+    }
+
+    fn reals(&self) -> Result<Vec<f32>> {
+        self.each(|v| Ok(v as f32), exact)
+    }
+
+    fn integers(&self) -> Result<Vec<i64>> {
+        self.each(|v| whole(v, MOST_IN_F32), Ok)
+    }
+
+    /// `rows` rows of what is left, a vector as a column.
+    fn matrix(&self, rows: usize) -> Result<Array2<f32>> {
+        let array = Array { shape: self.shape().to_vec(), values: self.reals()? };
+        array.matrix(rows).map_err(|problem| wrong(self.key, problem))
+    }
+}
+
+fn from(tensors: &Tensors, wanted: &Wanted) -> Result<Parts> {
+    let find = |key| Tensor::find(tensors, key);
+    let x = Tensor::needed(tensors, "x")?;
+    let &[nodes, _] = x.shape() else { return Err(x.wrong_shape("two axes")) };
+    let x = x.matrix(nodes)?;
+    if let Some(stated) = find("num_nodes")
+        && stated.integers()?.iter().any(|&stated| usize::try_from(stated) != Ok(nodes))
+    {
+        return Err(wrong("num_nodes", format!("is not {nodes}, the number of rows of `x`")));
+    }
+    let edge_index = Tensor::needed(tensors, "edge_index")?;
+    let &[2, count] = edge_index.shape() else { return Err(edge_index.wrong_shape("[2, edges]")) };
+    let ends = edge_index.integers()?;
     let mut edges = reserved(count).map_err(|problem| wrong("edge_index", problem))?;
     for e in 0..count {
         let end = |value: i64| usize::try_from(value).map_err(|_| wrong("edge_index", format!("names the node {value}")));
         edges.push((end(ends[e])?, end(ends[count + e])?));
     }
-    let mut builder = match tensors.floats.get("edge_weight") {
-        Some(weights) if weights.values.len() == count => {
-            Graph::builder(nodes).weighted_edges(edges.into_iter().zip(&weights.values).map(|((j, i), &w)| (j, i, w)))
+    let mut builder = match find("edge_weight") {
+        Some(weights) => {
+            weights.check_column(count, "edges")?;
+            Graph::builder(nodes).weighted_edges(edges.into_iter().zip(weights.reals()?).map(|((j, i), w)| (j, i, w)))
         }
-        Some(weights) => return Err(wrong("edge_weight", format!("has {} numbers for {count} edges", weights.values.len()))),
         None => Graph::builder(nodes).edges(edges),
     };
-    if tensors.floats.contains_key("edge_attr") {
-        builder = builder.edge_features(edge_features(tensors, count)?);
+    if let Some(attributes) = find("edge_attr") {
+        match *attributes.shape() {
+            [rows] | [rows, _] if rows == count => builder = builder.edge_features(attributes.matrix(rows)?),
+            ref shape => return Err(wrong("edge_attr", format!("has shape {shape:?}, and there are {count} edges"))),
+        }
     }
-    if let Some((_, types)) = tensors.integers.get("edge_type") {
-        let typed = types.iter().map(|&t| u32::try_from(t).map_err(|_| wrong("edge_type", format!("holds {t}"))));
+    if let Some(types) = find("edge_type") {
+        types.check_column(count, "edges")?;
+        let typed = types.integers()?.into_iter().map(|t| u32::try_from(t).map_err(|_| wrong("edge_type", format!("holds {t}"))));
         builder = builder.edge_types(typed.collect::<Result<_>>()?);
     }
-    let splits = splits(tensors, nodes)?;
-    let (features, norm) = normalised(Value::Dense(x), norm)?;
     let graph = builder.duplicates(Duplicates::Keep).build()?;
-    let data = match several_labels(tensors, nodes)? {
-        Some(labels) => Dataset::multi_label(name, graph, features, labels, splits)?,
-        None => {
-            let (labels, num_classes) = classes(one_label_a_node(tensors, nodes)?).map_err(|problem| wrong("y", problem))?;
-            Dataset::new(name, graph, features, labels, Some(num_classes), splits)?
+    let labels = if wanted.purpose == Purpose::Predict { None } else { Some(labels(tensors, nodes)?) };
+    let (splits, read) = splits(tensors, nodes, wanted)?;
+    let mut notes: Vec<String> = repeats(count, &graph).into_iter().collect();
+    notes.extend(unread(tensors, wanted, &read)?);
+    let (features, norm) = normalised(Value::Dense(x), wanted.norm)?;
+    Ok(Parts { graph, features, norm, labels, splits, from_one: false, notes })
+}
+
+/// A class a node, or several columns, each a label that a node has (1) or has not (0).
+fn labels(tensors: &Tensors, nodes: usize) -> Result<FileLabels> {
+    let y = Tensor::needed(tensors, "y")?;
+    let in_y = |problem| wrong("y", problem);
+    match *y.shape() {
+        [rows, columns] if rows == nodes && columns > 1 => {
+            let values = y.each(Ok, |v| Ok(v as f64))?;
+            let (labels, known) = label_matrix(columns, &values).map_err(in_y)?;
+            Ok(FileLabels::Several(labels, known))
         }
-    };
-    Ok(data.normalised_by(norm))
-}
-
-/// A `y` of several columns, each a label that a node has (1) or has not (0).
-fn several_labels(tensors: &Tensors, nodes: usize) -> Result<Option<Array2<bool>>> {
-    let (shape, values): (&[usize], Vec<f64>) = match (tensors.integers.get("y"), tensors.floats.get("y")) {
-        (Some((shape, values)), _) => (shape, values.iter().map(|&v| v as f64).collect()),
-        (None, Some(array)) => (&array.shape, array.values.iter().map(|&v| f64::from(v)).collect()),
-        (None, None) => return Ok(None),
-    };
-    match *shape {
-        [rows, columns] if rows == nodes && columns > 1 => label_matrix(columns, &values).map(Some).map_err(|problem| wrong("y", problem)),
-        _ => Ok(None),
+        [rows] | [rows, 1] if rows == nodes => Ok(FileLabels::One(classes(&y.each(|v| label(v, MOST_IN_F32), Ok)?).map_err(in_y)?)),
+        ref shape => Err(in_y(format!("has shape {shape:?}, and is read as one whole number for each of the {nodes} nodes"))),
     }
 }
 
-/// Rows of so many zeros and ones as labels that are there or not; says which number is neither.
-pub(super) fn label_matrix(columns: usize, values: &[f64]) -> std::result::Result<Array2<bool>, String> {
-    if let Some(at) = values.iter().position(|v| *v != 0.0 && *v != 1.0) {
-        return Err(format!("holds {} for label {} of node {}, expected 0 or 1", values[at], at % columns, at / columns));
+/// A note on the tensors that are not read.
+///
+/// # Errors
+/// A name like that of a mask, where no mask is read and a split would be drawn over it.
+fn unread(tensors: &Tensors, wanted: &Wanted, masks: &[&str]) -> Result<Option<String>> {
+    let names = tensors.floats.keys().chain(tensors.integers.keys()).map(String::as_str);
+    let mut names: Vec<&str> = names.filter(|name| !READ.contains(name) && !masks.contains(name)).collect();
+    names.sort_unstable();
+    if wanted.purpose == Purpose::Predict || wanted.split.is_some() {
+        // Masks are not asked for, by whatever name.
+        names.retain(|name| !PARTS.iter().any(|part| part.contains(name)));
+    } else if masks.is_empty() {
+        refuse_masks(&names).map_err(|problem| Error::data("tensor", problem))?;
     }
-    let labels = values.iter().map(|v| *v == 1.0).collect();
-    Ok(Array2::from_shape_vec((values.len() / columns, columns), labels).expect("rows are whole"))
-}
-
-/// A row an edge; a vector has one feature a row.
-fn edge_features(tensors: &Tensors, edges: usize) -> Result<Array2<f32>> {
-    let array = &tensors.floats["edge_attr"];
-    match array.shape[..] {
-        [rows] | [rows, _] if rows == edges => array.matrix(rows).map_err(|problem| wrong("edge_attr", problem)),
-        _ => Err(wrong("edge_attr", format!("has shape {:?}, and there are {edges} edges", array.shape))),
-    }
-}
-
-fn one_label_a_node(tensors: &Tensors, nodes: usize) -> Result<&[i64]> {
-    let several = |shape: &[usize]| {
-        let problem = format!("has shape {shape:?}, and is read as one whole number for each of the {nodes} nodes");
-        wrong("y", problem)
-    };
-    match (tensors.integers.get("y"), tensors.floats.get("y")) {
-        (Some((shape, labels)), _) if *shape == [nodes] || *shape == [nodes, 1] => Ok(labels),
-        (Some((shape, _)), _) => Err(several(shape)),
-        (None, Some(array)) if array.shape.len() > 1 => Err(several(&array.shape)),
-        (None, _) => Err(wrong("y", "of integers is missing".into())),
-    }
+    let described =
+        names.into_iter().filter_map(|name| Tensor::find(tensors, name)).map(|t| format!("`{}` ({} {:?})", t.key, t.kind(), t.shape()));
+    let described = listed(described);
+    Ok((!described.is_empty()).then(|| format!("tensors that are not read: {described}")))
 }
 
 fn wrong(key: &str, problem: String) -> Error {
     Error::data("tensor", format!("`{key}` {problem}"))
 }
 
-fn splits(tensors: &Tensors, nodes: usize) -> Result<Splits> {
-    let masks = |key: &str| -> Result<Vec<Vec<u32>>> {
-        let (shape, values) = tensors.integers.get(key).ok_or_else(|| wrong(key, "is missing beside other masks".into()))?;
-        let count = match shape[..] {
-            [rows] if rows == nodes => 1,
-            [rows, count] if rows == nodes && count > 0 => count,
-            _ => return Err(wrong(key, format!("has shape {shape:?}, and there are {nodes} nodes"))),
+/// The name of a tensor, and the nodes of each mask that it holds.
+type Masks = (&'static str, Vec<Vec<u32>>);
+
+/// The masks of one part of the split.
+fn part<'t>(tensors: &'t Tensors, names: &'t [&'static str], nodes: usize) -> Result<Option<Masks>> {
+    let mut found = names.iter().filter_map(|&name| Some((name, Tensor::find(tensors, name)?)));
+    let Some((key, tensor)) = found.next() else { return Ok(None) };
+    if let Some((other, _)) = found.next() {
+        return Err(wrong(key, format!("and `{other}` are two tensors for one part of the split; keep one")));
+    }
+    if key.ends_with("_idx") {
+        let node = |v: i64| match u32::try_from(v) {
+            Ok(node) if (node as usize) < nodes => Ok(node),
+            _ => Err(wrong(key, format!("names the node {v}; nodes are 0 to {}", nodes.saturating_sub(1)))),
         };
-        let members = |k: usize| (0..nodes as u32).filter(|&i| values[i as usize * count + k] != 0).collect();
-        Ok((0..count).map(members).collect())
+        return Ok(Some((key, vec![tensor.integers()?.into_iter().map(node).collect::<Result<_>>()?])));
+    }
+    let values = tensor.each(truth, |v| truth(v as f64))?;
+    let count = match *tensor.shape() {
+        [rows] if rows == nodes => 1,
+        [rows, count] if rows == nodes && count > 0 => count,
+        ref shape => return Err(wrong(key, format!("has shape {shape:?}, and there are {nodes} nodes"))),
     };
-    if !["train_mask", "val_mask", "test_mask"].iter().any(|key| tensors.integers.contains_key(*key)) {
-        return Ok(Splits::default());
+    let members = |k: usize| (0..nodes as u32).filter(|&i| values[i as usize * count + k]).collect();
+    Ok(Some((key, (0..count).map(members).collect())))
+}
+
+/// The splits that the masks say, if any are asked for, and the names of the tensors. Of training and validation what is missing stays
+/// empty where only the test part is read.
+fn splits(tensors: &Tensors, nodes: usize, wanted: &Wanted) -> Result<(Option<Splits>, Vec<&'static str>)> {
+    if wanted.purpose == Purpose::Predict || wanted.split.is_some() {
+        return Ok((None, Vec::new()));
     }
-    let (train, val, test) = (masks("train_mask")?, masks("val_mask")?, masks("test_mask")?);
-    if train.len() != val.len() || train.len() != test.len() {
-        return Err(wrong("train_mask", format!("has {} masks, val_mask {}, test_mask {}", train.len(), val.len(), test.len())));
+    let found = [part(tensors, PARTS[0], nodes)?, part(tensors, PARTS[1], nodes)?, part(tensors, PARTS[2], nodes)?];
+    let read: Vec<&str> = found.iter().flatten().map(|(key, _)| *key).collect();
+    let Some(count) = found.iter().flatten().map(|(_, masks)| masks.len()).next_back() else { return Ok((None, read)) };
+    let mut parts = Vec::with_capacity(3);
+    for (k, part) in found.into_iter().enumerate() {
+        let needed = k == 2 || wanted.purpose == Purpose::Learn;
+        parts.push(match part {
+            Some((key, masks)) if masks.len() != count => {
+                return Err(wrong(key, format!("has {} masks, and `{}` has {count}", masks.len(), read[read.len() - 1])));
+            }
+            Some((_, masks)) => masks,
+            None if needed => return Err(wrong(PARTS[k][0], "is missing beside other masks".into())),
+            None => vec![Vec::new(); count],
+        });
     }
-    Ok(Splits::Masks(train.into_iter().zip(val).zip(test).map(|((train, val), test)| Split { train, val, test }).collect()))
+    let mut parts = parts.into_iter();
+    let mut next = || parts.next().expect("there are three").into_iter();
+    let splits = next().zip(next()).zip(next()).map(|((train, val), test)| Split { train, val, test }).collect();
+    Ok((Some(Splits::Masks(splits)), read))
 }
 
 #[cfg(test)]
@@ -144,8 +264,8 @@ mod tests {
         }
         let first = Split { train: vec![0, 3], val: vec![1], test: vec![2] };
         let second = Split { train: vec![2], val: vec![0, 3], test: vec![1] };
-        match splits(&tensors, 4).unwrap() {
-            Splits::Masks(found) => assert_eq!(found, [first, second]),
+        match splits(&tensors, 4, &Wanted::default()).unwrap().0 {
+            Some(Splits::Masks(found)) => assert_eq!(found, [first, second]),
             other => panic!("{other:?}"),
         }
     }

@@ -30,12 +30,12 @@ impl Array {
     }
 }
 
-/// Named tensors of floats, and the metadata of their file.
+/// Named tensors, and the metadata of their file.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Tensors {
-    /// By name.
+    /// Tensors of floats of any width by name, rounded to 32 bits.
     pub floats: BTreeMap<String, Array>,
-    /// Tensors of whole numbers by name: shape, and numbers row by row.
+    /// Tensors of integers of any width, and of truth values, by name: shape, and numbers row by row.
     pub integers: BTreeMap<String, (Vec<usize>, Vec<i64>)>,
     /// Free text by key.
     pub metadata: BTreeMap<String, String>,
@@ -55,7 +55,26 @@ impl Tensors {
     /// holds a number that is not finite.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
+        let tensors = Self::read_as_listed(path)?;
+        tensors.check_finite().map_err(|problem| Error::file(path, problem))?;
+        Ok(tensors)
+    }
+
+    /// As [`Tensors::read`], with the numbers that are not finite: in a graph NaN may stand for a label that is not known.
+    ///
+    /// # Errors
+    /// [`Error::File`] for a file that is missing, cut off or no safetensors file.
+    pub(crate) fn read_as_listed(path: &Path) -> Result<Self> {
         Self::from_bytes(&super::read(path)?).map_err(|problem| Error::file(path, problem))
+    }
+
+    fn check_finite(&self) -> Result<(), String> {
+        for (name, Array { values, .. }) in &self.floats {
+            if let Some(value) = values.iter().find(|v| !v.is_finite()) {
+                return Err(format!("tensor `{name}` holds {value}, which is not a finite number"));
+            }
+        }
+        Ok(())
     }
 
     fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
@@ -75,17 +94,11 @@ impl Tensors {
         for (name, view) in file.iter() {
             let shape = view.shape().to_vec();
             budget.take(&shape, size_of::<i64>()).map_err(|problem| format!("tensor `{name}` {problem}"))?;
-            match floats(&view) {
-                Some(values) => {
-                    if let Some(value) = values.iter().find(|v| !v.is_finite()) {
-                        return Err(format!("tensor `{name}` holds {value}, which is not a finite number"));
-                    }
-                    tensors.floats.insert(name.to_string(), Array { shape, values });
-                }
-                None => {
-                    let values = integers(&view).ok_or_else(|| format!("tensor `{name}` holds {:?}, which is not read", view.dtype()))?;
-                    tensors.integers.insert(name.to_string(), (shape, values));
-                }
+            if let Some(values) = floats(&view) {
+                tensors.floats.insert(name.to_string(), Array { shape, values });
+            } else {
+                let values = integers(&view).map_err(|problem| format!("tensor `{name}` holds {problem}"))?;
+                tensors.integers.insert(name.to_string(), (shape, values));
             }
         }
         Ok(tensors)
@@ -136,12 +149,62 @@ fn floats(view: &TensorView) -> Option<Vec<f32>> {
     })
 }
 
-fn integers(view: &TensorView) -> Option<Vec<i64>> {
+/// What is wrong, as the end of a sentence, where it is not integers, or one of them is too large.
+fn integers(view: &TensorView) -> Result<Vec<i64>, String> {
     let data = view.data();
-    Some(match view.dtype() {
+    Ok(match view.dtype() {
         Dtype::I64 => data.as_chunks().0.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect(),
         Dtype::I32 => data.as_chunks().0.iter().map(|bytes| i32::from_le_bytes(*bytes).into()).collect(),
+        Dtype::I16 => data.as_chunks().0.iter().map(|bytes| i16::from_le_bytes(*bytes).into()).collect(),
+        Dtype::I8 => data.as_chunks().0.iter().map(|bytes| i8::from_le_bytes(*bytes).into()).collect(),
+        Dtype::U64 => {
+            let wide = data.as_chunks().0.iter().map(|bytes| u64::from_le_bytes(*bytes));
+            let read = |v| i64::try_from(v).map_err(|_| format!("{v}, and the largest integer that is read is {}", i64::MAX));
+            wide.map(read).collect::<Result<_, _>>()?
+        }
+        Dtype::U32 => data.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes).into()).collect(),
+        Dtype::U16 => data.as_chunks().0.iter().map(|bytes| u16::from_le_bytes(*bytes).into()).collect(),
         Dtype::U8 | Dtype::BOOL => data.iter().map(|&byte| byte.into()).collect(),
-        _ => return None,
+        other => return Err(format!("{other:?}, which is not read; save it as floats, integers or truth values")),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floats_and_integers_of_every_width_are_read_to_the_same_numbers() {
+        let read = |dtype, bytes: Vec<u8>| {
+            let view = TensorView::new(dtype, vec![3], &bytes).unwrap();
+            Tensors::from_bytes(&safetensors::serialize([("t", view)], None).unwrap())
+        };
+        macro_rules! bytes {
+            ($t:ty) => {
+                [1 as $t, 0 as $t, 100 as $t].iter().flat_map(|v| v.to_le_bytes()).collect()
+            };
+        }
+        let whole = [
+            (Dtype::I8, bytes!(i8)),
+            (Dtype::U8, bytes!(u8)),
+            (Dtype::I16, bytes!(i16)),
+            (Dtype::U16, bytes!(u16)),
+            (Dtype::I32, bytes!(i32)),
+            (Dtype::U32, bytes!(u32)),
+            (Dtype::I64, bytes!(i64)),
+            (Dtype::U64, bytes!(u64)),
+        ];
+        for (dtype, bytes) in whole {
+            assert_eq!(read(dtype, bytes).unwrap().integers["t"], (vec![3], vec![1, 0, 100]), "{dtype:?}");
+        }
+        let negative = read(Dtype::I8, [-1i8, -128, 127].iter().flat_map(|v| v.to_le_bytes()).collect()).unwrap();
+        assert_eq!(negative.integers["t"].1, [-1, -128, 127]);
+        let halves = [1.5f32, -0.25, 65504.0].map(|v| half::f16::from_f32(v).to_le_bytes()).concat();
+        assert_eq!(read(Dtype::F16, halves).unwrap().floats["t"].values, [1.5, -0.25, 65504.0]);
+        let brains = [1.5f32, -0.25, 65536.0].map(|v| half::bf16::from_f32(v).to_le_bytes()).concat();
+        assert_eq!(read(Dtype::BF16, brains).unwrap().floats["t"].values, [1.5, -0.25, 65536.0]);
+        let huge = read(Dtype::U64, [u64::MAX; 3].iter().flat_map(|v| v.to_le_bytes()).collect()).unwrap_err();
+        assert!(huge.contains("`t` holds 18446744073709551615"), "{huge}");
+        assert!(read(Dtype::F8_E4M3, vec![0; 3]).unwrap_err().contains("`t` holds F8_E4M3, which is not read"));
+    }
 }

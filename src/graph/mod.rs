@@ -63,14 +63,15 @@ struct Parallel {
 /// What was built once, by what it was built for; clones of a graph share it.
 type Built<K, V> = Arc<RwLock<BTreeMap<K, Arc<V>>>>;
 
-/// What is kept under `key`, built at the first call.
-fn kept<K: Ord, V>(built: &Built<K, V>, key: K, build: impl FnOnce() -> V) -> Arc<V> {
+/// What is kept under `key`, built at the first call that can.
+fn kept<K: Ord, V>(built: &Built<K, V>, key: K, build: impl FnOnce() -> Result<V>) -> Result<Arc<V>> {
     // A poisoned lock only means that another thread panicked between two whole insertions: the map is sound.
     let known = built.read().unwrap_or_else(|poisoned| poisoned.into_inner()).get(&key).cloned();
-    known.unwrap_or_else(|| {
-        let new = Arc::new(build());
-        built.write().unwrap_or_else(|poisoned| poisoned.into_inner()).entry(key).or_insert(new).clone()
-    })
+    if let Some(known) = known {
+        return Ok(known);
+    }
+    let new = Arc::new(build()?);
+    Ok(built.write().unwrap_or_else(|poisoned| poisoned.into_inner()).entry(key).or_insert(new).clone())
 }
 
 impl Graph<f32> {
@@ -147,14 +148,21 @@ impl<F: Scalar> Graph<F> {
 
     /// The operator of the edges of one type; see [`Graph::operator`].
     ///
+    /// # Errors
+    /// As [`Graph::operator`].
+    ///
     /// # Panics
     /// If there is no such type.
-    pub fn relation_operator(&self, relation: usize, norm: Norm) -> Arc<Operator<F>> {
+    pub fn relation_operator(&self, relation: usize, norm: Norm) -> Result<Arc<Operator<F>>> {
         self.kept_operator(Some(relation), norm)
     }
 
     /// The operator that aggregation with `norm` multiplies by; built at the first call and kept with the graph and its clones.
-    pub fn operator(&self, norm: Norm) -> Arc<Operator<F>> {
+    ///
+    /// # Errors
+    /// [`Error::Degree`] for the first node on which the norm has no value: a negative weighted degree under a symmetric norm, weights that
+    /// add up to zero under a mean.
+    pub fn operator(&self, norm: Norm) -> Result<Arc<Operator<F>>> {
         self.kept_operator(None, norm)
     }
 
@@ -169,23 +177,26 @@ impl<F: Scalar> Graph<F> {
     }
 
     /// All relations at once, each normalised by itself: one row a relation and node that has edges of it.
-    pub fn relation_pairs(&self, norm: Norm) -> Arc<RelationPairs<F>> {
+    ///
+    /// # Errors
+    /// As [`Graph::operator`].
+    pub fn relation_pairs(&self, norm: Norm) -> Result<Arc<RelationPairs<F>>> {
         kept(&self.pairs, norm, || {
-            let operators: Vec<_> = (0..self.relations.len()).map(|r| self.relation_operator(r, norm)).collect();
-            RelationPairs::new(self.num_nodes(), &operators)
+            let operators = (0..self.relations.len()).map(|r| self.relation_operator(r, norm)).collect::<Result<Vec<_>>>()?;
+            Ok(RelationPairs::new(self.num_nodes(), &operators))
         })
     }
 
-    fn kept_operator(&self, relation: Option<usize>, norm: Norm) -> Arc<Operator<F>> {
+    fn kept_operator(&self, relation: Option<usize>, norm: Norm) -> Result<Arc<Operator<F>>> {
         kept(&self.operators, (relation, norm), || {
             let matrix = relation.map_or(self.adjacency(), |r| self.relations[r].view());
             let counted = (!norm.is_weighted()).then(|| self.counted(relation, matrix));
             let matrix = counted.as_ref().map_or(matrix, |counted| counted.view());
             let loops = self.parallel.iter().flat_map(|parallel| &parallel.loops).map(|(&i, &w)| (i as usize, F::of(w)));
-            let built = Operator::new(matrix, norm, self.weighted, loops);
+            let built = Operator::new(matrix, norm, self.weighted, loops)?;
             // Its transpose may have come and gone, as did whatever the graph was read from.
             kernels::pages::release(built.stored() * F::BYTES);
-            built
+            Ok(built)
         })
     }
 
@@ -302,7 +313,7 @@ mod tests {
     #[test]
     fn operators_are_shared_between_clones() {
         let graph = Graph::builder(2).edges([(0, 1)]).build().unwrap();
-        assert!(Arc::ptr_eq(&graph.operator(Norm::Mean), &graph.clone().operator(Norm::Mean)));
+        assert!(Arc::ptr_eq(&graph.operator(Norm::Mean).unwrap(), &graph.clone().operator(Norm::Mean).unwrap()));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use super::dense::ActivationFn;
 use super::layer::DynLayer;
 use super::param::{Param, ParamId};
-use crate::error::Unsupported;
+use crate::error::{Result, Unsupported};
 use crate::graph::{Graph, Norm, Operator};
 use crate::scalar::Scalar;
 use crate::value::ValueRef;
@@ -193,13 +193,13 @@ impl<F: Scalar> Lowering<F> {
     /// Adds `Â·X`.
     ///
     /// # Errors
-    /// [`Unsupported`] where the program has no graph, or `X` is sparse.
+    /// [`Unsupported`] where the program has no graph or the norm no value on it, or `X` is sparse.
     pub fn aggregate(&mut self, x: StageId, norm: Norm) -> Result<StageId, Unsupported> {
         if self.is_sparse(x) {
             let layer = self.layers.last().cloned().unwrap_or_default();
             return Err(Unsupported { layer, reason: "it aggregates sparse features before a product".into() });
         }
-        let operator = self.graph()?.operator(norm);
+        let operator = self.operator(norm)?;
         Ok(self.push(Stage::Aggregate { x, operator, norm }, self.width(x)))
     }
 
@@ -247,6 +247,20 @@ impl<F: Scalar> Lowering<F> {
     pub fn graph(&self) -> Result<&Graph<F>, Unsupported> {
         let layer = self.layers.last().cloned().unwrap_or_default();
         self.graph.as_ref().ok_or_else(|| Unsupported { layer, reason: "it aggregates over neighbours, and there is no graph".into() })
+    }
+
+    /// The operator that aggregation with `norm` multiplies by; see [`Graph::operator`].
+    ///
+    /// # Errors
+    /// [`Unsupported`] where there is no graph, or the norm has no value on it.
+    pub fn operator(&self, norm: Norm) -> Result<Arc<Operator<F>>, Unsupported> {
+        self.of_graph(|graph| graph.operator(norm))
+    }
+
+    /// What is built of the graph; what cannot be built of it is a reason not to compile.
+    pub(crate) fn of_graph<T>(&self, build: impl FnOnce(&Graph<F>) -> Result<T>) -> Result<T, Unsupported> {
+        build(self.graph()?)
+            .map_err(|error| Unsupported { layer: self.layers.last().cloned().unwrap_or_default(), reason: error.to_string() })
     }
 
     /// Stored entries of a stage's value: all of a dense one.

@@ -1,6 +1,6 @@
 //! Layer pruning: residual blocks that a network can do without are taken out, and the network is shallower.
 
-use crate::data::Dataset;
+use crate::data::{Dataset, check_part};
 use crate::error::{Error, PruneError, Result};
 use crate::nn::{Cx, Model, ModelBuilder, NodeId, Wiring};
 use crate::scalar::Scalar;
@@ -277,6 +277,7 @@ fn without<F: Scalar>(model: &Model<F>, block: &Block) -> Result<Model<F>> {
 /// Metric in percent, and cross-entropy, on the validation nodes.
 fn validation<F: Scalar>(model: &Model<F>, data: &Dataset<F>) -> Result<(f64, f64)> {
     let rows = data.split(model.seed()).val;
+    check_part(data.name(), "val", &rows)?;
     let logits = model.infer(&Cx::eval(data.graph()), data.features())?;
     let metric = Metric::of(data).measure(logits.view(), data, &rows);
     Ok((metric, supervised(logits.view(), data, &rows).0.as_f64()))

@@ -6,7 +6,7 @@ use super::group::GroupView;
 use super::labels::{ChannelLabels, Group};
 use super::plan::ChannelPlan;
 use super::share_of;
-use crate::data::Dataset;
+use crate::data::{Dataset, check_part};
 use crate::error::{Error, PruneError, Result};
 use crate::nn::{Cx, Grads, Model};
 use crate::reconstruct::Calibrate;
@@ -245,9 +245,11 @@ fn lowest_of_all<F: Scalar>(scores: &[Array1<F>], ratio: f64) -> Vec<usize> {
 
 /// Gradients of cross-entropy on the training nodes, in evaluation mode.
 fn gradients<F: Scalar>(model: &Model<F>, data: &Dataset<F>) -> Result<Grads<F>> {
+    let train = data.split(model.seed()).train;
+    check_part(data.name(), "train", &train)?;
     let cx = Cx::eval(data.graph());
     let trace = model.trace(&cx, data.features())?;
-    let (_, seed) = supervised(trace.output(), data, &data.split(model.seed()).train);
+    let (_, seed) = supervised(trace.output(), data, &train);
     model.backward(&cx, trace, &[(model.output(), seed)])
 }
 

@@ -248,7 +248,7 @@ impl Costs {
                 }
             }
             QuantOp::Aggregate(norm) => {
-                let operator = graph.operator(*norm);
+                let operator = graph.operator(*norm).expect("it was built before the forms are chosen");
                 let (starts, _, values) = operator.forward().into_raw_storage();
                 let (ints, floats) = self.gather(rows, values.len() as f64, width, rows, has_equal_rows(starts, values));
                 (ints + finish, floats)

@@ -92,7 +92,8 @@ impl<'a> Lowerer<'a> {
     /// # Errors
     /// [`Unsupported`] naming the stage that aggregates a sparse input, or whose accumulators could overflow on this graph: in whatever
     /// form
-    /// it is going to run, so that a model that compiles here compiles on every machine.
+    /// it is going to run, so that a model that compiles here compiles on every machine; [`Error::Degree`](crate::Error::Degree) where the
+    /// norm has no value on the graph.
     pub(super) fn new(model: &'a QuantModel, graph: &'a Graph, sparse: bool) -> Result<Self> {
         let mut lowerer = Self { model, graph, sparse, operators: BTreeMap::new() };
         for stage in &model.stages {
@@ -102,7 +103,7 @@ impl<'a> Lowerer<'a> {
                 return Err(Unsupported { layer: stage.layer.clone(), reason }.into());
             }
             // What is aggregated are activations, or the input with as many bits.
-            let reach = lowerer.operator(norm).weight * model.activation_bits.most() as u64;
+            let reach = lowerer.build(norm)?.weight * model.activation_bits.most() as u64;
             if reach > i32::MAX as u64 {
                 return Err(overflow(&stage.layer, "aggregation over the neighbours of one node", reach).into());
             }
@@ -110,9 +111,16 @@ impl<'a> Lowerer<'a> {
         Ok(lowerer)
     }
 
-    pub(super) fn operator(&mut self, norm: Norm) -> Arc<QuantOperator> {
-        let graph = self.graph;
-        self.operators.entry(norm).or_insert_with(|| Arc::new(QuantOperator::new(graph.operator(norm)))).clone()
+    fn build(&mut self, norm: Norm) -> Result<Arc<QuantOperator>> {
+        if let Some(known) = self.operators.get(&norm) {
+            return Ok(known.clone());
+        }
+        let built = Arc::new(QuantOperator::new(self.graph.operator(norm)?));
+        Ok(self.operators.entry(norm).or_insert(built).clone())
+    }
+
+    fn operator(&self, norm: Norm) -> Arc<QuantOperator> {
+        self.operators.get(&norm).expect("those of all stages were built at the start").clone()
     }
 
     /// What a stage runs as in that form.

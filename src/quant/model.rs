@@ -228,11 +228,16 @@ impl QuantModel {
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] for an input of another shape, [`Error::Unsupported`] naming the stage whose 32-bit accumulators could
-    /// overflow on this graph, or that aggregates a sparse input before a product.
+    /// overflow on this graph, or that aggregates a sparse input before a product, [`Error::Degree`] where a norm has no value on it.
     pub fn compile_as(&self, graph: &Graph, x: ValueRef<f32>, forms: Forms) -> Result<QuantProgram> {
         let expected = (graph.num_nodes(), self.in_channels);
         if x.shape() != expected {
             return Err(Error::ShapeMismatch { at: "input of the quantised model".into(), expected, found: x.shape() });
+        }
+        for stage in &self.stages {
+            if let QuantOp::Aggregate(norm) = stage.op {
+                graph.operator(norm)?;
+            }
         }
         let chosen = choose(self, graph, &x, Isa::best(), forms);
         QuantProgram::compile(self, graph, x, chosen)

@@ -1,6 +1,6 @@
 //! Which nodes calibrate.
 
-use crate::data::Dataset;
+use crate::data::{Dataset, check_part};
 use crate::error::{Error, Result};
 use crate::scalar::Scalar;
 use serde::{Deserialize, Serialize};
@@ -24,20 +24,24 @@ const MOST_ROWS: usize = 1 << 18;
 
 impl Calibrate {
     /// The rows, ascending; `None` for all of them.
-    pub(super) fn rows<F: Scalar>(self, data: &Dataset<F>, seed: u64) -> Option<Vec<u32>> {
+    ///
+    /// # Errors
+    /// [`Error::Data`] for data without training nodes, where these are asked for.
+    pub(super) fn rows<F: Scalar>(self, data: &Dataset<F>, seed: u64) -> Result<Option<Vec<u32>>> {
         let all = data.num_nodes();
         let rows: Vec<u32> = match self {
-            Calibrate::All if all <= MOST_ROWS => return None,
+            Calibrate::All if all <= MOST_ROWS => return Ok(None),
             Calibrate::All => (0..all as u32).collect(),
-            Calibrate::Train => neighbourhood(data, seed),
+            Calibrate::Train => neighbourhood(data, seed)?,
         };
-        Some(rows.iter().copied().step_by(rows.len().div_ceil(MOST_ROWS).max(1)).collect())
+        Ok(Some(rows.iter().copied().step_by(rows.len().div_ceil(MOST_ROWS).max(1)).collect()))
     }
 }
 
-fn neighbourhood<F: Scalar>(data: &Dataset<F>, seed: u64) -> Vec<u32> {
+fn neighbourhood<F: Scalar>(data: &Dataset<F>, seed: u64) -> Result<Vec<u32>> {
     let mut inside = vec![false; data.num_nodes()];
     let mut front = data.split(seed).train;
+    check_part(data.name(), "train", &front)?;
     front.iter().for_each(|&node| inside[node as usize] = true);
     let adjacency = data.graph().adjacency();
     for _ in 0..HOPS {
@@ -52,7 +56,7 @@ fn neighbourhood<F: Scalar>(data: &Dataset<F>, seed: u64) -> Vec<u32> {
         }
         front = next;
     }
-    (0..inside.len() as u32).filter(|&node| inside[node as usize]).collect()
+    Ok((0..inside.len() as u32).filter(|&node| inside[node as usize]).collect())
 }
 
 impl Calibrate {
@@ -99,7 +103,7 @@ mod tests {
         let split = Split { train: vec![0], val: vec![3], test: vec![4] };
         let x = Value::Dense(ndarray::Array2::zeros((6, 1)));
         let data = Dataset::<f32>::new("path", graph, x, vec![0, 1, 0, 1, 0, 1], Some(2), Splits::Fixed(split)).unwrap();
-        assert_eq!(Calibrate::Train.rows(&data, 0), Some(vec![0, 1, 2]));
-        assert_eq!(Calibrate::All.rows(&data, 0), None);
+        assert_eq!(Calibrate::Train.rows(&data, 0).unwrap(), Some(vec![0, 1, 2]));
+        assert_eq!(Calibrate::All.rows(&data, 0).unwrap(), None);
     }
 }

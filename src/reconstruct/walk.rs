@@ -41,7 +41,7 @@ pub(crate) fn readers<F: Scalar>(
     calibrate: Calibrate,
     wanted: &dyn Fn(NodeId, &LinearMap<F>) -> bool,
 ) -> Result<Vec<Reader>> {
-    let rows = calibrate.rows(data, model.seed());
+    let rows = calibrate.rows(data, model.seed())?;
     let cx = Cx::eval(data.graph());
     let mut values = Values::new(model, data.features());
     let mut readers = Vec::new();
@@ -130,7 +130,7 @@ pub(crate) fn solve_again<F: Scalar>(
     settings: Settings,
     unchanged: &mut Unchanged,
 ) -> Result<Solved<F>> {
-    let rows = settings.calibrate.rows(data, dense.seed());
+    let rows = settings.calibrate.rows(data, dense.seed())?;
     let cx = Cx::eval(data.graph());
     let mut was = Values::new(dense, data.features());
     let mut is = Values::new(start, data.features());

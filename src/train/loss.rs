@@ -6,12 +6,13 @@ use crate::nn::{Grads, Model, NodeId, Trace};
 use crate::scalar::Scalar;
 use ndarray::{Array2, ArrayView2};
 
-/// The loss of a data set on `rows`, and its gradient by the logits: [`cross_entropy`] where nodes have one class each,
-/// [`binary_cross_entropy`] where they may have several labels.
+/// The loss of a data set on those of `rows` that have a label, and its gradient by the logits: [`cross_entropy`] where nodes have one
+/// class each, [`binary_cross_entropy`] where they may have several labels.
 ///
 /// # Panics
 /// As these two.
 pub fn supervised<F: Scalar>(logits: ArrayView2<F>, data: &Dataset<F>, rows: &[u32]) -> (F, Array2<F>) {
+    let rows = &data.labelled(rows);
     match data.label_matrix() {
         Some(labels) => binary_cross_entropy(logits, labels, rows),
         None => cross_entropy(logits, data.labels(), rows),

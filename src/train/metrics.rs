@@ -1,6 +1,6 @@
 //! How good an output is, in percent.
 
-use crate::data::Dataset;
+use crate::data::{Dataset, UNLABELLED};
 use crate::scalar::Scalar;
 use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
@@ -19,8 +19,8 @@ pub enum Metric {
 const UNBALANCED: f64 = 0.3;
 
 impl Metric {
-    /// The metric of a data set: ROC AUC where there are two classes and the smaller has under 30 % of the nodes, or where nodes have
-    /// several labels.
+    /// The metric of a data set: ROC AUC where there are two classes and the smaller has under 30 % of the nodes that have a label, or
+    /// where nodes have several labels.
     pub fn of<F: Scalar>(data: &Dataset<F>) -> Self {
         if data.label_matrix().is_some() {
             return Metric::RocAuc;
@@ -28,13 +28,15 @@ impl Metric {
         if data.num_classes() != 2 {
             return Metric::Accuracy;
         }
+        let labelled = data.labels().iter().filter(|label| **label != UNLABELLED).count();
         let second = data.labels().iter().filter(|label| **label == 1).count();
-        let smaller = second.min(data.labels().len() - second) as f64;
-        if smaller < UNBALANCED * data.labels().len() as f64 { Metric::RocAuc } else { Metric::Accuracy }
+        let smaller = second.min(labelled - second) as f64;
+        if smaller < UNBALANCED * labelled as f64 { Metric::RocAuc } else { Metric::Accuracy }
     }
 
-    /// The metric of `logits: [n, classes]` for `data` on `rows`, in percent.
+    /// The metric of `logits: [n, classes]` for `data` on those of `rows` that have a label, in percent.
     pub fn measure<F: Scalar>(self, logits: ArrayView2<F>, data: &Dataset<F>, rows: &[u32]) -> f64 {
+        let rows = &data.labelled(rows);
         match (self, data.label_matrix()) {
             (Metric::Accuracy, _) => accuracy(logits, data.labels(), rows),
             (Metric::RocAuc, None) => roc_auc(logits, data.labels(), rows),
@@ -131,6 +133,20 @@ mod tests {
             let expected = if (6..=14).contains(&ones) { Metric::Accuracy } else { Metric::RocAuc };
             assert_eq!(of((0..20).map(|i| u32::from(i < ones)).collect()), expected, "{ones} of 20");
         }
+    }
+
+    #[test]
+    fn nodes_without_labels_decide_neither_the_metric_nor_its_value() {
+        let labels: Vec<u32> = (0..20).map(|i| if i < 12 { UNLABELLED } else { u32::from(i < 16) }).collect();
+        let graph = crate::Graph::builder(20).build().unwrap();
+        let splits = crate::data::Splits::Fixed(crate::Split { train: vec![12], val: vec![13], test: vec![19] });
+        let x = crate::Value::Dense(ndarray::Array2::zeros((20, 1)));
+        let data = Dataset::<f32>::new("toy", graph, x, labels, Some(2), splits).unwrap();
+        assert_eq!(Metric::of(&data), Metric::Accuracy, "four of eight, not four of twenty");
+        let logits = ndarray::Array2::from_shape_fn((20, 2), |(_, c)| c as f32);
+        assert_eq!(Metric::Accuracy.measure(logits.view(), &data, &(0..20).collect::<Vec<_>>()), 50.0);
+        let unlabelled = crate::train::supervised(logits.view(), &data, &[0, 12]);
+        assert_eq!(unlabelled, crate::train::supervised(logits.view(), &data, &[12]), "they have no loss either");
     }
 
     #[test]

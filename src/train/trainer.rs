@@ -3,7 +3,7 @@
 use super::adam::Adam;
 use super::loss::{Loss, Objective, Seeds, supervised};
 use super::metrics::Metric;
-use crate::data::{Dataset, Split};
+use crate::data::{Dataset, Split, check_part};
 use crate::error::{Error, Result};
 use crate::nn::{Cx, Mode, Model, Origin, Trace};
 use crate::scalar::Scalar;
@@ -186,7 +186,8 @@ impl Trainer {
     /// Trains on cross-entropy of the training nodes and returns the best model.
     ///
     /// # Errors
-    /// [`Error::Diverged`] where the loss is no longer finite, [`Error::ShapeMismatch`] where model and data do not fit.
+    /// [`Error::Diverged`] where the loss is no longer finite, [`Error::ShapeMismatch`] where model and data do not fit, [`Error::Data`]
+    /// for data without training or validation nodes.
     pub fn fit<F: Scalar>(&self, model: Model<F>, data: &Dataset<F>) -> Result<Model<F>> {
         self.fit_logged(model, data).map(|fit| fit.model)
     }
@@ -245,6 +246,8 @@ impl Trainer {
         check_fits(&model, data)?;
         let settings = &self.settings;
         let split = data.split(model.seed());
+        check_part(data.name(), "train", &split.train)?;
+        check_part(data.name(), "val", &split.val)?;
         let cx = Cx::eval(data.graph());
         let mut adam = Adam::builder().learning_rate(settings.learning_rate).weight_decay(settings.weight_decay).build()?;
         let mut through = weights.map(|weights| weights(&model));
@@ -312,12 +315,13 @@ fn validation<F: Scalar>(model: &Model<F>, cx: &Cx<F>, data: &Dataset<F>, split:
     Ok(validation)
 }
 
-/// The metric of `model` on `rows` of `data`, in percent, in evaluation mode.
+/// The metric of `model` on those of `rows` of `data` that have a label, in percent, in evaluation mode.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`] where model and data do not fit.
+/// [`Error::ShapeMismatch`] where model and data do not fit, [`Error::Data`] where no row has a label.
 pub fn evaluate<F: Scalar>(model: &Model<F>, data: &Dataset<F>, rows: &[u32]) -> Result<f64> {
     check_fits(model, data)?;
+    check_part(data.name(), "the part to be measured on", &data.labelled(rows))?;
     let logits = model.infer(&Cx::eval(data.graph()), data.features())?;
     Ok(Metric::of(data).measure(logits.view(), data, rows))
 }

@@ -2,9 +2,11 @@
 
 use crate::commands::Width;
 use crate::failure::{Failure, Result};
+use crate::output::remark;
 use clap::builder::RangedU64ValueParser;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use gnn_prune::data::{Purpose, Reader, SplitSource};
 use gnn_prune::io::pyg::Assumptions;
 use gnn_prune::nn::Aggregation;
 use gnn_prune::{AppnpNet, Compressed, Dataset, FeatureNorm, Gat, Gcn, GcnII, Gin, Mlp, Model, Sage, Sgc, Trainer};
@@ -90,27 +92,83 @@ pub struct NetworkArgs {
 /// DATA and how its features are read.
 #[derive(Args)]
 pub struct DataArgs {
-    /// A .npz file, `digits`, or a generator such as `sbm:nodes=1000`
+    /// A graph in a file, or `digits`, or a generator; see below
     #[arg(default_value = "digits")]
     pub data: String,
     /// Scaling of rows: l2 (default if sparse), l1, binary, raw (if dense)
     #[arg(long, value_name = "HOW")]
     pub features: Option<FeatureNorm>,
+    /// Shares 0.6/0.2/0.2, nodes a class 20/30, or a file [default: the masks]
+    #[arg(long, value_name = "SPLIT")]
+    pub split: Option<SplitSource>,
 }
 
 impl DataArgs {
+    /// Opens the data to train on.
     pub fn open(&self) -> Result<Dataset> {
-        Ok(Dataset::open(&self.data, self.features)?)
-    }
-
-    /// Opens the data with the features that the model from `path` was trained on, unless the command line says otherwise.
-    pub fn open_for(&self, model: &Compressed, path: &Path) -> Result<Dataset> {
-        let recorded = model.origin().map(|origin| origin.features.parse()).transpose()?;
-        let data = Dataset::open(&self.data, self.features.or(recorded))?;
-        Width::Features.check(model, &data, path)?;
+        let data = self.read(Dataset::word(&self.data), self.features)?;
+        remark_on(&data, &mut Vec::new());
         Ok(data)
     }
+
+    /// Opens the data with the features that the model from `path` was trained on, unless the command line says otherwise. What was
+    /// assumed is said, but not what is `said` already.
+    pub fn open_for(&self, model: &Compressed, path: &Path, purpose: Purpose, said: &mut Vec<String>) -> Result<Dataset> {
+        let recorded = model.origin().map(|origin| origin.features.parse()).transpose()?;
+        let norm = self.features.or(recorded);
+        let data = self.read(Dataset::word(&self.data).purpose(purpose).classes(model.out_channels()), norm)?;
+        Width::Features.check(model, &data, path)?;
+        if purpose != Purpose::Predict {
+            Width::Classes.check(model, &data, path)?;
+        }
+        remark_on(&data, said);
+        if norm.is_none() && data.feature_norm() != FeatureNorm::Raw {
+            let scaling = data.feature_norm();
+            say(
+                format!(
+                    "{}: rows of the features are scaled by {scaling}, which the model does not tell; `--features raw` leaves them",
+                    data.name()
+                ),
+                said,
+            );
+        }
+        Ok(data)
+    }
+
+    fn read(&self, mut reader: Reader, norm: Option<FeatureNorm>) -> Result<Dataset> {
+        if let Some(norm) = norm {
+            reader = reader.features(norm);
+        }
+        if let Some(split) = &self.split {
+            reader = reader.split(split.clone());
+        }
+        Ok(reader.read()?)
+    }
 }
+
+fn remark_on(data: &Dataset, said: &mut Vec<String>) {
+    data.notes().iter().for_each(|note| say(format!("{}: {note}", data.name()), said));
+}
+
+fn say(words: String, said: &mut Vec<String>) {
+    if !said.contains(&words) {
+        remark(&words);
+        said.push(words);
+    }
+}
+
+/// What DATA may be, below the help of the commands that read it.
+const DATA: &str = "DATA is one of
+  digits                  handwritten digits, part of the program
+  sbm:nodes=1000,...      generated: classes, degree, seed; also powerlaw:nodes=...
+  cora.npz                arrays as gnn-benchmark or heterophilous-graphs name them
+  graph.safetensors       tensors of a PyG Data: x, edge_index, y, train_mask, ...
+  arxiv/                  a folder in OGB's raw layout: raw/edge.csv.gz, ...
+  edges.csv               source,target[,weight] (also .tsv, .gz); beside it
+                          edges.npy or edges.features.csv, a row a node, and
+                          edges.labels.csv or .npy, -1 or empty for no label
+SPLIT is 0.6/0.2/0.2 (train/val/test), 20/30 (train/val nodes a class, the
+others test), or a .npy or .csv of train, val, test or 0, 1, 2, one a node.";
 
 /// The kind of network.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -273,6 +331,7 @@ pub struct OutputArgs {
 }
 
 #[derive(Args)]
+#[command(after_help = DATA)]
 pub struct TrainArgs {
     #[command(flatten)]
     pub data: DataArgs,
@@ -296,6 +355,7 @@ pub enum ControlsKind {
 }
 
 #[derive(Args)]
+#[command(after_help = DATA)]
 pub struct CompressArgs {
     #[command(flatten)]
     pub data: DataArgs,
@@ -381,6 +441,7 @@ pub struct QualifierArgs {
 }
 
 #[derive(Args)]
+#[command(after_help = DATA)]
 pub struct PredictArgs {
     #[command(flatten)]
     pub data: DataArgs,
@@ -420,6 +481,7 @@ pub struct InspectArgs {
 }
 
 #[derive(Args)]
+#[command(after_help = DATA)]
 pub struct BenchArgs {
     #[command(flatten)]
     pub data: DataArgs,

@@ -3,6 +3,7 @@
 use crate::args::{BenchArgs, CompressArgs, ControlsKind, ExportArgs, InspectArgs, NetworkArgs, PredictArgs, TrainArgs};
 use crate::failure::{Failure, Result};
 use crate::output::{bar, print, remark, show, table};
+use gnn_prune::data::Purpose;
 use gnn_prune::io::pyg::{Checkpoint, Network, export as export_state};
 use gnn_prune::nn::Origin;
 use gnn_prune::quant::QuantOp;
@@ -31,8 +32,7 @@ pub fn compress(args: &CompressArgs, recipe: &Recipe) -> Result<()> {
                 return Err(Failure::WithFrom { flag: "seeds".into() });
             }
             let model = load(path, &args.network)?;
-            data = args.data.open_for(&model, path)?;
-            Width::Classes.check(&model, &data, path)?;
+            data = args.data.open_for(&model, path, Purpose::Learn, &mut Vec::new())?;
             origin = model.origin().cloned();
             match model {
                 Compressed::Float(model) => Compression::of(model, &data),
@@ -67,7 +67,7 @@ fn run(recipe: &Recipe, compression: Compression, places: &Places) -> Result<()>
 pub fn predict(args: &PredictArgs) -> Result<()> {
     check_place(&args.out)?;
     let model = load(&args.from, &args.network)?;
-    let data = args.data.open_for(&model, &args.from)?;
+    let data = args.data.open_for(&model, &args.from, Purpose::Predict, &mut Vec::new())?;
     let mut program = model.compiled(data.graph(), data.features())?;
     let logits = program.run(data.features())?;
     let mut bytes = Vec::new();
@@ -199,11 +199,10 @@ fn describe_integer(model: &QuantModel, document: &mut serde_json::Value) {
 pub fn bench(args: &BenchArgs) -> Result<()> {
     Places { json: args.output.json.as_deref(), ..Places::default() }.check()?;
     let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-    let mut tried = Vec::new();
+    let (mut tried, mut said) = (Vec::new(), Vec::new());
     for path in &args.from {
         let model = load(path, &args.network)?;
-        let data = args.data.open_for(&model, path)?;
-        Width::Classes.check(&model, &data, path)?;
+        let data = args.data.open_for(&model, path, Purpose::Measure, &mut said)?;
         tried.push((path, model, data));
     }
     let mut rows = Vec::new();

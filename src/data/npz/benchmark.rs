@@ -9,35 +9,45 @@ use crate::value::{Csr, Value};
 
 pub(super) const KEYS: [&str; 9] =
     ["adj_data", "adj_indices", "adj_indptr", "adj_shape", "attr_data", "attr_indices", "attr_indptr", "attr_shape", "labels"];
-const MASKS: [&str; 3] = ["train_mask", "val_mask", "test_mask"];
+pub(super) const MASKS: [&str; 3] = ["train_mask", "val_mask", "test_mask"];
 
 /// Reads the layout as PyTorch Geometric's `read_npz` does: weights are dropped, self-loops removed, every edge goes both ways.
 pub(super) fn read(npz: &mut Npz) -> Problem<Contents> {
-    let labels = npz.array("labels")?.int_vector()?;
-    let nodes = labels.len();
-    let (adjacency, _) = Pattern::read(npz, ["adj_data", "adj_indices", "adj_indptr", "adj_shape"])?;
-    if (adjacency.rows(), adjacency.columns) != (nodes, nodes) {
-        let (rows, columns) = (adjacency.rows(), adjacency.columns);
-        return Err(format!(
-            "`adj_shape` is [{rows}, {columns}], and `labels` has {nodes} entries: a graph has as many rows and columns as labels"
-        ));
+    let (adjacency, weights) = Pattern::read(npz, ["adj_data", "adj_indices", "adj_indptr", "adj_shape"])?;
+    let nodes = adjacency.rows();
+    let labels = npz.labels("labels", nodes)?;
+    if adjacency.columns != nodes {
+        let (rows, columns) = (nodes, adjacency.columns);
+        return Err(format!("`adj_shape` is [{rows}, {columns}]: a graph has as many rows as columns"));
     }
     let (features, data) = Pattern::read(npz, ["attr_data", "attr_indices", "attr_indptr", "attr_shape"])?;
     if features.rows() != nodes {
-        return Err(format!("`attr_shape` has {} rows, and `labels` has {nodes} entries", features.rows()));
+        return Err(format!("`attr_shape` has {} rows, and there are {nodes} nodes", features.rows()));
     }
     let features = match data.real_vector()? {
         Reals::F32(data) => Features::F32(features.with(data.as_slice().expect("a vector that was read is contiguous"))),
         Reals::F64(data) => Features::F64(features.with(data.as_slice().expect("a vector that was read is contiguous"))),
     };
     let splits = match MASKS.map(|key| npz.has(key)) {
-        [false, false, false] => Splits::default(),
-        _ => match npz.splits(MASKS, nodes)? {
-            one if one.len() == 1 => Splits::Fixed(one.into_iter().next().expect("there is one")),
-            many => Splits::Masks(many),
-        },
+        [false, false, false] => None,
+        _ => npz.splits(MASKS, nodes)?.map(|mut splits| match splits.len() {
+            1 => Splits::Fixed(splits.swap_remove(0)),
+            _ => Splits::Masks(splits),
+        }),
     };
-    Ok(Contents { pairs: adjacency.entries().collect(), self_loops: SelfLoops::Remove, features, labels, splits })
+    let mut notes = Vec::new();
+    let weighted = match weights.real_vector()? {
+        Reals::F32(weights) => weights.iter().filter(|w| **w != 1.0).count(),
+        Reals::F64(weights) => weights.iter().filter(|w| **w != 1.0).count(),
+    };
+    if weighted > 0 {
+        notes.push(format!("{weighted} entries of `adj_data` are not 1, and are taken as 1 as PyTorch Geometric's reader does"));
+    }
+    let loops = adjacency.entries().filter(|(row, column)| row == column).count();
+    if loops > 0 {
+        notes.push(format!("{loops} self-loops are left out, as PyTorch Geometric's reader does"));
+    }
+    Ok(Contents { nodes, pairs: adjacency.entries().collect(), self_loops: SelfLoops::Remove, features, labels, splits, notes })
 }
 
 /// Where a CSR matrix has entries, as the file lists them.

@@ -9,21 +9,17 @@ pub(super) const KEYS: [&str; 6] = ["node_features", "node_labels", "edges", "tr
 
 /// Reads the layout as PyTorch Geometric's `HeterophilousGraphDataset` does: every pair goes both ways and counts once.
 pub(super) fn read(npz: &mut Npz) -> Problem<Contents> {
-    let labels = npz.array("node_labels")?.int_vector()?;
-    let nodes = labels.len();
-    let (rows, features) = match npz.array("node_features")?.real_matrix()? {
+    let (nodes, features) = match npz.array("node_features")?.real_matrix()? {
         Reals::F32(x) => (x.nrows(), Features::F32(x.into())),
         Reals::F64(x) => (x.nrows(), Features::F64(x.into())),
     };
-    if rows != nodes {
-        return Err(format!("`node_features` has {rows} rows, and `node_labels` has {nodes} entries"));
-    }
+    let labels = npz.labels("node_labels", nodes)?;
     let edges = npz.array("edges")?.int_matrix()?;
     if edges.ncols() != 2 {
         return Err(format!("`edges` has {} columns, it must have 2: one row a pair of nodes", edges.ncols()));
     }
     let pair = |row: ndarray::ArrayView1<i64>| Ok((index("edges", row[0], nodes)?, index("edges", row[1], nodes)?));
     let pairs = edges.outer_iter().map(pair).collect::<Problem<_>>()?;
-    let splits = Splits::Masks(npz.splits(["train_masks", "val_masks", "test_masks"], nodes)?);
-    Ok(Contents { pairs, self_loops: SelfLoops::Keep, features, labels, splits })
+    let splits = npz.splits(["train_masks", "val_masks", "test_masks"], nodes)?.map(Splits::Masks);
+    Ok(Contents { nodes, pairs, self_loops: SelfLoops::Keep, features, labels, splits, notes: Vec::new() })
 }

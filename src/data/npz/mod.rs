@@ -8,12 +8,13 @@ mod tests;
 
 use super::dataset::Dataset;
 use super::edges::undirected;
-use super::norm::FeatureNorm;
+use super::numbers::{self, Problem};
+use super::parts::{FileLabels, Parts, listed, normalised};
+use super::reader::{Purpose, Wanted};
 use super::split::{Split, Splits};
 use crate::error::{Error, Result};
 use crate::files::Budget;
 use crate::graph::SelfLoops;
-use crate::scalar::Scalar;
 use crate::value::Value;
 use npy::Array;
 use std::fs::File;
@@ -22,19 +23,18 @@ use std::path::Path;
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-/// What is wrong with the file, in words; the path is added at the end.
-type Problem<T> = std::result::Result<T, String>;
-
 /// DEFLATE cannot pack more than this many bytes into one (258 bytes in two bits).
 const MAX_RATIO: u64 = 1032;
 
 /// What both layouts come down to.
 struct Contents {
+    nodes: usize,
     pairs: Vec<(u32, u32)>,
     self_loops: SelfLoops,
     features: Features,
-    labels: Vec<i64>,
-    splits: Splits,
+    labels: Option<Vec<i64>>,
+    splits: Option<Splits>,
+    notes: Vec<String>,
 }
 
 /// Features in the precision of the file, so that normalising rounds once.
@@ -43,31 +43,32 @@ enum Features {
     F64(Value<f64>),
 }
 
-/// Reads the file; `norm` is how to normalise, if that was said.
+/// Reads the file as it is wanted.
 ///
 /// # Errors
 /// [`Error::File`] for everything that can be wrong with the file, [`Error::NotFinite`] for a feature.
-pub(super) fn read(path: &Path, name: String, norm: Option<FeatureNorm>) -> Result<Dataset> {
+pub(super) fn read(path: &Path, name: String, wanted: &Wanted) -> Result<Dataset> {
     let in_file = |error: Error| match error {
         Error::NotFinite { at, value } => Error::NotFinite { at: format!("{}: {at}", path.display()), value },
         Error::Data { problem, .. } => Error::file(path, problem),
         other => Error::file(path, other),
     };
-    let contents = Npz::open(path).and_then(|mut npz| npz.contents()).map_err(|problem| Error::file(path, problem))?;
-    let (labels, num_classes) = classes(&contents.labels).map_err(|problem| Error::file(path, problem))?;
-    let graph = undirected(labels.len(), contents.pairs.iter().copied(), contents.self_loops).map_err(in_file)?;
+    let open = || {
+        let mut npz = Npz::open(path, wanted)?;
+        let contents = npz.contents()?;
+        Ok((contents, npz.unread()?))
+    };
+    let (mut contents, unread) = open().map_err(|problem: String| Error::file(path, problem))?;
+    let labels = contents.labels.map(|labels| numbers::classes(&labels)).transpose();
+    let labels = labels.map_err(|problem| Error::file(path, problem))?.map(FileLabels::One);
+    let graph = undirected(contents.nodes, contents.pairs.iter().copied(), contents.self_loops).map_err(in_file)?;
     let (features, norm) = match contents.features {
-        Features::F32(x) => normalised(x, norm),
-        Features::F64(x) => normalised(x, norm),
+        Features::F32(x) => normalised(x, wanted.norm),
+        Features::F64(x) => normalised(x, wanted.norm),
     }
     .map_err(in_file)?;
-    let data = Dataset::new(name, graph, features, labels, Some(num_classes), contents.splits).map_err(in_file)?;
-    Ok(data.normalised_by(norm))
-}
-
-pub(super) fn normalised<F: Scalar>(features: Value<F>, norm: Option<FeatureNorm>) -> Result<(Value<f32>, FeatureNorm)> {
-    let norm = norm.unwrap_or_else(|| FeatureNorm::default_for(&features));
-    Ok((norm.apply(&features)?, norm))
+    contents.notes.extend(unread);
+    Parts { graph, features, norm, labels, splits: contents.splits, from_one: true, notes: contents.notes }.assemble(path, name, wanted)
 }
 
 /// Reads an array of a file of its own; `key` is what it holds.
@@ -79,34 +80,23 @@ pub(super) fn array_file(path: &Path, key: &'static str) -> Result<Array> {
         .map_err(|problem| Error::file(path, format!("`{key}` {problem}")))
 }
 
-/// Maps the labels that occur, in sorted order, to `0..classes`.
-pub(super) fn classes(labels: &[i64]) -> Problem<(Vec<u32>, usize)> {
-    if let Some(node) = labels.iter().position(|&label| label < 0) {
-        return Err(format!("the label of node {node} is {}, and a negative label has no meaning; remove unlabelled nodes", labels[node]));
-    }
-    let mut known = labels.to_vec();
-    known.sort_unstable();
-    known.dedup();
-    let class = |label: &i64| known.binary_search(label).expect("every label is among the known ones") as u32;
-    Ok((labels.iter().map(class).collect(), known.len()))
-}
-
 /// An open archive.
-struct Npz {
+struct Npz<'w> {
+    wanted: &'w Wanted,
     archive: ZipArchive<BufReader<File>>,
     bytes: u64,
     budget: Budget,
 }
 
-impl Npz {
-    fn open(path: &Path) -> Problem<Self> {
+impl<'w> Npz<'w> {
+    fn open(path: &Path, wanted: &'w Wanted) -> Problem<Self> {
         let file = File::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
         let bytes = file.metadata().map_err(|error| format!("cannot be opened: {error}"))?.len();
         let archive = ZipArchive::new(BufReader::new(file)).map_err(|error| {
             let reason = zip_reason(&error);
             format!("is not an npz archive ({reason}); write it with numpy.savez or numpy.savez_compressed")
         })?;
-        Ok(Self { archive, bytes, budget: Budget::of_bytes(bytes) })
+        Ok(Self { wanted, archive, bytes, budget: Budget::of_bytes(bytes) })
     }
 
     fn contents(&mut self) -> Problem<Contents> {
@@ -137,27 +127,77 @@ impl Npz {
         Array::read(key, &mut entry, declared, &self.budget).map_err(|problem| format!("`{key}` {problem}"))
     }
 
-    /// The node sets of the mask arrays for training, validation and testing, one [`Split`] a row.
-    fn splits(&mut self, keys: [&'static str; 3], nodes: usize) -> Problem<Vec<Split>> {
-        let mut parts = |key| -> Problem<Vec<Vec<u32>>> {
+    /// The labels of the array `key`, if any are asked for.
+    fn labels(&mut self, key: &'static str, nodes: usize) -> Problem<Option<Vec<i64>>> {
+        if self.wanted.purpose == Purpose::Predict {
+            return Ok(None);
+        }
+        let labels = self.array(key)?.label_vector()?;
+        if labels.len() != nodes {
+            return Err(format!("`{key}` has {} entries, and there are {nodes} nodes", labels.len()));
+        }
+        Ok(Some(labels))
+    }
+
+    /// The node sets of the mask arrays for training, validation and testing, one [`Split`] a row, if any are asked for. Of the first two
+    /// what is missing stays empty where only the last is read.
+    fn splits(&mut self, keys: [&'static str; 3], nodes: usize) -> Problem<Option<Vec<Split>>> {
+        if self.wanted.purpose == Purpose::Predict || self.wanted.split.is_some() {
+            return Ok(None);
+        }
+        let learn = self.wanted.purpose == Purpose::Learn;
+        let mut parts = |key, needed: bool| -> Problem<Option<Vec<Vec<u32>>>> {
+            if !needed && !self.has(key) {
+                return Ok(None);
+            }
             let masks = self.array(key)?.masks()?;
-            masks.iter().enumerate().map(|(k, mask)| members(key, k, mask, nodes)).collect()
+            masks.iter().enumerate().map(|(k, mask)| members(key, k, mask, nodes, needed)).collect::<Problem<_>>().map(Some)
         };
-        let (train, val, test) = (parts(keys[0])?, parts(keys[1])?, parts(keys[2])?);
+        let (train, val, test) = (parts(keys[0], learn)?, parts(keys[1], learn)?, parts(keys[2], true)?.unwrap_or_default());
+        let empty = || vec![Vec::new(); test.len()];
+        let (train, val) = (train.unwrap_or_else(empty), val.unwrap_or_else(empty));
         let lens = [train.len(), val.len(), test.len()];
         if lens[0] == 0 || lens.iter().any(|&len| len != lens[0]) {
             return Err(format!("{} have {lens:?} masks; there must be at least one, and as many of each", keys.join(", ")));
         }
-        Ok(train.into_iter().zip(val).zip(test).map(|((train, val), test)| Split { train, val, test }).collect())
+        Ok(Some(train.into_iter().zip(val).zip(test).map(|((train, val), test)| Split { train, val, test }).collect()))
+    }
+
+    /// A note on the arrays that neither layout reads.
+    ///
+    /// # Errors
+    /// A name like that of a mask, where none is read and a split would be drawn over it.
+    fn unread(&self) -> Problem<Option<String>> {
+        let names: Vec<String> = self.archive.file_names().map(|name| name.map_or("?".into(), |name| name.into_owned())).collect();
+        let names = names.iter().map(|name| name.trim_end_matches(".npy"));
+        let mut names: Vec<&str> = names.filter(|name| !benchmark::KEYS.contains(name) && !heterophilous::KEYS.contains(name)).collect();
+        names.retain(|name| !benchmark::MASKS.contains(name));
+        names.sort_unstable();
+        let masked = benchmark::MASKS.iter().chain(&heterophilous::KEYS[3..]).any(|key| self.has(key));
+        if self.wanted.purpose != Purpose::Predict && self.wanted.split.is_none() && !masked {
+            refuse_masks(&names)?;
+        }
+        Ok((!names.is_empty()).then(|| format!("arrays that are not read: {}", listed(names.iter().map(|name| format!("`{name}`"))))))
     }
 }
 
-fn members(key: &str, k: usize, mask: &[bool], nodes: usize) -> Problem<Vec<u32>> {
+/// Refuses names that look like those of masks: a split drawn over them could test on nodes that trained.
+pub(super) fn refuse_masks(names: &[&str]) -> Problem<()> {
+    let is_mask = |name: &&&str| ["mask", "split", "train", "_idx"].iter().any(|part| name.to_ascii_lowercase().contains(part));
+    match names.iter().find(is_mask) {
+        Some(name) => {
+            Err(format!("`{name}` looks like a mask and is not read: name them train_mask, val_mask and test_mask, or choose a split"))
+        }
+        None => Ok(()),
+    }
+}
+
+fn members(key: &str, k: usize, mask: &[bool], nodes: usize, needed: bool) -> Problem<Vec<u32>> {
     if mask.len() != nodes {
         return Err(format!("`{key}` has {} entries a mask, and there are {nodes} nodes", mask.len()));
     }
     let members: Vec<u32> = (0u32..).zip(mask).filter(|(_, set)| **set).map(|(node, _)| node).collect();
-    if members.is_empty() { Err(format!("mask {k} of `{key}` has no node set")) } else { Ok(members) }
+    if members.is_empty() && needed { Err(format!("mask {k} of `{key}` has no node set")) } else { Ok(members) }
 }
 
 fn entry_name(key: &str) -> String {

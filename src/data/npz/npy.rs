@@ -1,6 +1,6 @@
 //! One array of an npz archive. What the file claims is checked before anything of that size is allocated.
 
-use super::Problem;
+use crate::data::numbers::{self, MOST_IN_F32, MOST_IN_F64, Problem};
 use crate::files::Budget;
 use ndarray::{Array1, Array2, ArrayD, Ix1, Ix2};
 use ndarray_npy::ReadNpyExt;
@@ -88,23 +88,53 @@ impl Array {
         if let [len] = *self.shape() { Ok(len) } else { Err(self.wrong("a vector")) }
     }
 
+    /// Integers of any type: truth values are 0 and 1, and floats must be whole.
+    fn integers(numbers: Numbers, read: impl Fn(f64, f64) -> Problem<i64>) -> Problem<ArrayD<i64>> {
+        let whole = |shape: &[usize], values: &mut dyn Iterator<Item = f64>, most| {
+            let values = values.map(|v| read(v, most)).collect::<Problem<Vec<i64>>>()?;
+            Ok(ArrayD::from_shape_vec(shape, values).expect("as many as there were"))
+        };
+        match numbers {
+            Numbers::Bool(x) => Ok(x.mapv(i64::from)),
+            Numbers::Int(x) => Ok(x),
+            Numbers::F32(x) => whole(x.shape(), &mut x.iter().map(|v| f64::from(*v)), MOST_IN_F32),
+            Numbers::F64(x) => whole(x.shape(), &mut x.iter().copied(), MOST_IN_F64),
+        }
+    }
+
     /// A vector of integers.
     pub(in crate::data) fn int_vector(self) -> Problem<Vec<i64>> {
-        let wrong = self.wrong("a vector of integers");
-        let Numbers::Int(x) = self.numbers else { return Err(wrong) };
+        self.vector_of(numbers::whole)
+    }
+
+    /// A vector of labels, −1 for a node without one: also where NaN says so.
+    pub(in crate::data) fn label_vector(self) -> Problem<Vec<i64>> {
+        self.vector_of(numbers::label)
+    }
+
+    fn vector_of(self, read: impl Fn(f64, f64) -> Problem<i64>) -> Problem<Vec<i64>> {
+        let (key, wrong) = (self.key, self.wrong("a vector of integers"));
+        if self.shape().len() != 1 {
+            return Err(wrong);
+        }
+        let x = Self::integers(self.numbers, read).map_err(|problem| format!("`{key}` {problem}"))?;
         Ok(x.into_dimensionality::<Ix1>().map_err(|_| wrong)?.to_vec())
     }
 
     /// A matrix of integers.
     pub(super) fn int_matrix(self) -> Problem<Array2<i64>> {
-        let wrong = self.wrong("a matrix of integers");
-        let Numbers::Int(x) = self.numbers else { return Err(wrong) };
+        let (key, wrong) = (self.key, self.wrong("a matrix of integers"));
+        if self.shape().len() != 2 {
+            return Err(wrong);
+        }
+        let x = Self::integers(self.numbers, numbers::whole).map_err(|problem| format!("`{key}` {problem}"))?;
         x.into_dimensionality::<Ix2>().map_err(|_| wrong)
     }
 
     /// A vector of numbers of any type.
     pub(super) fn real_vector(self) -> Problem<Reals<Array1<f32>, Array1<f64>>> {
         let wrong = self.wrong("a vector of numbers");
+        self.check_exact()?;
         match self.numbers {
             Numbers::F32(x) => x.into_dimensionality().map(Reals::F32),
             other => other.into_f64().into_dimensionality().map(Reals::F64),
@@ -115,6 +145,7 @@ impl Array {
     /// A matrix of numbers of any type.
     pub(in crate::data) fn real_matrix(self) -> Problem<Reals<Array2<f32>, Array2<f64>>> {
         let wrong = self.wrong("a matrix of numbers");
+        self.check_exact()?;
         match self.numbers {
             Numbers::F32(x) => x.into_dimensionality().map(Reals::F32),
             other => other.into_f64().into_dimensionality().map(Reals::F64),
@@ -122,13 +153,24 @@ impl Array {
         .map_err(|_| wrong)
     }
 
-    /// A vector, or the rows of a matrix, of truth values; integers must be 0 or 1.
+    /// Integers are numbers where 32 bits hold them.
+    fn check_exact(&self) -> Problem<()> {
+        let Numbers::Int(x) = &self.numbers else { return Ok(()) };
+        x.iter().try_for_each(|&v| numbers::exact(v).map(drop)).map_err(|problem| format!("`{}` {problem}", self.key))
+    }
+
+    /// A vector, or the rows of a matrix, of truth values; numbers must be 0 or 1.
     pub(super) fn masks(self) -> Problem<Vec<Vec<bool>>> {
         let wrong = self.wrong("truth values");
         let flags = match self.numbers {
             Numbers::Bool(x) => x,
-            Numbers::Int(x) if x.iter().all(|v| matches!(v, 0 | 1)) => x.mapv(|v| v == 1),
-            _ => return Err(wrong),
+            other => {
+                let x = other.into_f64();
+                if let Some(v) = x.iter().find(|v| numbers::truth(**v).is_err()) {
+                    return Err(format!("{wrong}: it holds {v}"));
+                }
+                x.mapv(|v| v == 1.0)
+            }
         };
         Ok(match flags.ndim() {
             1 => vec![flags.into_iter().collect()],

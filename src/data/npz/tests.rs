@@ -1,7 +1,8 @@
 //! Small archives of both layouts, whole and broken in every way that has a message.
 
 use super::read;
-use crate::data::{Dataset, FeatureNorm, Splits};
+use crate::data::reader::{Purpose, Wanted};
+use crate::data::{Dataset, FeatureNorm, Splits, UNLABELLED};
 use crate::error::Result;
 use ndarray::{Array, Array1, Array2, Dimension, ShapeBuilder, array};
 use ndarray_npy::{WritableElement, WriteNpyExt};
@@ -81,7 +82,7 @@ impl Drop for Temporary {
 
 fn read_bytes(bytes: &[u8], norm: Option<FeatureNorm>) -> Result<Dataset> {
     let file = Temporary::new(bytes);
-    read(&file.0, "toy".into(), norm)
+    read(&file.0, "toy".into(), &Wanted { norm, ..Wanted::default() })
 }
 
 /// Begins an entry with the header of a format version 1.
@@ -104,7 +105,7 @@ fn benchmark() -> Arrays {
         .with("attr_indices", array![2i32, 0, 1, 1, 1])
         .ints("attr_indptr", &[0, 2, 3, 5, 5])
         .ints("attr_shape", &[4, 3])
-        .ints("labels", &[5, 2, 5, 2])
+        .ints("labels", &[3, 1, 3, 1])
         .with("train_mask", array![true, false, false, false])
         .with("val_mask", array![false, true, false, false])
         .with("test_mask", array![0u8, 0, 1, 1])
@@ -127,7 +128,7 @@ fn benchmark_layout_gives_an_undirected_graph_without_self_loops_and_sparse_feat
     let data = benchmark().read().unwrap();
     let edges: Vec<_> = data.graph().adjacency().iter().map(|(&w, at)| (at, w)).collect();
     assert_eq!(edges, [(0, 1), (0, 3), (1, 0), (1, 2), (2, 1), (3, 0)].map(|at| (at, 1.0)));
-    assert_eq!((data.labels(), data.num_classes(), data.name()), (&[1, 0, 1, 0][..], 2, "toy"));
+    assert_eq!((data.labels(), data.num_classes(), data.name()), (&[3, 1, 3, 1][..], 4, "toy"));
     assert_eq!((data.features().stored(), data.feature_norm()), (3, FeatureNorm::L2));
     assert_eq!(data.features().to_dense(), array![[0.8, 0.0, 0.6], [0.0; 3], [0.0, 1.0, 0.0], [0.0; 3]]);
     let split = data.split(9);
@@ -152,12 +153,12 @@ fn heterophilous_layout_takes_each_pair_both_ways_and_each_mask_by_its_number() 
 fn every_numeric_type_is_read() {
     let base = benchmark().read().unwrap();
     let same = [
-        benchmark().with("labels", array![5u8, 2, 5, 2]),
-        benchmark().with("labels", array![5i8, 2, 5, 2]),
-        benchmark().with("labels", array![5u16, 2, 5, 2]),
-        benchmark().with("labels", array![5i16, 2, 5, 2]),
-        benchmark().with("labels", array![5u32, 2, 5, 2]),
-        benchmark().with("labels", array![5u64, 2, 5, 2]),
+        benchmark().with("labels", array![3u8, 1, 3, 1]),
+        benchmark().with("labels", array![3i8, 1, 3, 1]),
+        benchmark().with("labels", array![3u16, 1, 3, 1]),
+        benchmark().with("labels", array![3i16, 1, 3, 1]),
+        benchmark().with("labels", array![3u32, 1, 3, 1]),
+        benchmark().with("labels", array![3u64, 1, 3, 1]),
         benchmark().with("attr_data", array![3.0f64, 4.0, 0.0, 1.0, 1.0]),
         benchmark().with("attr_data", array![3i64, 4, 0, 1, 1]),
         benchmark().with("test_mask", array![0i64, 0, 1, 1]),
@@ -168,8 +169,65 @@ fn every_numeric_type_is_read() {
         assert_eq!((data.labels(), data.features().to_dense()), (base.labels(), base.features().to_dense()));
     }
     let mut big_endian = header("{'descr': '>i2', 'fortran_order': False, 'shape': (4,), }");
-    big_endian.extend([0, 5, 0, 2, 0, 5, 0, 2]);
+    big_endian.extend([0, 3, 0, 1, 0, 3, 0, 1]);
     assert_eq!(benchmark().bytes("labels", big_endian).read().unwrap().labels(), base.labels());
+}
+
+#[test]
+fn numbers_of_another_type_are_read_where_they_say_the_same_and_what_is_not_read_is_named() {
+    let base = benchmark().read().unwrap();
+    let cast = benchmark()
+        .with("labels", array![3.0f64, 1.0, 3.0, 1.0])
+        .with("train_mask", array![1.0f32, 0.0, 0.0, 0.0])
+        .with("test_mask", array![0i64, 0, 1, 1])
+        .with("adj_indices", array![3.0f32, 1.0, 0.0, 2.0, 1.0, 0.0])
+        .ints("attr_data", &[3, 4, 0, 1, 1])
+        .read()
+        .unwrap();
+    assert_eq!((cast.labels(), cast.split(0), cast.features().to_dense()), (base.labels(), base.split(0), base.features().to_dense()));
+    assert_eq!(cast.graph().adjacency(), base.graph().adjacency());
+    let notes = base.notes().join("\n");
+    for words in ["`idx_to_class`", "1 entries of `adj_data` are not 1", "1 self-loops are left out", "no node has label 0, 2"] {
+        assert!(notes.contains(words), "{words} is not in {notes}");
+    }
+    assert_eq!(heterophilous().read().unwrap().notes(), [""; 0]);
+    let unlabelled = heterophilous().with("node_labels", array![0.0f32, 1.0, 2.0, f32::NAN, -1.0]);
+    let mask = |nodes: &[usize]| Array2::from_shape_fn((1, 5), |(_, i)| nodes.contains(&i));
+    let unlabelled =
+        unlabelled.with("train_masks", mask(&[0])).with("val_masks", mask(&[1])).with("test_masks", mask(&[2])).read().unwrap();
+    assert_eq!((unlabelled.labels(), unlabelled.num_classes()), (&[0, 1, 2, UNLABELLED, UNLABELLED][..], 3));
+}
+
+#[test]
+fn labels_that_count_from_one_are_classes_from_zero_unless_the_network_has_an_output_more() {
+    let of = |labels: &[i64], classes| {
+        let file = Temporary::new(&benchmark().ints("labels", labels).pack());
+        let data = read(&file.0, "toy".into(), &Wanted { classes, ..Wanted::default() });
+        data.map(|data| (data.labels().to_vec(), data.num_classes()))
+    };
+    assert_eq!(of(&[1, 2, 1, 2], None).unwrap(), (vec![0, 1, 0, 1], 2));
+    assert_eq!(of(&[1, 2, 1, 2], Some(2)).unwrap(), (vec![0, 1, 0, 1], 2));
+    assert_eq!(of(&[1, 2, 1, 2], Some(3)).unwrap(), (vec![1, 2, 1, 2], 3));
+    assert!(of(&[1, 3, 1, 3], Some(2)).unwrap_err().to_string().contains("the network has 2 outputs"));
+}
+
+#[test]
+fn a_purpose_asks_for_no_more_than_it_reads() {
+    let bare = heterophilous().without("node_labels").without("train_masks").without("val_masks").without("test_masks");
+    let of = |arrays: &Arrays, purpose| {
+        let file = Temporary::new(&arrays.pack());
+        read(&file.0, "toy".into(), &Wanted { purpose, classes: Some(3), ..Wanted::default() })
+    };
+    let data = of(&bare, Purpose::Predict).unwrap();
+    assert_eq!((data.labels(), data.num_classes(), data.split(0)), (&[UNLABELLED; 5][..], 3, Default::default()));
+    assert!(of(&bare, Purpose::Measure).unwrap_err().to_string().contains("node_labels"));
+    let tested = heterophilous().without("train_masks").without("val_masks");
+    let data = of(&tested, Purpose::Measure).unwrap();
+    assert_eq!((data.split(0).test, data.split(0).train.len()), (vec![2], 0));
+    assert!(of(&tested, Purpose::Learn).unwrap_err().to_string().contains("`train_masks`"));
+    assert!(of(&heterophilous().ints("node_labels", &[0, 1, 3, 0, 1]), Purpose::Measure).unwrap_err().to_string().contains("node 2 is 3"));
+    let no_masks = benchmark().without("labels").without("val_mask");
+    assert_eq!(of(&no_masks, Purpose::Predict).unwrap().graph().adjacency(), benchmark().read().unwrap().graph().adjacency());
 }
 
 #[test]
@@ -184,7 +242,7 @@ fn what_is_missing_is_named_with_the_keys_of_both_layouts() {
     let message = read_bytes(b"not a zip archive at all", None).unwrap_err().to_string();
     assert!(message.contains("is not an npz archive") && !message.contains('\n'), "{message}");
     let unsplit = benchmark().without("train_mask").without("val_mask").without("test_mask").message();
-    assert!(unsplit.contains("class 0 has 2 nodes"), "{unsplit}");
+    assert!(unsplit.contains("class 1 has 2 nodes"), "{unsplit}");
 }
 
 #[test]
@@ -206,10 +264,22 @@ fn arrays_that_do_not_fit_together_are_refused_with_what_is_wrong() {
         (benchmark().ints("attr_indices", &[2, 0, 1, 1, -1]), "index -1, which is out of range"),
         (benchmark().ints("adj_data", &[1]), "must agree"),
         (benchmark().ints("labels", &[5, 2, 5]), "`labels` has 3 entries"),
-        (benchmark().ints("labels", &[5, 2, -1, 2]), "negative label"),
-        (benchmark().ints("labels", &[5, 5, 5, 5]), "at least 2"),
-        (benchmark().with("labels", array![5.0f32, 2.0, 5.0, 2.0]), "expected a vector of integers"),
-        (benchmark().with("labels", array![[5i64, 2, 5, 2]]), "expected a vector of integers"),
+        (benchmark().ints("labels", &[3, 1, -2, 1]), "the label of node 2 is -2"),
+        (benchmark().ints("labels", &[3, -1, 3, 1]), "node 1 is in val and has no label"),
+        (benchmark().ints("labels", &[4, 1, 3, 1]), "labels go up to 4 with 4 nodes"),
+        (benchmark().ints("labels", &[3, 3, 3, 3]), "at least 2"),
+        (benchmark().with("labels", array![3.0f32, 1.5, 3.0, 1.0]), "`labels` holds 1.5, which is not a whole number"),
+        (benchmark().with("labels", array![3.0f32, 16_777_216.0, 3.0, 1.0]), "`labels` holds 16777216 as a float"),
+        (
+            benchmark().with("train_mask", array![0.5f64, 0.0, 0.0, 0.0]),
+            "`train_mask` is an array of float64 with shape [4], expected truth values: it holds 0.5",
+        ),
+        (benchmark().with("attr_data", array![3i64, 16_777_217, 0, 1, 1]), "`attr_data` holds 16777217"),
+        (
+            benchmark().without("train_mask").without("val_mask").without("test_mask").ints("training_mask", &[1, 0, 0, 0]),
+            "`training_mask` looks like a mask",
+        ),
+        (benchmark().with("labels", array![[3i64, 1, 3, 1]]), "expected a vector of integers"),
         (benchmark().with("labels", array![u64::MAX, 2, 5, 2]), "18446744073709551615"),
         (benchmark().with("attr_data", array![3.0f32, f32::NAN, 0.0, 1.0, 1.0]), "not finite"),
         (benchmark().with("attr_data", array![3.0f64, 1.0, f64::INFINITY, 1.0, 1.0]), "features of node 1, column 1"),
@@ -220,7 +290,7 @@ fn arrays_that_do_not_fit_together_are_refused_with_what_is_wrong() {
         (heterophilous().with("edges", array![[0i64, 5]]), "index 5, which is out of range"),
         (heterophilous().with("edges", array![[0i64, 1, 2]]), "has 3 columns"),
         (heterophilous().ints("edges", &[0, 1]), "expected a matrix of integers"),
-        (heterophilous().ints("node_labels", &[0, 1, 2, 0]), "`node_features` has 5 rows"),
+        (heterophilous().ints("node_labels", &[0, 1, 2, 0]), "`node_labels` has 4 entries, and there are 5 nodes"),
         (heterophilous().with("node_features", Array2::<f32>::zeros((5, 0))), "no features"),
         (heterophilous().ints("node_features", &[1, 2, 3, 4, 5]), "expected a matrix of numbers"),
         (heterophilous().with("val_masks", Array2::from_elem((1, 5), true)), "as many of each"),

@@ -63,7 +63,7 @@ impl<F: Scalar> Layer<F> for Appnp {
 
     fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, ())> {
         cx.check(&xs[0], xs[0].cols())?;
-        let operator = cx.graph()?.operator(self.norm);
+        let operator = cx.graph()?.operator(self.norm)?;
         let (stay, back) = (F::of(1.0 - self.alpha), F::of(self.alpha));
         Ok(xs[0].with_dense(|x| {
             let mut z = copied(cx, x.view());
@@ -83,7 +83,7 @@ impl<F: Scalar> Layer<F> for Appnp {
         if !io.wants(0) {
             return vec![None];
         }
-        let operator = cx.graph().expect("the forward pass had a graph").operator(self.norm);
+        let operator = cx.graph().and_then(|graph| graph.operator(self.norm)).expect("the forward pass had it");
         let (stay, back) = (F::of(1.0 - self.alpha), F::of(self.alpha));
         let dx = dy.with_dense(|dy| {
             let mut g = copied(cx, dy);
@@ -110,7 +110,7 @@ impl<F: Scalar> Layer<F> for Appnp {
     fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {
         let width = lowering.width(xs[0]);
         if lowering.is_sparse(xs[0]) {
-            let macs = (lowering.graph()?.operator(self.norm).stored() * width * self.hops) as u64;
+            let macs = (lowering.operator(self.norm)?.stored() * width * self.hops) as u64;
             return Ok(lowering.whole(xs, self.clone(), width, macs));
         }
         let mut z = xs[0];

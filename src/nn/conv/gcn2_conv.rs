@@ -104,7 +104,7 @@ impl<F: Scalar> Layer<F> for Gcn2Conv<F> {
     fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, Self::Cache)> {
         let w = self.weight.value();
         xs.iter().try_for_each(|x| cx.check(x, w.nrows()))?;
-        let operator = cx.graph()?.operator(self.norm);
+        let operator = cx.graph()?.operator(self.norm)?;
         let mut h = cx.take(xs[0].shape());
         xs[0].with_dense(|x| kernels::spmm(operator.forward(), x, h.view_mut()));
         h *= F::of(1.0 - self.alpha);
@@ -124,7 +124,7 @@ impl<F: Scalar> Layer<F> for Gcn2Conv<F> {
 
     /// `dW = β·Hᵀ·dY`, `dH = (1−β)·dY + β·dY·Wᵀ`, `dX = (1−α)·Âᵀ·dH`, `dX₀ = α·dH`, each of its own part where there are two.
     fn backward(&self, cx: &Cx<F>, io: &Io<F>, cache: Self::Cache, dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
-        let operator = cx.graph().expect("the forward pass had a graph").operator(self.norm);
+        let operator = cx.graph().and_then(|graph| graph.operator(self.norm)).expect("the forward pass had it");
         let (h, other) = cache;
         dy.with_dense(|dy| {
             let dh = self.part_back(h, &self.weight, dy, grads);
@@ -149,7 +149,7 @@ impl<F: Scalar> Layer<F> for Gcn2Conv<F> {
     fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {
         let width = self.weight.value().nrows();
         if xs.iter().any(|&x| lowering.is_sparse(x)) {
-            let edges = lowering.graph()?.operator(self.norm).stored();
+            let edges = lowering.operator(self.norm)?.stored();
             let macs = (edges * width + lowering.rows() * width * width) as u64;
             return Ok(lowering.whole(xs, self.clone(), width, macs));
         }
@@ -172,7 +172,7 @@ impl<F: Scalar> Layer<F> for Gcn2Conv<F> {
     /// One map: `G = β·H`, or its two parts; the identity in the weight is what no weight reaches.
     fn linear_maps(&mut self, cx: &Cx<F>, xs: &[ValueRef<F>], see: &mut See<F>) -> Result<()> {
         xs.iter().try_for_each(|x| cx.check(x, self.weight.value().nrows()))?;
-        let operator = cx.graph()?.operator(self.norm);
+        let operator = cx.graph()?.operator(self.norm)?;
         let mut h = aggregated(cx, operator.forward(), F::zero(), &xs[0]).into_dense() * F::of(1.0 - self.alpha);
         let start = xs[1].to_dense() * F::of(self.alpha);
         let (beta, rest) = (F::of(self.beta), (&h + &start) * F::of(1.0 - self.beta));

@@ -110,7 +110,7 @@ impl<F: Scalar> Layer<F> for GcnConv<F> {
     fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, Self::Cache)> {
         let w = self.weight.value();
         cx.check(&xs[0], w.nrows())?;
-        let operator = cx.graph()?.operator(self.norm);
+        let operator = cx.graph()?.operator(self.norm)?;
         let bias = then_bias(self.bias.as_ref());
         let (y, cache) = match &xs[0] {
             ValueRef::Dense(x) if aggregates_first(false, w.nrows(), w.ncols()) => {
@@ -135,7 +135,7 @@ impl<F: Scalar> Layer<F> for GcnConv<F> {
     }
 
     fn backward_owned(&self, cx: &Cx<F>, io: &Io<F>, cache: Self::Cache, dy: Value<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
-        let operator = cx.graph().expect("the forward pass had a graph").operator(self.norm);
+        let operator = cx.graph().and_then(|graph| graph.operator(self.norm)).expect("the forward pass had it");
         let (dy, w) = (dy.into_dense(), self.weight.value().view());
         if let Some(bias) = &self.bias {
             grads.add(bias, bias_gradient(dy.view()));
@@ -195,7 +195,7 @@ impl<F: Scalar> Layer<F> for GcnConv<F> {
     /// One map: `G = ÂX`.
     fn linear_maps(&mut self, cx: &Cx<F>, xs: &[ValueRef<F>], see: &mut See<F>) -> Result<()> {
         cx.check(&xs[0], self.weight.value().nrows())?;
-        let operator = cx.graph()?.operator(self.norm);
+        let operator = cx.graph()?.operator(self.norm)?;
         let g = aggregated(cx, operator.forward(), F::zero(), &xs[0]);
         see(LinearMap::of_made(g, &mut self.weight).with_bias(self.bias.as_mut()))
     }

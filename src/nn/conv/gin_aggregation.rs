@@ -72,7 +72,7 @@ impl<F: Scalar> Layer<F> for GinAggregation<F> {
 
     fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, ())> {
         cx.check(&xs[0], xs[0].cols())?;
-        let operator = cx.graph()?.operator(self.norm);
+        let operator = cx.graph()?.operator(self.norm)?;
         let mut y = cx.take(xs[0].shape());
         xs[0].with_dense(|x| {
             kernels::spmm(operator.forward(), x, y.view_mut());
@@ -83,7 +83,7 @@ impl<F: Scalar> Layer<F> for GinAggregation<F> {
 
     /// `dε = ⟨dY, X⟩`, `dX = (1+ε)·dY + Aᵀ·dY`.
     fn backward(&self, cx: &Cx<F>, io: &Io<F>, (): (), dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
-        let operator = cx.graph().expect("the forward pass had a graph").operator(self.norm);
+        let operator = cx.graph().and_then(|graph| graph.operator(self.norm)).expect("the forward pass had it");
         let dy = dy.with_dense(|dy| copied(cx, dy));
         io.input(0).with_dense(|x| grads.add(&self.eps, Array2::from_elem((1, 1), dot(dy.view(), x))));
         let dx = io.wants(0).then(|| {
@@ -103,7 +103,7 @@ impl<F: Scalar> Layer<F> for GinAggregation<F> {
     fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {
         if lowering.is_sparse(xs[0]) {
             let width = lowering.width(xs[0]);
-            let macs = (lowering.graph()?.operator(self.norm).stored() * width) as u64;
+            let macs = (lowering.operator(self.norm)?.stored() * width) as u64;
             return Ok(lowering.whole(xs, self.clone(), width, macs));
         }
         let moved = lowering.aggregate(xs[0], self.norm)?;

@@ -85,7 +85,7 @@ impl<F: Scalar> Layer<F> for GinConv<F> {
     fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, Self::Cache)> {
         let w = self.inner.weight1.value();
         cx.check(&xs[0], w.nrows())?;
-        let operator = cx.graph()?.operator(self.norm);
+        let operator = cx.graph()?.operator(self.norm)?;
         let z = product(cx, &xs[0], w.view());
         let mut u = cx.take(z.dim());
         kernels::spmm(operator.forward(), z.view(), u.view_mut());
@@ -96,7 +96,7 @@ impl<F: Scalar> Layer<F> for GinConv<F> {
 
     /// `dε = ⟨dU, Z⟩`, `dZ = (1+ε)·dU + Aᵀ·dU`, `dW₁ = Xᵀ·dZ`, `dX = dZ·W₁ᵀ`.
     fn backward(&self, cx: &Cx<F>, io: &Io<F>, cache: Self::Cache, dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
-        let operator = cx.graph().expect("the forward pass had a graph").operator(self.norm);
+        let operator = cx.graph().and_then(|graph| graph.operator(self.norm)).expect("the forward pass had it");
         let (z, h) = cache;
         let du = dy.with_dense(|dy| self.inner.back(h, dy, grads));
         grads.add(&self.inner.eps, Array2::from_elem((1, 1), dot(du.view(), z.view())));
@@ -131,7 +131,7 @@ impl<F: Scalar> Layer<F> for GinConv<F> {
     /// Two maps: `G = (1+ε)·X + A·X`, then `relu(U)`.
     fn linear_maps(&mut self, cx: &Cx<F>, xs: &[ValueRef<F>], see: &mut See<F>) -> Result<()> {
         cx.check(&xs[0], self.inner.weight1.value().nrows())?;
-        let operator = cx.graph()?.operator(self.norm);
+        let operator = cx.graph()?.operator(self.norm)?;
         let g = aggregated(cx, operator.forward(), self.inner.own(), &xs[0]);
         self.inner.linear_maps(g, see)
     }

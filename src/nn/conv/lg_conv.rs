@@ -54,7 +54,7 @@ impl<F: Scalar> Layer<F> for LgConv {
 
     fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, ())> {
         cx.check(&xs[0], xs[0].cols())?;
-        let operator = cx.graph()?.operator(self.norm);
+        let operator = cx.graph()?.operator(self.norm)?;
         let mut y = cx.take(xs[0].shape());
         xs[0].with_dense(|x| kernels::spmm(operator.forward(), x, y.view_mut()));
         Ok((Value::Dense(y), ()))
@@ -62,7 +62,7 @@ impl<F: Scalar> Layer<F> for LgConv {
 
     /// `dX = Âᵀ·dY`.
     fn backward(&self, cx: &Cx<F>, io: &Io<F>, (): (), dy: ValueRef<F>, _: &mut Grads<F>) -> Vec<Option<Value<F>>> {
-        let operator = cx.graph().expect("the forward pass had a graph").operator(self.norm);
+        let operator = cx.graph().and_then(|graph| graph.operator(self.norm)).expect("the forward pass had it");
         let dx = io.wants(0).then(|| {
             let mut dx = cx.take(dy.shape());
             dy.with_dense(|dy| kernels::spmm(operator.transpose(), dy, dx.view_mut()));
@@ -78,7 +78,7 @@ impl<F: Scalar> Layer<F> for LgConv {
     fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {
         if lowering.is_sparse(xs[0]) {
             let width = lowering.width(xs[0]);
-            let macs = (lowering.graph()?.operator(self.norm).stored() * width) as u64;
+            let macs = (lowering.operator(self.norm)?.stored() * width) as u64;
             return Ok(lowering.whole(xs, self.clone(), width, macs));
         }
         lowering.aggregate(xs[0], self.norm)

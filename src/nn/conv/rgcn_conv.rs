@@ -210,7 +210,7 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
             for r in 0..relations {
                 let z = product(cx, x, self.weight_of(r).view());
                 let epilogue = Epilogue { add: true, ..Epilogue::NONE };
-                kernels::spmm_then(graph.relation_operator(r, self.norm).forward(), z.view(), y.view_mut(), epilogue);
+                kernels::spmm_then(graph.relation_operator(r, self.norm)?.forward(), z.view(), y.view_mut(), epilogue);
                 cx.give(z);
             }
             if let Some(bias) = bias {
@@ -218,7 +218,7 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
             }
             return Ok((Value::Dense(y), None));
         };
-        let pairs = graph.relation_pairs(self.norm);
+        let pairs = graph.relation_pairs(self.norm)?;
         let (mut h, mut t) = (cx.take((pairs.len(), x.ncols())), cx.take((pairs.len(), y.ncols())));
         kernels::spmm(pairs.gather(), x.view(), h.view_mut());
         for (r, block) in pairs.blocks().iter().enumerate() {
@@ -259,7 +259,7 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
             let mut dweights = Vec::new();
             match cache {
                 Some(h) => {
-                    let pairs = graph.relation_pairs(self.norm);
+                    let pairs = graph.relation_pairs(self.norm).expect("the forward pass had them");
                     let mut dt = cx.take((pairs.len(), dy.ncols()));
                     kernels::spmm(pairs.spread_transposed(), dy, dt.view_mut());
                     let mut dh = h;
@@ -284,7 +284,8 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
                 None => {
                     let mut dz = cx.take(dy.dim());
                     for r in 0..graph.relations().len() {
-                        kernels::spmm(graph.relation_operator(r, self.norm).transpose(), dy, dz.view_mut());
+                        let operator = graph.relation_operator(r, self.norm).expect("the forward pass had it");
+                        kernels::spmm(operator.transpose(), dy, dz.view_mut());
                         dweights.push(product_dw(&x, dz.view()));
                         if io.wants(0) {
                             add(product_dx(cx, &x, dz.view(), self.weight_of(r).view()));
@@ -310,7 +311,7 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
         let macs = if lowering.is_sparse(xs[0]) {
             (relations + root) * lowering.stored(xs[0]) * width + edges * width
         } else {
-            let pairs = graph.relation_pairs(self.norm).len();
+            let pairs = lowering.of_graph(|graph| graph.relation_pairs(self.norm))?.len();
             lowering.rows() * root * inputs * width + edges * inputs + pairs * (inputs + 1) * width
         } as u64;
         Ok(lowering.whole(xs, self.clone(), width, macs))
@@ -330,7 +331,7 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
         let (graph, stacks, inputs) = (cx.graph()?, self.stacks(), self.in_channels());
         let mut g = Array2::zeros((x.rows(), stacks * inputs));
         for r in 0..relations {
-            let seen = aggregated(cx, graph.relation_operator(r, self.norm).forward(), F::zero(), x).into_dense();
+            let seen = aggregated(cx, graph.relation_operator(r, self.norm)?.forward(), F::zero(), x).into_dense();
             for k in 0..stacks {
                 let share = self.comp.as_ref().map_or_else(|| if k == r { F::one() } else { F::zero() }, |comp| comp.value()[[r, k]]);
                 if share != F::zero() {

@@ -176,6 +176,7 @@ impl<F: Scalar> SageConv<F> {
     /// The backward pass but for the division by the lengths.
     fn back(&self, cx: &Cx<F>, io: &Io<F>, cache: SageCache<F>, dy: ArrayView2<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
         let graph = cx.graph().expect("the forward pass had a graph");
+        let operator = |norm| graph.operator(norm).expect("the forward pass had it");
         let (x, w) = (io.input(0), self.weight.value().view());
         if let Some(bias) = &self.bias {
             grads.add(bias, bias_gradient(dy));
@@ -193,12 +194,12 @@ impl<F: Scalar> SageConv<F> {
                     let dx = match (self.norm(), &cache.largest) {
                         (Some(norm), _) => {
                             let mut dx = cx.take(dh.dim());
-                            kernels::spmm(graph.operator(norm).transpose(), dh.view(), dx.view_mut());
+                            kernels::spmm(operator(norm).transpose(), dh.view(), dx.view_mut());
                             dx
                         }
                         (None, largest) => {
                             let largest = largest.as_ref().expect("a maximum remembers whose it was");
-                            kernels::spmm_max_t(graph.operator(Norm::Sum).transpose(), largest, dh.view())
+                            kernels::spmm_max_t(operator(Norm::Sum).transpose(), largest, dh.view())
                         }
                     };
                     cx.give(dh);
@@ -210,7 +211,7 @@ impl<F: Scalar> SageConv<F> {
             None => {
                 let norm = self.norm().expect("a maximum comes first");
                 let mut dz = cx.take(dy.dim());
-                kernels::spmm(graph.operator(norm).transpose(), dy, dz.view_mut());
+                kernels::spmm(operator(norm).transpose(), dy, dz.view_mut());
                 grads.add(&self.weight, product_dw(&x, dz.view()));
                 let term = match &mut dx {
                     Some(Value::Dense(dx)) => {
@@ -280,13 +281,14 @@ impl<F: Scalar> Layer<F> for SageConv<F> {
             }
             Some(norm) if self.aggregates_first(matches!(x, ValueRef::Sparse(_))) => {
                 let mut h = cx.take(x.shape());
-                x.with_dense(|x| kernels::spmm(graph.operator(norm).forward(), x, h.view_mut()));
+                let operator = graph.operator(norm)?;
+                x.with_dense(|x| kernels::spmm(operator.forward(), x, h.view_mut()));
                 kernels::matmul_then(h.view(), w.view(), y.view_mut(), then);
                 cache.aggregated = Some(h);
             }
             Some(norm) => {
                 let z = product(cx, x, w.view());
-                kernels::spmm_then(graph.operator(norm).forward(), z.view(), y.view_mut(), then);
+                kernels::spmm_then(graph.operator(norm)?.forward(), z.view(), y.view_mut(), then);
                 cx.give(z);
             }
         }
@@ -345,7 +347,7 @@ impl<F: Scalar> Layer<F> for SageConv<F> {
         cx.check(x, self.weight.value().nrows())?;
         let graph = cx.graph()?;
         let g = match self.norm() {
-            Some(norm) => aggregated(cx, graph.operator(norm).forward(), F::zero(), x),
+            Some(norm) => aggregated(cx, graph.operator(norm)?.forward(), F::zero(), x),
             None => Value::Dense(x.with_dense(|x| kernels::spmm_max(graph.adjacency(), x)).0),
         };
         let mut map = LinearMap::of_made(g, &mut self.weight);

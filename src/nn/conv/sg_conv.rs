@@ -108,7 +108,7 @@ impl<F: Scalar> Layer<F> for SgConv<F> {
     fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, Self::Cache)> {
         let w = self.weight.value();
         cx.check(&xs[0], w.nrows())?;
-        let operator = cx.graph()?.operator(self.norm);
+        let operator = cx.graph()?.operator(self.norm)?;
         let (mut y, cache) = match &xs[0] {
             ValueRef::Dense(x) if self.aggregates_first(false) => {
                 let h = propagated(cx, operator.forward(), copied(cx, x.view()), self.hops);
@@ -124,7 +124,7 @@ impl<F: Scalar> Layer<F> for SgConv<F> {
 
     /// As for one hop, with `Âᵀ` applied as often as `Â` was.
     fn backward(&self, cx: &Cx<F>, io: &Io<F>, cache: Self::Cache, dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
-        let operator = cx.graph().expect("the forward pass had a graph").operator(self.norm);
+        let operator = cx.graph().and_then(|graph| graph.operator(self.norm)).expect("the forward pass had it");
         let w = self.weight.value().view();
         dy.with_dense(|dy| {
             if let Some(bias) = &self.bias {
@@ -176,7 +176,7 @@ impl<F: Scalar> Layer<F> for SgConv<F> {
     /// One map: `G = Â^K·X`.
     fn linear_maps(&mut self, cx: &Cx<F>, xs: &[ValueRef<F>], see: &mut See<F>) -> Result<()> {
         cx.check(&xs[0], self.weight.value().nrows())?;
-        let operator = cx.graph()?.operator(self.norm);
+        let operator = cx.graph()?.operator(self.norm)?;
         let mut g = aggregated(cx, operator.forward(), F::zero(), &xs[0]);
         for _ in 1..self.hops {
             g = aggregated(cx, operator.forward(), F::zero(), &g.view());
