@@ -1,0 +1,174 @@
+//! What a pickled module tells of its layers beside their tensors: classes and attributes.
+
+use super::assumptions::Assumptions;
+use crate::error::{Error, Result};
+use crate::nn::ActivationFn;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// The modules of a file, by the names that their tensors begin with.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    modules: BTreeMap<String, Value>,
+}
+
+/// Kinds and the classes that they are in PyTorch.
+const CLASSES: &[(&str, &[&str])] = &[
+    ("gcn_conv", &["GCNConv"]),
+    ("sage_conv", &["SAGEConv"]),
+    ("gat_conv", &["GATConv"]),
+    ("gatv2_conv", &["GATv2Conv"]),
+    ("gin_conv", &["GINConv"]),
+    ("gine_conv", &["GINEConv"]),
+    ("rgcn_conv", &["RGCNConv", "FastRGCNConv"]),
+    ("linear", &["Linear", "NonDynamicallyQuantizableLinear"]),
+    ("batch_norm", &["BatchNorm", "BatchNorm1d", "SyncBatchNorm"]),
+    ("layer_norm", &["LayerNorm"]),
+];
+
+impl Told {
+    /// Of the modules below `prefix`, which ends with a dot or is empty.
+    pub(super) fn of(metadata: &BTreeMap<String, String>, prefix: &str) -> Self {
+        let below = |key: &String| Some(key.strip_prefix("module.")?.strip_prefix(prefix)?.to_string());
+        let root = metadata.get(format!("module.{prefix}").trim_end_matches('.')).map(|text| (String::new(), text));
+        let others = metadata.iter().filter_map(|(key, text)| Some((below(key)?, text)));
+        let read = |(path, text): (String, &String)| Some((path, serde_json::from_str(text).ok()?));
+        Self { modules: others.chain(root).filter_map(read).collect() }
+    }
+
+    fn attribute(&self, path: &str, name: &str) -> Option<&Value> {
+        self.modules.get(path)?.get(name)
+    }
+
+    /// The last word of a module's class.
+    fn class(&self, path: &str) -> Option<&str> {
+        self.attribute(path, "class")?.as_str()?.rsplit('.').next()
+    }
+
+    fn flag(&self, path: &str, name: &str, to: &mut bool) {
+        if let Some(told) = self.attribute(path, name).and_then(Value::as_bool) {
+            *to = told;
+        }
+    }
+
+    fn number(&self, path: &str, name: &str, to: &mut f64) {
+        if let Some(told) = self.attribute(path, name).and_then(Value::as_f64) {
+            *to = told;
+        }
+    }
+
+    /// The function that a module of activation is; nothing where it is none, or there is no such module.
+    fn activation(&self, path: &str, assumed: &mut Assumptions) -> Result<bool> {
+        let Some(class) = self.class(path) else { return Ok(false) };
+        let function = match class {
+            "ReLU" => ActivationFn::Relu,
+            "LeakyReLU" => ActivationFn::LeakyRelu,
+            "ELU" => ActivationFn::Elu,
+            "Tanh" => ActivationFn::Tanh,
+            "Sigmoid" => ActivationFn::Sigmoid,
+            "GELU" | "SiLU" | "SELU" | "Softplus" | "Mish" | "Hardswish" | "CELU" | "ReLU6" | "LogSigmoid" | "Softsign" => {
+                return Err(Error::Model(format!("{path}: the activation {class} is not built")));
+            }
+            _ => return Ok(false),
+        };
+        if self.attribute(path, "alpha").and_then(Value::as_f64).is_some_and(|alpha| alpha != 1.0) {
+            return Err(Error::Model(format!("{path}: an ELU with another alpha than 1 is not built")));
+        }
+        assumed.activation = Some(function);
+        assumed.leaky_slope = ActivationFn::LEAKY_SLOPE;
+        self.number(path, "negative_slope", &mut assumed.leaky_slope);
+        Ok(true)
+    }
+
+    /// The assumptions with what the file tells of the layer of `kind` at `path` in their place, nothing where it tells nothing of it.
+    ///
+    /// # Errors
+    /// [`Error::Model`] for a layer of another class, or with an attribute that is not built.
+    pub(super) fn layer(&self, kind: &str, path: &str, assumed: &Assumptions) -> Result<Option<Assumptions>> {
+        let Some(class) = self.class(path) else { return Ok(None) };
+        let known = CLASSES.iter().find(|(known, _)| *known == kind).map_or(&[][..], |(_, classes)| classes);
+        if !known.contains(&class) {
+            return Err(Error::Model(format!("`{path}` is a {class}, with the tensors of a {kind}; a network file says what it is here")));
+        }
+        let text = |name: &str| self.attribute(path, name).and_then(Value::as_str);
+        let refuse = |what: &str| Err(Error::Model(format!("`{path}` is a {class} {what}, which is not built")));
+        let mut told = assumed.clone();
+        if text("flow").is_some_and(|flow| flow != "source_to_target") {
+            return refuse("from targets to sources");
+        }
+        match kind {
+            "gcn_conv" | "sage_conv" => {
+                let mut normalize = kind == "gcn_conv";
+                self.flag(path, "normalize", &mut normalize);
+                told.normalize = Some(normalize);
+                self.flag(path, "improved", &mut told.improved);
+                self.flag(path, "add_self_loops", &mut told.self_loops);
+                if let Some(word) = text("aggr").filter(|_| kind == "sage_conv") {
+                    told.aggregation = word.parse()?;
+                }
+            }
+            "gat_conv" | "gatv2_conv" => {
+                self.number(path, "negative_slope", &mut told.negative_slope);
+                self.number(path, "dropout", &mut told.dropout);
+                self.flag(path, "add_self_loops", &mut told.self_loops);
+                let mut concat = !told.average_heads;
+                self.flag(path, "concat", &mut concat);
+                told.average_heads = !concat;
+                if self.attribute(path, "fill_value").is_some_and(|value| value != "mean") {
+                    return refuse("whose self-loops take something else than a mean from edges");
+                }
+            }
+            "gin_conv" | "gine_conv" => self.inner(&format!("{path}.nn"), &mut told)?,
+            "layer_norm" => {
+                told.graph_norm = text("mode").is_some_and(|mode| mode == "graph");
+            }
+            _ => {}
+        }
+        Ok(Some(told))
+    }
+
+    /// The form of an inner network.
+    fn inner(&self, path: &str, told: &mut Assumptions) -> Result<()> {
+        if self.class(path) == Some("MLP") {
+            self.flag(path, "act_first", &mut told.activation_first);
+            let mut plain = !told.activation_last;
+            self.flag(path, "plain_last", &mut plain);
+            told.activation_last = !plain;
+            self.activation(&format!("{path}.act"), told)?;
+            return Ok(());
+        }
+        let below = format!("{path}.");
+        let place = |key: &String| key.strip_prefix(&below)?.parse::<usize>().ok();
+        let mut places: Vec<usize> = self.modules.keys().filter_map(place).collect();
+        places.sort_unstable();
+        told.activation_last = false;
+        for k in places {
+            let part = format!("{path}.{k}");
+            match self.class(&part) {
+                Some("Linear") => told.activation_last = false,
+                Some("Dropout" | "Identity") => {
+                    return Err(Error::Model(format!("`{part}`: what has no tensors in an inner network is read as an activation")));
+                }
+                _ => told.activation_last |= self.activation(&part, told)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// What a network of `torch_geometric.nn.models` tells of itself.
+    ///
+    /// # Errors
+    /// [`Error::Model`] for an activation that is not built.
+    pub(super) fn network(&self, assumed: &Assumptions) -> Result<Option<Assumptions>> {
+        if self.class("act").is_none() || self.attribute("", "act_first").is_none() {
+            return Ok(None);
+        }
+        let mut told = assumed.clone();
+        self.flag("", "act_first", &mut told.activation_first);
+        self.number("dropout", "p", &mut told.dropout);
+        if self.attribute("", "jk_mode").and_then(Value::as_str) == Some("last") {
+            told.jumping_last = true;
+        }
+        Ok(self.activation("act", &mut told)?.then_some(told))
+    }
+}
