@@ -59,10 +59,21 @@ fn run(line: &str) -> Output {
     command(line).output().unwrap()
 }
 
-/// Runs a command that must do its work and say nothing on stderr; returns its stdout.
+/// What stderr says beside progress, files that were written and metrics.
+fn remarks(output: &Output) -> String {
+    let usual = |line: &&str| !["stage: ", "wrote: ", "metric: "].iter().any(|kind| line.starts_with(kind));
+    String::from_utf8_lossy(&output.stderr).lines().filter(usual).map(|line| format!("{line}\n")).collect()
+}
+
+/// The lines of stderr of one kind, without their kind.
+fn lines_of(output: &Output, kind: &str) -> Vec<String> {
+    String::from_utf8_lossy(&output.stderr).lines().filter_map(|line| line.strip_prefix(kind)).map(String::from).collect()
+}
+
+/// Runs a command that must do its work and remark on nothing; returns its stdout.
 fn works(line: &str) -> String {
     let output = run(line);
-    let stderr = String::from_utf8(output.stderr).unwrap();
+    let stderr = remarks(&output);
     assert!(output.status.success() && stderr.is_empty(), "{line}: {stderr}");
     String::from_utf8(output.stdout).unwrap()
 }
@@ -72,10 +83,10 @@ fn json(line: &str) -> Value {
     serde_json::from_str(&works(&format!("{line} --json -"))).unwrap()
 }
 
-/// Runs a command that must refuse with exit code 2 and one line that has all of `words`.
+/// Runs a command that must refuse with exit code 2 and one line that has all of `words`, after those of the stages that it finished.
 fn refuses(line: &str, words: &[&str]) {
     let output = run(line);
-    let stderr = String::from_utf8(output.stderr).unwrap();
+    let stderr = remarks(&output);
     assert_eq!(output.status.code(), Some(2), "{line}: {stderr}");
     assert!(output.stdout.is_empty(), "{line}: {}", String::from_utf8_lossy(&output.stdout));
     assert!(stderr.starts_with("error: ") && stderr.ends_with('\n') && stderr.lines().count() == 1, "{line}: {stderr:?}");
@@ -103,12 +114,16 @@ fn channels(model: &Value, node: &str) -> u64 {
 #[test]
 fn json_has_the_shape_and_the_rows_that_the_contract_names() {
     let report = json("compress digits --hidden 16 --epochs 20 --channels 0.75 --finetune 50 --seeds 2");
-    assert_eq!(keys(&report), ["calibration", "data", "rows", "seeds", "version"]);
+    let with = ["calibration", "channels", "command", "compares", "controls", "data", "machine"];
+    let optional = ["notes"];
+    let and = ["recipe", "rows", "seeds", "stages", "summary", "version"];
+    let found: Vec<&str> = keys(&report).into_iter().filter(|key| !optional.contains(key)).collect();
+    assert_eq!(found, [with.as_slice(), &and].concat());
     assert_eq!(names(&report), ["dense", "channels 0.75", "finetune 50", "narrow control", "random control"]);
     assert_eq!(report["seeds"], serde_json::json!([0, 1]));
     assert_eq!((&report["data"]["name"], &report["data"]["nodes"]), (&"digits".into(), &1797.into()));
     for row in report["rows"].as_array().unwrap() {
-        let expected = ["accuracy", "bytes", "edges", "latency_ms", "macs", "metric", "name", "nonzero_params", "params"];
+        let expected = ["accuracy", "bytes", "edges", "latency_ms", "macs", "metric", "name", "nonzero_params", "params", "products"];
         assert_eq!(keys(row), expected);
         assert_eq!((&row["metric"], &row["edges"]), (&"accuracy".into(), &24_678.into()));
         assert_eq!(keys(&row["accuracy"]), ["mean", "per_seed", "std"]);
@@ -160,12 +175,19 @@ fn a_table_goes_to_stdout_and_documents_to_files() {
     let line = format!("compress {SMALL} --hidden 8 --epochs 3 --finetune 1 --controls none --report {page} --json {document}");
     let table = works(&line);
     assert!(table.contains("metric %") && table.contains("finetune 1") && table.ends_with('\n'), "{table}");
-    // The first line is as long as the data's name.
-    assert!(table.lines().skip(1).all(|line| line.chars().count() <= 100), "{table}");
+    // The first line is as long as the data's name, and the last one is one line.
+    let lines: Vec<&str> = table.lines().collect();
+    assert!(lines[1..lines.len() - 1].iter().all(|line| line.chars().count() <= 100), "{table}");
+    let summary = lines[lines.len() - 1];
+    assert!(summary.starts_with("as many bytes, ") && summary.ends_with("(one seed: nothing can be said about spread)"), "{table}");
     let page = fs::read_to_string(page).unwrap();
     assert!(page.contains("| dense |") && page.contains("| finetune 1 |"), "{page}");
+    assert!(page.contains(summary) && page.contains("```toml\ncontrols = \"none\"\n\n[[stage]]\nfinetune = 1\n```"), "{page}");
+    assert!(page.contains(&format!("```sh\ngnn-prune {line}\n```")) && page.contains(std::env::consts::ARCH), "{page}");
     let document: Value = serde_json::from_str(&fs::read_to_string(document).unwrap()).unwrap();
     assert_eq!(names(&document), ["dense", "finetune 1"]);
+    assert_eq!((&document["summary"], &document["command"]), (&summary.into(), &format!("gnn-prune {line}").into()));
+    assert_eq!(document["machine"]["architecture"], std::env::consts::ARCH);
 }
 
 #[test]
@@ -188,7 +210,12 @@ fn predictions_are_what_was_evaluated() {
     let (model, logits) = (folder.file("model.safetensors"), folder.file("logits.npy"));
     let report = json(&format!("train digits --hidden 16 --epochs 15 --out {model}"));
     assert_eq!(names(&report), ["dense"]);
-    assert_eq!(works(&format!("predict digits --from {model} --out {logits}")), "");
+    let output = run(&format!("predict digits --from {model} --out {logits}"));
+    assert!(output.status.success() && output.stdout.is_empty() && remarks(&output).is_empty());
+    assert_eq!(lines_of(&output, "wrote: "), [format!("{logits} (logits, {:.1} kB)", fs::metadata(&logits).unwrap().len() as f64 / 1e3)]);
+    let test = Dataset::digits().unwrap().split(0).test.len();
+    let metric = format!("accuracy {:.2} % on {test} test nodes of the split of seed 0, the model's", mean(&report["rows"][0]));
+    assert_eq!(lines_of(&output, "metric: "), [metric]);
     let logits = Array2::<f32>::read_npy(fs::File::open(logits).unwrap()).unwrap();
     assert_eq!(logits.dim(), (1797, 10));
     let data = Dataset::digits().unwrap();
@@ -218,7 +245,7 @@ fn other_data_of_the_same_widths_are_remarked_on_and_no_mistake() {
     let model = folder.file("model");
     works(&format!("train {SMALL} --hidden 4 --epochs 1 --out {model}"));
     let output = run(&format!("predict sbm:nodes=400,classes=3 --from {model} --out {}", folder.file("logits.npy")));
-    let stderr = String::from_utf8(output.stderr).unwrap();
+    let stderr = remarks(&output);
     assert!(output.status.success() && stderr.starts_with("note: ") && stderr.lines().count() == 1, "{stderr}");
     assert!(stderr.contains("300 nodes") && stderr.contains("400"), "{stderr}");
 }
@@ -240,7 +267,7 @@ fn what_a_checkpoint_does_not_tell_is_said_in_one_line_and_may_be_given() {
     tensors.write(&checkpoint).unwrap();
     let predicted = |assume: &str| {
         let output = run(&format!("predict digits --from {checkpoint} {assume} --out {logits}"));
-        let stderr = String::from_utf8(output.stderr).unwrap();
+        let stderr = remarks(&output);
         assert!(output.status.success() && stderr.lines().count() == 1, "{stderr}");
         (stderr, fs::read(&logits).unwrap())
     };
@@ -273,10 +300,14 @@ fn inspect_shows_every_node_and_parameter() {
 
 #[test]
 fn help_is_no_mistake_and_fits_a_terminal() {
-    for line in ["--help", "--version", "help compress", "train --help", "compress -h", "predict -h", "inspect -h", "bench -h"] {
-        let text = works(line);
-        assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+    for command in ["", "train", "compress", "predict", "export", "inspect", "bench", "completions", "man"] {
+        for line in [format!("{command} --help"), format!("{command} -h"), format!("help {command}")] {
+            let text = works(&line);
+            assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+            assert!(text.contains("Example") && text.contains(&format!("  gnn-prune {command}")), "{line}: {text}");
+        }
     }
+    works("--version");
 }
 
 #[test]
@@ -430,7 +461,8 @@ fn an_html_report_is_one_page_that_needs_no_other_file() {
     works(&format!("compress {SMALL} --hidden 8 --epochs 3 --channels 0.5 --finetune 1 --seeds 2 --report {page}"));
     let page = fs::read_to_string(page).unwrap();
     assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>\n"), "{page}");
-    for part in ["<svg", "<table", "<td>dense</td>", "<td>narrow control</td>", "<pre>channels 0.5\nfinetune 1</pre>", "<p>0, 1</p>"] {
+    let recipe = "<pre>controls = &quot;all&quot;\n\n[[stage]]\nchannels = 0.5\ncriterion = &quot;subset&quot;\n";
+    for part in ["<svg", "<table", "<td>dense</td>", "<td>narrow control</td>", recipe, "<tr><td>0</td>", "<tr><td>1</td>"] {
         assert!(page.contains(part), "{page} lacks {part}");
     }
     assert!(page.contains("<h2>Machine</h2>") && page.contains(std::env::consts::ARCH), "{page}");
@@ -438,6 +470,158 @@ fn an_html_report_is_one_page_that_needs_no_other_file() {
         assert!(!page.contains(leads_out), "{page} has {leads_out}");
     }
     refuses(&format!("compress {SMALL} --report {}", folder.file("report.pdf")), &["report.pdf", ".html", ".md"]);
+}
+
+#[test]
+fn a_page_gives_back_the_recipe_and_the_command_that_made_it() {
+    let folder = Folder::new();
+    let (page, first, second) = (folder.file("it's a page.md"), folder.file("first"), folder.file("second"));
+    let quick =
+        format!("compress {SMALL} --hidden 8 --epochs 5 --channels 0.5 --criterion l1 --distill self --bits 8 --qat 2 --out {first}");
+    let output = command(&quick).args(["--report", &page]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let page = fs::read_to_string(page).unwrap();
+    let block = |kind: &str| page.split_once(&format!("```{kind}\n")).unwrap().1.split_once("\n```").unwrap().0;
+    let recipe = folder.with("recipe.toml", block("toml").as_bytes());
+    works(&format!("compress {SMALL} --hidden 8 --epochs 5 --recipe {recipe} --out {second}"));
+    assert!(fs::read(first).unwrap() == fs::read(second).unwrap(), "the recipe of the page makes another model");
+    // A shell reads the command as the words that it was.
+    let shown = block("sh");
+    let words = Command::new("sh").arg("-c").arg(format!("printf '%s\\n' {shown}")).output().unwrap();
+    let words = String::from_utf8(words.stdout).unwrap();
+    let expected = format!("gnn-prune {quick} --report").replace(' ', "\n");
+    assert!(words.starts_with(&expected) && words.trim_end().ends_with("it's a page.md"), "{shown}");
+}
+
+#[test]
+fn every_file_is_named_and_stages_are_lines_where_nobody_watches() {
+    let folder = Folder::new();
+    let (model, page, document) = (folder.file("model"), folder.file("page.html"), folder.file("document.json"));
+    let line = format!(
+        "compress {SMALL} --hidden 8 --epochs 4 --channels 0.5 --finetune 2 --seeds 2 --out {model} --report {page} --json {document}"
+    );
+    let output = run(&line);
+    let wrote = lines_of(&output, "wrote: ");
+    for (k, (path, what)) in [(&model, "the model, "), (&page, "the report, "), (&document, "JSON, ")].into_iter().enumerate() {
+        assert!(wrote[k].starts_with(&format!("{path} ({what}")), "{wrote:?}");
+    }
+    let stages = lines_of(&output, "stage: ");
+    let begin = |stage: &str| stages.iter().filter(|line| line.starts_with(&format!("{stage}, seed "))).count();
+    for stage in ["dense", "channels 0.5", "finetune 2", "narrow control", "random control: channels 0.5", "random control: finetune 2"] {
+        assert_eq!(begin(stage), 2, "{stage}: {stages:?}");
+    }
+    assert_eq!(stages.len(), 12, "{stages:?}");
+    assert!(stages[0].starts_with("dense, seed 0 (1 of 2): epoch 4 of 4, loss ") && stages[0].contains(", validation "), "{stages:?}");
+    assert!(stages[1].starts_with("dense, seed 1 (2 of 2): epoch 4 of 4") && stages[0].ends_with(" left"), "{stages:?}");
+    assert!(!stages[11].ends_with(" left"), "nothing is left after the last stage: {stages:?}");
+    assert_eq!(run(&format!("{line} --quiet")).stderr, b"", "quiet is quiet");
+    assert_eq!(run(&format!("-q train {SMALL} --epochs 1 --lr nan")).stderr.iter().filter(|byte| **byte == b'\n').count(), 1);
+}
+
+#[test]
+fn the_library_is_heard_as_closely_as_was_asked_for() {
+    let train = format!("train {SMALL} --hidden 4 --epochs 3");
+    let heard = |flags: &str| {
+        let output = run(&format!("{train} {flags}"));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        (lines_of(&output, "info: ").len(), lines_of(&output, "debug: ").iter().filter(|line| line.starts_with("epoch ")).count())
+    };
+    assert_eq!(heard(""), (0, 0));
+    let (info, debug) = heard("-v");
+    assert!(info >= 2 && debug == 0, "{info} {debug}");
+    assert_eq!(heard("-vv"), (info, 3));
+    refuses(&format!("{train} -q -v"), &["--quiet", "--verbose"]);
+}
+
+#[test]
+fn colours_are_for_terminals_alone() {
+    let train = format!("train {SMALL} --hidden 4 --epochs 1");
+    let coloured = |variables: &[(&str, &str)]| {
+        let mut command = command(&train);
+        command.env_remove("NO_COLOR").env_remove("CLICOLOR_FORCE").envs(variables.iter().copied());
+        command.output().unwrap().stderr.contains(&0x1b)
+    };
+    assert!(!coloured(&[]), "a pipe got colours");
+    assert!(coloured(&[("CLICOLOR_FORCE", "1")]), "there are no colours to leave out");
+    assert!(!coloured(&[("NO_COLOR", "1")]));
+}
+
+#[test]
+fn without_a_command_there_is_help() {
+    let output = run("");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0));
+    assert!(stderr.contains("Usage: gnn-prune") && stderr.contains("compress") && stderr.contains("Examples:"), "{stderr}");
+}
+
+#[test]
+fn completions_and_manual_pages_know_the_flags() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = works(&format!("completions {shell}"));
+        assert!(script.contains("one-shot") && script.contains("gnn-prune"), "{shell}: {script}");
+        assert!(!script.contains("--edges") && !script.contains("-l edges"), "{shell} completes what is not built");
+    }
+    refuses("completions tcsh", &["tcsh", "bash"]);
+    let (whole, one) = (works("man"), works("man compress"));
+    assert!(whole.contains(".TH gnn") && whole.contains("compress") && whole.contains("Examples:"), "{whole}");
+    assert!(one.contains("one\\-shot") && one.contains("gnn\\-prune"), "{one}");
+    refuses("man squash", &["squash", "compress"]);
+}
+
+#[test]
+fn models_side_by_side_are_counted_as_models() {
+    let folder = Folder::new();
+    let (wide, narrow) = (folder.file("wide"), folder.file("narrow"));
+    works(&format!("train {SMALL} --hidden 16 --epochs 5 --out {wide}"));
+    works(&format!("train {SMALL} --hidden 4 --epochs 5 --out {narrow}"));
+    let bench = format!("bench {SMALL} --from {wide} --from {narrow} --threads 1");
+    let text = works(&bench);
+    assert!(text.lines().next().unwrap().ends_with(", 2 models") && !text.contains(" seed"), "{text}");
+    assert!(text.contains("model ") && !text.contains("stage"), "{text}");
+    // 579 weights against 147.
+    let last = text.lines().last().unwrap();
+    assert!(last.starts_with(&format!("against {wide}, {narrow}: 3.9x fewer bytes, ")), "{text}");
+    let document = json(&bench);
+    assert_eq!((&document["compares"], document.get("controls")), (&"models".into(), None));
+}
+
+#[test]
+fn predictions_are_written_as_what_was_asked_for() {
+    let folder = Folder::new();
+    let model = folder.file("model");
+    works(&format!("train {SMALL} --hidden 8 --epochs 10 --out {model}"));
+    let path = |name: &str| folder.file(name);
+    let write = |what: &str, name: &str| works(&format!("predict {SMALL} --from {model} --write {what} --out {}", path(name)));
+    let open = |name: &str| fs::File::open(path(name)).unwrap();
+    for (what, name) in [("logits", "l.npy"), ("probabilities", "p.npy"), ("classes", "c.npy")] {
+        write(what, name);
+        write(what, &name.replace("npy", "csv"));
+    }
+    let logits = Array2::<f32>::read_npy(open("l.npy")).unwrap();
+    let probabilities = Array2::<f32>::read_npy(open("p.npy")).unwrap();
+    let classes = Array1::<i64>::read_npy(open("c.npy")).unwrap();
+    assert_eq!((logits.dim(), probabilities.dim(), classes.len()), ((300, 3), (300, 3), 300));
+    let table = |name: &str| -> Vec<Vec<String>> {
+        let text = fs::read_to_string(path(name)).unwrap();
+        text.lines().map(|line| line.split(',').map(String::from).collect()).collect()
+    };
+    let (of_logits, of_probabilities, of_classes) = (table("l.csv"), table("p.csv"), table("c.csv"));
+    assert_eq!(of_logits[0], ["node", "logit_0", "logit_1", "logit_2"]);
+    assert_eq!(of_probabilities[0], ["node", "p_0", "p_1", "p_2"]);
+    assert_eq!((of_classes[0].join(","), of_classes.len()), ("node,class".into(), 301));
+    for node in 0..300 {
+        let exp: Vec<f64> = logits.row(node).iter().map(|z| f64::from(*z).exp()).collect();
+        for c in 0..3 {
+            assert!((f64::from(probabilities[[node, c]]) - exp[c] / exp.iter().sum::<f64>()).abs() < 1e-6);
+            assert_eq!(of_logits[node + 1][c + 1].parse::<f32>().unwrap(), logits[[node, c]]);
+            assert_eq!(of_probabilities[node + 1][c + 1].parse::<f32>().unwrap(), probabilities[[node, c]]);
+            assert!(logits[[node, classes[node] as usize]] >= logits[[node, c]]);
+        }
+        assert_eq!(of_classes[node + 1], [node.to_string(), classes[node].to_string()]);
+    }
+    let refused = path("predictions.txt");
+    refuses(&format!("predict {SMALL} --from {model} --out {refused}"), &[&refused, ".npy or .csv"]);
+    refuses(&format!("predict {SMALL} --from {model} --write odds --out {refused}"), &["odds", "logits, probabilities, classes"]);
 }
 
 #[test]
@@ -451,7 +635,6 @@ fn what_is_not_built_is_refused_by_name() {
 
 #[test]
 fn wrong_words_and_numbers_are_refused_on_one_line() {
-    refuses("", &["no command"]);
     refuses("squash", &["squash"]);
     refuses("train --speed 3", &["--speed"]);
     refuses("train --hiden 3", &["--hiden", "--hidden"]);
@@ -766,7 +949,7 @@ fn what_takes_no_more_is_one_line_and_exit_code_2() {
     let export = format!("export --from {model} --out {}", folder.file("state.safetensors"));
     let refused = |mut command: Command, what: &str| {
         let output = command.stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
-        let stderr = String::from_utf8(output.stderr).unwrap();
+        let stderr = remarks(&output);
         assert!(output.status.code() == Some(2) && stderr.lines().count() == 1, "{what}: {:?} {stderr}", output.status);
     };
     let full = || fs::OpenOptions::new().write(true).open("/dev/full").unwrap();

@@ -31,7 +31,9 @@ enum Step {
 /// # Errors
 /// [`Error::File`] if the folder does not exist or cannot be written, or the path is a folder; the old file is then as it was.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    write_watched(path, bytes, &mut |_| ()).map_err(|error| Error::file(path, format!("cannot be written: {error}")))
+    write_watched(path, bytes, &mut |_| ()).map_err(|error| Error::file(path, format!("cannot be written: {error}")))?;
+    log::debug!("{}: {} bytes written", path.display(), bytes.len());
+    Ok(())
 }
 
 fn write_watched(path: &Path, bytes: &[u8], at: &mut dyn FnMut(Step)) -> io::Result<()> {

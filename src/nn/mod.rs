@@ -34,7 +34,7 @@ pub(crate) use model::MOST_CHANNELS;
 pub use model::{Model, ModelBuilder, Node, NodeId, Origin, Trace};
 pub(crate) use param::with_at_most;
 pub use param::{Axis, Mask, Param, ParamId};
-pub use program::{Cost, Program, StageTime};
+pub use program::{Cost, Products, Program, StageTime};
 pub use registry::{Entry, Registered, Registry};
 pub use stage::{Lowering, Stage, StageId};
 pub use wiring::{HeadUnits, Kept, Wiring};

@@ -23,6 +23,15 @@ pub struct Cost {
     pub peak_activations: u64,
 }
 
+/// How a compiled program multiplies its weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct Products {
+    /// Products with all of a weight, zeros included.
+    pub dense: usize,
+    /// Products with the stored part of a weight alone.
+    pub sparse: usize,
+}
+
 /// What one pass over the nodes took in one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StageTime {
@@ -129,6 +138,21 @@ impl<F: Scalar> Program<F> {
     /// MACs and buffer bytes of one run.
     pub fn cost(&self) -> Cost {
         self.cost
+    }
+
+    /// How many products there are with weights, and in which form; what whole layers do inside is not counted.
+    pub fn products(&self) -> Products {
+        fn count<F: Scalar>(op: &Op<F>, products: &mut Products) {
+            match op {
+                Op::Linear(_) | Op::PackedLinear(_) => products.dense += 1,
+                Op::SparseLinear(_) => products.sparse += 1,
+                Op::Sum(ops) => ops.iter().for_each(|op| count(op, products)),
+                _ => {}
+            }
+        }
+        let mut products = Products::default();
+        self.instructions.iter().for_each(|instruction| count(&instruction.op, &mut products));
+        products
     }
 
     /// The same program on a graph whose nodes stand in this order; input and output stay in the caller's.
@@ -588,5 +612,19 @@ mod tests {
         assert!(merged.instructions.len() < stagewise.instructions.len());
         let (a, b) = (merged.run(data.features()).unwrap(), stagewise.run(data.features()).unwrap());
         assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-5));
+    }
+
+    #[test]
+    fn products_are_counted_in_the_form_that_the_program_took() {
+        let data = PowerLaw::builder(100, 500).features(100).classes(3).per_class(5, 5).build().unwrap();
+        let mut model = crate::models::Mlp::builder(100, 3).hidden(100).build(0).unwrap();
+        let of = |model: &crate::nn::Model| {
+            let products = model.compile(data.graph(), data.features()).unwrap().products();
+            (products.dense, products.sparse)
+        };
+        assert_eq!(of(&model), (2, 0));
+        // 100 of 10,000 weights are left in the first, which pays; the second is too small for it.
+        model.visit_mut(&mut |param| param.value_mut().indexed_iter_mut().for_each(|((i, j), w)| *w *= f32::from(i == j)));
+        assert_eq!(of(&model), (1, 1));
     }
 }

@@ -8,12 +8,12 @@ use crate::io::stored_bytes;
 use crate::nn::Model;
 use crate::prune::{ChannelPruner, Magnitude};
 use crate::quant::{QuantModel, Quantizer};
-use crate::report::{Account, Report, Row, Servable, Summary};
+use crate::report::{Account, Curve, LayerWidth, Report, Row, Servable, Summary};
 use crate::rng::{hash, purpose};
 use crate::train::{Epoch, Metric, Trainer, evaluate};
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Which control rows the report gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -23,6 +23,16 @@ pub enum Controls {
     All,
     /// None.
     None,
+}
+
+impl Controls {
+    /// The word that it is read from.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Controls::All => "all",
+            Controls::None => "none",
+        }
+    }
 }
 
 impl std::str::FromStr for Controls {
@@ -41,9 +51,15 @@ impl std::str::FromStr for Controls {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Progress {
+    /// The whole job, told first: the names of the stages to come, each with how often it will run. What is only known on the way, such as
+    /// a control of the final bytes, is not in it.
+    Plan {
+        /// Name of a stage, and its number of runs.
+        stages: Vec<(String, usize)>,
+    },
     /// A stage begins: its row's name, its seed, and how many seeds there are.
     Stage {
-        /// Name of the row.
+        /// Name of the row; in the random control it begins with `random control: `.
         name: String,
         /// The seed.
         seed: u64,
@@ -213,15 +229,17 @@ impl<M> Compression<'_, M> {
         self
     }
 
-    fn execute(self) -> Result<(Stage, Report)> {
+    fn execute(mut self) -> Result<(Stage, Report)> {
         if let Some(late) = self.steps.iter().skip(1).find(|step| step.starts_over()) {
             let legal = "the first step: it starts a fresh model, and what came before would be lost";
             return Err(Error::setting(format!("`{}`", late.name()), "a later step", legal));
         }
+        let curves = self.record();
+        (self.listener)(Progress::Plan { stages: self.plan() });
         let dense = self.dense_models()?;
         let seeds: Vec<u64> = dense.iter().map(Model::seed).collect();
         let steps: Vec<&dyn Step> = self.steps.iter().map(|step| &**step).collect();
-        let chain = self.chain(&dense, &steps)?;
+        let chain = self.chain(&dense, &steps, "")?;
         let mut rows = Vec::new();
         for ((name, metric), stage) in chain.metrics.iter().zip(&chain.best) {
             rows.push(self.row(name, metric.clone(), stage)?);
@@ -242,8 +260,59 @@ impl<M> Compression<'_, M> {
             self.steps.iter().filter_map(|step| step.calibrates_on()).chain(self.quantizer.iter().filter_map(Quantizer::calibrates));
         let calibrates: BTreeSet<String> = calibrates.map(|nodes| nodes.in_words().to_string()).collect();
         report.calibration = (!calibrates.is_empty()).then(|| calibrates.into_iter().collect::<Vec<_>>().join(" and "));
+        let best = &chain.best.first().expect("the dense model is the first stage").subject.model;
+        report.channels = LayerWidth::between(best, &last.subject.model);
+        report.curves = std::mem::take(&mut *curves.lock().unwrap_or_else(PoisonError::into_inner));
         report.recipe = chain.metrics.iter().skip(1).map(|(name, _)| name.clone()).collect();
         Ok((last, report))
+    }
+
+    /// Which control rows the report gets.
+    pub(super) fn wanted_controls(&self) -> Controls {
+        self.controls
+    }
+
+    /// Writes down every epoch that the listener hears of from now on.
+    fn record(&mut self) -> Arc<Mutex<Vec<Curve>>> {
+        let curves: Arc<Mutex<Vec<Curve>>> = Arc::default();
+        let (kept, listener) = (Arc::clone(&curves), Arc::clone(&self.listener));
+        self.listener = Arc::new(move |progress| {
+            let mut curves = kept.lock().unwrap_or_else(PoisonError::into_inner);
+            match &progress {
+                Progress::Stage { name, seed, .. } => curves.push(Curve { stage: name.clone(), seed: *seed, epochs: Vec::new() }),
+                Progress::Epoch(epoch) => curves.last_mut().into_iter().for_each(|curve| curve.epochs.push(*epoch)),
+                _ => {}
+            }
+            drop(curves);
+            listener(progress);
+        });
+        curves
+    }
+
+    /// The stages that will run, and how often each.
+    fn plan(&self) -> Vec<(String, usize)> {
+        let seeds = match &self.start {
+            Start::Trained(_) => 1,
+            Start::Train { seeds, .. } => seeds.len(),
+        };
+        let steps: Vec<&dyn Step> = self.steps.iter().map(|step| &**step).collect();
+        let names = self.names(&steps, "");
+        let trains = matches!(self.start, Start::Train { .. });
+        let mut stages: Vec<String> = names.into_iter().skip(usize::from(!trains)).collect();
+        if self.controls == Controls::All && (!steps.is_empty() || self.quantizer.is_some()) {
+            stages.push("narrow control".into());
+            if steps.iter().any(|step| step.control().is_some()) {
+                stages.extend(self.names(&steps, RANDOM).into_iter().skip(1));
+            }
+        }
+        stages.into_iter().map(|name| (name, seeds)).collect()
+    }
+
+    /// The names of the stages of `steps`, after `of`, the dense model first.
+    fn names(&self, steps: &[&dyn Step], of: &str) -> Vec<String> {
+        let names = std::iter::once("dense".to_string()).chain(steps.iter().map(|step| step.name()));
+        let names = names.chain(self.quantizer.iter().map(|quantizer| format!("bits {}", quantizer.bits().count())));
+        names.map(|name| format!("{of}{name}")).collect()
     }
 
     fn dense_models(&self) -> Result<Vec<Model>> {
@@ -261,14 +330,13 @@ impl<M> Compression<'_, M> {
     }
 
     fn tell(&self, name: &str, seed: u64, seeds: usize) {
+        log::info!("{name}, seed {seed}");
         (self.listener)(Progress::Stage { name: name.into(), seed, seeds });
     }
 
-    /// Runs `steps` and the quantiser on every dense model and judges every stage on the test nodes.
-    fn chain(&self, dense: &[Model], steps: &[&dyn Step]) -> Result<Chain> {
-        let names = std::iter::once("dense".to_string()).chain(steps.iter().map(|step| step.name()));
-        let names = names.chain(self.quantizer.iter().map(|quantizer| format!("bits {}", quantizer.bits().count())));
-        let mut metrics: Vec<(String, Vec<f64>)> = names.map(|name| (name, Vec::new())).collect();
+    /// Runs `steps` and the quantiser on every dense model and judges every stage on the test nodes; names begin with `of`.
+    fn chain(&self, dense: &[Model], steps: &[&dyn Step], of: &str) -> Result<Chain> {
+        let mut metrics: Vec<(String, Vec<f64>)> = self.names(steps, of).into_iter().map(|name| (name, Vec::new())).collect();
         let mut best: (f64, Vec<Stage>) = (f64::NEG_INFINITY, Vec::new());
         for model in dense {
             let split = self.data.split(model.seed());
@@ -299,7 +367,8 @@ impl<M> Compression<'_, M> {
         if let Some(quantizer) = &self.quantizer {
             self.tell(&names[names.len() - 1].0, model.seed(), seeds);
             let subject = stages[stages.len() - 1].subject.clone();
-            let integers = quantizer.quantize(&subject.model, &self.on(&subject.graph)?)?;
+            let hear = |epoch| (self.listener)(Progress::Epoch(epoch));
+            let integers = quantizer.quantize_heard(&subject.model, &self.on(&subject.graph)?, &hear)?;
             stages.push(Stage { subject, integers: Some(integers) });
         }
         Ok(stages)
@@ -354,11 +423,14 @@ impl<M> Compression<'_, M> {
             return Ok(None);
         }
         let steps: Vec<&dyn Step> = self.steps.iter().zip(&controls).map(|(step, control)| control.as_deref().unwrap_or(&**step)).collect();
-        let chain = self.chain(dense, &steps)?;
+        let chain = self.chain(dense, &steps, RANDOM)?;
         let (Some((_, metric)), Some(stage)) = (chain.metrics.last(), chain.best.last()) else { return Ok(None) };
         self.row("random control", metric.clone(), stage).map(Some)
     }
 }
+
+/// What the names of the random control's stages begin with.
+const RANDOM: &str = "random control: ";
 
 /// A dense network of about as many parameters as `model` has that are not masked: of its own shape where nothing is masked, else of
 /// the width whose number of parameters comes nearest.

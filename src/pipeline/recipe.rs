@@ -10,6 +10,8 @@ use crate::files;
 use crate::prune::{ChannelPruner, LayerCriterion, LayerPruner, Magnitude, Random, Scope, Subset, Taylor, WeightPruner};
 use crate::quant::{Bits, Calibration, Quantizer};
 use crate::reconstruct::Calibrate;
+use crate::report::Report;
+use std::fmt::Write;
 use std::path::Path;
 
 /// Words that begin a stage.
@@ -33,6 +35,18 @@ enum CriterionWord {
     L2,
     Taylor,
     Random,
+}
+
+impl CriterionWord {
+    fn word(self) -> &'static str {
+        match self {
+            CriterionWord::Subset => "subset",
+            CriterionWord::L1 => "l1",
+            CriterionWord::L2 => "l2",
+            CriterionWord::Taylor => "taylor",
+            CriterionWord::Random => "random",
+        }
+    }
 }
 
 /// Qualifiers of stages.
@@ -106,6 +120,36 @@ impl Recipe {
         self.stages.is_empty()
     }
 
+    /// The recipe as TOML that reads back as the same stages, each with all of its qualifiers.
+    ///
+    /// ```
+    /// use gnn_prune::Recipe;
+    /// let recipe = Recipe::from_words(&[("channels", "0.75"), ("bits", "8")], &[("criterion", "l1"), ("qat", "20")])?;
+    /// let read: Recipe = recipe.to_toml().parse()?;
+    /// assert_eq!(read.words(), recipe.words());
+    /// assert!(recipe.to_toml().contains("criterion = \"l1\"") && recipe.to_toml().contains("qat = 20"));
+    /// # Ok::<(), gnn_prune::Error>(())
+    /// ```
+    pub fn to_toml(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        if let Some(controls) = self.controls {
+            let _ = writeln!(text, "controls = \"{}\"", controls.word());
+        }
+        for (stage, qualifiers) in &self.stages {
+            let gap = if text.is_empty() { "" } else { "\n" };
+            let words = stage.words();
+            let (word, amount) = words.split_once(' ').expect("a stage is a word and its amount");
+            let _ = writeln!(text, "{gap}[[stage]]\n{word} = {}", toml_value(amount));
+            for (qualifier, _) in QUALIFIERS.iter().filter(|(_, stages)| stages.contains(&word)) {
+                if let Some(value) = qualifiers.get(qualifier) {
+                    let _ = writeln!(text, "{qualifier} = {}", toml_value(&value));
+                }
+            }
+        }
+        text
+    }
+
     /// Runs the stages on what `compression` starts from, after its own steps.
     ///
     /// # Errors
@@ -115,17 +159,20 @@ impl Recipe {
             Some(controls) => compression.controls(controls),
             None => compression,
         };
+        let complete = Recipe { controls: Some(compression.wanted_controls()), ..self.clone() };
+        let toml = (!self.is_empty()).then(|| complete.to_toml());
+        let told = |report| Report { recipe_toml: toml, ..report };
         for (stage, qualifiers) in &self.stages {
             compression = match stage {
                 Stage::Bits(bits) => {
                     let outcome = compression.quantize(qualifiers.quantizer(*bits)?).run()?;
-                    return Ok(Outcome { model: Compressed::Integer(outcome.model), report: outcome.report });
+                    return Ok(Outcome { model: Compressed::Integer(outcome.model), report: told(outcome.report) });
                 }
                 other => compression.boxed_step(other.step(qualifiers)?),
             };
         }
         let outcome = compression.run()?;
-        Ok(Outcome { model: Compressed::Float(outcome.model), report: outcome.report })
+        Ok(Outcome { model: Compressed::Float(outcome.model), report: told(outcome.report) })
     }
 
     fn checked(self) -> Result<Self> {
@@ -183,6 +230,11 @@ fn stage_table(table: &toml::Table, mut qualifiers: Qualifiers) -> Result<(Stage
         qualifiers.set(qualifier, &plain(qualifier, value)?)?;
     }
     Ok((Stage::parse(word, &plain(word, &table[word])?)?, qualifiers))
+}
+
+/// An amount or a qualifier of the command line as TOML writes it; none of them has a character that a string must escape.
+fn toml_value(word: &str) -> String {
+    if word.parse::<f64>().is_ok() { word.into() } else { format!("\"{word}\"") }
 }
 
 /// A number or a string as the command line would write it.
@@ -257,6 +309,18 @@ impl Qualifiers {
         Ok(())
     }
 
+    /// The value that [`Qualifiers::set`] reads; nothing where a qualifier was not given and its default depends on the others.
+    fn get(&self, word: &str) -> Option<String> {
+        match word {
+            "criterion" => Some(self.criterion.word().into()),
+            "scope" => Some(if self.scope == Scope::Global { "global" } else { "layer" }.into()),
+            "calibrate" => Some(self.calibrate.to_string()),
+            "act-bits" => self.act_bits.map(|bits| bits.count().to_string()),
+            "qat" => Some(self.qat.to_string()),
+            _ => None,
+        }
+    }
+
     fn quantizer(&self, bits: Bits) -> Result<Quantizer> {
         let builder =
             Quantizer::builder(bits).qat(self.qat).calibrate(self.calibrate).activation_bits(self.act_bits.unwrap_or(Bits::Eight));
@@ -313,5 +377,52 @@ impl Stage {
             Stage::FineTune(epochs) => Box::new(FineTune::epochs(epochs)),
             Stage::Bits(_) => return Err(Error::setting("`bits`", "a step", "the end of a compression")),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn toml_reads_back_as_the_same_recipe() {
+        let stages = [
+            ("distill", "gcn:16"),
+            ("channels", "0.0000001"),
+            ("weights", "1"),
+            ("drop-layers", "2"),
+            ("finetune", "30"),
+            ("distill", "self"),
+            ("bits", "4"),
+        ];
+        for (criterion, scope, calibrate, act_bits, qat) in
+            [("subset", "layer", "all", "8", "0"), ("random", "global", "train", "4", "7"), ("taylor", "global", "all", "4", "0")]
+        {
+            let qualifiers = [("criterion", criterion), ("scope", scope), ("calibrate", calibrate), ("act-bits", act_bits), ("qat", qat)];
+            for controls in [None, Some(Controls::All), Some(Controls::None)] {
+                let recipe = Recipe { controls, ..Recipe::from_words(&stages, &qualifiers).unwrap() };
+                let read: Recipe = recipe.to_toml().parse().unwrap();
+                // What qualifies nothing, such as the criterion of a fine-tuning, is not written.
+                assert_eq!((read.words(), read.controls), (recipe.words(), controls));
+                assert_eq!(read.to_toml(), recipe.to_toml());
+                let of = |recipe: &Recipe, word: &str| recipe.stages.iter().find(|(stage, _)| stage.words().starts_with(word)).copied();
+                let (before, after) = (of(&recipe, "channels").unwrap(), of(&read, "channels").unwrap());
+                assert_eq!((before.0, before.1.criterion, before.1.scope, before.1.calibrate), {
+                    (after.0, after.1.criterion, after.1.scope, after.1.calibrate)
+                });
+                let (before, after) = (of(&recipe, "bits").unwrap(), of(&read, "bits").unwrap());
+                assert_eq!((before.1.act_bits, before.1.qat, before.1.calibrate), (after.1.act_bits, after.1.qat, after.1.calibrate));
+            }
+        }
+    }
+
+    #[test]
+    fn a_qualifier_of_every_stage_is_written() {
+        let recipe = Recipe::from_words(&[("channels", "0.5"), ("bits", "8")], &[]).unwrap();
+        assert_eq!(
+            recipe.to_toml(),
+            "[[stage]]\nchannels = 0.5\ncriterion = \"subset\"\nscope = \"layer\"\ncalibrate = \"all\"\n\n[[stage]]\nbits = 8\n\
+             calibrate = \"all\"\nqat = 0\n"
+        );
     }
 }

@@ -147,10 +147,12 @@ impl<F: Scalar> ChannelPruner<F> {
     /// As [`ChannelPruner::plan`] and [`ChannelPlan::shrink_refitted`].
     pub fn prune(&self, model: &Model<F>, data: &Dataset<F>) -> Result<Model<F>> {
         let plan = self.plan(model, data)?;
-        match self.settings.compensation {
+        let pruned = match self.settings.compensation {
             Compensation::None => plan.shrink(model),
             Compensation::Refit => plan.shrink_refitted(model, data, self.settings.calibrate),
-        }
+        }?;
+        log::info!("channels removed: {} parameters of {} are left", pruned.num_params(), model.num_params());
+        Ok(pruned)
     }
 
     /// Scores the units of `model` and decides which stay. Of equal scores the first unit goes first.

@@ -181,6 +181,7 @@ impl WeightPruner {
             let masked = round.plan(&pruned)?.apply(&pruned)?;
             pruned = solve_again(model, &masked, data, settings, &mut unchanged)?.model;
         }
+        log::info!("weights removed: {} of {} parameters are not zero", pruned.num_nonzero_params(), pruned.num_params());
         Ok(pruned)
     }
 

@@ -147,7 +147,9 @@ impl Quantizer {
     /// As [`Quantizer::quantize`].
     pub fn quantize_heard(&self, model: &Model, data: &Dataset, hear: &(dyn Fn(Epoch) + Sync)) -> Result<QuantModel> {
         let settings = self.settings();
-        convert::convert(&self.rounded(model, data, hear)?, model, data, settings)
+        let integers = convert::convert(&self.rounded(model, data, hear)?, model, data, settings)?;
+        log::info!("quantised to {} bits: {} stages", settings.weights.count(), integers.stages().len());
+        Ok(integers)
     }
 
     /// The float model after the epochs of quantisation-aware training: its weights lie on the grid of the integers, so that converting it

@@ -4,6 +4,7 @@ use super::latency::Latencies;
 use super::serve::Servable;
 use crate::error::Result;
 use crate::graph::Graph;
+use crate::nn::Products;
 use crate::quant::StageForm;
 use crate::value::ValueRef;
 use serde::Serialize;
@@ -33,6 +34,8 @@ pub struct Account {
     /// What each stage of an integer model was compiled to; empty for a model of floats.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub forms: Vec<StageForm>,
+    /// How a model of floats multiplies its weights; none for a model of integers.
+    pub products: Products,
     /// Measured time of one inference on the whole graph, in milliseconds.
     pub latency_ms: Latencies,
 }
@@ -45,6 +48,7 @@ impl Account {
     pub fn of(model: &dyn Servable, graph: &Graph, x: &ValueRef<f32>, threads: usize) -> Result<Self> {
         let mut program = model.compiled(graph, x.reborrow())?;
         let cost = program.cost();
+        log::debug!("compiled: {} multiply-adds, {} bytes of buffers; measuring", cost.macs, cost.peak_activations);
         Ok(Self {
             params: model.num_params(),
             nonzero_params: model.num_nonzero_params(),
@@ -52,6 +56,7 @@ impl Account {
             macs: cost.macs,
             edges: graph.num_edges(),
             forms: program.forms().to_vec(),
+            products: program.products(),
             latency_ms: Latencies::measure(&mut *program, x, threads)?,
         })
     }

@@ -1,12 +1,21 @@
 //! A report as Markdown, and the words that every table uses.
 
-use super::row::{Report, Row};
+use super::row::{Compares, Report, Row};
 use std::fmt::Write;
 
 impl Report {
     /// Titles of [`Report::cells`].
     pub const TITLES: [&'static str; 8] =
         ["stage", "metric %", "params", "non-zero", "weights kB", "MMACs", "ms, 1 thread", "ms, all threads"];
+
+    /// Titles of this report's cells: where models are compared the first column has models.
+    pub fn titles(&self) -> [&'static str; 8] {
+        let mut titles = Self::TITLES;
+        if self.compares == Compares::Models {
+            titles[0] = "model";
+        }
+        titles
+    }
 
     /// A row as the cells of a table: metric as mean ± deviation, times as median.
     pub fn cells(row: &Row) -> [String; 8] {
@@ -27,35 +36,77 @@ impl Report {
         ]
     }
 
-    /// One line about the data: name, size, metric, seeds.
+    /// One line about the data: name, size, metric, and how many seeds or models.
     pub fn caption(&self) -> String {
         let data = &self.data;
         let metric = self.rows.first().map_or(String::new(), |row| format!(", {}", row.metric));
         let calibration = self.calibration.as_ref().map_or(String::new(), |nodes| format!(", least squares on {nodes}"));
+        let (count, what) = match self.compares {
+            Compares::Stages => (self.seeds.len(), "seed"),
+            Compares::Models => (self.rows.len(), "model"),
+        };
         format!(
-            "{}: {} nodes, {} edges, {} features ({}), {} classes{metric} on test nodes, {} seed{}{calibration}",
+            "{}: {} nodes, {} edges, {} features ({}), {} classes{metric} on test nodes, {count} {what}{}{calibration}",
             data.name,
             data.nodes,
             data.edges,
             data.features,
             data.feature_norm,
             data.classes,
-            self.seeds.len(),
-            if self.seeds.len() == 1 { "" } else { "s" }
+            if count == 1 { "" } else { "s" }
         )
     }
 
-    /// The report as a Markdown page with one table.
+    /// The report as a Markdown page: the sentence, the table, what to know of it, and how to do it again.
     pub fn to_markdown(&self) -> String {
-        let mut page = format!("# gnn-prune report\n\n{}\n\n", self.caption());
+        let mut page = format!("# gnn-prune report\n\n{}\n\n**{}.**\n\n", plain(&self.caption()), plain(&self.summary()));
+        // Writing to a string cannot fail, here and below.
         let mut line = |cells: &[String]| {
-            // Writing to a string cannot fail.
-            let _ = writeln!(page, "| {} |", cells.join(" | "));
+            let _ = writeln!(page, "| {} |", cells.iter().map(|cell| plain(cell)).collect::<Vec<_>>().join(" | "));
         };
-        line(&Self::TITLES.map(String::from));
+        line(&self.titles().map(String::from));
         line(&Self::TITLES.map(|_| "---".to_string()));
         self.rows.iter().for_each(|row| line(&Self::cells(row)));
-        let _ = write!(page, "\nTimes are medians of one full-graph inference. gnn-prune {}.\n", self.version);
+        page.push_str("\nTimes are medians of one full-graph inference.\n");
+        self.section(&mut page, "Notes", &self.notes());
+        let controls = self.controls();
+        let words = controls.iter().map(|control| format!("**{}**: {}; it {}.", control.name, control.meaning, control.verdict));
+        self.section(&mut page, "Controls", &words.collect::<Vec<_>>());
+        if self.channels.iter().any(|layer| layer.before != layer.after) {
+            let width = |width: Option<usize>| width.map_or("none".to_string(), |width| width.to_string());
+            let words =
+                self.channels.iter().map(|layer| format!("{}: {} → {}", plain(&layer.layer), width(layer.before), width(layer.after)));
+            self.section(&mut page, "Channels", &words.collect::<Vec<_>>());
+        }
+        if let Some(recipe) = &self.recipe_toml {
+            let _ = write!(page, "\n## Recipe\n\n```toml\n{recipe}```\n");
+        }
+        if let Some(command) = &self.command {
+            // A fence that is longer than any in the words.
+            let fence = "`".repeat(command.split(|c| c != '`').map(str::len).max().unwrap_or(0).max(2) + 1);
+            let _ = write!(page, "\n## Command\n\n{fence}sh\n{command}\n{fence}\n");
+        }
+        let seeds = self.seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+        let _ = write!(page, "\n## Machine\n\n{}. Seeds {seeds}. gnn-prune {}.\n", self.machine, self.version);
         page
     }
+
+    fn section(&self, page: &mut String, title: &str, lines: &[String]) {
+        if !lines.is_empty() {
+            let _ = write!(page, "\n## {title}\n\n{}", lines.iter().map(|line| format!("- {line}\n")).collect::<String>());
+        }
+    }
+}
+
+/// Words of a file as Markdown shows them: no cell ends early, and no markup is made of them.
+fn plain(words: &str) -> String {
+    let mut shown = String::new();
+    for letter in words.chars() {
+        match letter {
+            '|' | '*' | '_' | '<' | '[' | '\\' => shown.extend(['\\', letter]),
+            letter if letter.is_control() => shown.push(' '),
+            letter => shown.push(letter),
+        }
+    }
+    shown
 }

@@ -1,6 +1,10 @@
 //! Accounts: what a model costs and how good it is, measured, as rows of a table, JSON or Markdown.
 
 mod account;
+#[cfg(test)]
+mod cases;
+mod curve;
+mod difference;
 mod html;
 mod latency;
 mod machine;
@@ -8,9 +12,14 @@ mod markdown;
 mod plot;
 mod row;
 mod serve;
+mod words;
 
 pub use account::{Account, Bytes};
+pub use curve::{Curve, LayerWidth};
+pub use difference::{Difference, Verdict};
 pub use html::Page;
 pub use latency::{Latencies, Latency};
-pub use row::{DataInfo, Report, Row, Summary};
+pub use machine::Machine;
+pub use row::{Compares, DataInfo, Report, Row, Summary};
 pub use serve::{Ready, Runnable, Servable};
+pub use words::Control;

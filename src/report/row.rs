@@ -1,6 +1,9 @@
 //! Rows of a report.
 
 use super::account::Account;
+use super::curve::{Curve, LayerWidth};
+use super::machine::Machine;
+use super::words::Control;
 use crate::data::Dataset;
 use crate::error::Result;
 use crate::files;
@@ -75,6 +78,17 @@ impl DataInfo {
     }
 }
 
+/// What the rows of a report are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Compares {
+    /// Stages of one compression, over seeds.
+    #[default]
+    Stages,
+    /// Models beside each other, each with its own seed.
+    Models,
+}
+
 /// Rows about one data set.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
@@ -82,27 +96,78 @@ pub struct Report {
     pub rows: Vec<Row>,
     /// The data.
     pub data: DataInfo,
-    /// The seeds, in the order of `per_seed`.
+    /// What the rows are.
+    pub compares: Compares,
+    /// The seeds, in the order of `per_seed`; where models are compared, each row's.
     pub seeds: Vec<u64>,
     /// Version of the crate.
     pub version: String,
     /// Which nodes least squares looked at, where any stage used it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calibration: Option<String>,
-    /// The stages' words, one a line, for the page.
-    #[serde(skip)]
+    /// The machine that measured.
+    pub machine: Machine,
+    /// The stages in the words of the command line.
+    #[serde(rename = "stages", skip_serializing_if = "Vec::is_empty")]
     pub recipe: Vec<String>,
+    /// The stages with all their qualifiers as TOML that [`Recipe`](crate::Recipe) reads, where they came from one.
+    #[serde(rename = "recipe", skip_serializing_if = "Option::is_none")]
+    pub recipe_toml: Option<String>,
+    /// The command that made the report, if one did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// Channels of every layer before and after, of the model that comes out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub channels: Vec<LayerWidth>,
+    /// How every stage trained; for the page alone, JSON would be mostly this.
+    #[serde(skip)]
+    pub curves: Vec<Curve>,
+}
+
+/// A report with what it says in words.
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(flatten)]
+    report: &'a Report,
+    summary: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    controls: Vec<Control>,
 }
 
 impl Report {
     /// A report of these rows.
     pub fn new<F: Scalar>(data: &Dataset<F>, seeds: Vec<u64>, rows: Vec<Row>) -> Self {
-        Self { rows, data: DataInfo::of(data), seeds, version: env!("CARGO_PKG_VERSION").into(), calibration: None, recipe: Vec::new() }
+        Self {
+            rows,
+            data: DataInfo::of(data),
+            compares: Compares::Stages,
+            seeds,
+            version: env!("CARGO_PKG_VERSION").into(),
+            calibration: None,
+            machine: Machine::this(),
+            recipe: Vec::new(),
+            recipe_toml: None,
+            command: None,
+            channels: Vec::new(),
+            curves: Vec::new(),
+        }
     }
 
-    /// Whether a row is a control.
+    /// A report of models beside each other, one a row; `seeds` are theirs.
+    pub fn of_models<F: Scalar>(data: &Dataset<F>, seeds: Vec<u64>, rows: Vec<Row>) -> Self {
+        Self { compares: Compares::Models, ..Self::new(data, seeds, rows) }
+    }
+
+    /// Whether a row of a compression is a control.
     pub fn is_control(row: &Row) -> bool {
-        row.name.contains("control")
+        row.name.ends_with(" control")
+    }
+
+    /// Rows that are no controls; where models are compared, all.
+    pub(super) fn stages(&self) -> impl Iterator<Item = &Row> {
+        self.rows.iter().filter(|row| self.compares == Compares::Models || !Self::is_control(row))
     }
 
     /// The row of that name.
@@ -110,12 +175,13 @@ impl Report {
         self.rows.iter().find(|row| row.name == name)
     }
 
-    /// The report as one JSON document.
+    /// The report as one JSON document, with [`Report::summary`], [`Report::notes`] and [`Report::controls`].
     ///
     /// # Panics
     /// Never: every number of a report is finite.
     pub fn to_json(&self) -> String {
-        serde_json::to_string_pretty(self).expect("a report holds only strings, finite numbers and lists")
+        let document = Document { report: self, summary: self.summary(), notes: self.notes(), controls: self.controls() };
+        serde_json::to_string_pretty(&document).expect("a report holds only strings, finite numbers and lists")
     }
 
     /// Writes the JSON document to a file.

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::io::stored_bytes;
-use crate::nn::{Cost, Model, Program};
+use crate::nn::{Cost, Model, Products, Program};
 use crate::quant::{Prepared, QuantModel, QuantProgram, StageForm};
 use crate::value::ValueRef;
 use ndarray::ArrayView2;
@@ -35,6 +35,10 @@ pub trait Runnable: Send {
     /// What each stage computes with, where that was chosen.
     fn forms(&self) -> &[StageForm] {
         &[]
+    }
+    /// How weights are multiplied, where that is known.
+    fn products(&self) -> Products {
+        Products::default()
     }
     /// Does what depends on `x` alone, once; what is returned runs on it again and again.
     ///
@@ -85,6 +89,9 @@ impl Runnable for Program<f32> {
     }
     fn cost(&self) -> Cost {
         self.cost()
+    }
+    fn products(&self) -> Products {
+        self.products()
     }
     fn prepare<'a>(&'a mut self, x: ValueRef<'a, f32>) -> Result<Box<dyn Ready + 'a>> {
         Ok(Box::new((self, x)))

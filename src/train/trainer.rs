@@ -281,6 +281,7 @@ impl Trainer {
                 best.model.clone_from(&model);
             }
             let progress = Epoch { epoch, epochs: settings.epochs, loss: value.as_f64(), validation };
+            log::debug!("epoch {epoch} of {}: loss {:.4}, validation {validation:.2} %", settings.epochs, progress.loss);
             settings.progress.iter().for_each(|listener| listener(progress));
             hear(progress);
             if epoch - best.best_epoch >= settings.patience {
@@ -289,6 +290,12 @@ impl Trainer {
         }
         let origin = Origin { data: data.name().into(), nodes: data.num_nodes(), features: data.feature_norm().to_string() };
         best.model.set_origin(Some(origin));
+        let (ran, kept, validation) = (best.losses.len(), best.best_epoch, best.validation);
+        log::info!(
+            "trained seed {} on {} for {ran} epochs: epoch {kept} is kept, validation {validation:.2} %",
+            best.model.seed(),
+            data.name()
+        );
         Ok(best)
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::commands::Width;
 use crate::failure::{Failure, Result};
-use crate::output::remark;
+use crate::output::{Verbosity, remark};
 use clap::builder::RangedU64ValueParser;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -23,32 +23,121 @@ const LATER_STAGES: [&str; 1] = ["edges"];
 
 /// Makes graph neural networks small and fast on ordinary CPUs.
 #[derive(Parser)]
-#[command(name = "gnn-prune", version)]
+#[command(name = "gnn-prune", version, arg_required_else_help = true, after_help = EXAMPLES)]
 pub struct Cli {
+    #[command(flatten)]
+    pub said: SaidArgs,
     #[command(subcommand)]
     pub command: Command,
 }
 
+/// How much is said on stderr.
+#[derive(Args)]
+pub struct SaidArgs {
+    /// Say nothing on stderr but errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Say on stderr what is done; twice, every epoch too
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    verbose: u8,
+}
+
+impl SaidArgs {
+    pub fn verbosity(&self) -> Verbosity {
+        match (self.quiet, self.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (false, 0) => Verbosity::Usual,
+            (false, 1) => Verbosity::Steps,
+            (false, _) => Verbosity::All,
+        }
+    }
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  gnn-prune compress --one-shot --weights 0.7        see it work, on embedded digits
+  gnn-prune train cora.npz --seeds 10 --out model.safetensors
+  gnn-prune compress cora.npz --from model.safetensors --channels 0.75 --finetune 50 --report r.html
+  gnn-prune help compress";
+
+const TRAIN_EXAMPLES: &str = "\
+Examples:
+  gnn-prune train cora.npz --features l1 --seeds 10 --out model.safetensors
+  gnn-prune train sbm:nodes=1000,classes=4 --model gat --heads 4 --hidden 8
+  gnn-prune train --epochs 50 --json - | jq '.rows[0].accuracy.mean'";
+
+const COMPRESS_EXAMPLES: &str = "\
+Examples:
+  gnn-prune compress cora.npz --one-shot --seeds 10 --report report.html
+  gnn-prune compress cora.npz --from model.safetensors --channels 0.75 --finetune 50 --out small
+  gnn-prune compress --distill mlp:32 --bits 8 --qat 20 --controls none
+  gnn-prune compress cora.npz --recipe recipe.toml --seeds 10 --json report.json";
+
+const PREDICT_EXAMPLES: &str = "\
+Examples:
+  gnn-prune predict cora.npz --from model.safetensors --out logits.npy
+  gnn-prune predict cora.npz --from model.safetensors --write classes --out classes.csv";
+
+const EXPORT_EXAMPLES: &str = "\
+Example:
+  gnn-prune export --from model.safetensors --out state.safetensors > load.py";
+
+const INSPECT_EXAMPLES: &str = "\
+Examples:
+  gnn-prune inspect model.safetensors
+  gnn-prune inspect model.safetensors --json - | jq '.nodes[].channels'";
+
+const BENCH_EXAMPLES: &str = "\
+Example:
+  gnn-prune bench cora.npz --from model.safetensors --from small.safetensors --threads 2";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  gnn-prune completions bash > ~/.local/share/bash-completion/completions/gnn-prune
+  gnn-prune completions zsh > ~/.zfunc/_gnn-prune";
+
+const MAN_EXAMPLES: &str = "\
+Examples:
+  gnn-prune man | man -l -
+  gnn-prune man compress > gnn-prune-compress.1";
+
 #[derive(Subcommand)]
 pub enum Command {
     /// Train a model and report it
+    #[command(after_help = TRAIN_EXAMPLES)]
     Train(TrainArgs),
     /// Train or read a model, make it smaller, and report every stage
+    #[command(after_help = COMPRESS_EXAMPLES)]
     Compress(Box<CompressArgs>),
-    /// Write the logits of every node to a .npy file
+    /// Write what a model says of every node: logits, probabilities or classes
+    #[command(after_help = PREDICT_EXAMPLES)]
     Predict(PredictArgs),
     /// Write a model for PyTorch Geometric, and print Python for it
+    #[command(after_help = EXPORT_EXAMPLES)]
     Export(ExportArgs),
     /// Show what is in a model file
+    #[command(after_help = INSPECT_EXAMPLES)]
     Inspect(InspectArgs),
     /// Measure models side by side
+    #[command(after_help = BENCH_EXAMPLES)]
     Bench(BenchArgs),
+    /// Print what completes this command line in a shell
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions(CompletionsArgs),
+    /// Print the manual page, of the whole or of one command
+    #[command(after_help = MAN_EXAMPLES)]
+    Man(ManArgs),
+}
+
+/// The command line as it is built, for completions and manual pages.
+pub fn built() -> clap::Command {
+    Cli::command()
 }
 
 /// The whole command line, with the flags that are known and not built.
 pub fn command() -> clap::Command {
     let later = |flag: &'static str| Arg::new(flag).long(flag).action(ArgAction::Append).hide(true);
-    Cli::command().mut_subcommand("compress", |command| command.args(LATER_STAGES.map(later)))
+    built().mut_subcommand("compress", |command| command.args(LATER_STAGES.map(later)))
 }
 
 /// Refuses the flags that are known and not built.
@@ -440,6 +529,14 @@ pub struct QualifierArgs {
     pub qat: Option<String>,
 }
 
+/// What is written of each node.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Written {
+    Logits,
+    Probabilities,
+    Classes,
+}
+
 #[derive(Args)]
 #[command(after_help = DATA)]
 pub struct PredictArgs {
@@ -450,7 +547,10 @@ pub struct PredictArgs {
     pub from: PathBuf,
     #[command(flatten)]
     pub network: NetworkArgs,
-    /// The .npy file to write: one row a node, one column a class
+    /// What to write: logits, probabilities, classes
+    #[arg(long, value_enum, value_name = "WHAT", default_value = "logits", hide_possible_values = true)]
+    pub write: Written,
+    /// The .npy or .csv file to write: one row a node
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
 }
@@ -495,4 +595,16 @@ pub struct BenchArgs {
     pub threads: Option<usize>,
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+#[derive(Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Args)]
+pub struct ManArgs {
+    /// A command; without one, the page of the whole
+    pub command: Option<String>,
 }

@@ -1,10 +1,16 @@
 //! What each command does, through the public API of the library alone.
 
-use crate::args::{BenchArgs, CompressArgs, ControlsKind, ExportArgs, InspectArgs, NetworkArgs, PredictArgs, TrainArgs};
+use crate::args::{
+    self, BenchArgs, CompletionsArgs, CompressArgs, ControlsKind, ExportArgs, InspectArgs, ManArgs, NetworkArgs, PredictArgs, TrainArgs,
+    Written,
+};
 use crate::failure::{Failure, Result};
-use crate::output::{bar, print, remark, show, table};
-use gnn_prune::data::Purpose;
+use crate::output::{print, remark, say, show, table, wrote};
+use crate::predictions::{Form, Labels, encode};
+use crate::progress::Shown;
+use gnn_prune::data::{Purpose, Splits};
 use gnn_prune::io::pyg::{Checkpoint, Network, export as export_state};
+use gnn_prune::ndarray::ArrayView2;
 use gnn_prune::nn::Origin;
 use gnn_prune::quant::QuantOp;
 use gnn_prune::report::{Account, Row, Servable, Summary};
@@ -55,26 +61,78 @@ pub fn compress(args: &CompressArgs, recipe: &Recipe) -> Result<()> {
 }
 
 fn run(recipe: &Recipe, compression: Compression, places: &Places) -> Result<()> {
-    let (bar, listen) = bar();
-    let outcome = recipe.run(compression.on_progress(listen));
-    bar.finish_and_clear();
-    let outcome = outcome?;
-    places.out.map_or(Ok(()), |path| outcome.model.save(path))?;
-    places.report.map_or(Ok(()), |path| outcome.report.write(path))?;
+    let (shown, listen) = Shown::new();
+    let mut outcome = recipe.run(compression.on_progress(listen))?;
+    shown.finish();
+    outcome.report.command = Some(command_line());
+    if let Some(path) = places.out {
+        outcome.model.save(path)?;
+        wrote(path, "the model");
+    }
+    if let Some(path) = places.report {
+        outcome.report.write(path)?;
+        wrote(path, "the report");
+    }
     show(&outcome.report.to_json(), || table(&outcome.report), places.json)
+}
+
+/// The words that this program was called with, as a shell reads them.
+fn command_line() -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./=:,+@%".contains(c);
+    let quoted =
+        |word: String| if !word.is_empty() && word.chars().all(plain) { word } else { format!("'{}'", word.replace('\'', r"'\''")) };
+    let words = std::env::args_os().skip(1).map(|word| quoted(word.to_string_lossy().into_owned()));
+    std::iter::once("gnn-prune".to_string()).chain(words).collect::<Vec<_>>().join(" ")
 }
 
 pub fn predict(args: &PredictArgs) -> Result<()> {
     check_place(&args.out)?;
+    let form = Form::of(&args.out)?;
     let model = load(&args.from, &args.network)?;
-    let data = args.data.open_for(&model, &args.from, Purpose::Predict, &mut Vec::new())?;
+    // Labels are read for the metric alone: without them there is none.
+    let mut said = Vec::new();
+    let (data, unlabelled) = match args.data.open_for(&model, &args.from, Purpose::Measure, &mut said) {
+        Ok(data) => (data, None),
+        Err(reason) => (args.data.open_for(&model, &args.from, Purpose::Predict, &mut said)?, Some(reason)),
+    };
     let mut program = model.compiled(data.graph(), data.features())?;
     let logits = program.run(data.features())?;
-    let mut bytes = Vec::new();
-    ndarray_npy::WriteNpyExt::write_npy(&logits, &mut bytes).expect("an array of numbers is written to memory");
-    files::write_atomically(&args.out, &bytes)?;
+    let labels = if data.label_matrix().is_some() { Labels::Several } else { Labels::OneClass };
+    files::write_atomically(&args.out, &encode(args.write, logits, labels, form))?;
+    wrote(
+        &args.out,
+        match args.write {
+            Written::Logits => "logits",
+            Written::Probabilities => "probabilities",
+            Written::Classes => "classes",
+        },
+    );
+    match unlabelled {
+        None => say_metric(logits, &model, &data),
+        Some(reason) => {
+            let taken = if args.write == Written::Logits { "" } else { "; nodes are taken to have one class each" };
+            remark(&format!("no metric: {reason}{taken}"));
+        }
+    }
     remark_on_origin(model.origin(), &data);
     Ok(())
+}
+
+/// Says how good logits are on the test nodes of the model's own split, where the data have labels for them.
+fn say_metric(logits: ArrayView2<f32>, model: &Compressed, data: &Dataset) {
+    if logits.ncols() != data.num_classes() {
+        return remark(&format!("no metric: the model has {} classes, and `{}` has {}", logits.ncols(), data.name(), data.num_classes()));
+    }
+    let test = data.split(model.seed()).test;
+    if test.is_empty() {
+        return remark(&format!("no metric: `{}` has no test nodes with labels", data.name()));
+    }
+    let metric = Metric::of(data);
+    let split = match data.splits() {
+        Splits::Fixed(_) => "of the data's split".into(),
+        _ => format!("of the split of seed {}, the model's", model.seed()),
+    };
+    say("metric", &format!("{metric} {:.2} % on {} test nodes {split}", metric.measure(logits, data, &test), test.len()));
 }
 
 /// Reads a model of this crate, or a network of PyTorch, of which it says what was assumed.
@@ -105,6 +163,7 @@ pub fn export(args: &ExportArgs) -> Result<()> {
     };
     let exported = export_state(&model, &args.out.to_string_lossy())?;
     exported.tensors.write(&args.out)?;
+    wrote(&args.out, "the weights for PyTorch Geometric");
     // The file alone does not say how it is loaded: here a reader that is gone is a mistake.
     print(&exported.python).map_err(|failure| match failure {
         Failure::Stdout(error) => Failure::Listing(error),
@@ -215,7 +274,7 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     }
     let seeds = tried.iter().map(|(_, model, _)| model.seed()).collect();
     let (.., data) = tried.first().expect("`--from` is required");
-    let report = Report::new(data, seeds, rows);
+    let report = Report { command: Some(command_line()), ..Report::of_models(data, seeds, rows) };
     show(&report.to_json(), || table(&report), args.output.json.as_deref())?;
     tried.iter().for_each(|(_, model, data)| remark_on_origin(model.origin(), data));
     Ok(())
@@ -301,4 +360,28 @@ fn check_place(path: &Path) -> Result<()> {
         Some(folder) if !folder.is_dir() => refuse("its folder does not exist; make it first"),
         _ => Ok(()),
     }
+}
+
+pub fn completions(args: &CompletionsArgs) -> Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut args::built(), "gnn-prune", &mut script);
+    print(&String::from_utf8_lossy(&script))
+}
+
+pub fn man(args: &ManArgs) -> Result<()> {
+    let mut whole = args::built();
+    whole.build();
+    let command = match &args.command {
+        None => whole,
+        Some(name) => match whole.find_subcommand(name) {
+            Some(found) => found.clone(),
+            None => {
+                let known = whole.get_subcommands().map(clap::Command::get_name).collect::<Vec<_>>().join(", ");
+                return Err(Failure::NoCommand { name: name.clone(), known });
+            }
+        },
+    };
+    let mut page = Vec::new();
+    clap_mangen::Man::new(command).source(format!("gnn-prune {}", env!("CARGO_PKG_VERSION"))).render(&mut page).map_err(Failure::Stdout)?;
+    print(&String::from_utf8_lossy(&page))
 }

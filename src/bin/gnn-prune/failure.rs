@@ -42,6 +42,9 @@ pub enum Failure {
     /// Two results, of which one would be lost.
     #[error("{}: {flags} cannot both be written there; give two names", path.display())]
     OnePlace { path: PathBuf, flags: String },
+    /// A page of a command that there is not.
+    #[error("there is no command `{name}`; give one of {known}")]
+    NoCommand { name: String, known: String },
     /// Python that belongs to a file, and standard output takes no more.
     #[error("the file is written; how Python loads it goes to standard output, which cannot be written: {0}")]
     Listing(io::Error),

@@ -4,7 +4,10 @@
 mod args;
 mod commands;
 mod failure;
+mod logger;
 mod output;
+mod predictions;
+mod progress;
 mod stages;
 
 use args::{Cli, Command};
@@ -20,10 +23,20 @@ const MISTAKE: u8 = 2;
 fn main() -> ExitCode {
     let parsed = args::command().try_get_matches().and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
     let done = match parsed {
-        Ok((cli, matches)) => run(cli.command, &matches),
+        Ok((cli, matches)) => {
+            output::set_verbosity(cli.said.verbosity());
+            logger::install(cli.said.verbosity());
+            run(cli.command, &matches)
+        }
+        // Help because nothing was asked for is no answer: it goes to stderr, and the exit code says so.
+        Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            // Where stderr takes nothing the exit code is all that is left to say.
+            let _ = write!(anstream::stderr().lock(), "{}", error.render().ansi());
+            return ExitCode::from(MISTAKE);
+        }
         Err(error) if error.use_stderr() => return mistake(&usage(&error)),
         // Help and version.
-        Err(error) => output::print(&error.to_string()),
+        Err(error) => write!(anstream::stdout().lock(), "{}", error.render().ansi()).map_err(Failure::Stdout),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -48,14 +61,13 @@ fn run(command: Command, matches: &ArgMatches) -> Result<()> {
         Command::Export(args) => commands::export(&args),
         Command::Inspect(args) => commands::inspect(&args),
         Command::Bench(args) => commands::bench(&args),
+        Command::Completions(args) => commands::completions(&args),
+        Command::Man(args) => commands::man(&args),
     }
 }
 
 /// What `clap` says, on one line and without the usage that it adds.
 fn usage(error: &clap::Error) -> String {
-    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        return "no command was given; see `gnn-prune --help`".into();
-    }
     let text = error.to_string();
     let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
     // How to pass a flag as a value is of no use here.
@@ -64,8 +76,6 @@ fn usage(error: &clap::Error) -> String {
 }
 
 fn mistake(what: &str) -> ExitCode {
-    let line = what.replace(char::is_control, " ");
-    // Where stderr takes nothing the exit code is all that is left to say.
-    let _ = writeln!(io::stderr(), "error: {line}");
+    output::say("error", what);
     ExitCode::from(MISTAKE)
 }

@@ -1,17 +1,52 @@
-//! Tables, JSON and progress bars.
+//! What goes to stdout and to stderr.
 
 use crate::failure::{Failure, Result};
+use anstyle::{AnsiColor, Style};
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
-use gnn_prune::pipeline::Progress;
 use gnn_prune::{Report, files};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// A rule under the titles and nothing else.
 const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 /// Spaces between columns.
 const GAP: u16 = 2;
+/// Columns of a terminal that tables and remarks fit in.
+const COLUMNS: usize = 100;
+
+/// How much is said on stderr.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verbosity {
+    /// Errors alone.
+    Quiet,
+    /// Files that are written, notes, and progress.
+    Usual,
+    /// The library's steps too.
+    Steps,
+    /// And its epochs.
+    All,
+}
+
+static VERBOSITY: OnceLock<Verbosity> = OnceLock::new();
+/// The bar that a line must not be written into.
+static BAR: Mutex<Option<ProgressBar>> = Mutex::new(None);
+
+/// Decides how much is said, once.
+pub fn set_verbosity(verbosity: Verbosity) {
+    // It is decided before anything is said, and not again.
+    let _ = VERBOSITY.set(verbosity);
+}
+
+pub fn verbosity() -> Verbosity {
+    VERBOSITY.get().copied().unwrap_or(Verbosity::Usual)
+}
+
+/// From now on lines are written above `bar`.
+pub fn show_bar(bar: &ProgressBar) {
+    *BAR.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar.clone());
+}
 
 /// Writes to stdout; unlike `print!` it can fail.
 pub fn print(text: &str) -> Result<()> {
@@ -19,10 +54,48 @@ pub fn print(text: &str) -> Result<()> {
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(Failure::Stdout)
 }
 
-/// Says something beside the results, on stderr.
+/// A line on stderr, `kind: text`; all but errors are left out where it must be quiet. Colours are for terminals, unless `NO_COLOR` is set.
+pub fn say(kind: &str, text: &str) {
+    if verbosity() == Verbosity::Quiet && kind != "error" {
+        return;
+    }
+    let colour = match kind {
+        "error" => AnsiColor::Red,
+        "note" => AnsiColor::Yellow,
+        "wrote" => AnsiColor::Green,
+        _ => AnsiColor::Cyan,
+    };
+    let style = Style::new().bold().fg_color(Some(colour.into()));
+    let line = text.replace(char::is_control, " ");
+    let write = || {
+        // Where stderr takes nothing there is nobody to tell.
+        let _ = writeln!(anstream::stderr().lock(), "{style}{kind}:{style:#} {line}");
+    };
+    let bar = BAR.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    match bar {
+        Some(bar) if !bar.is_finished() => bar.suspend(write),
+        _ => write(),
+    }
+}
+
+/// Says something beside the results.
 pub fn remark(text: &str) {
-    // Nothing depends on a remark.
-    let _ = writeln!(io::stderr(), "note: {text}");
+    say("note", text);
+}
+
+/// Names a file that was written.
+pub fn wrote(path: &Path, what: &str) {
+    let bytes = path.metadata().ok().filter(|found| found.is_file()).map_or(String::new(), |found| format!(", {}", size(found.len())));
+    say("wrote", &format!("{} ({what}{bytes})", path.display()));
+}
+
+/// Bytes in the units of disks.
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..1000 => format!("{bytes} bytes"),
+        1000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        _ => format!("{:.1} MB", bytes as f64 / 1e6),
+    }
 }
 
 /// A document and its readable form: `-` sends the document to stdout; otherwise it goes to the file, if there is one, and the readable form to stdout.
@@ -30,17 +103,20 @@ pub fn show(document: &str, readable: impl FnOnce() -> String, json: Option<&Pat
     match json {
         Some(path) if path == Path::new("-") => print(&format!("{document}\n")),
         path => {
-            path.map_or(Ok(()), |path| files::write_atomically(path, document.as_bytes()))?;
+            if let Some(path) = path {
+                files::write_atomically(path, document.as_bytes())?;
+                wrote(path, "JSON");
+            }
             print(&readable())
         }
     }
 }
 
-/// The report under its caption, ready for a terminal of 100 columns.
+/// The report under its caption, ready for a terminal of 100 columns: table, what to know of it, and at the end the line that sums it up.
 pub fn table(report: &Report) -> String {
     let mut table = Table::new();
     // What follows a comma goes below it: times are narrower than their titles.
-    table.load_style(STYLE).set_header(Report::TITLES.map(|title| title.replace(", ", ",\n")));
+    table.load_style(STYLE).set_header(report.titles().map(|title| title.replace(", ", ",\n")));
     for row in &report.rows {
         table.add_row(Report::cells(row));
     }
@@ -48,27 +124,24 @@ pub fn table(report: &Report) -> String {
         column.set_padding((if k == 0 { 0 } else { GAP }, 0));
         column.set_cell_alignment(if k == 0 { CellAlignment::Left } else { CellAlignment::Right });
     }
-    format!("{}\n\n{}\n", report.caption(), table.trim_fmt())
+    let mut remarks: Vec<String> = report.notes();
+    remarks.extend(report.controls().into_iter().map(|control| format!("{}: {}; it {}", control.name, control.meaning, control.verdict)));
+    let remarks: String = remarks.iter().map(|remark| wrapped(remark)).collect();
+    let gap = if remarks.is_empty() { "" } else { "\n" };
+    format!("{}\n\n{}\n{gap}{remarks}\n{}\n", report.caption(), table.trim_fmt(), report.summary())
 }
 
-/// A listener that draws a bar on stderr where that is a terminal, and is silent where it is not.
-pub fn bar() -> (ProgressBar, impl Fn(Progress) + Send + Sync + 'static) {
-    let bar = ProgressBar::new(0);
-    let style = ProgressStyle::with_template("{msg:32} {bar:30} {pos}/{len}").expect("the template is well formed");
-    bar.set_style(style);
-    let drawn = bar.clone();
-    let listen = move |progress: Progress| match progress {
-        Progress::Stage { name, seed, seeds } => {
-            drawn.reset();
-            let of = if seeds > 1 { format!(" (seed {seed} of 0 to {})", seeds - 1) } else { String::new() };
-            drawn.set_message(format!("{name}{of}"));
+/// A remark as lines that fit a terminal, the later ones moved in; a word is not broken.
+fn wrapped(remark: &str) -> String {
+    let mut lines = vec![String::from("-")];
+    for word in remark.split_whitespace() {
+        let line = lines.last_mut().expect("there is a first line");
+        if line.chars().count() + 1 + word.chars().count() > COLUMNS && line.trim() != "-" {
+            lines.push(format!("  {word}"));
+        } else {
+            line.push(' ');
+            line.push_str(word);
         }
-        Progress::Epoch(epoch) => {
-            drawn.set_length(epoch.epochs as u64);
-            drawn.set_position(epoch.epoch as u64);
-        }
-        Progress::Measure { name } => drawn.set_message(format!("measuring {name}")),
-        _ => {}
-    };
-    (bar, listen)
+    }
+    lines.join("\n") + "\n"
 }
