@@ -114,7 +114,7 @@ impl<'a> Run<'a> {
     }
 
     fn after(&self, step: &dyn Step, model: Model) -> Result<Model> {
-        let env = Env { data: self.data, dense: &self.dense, seed: self.seed, on_epoch: &|_| () };
+        let env = Env { data: self.data, dense: &self.dense, seed: self.seed, on_epoch: &|_| Ok(()) };
         Ok(step.run(Subject { model, graph: self.data.graph().clone() }, &env)?.model)
     }
 

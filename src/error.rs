@@ -109,6 +109,10 @@ pub enum Error {
         /// The loss at that epoch.
         loss: f64,
     },
+    /// Whoever listens to the work asked it to stop; see [`Hear`](crate::train::Hear) and
+    /// [`Compression::stop_when`](crate::Compression::stop_when).
+    #[error("interrupted before the work was done")]
+    Interrupted,
     /// A pruning plan cannot be made or applied.
     #[error(transparent)]
     Prune(#[from] PruneError),

@@ -42,7 +42,7 @@ pub use error::{Error, PruneError, Result, Unsupported};
 pub use graph::{Graph, NodeOrder, Norm};
 pub use models::{AppnpNet, DeepGcn, Gat, Gcn, GcnII, Gin, Mlp, Sage, Sgc};
 pub use nn::{Model, Program};
-pub use pipeline::{Compressed, Compression, Controls, FineTune, OneShot, Outcome, Recipe, Step};
+pub use pipeline::{Checkpoints, Compressed, Compression, Controls, FineTune, OneShot, Outcome, Recipe, Step};
 pub use prune::{
     ChannelPlan, ChannelPruner, Criterion, LayerCriterion, LayerPlan, LayerPruner, Magnitude, Random, Scope, Subset, Taylor, WeightPlan,
     WeightPruner,

@@ -1046,3 +1046,158 @@ fn a_memory_limit_that_a_file_does_not_fit_in_ends_in_a_line() {
         assert!(done > 0 && short > 0, "{line}: {done} times enough, {short} times too little");
     }
 }
+
+#[test]
+fn a_qualifier_without_its_stage_is_refused_in_the_same_words_everywhere() {
+    let folder = Folder::new();
+    let cases = [
+        ("criterion", "l1", "finetune", "5", "`channels`"),
+        ("scope", "global", "bits", "8", "`channels`"),
+        ("calibrate", "train", "finetune", "5", "`channels` or `weights` or `bits`"),
+        ("act-bits", "4", "channels", "0.5", "`bits`"),
+        ("qat", "5", "weights", "0.5", "`bits`"),
+    ];
+    for (qualifier, value, stage, amount, fitting) in cases {
+        let said = format!("beside a stage that it qualifies: {fitting}");
+        let words = [&format!("`{qualifier}` is given alone"), said.as_str()];
+        refuses(&format!("compress {SMALL} --{stage} {amount} --{qualifier} {value}"), &words);
+        let above = folder.with("above.toml", format!("{qualifier} = \"{value}\"\n[[stage]]\n{stage} = \"{amount}\"").as_bytes());
+        refuses(&format!("compress {SMALL} --recipe {above}"), &words);
+        let beside = folder.with("beside.toml", format!("[[stage]]\n{stage} = \"{amount}\"\n{qualifier} = \"{value}\"").as_bytes());
+        refuses(&format!("compress {SMALL} --recipe {beside}"), &[&format!("`{qualifier}` is beside `{stage}`"), &said]);
+    }
+    // The stages that are there without any on the line have qualifiers like any other.
+    refuses(&format!("compress {SMALL} --qat 5"), &["`qat`", "`bits`"]);
+    works(&format!("compress {SMALL} --hidden 4 --epochs 1 --controls none --criterion l1"));
+    works(&format!("compress {SMALL} --hidden 16 --epochs 1 --controls none --one-shot --scope global --act-bits 8"));
+}
+
+#[test]
+fn a_setting_of_another_network_is_refused() {
+    for (flag, model) in
+        [("heads 4", "gcn"), ("aggr max", "gat"), ("hops 3", "gcn2"), ("alpha 0.2", "sgc"), ("hidden 8", "sgc"), ("layers 2", "sgc")]
+    {
+        let name = flag.split_once(' ').unwrap().0;
+        for command in ["train", "compress"] {
+            refuses(
+                &format!("{command} {SMALL} --model {model} --{flag}"),
+                &[&format!("`--{name}` is a setting of"), &format!("`{model}`")],
+            );
+        }
+    }
+    let quick = format!("train {SMALL} --epochs 1");
+    for fits in
+        ["gatv2 --heads 2 --hidden 4", "sage --aggr max", "sgc --hops 3", "appnp --hops 3 --alpha 0.2", "gcn2 --alpha 0.2 --layers 3"]
+    {
+        works(&format!("{quick} --model {fits}"));
+    }
+}
+
+#[test]
+fn what_a_stage_cannot_do_is_refused_before_the_training() {
+    // Training for so long would never end here.
+    let long = format!("compress {SMALL} --hidden 256 --layers 6 --seeds 1000");
+    refuses(&format!("{long} --model gat --bits 8"), &["conv1", "no integer form"]);
+    refuses(&format!("{long} --norm layer --channels 0.5 --finetune 5 --bits 4"), &["no integer form"]);
+    refuses(&format!("{long} --drop-layers 1"), &["layers to remove is 1", "skip connection"]);
+    refuses(&format!("{long} --residual --drop-layers 5"), &["layers to remove is 5", "at most 4"]);
+    refuses(&format!("{long} --finetune 5 --channels 1"), &["conv1", "smaller share"]);
+    refuses(&format!("{long} --weights 1"), &["smaller share"]);
+}
+
+/// Models and records that are kept in a folder.
+fn kept(work: &str) -> usize {
+    let names = fs::read_dir(work).into_iter().flatten().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with("gnn-prune-seed") && name.ends_with(".json")).count()
+}
+
+/// All of a report but its times.
+fn timeless(mut report: Value) -> Value {
+    for row in report["rows"].as_array_mut().unwrap() {
+        row.as_object_mut().unwrap().remove("latency_ms");
+    }
+    report
+}
+
+#[test]
+fn work_is_kept_beside_the_model_until_all_is_written_or_in_a_folder_that_stays() {
+    let folder = Folder::new();
+    let (out, work) = (folder.file("model"), folder.file("stages"));
+    let train = format!("train {SMALL} --hidden 4 --epochs 3 --seeds 2");
+    let expected = json(&format!("{train} --out {out}"));
+    assert!(!Path::new(&format!("{out}.work")).exists());
+    let bytes = fs::read(&out).unwrap();
+    works(&format!("{train} --work {work}"));
+    assert_eq!(kept(&work), 2);
+    works(&format!("inspect {work}/gnn-prune-seed1-0.safetensors"));
+    refuses(&format!("{train} --work {work}"), &[&work, "2 finished stages", "--resume", "remove the folder"]);
+    refuses(&format!("{train} --lr 0.02 --work {work} --resume"), &[&work, "another run", "learning rate 0.01", "learning rate 0.02"]);
+    refuses(&format!("compress {SMALL} --hidden 4 --epochs 3 --seeds 2 --work {work} --resume"), &["stages: `none` there, `channels 0.5"]);
+    let resumed = json(&format!("{train} --work {work} --out {out}2 --resume"));
+    assert!(fs::read(format!("{out}2")).unwrap() == bytes && timeless(resumed) == timeless(expected));
+    assert!(kept(&work) == 2 && !Path::new(&format!("{out}2.work")).exists());
+    refuses(&format!("{train} --resume"), &["`--resume`", "`--out` or `--work`"]);
+    refuses(&format!("{train} --work {out}"), &[&out, "is no folder"]);
+    refuses(&format!("{train} --work {folder}/no/such", folder = folder.0.display()), &["folder does not exist"]);
+    refuses(&format!("{train} --out {out} --json {out}.work"), &["--json and --work"]);
+    // A device has no room beside it, and needs none.
+    if Path::new("/dev/null").exists() {
+        works(&format!("{train} --out /dev/null"));
+        assert!(!Path::new("/dev/null.work").exists());
+    }
+    // A mistake after which nothing is kept leaves no folder.
+    refuses(&format!("train {SMALL} --epochs 5 --lr 1e38 --out {out}3"), &["diverged"]);
+    assert!(!Path::new(&format!("{out}3.work")).exists());
+    // What was kept before one is not lost by it.
+    let output = run(&format!("{train} --work {}/new --resume", folder.0.display()));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && stderr.starts_with("note: ") && stderr.contains("nothing to go on with"), "{stderr}");
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_the_epoch_says_how_to_go_on_and_a_kill_costs_one_stage() {
+    let folder = Folder::new();
+    let (whole, out) = (folder.file("whole"), folder.file("it's a model"));
+    // Seeds that take some time each.
+    let flags = "--hidden 32 --epochs 40 --seeds 6 --controls none --channels 0.5 --finetune 10";
+    let expected = json(&format!("compress {SMALL} {flags} --out {whole}"));
+    let work = format!("{out}.work");
+    let start = |more: &[&str]| {
+        let mut command = command(&format!("compress {SMALL} {flags} --out"));
+        command.arg(&out).args(more).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let wait_for = |stages: usize| {
+        while kept(&work) < stages {
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+    };
+    let signal = |name: &str, child: &std::process::Child| {
+        assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
+    };
+    let child = start(&[]);
+    wait_for(1);
+    signal("-INT", &child);
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{stderr}");
+    assert!(output.stdout.is_empty() && !Path::new(&out).exists());
+    let stages = kept(&work);
+    let said = stderr.lines().last().unwrap();
+    assert!(stages >= 1 && said.starts_with(&format!("interrupted: {stages} finished stage")), "{stderr}");
+    let resume = said.split_once("go on with `").unwrap().1.trim_end_matches('`').to_string();
+    assert!(resume.ends_with("--resume"), "{resume}");
+
+    let mut child = start(&["--resume"]);
+    wait_for(stages + 1);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let second = run(&format!("compress {SMALL} {flags} --work {folder}/other", folder = folder.0.display()));
+    assert!(second.status.success(), "another folder is another run");
+    // The command as it was printed, by a shell.
+    let output = Command::new("sh").args(["-c", &format!("{resume} --json -")]).output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(fs::read(&out).unwrap() == fs::read(&whole).unwrap());
+    assert_eq!(timeless(serde_json::from_slice(&output.stdout).unwrap()), timeless(expected));
+    assert!(!Path::new(&work).exists());
+}

@@ -26,6 +26,7 @@ mod pt_files;
 mod quantization;
 mod readers;
 mod registry;
+mod resume;
 mod symmetry;
 mod training;
 mod weights;

@@ -6,6 +6,7 @@
 mod dataset;
 mod digits;
 mod edges;
+mod fingerprint;
 mod norm;
 mod npz;
 mod numbers;

@@ -6,7 +6,7 @@ use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::nn::{Cx, Grads, Model, Trace};
 use crate::scalar::Scalar;
-use crate::train::{Epoch, Loss, Objective, Schedule, Trainer, TrainerBuilder, cross_entropy};
+use crate::train::{Epoch, Hear, Loss, Objective, Schedule, Trainer, TrainerBuilder, cross_entropy};
 use ndarray::Array2;
 use std::sync::Arc;
 
@@ -172,17 +172,22 @@ impl<F: Scalar> Distiller<F> {
     /// - [`Error::Data`] where the data have other features or classes than the teacher, or are not those that it was trained on.
     /// - [`Error::NotFinite`] for an output of the teacher, [`Error::Diverged`] for a loss of the student, and what a loss refuses.
     pub fn distill(&self, student: Model<F>, teacher: &Model<F>, data: &Dataset<F>) -> Result<Model<F>> {
-        self.distill_heard(student, teacher, data, &|_| ())
+        self.distill_heard(student, teacher, data, &|_| Ok(()))
+    }
+
+    /// Refuses what [`Distiller::distill`] refuses before its first epoch; the teacher need not be trained yet.
+    ///
+    /// # Errors
+    /// [`Error::Model`] and [`Error::Data`] as [`Distiller::distill`].
+    pub fn check(&self, student: &Model<F>, teacher: &Model<F>, data: &Dataset<F>) -> Result<()> {
+        check_pair(student, teacher, data)
     }
 
     /// As [`Distiller::distill`], and `hear` is called after each epoch.
-    pub(crate) fn distill_heard(
-        &self,
-        student: Model<F>,
-        teacher: &Model<F>,
-        data: &Dataset<F>,
-        hear: &(dyn Fn(Epoch) + Sync),
-    ) -> Result<Model<F>> {
+    ///
+    /// # Errors
+    /// As [`Distiller::distill`], and what `hear` returns.
+    pub fn distill_heard(&self, student: Model<F>, teacher: &Model<F>, data: &Dataset<F>, hear: Hear) -> Result<Model<F>> {
         check_pair(&student, teacher, data)?;
         let logits = teacher.infer(&Cx::eval(data.graph()), data.features())?;
         if let Some((at, value)) = logits.indexed_iter().find(|(_, value)| !value.is_finite()) {

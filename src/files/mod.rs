@@ -9,6 +9,7 @@ mod write;
 
 pub use budget::Budget;
 pub use tensors::{Array, Tensors};
+pub(crate) use write::remove_half_written;
 pub use write::write_atomically;
 
 use crate::error::{Error, Result};

@@ -13,6 +13,9 @@ const MOST_LINKS: usize = 40;
 /// Names that are tried at most, if others take or remove them.
 const TRIES: usize = 100;
 
+/// How the names of temporary files begin.
+const TEMPORARY: &str = ".gnn-prune-";
+
 /// Where a write stands, for tests that stop it there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
@@ -97,7 +100,7 @@ impl<'a> Beside<'a> {
         // A name of its own length could be longer than the system allows.
         let mut hash = std::hash::DefaultHasher::new();
         name.hash(&mut hash);
-        Ok(Self { folder, prefix: format!(".gnn-prune-{:016x}-", hash.finish()) })
+        Ok(Self { folder, prefix: format!("{TEMPORARY}{:016x}-", hash.finish()) })
     }
 
     /// A new file that nobody else writes to or removes.
@@ -121,15 +124,24 @@ impl<'a> Beside<'a> {
 
     /// Removes files of writes that did not come to an end. None of it is needed for the write at hand.
     fn remove_leftovers(&self) {
-        for entry in fs::read_dir(self.folder).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            let ours = name.to_str().is_some_and(|name| name.starts_with(&self.prefix) && name.ends_with(".tmp"));
-            if ours
-                && let Ok(file) = File::open(entry.path())
-                && file.try_lock().is_ok()
-            {
-                let _ = fs::remove_file(entry.path());
-            }
+        remove_leftovers(self.folder, &self.prefix);
+    }
+}
+
+/// Removes the temporary files of a folder whose process was killed.
+pub(crate) fn remove_half_written(folder: &Path) {
+    remove_leftovers(folder, TEMPORARY);
+}
+
+fn remove_leftovers(folder: &Path, prefix: &str) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let ours = name.to_str().is_some_and(|name| name.starts_with(prefix) && name.ends_with(".tmp"));
+        if ours
+            && let Ok(file) = File::open(entry.path())
+            && file.try_lock().is_ok()
+        {
+            let _ = fs::remove_file(entry.path());
         }
     }
 }

@@ -131,6 +131,11 @@ impl<F: Scalar> Graph<F> {
         }
     }
 
+    /// Whether the two are clones of one graph.
+    pub(crate) fn is_clone_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.adjacency, &other.adjacency)
+    }
+
     /// Whether any edge was listed with a weight other than 1.
     pub fn is_weighted(&self) -> bool {
         self.weighted

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::io::{self, Kind};
-use crate::nn::{Model, Origin};
+use crate::nn::{Model, Origin, Registry};
 use crate::quant::QuantModel;
 use crate::report::{Runnable, Servable};
 use crate::value::ValueRef;
@@ -24,9 +24,17 @@ impl Compressed {
     /// # Errors
     /// [`Error::File`](crate::Error::File) as [`Model::load`] and [`QuantModel::load`].
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        Self::load_with(path, &Registry::standard())
+    }
+
+    /// As [`Compressed::load`], with layers of one's own in the registry.
+    ///
+    /// # Errors
+    /// As [`Compressed::load`].
+    pub fn load_with(path: impl AsRef<Path>, registry: &Registry<f32>) -> Result<Self> {
         let path = path.as_ref();
         match io::kind_of(path)? {
-            Kind::Float => Model::load(path).map(Compressed::Float),
+            Kind::Float => Model::load_with(path, registry).map(Compressed::Float),
             Kind::Integer => QuantModel::load(path).map(Compressed::Integer),
         }
     }

@@ -1,57 +1,29 @@
 //! The whole way from a dense model to a small one.
 
+use super::checkpoints::{Checkpoints, Kept, Record, Store};
+use super::compressed::Compressed;
+use super::controls::{Controls, dense_form, form_of_bytes, same_shapes};
+use super::identity::Identity;
+use super::rehearsal::{rehearse, stage_seed};
 use super::step::{Env, Step, Subject};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::graph::Graph;
-use crate::io::stored_bytes;
 use crate::nn::Model;
-use crate::prune::{ChannelPruner, Magnitude};
 use crate::quant::{QuantModel, Quantizer};
 use crate::report::{Account, Curve, LayerWidth, Report, Row, Servable, Summary};
-use crate::rng::{hash, purpose};
-use crate::train::{Epoch, Metric, Trainer, evaluate};
+use crate::train::{Epoch, Hear, Metric, Trainer, evaluate};
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// Which control rows the report gets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Controls {
-    /// A network of the final shape trained from scratch, and the same amounts by a random criterion.
-    #[default]
-    All,
-    /// None.
-    None,
-}
-
-impl Controls {
-    /// The word that it is read from.
-    pub(super) fn word(self) -> &'static str {
-        match self {
-            Controls::All => "all",
-            Controls::None => "none",
-        }
-    }
-}
-
-impl std::str::FromStr for Controls {
-    type Err = Error;
-
-    fn from_str(word: &str) -> Result<Self> {
-        match word {
-            "all" => Ok(Controls::All),
-            "none" => Ok(Controls::None),
-            _ => Err(Error::setting("`controls`", format!("`{word}`"), "all or none")),
-        }
-    }
-}
+use std::time::Instant;
 
 /// What a listener hears while a compression runs.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Progress {
-    /// The whole job, told first: the names of the stages to come, each with how often it will run. What is only known on the way, such as
+    /// What is to come, told first: the stages in their order, each with how often it will run. What only the result decides, as
     /// a control of the final bytes, is not in it.
     Plan {
         /// Name of a stage, and its number of runs.
@@ -66,8 +38,18 @@ pub enum Progress {
         /// Number of seeds.
         seeds: usize,
     },
+    /// The stage at hand was finished by an earlier run: its epochs are told again, at once.
+    Kept {
+        /// How long it took then.
+        seconds: f64,
+    },
     /// An epoch of training ended.
     Epoch(Epoch),
+    /// Something went otherwise than it should, and the work goes on.
+    Note {
+        /// What, in one line.
+        text: String,
+    },
     /// A row is being measured.
     Measure {
         /// Name of the row.
@@ -119,15 +101,46 @@ pub struct Compression<'a, M = Model> {
     trainer: Trainer,
     threads: usize,
     listener: Arc<dyn Fn(Progress) + Send + Sync>,
+    stop: Arc<dyn Fn() -> bool + Send + Sync>,
+    checkpoints: Option<Checkpoints>,
+    /// There while it runs with checkpoints.
+    store: Option<Store>,
+    out: Option<PathBuf>,
     ends_in: PhantomData<fn() -> M>,
 }
 
 /// The state of one seed after a stage.
 #[derive(Clone)]
-struct Stage {
-    subject: Subject,
+pub(super) struct Stage {
+    pub(super) subject: Subject,
     /// There after quantisation.
-    integers: Option<QuantModel>,
+    pub(super) integers: Option<QuantModel>,
+}
+
+/// A stage of one seed: where it is kept, and who it is.
+struct At<'a> {
+    place: String,
+    name: &'a str,
+    seed: u64,
+    seeds: usize,
+    /// Whether it decides which seed is the best.
+    last: bool,
+}
+
+/// How good a stage is, in percent.
+#[derive(Clone, Copy)]
+struct Judged {
+    test: f64,
+    /// Of the last stage of a chain.
+    validation: Option<f64>,
+}
+
+/// A row of the report that is yet to be measured.
+struct Unmeasured {
+    name: String,
+    metric: Vec<f64>,
+    /// None for what is the dense model once more.
+    stage: Option<Stage>,
 }
 
 /// Results of one chain of steps over all seeds.
@@ -161,8 +174,9 @@ impl<'a> Compression<'a> {
             Start::Train { trainer, .. } => trainer.clone(),
         };
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let (steps, listener) = (Vec::new(), Arc::new(|_| ()));
-        Self { start, data, steps, quantizer: None, controls: Controls::All, trainer, threads, listener, ends_in: PhantomData }
+        let (steps, listener, stop) = (Vec::new(), Arc::new(|_| ()), Arc::new(|| false));
+        let (quantizer, controls, checkpoints, store, out) = (None, Controls::All, None, None, None);
+        Self { start, data, steps, quantizer, controls, trainer, threads, listener, stop, checkpoints, store, out, ends_in: PhantomData }
     }
 
     /// Adds a step.
@@ -181,14 +195,19 @@ impl<'a> Compression<'a> {
     /// Ends in integers; nothing but the run comes after it.
     #[must_use]
     pub fn quantize(self, quantizer: Quantizer) -> Compression<'a, QuantModel> {
-        let Self { start, data, steps, controls, trainer, threads, listener, .. } = self;
-        Compression { start, data, steps, quantizer: Some(quantizer), controls, trainer, threads, listener, ends_in: PhantomData }
+        let Self { start, data, steps, controls, trainer, threads, listener, stop, checkpoints, store, out, .. } = self;
+        let (quantizer, ends_in) = (Some(quantizer), PhantomData);
+        Compression { start, data, steps, quantizer, controls, trainer, threads, listener, stop, checkpoints, store, out, ends_in }
     }
 
     /// Runs all steps for all seeds, then measures.
     ///
+    /// What a step or the quantiser cannot do with a network of this form is refused before the first epoch.
+    ///
     /// # Errors
-    /// [`Error::Setting`] for steps in an order that makes no sense, and what training, a step or a measurement returns.
+    /// [`Error::Setting`] for steps in an order that makes no sense, and what training, a step or a measurement returns;
+    /// [`Error::Interrupted`] where [`Compression::stop_when`] says so, and [`Error::File`] where a model or a stage cannot be written, or
+    /// the folder of the stages holds another run.
     pub fn run(self) -> Result<Outcome<Model>> {
         let (last, report) = self.execute()?;
         Ok(Outcome { model: last.subject.model, report })
@@ -229,41 +248,74 @@ impl<M> Compression<'_, M> {
         self
     }
 
+    /// Keeps every finished stage in a folder, and takes from there what an earlier run of the same settings has finished. Default: nothing
+    /// is kept.
+    #[must_use]
+    pub fn keep(mut self, checkpoints: Checkpoints) -> Self {
+        self.checkpoints = Some(checkpoints);
+        self
+    }
+
+    /// Asked after every epoch and every stage; where it says `true`, [`run`](Compression::run) returns [`Error::Interrupted`]. A stage
+    /// that has no epochs, or has just had its last, comes to its end. Default: never.
+    #[must_use]
+    pub fn stop_when(mut self, stop: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        self.stop = Arc::new(stop);
+        self
+    }
+
+    /// Writes the model to a file as soon as it is known, before controls are trained and anything is measured. Default: nowhere.
+    #[must_use]
+    pub fn save_to(mut self, path: impl Into<PathBuf>) -> Self {
+        self.out = Some(path.into());
+        self
+    }
+
     fn execute(mut self) -> Result<(Stage, Report)> {
         if let Some(late) = self.steps.iter().skip(1).find(|step| step.starts_over()) {
             let legal = "the first step: it starts a fresh model, and what came before would be lost";
             return Err(Error::setting(format!("`{}`", late.name()), "a later step", legal));
         }
+        rehearse(self.form(), self.data, &self.steps, self.quantizer.as_ref())?;
         let curves = self.record();
         (self.listener)(Progress::Plan { stages: self.plan() });
-        let dense = self.dense_models()?;
-        let seeds: Vec<u64> = dense.iter().map(Model::seed).collect();
-        let steps: Vec<&dyn Step> = self.steps.iter().map(|step| &**step).collect();
-        let chain = self.chain(&dense, &steps, "")?;
-        let mut rows = Vec::new();
-        for ((name, metric), stage) in chain.metrics.iter().zip(&chain.best) {
-            rows.push(self.row(name, metric.clone(), stage)?);
+        if let Some(checkpoints) = &self.checkpoints {
+            self.store = Some(checkpoints.open(&self.identity()?, &|text| self.note(text))?);
         }
+        let dense = self.dense_stages()?;
+        let seeds: Vec<u64> = dense.iter().map(|(stage, _)| stage.subject.model.seed()).collect();
+        let steps: Vec<&dyn Step> = self.steps.iter().map(|step| &**step).collect();
+        let chain = self.chain("", &dense, &steps, "")?;
         let last = chain.best.last().expect("the dense model is the first stage").clone();
-        if self.controls == Controls::All && chain.metrics.len() > 1 {
-            let narrow = dense_form(&last.subject.model, self.data)?;
-            rows.push(self.narrow_control("narrow control", &narrow, &last.subject.graph, &dense[0], &rows[0], &seeds)?);
-            let (bytes, of_narrow) = (chain_bytes(&last), stored_bytes(&narrow));
-            if (bytes as f64) < EQUAL_BYTES * of_narrow as f64 {
-                let form = nearest_form(&narrow, self.data, bytes, stored_bytes)?;
-                rows.push(self.narrow_control("bytes control", &form, &last.subject.graph, &dense[0], &rows[0], &seeds)?);
+        if let Some(path) = &self.out {
+            match &last.integers {
+                Some(integers) => integers.save(path)?,
+                None => last.subject.model.save(path)?,
             }
-            rows.extend(self.random_control(&dense)?);
+        }
+        let best = &chain.best.first().expect("the dense model is the first stage").subject.model;
+        let channels = LayerWidth::between(best, &last.subject.model);
+        let recipe: Vec<String> = chain.metrics.iter().skip(1).map(|(name, _)| name.clone()).collect();
+        let controls = if self.controls == Controls::All && !recipe.is_empty() { self.control_rows(&dense, &last)? } else { Vec::new() };
+        // Measured after all that takes long: what is trained is kept, times are not.
+        let mut rows = Vec::new();
+        for ((name, metric), stage) in chain.metrics.into_iter().zip(&chain.best) {
+            rows.push(self.row(&name, metric, stage)?);
+        }
+        for Unmeasured { name, metric, stage } in controls {
+            rows.push(match stage {
+                Some(stage) => self.row(&name, metric, &stage)?,
+                None => Row { name, ..rows[0].clone() },
+            });
         }
         let mut report = Report::new(self.data, seeds, rows);
         let calibrates =
             self.steps.iter().filter_map(|step| step.calibrates_on()).chain(self.quantizer.iter().filter_map(Quantizer::calibrates));
         let calibrates: BTreeSet<String> = calibrates.map(|nodes| nodes.in_words().to_string()).collect();
         report.calibration = (!calibrates.is_empty()).then(|| calibrates.into_iter().collect::<Vec<_>>().join(" and "));
-        let best = &chain.best.first().expect("the dense model is the first stage").subject.model;
-        report.channels = LayerWidth::between(best, &last.subject.model);
+        report.channels = channels;
         report.curves = std::mem::take(&mut *curves.lock().unwrap_or_else(PoisonError::into_inner));
-        report.recipe = chain.metrics.iter().skip(1).map(|(name, _)| name.clone()).collect();
+        report.recipe = recipe;
         Ok((last, report))
     }
 
@@ -315,63 +367,151 @@ impl<M> Compression<'_, M> {
         names.map(|name| format!("{of}{name}")).collect()
     }
 
-    fn dense_models(&self) -> Result<Vec<Model>> {
+    /// The model that all begins with, before it is trained where it is.
+    fn form(&self) -> &Model {
         match &self.start {
-            Start::Trained(model) => Ok(vec![model.clone()]),
+            Start::Trained(model) => model,
+            Start::Train { form, .. } => form,
+        }
+    }
+
+    fn identity(&self) -> Result<Identity> {
+        let (training, seeds) = match &self.start {
+            Start::Trained(model) => ("done before".to_string(), model.seed().to_string()),
+            Start::Train { trainer, seeds, .. } => (trainer.to_string(), format!("0 to {}", seeds.len() - 1)),
+        };
+        let stages = self.steps.iter().map(|step| step.settings()).chain(self.quantizer.iter().map(|quantizer| format!("{quantizer:?}")));
+        let words = [
+            ("training", training),
+            ("seeds", seeds),
+            ("stages", stages.collect::<Vec<_>>().join("\n")),
+            ("controls", format!("{:?}", self.controls).to_lowercase()),
+        ];
+        Identity::of_run(self.form(), self.data, words)
+    }
+
+    fn dense_stages(&self) -> Result<Vec<(Stage, Judged)>> {
+        let last = self.steps.is_empty() && self.quantizer.is_none();
+        match &self.start {
+            Start::Trained(model) => {
+                let stage = Stage { subject: Subject { model: model.clone(), graph: self.data.graph().clone() }, integers: None };
+                let judged = self.judged(&stage, last)?;
+                Ok(vec![(stage, judged)])
+            }
             Start::Train { form, seeds, .. } => {
-                seeds.iter().map(|&seed| self.trained("dense", form, self.data, seed, seeds.len())).collect()
+                let at = |&seed: &u64| At { place: format!("{seed}-0"), name: "dense", seed, seeds: seeds.len(), last };
+                seeds.iter().map(|seed| self.trained(&at(seed), form, self.data)).collect()
             }
         }
     }
 
-    fn trained(&self, name: &str, form: &Model, data: &Dataset, seed: u64, seeds: usize) -> Result<Model> {
-        self.tell(name, seed, seeds);
-        self.trainer.fit_heard(form.fresh(seed), data, &|epoch| (self.listener)(Progress::Epoch(epoch)))
+    fn trained(&self, at: &At, form: &Model, data: &Dataset) -> Result<(Stage, Judged)> {
+        let untrained = Subject { model: form.fresh(at.seed), graph: data.graph().clone() };
+        self.finished(at, untrained, |subject, hear| {
+            let model = self.trainer.fit_heard(subject.model, data, hear)?;
+            Ok(Stage { subject: Subject { model, ..subject }, integers: None })
+        })
     }
 
     fn tell(&self, name: &str, seed: u64, seeds: usize) {
-        log::info!("{name}, seed {seed}");
         (self.listener)(Progress::Stage { name: name.into(), seed, seeds });
     }
 
-    /// Runs `steps` and the quantiser on every dense model and judges every stage on the test nodes; names begin with `of`.
-    fn chain(&self, dense: &[Model], steps: &[&dyn Step], of: &str) -> Result<Chain> {
+    fn note(&self, text: String) {
+        (self.listener)(Progress::Note { text });
+    }
+
+    fn go_on(&self) -> Result<()> {
+        if (self.stop)() { Err(Error::Interrupted) } else { Ok(()) }
+    }
+
+    /// What an earlier run has kept of this stage, or what `work` makes of `before`, judged and kept.
+    fn finished(&self, at: &At, before: Subject, work: impl FnOnce(Subject, Hear) -> Result<Stage>) -> Result<(Stage, Judged)> {
+        self.go_on()?;
+        self.tell(at.name, at.seed, at.seeds);
+        let note = |text| self.note(text);
+        if let Some((record, model)) = self.store.as_ref().and_then(|store| store.load(&at.place, at.name, &note)) {
+            (self.listener)(Progress::Kept { seconds: record.seconds });
+            record.epochs.iter().for_each(|&epoch| (self.listener)(Progress::Epoch(epoch)));
+            let stage = match model {
+                Compressed::Float(model) => Stage { subject: Subject { model, ..before }, integers: None },
+                Compressed::Integer(integers) => Stage { subject: before, integers: Some(integers) },
+            };
+            return Ok((stage, Judged { test: record.test, validation: record.validation }));
+        }
+        let (began, epochs) = (Instant::now(), Mutex::new(Vec::new()));
+        let heard = || epochs.lock().unwrap_or_else(PoisonError::into_inner);
+        let stage = work(before, &|epoch| {
+            (self.listener)(Progress::Epoch(epoch));
+            heard().push(epoch);
+            // After the last one there is nothing to save by stopping.
+            if epoch.epoch < epoch.epochs { self.go_on() } else { Ok(()) }
+        })?;
+        let judged = self.judged(&stage, at.last)?;
+        // A graph that a step has made is in no file.
+        if let Some(store) = self.store.as_ref().filter(|_| stage.subject.graph.is_clone_of(self.data.graph())) {
+            let Judged { test, validation } = judged;
+            let epochs = heard().clone();
+            let record = Record { stage: at.name.into(), test, validation, epochs, seconds: began.elapsed().as_secs_f64() };
+            let model = stage.integers.as_ref().map_or(Kept::Float(&stage.subject.model), Kept::Integer);
+            store.save(&at.place, record, model, &note)?;
+        }
+        Ok((stage, judged))
+    }
+
+    /// Runs `steps` and the quantiser on every dense model and judges every stage on the test nodes; `chain` tells the files of chains
+    /// apart, and names of stages begin with `of`.
+    fn chain(&self, chain: &str, dense: &[(Stage, Judged)], steps: &[&dyn Step], of: &str) -> Result<Chain> {
         let mut metrics: Vec<(String, Vec<f64>)> = self.names(steps, of).into_iter().map(|name| (name, Vec::new())).collect();
         let mut best: (f64, Vec<Stage>) = (f64::NEG_INFINITY, Vec::new());
-        for model in dense {
-            let split = self.data.split(model.seed());
-            let stages = self.stages_of(model, steps, &metrics, dense.len())?;
-            for (stage, (_, metric)) in stages.iter().zip(&mut metrics) {
-                metric.push(self.judge(stage, &split.test)?);
+        for start in dense {
+            let stages = self.stages_of(chain, start, steps, &metrics, dense.len())?;
+            for ((_, judged), (_, metric)) in stages.iter().zip(&mut metrics) {
+                metric.push(judged.test);
             }
-            let validation = self.judge(stages.last().expect("dense is there"), &split.val)?;
+            let validation = stages.last().and_then(|(_, judged)| judged.validation).expect("the last stage is judged so");
             if validation > best.0 {
-                best = (validation, stages);
+                best = (validation, stages.into_iter().map(|(stage, _)| stage).collect());
             }
         }
         Ok(Chain { metrics, best: best.1 })
     }
 
-    fn stages_of(&self, model: &Model, steps: &[&dyn Step], names: &[(String, Vec<f64>)], seeds: usize) -> Result<Vec<Stage>> {
-        let mut stages = vec![Stage { subject: Subject { model: model.clone(), graph: self.data.graph().clone() }, integers: None }];
+    fn stages_of(
+        &self,
+        chain: &str,
+        start: &(Stage, Judged),
+        steps: &[&dyn Step],
+        names: &[(String, Vec<f64>)],
+        seeds: usize,
+    ) -> Result<Vec<(Stage, Judged)>> {
+        let model = &start.0.subject.model;
+        let at = |k: usize| {
+            let (place, name) = (format!("{}{chain}-{k}", model.seed()), names[k].0.as_str());
+            At { place, name, seed: model.seed(), seeds, last: k + 1 == names.len() }
+        };
+        let mut stages = vec![start.clone()];
         for (k, step) in steps.iter().enumerate() {
-            self.tell(&names[k + 1].0, model.seed(), seeds);
-            let env = Env {
-                data: self.data,
-                dense: model,
-                seed: hash(model.seed(), &[purpose::STAGE, k as u64]),
-                on_epoch: &|epoch| (self.listener)(Progress::Epoch(epoch)),
-            };
-            stages.push(Stage { subject: step.run(stages[k].subject.clone(), &env)?, integers: None });
+            let before = stages[k].0.subject.clone();
+            stages.push(self.finished(&at(k + 1), before, |subject, on_epoch| {
+                let env = Env { data: self.data, dense: model, seed: stage_seed(model, k), on_epoch };
+                Ok(Stage { subject: step.run(subject, &env)?, integers: None })
+            })?);
         }
         if let Some(quantizer) = &self.quantizer {
-            self.tell(&names[names.len() - 1].0, model.seed(), seeds);
-            let subject = stages[stages.len() - 1].subject.clone();
-            let hear = |epoch| (self.listener)(Progress::Epoch(epoch));
-            let integers = quantizer.quantize_heard(&subject.model, &self.on(&subject.graph)?, &hear)?;
-            stages.push(Stage { subject, integers: Some(integers) });
+            let before = stages[stages.len() - 1].0.subject.clone();
+            stages.push(self.finished(&at(steps.len() + 1), before, |subject, hear| {
+                let integers = quantizer.quantize_heard(&subject.model, &self.on(&subject.graph)?, hear)?;
+                Ok(Stage { subject, integers: Some(integers) })
+            })?);
         }
         Ok(stages)
+    }
+
+    fn judged(&self, stage: &Stage, last: bool) -> Result<Judged> {
+        let split = self.data.split(stage.subject.model.seed());
+        let validation = if last { Some(self.judge(stage, &split.val)?) } else { None };
+        Ok(Judged { test: self.judge(stage, &split.test)?, validation })
     }
 
     fn judge(&self, stage: &Stage, rows: &[u32]) -> Result<f64> {
@@ -390,6 +530,7 @@ impl<M> Compression<'_, M> {
     }
 
     fn row(&self, name: &str, metric: Vec<f64>, stage: &Stage) -> Result<Row> {
+        self.go_on()?;
         (self.listener)(Progress::Measure { name: name.into() });
         let model: &dyn Servable = match &stage.integers {
             Some(integers) => integers,
@@ -399,79 +540,47 @@ impl<M> Compression<'_, M> {
         Ok(Row { name: name.into(), metric: Metric::of(self.data), accuracy: Summary::of(metric), account })
     }
 
+    /// Networks of the final shape and of the final bytes from scratch, and the same amounts at random.
+    fn control_rows(&self, dense: &[(Stage, Judged)], last: &Stage) -> Result<Vec<Unmeasured>> {
+        let narrow = dense_form(&last.subject.model, self.data)?;
+        let mut rows = vec![self.narrow_control("narrow", &narrow, &last.subject.graph, dense)?];
+        if let Some(form) = form_of_bytes(&narrow, self.data, last)? {
+            rows.push(self.narrow_control("bytes", &form, &last.subject.graph, dense)?);
+        }
+        rows.extend(self.random_control(dense)?);
+        Ok(rows)
+    }
+
     /// A shape trained from scratch by the protocol; what is the dense shape has been trained already.
-    fn narrow_control(&self, name: &str, form: &Model, graph: &Graph, dense: &Model, dense_row: &Row, seeds: &[u64]) -> Result<Row> {
-        if matches!(self.start, Start::Train { .. }) && same_shapes(form, dense) {
-            return Ok(Row { name: name.into(), ..dense_row.clone() });
+    fn narrow_control(&self, kind: &str, form: &Model, graph: &Graph, dense: &[(Stage, Judged)]) -> Result<Unmeasured> {
+        let name = format!("{kind} control");
+        if matches!(self.start, Start::Train { .. }) && same_shapes(form, self.form()) {
+            return Ok(Unmeasured { name, metric: Vec::new(), stage: None });
         }
         let data = self.on(graph)?;
-        let mut metric = Vec::new();
-        let mut first = None;
-        for &seed in seeds {
-            let model = self.trained(name, form, &data, seed, seeds.len())?;
-            metric.push(evaluate(&model, &data, &data.split(seed).test)?);
-            first.get_or_insert(model);
+        let (mut metric, mut first) = (Vec::new(), None);
+        for (start, _) in dense {
+            let seed = start.subject.model.seed();
+            let at = At { place: format!("{seed}-{kind}"), name: &name, seed, seeds: dense.len(), last: false };
+            let (stage, judged) = self.trained(&at, form, &data)?;
+            metric.push(judged.test);
+            first.get_or_insert(stage);
         }
-        let model = first.expect("there is at least one seed");
-        self.row(name, metric, &Stage { subject: Subject { model, graph: graph.clone() }, integers: None })
+        Ok(Unmeasured { name, metric, stage: first })
     }
 
     /// The same amounts and fine-tuning by a random criterion, where any step chooses by one.
-    fn random_control(&self, dense: &[Model]) -> Result<Option<Row>> {
+    fn random_control(&self, dense: &[(Stage, Judged)]) -> Result<Option<Unmeasured>> {
         let controls: Vec<_> = self.steps.iter().map(|step| step.control()).collect();
         if controls.iter().all(Option::is_none) {
             return Ok(None);
         }
         let steps: Vec<&dyn Step> = self.steps.iter().zip(&controls).map(|(step, control)| control.as_deref().unwrap_or(&**step)).collect();
-        let chain = self.chain(dense, &steps, RANDOM)?;
-        let (Some((_, metric)), Some(stage)) = (chain.metrics.last(), chain.best.last()) else { return Ok(None) };
-        self.row("random control", metric.clone(), stage).map(Some)
+        let Chain { mut metrics, mut best } = self.chain("-random", dense, &steps, RANDOM)?;
+        let (Some((_, metric)), stage @ Some(_)) = (metrics.pop(), best.pop()) else { return Ok(None) };
+        Ok(Some(Unmeasured { name: "random control".into(), metric, stage }))
     }
 }
 
 /// What the names of the random control's stages begin with.
 const RANDOM: &str = "random control: ";
-
-/// A dense network of about as many parameters as `model` has that are not masked: of its own shape where nothing is masked, else of
-/// the width whose number of parameters comes nearest.
-fn dense_form(model: &Model, data: &Dataset) -> Result<Model> {
-    let mut free = 0;
-    model.visit(&mut |_, param| free += param.mask().map_or(param.value().len(), |mask| mask.iter().filter(|keep| **keep).count()));
-    if free == model.num_params() {
-        return Ok(model.clone());
-    }
-    nearest_form(&model.fresh(model.seed()), data, free as u64, |model| model.num_params() as u64)
-}
-
-/// A final stage with less than this share of the bytes of the narrow control gets a control of its own bytes.
-const EQUAL_BYTES: f64 = 0.9;
-
-fn chain_bytes(last: &Stage) -> u64 {
-    last.integers.as_ref().map_or_else(|| stored_bytes(&last.subject.model), QuantModel::stored_bytes)
-}
-
-/// The network of this form, drawn anew, of the width whose size comes nearest.
-fn nearest_form(form: &Model, data: &Dataset, wanted: u64, size: impl Fn(&Model) -> u64) -> Result<Model> {
-    let unmasked = form.fresh(form.seed());
-    let model = &unmasked;
-    let widest = model.nodes().iter().map(|node| node.channels()).max().unwrap_or(1);
-    let mut nearest = unmasked.clone();
-    for kept in 1..widest {
-        let ratio = 1.0 - kept as f64 / widest as f64;
-        let Ok(plan) = ChannelPruner::builder(Magnitude::l2()).ratio(ratio).build()?.plan(&unmasked, data) else { continue };
-        let narrow = plan.shrink(&unmasked)?;
-        if size(&narrow).abs_diff(wanted) < size(&nearest).abs_diff(wanted) {
-            nearest = narrow;
-        }
-    }
-    Ok(nearest)
-}
-
-fn same_shapes(a: &Model, b: &Model) -> bool {
-    let shapes = |model: &Model| {
-        let mut shapes = Vec::new();
-        model.visit(&mut |name, param| shapes.push((name.to_string(), param.value().dim())));
-        shapes
-    };
-    shapes(a) == shapes(b)
-}

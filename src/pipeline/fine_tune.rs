@@ -15,6 +15,10 @@ impl FineTune {
     pub fn epochs(epochs: usize) -> Self {
         Self { epochs }
     }
+
+    fn trainer(&self, seed: u64) -> Result<Trainer> {
+        Trainer::builder().epochs(self.epochs).keep_start().dropout_seed(seed).build()
+    }
 }
 
 impl Step for FineTune {
@@ -24,8 +28,12 @@ impl Step for FineTune {
 
     fn run(&self, subject: Subject, env: &Env) -> Result<Subject> {
         let data = env.data.with_graph(subject.graph.clone())?;
-        let trainer = Trainer::builder().epochs(self.epochs).keep_start().dropout_seed(env.seed).build()?;
-        let model = trainer.fit_heard(subject.model, &data, env.on_epoch)?;
+        let model = self.trainer(env.seed)?.fit_heard(subject.model, &data, env.on_epoch)?;
         Ok(Subject { model, ..subject })
+    }
+
+    fn rehearse(&self, subject: &Subject, env: &Env) -> Result<Option<Subject>> {
+        self.trainer(env.seed)?;
+        Ok(Some(subject.clone()))
     }
 }

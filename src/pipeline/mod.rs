@@ -1,15 +1,21 @@
 //! Composition: steps in a row, from a dense model to a small one, with a report that has a row a step and the controls.
 
+mod checkpoints;
 mod compressed;
 mod compression;
+mod controls;
 mod fine_tune;
+mod identity;
 mod one_shot;
 mod recipe;
+mod rehearsal;
 mod step;
 mod student;
 
+pub use checkpoints::Checkpoints;
 pub use compressed::Compressed;
-pub use compression::{Compression, Controls, Outcome, Progress};
+pub use compression::{Compression, Outcome, Progress};
+pub use controls::Controls;
 pub use fine_tune::FineTune;
 pub use one_shot::{OneShot, OneShotBuilder};
 pub use recipe::Recipe;

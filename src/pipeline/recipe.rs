@@ -1,7 +1,8 @@
 //! Recipes: the stages of a compression as data, in the words of the command line.
 
 use super::compressed::Compressed;
-use super::compression::{Compression, Controls, Outcome};
+use super::compression::{Compression, Outcome};
+use super::controls::Controls;
 use super::fine_tune::FineTune;
 use super::step::Step;
 use super::student::{Distill, Student};
@@ -102,12 +103,14 @@ impl Recipe {
     /// A recipe from stages `(word, amount)` in order and qualifiers `(word, value)`, which hold for all stages that they fit.
     ///
     /// # Errors
-    /// [`Error::Setting`] for a word or an amount that is not legal, or stages in an order that is not.
+    /// [`Error::Setting`] for a word or an amount that is not legal, stages in an order that is not, or a qualifier that fits none.
     pub fn from_words(stages: &[(&str, &str)], qualifiers: &[(&str, &str)]) -> Result<Self> {
         let mut common = Qualifiers::default();
         qualifiers.iter().try_for_each(|(word, value)| common.set(word, value))?;
-        let stages = stages.iter().map(|(word, value)| Ok((Stage::parse(word, value)?, common))).collect::<Result<_>>()?;
-        Recipe { stages, controls: None }.checked()
+        let parsed = stages.iter().map(|(word, value)| Ok((Stage::parse(word, value)?, common))).collect::<Result<_>>()?;
+        let words: Vec<&str> = stages.iter().map(|(word, _)| *word).collect();
+        qualifiers.iter().try_for_each(|(qualifier, _)| check_fits(qualifier, &words, "given alone"))?;
+        Recipe { stages: parsed, controls: None }.checked()
     }
 
     /// The stages in the command line's words, which also name the report's rows.
@@ -210,6 +213,8 @@ impl std::str::FromStr for Recipe {
         for value in tables {
             recipe.stages.push(stage_table(value.as_table().ok_or_else(|| wrong(value))?, common)?);
         }
+        let words: Vec<&str> = recipe.stages.iter().map(|(stage, _)| stage.word()).collect();
+        table.keys().filter(|word| is_qualifier(word)).try_for_each(|qualifier| check_fits(qualifier, &words, "given alone"))?;
         recipe.checked()
     }
 }
@@ -224,9 +229,7 @@ fn stage_table(table: &toml::Table, mut qualifiers: Qualifiers) -> Result<(Stage
         return Err(Error::setting("a `[[stage]]` table", found, format!("one of {}", STAGES.join(", "))));
     };
     for (qualifier, value) in table.iter().filter(|(key, _)| *key != word) {
-        if !QUALIFIERS.iter().any(|(name, stages)| name == qualifier && stages.contains(&word)) {
-            return Err(Error::setting(format!("`{qualifier}`"), format!("beside `{word}`"), "beside the stage that it qualifies"));
-        }
+        check_fits(qualifier, &[word], &format!("beside `{word}`"))?;
         qualifiers.set(qualifier, &plain(qualifier, value)?)?;
     }
     Ok((Stage::parse(word, &plain(word, &table[word])?)?, qualifiers))
@@ -245,6 +248,16 @@ fn plain(word: &str, value: &toml::Value) -> Result<String> {
         toml::Value::Float(number) => Ok(number.to_string()),
         other => Err(Error::setting(format!("`{word}`"), other.type_str(), "a number or a string")),
     }
+}
+
+/// Refuses a qualifier that qualifies none of these stages; `found` says where it stands.
+fn check_fits(qualifier: &str, stages: &[&str], found: &str) -> Result<()> {
+    let fitting = QUALIFIERS.iter().find(|(name, _)| *name == qualifier).map_or(&[][..], |(_, stages)| stages);
+    if fitting.iter().any(|stage| stages.contains(stage)) {
+        return Ok(());
+    }
+    let fitting = fitting.iter().map(|stage| format!("`{stage}`")).collect::<Vec<_>>().join(" or ");
+    Err(Error::setting(format!("`{qualifier}`"), found, format!("beside a stage that it qualifies: {fitting}")))
 }
 
 fn is_qualifier(word: &str) -> bool {
@@ -348,15 +361,25 @@ impl Stage {
         })
     }
 
-    fn words(&self) -> String {
+    fn word(&self) -> &'static str {
         match self {
-            Stage::Channels(share) => format!("channels {share}"),
-            Stage::Weights(share) => format!("weights {share}"),
-            Stage::DropLayers(count) => format!("drop-layers {count}"),
-            Stage::Distill(student) => format!("distill {student}"),
-            Stage::FineTune(epochs) => format!("finetune {epochs}"),
-            Stage::Bits(bits) => format!("bits {}", bits.count()),
+            Stage::Channels(_) => "channels",
+            Stage::Weights(_) => "weights",
+            Stage::DropLayers(_) => "drop-layers",
+            Stage::Distill(_) => "distill",
+            Stage::FineTune(_) => "finetune",
+            Stage::Bits(_) => "bits",
         }
+    }
+
+    fn words(&self) -> String {
+        let amount: &dyn std::fmt::Display = match self {
+            Stage::Channels(share) | Stage::Weights(share) => share,
+            Stage::DropLayers(count) | Stage::FineTune(count) => count,
+            Stage::Distill(student) => student,
+            Stage::Bits(bits) => bits,
+        };
+        format!("{} {amount}", self.word())
     }
 
     fn step(&self, qualifiers: &Qualifiers) -> Result<Box<dyn Step>> {

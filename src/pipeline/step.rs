@@ -6,7 +6,7 @@ use crate::graph::Graph;
 use crate::nn::Model;
 use crate::prune::{ChannelPruner, LayerPruner, Random, WeightPruner};
 use crate::reconstruct::Calibrate;
-use crate::train::Epoch;
+use crate::train::Hear;
 
 /// What a step changes: a model and the graph that it runs on.
 #[derive(Debug, Clone)]
@@ -25,8 +25,8 @@ pub struct Env<'a> {
     pub dense: &'a Model,
     /// Seed of this stage.
     pub seed: u64,
-    /// Hears of every epoch of training.
-    pub on_epoch: &'a (dyn Fn(Epoch) + Sync),
+    /// Hears of every epoch of training, and may end it.
+    pub on_epoch: Hear<'a>,
 }
 
 /// A stage of a compression: anyone may add one.
@@ -39,6 +39,22 @@ pub trait Step: Send + Sync {
     /// # Errors
     /// What the step refuses.
     fn run(&self, subject: Subject, env: &Env) -> Result<Subject>;
+
+    /// What the step would make of a subject of this form, tried before any epoch of training: the shapes are those that
+    /// [`run`](Self::run) will give, the numbers mean nothing. `None` where that cannot be told, and what comes after is not tried.
+    /// Default: `None`.
+    ///
+    /// # Errors
+    /// What `run` is bound to refuse, whatever training makes of the numbers.
+    fn rehearse(&self, _subject: &Subject, _env: &Env) -> Result<Option<Subject>> {
+        Ok(None)
+    }
+
+    /// All that the outcome depends on beside the subject and the seed, in one line: what a run that goes on is compared by. Default: the
+    /// name.
+    fn settings(&self) -> String {
+        self.name()
+    }
 
     /// Whether the step replaces the model by a fresh one, so that every step before it would be lost; it must then be the first.
     fn starts_over(&self) -> bool {
@@ -67,6 +83,16 @@ impl Step for ChannelPruner {
         Ok(Subject { model, ..subject })
     }
 
+    fn rehearse(&self, subject: &Subject, env: &Env) -> Result<Option<Subject>> {
+        let data = env.data.with_graph(subject.graph.clone())?;
+        let model = self.rehearse(&subject.model, &data)?;
+        Ok(Some(Subject { model, graph: subject.graph.clone() }))
+    }
+
+    fn settings(&self) -> String {
+        self.to_string()
+    }
+
     fn calibrates_on(&self) -> Option<Calibrate> {
         self.calibrates()
     }
@@ -90,6 +116,15 @@ impl Step for WeightPruner {
         Ok(Subject { model, ..subject })
     }
 
+    fn rehearse(&self, subject: &Subject, _: &Env) -> Result<Option<Subject>> {
+        self.check(&subject.model)?;
+        Ok(Some(subject.clone()))
+    }
+
+    fn settings(&self) -> String {
+        format!("{self:?}")
+    }
+
     fn calibrates_on(&self) -> Option<Calibrate> {
         self.calibrates()
     }
@@ -109,5 +144,14 @@ impl Step for LayerPruner {
         let data = env.data.with_graph(subject.graph.clone())?;
         let model = self.plan(&subject.model, &data)?.shrink(&subject.model)?;
         Ok(Subject { model, ..subject })
+    }
+
+    fn rehearse(&self, subject: &Subject, _: &Env) -> Result<Option<Subject>> {
+        let model = self.rehearse(&subject.model)?;
+        Ok(Some(Subject { model, graph: subject.graph.clone() }))
+    }
+
+    fn settings(&self) -> String {
+        format!("{self:?}")
     }
 }

@@ -1,9 +1,11 @@
 //! Distillation as a stage: into the model itself, or into a fresh student.
 
 use super::step::{Env, Step, Subject};
+use crate::data::Dataset;
 use crate::distill::{Distiller, SoftLabels};
 use crate::error::{Error, Result};
 use crate::models::{Gcn, Mlp};
+use crate::nn::Model;
 use std::fmt;
 
 /// Who learns from the dense model.
@@ -68,6 +70,18 @@ impl Distill {
     pub fn into(student: Student) -> Self {
         Self { student }
     }
+
+    /// Who learns where `model` stands, and how.
+    fn lesson(&self, model: Model, data: &Dataset, env: &Env) -> Result<(Model, Distiller)> {
+        let builder = Distiller::builder(SoftLabels::new(TEMPERATURE)?).dropout_seed(env.seed);
+        let (inputs, classes, seed) = (data.num_features(), data.num_classes(), model.seed());
+        let (student, builder) = match self.student {
+            Student::Itself => (model, builder.epochs(HEALING_EPOCHS).keep_start()),
+            Student::Gcn { hidden } => (Gcn::builder(inputs, classes).hidden(hidden).build(seed)?, builder.epochs(FRESH_EPOCHS)),
+            Student::Mlp { hidden } => (Mlp::builder(inputs, classes).hidden(hidden).build(seed)?, builder.epochs(FRESH_EPOCHS)),
+        };
+        Ok((student, builder.build()?))
+    }
 }
 
 impl Step for Distill {
@@ -77,15 +91,16 @@ impl Step for Distill {
 
     fn run(&self, subject: Subject, env: &Env) -> Result<Subject> {
         let data = env.data.with_graph(subject.graph.clone())?;
-        let builder = Distiller::builder(SoftLabels::new(TEMPERATURE)?).dropout_seed(env.seed);
-        let (inputs, classes, seed) = (data.num_features(), data.num_classes(), subject.model.seed());
-        let (student, builder) = match self.student {
-            Student::Itself => (subject.model, builder.epochs(HEALING_EPOCHS).keep_start()),
-            Student::Gcn { hidden } => (Gcn::builder(inputs, classes).hidden(hidden).build(seed)?, builder.epochs(FRESH_EPOCHS)),
-            Student::Mlp { hidden } => (Mlp::builder(inputs, classes).hidden(hidden).build(seed)?, builder.epochs(FRESH_EPOCHS)),
-        };
-        let model = builder.build()?.distill_heard(student, env.dense, &data, env.on_epoch)?;
+        let (student, distiller) = self.lesson(subject.model, &data, env)?;
+        let model = distiller.distill_heard(student, env.dense, &data, env.on_epoch)?;
         Ok(Subject { model, ..subject })
+    }
+
+    fn rehearse(&self, subject: &Subject, env: &Env) -> Result<Option<Subject>> {
+        let data = env.data.with_graph(subject.graph.clone())?;
+        let (model, distiller) = self.lesson(subject.model.clone(), &data, env)?;
+        distiller.check(&model, env.dense, &data)?;
+        Ok(Some(Subject { model, graph: subject.graph.clone() }))
     }
 
     fn starts_over(&self) -> bool {

@@ -84,6 +84,23 @@ impl LayerPruner {
         self.settings.remove
     }
 
+    /// A model of a shape that [`LayerPruner::plan`] leads to, made before `model` is trained: which layers are gone means nothing.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] where the model has fewer residual blocks than shall go.
+    pub fn rehearse<F: Scalar>(&self, model: &Model<F>) -> Result<Model<F>> {
+        (0..self.settings.remove).try_fold(model.clone(), |left, gone| {
+            // The smallest block first: none goes along with another.
+            let blocks = blocks(&left);
+            without(&left, blocks.iter().min_by_key(|block| block.inside.len()).ok_or_else(|| self.too_many(gone))?)
+        })
+    }
+
+    fn too_many(&self, found: usize) -> Error {
+        let legal = format!("at most {found}, the hidden layers with a skip connection round them");
+        Error::setting("layers to remove", self.settings.remove, legal)
+    }
+
     /// Decides which layers of `model` go. Of equal scores the first layer goes first.
     ///
     /// # Errors
@@ -101,11 +118,7 @@ impl LayerPruner {
             };
             let order = |a: &(f64, f64), b: &(f64, f64)| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1));
             let Some((block, score)) = blocks.iter().zip(scores).min_by(|(_, a), (_, b)| order(a, b)) else {
-                return Err(Error::setting(
-                    "layers to remove",
-                    remove,
-                    format!("at most {gone}, the hidden layers with a skip connection round them"),
-                ));
+                return Err(self.too_many(gone));
             };
             plan.removed.push(RemovedLayer { name: block.name.clone(), score: Some(score.0) });
             left = without(&left, block)?;

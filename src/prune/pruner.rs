@@ -1,6 +1,6 @@
 //! The channel pruner: criterion, amount and scope make a plan.
 
-use super::criteria::{Criterion, Needs, Removal};
+use super::criteria::{Criterion, Magnitude, Needs, Removal};
 use super::evidence::Evidence;
 use super::group::GroupView;
 use super::labels::{ChannelLabels, Group};
@@ -100,6 +100,15 @@ impl<F: Scalar> ChannelPrunerBuilder<F> {
     }
 }
 
+impl<F: Scalar> std::fmt::Display for ChannelPruner<F> {
+    /// All that the outcome depends on, in one line.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let ChannelPrunerBuilder { criterion, ratio, scope, round_to, compensation, calibrate } = &self.settings;
+        write!(f, "channels {ratio} by {}, scope {scope:?}, multiples of {round_to}, ", criterion.name())?;
+        write!(f, "compensation {compensation:?}, calibrated on {calibrate:?} nodes")
+    }
+}
+
 /// Removes hidden channels by a criterion, coupled channels together.
 #[derive(Clone)]
 pub struct ChannelPruner<F: Scalar = f32> {
@@ -153,6 +162,28 @@ impl<F: Scalar> ChannelPruner<F> {
         }?;
         log::info!("channels removed: {} parameters of {} are left", pruned.num_params(), model.num_params());
         Ok(pruned)
+    }
+
+    /// A model of the shapes that [`ChannelPruner::prune`] gives, made before `model` is trained: how many channels stay is what it will
+    /// be, which ones means nothing. In [`Scope::Global`] training decides how many each layer loses, and the shapes are one possibility.
+    ///
+    /// # Errors
+    /// What any weights would be refused for: [`PruneError::NothingToPrune`] for a model without hidden channels, and
+    /// [`PruneError::EmptiesLayer`] where a layer is bound to lose all.
+    pub fn rehearse(&self, model: &Model<F>, data: &Dataset<F>) -> Result<Model<F>> {
+        let labels = ChannelLabels::of(model);
+        let units = labels.groups().iter().map(|group| group.units.len()).sum();
+        let bound = match self.settings.scope {
+            Scope::Layer => true,
+            Scope::Global => units - share_of(self.settings.ratio, units) < labels.groups().len(),
+        };
+        match self.with_criterion(Magnitude::l2()).plan(model, data).and_then(|plan| plan.shrink(model)) {
+            Err(error @ Error::Prune(PruneError::NothingToPrune { .. })) => Err(error),
+            Err(error @ Error::Prune(PruneError::EmptiesLayer { .. })) if bound => Err(error),
+            // Other weights may fare better.
+            Err(_) => Ok(model.clone()),
+            Ok(narrow) => Ok(narrow),
+        }
     }
 
     /// Scores the units of `model` and decides which stay. Of equal scores the first unit goes first.

@@ -185,6 +185,20 @@ impl WeightPruner {
         Ok(pruned)
     }
 
+    /// Refuses what any weights of this form would be refused for, before `model` is trained.
+    ///
+    /// # Errors
+    /// [`PruneError::NothingToPrune`] for a model without weights, and [`PruneError::EmptiesLayer`] where a share is bound to leave a
+    /// layer without any; what a threshold or chance leaves is known only afterwards.
+    pub fn check<F: Scalar>(&self, model: &Model<F>) -> Result<()> {
+        let nothing = Self { settings: WeightPrunerBuilder { amount: Amount::Sparsity(0.0), ..self.settings.clone() } };
+        let bound = matches!(self.settings.amount, Amount::Sparsity(_)) && !self.settings.random;
+        // Of equal weights those go that would go of any: a matrix keeps its largest until all others of all matrices are gone.
+        let mut even = model.clone();
+        even.visit_mut(&mut |param| param.value_mut().fill(F::one()));
+        if bound { self } else { &nothing }.plan(&even).map(|_| ())
+    }
+
     /// What is removed after each round: the share that is left falls by the same factor in each.
     fn amounts<F: Scalar>(&self, model: &Model<F>) -> Vec<Amount> {
         match self.settings.amount {

@@ -4,6 +4,7 @@ use super::bits::Bits;
 use super::calibration::{Calibration, ranges};
 use super::candidates::{self, Candidate, Candidates, TRIED};
 use super::forms::Forms;
+use super::lower::Norms;
 use super::model::{QuantModel, QuantOp, QuantStage, QuantWeight};
 use super::rounding::{Grids, Rounded, Rounding};
 use crate::data::Dataset;
@@ -137,12 +138,17 @@ fn of_input(lowering: &Lowering<f32>, x: ValueRef<f32>, most: i8, tried: &[Calib
     candidates
 }
 
-/// Refuses a model that has a layer without an integer form, before any time is spent on it.
+/// Refuses a model that has a layer without an integer form, or that sums over too many neighbours, before any time is spent on it.
 pub(super) fn check(model: &Model, data: &Dataset, settings: Settings) -> Result<()> {
     let lowering = model.lower(Some(data.graph()), data.features())?;
-    fuse(&lowering)
-        .iter()
-        .try_for_each(|stage| op(lowering.layer(stage.starts), stage, &lowering, settings.weights, &Grids::new()).map(|_| ()))
+    let mut known = Norms::default();
+    fuse(&lowering).iter().try_for_each(|stage| {
+        let layer = lowering.layer(stage.starts);
+        match op(layer, stage, &lowering, settings.weights, &Grids::new())? {
+            QuantOp::Aggregate(norm) => Ok(known.of(data.graph(), norm)?.check(layer, settings.activations)?),
+            _ => Ok(()),
+        }
+    })
 }
 
 fn op(layer: &str, stage: &Fused<f32>, lowering: &Lowering<f32>, bits: Bits, grids: &Grids) -> Result<QuantOp> {

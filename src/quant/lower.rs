@@ -34,6 +34,30 @@ impl QuantOperator {
         let weight = starts.windows(2).map(sum).max().unwrap_or(0);
         Self { operator, ints, scales, weight }
     }
+
+    /// Refuses a sum over neighbours that could overflow; what is aggregated are activations, or the input with as many bits.
+    pub(super) fn check(&self, layer: &str, activations: Bits) -> Result<(), Unsupported> {
+        let reach = self.weight * activations.most() as u64;
+        if reach > i32::MAX as u64 { Err(overflow(layer, "aggregation over the neighbours of one node", reach)) } else { Ok(()) }
+    }
+}
+
+/// The operators of one graph; each is quantised once.
+#[derive(Default)]
+pub(super) struct Norms(BTreeMap<Norm, Arc<QuantOperator>>);
+
+impl Norms {
+    pub(super) fn of(&mut self, graph: &Graph, norm: Norm) -> Result<Arc<QuantOperator>> {
+        if let Some(known) = self.0.get(&norm) {
+            return Ok(known.clone());
+        }
+        let built = Arc::new(QuantOperator::new(graph.operator(norm)?));
+        Ok(self.0.entry(norm).or_insert(built).clone())
+    }
+
+    fn known(&self, norm: Norm) -> Arc<QuantOperator> {
+        self.0.get(&norm).expect("those of all stages were built at the start").clone()
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -82,10 +106,9 @@ impl Op {
 /// Makes the operations of one model on one graph; an operator is quantised once.
 pub(super) struct Lowerer<'a> {
     model: &'a QuantModel,
-    graph: &'a Graph,
     /// Whether the input is sparse.
     pub(super) sparse: bool,
-    operators: BTreeMap<Norm, Arc<QuantOperator>>,
+    operators: Norms,
 }
 
 impl<'a> Lowerer<'a> {
@@ -94,33 +117,21 @@ impl<'a> Lowerer<'a> {
     /// form
     /// it is going to run, so that a model that compiles here compiles on every machine; [`Error::Degree`](crate::Error::Degree) where the
     /// norm has no value on the graph.
-    pub(super) fn new(model: &'a QuantModel, graph: &'a Graph, sparse: bool) -> Result<Self> {
-        let mut lowerer = Self { model, graph, sparse, operators: BTreeMap::new() };
+    pub(super) fn new(model: &'a QuantModel, graph: &Graph, sparse: bool) -> Result<Self> {
+        let mut lowerer = Self { model, sparse, operators: Norms::default() };
         for stage in &model.stages {
             let QuantOp::Aggregate(norm) = stage.op else { continue };
             if sparse && stage.inputs[0] == 0 {
                 let reason = "it aggregates the input before a product, which needs dense features".to_string();
                 return Err(Unsupported { layer: stage.layer.clone(), reason }.into());
             }
-            // What is aggregated are activations, or the input with as many bits.
-            let reach = lowerer.build(norm)?.weight * model.activation_bits.most() as u64;
-            if reach > i32::MAX as u64 {
-                return Err(overflow(&stage.layer, "aggregation over the neighbours of one node", reach).into());
-            }
+            lowerer.operators.of(graph, norm)?.check(&stage.layer, model.activation_bits)?;
         }
         Ok(lowerer)
     }
 
-    fn build(&mut self, norm: Norm) -> Result<Arc<QuantOperator>> {
-        if let Some(known) = self.operators.get(&norm) {
-            return Ok(known.clone());
-        }
-        let built = Arc::new(QuantOperator::new(self.graph.operator(norm)?));
-        Ok(self.operators.entry(norm).or_insert(built).clone())
-    }
-
     fn operator(&self, norm: Norm) -> Arc<QuantOperator> {
-        self.operators.get(&norm).expect("those of all stages were built at the start").clone()
+        self.operators.known(norm)
     }
 
     /// What a stage runs as in that form.

@@ -16,7 +16,7 @@ use crate::data::Dataset;
 use crate::error::{Result, Unsupported};
 use crate::nn::{Cx, Grads, Io, Layer, Lowering, Model, ModelBuilder, NodeId, Reads, StageId, Trace, Wiring, fuse};
 use crate::scalar::Scalar;
-use crate::train::{Epoch, Schedule, Trainer, supervised};
+use crate::train::{Hear, Schedule, Trainer, supervised};
 use crate::value::{CsrView, Value, ValueRef};
 use ndarray::{Array2, ArrayView2};
 use std::collections::BTreeMap;
@@ -138,14 +138,7 @@ impl<F: Scalar> Layer<F> for RoundActivations {
 
 /// Trains the model, which is `dense` rounded, for `epochs` with weights and activations on the grid and returns it on the grid, the best
 /// epoch by validation.
-pub(super) fn train(
-    start: Rounded,
-    dense: &Model,
-    data: &Dataset,
-    settings: Settings,
-    epochs: usize,
-    hear: &(dyn Fn(Epoch) + Sync),
-) -> Result<Rounded> {
+pub(super) fn train(start: Rounded, dense: &Model, data: &Dataset, settings: Settings, epochs: usize, hear: Hear) -> Result<Rounded> {
     let calibrations = Calibrations::of(&convert(&start, dense, data, settings)?);
     let Rounded { model, grids, .. } = start;
     let rounding = with_rounding(&model, data, &calibrations, settings.activations)?;
@@ -335,7 +328,11 @@ mod tests {
             };
             let (heard, before) = (Mutex::new(Vec::new()), judged(&start));
             let grids = start.grids.clone();
-            let trained = train(start, &model, &data, settings, 12, &|epoch| heard.lock().unwrap().push(epoch.validation)).unwrap();
+            let hear = |epoch: crate::train::Epoch| {
+                heard.lock().unwrap().push(epoch.validation);
+                Ok(())
+            };
+            let trained = train(start, &model, &data, settings, 12, &hear).unwrap();
             let heard = heard.into_inner().unwrap();
             assert_eq!(heard.len(), 12);
             assert_eq!(judged(&trained), heard.iter().copied().fold(before, f64::max), "{before}, then {heard:?}");

@@ -10,7 +10,7 @@ use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::nn::Model;
 use crate::reconstruct::Calibrate;
-use crate::train::Epoch;
+use crate::train::Hear;
 
 /// Builder of a [`Quantizer`]; see [`Quantizer::builder`].
 #[derive(Debug, Clone)]
@@ -138,14 +138,23 @@ impl Quantizer {
     /// graph of `data`; [`Error::NotFinite`] for weights or activations that are not finite; [`Error::ShapeMismatch`] where model and data
     /// do not fit; [`Error::Diverged`] from training.
     pub fn quantize(&self, model: &Model, data: &Dataset) -> Result<QuantModel> {
-        self.quantize_heard(model, data, &|_| ())
+        self.quantize_heard(model, data, &|_| Ok(()))
+    }
+
+    /// Refuses a form that has no integers, before any time is spent on it; the weights of `model` need not be trained yet.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for a layer that has no integer stages, and for an aggregation whose 32-bit accumulators could overflow on
+    /// the graph of `data`.
+    pub fn check(&self, model: &Model, data: &Dataset) -> Result<()> {
+        convert::check(model, data, self.settings())
     }
 
     /// As [`Quantizer::quantize`], and `hear` is called after each epoch of training.
     ///
     /// # Errors
-    /// As [`Quantizer::quantize`].
-    pub fn quantize_heard(&self, model: &Model, data: &Dataset, hear: &(dyn Fn(Epoch) + Sync)) -> Result<QuantModel> {
+    /// As [`Quantizer::quantize`], and what `hear` returns.
+    pub fn quantize_heard(&self, model: &Model, data: &Dataset, hear: Hear) -> Result<QuantModel> {
         let settings = self.settings();
         let integers = convert::convert(&self.rounded(model, data, hear)?, model, data, settings)?;
         log::info!("quantised to {} bits: {} stages", settings.weights.count(), integers.stages().len());
@@ -158,10 +167,10 @@ impl Quantizer {
     /// # Errors
     /// As [`Quantizer::quantize`].
     pub fn train(&self, model: &Model, data: &Dataset) -> Result<Model> {
-        Ok(self.rounded(model, data, &|_| ())?.model)
+        Ok(self.rounded(model, data, &|_| Ok(()))?.model)
     }
 
-    fn rounded(&self, model: &Model, data: &Dataset, hear: &(dyn Fn(Epoch) + Sync)) -> Result<Rounded> {
+    fn rounded(&self, model: &Model, data: &Dataset, hear: Hear) -> Result<Rounded> {
         let settings = self.settings();
         convert::check(model, data, settings)?;
         let rounded = rounding::round(model, data, settings)?;

@@ -7,10 +7,11 @@ use crate::data::{Dataset, Split, check_part};
 use crate::error::{Error, Result};
 use crate::nn::{Cx, Mode, Model, Origin, Trace};
 use crate::scalar::Scalar;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// What a progress callback hears after each epoch.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Epoch {
     /// Counted from 1.
     pub epoch: usize,
@@ -44,6 +45,20 @@ impl Schedule {
 
 /// What training sees of a model; see [`Trainer::fit_through`].
 pub type Through<'a, F> = &'a dyn Fn(&Model<F>) -> Model<F>;
+
+/// Who hears of every epoch of a training, and may end it: an error that it returns is what the training returns.
+/// [`Error::Interrupted`] is there for that.
+///
+/// ```
+/// use gnn_prune::{Dataset, Error, Gcn, Trainer};
+/// let data = Dataset::digits()?;
+/// let model = Gcn::builder(data.num_features(), data.num_classes()).hidden(8).build(0)?;
+/// let three = |epoch: gnn_prune::train::Epoch| if epoch.epoch < 3 { Ok(()) } else { Err(Error::Interrupted) };
+/// let stopped = Trainer::protocol().fit_heard(model, &data, &three);
+/// assert!(matches!(stopped, Err(Error::Interrupted)));
+/// # Ok::<(), Error>(())
+/// ```
+pub type Hear<'a> = &'a (dyn Fn(Epoch) -> Result<()> + Sync);
 
 type Progress = Arc<dyn Fn(Epoch) + Send + Sync>;
 
@@ -163,6 +178,16 @@ pub struct Fit<F: Scalar> {
     pub losses: Vec<f64>,
 }
 
+impl std::fmt::Display for Trainer {
+    /// All that the outcome depends on, in one line.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let TrainerBuilder { epochs, learning_rate, weight_decay, schedule, patience, keep_start, dropout_seed, .. } = &self.settings;
+        write!(f, "{epochs} epochs, learning rate {learning_rate} ({schedule:?}), weight decay {weight_decay}, patience {patience}")?;
+        f.write_str(if *keep_start { ", the start a candidate" } else { "" })?;
+        dropout_seed.map_or(Ok(()), |seed| write!(f, ", dropout by seed {seed}"))
+    }
+}
+
 impl Trainer {
     /// Starts from the protocol: 200 epochs, Adam at 0.01, weight decay 5e-4, patience 100.
     pub fn builder() -> TrainerBuilder {
@@ -197,10 +222,10 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::fit`].
     pub fn fit_logged<F: Scalar>(&self, model: Model<F>, data: &Dataset<F>) -> Result<Fit<F>> {
-        self.fit_labels(model, data, &|_| ())
+        self.fit_labels(model, data, &|_| Ok(()))
     }
 
-    fn fit_labels<F: Scalar>(&self, model: Model<F>, data: &Dataset<F>, hear: &(dyn Fn(Epoch) + Sync)) -> Result<Fit<F>> {
+    fn fit_labels<F: Scalar>(&self, model: Model<F>, data: &Dataset<F>, hear: Hear) -> Result<Fit<F>> {
         let split = data.split(model.seed());
         let output = model.output();
         let mut loss = |_: &Model<F>, trace: &Trace<F>, _: usize| -> Result<(F, Seeds<F>)> {
@@ -211,21 +236,18 @@ impl Trainer {
     }
 
     /// As [`Trainer::fit`], and `hear` is called after each epoch too.
-    pub(crate) fn fit_heard<F: Scalar>(&self, model: Model<F>, data: &Dataset<F>, hear: &(dyn Fn(Epoch) + Sync)) -> Result<Model<F>> {
+    ///
+    /// # Errors
+    /// As [`Trainer::fit`], and what `hear` returns.
+    pub fn fit_heard<F: Scalar>(&self, model: Model<F>, data: &Dataset<F>, hear: Hear) -> Result<Model<F>> {
         self.fit_labels(model, data, hear).map(|fit| fit.model)
     }
 
     /// Trains on any loss; selection stays with the metric on the validation nodes. `hear` is called after each epoch.
     ///
     /// # Errors
-    /// As [`Trainer::fit`].
-    pub fn fit_loss<F: Scalar>(
-        &self,
-        model: Model<F>,
-        data: &Dataset<F>,
-        loss: &mut dyn Loss<F>,
-        hear: &(dyn Fn(Epoch) + Sync),
-    ) -> Result<Fit<F>> {
+    /// As [`Trainer::fit`], and what `hear` returns.
+    pub fn fit_loss<F: Scalar>(&self, model: Model<F>, data: &Dataset<F>, loss: &mut dyn Loss<F>, hear: Hear) -> Result<Fit<F>> {
         self.fit_through(model, data, loss, hear, None)
     }
 
@@ -234,13 +256,13 @@ impl Trainer {
     /// training with quantised weights (Bengio et al. 2013).
     ///
     /// # Errors
-    /// As [`Trainer::fit`].
+    /// As [`Trainer::fit`], and what `hear` returns.
     pub fn fit_through<F: Scalar>(
         &self,
         mut model: Model<F>,
         data: &Dataset<F>,
         loss: &mut dyn Loss<F>,
-        hear: &(dyn Fn(Epoch) + Sync),
+        hear: Hear,
         weights: Option<Through<F>>,
     ) -> Result<Fit<F>> {
         check_fits(&model, data)?;
@@ -283,7 +305,7 @@ impl Trainer {
             let progress = Epoch { epoch, epochs: settings.epochs, loss: value.as_f64(), validation };
             log::debug!("epoch {epoch} of {}: loss {:.4}, validation {validation:.2} %", settings.epochs, progress.loss);
             settings.progress.iter().for_each(|listener| listener(progress));
-            hear(progress);
+            hear(progress)?;
             if epoch - best.best_epoch >= settings.patience {
                 break;
             }
@@ -306,7 +328,8 @@ fn is_finite<F: Scalar>(model: &Model<F>) -> bool {
     finite
 }
 
-fn check_fits<F: Scalar>(model: &Model<F>, data: &Dataset<F>) -> Result<()> {
+/// Refuses a model whose features or classes are not those of `data`.
+pub(crate) fn check_fits<F: Scalar>(model: &Model<F>, data: &Dataset<F>) -> Result<()> {
     let expected = (data.num_features(), data.num_classes());
     let found = (model.in_channels(), model.out_channels());
     if expected == found {

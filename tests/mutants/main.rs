@@ -54,7 +54,7 @@ const FIRST: [(&str, &[&str]); 15] = [
     ("io", &["golden::", "hostile::", "registry::"]),
     ("train", &["loops::", "training::", "multi_label::", "labels::"]),
     ("distill", &["loops::", "distillation::", "labels::"]),
-    ("pipeline", &["pipeline::", "loops::", "labels::"]),
+    ("pipeline", &["pipeline::", "resume::", "loops::", "labels::"]),
     ("report", &["pipeline::"]),
     ("bin", &["cli::"]),
 ];

@@ -158,6 +158,28 @@ pub fn refuse_form(flags: &ArgMatches) -> Result<()> {
     }
 }
 
+/// Refuses a setting of other networks than the one that is trained: it would change nothing.
+pub fn refuse_unfit(flags: &ArgMatches, model: ModelKind) -> Result<()> {
+    use ModelKind::{Appnp, Gat, Gatv2, Gcn, Gcn2, Gin, Mlp, Sage, Sgc};
+    let wide = &[Gcn, Sage, Gat, Gatv2, Gin, Appnp, Gcn2, Mlp][..];
+    let of: [(&str, &[ModelKind]); 6] = [
+        ("hidden", wide),
+        ("layers", wide),
+        ("heads", &[Gat, Gatv2]),
+        ("aggr", &[Sage]),
+        ("hops", &[Sgc, Appnp]),
+        ("alpha", &[Appnp, Gcn2]),
+    ];
+    let given = |flag: &str| flags.value_source(flag) == Some(ValueSource::CommandLine);
+    match of.into_iter().find(|(flag, kinds)| given(flag) && !kinds.contains(&model)) {
+        Some((flag, kinds)) => {
+            let kinds = kinds.iter().map(|&kind| word(kind)).collect::<Vec<_>>().join(", ");
+            Err(Failure::Unfit { flag, kinds, model: word(model) })
+        }
+        None => Ok(()),
+    }
+}
+
 fn not_built(words: &str) -> Failure {
     Failure::NotBuilt { words: words.into() }
 }
@@ -419,6 +441,18 @@ pub struct OutputArgs {
     pub json: Option<PathBuf>,
 }
 
+/// How a run is kept and goes on.
+#[derive(Args)]
+#[command(next_help_heading = "Stopping and going on")]
+pub struct KeepArgs {
+    /// Keep finished stages here [default: FILE.work beside --out, removed at the end]
+    #[arg(long, value_name = "DIR")]
+    pub work: Option<PathBuf>,
+    /// Go on with what the same command has kept before it was stopped
+    #[arg(long)]
+    pub resume: bool,
+}
+
 #[derive(Args)]
 #[command(after_help = DATA)]
 pub struct TrainArgs {
@@ -434,6 +468,8 @@ pub struct TrainArgs {
     pub out: Option<PathBuf>,
     #[command(flatten)]
     pub output: OutputArgs,
+    #[command(flatten)]
+    pub keep: KeepArgs,
 }
 
 /// Which control rows there are.
@@ -476,6 +512,8 @@ pub struct CompressArgs {
     pub report: Option<PathBuf>,
     #[command(flatten)]
     pub output: OutputArgs,
+    #[command(flatten)]
+    pub keep: KeepArgs,
 }
 
 /// Stages, applied in the order given; every amount is the share removed. Their words are read by the library's recipes.

@@ -5,6 +5,7 @@ use crate::args::{
     Written,
 };
 use crate::failure::{Failure, Result};
+use crate::keeping::Keeping;
 use crate::output::{print, remark, say, show, table, wrote};
 use crate::predictions::{Form, Labels, encode};
 use crate::progress::Shown;
@@ -19,16 +20,19 @@ use gnn_prune::{Compressed, Compression, Controls, Dataset, Model, QuantModel, R
 use std::path::Path;
 
 pub fn train(args: &TrainArgs) -> Result<()> {
-    let places = Places { out: args.out.as_deref(), report: None, json: args.output.json.as_deref() };
+    let keeping = Keeping::new(&args.keep, args.out.as_deref())?;
+    let places = Places { out: args.out.as_deref(), report: None, json: args.output.json.as_deref(), work: keeping.folder() };
     places.check()?;
     let trainer = args.model.trainer()?;
     let data = args.data.open()?;
     let form = args.model.form(&data)?;
-    run(&Recipe::default(), Compression::train(form, trainer, args.seeds, &data)?, &places)
+    run(&Recipe::default(), Compression::train(form, trainer, args.seeds, &data)?, &places, &keeping)
 }
 
 pub fn compress(args: &CompressArgs, recipe: &Recipe) -> Result<()> {
-    let places = Places { out: args.out.as_deref(), report: args.report.as_deref(), json: args.output.json.as_deref() };
+    let keeping = Keeping::new(&args.keep, args.out.as_deref())?;
+    let places =
+        Places { out: args.out.as_deref(), report: args.report.as_deref(), json: args.output.json.as_deref(), work: keeping.folder() };
     places.check()?;
     let data;
     let mut origin = None;
@@ -55,25 +59,36 @@ pub fn compress(args: &CompressArgs, recipe: &Recipe) -> Result<()> {
         ControlsKind::All => compression,
         ControlsKind::None => compression.controls(Controls::None),
     };
-    run(recipe, compression, &places)?;
+    run(recipe, compression, &places, &keeping)?;
     remark_on_origin(origin.as_ref(), &data);
     Ok(())
 }
 
-fn run(recipe: &Recipe, compression: Compression, places: &Places) -> Result<()> {
+fn run(recipe: &Recipe, compression: Compression, places: &Places, keeping: &Keeping) -> Result<()> {
     let (shown, listen) = Shown::new();
-    let mut outcome = recipe.run(compression.on_progress(listen))?;
+    let compression = keeping.applied(compression)?.on_progress(listen);
+    let outcome = recipe.run(match places.out {
+        Some(path) => compression.save_to(path),
+        None => compression,
+    });
     shown.finish();
-    outcome.report.command = Some(command_line());
+    let mut report = outcome.map_err(|error| keeping.failure(error))?.report;
+    report.command = Some(command_line());
     if let Some(path) = places.out {
-        outcome.model.save(path)?;
         wrote(path, "the model");
     }
     if let Some(path) = places.report {
-        outcome.report.write(path)?;
+        report.write(path)?;
         wrote(path, "the report");
     }
-    show(&outcome.report.to_json(), || table(&outcome.report), places.json)
+    let shown = show(&report.to_json(), || table(&report), places.json);
+    match &shown {
+        // Who reads the table has seen enough of it; the files are written.
+        Err(Failure::Stdout(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => keeping.done()?,
+        Ok(()) => keeping.done()?,
+        Err(_) => {}
+    }
+    shown
 }
 
 /// The words that this program was called with, as a shell reads them.
@@ -315,13 +330,14 @@ struct Places<'a> {
     out: Option<&'a Path>,
     report: Option<&'a Path>,
     json: Option<&'a Path>,
+    work: Option<&'a Path>,
 }
 
 impl Places<'_> {
     /// A long run must not end with a place that takes no file.
     fn check(&self) -> Result<()> {
         let json = self.json.filter(|path| *path != Path::new("-"));
-        let given: Vec<(&str, &Path)> = [("--out", self.out), ("--report", self.report), ("--json", json)]
+        let given: Vec<(&str, &Path)> = [("--out", self.out), ("--report", self.report), ("--json", json), ("--work", self.work)]
             .into_iter()
             .filter_map(|(flag, path)| Some((flag, path?)))
             .collect();
@@ -332,6 +348,7 @@ impl Places<'_> {
         }
         self.out.map_or(Ok(()), check_place)?;
         json.map_or(Ok(()), check_place)?;
+        self.work.map_or(Ok(()), check_folder)?;
         let Some(report) = self.report else { return Ok(()) };
         Report::check_suffix(report)?;
         check_place(report)
@@ -343,6 +360,17 @@ fn is_one_file(a: &Path, b: &Path) -> bool {
     let is_file = |path: &Path| path.metadata().map_or(true, |found| found.is_file());
     let real = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.into());
     is_file(a) && is_file(b) && real(a) == real(b)
+}
+
+/// A folder that is there, or can be made in one that is.
+fn check_folder(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if path.exists() {
+        return Err(Failure::Output { path: path.into(), problem: "is no folder; stages are kept in a folder of their own" });
+    }
+    check_place(path)
 }
 
 fn check_place(path: &Path) -> Result<()> {

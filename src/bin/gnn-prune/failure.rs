@@ -1,7 +1,7 @@
 //! What ends a command, in words that fit one line.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Result of every command.
 pub type Result<T, E = Failure> = std::result::Result<T, E>;
@@ -15,6 +15,9 @@ pub enum Failure {
     /// The words are known and mean nothing yet.
     #[error("`{words}` is not built yet; leave it out, `gnn-prune help COMMAND` lists what there is")]
     NotBuilt { words: String },
+    /// A setting that the model does not have.
+    #[error("`--{flag}` is a setting of {kinds}, and `{model}` has none; leave it out, or choose one of these by `--model`")]
+    Unfit { flag: &'static str, kinds: String, model: String },
     /// More weights than a run could hold.
     #[error("`--hidden {hidden} --layers {layers}` makes {weights} weights or more, at most {most} are allowed; choose a smaller model")]
     TooLarge { hidden: usize, layers: usize, weights: u128, most: u128 },
@@ -45,10 +48,24 @@ pub enum Failure {
     /// A page of a command that there is not.
     #[error("there is no command `{name}`; give one of {known}")]
     NoCommand { name: String, known: String },
+    /// Nothing says where stages are kept.
+    #[error("`--resume` goes on with what a run has kept; give the `--out` or `--work` of that run")]
+    NothingToResume,
+    /// Ctrl-C, while stages are kept: no mistake, and an exit code of its own.
+    #[error("{}", interrupted(*kept, folder, command))]
+    Interrupted { kept: usize, folder: PathBuf, command: String },
     /// Python that belongs to a file, and standard output takes no more.
     #[error("the file is written; how Python loads it goes to standard output, which cannot be written: {0}")]
     Listing(io::Error),
     /// Standard output takes no more.
     #[error("standard output cannot be written: {0}")]
     Stdout(io::Error),
+}
+
+fn interrupted(kept: usize, folder: &Path, command: &str) -> String {
+    match kept {
+        0 => "before the first stage was finished; nothing is kept".into(),
+        1 => format!("1 finished stage is kept in {}; go on with `{command}`", folder.display()),
+        _ => format!("{kept} finished stages are kept in {}; go on with `{command}`", folder.display()),
+    }
 }

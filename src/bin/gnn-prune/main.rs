@@ -4,6 +4,7 @@
 mod args;
 mod commands;
 mod failure;
+mod keeping;
 mod logger;
 mod output;
 mod predictions;
@@ -42,6 +43,10 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         // Who reads has seen enough: `gnn-prune … | head`.
         Err(Failure::Stdout(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(failure @ Failure::Interrupted { .. }) => {
+            output::say("interrupted", &failure.to_string());
+            ExitCode::from(keeping::INTERRUPTED)
+        }
         Err(failure) => mistake(&failure.to_string()),
     }
 }
@@ -50,11 +55,15 @@ fn run(command: Command, matches: &ArgMatches) -> Result<()> {
     let (_, flags) = matches.subcommand().expect("a command is required, and was parsed");
     args::refuse_later(flags)?;
     match command {
-        Command::Train(args) => commands::train(&args),
+        Command::Train(args) => {
+            args::refuse_unfit(flags, args.model.model)?;
+            commands::train(&args)
+        }
         Command::Compress(args) => {
             if args.from.is_some() {
                 args::refuse_form(flags)?;
             }
+            args::refuse_unfit(flags, args.model.model)?;
             commands::compress(&args, &stages::given(&args, flags)?)
         }
         Command::Predict(args) => commands::predict(&args),

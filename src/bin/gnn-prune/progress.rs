@@ -1,6 +1,6 @@
 //! How far a job is: a bar where stderr is a terminal, a line a finished stage where it is not.
 
-use crate::output::{Verbosity, say, show_bar, verbosity};
+use crate::output::{Verbosity, remark, say, show_bar, verbosity};
 use gnn_prune::pipeline::Progress;
 use gnn_prune::train::Epoch;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -26,6 +26,9 @@ impl Shown {
         let (heard, drawn) = (Arc::clone(&job), bar.clone());
         let listen = move |progress: Progress| {
             let now = Instant::now();
+            if let Progress::Note { text } = &progress {
+                return drawn.suspend(|| remark(text));
+            }
             let mut job = heard.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(line) = job.hear(&progress, now).filter(|_| !is_terminal) {
                 say("stage", &line);
@@ -65,6 +68,8 @@ struct Running {
     seeds: usize,
     since: Instant,
     epoch: Option<Epoch>,
+    /// How long it took the run that has kept it.
+    kept: Option<Duration>,
 }
 
 /// The stages of a job: which are to come, and how long those took that are done.
@@ -88,11 +93,16 @@ impl Job {
                 let ended = self.end(now);
                 let run = self.took.get(name).map_or(0, |(_, runs)| *runs) + 1;
                 self.to_come.entry(name.clone()).and_modify(|runs| *runs = runs.saturating_sub(1));
-                self.running = Some(Running { name: name.clone(), seed: *seed, run, seeds: *seeds, since: now, epoch: None });
+                self.running = Some(Running { name: name.clone(), seed: *seed, run, seeds: *seeds, since: now, epoch: None, kept: None });
                 ended
             }
             Progress::Epoch(epoch) => {
                 self.running.iter_mut().for_each(|running| running.epoch = Some(*epoch));
+                None
+            }
+            Progress::Kept { seconds } => {
+                let took = Duration::try_from_secs_f64(*seconds).unwrap_or_default();
+                self.running.iter_mut().for_each(|running| running.kept = Some(took));
                 None
             }
             Progress::Measure { name } => {
@@ -108,11 +118,12 @@ impl Job {
     fn end(&mut self, now: Instant) -> Option<String> {
         self.measuring = None;
         let running = self.running.take()?;
-        let took = now.saturating_duration_since(running.since);
+        let took = running.kept.unwrap_or_else(|| now.saturating_duration_since(running.since));
         let sum = self.took.entry(running.name.clone()).or_default();
         *sum = (sum.0 + took, sum.1 + 1);
         let seconds = took.as_secs_f64();
-        Some(format!("{}, {seconds:.1} s{}", running.words(), self.left(now).map_or(String::new(), |left| format!("; {}", in_words(left)))))
+        let seconds = if running.kept.is_some() { "kept by an earlier run".into() } else { format!("{seconds:.1} s") };
+        Some(format!("{}, {seconds}{}", running.words(), self.left(now).map_or(String::new(), |left| format!("; {}", in_words(left)))))
     }
 
     /// What to show beside the bar.

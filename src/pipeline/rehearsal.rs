@@ -1,0 +1,32 @@
+//! The whole way tried on a model that is not trained yet.
+
+use super::step::{Env, Step, Subject};
+use crate::data::Dataset;
+use crate::error::Result;
+use crate::nn::Model;
+use crate::quant::Quantizer;
+use crate::rng::{hash, purpose};
+use crate::train::check_fits;
+
+/// Refuses what a step, the quantiser or the final account cannot do with a model of this form, whatever training makes of it.
+pub(super) fn rehearse(form: &Model, data: &Dataset, steps: &[Box<dyn Step>], quantizer: Option<&Quantizer>) -> Result<()> {
+    check_fits(form, data)?;
+    let mut subject = Subject { model: form.clone(), graph: data.graph().clone() };
+    let compiles = |subject: &Subject| subject.model.lower(Some(&subject.graph), data.features()).map(|_| ());
+    compiles(&subject)?;
+    for (k, step) in steps.iter().enumerate() {
+        let env = Env { data, dense: form, seed: stage_seed(form, k), on_epoch: &|_| Ok(()) };
+        match step.rehearse(&subject, &env)? {
+            Some(next) => subject = next,
+            // What comes after a step that does not tell has its turn when it is there.
+            None => return Ok(()),
+        }
+        compiles(&subject)?;
+    }
+    quantizer.map_or(Ok(()), |quantizer| quantizer.check(&subject.model, &data.with_graph(subject.graph.clone())?))
+}
+
+/// The seed of stage `k` of a model.
+pub(super) fn stage_seed(model: &Model, k: usize) -> u64 {
+    hash(model.seed(), &[purpose::STAGE, k as u64])
+}
