@@ -4,6 +4,7 @@ use super::assumptions::{Assumptions, Open};
 use super::modules::numbered;
 use super::network::{Activated, InnerForm, Network, NetworkLayer, width_in};
 use super::recognise::{self, Found, Reading};
+use super::told::Told;
 use crate::error::{Error, Result};
 use crate::files::Tensors;
 use crate::graph::Norm;
@@ -63,13 +64,20 @@ impl Checkpoint {
         if tensors.floats.is_empty() {
             return Err(Error::Model("holds no tensors of floats: not a state dict".into()));
         }
+        let metadata = &tensors.metadata;
         let (prefix, tensors) = unwrapped(tensors);
-        let Recognised { network, open, found } = if is_basic(&tensors) { basic(&tensors, assumed)? } else { own(&tensors, assumed)? };
+        let told = Told::of(metadata, &prefix);
+        let Recognised { network, open, found } =
+            if is_basic(&tensors) { basic(&tensors, assumed, &told)? } else { own(&tensors, assumed, &told)? };
         let model = network.build(&tensors, assumed.seed)?;
         let prefix = if prefix.is_empty() { String::new() } else { format!(" under `{prefix}`") };
         let unused: Vec<&str> = tensors.integers.keys().map(String::as_str).filter(|name| !name.ends_with("num_batches_tracked")).collect();
         let unused = if unused.is_empty() { String::new() } else { format!("; not used: {}", unused.join(", ")) };
-        let note = format!("{found}{prefix}; assumed: {} (`--assume` NAME=VALUE,…){unused}", assumed.named(&open)?);
+        let assumed = match assumed.named(&open)? {
+            nothing if nothing.is_empty() => "nothing assumed, the file tells it".to_string(),
+            named => format!("assumed: {named} (`--assume` NAME=VALUE,…)"),
+        };
+        let note = format!("{found}{prefix}; {assumed}{unused}");
         Ok(Self { model, network: network.under(&prefix_of(&prefix)), note })
     }
 
@@ -133,12 +141,13 @@ fn is_basic(tensors: &Tensors) -> bool {
 struct Listing<'a> {
     layers: Vec<NetworkLayer>,
     assumed: &'a Assumptions,
+    told: &'a Told,
     open: Open,
 }
 
 impl<'a> Listing<'a> {
-    fn new(assumed: &'a Assumptions) -> Self {
-        Self { layers: Vec::new(), assumed, open: Open::default() }
+    fn new(assumed: &'a Assumptions, told: &'a Told) -> Self {
+        Self { layers: Vec::new(), assumed, told, open: Open::default() }
     }
 
     fn last(&self) -> String {
@@ -152,10 +161,17 @@ impl<'a> Listing<'a> {
     /// A convolution or a linear map, its tensors under `path`.
     fn map(&mut self, name: &str, kind: &'static str, path: &str, tensors: &Tensors, next: Option<usize>) -> Result<()> {
         let has = |part: &str| tensors.floats.contains_key(part);
+        let inner = matches!(kind, "gin_conv" | "gine_conv") && !has("nn.weight");
+        if let Some(told) = self.told.layer(kind, path, self.assumed)? {
+            // Nothing of it is open.
+            let settings = settings_of(kind, tensors, next, &told)?;
+            let settings = if inner { InnerForm::of(&told).written(settings) } else { settings };
+            self.push(NetworkLayer::new(name, kind, settings).tensors(path));
+            return Ok(());
+        }
         self.open.kinds.insert(kind);
         self.open.edge_features |= has("att_edge") || has("lin_edge.weight");
         let settings = settings_of(kind, tensors, next, self.assumed)?;
-        let inner = matches!(kind, "gin_conv" | "gine_conv") && !has("nn.weight");
         self.open.inner |= inner;
         self.open.layer_norms |= inner
             && tensors.floats.keys().any(|key| key.starts_with("nn.norms.") && !key.contains("running"))
@@ -166,7 +182,7 @@ impl<'a> Listing<'a> {
     }
 
     /// What stands behind hidden layer `k`: norm, activation and dropout.
-    fn hidden(&mut self, k: &str, norm: Option<(&'static str, &str)>) {
+    fn hidden(&mut self, k: &str, norm: Option<(&'static str, &str)>) -> Result<()> {
         self.open.hidden = true;
         let act = |listing: &mut Self| {
             if let Some(function) = listing.assumed.activation {
@@ -178,9 +194,7 @@ impl<'a> Listing<'a> {
             act(self);
         }
         match norm {
-            Some((kind, path)) => {
-                self.norm(&format!("norm{k}"), kind, path);
-            }
+            Some((kind, path)) => self.norm(&format!("norm{k}"), kind, path)?,
             None if self.assumed.bare_layer_norm => self.push(NetworkLayer::new(format!("norm{k}"), "layer_norm", self.layer_norm())),
             None => {}
         }
@@ -190,13 +204,21 @@ impl<'a> Listing<'a> {
         if self.assumed.dropout > 0.0 {
             self.push(NetworkLayer::new(format!("dropout{k}"), "dropout", Attrs::new().with("p", self.assumed.dropout)));
         }
+        Ok(())
     }
 
-    fn norm(&mut self, name: &str, kind: &'static str, path: &str) {
+    fn norm(&mut self, name: &str, kind: &'static str, path: &str) -> Result<()> {
         self.open.norms = true;
-        self.open.layer_norms |= kind == "layer_norm";
-        let settings = if kind == "layer_norm" { self.layer_norm() } else { Attrs::new() };
+        let settings = match (kind, self.told.layer(kind, path, self.assumed)?) {
+            ("layer_norm", Some(told)) => Attrs::new().with("per_graph", told.graph_norm),
+            ("layer_norm", None) => {
+                self.open.layer_norms = true;
+                self.layer_norm()
+            }
+            _ => Attrs::new(),
+        };
         self.push(NetworkLayer::new(name, kind, settings).tensors(path));
+        Ok(())
     }
 
     fn layer_norm(&self) -> Attrs {
@@ -205,7 +227,10 @@ impl<'a> Listing<'a> {
 }
 
 /// A network of `torch_geometric.nn.models`.
-fn basic(tensors: &Tensors, assumed: &Assumptions) -> Result<Recognised> {
+fn basic(tensors: &Tensors, assumed: &Assumptions, told: &Told) -> Result<Recognised> {
+    let of_network = told.network(assumed)?;
+    let known = of_network.is_some();
+    let assumed = of_network.as_ref().unwrap_or(assumed);
     let convs = numbered(tensors, "convs.")?;
     let norms = numbered(tensors, "norms.")?;
     let last_linear = tensors.under("lin.");
@@ -223,7 +248,7 @@ fn basic(tensors: &Tensors, assumed: &Assumptions) -> Result<Recognised> {
         let own = found.iter().find(|layer| layer.path == path);
         own.ok_or_else(|| Error::Model(format!("`{path}` is no layer of `torch_geometric.nn.models`")))
     };
-    let mut listing = Listing::new(assumed);
+    let mut listing = Listing::new(assumed, told);
     let mut kept: Vec<(String, usize)> = Vec::new();
     let mut kinds = Vec::new();
     for k in 0..count {
@@ -239,7 +264,7 @@ fn basic(tensors: &Tensors, assumed: &Assumptions) -> Result<Recognised> {
             break;
         }
         let norm = if norms.is_empty() { None } else { Some(at(&format!("norms.{k}"))?) };
-        listing.hidden(&(k + 1).to_string(), norm.map(|norm| (norm.kind, norm.path.as_str())));
+        listing.hidden(&(k + 1).to_string(), norm.map(|norm| (norm.kind, norm.path.as_str())))?;
         kept.push((listing.last(), conv.output));
     }
     let mut jump = "";
@@ -260,17 +285,21 @@ fn basic(tensors: &Tensors, assumed: &Assumptions) -> Result<Recognised> {
         }
         listing.push(NetworkLayer::new("out", "linear", Attrs::new()).tensors("lin"));
     }
+    if known {
+        let Open { kinds, layer_norms, .. } = listing.open;
+        listing.open = Open { kinds, layer_norms, ..Open::default() }.all_told();
+    }
     let kinds = if kinds.windows(2).all(|pair| pair[0] == pair[1]) { kinds[0].to_string() } else { kinds.join(", ") };
     let found = format!("{count} layers of {kinds}{}{jump}", if norms.is_empty() { "" } else { " with norms" });
     Ok(Recognised { network: Network { layers: listing.layers }, open: listing.open, found })
 }
 
 /// A network of one's own class.
-fn own(tensors: &Tensors, assumed: &Assumptions) -> Result<Recognised> {
+fn own(tensors: &Tensors, assumed: &Assumptions, told: &Told) -> Result<Recognised> {
     let found = recognise::layers(tensors)?;
     let order = recognise::order(&found)?;
     let maps = |from: usize| order[from..].iter().map(|(k, _)| &found[*k]).filter(|layer| !layer.is_norm());
-    let mut listing = Listing::new(assumed);
+    let mut listing = Listing::new(assumed, told);
     let mut kept: Vec<String> = Vec::new();
     let mut joined = false;
     let mut names = BTreeSet::new();
@@ -281,7 +310,7 @@ fn own(tensors: &Tensors, assumed: &Assumptions) -> Result<Recognised> {
             continue;
         }
         if layer.is_norm() {
-            listing.norm(&name_of(layer, &mut names), layer.kind, &layer.path);
+            listing.norm(&name_of(layer, &mut names), layer.kind, &layer.path)?;
             continue;
         }
         if reading == Reading::All {
@@ -297,9 +326,9 @@ fn own(tensors: &Tensors, assumed: &Assumptions) -> Result<Recognised> {
         let norm = order.get(at + 1).map(|(k, _)| &found[*k]).filter(|next| next.is_norm());
         let norm = norm.map(|norm| (norm.kind, norm.path.as_str()));
         if next.is_some() {
-            listing.hidden(&format!("_{}", listing.last()), norm);
+            listing.hidden(&format!("_{}", listing.last()), norm)?;
         } else if let Some((kind, path)) = norm {
-            listing.norm("norm_last", kind, path);
+            listing.norm("norm_last", kind, path)?;
         }
         kept.push(listing.last());
     }

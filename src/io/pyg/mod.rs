@@ -7,6 +7,7 @@ mod modules;
 mod names;
 mod network;
 mod recognise;
+mod told;
 
 pub use assumptions::Assumptions;
 pub use checkpoint::Checkpoint;

@@ -141,17 +141,27 @@ impl Told {
         let place = |key: &String| key.strip_prefix(&below)?.parse::<usize>().ok();
         let mut places: Vec<usize> = self.modules.keys().filter_map(place).collect();
         places.sort_unstable();
-        told.activation_last = false;
+        // A run of parts without tensors is read as one activation, so it must be that.
+        let (mut bare, mut activated, mut one) = (false, false, None);
         for k in places {
             let part = format!("{path}.{k}");
-            match self.class(&part) {
-                Some("Linear") => told.activation_last = false,
-                Some("Dropout" | "Identity") => {
-                    return Err(Error::Model(format!("`{part}`: what has no tensors in an inner network is read as an activation")));
+            let refuse = |what: &str| Err(Error::Model(format!("`{part}`: {what}; a network file says what it is here")));
+            if self.activation(&part, told)? {
+                let function = (told.activation, told.leaky_slope);
+                if activated || one.is_some_and(|one| one != function) {
+                    return refuse("an inner network of several activations in a row, or of several kinds, is not read");
                 }
-                _ => told.activation_last |= self.activation(&part, told)?,
+                (activated, one) = (true, Some(function));
+            } else if matches!(self.class(&part), Some("Dropout" | "Identity")) {
+                bare = true;
+            } else {
+                if bare && !activated {
+                    return refuse("before it stands an inner part without tensors that is no activation");
+                }
+                (bare, activated) = (false, false);
             }
         }
+        told.activation_last = activated;
         Ok(())
     }
 
