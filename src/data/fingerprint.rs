@@ -131,7 +131,7 @@ mod tests {
             of(&|parts| parts.classes = 3),
             of(&|parts| parts.splits = split(vec![0])),
             of(&|parts| parts.splits = split(vec![0, 3])),
-            of(&|parts| parts.splits = Splits::PerClass { train: 1, val: 1 }),
+            of(&|parts| parts.splits = Splits::Masks(vec![Split { train: vec![0], val: vec![1], test: vec![3] }; 2])),
             of(&|parts| parts.splits = Splits::Shares { train: 0.5, val: 0.25, test: 0.25 }),
             of(&|parts| parts.splits = Splits::Shares { train: 0.25, val: 0.25, test: 0.25 }),
         ];

@@ -96,7 +96,9 @@ fn command_line() -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./=:,+@%".contains(c);
     let quoted =
         |word: String| if !word.is_empty() && word.chars().all(plain) { word } else { format!("'{}'", word.replace('\'', r"'\''")) };
-    let words = std::env::args_os().skip(1).map(|word| quoted(word.to_string_lossy().into_owned()));
+    // A run that was gone on with is the same as one that was not.
+    let words = std::env::args_os().skip(1).filter(|word| word != "--resume");
+    let words = words.map(|word| quoted(word.to_string_lossy().into_owned()));
     std::iter::once("gnn-prune".to_string()).chain(words).collect::<Vec<_>>().join(" ")
 }
 

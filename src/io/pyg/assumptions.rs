@@ -107,7 +107,7 @@ pub(super) struct Open {
     /// Whether self-loops take features from edges.
     pub edge_features: bool,
     /// Whether the file itself says everything.
-    told: bool,
+    pub told: bool,
 }
 
 impl Open {
