@@ -1116,6 +1116,10 @@ fn timeless(mut report: Value) -> Value {
     for row in report["rows"].as_array_mut().unwrap() {
         row.as_object_mut().unwrap().remove("latency_ms");
     }
+    // What was said of times, and the line that names files.
+    for words in ["command", "summary", "notes"] {
+        report.as_object_mut().unwrap().remove(words);
+    }
     report
 }
 

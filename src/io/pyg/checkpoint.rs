@@ -297,6 +297,7 @@ fn basic(tensors: &Tensors, assumed: &Assumptions, told: &Told) -> Result<Recogn
 /// A network of one's own class.
 fn own(tensors: &Tensors, assumed: &Assumptions, told: &Told) -> Result<Recognised> {
     let found = recognise::layers(tensors)?;
+    told.check(&found)?;
     let order = recognise::order(&found)?;
     let maps = |from: usize| order[from..].iter().map(|(k, _)| &found[*k]).filter(|layer| !layer.is_norm());
     let mut listing = Listing::new(assumed, told);

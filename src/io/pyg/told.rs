@@ -1,6 +1,7 @@
 //! What a pickled module tells of its layers beside their tensors: classes and attributes.
 
 use super::assumptions::Assumptions;
+use super::recognise::Found;
 use crate::error::{Error, Result};
 use crate::nn::ActivationFn;
 use serde_json::Value;
@@ -165,6 +166,26 @@ impl Told {
         Ok(())
     }
 
+    /// Refuses a network of one's own with a convolution that was not found as what it is: one without tensors, or one whose tensors are
+    /// those of another layer.
+    ///
+    /// # Errors
+    /// [`Error::Model`] for the first such.
+    pub(super) fn check(&self, found: &[Found]) -> Result<()> {
+        let counts = |class: &str| [".nn.conv.", ".nn.pool.", ".JumpingKnowledge"].iter().any(|part| class.contains(part));
+        for (path, module) in &self.modules {
+            let class = module.get("class").and_then(Value::as_str).unwrap_or("");
+            let within = |outer: &str, inner: &str| outer == inner || inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('.'));
+            if counts(class) && !found.iter().any(|layer| within(&layer.path, path)) {
+                let class = class.rsplit('.').next().unwrap_or(class);
+                return Err(Error::Model(format!(
+                    "`{path}` is a {class}, whose tensors do not tell that; a network file says what it is here"
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// What a network of `torch_geometric.nn.models` tells of itself.
     ///
     /// # Errors
@@ -180,5 +201,63 @@ impl Told {
             told.jumping_last = true;
         }
         Ok(self.activation("act", &mut told)?.then_some(told))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::Aggregation;
+
+    fn told(modules: &[(&str, &str)]) -> Told {
+        let metadata =
+            modules.iter().map(|(path, text)| (format!("module{}{path}", if path.is_empty() { "" } else { "." }), (*text).into()));
+        Told::of(&metadata.collect(), "")
+    }
+
+    #[test]
+    fn what_a_module_tells_takes_the_place_of_what_is_assumed() {
+        let told = told(&[
+            ("conv1", r#"{"class": "torch_geometric.nn.conv.sage_conv.SAGEConv", "aggr": "max", "normalize": true}"#),
+            (
+                "conv2",
+                r#"{"class": "torch_geometric.nn.conv.gcn_conv.GCNConv", "normalize": true, "add_self_loops": false, "improved": false}"#,
+            ),
+            ("conv3", r#"{"class": "torch_geometric.nn.conv.gat_conv.GATConv", "negative_slope": 0.1, "fill_value": "add"}"#),
+            ("conv4.nn.0", r#"{"class": "torch.nn.modules.linear.Linear"}"#),
+            ("conv4.nn.1", r#"{"class": "torch.nn.modules.activation.LeakyReLU", "negative_slope": 0.3}"#),
+            ("conv4.nn.2", r#"{"class": "torch.nn.modules.dropout.Dropout"}"#),
+            ("conv4.nn.3", r#"{"class": "torch.nn.modules.linear.Linear"}"#),
+            ("conv4.nn.4", r#"{"class": "torch.nn.modules.activation.LeakyReLU", "negative_slope": 0.3}"#),
+            ("conv4", r#"{"class": "torch_geometric.nn.conv.gin_conv.GINConv"}"#),
+            ("bn", r#"{"class": "torch.nn.modules.normalization.LayerNorm"}"#),
+        ]);
+        let base = Assumptions::default();
+        let layer = |kind: &str, path: &str| told.layer(kind, path, &base);
+        let sage = layer("sage_conv", "conv1").unwrap().unwrap();
+        assert_eq!((sage.aggregation, sage.normalize), (Aggregation::Max, Some(true)));
+        let gcn = layer("gcn_conv", "conv2").unwrap().unwrap();
+        assert_eq!((gcn.normalize, gcn.self_loops), (Some(true), false));
+        let gin = layer("gin_conv", "conv4").unwrap().unwrap();
+        assert_eq!((gin.activation, gin.leaky_slope, gin.activation_last), (Some(ActivationFn::LeakyRelu), 0.3, true));
+        assert!(!layer("layer_norm", "bn").unwrap().unwrap().graph_norm);
+        assert_eq!(layer("linear", "elsewhere").unwrap(), None);
+        for (kind, path, word) in [("gat_conv", "conv3", "self-loops"), ("gcn_conv", "conv1", "is a SAGEConv")] {
+            let message = layer(kind, path).unwrap_err().to_string();
+            assert!(message.contains(word), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_convolution_that_was_not_found_is_refused() {
+        let told = told(&[("prop", r#"{"class": "torch_geometric.nn.conv.appnp.APPNP"}"#), ("", r#"{"class": "__main__.Net"}"#)]);
+        assert!(told.check(&[]).unwrap_err().to_string().contains("`prop` is a APPNP"));
+        let gaps = super::tests::told(&[
+            ("c", r#"{"class": "x.GINConv"}"#),
+            ("c.nn.0", r#"{"class": "x.Linear"}"#),
+            ("c.nn.1", r#"{"class": "x.Dropout"}"#),
+            ("c.nn.2", r#"{"class": "x.Linear"}"#),
+        ]);
+        assert!(gaps.layer("gin_conv", "c", &Assumptions::default()).unwrap_err().to_string().contains("no activation"));
     }
 }
