@@ -39,7 +39,8 @@ fn problem(case: &Path, check: &Value) -> Option<String> {
     let done = Command::new(env!("CARGO_BIN_EXE_gnn-prune")).args(line.split(' ')).current_dir(&folder).output().unwrap();
     let said = String::from_utf8(done.stderr).unwrap();
     let word = |key: &str| check[key].as_str().is_some_and(|words| words.split('|').any(|word| said.contains(word)));
-    let refused = done.status.code() == Some(2) && !said.contains("panicked") && said.trim_end().lines().count() == 1;
+    let errors = said.lines().filter(|line| !line.starts_with("note: ")).collect::<Vec<_>>();
+    let refused = done.status.code() == Some(2) && matches!(errors[..], [error] if error.starts_with("error: "));
     let percent = |row: fn(&[Value]) -> Option<&Value>| {
         let report: Value = serde_json::from_slice(&done.stdout).unwrap_or_default();
         report["rows"].as_array().and_then(|rows| row(rows)?["accuracy"]["mean"].as_f64()).unwrap_or(f64::NAN)

@@ -609,7 +609,7 @@ pub struct ExportArgs {
 pub struct InspectArgs {
     /// The model file
     pub file: PathBuf,
-    /// Print the list of layers that `--network` reads, filled in as far as it is known
+    /// Print the list of layers for `--network`, as far as it is known
     #[arg(long, conflicts_with = "json")]
     pub network_template: bool,
     #[command(flatten)]
