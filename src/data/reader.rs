@@ -95,6 +95,13 @@ impl Reader {
     /// [`Error::File`] if the file is missing, of an unknown kind or damaged, names the array that is missing or wrong;
     /// [`Error::NotFinite`] for a feature that is NaN or infinite. For a word as [`Dataset::open`].
     pub fn read(self) -> Result<Dataset> {
+        let data = self.opened()?;
+        let (edges, features, classes) = (data.graph().num_edges(), data.num_features(), data.num_classes());
+        log::info!("{}: {} nodes, {edges} edges, {features} features, {classes} classes", data.name(), data.num_nodes());
+        Ok(data)
+    }
+
+    fn opened(self) -> Result<Dataset> {
         let Self { place, wanted } = self;
         match place {
             Place::Path(path) => read_file(&path, &wanted),

@@ -128,7 +128,7 @@ pub fn predict(args: &PredictArgs) -> Result<()> {
         None => say_metric(logits, &model, &data),
         Some(reason) => {
             let taken = if args.write == Written::Logits { "" } else { "; nodes are taken to have one class each" };
-            remark(&format!("no metric: {reason}{taken}"));
+            say("metric", &format!("none: {reason}{taken}"));
         }
     }
     remark_on_origin(model.origin(), &data);
