@@ -2,6 +2,7 @@
 
 pub mod budget;
 mod kinds;
+pub mod npy;
 #[cfg(feature = "pt")]
 mod pt;
 mod tensors;

@@ -2,7 +2,7 @@
 //!
 //! *Source*: `numpy.lib.format`, versions 1.0 to 3.0.
 
-use ndarray::{ArrayD, ArrayView2, IxDyn, ShapeBuilder};
+use ndarray::{Array, ArrayD, Dimension, IxDyn, ShapeBuilder};
 
 /// What NumPy itself refuses to parse beyond.
 pub const MAX_HEADER: usize = 10_000;
@@ -120,17 +120,42 @@ impl<'a> Words<'a> {
     }
 }
 
-/// The bytes of a `.npy` file of 32-bit floats.
-pub fn npy_bytes(array: ArrayView2<f32>) -> Vec<u8> {
-    let (rows, columns) = array.dim();
-    let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {columns}), }}");
+/// A number that is written.
+pub trait Number: Copy {
+    /// NumPy's word for its type.
+    const DESCRIPTOR: &'static str;
+
+    /// Adds its bytes, the lowest first.
+    fn write(self, to: &mut Vec<u8>);
+}
+
+impl Number for f32 {
+    const DESCRIPTOR: &'static str = "<f4";
+
+    fn write(self, to: &mut Vec<u8>) {
+        to.extend(self.to_le_bytes());
+    }
+}
+
+impl Number for i64 {
+    const DESCRIPTOR: &'static str = "<i8";
+
+    fn write(self, to: &mut Vec<u8>) {
+        to.extend(self.to_le_bytes());
+    }
+}
+
+/// The bytes of a `.npy` file, row by row.
+pub fn encode<A: Number, D: Dimension>(array: &Array<A, D>) -> Vec<u8> {
+    let shape: String = array.shape().iter().map(|length| format!("{length}, ")).collect();
+    let mut header = format!("{{'descr': '{}', 'fortran_order': False, 'shape': ({}), }}", A::DESCRIPTOR, shape.trim_end());
     let end = (PREFIX - 2 + header.len() + 1).next_multiple_of(ALIGNED);
     header.extend(std::iter::repeat_n(' ', end - (PREFIX - 2) - header.len() - 1));
     header.push('\n');
     let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
     bytes.extend((header.len() as u16).to_le_bytes());
     bytes.extend(header.as_bytes());
-    bytes.extend(array.iter().flat_map(|value| value.to_le_bytes()));
+    array.iter().for_each(|number| number.write(&mut bytes));
     bytes
 }
 
@@ -146,12 +171,17 @@ mod tests {
     #[test]
     fn what_is_written_is_read_and_begins_at_a_multiple_of_64() {
         let x = array![[1.0f32, -2.5, 3.0], [4.0, f32::MIN_POSITIVE, 6.0]];
-        let bytes = npy_bytes(x.view());
+        let bytes = encode(&x);
         let end = header_end(&bytes[..PREFIX]).unwrap();
         assert_eq!((end % ALIGNED, bytes[end - 1], bytes.len()), (0, b'\n', end + 24));
         let found = Header::parse(&bytes[..end]).unwrap();
         assert_eq!(found, Header { descriptor: "<f4".into(), fortran_order: false, shape: vec![2, 3] });
         assert_eq!(found.numbers(&bytes[end..], |b| Some(f32::from_le_bytes(b))).unwrap(), x.into_dyn());
+        let labels = encode(&array![-1i64, 5]);
+        let end = header_end(&labels[..PREFIX]).unwrap();
+        let found = Header::parse(&labels[..end]).unwrap();
+        assert_eq!((found.descriptor.as_str(), &found.shape[..]), ("<i8", &[2][..]));
+        assert_eq!(found.numbers(&labels[end..], |b| Some(i64::from_le_bytes(b))).unwrap(), array![-1, 5].into_dyn());
     }
 
     #[test]

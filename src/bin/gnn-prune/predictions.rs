@@ -2,8 +2,8 @@
 
 use crate::args::Written;
 use crate::failure::{Failure, Result};
-use gnn_prune::ndarray::{Array, Array1, Array2, ArrayView2, Axis, Dimension};
-use ndarray_npy::{WritableElement, WriteNpyExt};
+use gnn_prune::files::npy::{self, Number};
+use gnn_prune::ndarray::{Array1, Array2, ArrayView2, Axis};
 use std::path::Path;
 
 /// The forms of a file of predictions.
@@ -69,9 +69,9 @@ fn largest(logits: ArrayView2<f32>) -> Array1<i64> {
 }
 
 /// A column a class, under `node,{name}_0,{name}_1,…`.
-fn numbers<A: WritableElement + std::fmt::Display>(name: &str, values: &Array2<A>, form: Form) -> Vec<u8> {
+fn numbers<A: Number + std::fmt::Display>(name: &str, values: &Array2<A>, form: Form) -> Vec<u8> {
     if form == Form::Npy {
-        return npy(values);
+        return npy::encode(values);
     }
     let heads: Vec<String> = (0..values.ncols()).map(|c| format!("{name}_{c}")).collect();
     let rows = values.rows().into_iter().map(|row| row.iter().map(A::to_string).collect::<Vec<_>>().join(","));
@@ -80,15 +80,9 @@ fn numbers<A: WritableElement + std::fmt::Display>(name: &str, values: &Array2<A
 
 fn classes(classes: &Array1<i64>, form: Form) -> Vec<u8> {
     match form {
-        Form::Npy => npy(classes),
+        Form::Npy => npy::encode(classes),
         Form::Csv => csv("class", classes.iter().map(i64::to_string)),
     }
-}
-
-fn npy<A: WritableElement, D: Dimension>(array: &Array<A, D>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    array.write_npy(&mut bytes).expect("an array of numbers is written to memory");
-    bytes
 }
 
 fn csv(head: &str, rows: impl Iterator<Item = String>) -> Vec<u8> {

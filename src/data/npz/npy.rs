@@ -2,15 +2,9 @@
 
 use crate::data::numbers::{self, MOST_IN_F32, MOST_IN_F64, Problem};
 use crate::files::Budget;
+use crate::files::npy::{Header, MAX_HEADER, PREFIX, header_end};
 use ndarray::{Array1, Array2, ArrayD, Ix1, Ix2};
-use ndarray_npy::ReadNpyExt;
-use ndarray_npy::npy::header::Header;
 use std::io::Read;
-
-/// What NumPy itself refuses to parse beyond.
-const MAX_HEADER: usize = 10_000;
-/// Magic, version and the length of the header in the versions 2 and 3; version 1 takes two bytes less.
-const PREFIX: usize = 12;
 
 /// An array of plain numbers with its key.
 pub(in crate::data) struct Array {
@@ -38,8 +32,8 @@ impl Array {
     pub(super) fn read(key: &'static str, entry: &mut impl Read, declared: u64, budget: &Budget) -> Problem<Self> {
         let mut bytes = Vec::new();
         let header = read_header(entry, &mut bytes)?;
-        let descriptor = header.type_descriptor.as_string().ok_or("has a structured type; save it as a plain array of numbers")?.clone();
-        let size = item_size(&descriptor)?;
+        let begin = bytes.len();
+        let size = item_size(&header.descriptor)?;
         if !(1..=2).contains(&header.shape.len()) {
             return Err(format!("has {} dimensions, it must have 1 or 2", header.shape.len()));
         }
@@ -58,7 +52,7 @@ impl Array {
         if bytes.len() != total {
             return Err(format!("{}, which takes {total} bytes, but its entry holds {}", claim(), bytes.len()));
         }
-        Ok(Self { key, numbers: numbers(&descriptor, &bytes)? })
+        Ok(Self { key, numbers: numbers(&header, &bytes[begin..])? })
     }
 
     fn shape(&self) -> &[usize] {
@@ -202,26 +196,14 @@ impl Numbers {
 
 /// Reads the header, whose bytes are left in `bytes`.
 fn read_header(entry: &mut impl Read, bytes: &mut Vec<u8>) -> Problem<Header> {
-    const UNREADABLE: &str = "does not begin like an array of NumPy";
     let unpack = |error: std::io::Error| format!("cannot be unpacked: {error}");
     entry.by_ref().take(PREFIX as u64).read_to_end(bytes).map_err(unpack)?;
-    let end = match *bytes.as_slice() {
-        [b'\x93', b'N', b'U', b'M', b'P', b'Y', 1, _, a, b, ..] => PREFIX - 2 + usize::from(u16::from_le_bytes([a, b])),
-        [b'\x93', b'N', b'U', b'M', b'P', b'Y', 2 | 3, _, a, b, c, d] => {
-            PREFIX.saturating_add(usize::try_from(u32::from_le_bytes([a, b, c, d])).unwrap_or(usize::MAX))
-        }
-        _ => return Err(UNREADABLE.into()),
-    };
+    let end = header_end(bytes).ok_or("does not begin like an array of NumPy")?;
     if !(PREFIX..=MAX_HEADER).contains(&end) {
         return Err(format!("claims a header that ends at byte {end}, it must end between {PREFIX} and {MAX_HEADER}"));
     }
     entry.by_ref().take((end - bytes.len()) as u64).read_to_end(bytes).map_err(unpack)?;
-    // A plain array opens one brace and one parenthesis. More would let the parser of Python literals recurse as deep as the file likes.
-    let text = &bytes[PREFIX - 2..];
-    if text.iter().filter(|byte| b"([{".contains(byte)).count() > 2 || text.contains(&b'\\') {
-        return Err("has a structured type or an unusual header; save it as a plain array of numbers".into());
-    }
-    Header::from_reader(&mut bytes.as_slice()).map_err(|_| UNREADABLE.into())
+    Header::parse(bytes)
 }
 
 /// Bytes of one number of a NumPy type.
@@ -241,30 +223,25 @@ fn item_size(descriptor: &str) -> Problem<usize> {
     }
 }
 
-fn numbers(descriptor: &str, bytes: &[u8]) -> Problem<Numbers> {
-    fn read<T: ReadNpyExt>(bytes: &[u8]) -> Problem<T> {
-        T::read_npy(bytes).map_err(|_| "is damaged: its bytes are not of the type that it names".into())
-    }
-    fn widen<T: ndarray_npy::ReadableElement + Copy + Into<i64>>(bytes: &[u8]) -> Problem<Numbers> {
-        Ok(Numbers::Int(read::<ArrayD<T>>(bytes)?.mapv(Into::into)))
-    }
-    match descriptor.trim_start_matches(['<', '>', '|', '=']) {
-        "b1" => Ok(Numbers::Bool(read(bytes)?)),
-        "i1" => widen::<i8>(bytes),
-        "u1" => widen::<u8>(bytes),
-        "i2" => widen::<i16>(bytes),
-        "u2" => widen::<u16>(bytes),
-        "i4" => widen::<i32>(bytes),
-        "u4" => widen::<u32>(bytes),
-        "i8" => Ok(Numbers::Int(read(bytes)?)),
+fn numbers(header: &Header, body: &[u8]) -> Problem<Numbers> {
+    let int = |x: Problem<ArrayD<i64>>| x.map(Numbers::Int);
+    match header.descriptor.trim_start_matches(['<', '>', '|', '=']) {
+        "b1" => header.numbers(body, |[b]| (b <= 1).then_some(b == 1)).map(Numbers::Bool),
+        "i1" => int(header.numbers(body, |b| Some(i8::from_le_bytes(b).into()))),
+        "u1" => int(header.numbers(body, |b| Some(u8::from_le_bytes(b).into()))),
+        "i2" => int(header.numbers(body, |b| Some(i16::from_le_bytes(b).into()))),
+        "u2" => int(header.numbers(body, |b| Some(u16::from_le_bytes(b).into()))),
+        "i4" => int(header.numbers(body, |b| Some(i32::from_le_bytes(b).into()))),
+        "u4" => int(header.numbers(body, |b| Some(u32::from_le_bytes(b).into()))),
+        "i8" => int(header.numbers(body, |b| Some(i64::from_le_bytes(b)))),
         "u8" => {
-            let x: ArrayD<u64> = read(bytes)?;
+            let x = header.numbers(body, |b| Some(u64::from_le_bytes(b)))?;
             match x.iter().find(|&&v| i64::try_from(v).is_err()) {
                 Some(v) => Err(format!("holds {v}, and the largest integer that is read is {}", i64::MAX)),
                 None => Ok(Numbers::Int(x.mapv(|v| v as i64))),
             }
         }
-        "f4" => Ok(Numbers::F32(read(bytes)?)),
-        _ => Ok(Numbers::F64(read(bytes)?)),
+        "f4" => header.numbers(body, |b| Some(f32::from_le_bytes(b))).map(Numbers::F32),
+        _ => header.numbers(body, |b| Some(f64::from_le_bytes(b))).map(Numbers::F64),
     }
 }

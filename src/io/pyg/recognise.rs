@@ -215,7 +215,7 @@ fn width_out(kind: &str, tensors: &Tensors, input: usize) -> usize {
         // Averaged heads are told by the bias; without one they are joined.
         "gat_conv" | "gatv2_conv" => axis("bias", 0).or_else(|| {
             let name = if tensors.floats.contains_key("att") { "att" } else { "att_src" };
-            Some(axis(name, 1)?.checked_mul(axis(name, 2)?)?)
+            axis(name, 1)?.checked_mul(axis(name, 2)?)
         }),
         "gin_conv" | "gine_conv" => {
             let place = |name: &str| name.strip_prefix("nn.")?.trim_start_matches("lins.").split('.').next()?.parse::<u64>().ok();
