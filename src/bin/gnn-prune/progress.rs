@@ -27,7 +27,7 @@ impl Shown {
         let listen = move |progress: Progress| {
             let now = Instant::now();
             if let Progress::Note { text } = &progress {
-                return drawn.suspend(|| remark(text));
+                return remark(text);
             }
             let mut job = heard.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(line) = job.hear(&progress, now).filter(|_| !is_terminal) {
