@@ -13,7 +13,7 @@ impl<F: Scalar> Dataset<F> {
     ///
     /// ```
     /// use gnn_prune::Dataset;
-    /// let fingerprint = |seed| Dataset::sbm(120, 3).seed(seed).build().map(|data| data.fingerprint());
+    /// let fingerprint = |seed| Dataset::sbm(300, 3).seed(seed).build().map(|data| data.fingerprint());
     /// assert_eq!(fingerprint(1)?, fingerprint(1)?);
     /// assert_ne!(fingerprint(1)?, fingerprint(2)?);
     /// # Ok::<(), gnn_prune::Error>(())

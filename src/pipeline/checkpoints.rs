@@ -44,7 +44,7 @@ const PREFIX: &str = "gnn-prune-seed";
 /// };
 /// let out = run(Checkpoints::begin(&folder)?)?;
 /// assert!(Checkpoints::begin(&folder).is_err(), "what is kept is not written over");
-/// let again = run(Checkpoints::resume(&folder)?)?;
+/// let again = run(Checkpoints::resume(&folder))?;
 /// assert_eq!(again.report.rows[1].accuracy, out.report.rows[1].accuracy);
 /// Checkpoints::remove(&folder)?;
 /// # Ok::<(), gnn_prune::Error>(())
