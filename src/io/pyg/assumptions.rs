@@ -110,14 +110,6 @@ pub(super) struct Open {
     pub told: bool,
 }
 
-impl Open {
-    /// Nothing is open: the file tells all.
-    pub(super) fn all_told(mut self) -> Self {
-        self.told = true;
-        self
-    }
-}
-
 impl Assumptions {
     /// Every assumption that `open` depends on, with its value as [`Assumptions::from_str`] reads it.
     fn relevant(&self, open: &Open) -> Vec<(&'static str, String)> {

@@ -58,7 +58,7 @@ impl Checkpoint {
     /// [`Error::Model`] for tensors that are no such network; [`Error::Setting`] for an assumption that changes nothing there.
     pub fn from_tensors(tensors: &Tensors, assumed: &Assumptions) -> Result<Self> {
         if let Some(text) = tensors.metadata.get(NETWORK) {
-            assumed.named(&Open::default().all_told())?;
+            assumed.named(&Open { told: true, ..Open::default() })?;
             return Self::listed(tensors, text.parse()?, assumed.seed, "its metadata");
         }
         if tensors.floats.is_empty() {
@@ -70,15 +70,15 @@ impl Checkpoint {
         let Recognised { network, open, found } =
             if is_basic(&tensors) { basic(&tensors, assumed, &told)? } else { own(&tensors, assumed, &told)? };
         let model = network.build(&tensors, assumed.seed)?;
-        let prefix = if prefix.is_empty() { String::new() } else { format!(" under `{prefix}`") };
+        let place = if prefix.is_empty() { String::new() } else { format!(" under `{prefix}`") };
         let unused: Vec<&str> = tensors.integers.keys().map(String::as_str).filter(|name| !name.ends_with("num_batches_tracked")).collect();
         let unused = if unused.is_empty() { String::new() } else { format!("; not used: {}", unused.join(", ")) };
         let assumed = match assumed.named(&open)? {
             nothing if nothing.is_empty() => "nothing assumed, the file tells it".to_string(),
             named => format!("assumed: {named} (`--assume` NAME=VALUE,…)"),
         };
-        let note = format!("{found}{prefix}; {assumed}{unused}");
-        Ok(Self { model, network: network.under(&prefix_of(&prefix)), note })
+        let note = format!("{found}{place}; {assumed}{unused}");
+        Ok(Self { model, network: network.under(&prefix), note })
     }
 
     fn listed(tensors: &Tensors, network: Network, seed: u64, told: &str) -> Result<Self> {
@@ -86,10 +86,6 @@ impl Checkpoint {
         let note = format!("{} layers as {told} lists them", network.layers.len());
         Ok(Self { model, network, note })
     }
-}
-
-fn prefix_of(shown: &str) -> String {
-    shown.trim_start_matches(" under `").trim_end_matches('`').to_string()
 }
 
 /// A network as it was recognised.
@@ -162,21 +158,19 @@ impl<'a> Listing<'a> {
     fn map(&mut self, name: &str, kind: &'static str, path: &str, tensors: &Tensors, next: Option<usize>) -> Result<()> {
         let has = |part: &str| tensors.floats.contains_key(part);
         let inner = matches!(kind, "gin_conv" | "gine_conv") && !has("nn.weight");
-        if let Some(told) = self.told.layer(kind, path, self.assumed)? {
-            // Nothing of it is open.
-            let settings = settings_of(kind, tensors, next, &told)?;
-            let settings = if inner { InnerForm::of(&told).written(settings) } else { settings };
-            self.push(NetworkLayer::new(name, kind, settings).tensors(path));
-            return Ok(());
+        let told = self.told.layer(kind, path, self.assumed)?;
+        // Of a layer that the file tells nothing is open.
+        if told.is_none() {
+            self.open.kinds.insert(kind);
+            self.open.edge_features |= has("att_edge") || has("lin_edge.weight");
+            self.open.inner |= inner;
+            self.open.layer_norms |= inner
+                && tensors.floats.keys().any(|key| key.starts_with("nn.norms.") && !key.contains("running"))
+                && !tensors.floats.keys().any(|key| key.contains("running_mean"));
         }
-        self.open.kinds.insert(kind);
-        self.open.edge_features |= has("att_edge") || has("lin_edge.weight");
-        let settings = settings_of(kind, tensors, next, self.assumed)?;
-        self.open.inner |= inner;
-        self.open.layer_norms |= inner
-            && tensors.floats.keys().any(|key| key.starts_with("nn.norms.") && !key.contains("running"))
-            && !tensors.floats.keys().any(|key| key.contains("running_mean"));
-        let settings = if inner { InnerForm::of(self.assumed).written(settings) } else { settings };
+        let assumed = told.as_ref().unwrap_or(self.assumed);
+        let settings = settings_of(kind, tensors, next, assumed)?;
+        let settings = if inner { InnerForm::of(assumed).written(settings) } else { settings };
         self.push(NetworkLayer::new(name, kind, settings).tensors(path));
         Ok(())
     }
@@ -287,7 +281,7 @@ fn basic(tensors: &Tensors, assumed: &Assumptions, told: &Told) -> Result<Recogn
     }
     if known {
         let Open { kinds, layer_norms, .. } = listing.open;
-        listing.open = Open { kinds, layer_norms, ..Open::default() }.all_told();
+        listing.open = Open { kinds, layer_norms, told: true, ..Open::default() };
     }
     let kinds = if kinds.windows(2).all(|pair| pair[0] == pair[1]) { kinds[0].to_string() } else { kinds.join(", ") };
     let found = format!("{count} layers of {kinds}{}{jump}", if norms.is_empty() { "" } else { " with norms" });
@@ -316,7 +310,7 @@ fn own(tensors: &Tensors, assumed: &Assumptions, told: &Told) -> Result<Recognis
         }
         if reading == Reading::All {
             joined = true;
-            listing.push(NetworkLayer::new("jump", "concat", Attrs::new()).inputs(kept.drain(..)));
+            listing.push(NetworkLayer::new("jump", "concat", Attrs::new()).inputs(kept.iter().cloned()));
         }
         if layer.kind == "gcn2_conv" {
             let reason = "is a GCN2Conv, which reads the first hidden features beside the layer before it; a network file says which";
@@ -447,6 +441,27 @@ mod tests {
         assert!(told.note.contains("as its metadata lists them"), "{}", told.note);
         let idle = Checkpoint::from_tensors(&kept, &assumed).err().unwrap().to_string();
         assert!(idle.contains("assumption"), "{idle}");
+    }
+
+    #[test]
+    fn what_was_exported_comes_back_with_the_weights_of_edges_that_it_reads() {
+        use crate::nn::{GinConv, ModelBuilder, NodeId, SageConv};
+        let graph = crate::Graph::<f32>::builder(3).weighted_edges([(0, 1, 0.5), (2, 1, 4.0), (1, 2, 2.0)]).build().unwrap();
+        let x = ndarray::array![[1.0f32, 2.0], [-1.0, 0.5], [3.0, 1.0]];
+        let mut seen = Vec::new();
+        for weighted in [true, false] {
+            let mut b = ModelBuilder::<f32>::new(2);
+            let (sage, gin) = (SageConv::builder(2, 4), GinConv::builder(4, 4, 3));
+            let (sage, gin) = if weighted { (sage, gin) } else { (sage.ignore_edge_weights(), gin.ignore_edge_weights()) };
+            let h = b.add("sage", sage.build().unwrap(), &[NodeId::INPUT]).unwrap();
+            let y = b.add("gin", gin.build().unwrap(), &[h]).unwrap();
+            let model = b.build(y, 1).unwrap();
+            let back = Checkpoint::from_tensors(&super::super::export(&model, "out").unwrap().tensors, &Assumptions::default()).unwrap();
+            let infer = |model: &Model| model.infer(&crate::nn::Cx::eval(&graph), crate::value::ValueRef::Dense(x.view())).unwrap();
+            assert_eq!(infer(&back.model), infer(&model), "weighted: {weighted}");
+            seen.push(infer(&model));
+        }
+        assert_ne!(seen[0], seen[1], "the weights change nothing here");
     }
 
     #[test]

@@ -88,6 +88,11 @@ impl NetworkLayer {
     fn path(&self) -> &str {
         self.tensors.as_deref().unwrap_or(&self.name)
     }
+
+    /// Whether it has no tensors.
+    fn is_bare(&self) -> bool {
+        BARE.contains(&self.kind.as_str())
+    }
 }
 
 impl FromStr for Network {
@@ -122,14 +127,19 @@ impl Network {
     pub fn of(model: &Model) -> Self {
         let name = |id: NodeId| if id == NodeId::INPUT { FEATURES.to_string() } else { model.name_of(id).to_string() };
         let layer = |node: &crate::nn::Node<f32>| {
-            NetworkLayer::new(node.name(), node.layer().kind(), node.layer().attrs()).inputs(node.inputs().iter().map(|&id| name(id)))
+            let (kind, mut settings) = (node.layer().kind(), node.layer().attrs());
+            // A model that says nothing reads weights, a network file that says nothing does not.
+            if settings_of(kind).contains(&EDGE_WEIGHTS) && settings.iter().all(|(name, _)| name != EDGE_WEIGHTS) {
+                settings = settings.with(EDGE_WEIGHTS, true);
+            }
+            NetworkLayer::new(node.name(), kind, settings).inputs(node.inputs().iter().map(|&id| name(id)))
         };
         Self { layers: model.nodes().iter().map(layer).collect() }
     }
 
     /// The same network, its tensors under `prefix`.
     pub(super) fn under(mut self, prefix: &str) -> Self {
-        for layer in self.layers.iter_mut().filter(|layer| !BARE.contains(&layer.kind.as_str())) {
+        for layer in self.layers.iter_mut().filter(|layer| !layer.is_bare()) {
             let path = format!("{prefix}{}", layer.path());
             layer.tensors = (path != layer.name).then_some(path);
         }
@@ -191,9 +201,8 @@ impl Network {
 
     /// For each layer its tensors: those under its place, but for those under the place of another layer below it.
     fn parts(&self, tensors: &Tensors) -> Result<Vec<Tensors>> {
-        let paths: BTreeSet<&str> =
-            self.layers.iter().filter(|layer| !BARE.contains(&layer.kind.as_str())).map(NetworkLayer::path).collect();
-        let mut of: BTreeMap<&str, Tensors> = paths.iter().map(|path| (*path, Tensors::default())).collect();
+        let full = || self.layers.iter().filter(|layer| !layer.is_bare());
+        let mut of: BTreeMap<&str, Tensors> = full().map(|layer| (layer.path(), Tensors::default())).collect();
         let lost = |name: &str| Error::Model(format!("tensor `{name}` belongs to no layer of the network file"));
         for (name, array) in &tensors.floats {
             // The longest path is the one that is meant.
@@ -203,16 +212,12 @@ impl Network {
             of.get_mut(path).expect("it was found").floats.insert(rest.into(), array.clone());
         }
         let numbers = |part: &Tensors| part.floats.values().map(|array| array.values.len()).sum::<usize>();
-        let full = || self.layers.iter().filter(|layer| !BARE.contains(&layer.kind.as_str())).map(|layer| &of[layer.path()]);
         // Layers may share tensors, and each has a copy.
-        if full().map(numbers).sum::<usize>() > MOST_COPIES * numbers(tensors) {
+        if full().map(|layer| numbers(&of[layer.path()])).sum::<usize>() > MOST_COPIES * numbers(tensors) {
             return Err(Error::Model(format!("network file: layers share tensors more than {MOST_COPIES} times over")));
         }
-        Ok(self
-            .layers
-            .iter()
-            .map(|layer| if BARE.contains(&layer.kind.as_str()) { Tensors::default() } else { of[layer.path()].clone() })
-            .collect())
+        let part = |layer: &NetworkLayer| if layer.is_bare() { Tensors::default() } else { of[layer.path()].clone() };
+        Ok(self.layers.iter().map(part).collect())
     }
 }
 
@@ -230,7 +235,7 @@ fn add(b: &mut ModelBuilder<f32>, layer: &NetworkLayer, tensors: &Tensors, input
         "activation" => add_activation(b, name, Activated::from_settings(settings)?, inputs),
         "add" if settings.is_empty() => b.add(name, Add::new(inputs.len())?, inputs),
         "max" if settings.is_empty() => b.add(name, crate::nn::Max::new(inputs.len())?, inputs),
-        _ if BARE.contains(&kind) => b.add_boxed(name, Registry::standard().load(kind, settings, &Shapes::default())?, inputs),
+        _ if layer.is_bare() => b.add_boxed(name, Registry::standard().load(kind, settings, &Shapes::default())?, inputs),
         "batch_norm" | "layer_norm" => {
             let width = inputs.first().map_or(0, |&id| b.channels(id));
             b.add_boxed(name, layer_from(kind, &with_defaults(kind, settings, tensors)?, &whole_norm(kind, tensors, width)?)?, inputs)
@@ -255,22 +260,23 @@ pub(super) fn width_in(kind: &str, tensors: &Tensors) -> usize {
         "batch_norm" | "layer_norm" => {
             ["weight", "module.weight", "running_mean", "module.running_mean"].iter().find_map(|name| axis(name, 0))
         }
-        // A Sequential may begin with what has no tensors.
-        "gin_conv" | "gine_conv" => {
-            let mut maps: Vec<(usize, usize)> = tensors
-                .floats
-                .iter()
-                .filter_map(|(name, array)| {
-                    let place = name.strip_prefix("nn.")?.trim_start_matches("lins.").split('.').next()?.parse().ok()?;
-                    (array.shape.len() == 2).then(|| (place, array.shape[1]))
-                })
-                .collect();
-            maps.sort_unstable();
-            maps.first().map(|&(_, width)| width).or_else(|| axis("nn.weight", 1))
-        }
+        "gin_conv" | "gine_conv" => inner_maps(tensors).first().map(|&[_, width]| width),
         _ => linear.iter().find_map(|name| axis(name, 1)).or_else(|| axis("weight", 1)),
     }
     .unwrap_or(0)
+}
+
+/// Rows and columns of the linear maps of an inner network, in their order: of a list, which may begin with what has no tensors, or of one
+/// map alone.
+pub(super) fn inner_maps(tensors: &Tensors) -> Vec<[usize; 2]> {
+    let place = |name: &str| match name.strip_prefix("nn.")? {
+        "weight" => Some(0),
+        rest => rest.trim_start_matches("lins.").split('.').next()?.parse::<u64>().ok(),
+    };
+    let map = |(name, array): (&String, &Array)| Some((place(name)?, array.shape.clone().try_into().ok()?));
+    let mut maps: Vec<(u64, [usize; 2])> = tensors.floats.iter().filter_map(map).collect();
+    maps.sort_unstable();
+    maps.into_iter().map(|(_, shape)| shape).collect()
 }
 
 /// A norm's tensors without the `module.` that PyTorch Geometric wraps batch norm in; what a norm without weights lacks is one and zero.
@@ -306,10 +312,14 @@ const SETTINGS: &[(&str, &[&str])] = &[
     ("layer_norm", &["per_graph", "kept"]),
 ];
 
+/// The names of the settings of a kind.
+fn settings_of(kind: &str) -> &'static [&'static str] {
+    SETTINGS.iter().find(|(known, _)| *known == kind).map_or(&[], |(_, names)| names)
+}
+
 /// Settings with PyTorch Geometric's defaults where none were given; what no such layer has is refused.
 fn with_defaults(kind: &str, settings: &Attrs, tensors: &Tensors) -> Result<Attrs> {
     let mut attrs = match kind {
-        "gcn_conv" => Attrs::new(),
         "sage_conv" => Attrs::new().with("aggregation", Aggregation::Mean).with("normalize", false).with(EDGE_WEIGHTS, false),
         "gin_conv" | "gin_aggregation" => Attrs::new().with(EDGE_WEIGHTS, false),
         "rgcn_conv" => {
@@ -330,7 +340,7 @@ fn with_defaults(kind: &str, settings: &Attrs, tensors: &Tensors) -> Result<Attr
         "gcn2_conv" => Attrs::new().with("alpha", 0.1).with("beta", 1.0),
         _ => Attrs::new(),
     };
-    let known = SETTINGS.iter().find(|(known, _)| *known == kind).map_or(&[][..], |(_, names)| names);
+    let known = settings_of(kind);
     let inner = matches!(kind, "gin_conv" | "gine_conv");
     for (name, value) in settings.iter() {
         match name {

@@ -1,6 +1,6 @@
 //! The layers in a state dict whatever they are called: each by the names and shapes of its own tensors, their order by numbers and widths.
 
-use super::network::{RUNNING, width_in};
+use super::network::{RUNNING, inner_maps, width_in};
 use crate::error::{Error, Result};
 use crate::files::Tensors;
 use std::collections::BTreeSet;
@@ -136,8 +136,12 @@ fn kind_of(path: &str, tensors: &Tensors) -> Result<Option<(&'static str, Tensor
     if has("att") && has("weight") {
         return not_built("a GATConv of PyTorch Geometric before 1.5");
     }
-    if any_under("nn.") && all(&["nn.", "eps", "lin."]) && (has("eps") || any_under("nn.")) {
+    // Without an ε it is a list that is called `nn`, or another convolution with an inner network.
+    if has("eps") && any_under("nn.") && all(&["nn.", "eps", "lin."]) {
         return Ok(Some((if has("lin.weight") { "gine_conv" } else { "gin_conv" }, tensors.clone())));
+    }
+    if any_under("nn.") && all(&["nn."]) && convolutional(path) {
+        return not_built("a convolution with an inner network and no ε (EdgeConv, NNConv)");
     }
     if has("weight1") {
         return Ok(Some(("gcn2_conv", tensors.clone())));
@@ -217,12 +221,7 @@ fn width_out(kind: &str, tensors: &Tensors, input: usize) -> usize {
             let name = if tensors.floats.contains_key("att") { "att" } else { "att_src" };
             axis(name, 1)?.checked_mul(axis(name, 2)?)
         }),
-        "gin_conv" | "gine_conv" => {
-            let place = |name: &str| name.strip_prefix("nn.")?.trim_start_matches("lins.").split('.').next()?.parse::<u64>().ok();
-            let maps = tensors.floats.iter().filter(|(_, array)| array.shape.len() == 2);
-            let last = maps.filter_map(|(name, array)| Some((place(name)?, array.shape[0]))).max_by_key(|(place, _)| *place);
-            last.map(|(_, width)| width).or_else(|| axis("nn.weight", 0))
-        }
+        "gin_conv" | "gine_conv" => inner_maps(tensors).last().map(|&[width, _]| width),
         _ => ["lin.weight", "lin_l.weight", "weight"].iter().find_map(|name| axis(name, 0)),
     }
     .unwrap_or(0)
@@ -413,12 +412,15 @@ mod tests {
             (&[("conv1.lin_rel.weight", &[4, 3]), ("conv1.lin_root.weight", &[4, 3])], "GraphConv"),
             (&[("conv1.lin.weight", &[4, 3]), ("conv1.lin.bias", &[4])], "SGConv"),
             (&[("conv1.weight", &[4, 4]), ("conv1.bias", &[4])], "before 2.0"),
+            (&[("conv1.nn.0.weight", &[4, 6]), ("conv1.nn.0.bias", &[4])], "EdgeConv"),
             (&[("gn.weight", &[4]), ("gn.bias", &[4]), ("gn.mean_scale", &[4])], "GraphNorm"),
             (&[("conv1.lin.weight", &[4, 3]), ("conv1.bias", &[4]), ("temperature", &[1])], "`temperature` belongs to no layer"),
         ] {
             let message = told(tensors);
             assert!(message.contains(word) && !message.contains('\n'), "{message}");
         }
+        // A list that is called as the inner networks of GIN are is none.
+        assert_eq!(told(&[("nn.0.weight", &[4, 3]), ("nn.0.bias", &[4]), ("nn.2.weight", &[2, 4])]), "nn.0:linear nn.2:linear");
         assert_eq!(told(&[("conv1.weight", &[3, 4]), ("conv1.bias", &[4])]), "conv1:gcn_conv");
         assert_eq!(told(&[("conv1.weight", &[4, 3]), ("conv1.bias", &[4])]), "conv1:linear");
     }
