@@ -15,6 +15,8 @@ pub enum Kind {
     Quant,
     /// State dicts of PyTorch Geometric's networks, and what is assumed of them.
     Checkpoint,
+    /// State dicts, and the list of the network's layers.
+    Network,
     /// State dicts of its layers, and their settings.
     Layer,
     /// Archives of arrays.
@@ -36,10 +38,11 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Kind::Model,
         Kind::Quant,
         Kind::Checkpoint,
+        Kind::Network,
         Kind::Layer,
         Kind::Npz,
         Kind::Csv,
@@ -116,7 +119,8 @@ impl Starts {
         let starts = |kind: Kind| match kind {
             Kind::Model => models::floats(folder),
             Kind::Quant => models::integers(folder),
-            Kind::Checkpoint => models::checkpoints(),
+            Kind::Checkpoint => models::checkpoints(folder),
+            Kind::Network => models::networks(folder),
             Kind::Layer => models::layers(),
             Kind::Pt => Ok(models::pickles()),
             Kind::Plan => models::plans(),

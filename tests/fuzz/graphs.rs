@@ -92,6 +92,41 @@ pub fn lists() -> Vec<Case> {
         Case::of([("graph.csv", plain.clone().into_bytes()), ("graph.npy", double), ("graph.labels.npy", array)]),
         Case::of([("graph.csv.gz", gz(plain.as_bytes())), ("graph.npy", single), ("graph.labels.csv", labels.into_bytes())]),
     ]
+    .into_iter()
+    .chain(sheets())
+    .collect()
+}
+
+/// Tables as people write them: separators, headings, nodes in a column, labels of words, some missing, and a split.
+fn sheets() -> Vec<Case> {
+    const NODES: usize = 12;
+    let table = |heading: &str, line: &dyn Fn(usize) -> String| {
+        let lines: String = (0..NODES).map(|node| line(node) + "\n").collect();
+        format!("{heading}{lines}").into_bytes()
+    };
+    let next = |node: usize| (node * 5 + 1) % NODES;
+    let part = |node: usize| ["train", "val", "test"][node % 3];
+    let class = |node: usize| ["paper", "author"][node % 2];
+    vec![
+        Case::of([
+            ("graph.tsv", table("to\tfrom\tw\n", &|node| format!("{node}\t{}\t0.5", next(node)))),
+            ("graph.features.csv", table("node;a;b\n", &|node| format!("{};{node};0.25", NODES - 1 - node))),
+            ("graph.labels.csv", table("node,degree,label\n", &|node| format!("{},3,{}", next(node), class(node)))),
+            ("split.csv", table("node,part\n", &|node| format!("{node},{}", part(node)))),
+        ]),
+        Case::of([
+            ("graph.csv", table("# a comment\n,source,target\n", &|node| format!("{node},{node},{}", next(node)))),
+            ("graph.features.csv", table("a,b\n", &|node| format!("{node},-1e-3"))),
+            ("graph.labels.csv", table("label\n", &|node| [class(node), "\"\""][usize::from(node == 3)].to_string())),
+            ("split.csv", table("", &|node| if node == 3 { "-1".into() } else { (node % 3).to_string() })),
+        ]),
+        Case::of([
+            ("graph.csv", table("\u{feff}# source target\n", &|node| format!("{node};{}", next(node)))),
+            ("graph.features.csv", table("", &|node| format!("{node}\t1"))),
+            ("graph.labels.csv", table("node\tclass\n", &|node| format!("{node}\t{}", (node % 4) as i64 - 1))),
+            ("split.csv", table("id,split\n", &|node| format!("{node},{}", if node % 4 == 0 { "none" } else { part(node) }))),
+        ]),
+    ]
 }
 
 pub fn folders() -> Vec<Case> {

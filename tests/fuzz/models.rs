@@ -3,7 +3,7 @@
 use super::case::Case;
 use super::tensors::File;
 use gnn_prune::files::Tensors;
-use gnn_prune::io::pyg::state_of;
+use gnn_prune::io::pyg::{Assumptions, Checkpoint, state_of};
 use gnn_prune::nn::{Activation, ActivationFn, Add, Concat, NodeId, Registry};
 use gnn_prune::quant::{Calibration, Rounding};
 use gnn_prune::testing::{models_around, random_layer, random_model};
@@ -22,6 +22,23 @@ const EACH: usize = 3;
 const DRAWN: u64 = 30;
 /// And of double precision.
 const DOUBLES: u64 = 6;
+
+/// What may be assumed of networks, each of some of them.
+const ASSUMED: [&str; 13] = [
+    "activation=elu",
+    "act_first=true",
+    "act_last=true",
+    "norm=layer",
+    "dropout=0.5",
+    "aggregation=max",
+    "jumping=last",
+    "layer_norm=node",
+    "heads=concat",
+    "negative_slope=0.1",
+    "self_loops=false",
+    "improved=true",
+    "seed=1",
+];
 
 /// The files of a folder of fixtures, seen from the crate and from that of the libFuzzer targets.
 fn fixtures(folder: &str) -> Vec<PathBuf> {
@@ -135,16 +152,57 @@ fn state(tensors: &Tensors) -> File {
     tensors.floats.iter().fold(File::default(), add)
 }
 
-pub fn checkpoints() -> Result<Vec<Case>> {
-    let mut cases = Vec::new();
+/// Networks of PyTorch Geometric, and two of them with layers of names of one's own.
+fn states() -> Result<Vec<File>> {
     let networks = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("model_"));
+    let mut states = Vec::new();
     for path in ["pyg", "more"].into_iter().flat_map(fixtures).filter(networks) {
-        let bytes = state(&Tensors::read(&path)?.under("param/")).to_bytes();
-        for assumed in
-            ["activation=relu,dropout=0.5", "activation=elu,act_first=true,jumping=last,layer_norm=graph,self_loops=false,seed=1"]
-        {
-            cases.push(Case::of([("state.safetensors", bytes.clone()), ("assume.txt", assumed.as_bytes().to_vec())]));
+        let tensors = Tensors::read(&path)?.under("param/");
+        if path.ends_with("model_gcn.safetensors") || path.ends_with("model_sage_bn.safetensors") {
+            let own = |name: &str| {
+                let number = |(old, new)| Some(format!("{new}{}", name.strip_prefix(old)?));
+                [("convs.0", "conv1"), ("convs.1", "conv2"), ("convs.2", "conv3"), ("norms.0", "bn1"), ("norms.1", "bn2")]
+                    .into_iter()
+                    .find_map(number)
+                    .unwrap_or_else(|| name.to_string())
+            };
+            let mut renamed = tensors.clone();
+            renamed.floats = tensors.floats.iter().map(|(name, array)| (own(name), array.clone())).collect();
+            states.push(state(&renamed));
         }
+        states.push(state(&tensors));
+    }
+    Ok(states)
+}
+
+pub fn checkpoints(folder: &Path) -> Result<Vec<Case>> {
+    let path = folder.join("state.safetensors");
+    let mut cases = Vec::new();
+    for file in states()? {
+        let bytes = file.to_bytes();
+        fs::write(&path, &bytes).expect("the folder can be written");
+        // One that changes nothing in a network is refused there.
+        let changes = |assumed: &&str| assumed.parse().and_then(|assumed: Assumptions| Checkpoint::read(&path, &assumed)).is_ok();
+        let assumed: Vec<&str> = ASSUMED.into_iter().filter(changes).collect();
+        assert!(assumed.len() > 1, "some of {ASSUMED:?} apply to every network");
+        for assumed in [String::new(), assumed.join(",")] {
+            cases.push(Case::of([("state.safetensors", bytes.clone()), ("assume.txt", assumed.into_bytes())]));
+        }
+    }
+    Ok(cases)
+}
+
+/// State dicts beside a network file, or with one inside.
+pub fn networks(folder: &Path) -> Result<Vec<Case>> {
+    let path = folder.join("state.safetensors");
+    let mut cases = Vec::new();
+    for file in states()? {
+        let bytes = file.to_bytes();
+        fs::write(&path, &bytes).expect("the folder can be written");
+        let network = Checkpoint::read(&path, &Assumptions::default())?.network.to_string();
+        cases.push(Case::of([("state.safetensors", bytes), ("net.toml", network.clone().into_bytes())]));
+        let told = File { metadata: vec![("network".into(), network)], ..file };
+        cases.push(Case::of([("told.safetensors", told.to_bytes())]));
     }
     Ok(cases)
 }

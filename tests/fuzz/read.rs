@@ -4,9 +4,9 @@ use super::case::{Case, Kind};
 use super::laws::{Found, Lawful, broken, said, within};
 use super::models::planned;
 use super::uses;
-use gnn_prune::data::FeatureNorm;
+use gnn_prune::data::{FeatureNorm, Purpose, SplitSource};
 use gnn_prune::files::Tensors;
-use gnn_prune::io::pyg::{Assumptions, Checkpoint, InnerForm, add_module, layer_from};
+use gnn_prune::io::pyg::{Assumptions, Checkpoint, InnerForm, Network, add_module, layer_from};
 use gnn_prune::nn::{Aggregation, Attrs, ModelBuilder, NodeId, Registry};
 use gnn_prune::quant::Calibration;
 use gnn_prune::{Bits, Calibrate, ChannelPlan, Compressed, Controls, Dataset, LayerPlan, Model, QuantModel, Recipe, WeightPlan};
@@ -25,6 +25,7 @@ pub fn read(kind: Kind, case: &Case, folder: &Path, number: u64) -> Lawful<Found
             None => neither(case, &path, folder)?,
         },
         Kind::Checkpoint => checkpoint(case, &path, folder, choice)?,
+        Kind::Network => network(case, &path, folder, choice)?,
         Kind::Layer => layer(case, &path, folder, choice)?,
         Kind::Npz | Kind::Csv | Kind::Tensors => dataset(case, &path, choice)?,
         Kind::Pt => pickle(case, &path, choice)?,
@@ -55,6 +56,24 @@ fn checkpoint(case: &Case, path: &Path, folder: &Path, choice: u64) -> Lawful<Op
         return broken("a checkpoint that is read looks like one and has a note of one line", format!("{:?}", found.note));
     }
     uses::model(&found.model, folder, choice).map(Some)
+}
+
+/// A network file, which writes itself, and the state dict that it lists; or a state dict that has one inside.
+fn network(case: &Case, path: &Path, folder: &Path, choice: u64) -> Lawful<Option<()>> {
+    let listed = folder.join("net.toml");
+    let found = if listed.is_file() {
+        let Some(network) = within(case.bytes(), || Network::read(&listed))? else { return Ok(None) };
+        if said(network.to_string().parse::<Network>())? != Some(network.clone()) {
+            return broken("a network file that was read writes itself and reads that", network);
+        }
+        within(case.bytes(), || Checkpoint::read_as(path, &network, 0))?
+    } else {
+        within(case.bytes(), || Checkpoint::read(path, &Assumptions::default()))?
+    };
+    match found {
+        Some(found) => uses::model(&found.model, folder, choice).map(Some),
+        None => Ok(None),
+    }
 }
 
 fn layer(case: &Case, path: &Path, folder: &Path, choice: u64) -> Lawful<Option<()>> {
@@ -116,6 +135,13 @@ fn dataset(case: &Case, path: &Path, choice: u64) -> Lawful<Option<()>> {
         Some(norm) => reader.features(*norm),
         None => reader,
     };
+    let reader = match choice / 8 % 4 {
+        2 => reader.purpose(Purpose::Predict),
+        3 => reader.purpose(Purpose::Measure),
+        _ => reader,
+    };
+    let split = path.with_file_name("split.csv");
+    let reader = if split.is_file() { reader.split(SplitSource::File(split)) } else { reader };
     match within(case.bytes(), || reader.read())? {
         Some(data) => uses::dataset(&data, choice).map(Some),
         None => Ok(None),

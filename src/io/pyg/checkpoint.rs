@@ -479,6 +479,7 @@ mod tests {
             (one("[[layer]]\nname = \"b\"\nkind = \"gru\""), "kind `gru` is not known"),
             (one("[[layer]]\nname = \"b\""), "line 4: missing field `kind`"),
             (one("[[layer]]\nname = \"b\"\nkind = \"activation\"\nfunction = \"relu\"\nslope = 0.2"), "leaky_relu alone"),
+            (one("improved = nan"), "setting `improved` of layer `conv1` is not finite"),
             ("layer = []".into(), "has 0 layers"),
             ("layers = []".into(), "unknown field"),
         ] {

@@ -99,10 +99,16 @@ impl FromStr for Network {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        toml::from_str(text).map_err(|error| {
+        let network: Self = toml::from_str(text).map_err(|error| {
             let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
             Error::Model(format!("network file, line {line}: {}", error.message().trim()))
-        })
+        })?;
+        let wrong =
+            |layer: &NetworkLayer| Some((layer.name.clone(), layer.settings.iter().find(|(_, value)| !is_finite(value))?.0.to_string()));
+        match network.layers.iter().find_map(wrong) {
+            Some((layer, name)) => Err(Error::Model(format!("network file: setting `{name}` of layer `{layer}` is not finite"))),
+            None => Ok(network),
+        }
     }
 }
 
@@ -218,6 +224,16 @@ impl Network {
         }
         let part = |layer: &NetworkLayer| if layer.is_bare() { Tensors::default() } else { of[layer.path()].clone() };
         Ok(self.layers.iter().map(part).collect())
+    }
+}
+
+/// Whether all numbers of a setting are finite: of others TOML has words, and settings have none.
+fn is_finite(value: &serde_json::Value) -> bool {
+    match value {
+        serde_json::Value::Null => false,
+        serde_json::Value::Array(values) => values.iter().all(is_finite),
+        serde_json::Value::Object(values) => values.values().all(is_finite),
+        _ => true,
     }
 }
 
