@@ -1,7 +1,8 @@
 //! Kernels beside their limits and beside other crates, on graphs from the generator.
 //!
 //! `cargo bench --bench kernels`, or some of it: `-- spmm`, `-- int8`, `-- max`, `-- attend`, `-- dense`, `-- hub`. Everybody's
-//! result is compared with the naive twin's before anybody is timed. sprs and nalgebra-sparse return a new array; the others write into a kept one.
+//! result is compared with the naive twin's before anybody is timed. sprs returns a new array; the others write into a kept one. The package in
+//! `peers` runs the same beside faer and nalgebra-sparse.
 
 mod harness;
 
@@ -15,7 +16,6 @@ use gnn_prune::value::Csr;
 use gnn_prune::{Graph, NodeOrder, Norm};
 use harness::limits::Limit;
 use harness::{Contender, contender, keep, largest, pool, short, thread_counts, wanted};
-use nalgebra_sparse::na::DMatrix;
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2};
 use rayon::prelude::*;
@@ -85,21 +85,12 @@ fn spmm_on(name: &str, graph: &Graph, widths: &[usize], threads: usize, peers: b
                     sum.fill(0.0);
                     sprs::prod::csr_mulacc_dense_rowmaj(a.view(), x.view(), sum.view_mut());
                 }));
-                let (theirs, columns) = nalgebra(a, x);
-                contenders.push(contender("nalgebra-sparse", move || keep(&theirs * &columns)));
+                #[cfg(feature = "peers")]
+                contenders.push(contender("nalgebra-sparse", gnn_prune_peers::nalgebra(a, x)));
             }
         }
         time(&id, threads, limit, contenders);
     }
-}
-
-/// Both operands as nalgebra-sparse takes them, the dense one column by column.
-fn nalgebra(a: &Csr<f32>, x: &Array2<f32>) -> (nalgebra_sparse::CsrMatrix<f32>, DMatrix<f32>) {
-    let (starts, cols, vals) = a.view().into_raw_storage();
-    let cols = cols.iter().map(|&j| j as usize).collect();
-    let a = nalgebra_sparse::CsrMatrix::try_from_csr_data(a.rows(), a.cols(), starts.to_vec(), cols, vals.to_vec());
-    let x = DMatrix::from_row_slice(x.nrows(), x.ncols(), x.as_slice().expect("standard layout"));
-    (a.expect("a valid matrix"), x)
 }
 
 /// Our levels of instructions, the best first, under the names of contenders.
@@ -240,25 +231,16 @@ fn dense_products(threads: usize) {
             assert_close(y.view(), expected.view(), k, &format!("{id} {isa:?}"));
         }
         let limit = Limit::dense(n, k, o);
-        let (mut y, mut z, mut narrow, mut far) = (dense(n, o, 3), dense(n, o, 3), dense(n, o, 3), dense(n, o, 3));
+        let (mut y, mut z, mut narrow) = (dense(n, o, 3), dense(n, o, 3), dense(n, o, 3));
         let (x, w) = (&x, &w);
-        let parallel = if threads == 1 { faer::Par::Seq } else { faer::Par::rayon(threads) };
-        time(
-            &id,
-            threads,
-            limit,
-            vec![
-                contender("ours", move || matmul(x.view(), w.view(), y.view_mut())),
-                contender("ours, Avx2", move || matmul_with(Isa::Avx2, x.view(), w.view(), narrow.view_mut(), Epilogue::NONE)),
-                contender("ndarray in row blocks", move || library(x, w, &mut z)),
-                contender("faer", move || {
-                    let to = faer::MatMut::from_row_major_slice_mut(far.as_slice_mut().expect("standard layout"), n, o);
-                    let left = faer::MatRef::from_row_major_slice(x.as_slice().expect("standard layout"), n, k);
-                    let right = faer::MatRef::from_row_major_slice(w.as_slice().expect("standard layout"), k, o);
-                    faer::linalg::matmul::matmul(to, faer::Accum::Replace, left, right, 1.0, parallel);
-                }),
-            ],
-        );
+        let contenders = [
+            contender("ours", move || matmul(x.view(), w.view(), y.view_mut())),
+            contender("ours, Avx2", move || matmul_with(Isa::Avx2, x.view(), w.view(), narrow.view_mut(), Epilogue::NONE)),
+            contender("ndarray in row blocks", move || library(x, w, &mut z)),
+            #[cfg(feature = "peers")]
+            contender("faer", gnn_prune_peers::faer(x, w, dense(n, o, 3), threads)),
+        ];
+        time(&id, threads, limit, contenders.into());
     }
 }
 
@@ -276,7 +258,7 @@ fn library(x: &Array2<f32>, w: &Array2<f32>, y: &mut Array2<f32>) {
 fn main() {
     harness::print_machine();
     let arxiv = harness::arxiv_like();
-    let (few, many) = if short() { (500, 1000) } else { (10_000, 1_000_000) };
+    let (few, many) = if short() { (600, 1000) } else { (10_000, 1_000_000) };
     for threads in thread_counts() {
         pool(threads).install(|| {
             spmm_on("arxiv", arxiv.graph(), &WIDTHS, threads, true);

@@ -92,8 +92,15 @@ pub fn print_machine() {
 
 /// 169,343 nodes, 2.3 million directed edges of a power law, 128 features, 40 classes, communities of 300 nodes, nodes in random order.
 pub fn arxiv_like() -> Dataset {
-    let (nodes, edges) = if short() { (600, 8000) } else { (169_343, 2_300_000) };
-    PowerLaw::builder(nodes, edges).features(128).classes(40).homophily(0.64).community(300).seed(0).build().expect("settings are legal")
+    let (nodes, edges, classes) = if short() { (600, 8000, 8) } else { (169_343, 2_300_000, 40) };
+    PowerLaw::builder(nodes, edges)
+        .features(128)
+        .classes(classes)
+        .homophily(0.64)
+        .community(300)
+        .seed(0)
+        .build()
+        .expect("settings are legal")
 }
 
 /// 2,708 nodes, 10,556 edges, 1,433 sparse features of which 18 a node are ones, 7 classes.
