@@ -2,8 +2,8 @@
 
 use gnn_prune::ndarray::{Array2, Axis as Side};
 use gnn_prune::nn::{
-    Attrs, Axis, Cx, GcnConv, Grads, Init, Io, Layer, Lowering, Model, ModelBuilder, NodeId, Param, Reads, Registered, Registry, Shapes,
-    StageId, Wiring,
+    Attrs, Axis, Cx, GcnConv, Grads, Init, Io, Layer, Lowering, Model, ModelBuilder, NodeId, Param, Place, Python, Reads, Registered,
+    Registry, Shapes, StageId, Twin, Wiring,
 };
 use gnn_prune::rng::ChaCha8Rng;
 use gnn_prune::testing::{
@@ -110,6 +110,7 @@ impl<F: Scalar> Layer<F> for Gain<F> {
 
 impl<F: Scalar> Registered<F> for Gain<F> {
     const KIND: &'static str = "gain";
+    const PYTORCH: std::result::Result<Twin, &'static str> = Err("of one's own");
 
     fn from_attrs(_: &Attrs, shapes: &Shapes) -> Result<Self> {
         Ok(Self::new(shapes.get("gain")?.1))
@@ -117,6 +118,10 @@ impl<F: Scalar> Registered<F> for Gain<F> {
 
     fn sample(widths: &[usize], _: usize, _: &mut ChaCha8Rng) -> Option<Self> {
         (widths.len() == 1).then(|| Self::new(widths[0]))
+    }
+
+    fn to_python(&self, _: &Place) -> std::result::Result<Python, String> {
+        Err("of one's own".into())
     }
 
     fn oracle(&self, _: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {

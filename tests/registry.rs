@@ -1,6 +1,7 @@
 //! A line in the registry buys the whole contract. No test here names a layer.
 
-use gnn_prune::nn::{Axis, Entry, Mask, Model, Registry};
+use gnn_prune::io::pyg::{Assumptions, Checkpoint, export};
+use gnn_prune::nn::{Axis, Cx, Entry, Mask, Model, Registry, Twin};
 use gnn_prune::rng::generator;
 use gnn_prune::testing::{
     check_determinism, check_gradients, check_linear_maps, check_mask_equals_shrink, check_nan, check_oracle, check_permutation,
@@ -52,6 +53,47 @@ fn every_layer_is_its_formula() {
         let Some(layer) = random_layer(seed, entry, graph.num_nodes(), &widths, model.out_channels()) else { return Ok(()) };
         check_oracle(entry, &*layer, graph, &[x.view().to_dense()])
     });
+}
+
+/// Kinds that no network of PyTorch is read or written with.
+const NOT_THERE: [&str; 1] = ["embedding"];
+
+#[test]
+fn every_layer_is_written_for_pytorch_and_read_back_or_says_why_not() {
+    let registry = Registry::<f32>::standard();
+    for entry in registry.entries() {
+        let kind = entry.kind();
+        let Ok(twin) = entry.pytorch() else {
+            assert!(NOT_THERE.contains(&kind), "{kind} is nothing in PyTorch");
+            continue;
+        };
+        assert!(!NOT_THERE.contains(&kind), "{kind}");
+        let mut written = 0;
+        for seed in 0..DRAWS {
+            let graph = random_graph::<f64>(seed, 9).cast::<f32>();
+            for model in models_around::<f32>(seed, entry, graph.num_nodes(), CHANNELS, CLASSES) {
+                let exported = match export(&model, "out.safetensors") {
+                    Ok(exported) => exported,
+                    Err(Error::Model(reason)) => {
+                        assert!(reason.contains("which is not exported"), "{kind}: {reason}");
+                        continue;
+                    }
+                    Err(error) => panic!("{kind}: {error}"),
+                };
+                written += 1;
+                for node in model.nodes().iter().filter(|node| node.layer().kind() == kind) {
+                    let of_a_module = exported.python.contains(&format!("self.{} = ", node.name()));
+                    assert_eq!(of_a_module, twin != Twin::EXPRESSION.settings(twin.settings), "{kind}: {}", exported.python);
+                }
+                let back = Checkpoint::from_tensors(&exported.tensors, &Assumptions::default());
+                let back = back.unwrap_or_else(|error| panic!("{kind}: {error}\n{}", exported.tensors.metadata["network"])).model;
+                let x = random_dense(seed, (graph.num_nodes(), CHANNELS));
+                let infer = |model: &Model| model.infer(&Cx::eval(&graph), x.view()).unwrap();
+                assert_eq!(infer(&back), infer(&model), "{kind}, seed {seed}");
+            }
+        }
+        assert!(written > 0, "no {kind} is written");
+    }
 }
 
 #[test]

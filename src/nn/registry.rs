@@ -9,6 +9,7 @@ use super::dense::{Activation, BatchNorm, Dropout, LayerNorm, Linear};
 use super::join::{Add, Concat, Max};
 use super::layer::{DynLayer, Layer};
 use super::model::{Model, ModelBuilder};
+use super::pytorch::{Place, Python, Twin};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::rng::ChaCha8Rng;
@@ -19,6 +20,9 @@ use ndarray::Array2;
 pub trait Registered<F: Scalar>: Layer<F> {
     /// The layer's name in files.
     const KIND: &'static str;
+
+    /// What the layer is in PyTorch, by which networks of it are read and written; or what keeps it from being anything there.
+    const PYTORCH: std::result::Result<Twin, &'static str>;
 
     /// A layer of these settings, with parameters of these shapes, all zero.
     ///
@@ -36,6 +40,12 @@ pub trait Registered<F: Scalar>: Layer<F> {
         Self::sample(widths, out, rng)
     }
 
+    /// The layer as Python, with the module of [`PYTORCH`](Self::PYTORCH) and the tensors of it.
+    ///
+    /// # Errors
+    /// What keeps a layer of these settings from being anything there, as in "a gcn_conv *by another norm*".
+    fn to_python(&self, at: &Place) -> std::result::Result<Python, String>;
+
     /// The layer's formula on dense matrices in evaluation mode, written without the crate's kernels.
     fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F>;
 }
@@ -45,6 +55,8 @@ type Sample<F> = fn(&[usize], usize, &mut ChaCha8Rng) -> Option<Box<dyn DynLayer
 type SampleOn<F> = fn(usize, &[usize], usize, &mut ChaCha8Rng) -> Option<Box<dyn DynLayer<F>>>;
 type Oracle<F> = fn(&dyn DynLayer<F>, &Graph<F>, &[Array2<F>]) -> Option<Array2<F>>;
 
+type ToPython<F> = fn(&dyn DynLayer<F>, &Place) -> std::result::Result<Python, String>;
+
 /// A registered layer without its type.
 #[derive(Clone)]
 pub struct Entry<F: Scalar> {
@@ -53,6 +65,8 @@ pub struct Entry<F: Scalar> {
     sample: Sample<F>,
     sample_on: SampleOn<F>,
     oracle: Oracle<F>,
+    pytorch: std::result::Result<Twin, &'static str>,
+    to_python: ToPython<F>,
 }
 
 impl<F: Scalar> Entry<F> {
@@ -63,6 +77,11 @@ impl<F: Scalar> Entry<F> {
             sample: |widths, out, rng| Some(Box::new(L::sample(widths, out, rng)?)),
             sample_on: |nodes, widths, out, rng| Some(Box::new(L::sample_on(nodes, widths, out, rng)?)),
             oracle: |layer, graph, xs| Some(layer.as_any().downcast_ref::<L>()?.oracle(graph, xs)),
+            pytorch: L::PYTORCH,
+            to_python: |layer, at| match layer.as_any().downcast_ref::<L>() {
+                Some(layer) => layer.to_python(at),
+                None => Err("of another crate".into()),
+            },
         }
     }
 
@@ -77,6 +96,22 @@ impl<F: Scalar> Entry<F> {
             Some(nodes) => (self.sample_on)(nodes, widths, out, rng),
             None => (self.sample)(widths, out, rng),
         }
+    }
+
+    /// What it is in PyTorch, or what keeps it from being anything there; see [`Registered::PYTORCH`].
+    ///
+    /// # Errors
+    /// The reason.
+    pub fn pytorch(&self) -> std::result::Result<Twin, &'static str> {
+        self.pytorch
+    }
+
+    /// `layer` as Python; see [`Registered::to_python`].
+    ///
+    /// # Errors
+    /// What keeps it from being written.
+    pub fn to_python(&self, layer: &dyn DynLayer<F>, at: &Place) -> std::result::Result<Python, String> {
+        (self.to_python)(layer, at)
     }
 
     /// The dense formula of `layer`, see [`Registered::oracle`]; `None` if it is of another kind.
@@ -127,6 +162,11 @@ impl<F: Scalar> Registry<F> {
         self
     }
 
+    /// The entry of a kind.
+    pub fn entry(&self, kind: &str) -> Option<&Entry<F>> {
+        self.entries.iter().find(|entry| entry.kind == kind)
+    }
+
     /// The entries.
     pub fn entries(&self) -> &[Entry<F>] {
         &self.entries
@@ -138,8 +178,7 @@ impl<F: Scalar> Registry<F> {
     /// [`Error::Model`] for an unknown kind, a missing setting or a missing parameter.
     pub fn load(&self, kind: &str, attrs: &Attrs, shapes: &Shapes) -> Result<Box<dyn DynLayer<F>>> {
         let known = || self.entries.iter().map(|entry| entry.kind).collect::<Vec<_>>().join(", ");
-        let entry = self.entries.iter().find(|entry| entry.kind == kind);
-        (entry.ok_or_else(|| Error::Model(format!("unknown layer `{kind}`; known are {}", known())))?.load)(attrs, shapes)
+        (self.entry(kind).ok_or_else(|| Error::Model(format!("unknown layer `{kind}`; known are {}", known())))?.load)(attrs, shapes)
     }
 }
 

@@ -477,6 +477,8 @@ mod tests {
             (one("tensors = \"other\""), "no layer"),
             (one("[[layer]]\nname = \"conv1\"\nkind = \"dropout\"\np = 0.5"), "two layers are called `conv1`"),
             (one("[[layer]]\nname = \"b\"\nkind = \"gru\""), "kind `gru` is not known"),
+            (one("[[layer]]\nname = \"b\"\nkind = \"lg_conv\"\nnorms = \"sum\""), "no setting `norms`"),
+            (one("[[layer]]\nname = \"b\"\nkind = \"embedding\""), "whose rows are of the nodes of one graph"),
             (one("[[layer]]\nname = \"b\""), "line 4: missing field `kind`"),
             (one("[[layer]]\nname = \"b\"\nkind = \"activation\"\nfunction = \"relu\"\nslope = 0.2"), "leaky_relu alone"),
             (one("improved = nan"), "setting `improved` of layer `conv1` is not finite"),

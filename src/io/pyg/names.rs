@@ -2,103 +2,22 @@
 
 use crate::error::{Error, Result};
 use crate::files::{Array, Tensors};
-use crate::nn::{Attrs, DynLayer, Param, Registry, Shapes, with_at_most};
+use crate::nn::Layout::{self, Heads, Same, Stacked, Transposed, Vector};
+use crate::nn::{Attrs, DynLayer, Param, Registry, Shapes, Twin, with_at_most};
 use crate::scalar::Scalar;
 use ndarray::Array2;
-
-/// How PyTorch lays out what is a matrix here.
-#[derive(Clone, Copy)]
-enum Layout {
-    /// A linear map: `[out, in]`.
-    Transposed,
-    /// As here.
-    Same,
-    /// One axis.
-    Vector,
-    /// `[1, heads, channels of a head]`.
-    Heads,
-    /// `[relations, in, out]`; here the relations stand one below the other.
-    Stacked,
-}
-
-use Layout::{Heads, Same, Stacked, Transposed, Vector};
-
-/// A parameter here, its name there, and the layout.
-type Name = (&'static str, &'static str, Layout);
-
-/// For each kind of layer its parameters.
-const NAMES: &[(&str, &[Name])] = &[
-    ("linear", &[("weight", "weight", Transposed), ("bias", "bias", Vector)]),
-    ("gcn_conv", &[("weight", "lin.weight", Transposed), ("bias", "bias", Vector)]),
-    ("sg_conv", &[("weight", "lin.weight", Transposed), ("bias", "lin.bias", Vector)]),
-    ("sage_conv", &[("weight", "lin_l.weight", Transposed), ("bias", "lin_l.bias", Vector), ("root", "lin_r.weight", Transposed)]),
-    (
-        "gat_conv",
-        &[
-            ("weight", "lin.weight", Transposed),
-            ("att_src", "att_src", Heads),
-            ("att_dst", "att_dst", Heads),
-            ("edge_weight", "lin_edge.weight", Transposed),
-            ("att_edge", "att_edge", Heads),
-            ("bias", "bias", Vector),
-        ],
-    ),
-    (
-        "gatv2_conv",
-        &[
-            ("weight_src", "lin_l.weight", Transposed),
-            ("bias_src", "lin_l.bias", Vector),
-            ("weight_dst", "lin_r.weight", Transposed),
-            ("bias_dst", "lin_r.bias", Vector),
-            ("att", "att", Heads),
-            ("edge_weight", "lin_edge.weight", Transposed),
-            ("bias", "bias", Vector),
-        ],
-    ),
-    ("gin_aggregation", &[("eps", "eps", Vector)]),
-    ("gine_aggregation", &[("eps", "eps", Vector), ("edge_weight", "lin.weight", Transposed), ("edge_bias", "lin.bias", Vector)]),
-    ("gin_conv", GIN),
-    ("gine_conv", GINE),
-    ("gcn2_conv", &[("weight", "weight1", Same), ("initial", "weight2", Same)]),
-    ("rgcn_conv", &[("weight", "weight", Stacked), ("comp", "comp", Same), ("root", "root", Same), ("bias", "bias", Vector)]),
-    (
-        "batch_norm",
-        &[
-            ("weight", "weight", Vector),
-            ("bias", "bias", Vector),
-            ("running_mean", "running_mean", Vector),
-            ("running_var", "running_var", Vector),
-        ],
-    ),
-    ("layer_norm", &[("weight", "weight", Vector), ("bias", "bias", Vector)]),
-    ("appnp", &[]),
-    ("lg_conv", &[]),
-];
-
-const GIN: &[(&str, &str, Layout)] = &[
-    ("eps", "eps", Vector),
-    ("weight1", "nn.lins.0.weight", Transposed),
-    ("bias1", "nn.lins.0.bias", Vector),
-    ("weight2", "nn.lins.1.weight", Transposed),
-    ("bias2", "nn.lins.1.bias", Vector),
-];
-
-const GINE: &[(&str, &str, Layout)] = &[
-    ("eps", "eps", Vector),
-    ("weight1", "nn.lins.0.weight", Transposed),
-    ("bias1", "nn.lins.0.bias", Vector),
-    ("weight2", "nn.lins.1.weight", Transposed),
-    ("bias2", "nn.lins.1.bias", Vector),
-    ("edge_weight", "lin.weight", Transposed),
-    ("edge_bias", "lin.bias", Vector),
-];
 
 /// Parameters without which no layer that has them can be built.
 const NEEDED: [&str; 3] = ["weight", "weight1", "weight_src"];
 
-fn names_of(kind: &str) -> Result<&'static [(&'static str, &'static str, Layout)]> {
-    let known = NAMES.iter().find(|(known, _)| *known == kind).map(|(_, names)| *names);
-    known.ok_or_else(|| Error::Model(format!("layer `{kind}` has no name in PyTorch Geometric here")))
+/// What a kind is in PyTorch.
+pub(super) fn twin_of(kind: &str) -> Result<Twin> {
+    let registry = Registry::<f32>::standard();
+    let Some(entry) = registry.entry(kind) else {
+        let known: Vec<&str> = registry.entries().iter().map(|entry| entry.kind()).collect();
+        return Err(Error::Model(format!("kind `{kind}` is not known; known are {}", known.join(", "))));
+    };
+    entry.pytorch().map_err(|reason| Error::Model(format!("a {kind}, {reason}, is nothing in PyTorch Geometric")))
 }
 
 /// A layer of `kind` with these settings, its parameters from tensors under PyTorch Geometric's names.
@@ -112,7 +31,8 @@ pub fn layer_from(kind: &str, attrs: &Attrs, tensors: &Tensors) -> Result<Box<dy
     let mut shapes = Shapes::default();
     let mut values = Vec::new();
     let mut read = Vec::new();
-    for &(ours, theirs, layout) in names_of(kind)? {
+    let names = twin_of(kind)?.tensors;
+    for &(ours, theirs, layout) in names {
         let sequential = theirs.replace("nn.lins.0", "nn.0").replace("nn.lins.1", "nn.2");
         let Some((name, array)) = [theirs, &sequential].into_iter().find_map(|name| tensors.floats.get_key_value(name)) else { continue };
         let value = to_matrix(array, layout).map_err(|problem| Error::Model(format!("tensor `{name}` {problem}")))?;
@@ -123,7 +43,7 @@ pub fn layer_from(kind: &str, attrs: &Attrs, tensors: &Tensors) -> Result<Box<dy
     if let Some(left) = tensors.floats.keys().find(|name| !read.contains(&name.as_str())) {
         return Err(Error::Model(format!("tensor `{left}` is none of a {kind}")));
     }
-    if let Some((_, theirs, _)) = names_of(kind)?.iter().find(|(ours, ..)| NEEDED.contains(ours) && shapes.find(ours).is_none()) {
+    if let Some((_, theirs, _)) = names.iter().find(|(ours, ..)| NEEDED.contains(ours) && shapes.find(ours).is_none()) {
         return Err(Error::Model(format!("tensor `{theirs}` of a {kind} is missing")));
     }
     // What a layer makes of the numbers among its settings is bounded by what it was given.
@@ -134,8 +54,7 @@ pub fn layer_from(kind: &str, attrs: &Attrs, tensors: &Tensors) -> Result<Box<dy
         Some((_, value)) if value.dim() == param.value().dim() => param.value_mut().assign(value),
         Some((name, value)) => wrong = Some(format!("`{name}` of a {kind} is {:?}, expected {:?}", value.dim(), param.value().dim())),
         None => {
-            let theirs =
-                names_of(kind).ok().and_then(|names| names.iter().find(|(ours, ..)| *ours == param.name())).map_or("", |name| name.1);
+            let theirs = names.iter().find(|(ours, ..)| *ours == param.name()).map_or("", |name| name.1);
             wrong = Some(format!("tensor `{theirs}` of a {kind} is missing"));
         }
     });
@@ -159,7 +78,7 @@ fn to_matrix(array: &Array, layout: Layout) -> Result<Array2<f32>, String> {
 /// # Errors
 /// [`Error::Model`] for a layer without such names.
 pub fn state_of<F: Scalar>(layer: &dyn DynLayer<F>, of: &dyn Fn(&Param<F>) -> Array2<F>) -> Result<Tensors> {
-    let names = names_of(layer.kind())?;
+    let names = twin_of(layer.kind())?.tensors;
     let attrs = layer.attrs();
     let mut tensors = Tensors::default();
     let mut bases = None;

@@ -2,7 +2,7 @@
 
 use super::assumptions::Assumptions;
 use super::modules::add_module;
-use super::names::layer_from;
+use super::names::{layer_from, twin_of};
 use crate::error::{Error, Result};
 use crate::files::{self, Array, Tensors};
 use crate::nn::{Activation, ActivationFn, Add, Aggregation, Attrs, EDGE_WEIGHTS, Model, ModelBuilder, NodeId, Registry, Shapes};
@@ -66,8 +66,6 @@ const FEATURES: &str = "x";
 const MOST_LAYERS: usize = 10_000;
 /// How often the numbers of a file may stand in a model whose layers share them.
 const MOST_COPIES: usize = 16;
-/// Kinds whose layers have no tensors.
-const BARE: [&str; 7] = ["activation", "dropout", "add", "concat", "max", "appnp", "lg_conv"];
 
 impl NetworkLayer {
     /// A layer that reads the one before it.
@@ -91,7 +89,7 @@ impl NetworkLayer {
 
     /// Whether it has no tensors.
     fn is_bare(&self) -> bool {
-        BARE.contains(&self.kind.as_str())
+        twin_of(&self.kind).is_ok_and(|twin| twin.tensors.is_empty())
     }
 }
 
@@ -134,6 +132,10 @@ impl Network {
         let name = |id: NodeId| if id == NodeId::INPUT { FEATURES.to_string() } else { model.name_of(id).to_string() };
         let layer = |node: &crate::nn::Node<f32>| {
             let (kind, mut settings) = (node.layer().kind(), node.layer().attrs());
+            // How many there are is what the list of inputs says.
+            if kind == "max" {
+                settings = Attrs::new();
+            }
             // A model that says nothing reads weights, a network file that says nothing does not.
             if settings_of(kind).contains(&EDGE_WEIGHTS) && settings.iter().all(|(name, _)| name != EDGE_WEIGHTS) {
                 settings = settings.with(EDGE_WEIGHTS, true);
@@ -251,17 +253,16 @@ fn add(b: &mut ModelBuilder<f32>, layer: &NetworkLayer, tensors: &Tensors, input
         "activation" => add_activation(b, name, Activated::from_settings(settings)?, inputs),
         "add" if settings.is_empty() => b.add(name, Add::new(inputs.len())?, inputs),
         "max" if settings.is_empty() => b.add(name, crate::nn::Max::new(inputs.len())?, inputs),
-        _ if layer.is_bare() => b.add_boxed(name, Registry::standard().load(kind, settings, &Shapes::default())?, inputs),
+        _ if layer.is_bare() => {
+            b.add_boxed(name, Registry::standard().load(kind, &with_defaults(kind, settings, tensors)?, &Shapes::default())?, inputs)
+        }
         "batch_norm" | "layer_norm" => {
             let width = inputs.first().map_or(0, |&id| b.channels(id));
             b.add_boxed(name, layer_from(kind, &with_defaults(kind, settings, tensors)?, &whole_norm(kind, tensors, width)?)?, inputs)
         }
-        _ if Registry::<f32>::standard().entries().iter().any(|entry| entry.kind() == kind) => {
-            add_module(b, name, kind, &with_defaults(kind, settings, tensors)?, tensors, &InnerForm::from_settings(settings)?, inputs)
-        }
         _ => {
-            let known: Vec<&str> = Registry::<f32>::standard().entries().iter().map(|entry| entry.kind()).collect();
-            Err(Error::Model(format!("kind `{kind}` is not known; known are {}", known.join(", "))))
+            twin_of(kind)?;
+            add_module(b, name, kind, &with_defaults(kind, settings, tensors)?, tensors, &InnerForm::from_settings(settings)?, inputs)
         }
     }
 }
@@ -273,6 +274,8 @@ pub(super) fn width_in(kind: &str, tensors: &Tensors) -> usize {
     match kind {
         "rgcn_conv" => axis("weight", 1),
         "gcn2_conv" => axis("weight1", 0),
+        // What it reads is as wide as what the features of edges are mapped to.
+        "gine_aggregation" => axis("lin.weight", 0),
         "batch_norm" | "layer_norm" => {
             ["weight", "module.weight", "running_mean", "module.running_mean"].iter().find_map(|name| axis(name, 0))
         }
@@ -312,25 +315,9 @@ fn whole_norm(kind: &str, tensors: &Tensors, width: usize) -> Result<Tensors> {
 pub(super) const RUNNING: &str = "is a batch norm without running statistics (`track_running_stats=False`), which normalises by whatever it is \
                                   given; train it with them";
 
-/// The settings of layers with tensors.
-const SETTINGS: &[(&str, &[&str])] = &[
-    ("gcn_conv", &["norm", "improved"]),
-    ("sage_conv", &["aggregation", "normalize", EDGE_WEIGHTS]),
-    ("gat_conv", &["heads", "average", "negative_slope", "dropout", "self_loops", "units"]),
-    ("gatv2_conv", &["heads", "average", "negative_slope", "dropout", "self_loops", "units"]),
-    ("gin_conv", &["eps", "train_eps", EDGE_WEIGHTS]),
-    ("gin_aggregation", &["eps", "train_eps", EDGE_WEIGHTS]),
-    ("gine_conv", &["eps", "train_eps"]),
-    ("gine_aggregation", &["eps", "train_eps", "columns"]),
-    ("sg_conv", &["hops", "norm"]),
-    ("gcn2_conv", &["alpha", "beta", "norm"]),
-    ("rgcn_conv", &["relations", "sum", EDGE_WEIGHTS]),
-    ("layer_norm", &["per_graph", "kept"]),
-];
-
 /// The names of the settings of a kind.
 fn settings_of(kind: &str) -> &'static [&'static str] {
-    SETTINGS.iter().find(|(known, _)| *known == kind).map_or(&[], |(_, names)| names)
+    twin_of(kind).map_or(&[], |twin| twin.settings)
 }
 
 /// Settings with PyTorch Geometric's defaults where none were given; what no such layer has is refused.

@@ -1,6 +1,7 @@
 //! What a pickled module tells of its layers beside their tensors: classes and attributes.
 
 use super::assumptions::Assumptions;
+use super::names::twin_of;
 use super::recognise::Found;
 use crate::error::{Error, Result};
 use crate::nn::ActivationFn;
@@ -12,20 +13,6 @@ use std::collections::BTreeMap;
 pub(super) struct Told {
     modules: BTreeMap<String, Value>,
 }
-
-/// Kinds and the classes that they are in PyTorch.
-const CLASSES: &[(&str, &[&str])] = &[
-    ("gcn_conv", &["GCNConv"]),
-    ("sage_conv", &["SAGEConv"]),
-    ("gat_conv", &["GATConv"]),
-    ("gatv2_conv", &["GATv2Conv"]),
-    ("gin_conv", &["GINConv"]),
-    ("gine_conv", &["GINEConv"]),
-    ("rgcn_conv", &["RGCNConv", "FastRGCNConv"]),
-    ("linear", &["Linear", "NonDynamicallyQuantizableLinear"]),
-    ("batch_norm", &["BatchNorm", "BatchNorm1d", "SyncBatchNorm"]),
-    ("layer_norm", &["LayerNorm"]),
-];
 
 impl Told {
     /// Of the modules below `prefix`, which ends with a dot or is empty.
@@ -87,7 +74,7 @@ impl Told {
     /// [`Error::Model`] for a layer of another class, or with an attribute that is not built.
     pub(super) fn layer(&self, kind: &str, path: &str, assumed: &Assumptions) -> Result<Option<Assumptions>> {
         let Some(class) = self.class(path) else { return Ok(None) };
-        let known = CLASSES.iter().find(|(known, _)| *known == kind).map_or(&[][..], |(_, classes)| classes);
+        let known = twin_of(kind)?.classes;
         if !known.contains(&class) {
             return Err(Error::Model(format!("`{path}` is a {class}, with the tensors of a {kind}; a network file says what it is here")));
         }

@@ -1,11 +1,11 @@
 //! Personalised propagation.
 
-use super::propagation::{copied, dense_operator, norm_of, random_norm, with_norm};
+use super::propagation::{copied, dense_operator, norm_argument, norm_of, random_norm, with_norm};
 use crate::error::{Error, Result, Unsupported};
 use crate::graph::{Graph, Norm};
 use crate::kernels;
 use crate::nn::product::gradient_like;
-use crate::nn::{Attrs, Cx, Grads, Io, Layer, Lowering, Reads, Registered, Shapes, StageId, Wiring};
+use crate::nn::{Attrs, Cx, Grads, Io, Layer, Lowering, Place, Python, Reads, Registered, Shapes, StageId, Twin, Wiring};
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
@@ -128,6 +128,7 @@ impl<F: Scalar> Layer<F> for Appnp {
 
 impl<F: Scalar> Registered<F> for Appnp {
     const KIND: &'static str = "appnp";
+    const PYTORCH: std::result::Result<Twin, &'static str> = Ok(Twin::new(&["APPNP"], &[]).settings(&["hops", "alpha", "norm"]));
 
     fn from_attrs(attrs: &Attrs, _: &Shapes) -> Result<Self> {
         Ok(Self::new(attrs.get("hops")?, attrs.get("alpha")?)?.norm(norm_of(attrs, Norm::Symmetric)?))
@@ -136,6 +137,11 @@ impl<F: Scalar> Registered<F> for Appnp {
     fn sample(widths: &[usize], _: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
         let layer = || Some(Self::new(rng.random_range(1..=4), rng.random_range(0.0..1.0)).ok()?.norm(random_norm(rng)));
         (widths.len() == 1).then(layer).flatten()
+    }
+
+    fn to_python(&self, at: &Place) -> std::result::Result<Python, String> {
+        let made = format!("pyg.APPNP({}, {:?}{})", self.hops, self.alpha, norm_argument(self.norm, Norm::Symmetric)?);
+        Ok(at.module(made, &["edge_index", "edge_weight"]))
     }
 
     fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {

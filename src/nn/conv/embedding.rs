@@ -2,7 +2,9 @@
 
 use crate::error::{Error, Result, Unsupported};
 use crate::graph::Graph;
-use crate::nn::{Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, Lowering, Param, Reads, Registered, Shapes, StageId, Wiring};
+use crate::nn::{
+    Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, Lowering, Param, Place, Python, Reads, Registered, Shapes, StageId, Twin, Wiring,
+};
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
@@ -78,6 +80,7 @@ impl<F: Scalar> Layer<F> for Embedding<F> {
 
 impl<F: Scalar> Registered<F> for Embedding<F> {
     const KIND: &'static str = "embedding";
+    const PYTORCH: std::result::Result<Twin, &'static str> = Err("whose rows are of the nodes of one graph");
 
     fn from_attrs(_: &Attrs, shapes: &Shapes) -> Result<Self> {
         let (nodes, channels) = shapes.get("weight")?;
@@ -91,6 +94,10 @@ impl<F: Scalar> Registered<F> for Embedding<F> {
 
     fn sample_on(nodes: usize, widths: &[usize], out: usize, _: &mut ChaCha8Rng) -> Option<Self> {
         if widths.len() == 1 { Self::new(nodes, out).ok() } else { None }
+    }
+
+    fn to_python(&self, _: &Place) -> std::result::Result<Python, String> {
+        Err("whose rows are of the nodes of one graph".into())
     }
 
     fn oracle(&self, _: &Graph<F>, _: &[Array2<F>]) -> Array2<F> {

@@ -6,7 +6,8 @@ use crate::graph::{AttentionEdges, Graph};
 use crate::kernels::{self, AdditiveScores, Attend};
 use crate::nn::product::{bias_gradient, product, product_dw, product_dx};
 use crate::nn::{
-    Attrs, Axis, Cx, Grads, Init, Io, Kept, Layer, LinearMap, Lowering, Param, Reads, Registered, See, Shapes, StageId, Wiring, bias,
+    Attrs, Axis, Cx, Grads, Init, Io, Kept, Layer, Layout, LinearMap, Lowering, Param, Place, Python, Reads, Registered, See, Shapes,
+    StageId, Twin, Wiring, bias,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -265,6 +266,18 @@ impl<F: Scalar> Layer<F> for GatConv<F> {
 
 impl<F: Scalar> Registered<F> for GatConv<F> {
     const KIND: &'static str = "gat_conv";
+    const PYTORCH: std::result::Result<Twin, &'static str> = Ok(Twin::new(
+        &["GATConv"],
+        &[
+            ("weight", "lin.weight", Layout::Transposed),
+            ("att_src", "att_src", Layout::Heads),
+            ("att_dst", "att_dst", Layout::Heads),
+            ("edge_weight", "lin_edge.weight", Layout::Transposed),
+            ("att_edge", "att_edge", Layout::Heads),
+            ("bias", "bias", Layout::Vector),
+        ],
+    )
+    .settings(&["heads", "average", "negative_slope", "dropout", "self_loops", "units"]));
 
     fn from_attrs(attrs: &Attrs, shapes: &Shapes) -> Result<Self> {
         let (in_channels, width) = shapes.get("weight")?;
@@ -277,6 +290,11 @@ impl<F: Scalar> Registered<F> for GatConv<F> {
         let &[in_channels] = widths else { return None };
         let (settings, dim, edge_dim) = Heads::sample(out, rng);
         GatConvBuilder { in_channels, dim, settings, edge_dim, bias: rng.random() }.build().ok()
+    }
+
+    fn to_python(&self, at: &Place) -> std::result::Result<Python, String> {
+        let edge_dim = self.edge.as_ref().map(|edge| edge.weight.value().nrows());
+        Ok(self.settings.to_python(at, "GATConv", self.weight.value().ncols(), edge_dim, "", self.bias.is_some()))
     }
 
     fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {

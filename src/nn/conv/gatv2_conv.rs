@@ -7,7 +7,8 @@ use crate::graph::{AttentionEdges, Graph};
 use crate::kernels::{self, Attend, ChannelScores};
 use crate::nn::product::{bias_gradient, product, product_dw, product_dx};
 use crate::nn::{
-    Attrs, Axis, Cx, Grads, Init, Io, Kept, Layer, LinearMap, Lowering, Param, Reads, Registered, See, Shapes, StageId, Wiring, bias,
+    Attrs, Axis, Cx, Grads, Init, Io, Kept, Layer, Layout, LinearMap, Lowering, Param, Place, Python, Reads, Registered, See, Shapes,
+    StageId, Twin, Wiring, bias,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -278,6 +279,19 @@ impl<F: Scalar> Layer<F> for Gatv2Conv<F> {
 
 impl<F: Scalar> Registered<F> for Gatv2Conv<F> {
     const KIND: &'static str = "gatv2_conv";
+    const PYTORCH: std::result::Result<Twin, &'static str> = Ok(Twin::new(
+        &["GATv2Conv"],
+        &[
+            ("weight_src", "lin_l.weight", Layout::Transposed),
+            ("bias_src", "lin_l.bias", Layout::Vector),
+            ("weight_dst", "lin_r.weight", Layout::Transposed),
+            ("bias_dst", "lin_r.bias", Layout::Vector),
+            ("att", "att", Layout::Heads),
+            ("edge_weight", "lin_edge.weight", Layout::Transposed),
+            ("bias", "bias", Layout::Vector),
+        ],
+    )
+    .settings(&["heads", "average", "negative_slope", "dropout", "self_loops", "units"]));
 
     fn from_attrs(attrs: &Attrs, shapes: &Shapes) -> Result<Self> {
         let (in_channels, width) = shapes.get("weight_src")?;
@@ -293,6 +307,15 @@ impl<F: Scalar> Registered<F> for Gatv2Conv<F> {
         let (settings, dim, edge_dim) = Heads::sample(out, rng);
         let (bias, end_bias, shared) = rng.random();
         Gatv2ConvBuilder { in_channels, dim, settings, edge_dim, bias, end_bias, shared }.build().ok()
+    }
+
+    fn to_python(&self, at: &Place) -> std::result::Result<Python, String> {
+        if self.src.bias.is_some() != self.bias.is_some() {
+            return Err("with some of its biases".into());
+        }
+        let edge_dim = self.edge_weight.as_ref().map(|weight| weight.value().nrows());
+        let shared = if self.dst.is_none() { ", share_weights=True" } else { "" };
+        Ok(self.settings.to_python(at, "GATv2Conv", self.src.weight.value().ncols(), edge_dim, shared, self.bias.is_some()))
     }
 
     fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {

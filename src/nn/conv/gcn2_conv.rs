@@ -1,12 +1,16 @@
 //! The graph convolution of GCNII.
 
-use super::propagation::{copied, dense_operator, norm_of, random_norm, with_norm};
+use super::propagation::{copied, dense_operator, norm_argument, norm_of, random_norm, with_norm};
 use crate::error::{Error, Result, Unsupported};
 use crate::graph::{Graph, Norm};
 use crate::kernels;
 use crate::nn::linear_map::aggregated;
 use crate::nn::product::gradient_like;
-use crate::nn::{Attrs, Axis, Cx, Grads, Init, Io, Layer, LinearMap, Lowering, Param, Reads, Registered, See, Shapes, StageId, Wiring};
+use crate::nn::pytorch::py;
+use crate::nn::{
+    Attrs, Axis, Cx, Grads, Init, Io, Layer, Layout, LinearMap, Lowering, Param, Place, Python, Reads, Registered, See, Shapes, StageId,
+    Twin, Wiring,
+};
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
@@ -199,6 +203,9 @@ impl<F: Scalar> Layer<F> for Gcn2Conv<F> {
 
 impl<F: Scalar> Registered<F> for Gcn2Conv<F> {
     const KIND: &'static str = "gcn2_conv";
+    const PYTORCH: std::result::Result<Twin, &'static str> =
+        Ok(Twin::new(&["GCN2Conv"], &[("weight", "weight1", Layout::Same), ("initial", "weight2", Layout::Same)])
+            .settings(&["alpha", "beta", "norm"]));
 
     fn from_attrs(attrs: &Attrs, shapes: &Shapes) -> Result<Self> {
         let layer = Self::new(shapes.get("weight")?.0, attrs.get("alpha")?, attrs.get("beta")?)?.norm(norm_of(attrs, Norm::Symmetric)?);
@@ -213,6 +220,14 @@ impl<F: Scalar> Registered<F> for Gcn2Conv<F> {
             }
             _ => None,
         }
+    }
+
+    fn to_python(&self, at: &Place) -> std::result::Result<Python, String> {
+        // With layer 1, β = ln(θ + 1).
+        let (alpha, theta) = (self.alpha, self.beta.exp_m1());
+        let (shared, norm) = (py(self.initial.is_none()), norm_argument(self.norm, Norm::Symmetric)?);
+        let made = format!("pyg.GCN2Conv({}, {alpha:?}, {theta:?}, 1, shared_weights={shared}{norm})", at.in_channels);
+        Ok(at.module(made, &["edge_index", "edge_weight"]))
     }
 
     fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {

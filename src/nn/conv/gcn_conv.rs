@@ -1,13 +1,15 @@
 //! The graph convolution of Kipf and Welling.
 
-use super::propagation::{dense_operator, norm_of, random_norm, with_norm};
+use super::propagation::{dense_operator, norm_argument, norm_of, random_norm, with_norm};
 use crate::error::{Error, Result, Unsupported};
 use crate::graph::{Graph, Norm};
 use crate::kernels;
 use crate::nn::linear_map::aggregated;
 use crate::nn::product::{bias_gradient, product, product_dw, product_dx, product_then, then_bias};
+use crate::nn::pytorch::py;
 use crate::nn::{
-    Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, LinearMap, Lowering, Param, Reads, Registered, See, Shapes, StageId, Wiring, bias,
+    Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, Layout, LinearMap, Lowering, Param, Place, Python, Reads, Registered, See, Shapes,
+    StageId, Twin, Wiring, bias,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -213,6 +215,9 @@ impl<F: Scalar> Layer<F> for GcnConv<F> {
 
 impl<F: Scalar> Registered<F> for GcnConv<F> {
     const KIND: &'static str = "gcn_conv";
+    const PYTORCH: std::result::Result<Twin, &'static str> =
+        Ok(Twin::new(&["GCNConv"], &[("weight", "lin.weight", Layout::Transposed), ("bias", "bias", Layout::Vector)])
+            .settings(&["norm", "improved"]));
 
     fn from_attrs(attrs: &Attrs, shapes: &Shapes) -> Result<Self> {
         let (in_channels, out_channels) = shapes.get("weight")?;
@@ -226,6 +231,15 @@ impl<F: Scalar> Registered<F> for GcnConv<F> {
         let &[in_channels] = widths else { return None };
         let builder = GcnConv::builder(in_channels, out).norm(random_norm(rng));
         if rng.random() { builder.build().ok() } else { builder.no_bias().build().ok() }
+    }
+
+    fn to_python(&self, at: &Place) -> std::result::Result<Python, String> {
+        let norm = match self.norm {
+            Norm::SymmetricImproved => ", improved=True",
+            norm => norm_argument(norm, Norm::Symmetric)?,
+        };
+        let made = format!("pyg.GCNConv({}, {}, bias={}{norm})", at.in_channels, at.out_channels, py(self.bias.is_some()));
+        Ok(at.module(made, &["edge_index", "edge_weight"]))
     }
 
     fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {

@@ -7,7 +7,10 @@ use crate::error::{Error, Result, Unsupported};
 use crate::graph::{Graph, Norm};
 use crate::kernels;
 use crate::nn::product::gradient_like;
-use crate::nn::{Attrs, Axis, Cx, Grads, Init, Io, Layer, Lowering, Param, Reads, Registered, Shapes, StageId, Wiring};
+use crate::nn::pytorch::py;
+use crate::nn::{
+    Attrs, Axis, Cx, Grads, Init, Io, Layer, Layout, Lowering, Param, Place, Python, Reads, Registered, Shapes, StageId, Twin, Wiring,
+};
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
@@ -127,6 +130,8 @@ impl<F: Scalar> Layer<F> for GinAggregation<F> {
 
 impl<F: Scalar> Registered<F> for GinAggregation<F> {
     const KIND: &'static str = "gin_aggregation";
+    const PYTORCH: std::result::Result<Twin, &'static str> =
+        Ok(Twin::new(&[], &[("eps", "eps", Layout::Vector)]).settings(&["eps", "train_eps", EDGE_WEIGHTS]));
 
     fn from_attrs(attrs: &Attrs, _: &Shapes) -> Result<Self> {
         let layer = Self::new(attrs.get_or("eps", 0.0)?)?;
@@ -139,6 +144,11 @@ impl<F: Scalar> Registered<F> for GinAggregation<F> {
         let (trained, weighted) = rng.random();
         let layer = if weighted { layer } else { layer.ignore_edge_weights() };
         (widths.len() == 1).then_some(if trained { layer.train_eps() } else { layer })
+    }
+
+    fn to_python(&self, at: &Place) -> std::result::Result<Python, String> {
+        let made = format!("pyg.GINConv(torch.nn.Identity(), train_eps={})", py(self.eps.is_trainable()));
+        Ok(at.module(made, &["edge_index"]).without_edge_weights(self.norm.is_weighted()))
     }
 
     fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {

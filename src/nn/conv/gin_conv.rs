@@ -7,7 +7,11 @@ use crate::graph::{Graph, Norm};
 use crate::kernels;
 use crate::nn::linear_map::aggregated;
 use crate::nn::product::{product, product_dw, product_dx};
-use crate::nn::{ActivationFn, Attrs, Cx, Grads, HeadUnits, Io, Layer, Lowering, Param, Reads, Registered, See, Shapes, StageId, Wiring};
+use crate::nn::pytorch::py;
+use crate::nn::{
+    ActivationFn, Attrs, Cx, Grads, HeadUnits, Io, Layer, Layout, Lowering, Param, Place, Python, Reads, Registered, See, Shapes, StageId,
+    Twin, Wiring,
+};
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
@@ -147,6 +151,17 @@ impl<F: Scalar> Layer<F> for GinConv<F> {
 
 impl<F: Scalar> Registered<F> for GinConv<F> {
     const KIND: &'static str = "gin_conv";
+    const PYTORCH: std::result::Result<Twin, &'static str> = Ok(Twin::new(
+        &["GINConv"],
+        &[
+            ("eps", "eps", Layout::Vector),
+            ("weight1", "nn.lins.0.weight", Layout::Transposed),
+            ("bias1", "nn.lins.0.bias", Layout::Vector),
+            ("weight2", "nn.lins.1.weight", Layout::Transposed),
+            ("bias2", "nn.lins.1.bias", Layout::Vector),
+        ],
+    )
+    .settings(&["eps", "train_eps", EDGE_WEIGHTS]));
 
     fn from_attrs(attrs: &Attrs, shapes: &Shapes) -> Result<Self> {
         GinConvBuilder { settings: InnerSettings::from_shapes(shapes, attrs)? }.build()
@@ -157,6 +172,11 @@ impl<F: Scalar> Registered<F> for GinConv<F> {
         let (eps, train_eps, weighted) = (rng.random_range(-0.5..0.5), rng.random(), rng.random());
         let settings = InnerSettings { in_channels, hidden: rng.random_range(2..=5), out_channels: out, eps, train_eps, weighted };
         GinConvBuilder { settings }.build().ok()
+    }
+
+    fn to_python(&self, at: &Place) -> std::result::Result<Python, String> {
+        let made = format!("pyg.GINConv({}, train_eps={})", self.inner.to_python(), py(self.inner.eps.is_trainable()));
+        Ok(at.module(made, &["edge_index"]).without_edge_weights(self.norm.is_weighted()))
     }
 
     fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {

@@ -6,7 +6,11 @@ use crate::error::{Error, PruneError, Result, Unsupported};
 use crate::graph::Graph;
 use crate::kernels;
 use crate::nn::product::{bias_gradient, gradient_like};
-use crate::nn::{ActivationFn, Attrs, Axis, Cx, Grads, Init, Io, Kept, Layer, Lowering, Param, Reads, Registered, Shapes, StageId, Wiring};
+use crate::nn::pytorch::py;
+use crate::nn::{
+    ActivationFn, Attrs, Axis, Cx, Grads, Init, Io, Kept, Layer, Layout, Lowering, Param, Place, Python, Reads, Registered, Shapes,
+    StageId, Twin, Wiring,
+};
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
@@ -23,6 +27,11 @@ pub(super) struct Messages<F: Scalar> {
 }
 
 impl<F: Scalar> Messages<F> {
+    /// The argument of PyTorch Geometric that says how many features of edges are mapped.
+    pub(super) fn edge_dim(&self) -> String {
+        self.map.as_ref().map(|(weight, _)| format!(", edge_dim={}", weight.value().nrows())).unwrap_or_default()
+    }
+
     /// With a map from `edge_channels` to `channels`.
     pub(super) fn mapped(edge_channels: usize, channels: usize) -> Self {
         let weight = Param::new("edge_weight", (edge_channels, channels), [Axis::Fixed, Axis::In(0)], Init::GlorotUniform);
@@ -254,6 +263,11 @@ impl<F: Scalar> Layer<F> for GineAggregation<F> {
 
 impl<F: Scalar> Registered<F> for GineAggregation<F> {
     const KIND: &'static str = "gine_aggregation";
+    const PYTORCH: std::result::Result<Twin, &'static str> = Ok(Twin::new(
+        &[],
+        &[("eps", "eps", Layout::Vector), ("edge_weight", "lin.weight", Layout::Transposed), ("edge_bias", "lin.bias", Layout::Vector)],
+    )
+    .settings(&["eps", "train_eps", "columns"]));
 
     fn from_attrs(attrs: &Attrs, shapes: &Shapes) -> Result<Self> {
         let messages = match shapes.find("edge_weight") {
@@ -273,6 +287,17 @@ impl<F: Scalar> Registered<F> for GineAggregation<F> {
         };
         let layer = Self::of(messages, rng.random_range(-0.5..0.5)).ok()?;
         Some(if rng.random() { layer.train_eps() } else { layer })
+    }
+
+    fn to_python(&self, at: &Place) -> std::result::Result<Python, String> {
+        let trains = py(self.eps.is_trainable());
+        if self.messages.map.is_none() && !self.messages.columns.iter().copied().eq(0..self.messages.columns.len()) {
+            return Err("of some columns of the features of edges".into());
+        }
+        // Without a width that it tells, the class of PyTorch Geometric cannot map the features of edges to it.
+        let inner = format!("type('Identity', (torch.nn.Identity,), {{'in_features': {}}})()", at.in_channels);
+        let made = format!("pyg.GINEConv({inner}, train_eps={trains}{})", self.messages.edge_dim());
+        Ok(at.module(made, &["edge_index", "edge_attr"]))
     }
 
     fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {

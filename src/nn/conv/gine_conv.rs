@@ -5,7 +5,10 @@ use super::inner::{Inner, InnerSettings, dot};
 use crate::error::{Error, Result, Unsupported};
 use crate::graph::Graph;
 use crate::kernels;
-use crate::nn::{Attrs, Cx, Grads, HeadUnits, Io, Layer, Lowering, Param, Reads, Registered, See, Shapes, StageId, Wiring};
+use crate::nn::pytorch::py;
+use crate::nn::{
+    Attrs, Cx, Grads, HeadUnits, Io, Layer, Layout, Lowering, Param, Place, Python, Reads, Registered, See, Shapes, StageId, Twin, Wiring,
+};
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
@@ -151,6 +154,19 @@ impl<F: Scalar> Layer<F> for GineConv<F> {
 
 impl<F: Scalar> Registered<F> for GineConv<F> {
     const KIND: &'static str = "gine_conv";
+    const PYTORCH: std::result::Result<Twin, &'static str> = Ok(Twin::new(
+        &["GINEConv"],
+        &[
+            ("eps", "eps", Layout::Vector),
+            ("weight1", "nn.lins.0.weight", Layout::Transposed),
+            ("bias1", "nn.lins.0.bias", Layout::Vector),
+            ("weight2", "nn.lins.1.weight", Layout::Transposed),
+            ("bias2", "nn.lins.1.bias", Layout::Vector),
+            ("edge_weight", "lin.weight", Layout::Transposed),
+            ("edge_bias", "lin.bias", Layout::Vector),
+        ],
+    )
+    .settings(&["eps", "train_eps"]));
 
     fn from_attrs(attrs: &Attrs, shapes: &Shapes) -> Result<Self> {
         let edge_channels = shapes.get("edge_weight")?.0;
@@ -163,6 +179,12 @@ impl<F: Scalar> Registered<F> for GineConv<F> {
         let settings = InnerSettings { in_channels, hidden: rng.random_range(2..=5), out_channels: out, eps, train_eps, weighted: true };
         // As many as the edges of random graphs have.
         GineConvBuilder { settings, edge_channels: 3 }.build().ok()
+    }
+
+    fn to_python(&self, at: &Place) -> std::result::Result<Python, String> {
+        let trains = py(self.inner.eps.is_trainable());
+        let made = format!("pyg.GINEConv({}, train_eps={trains}{})", self.inner.to_python(), self.messages.edge_dim());
+        Ok(at.module(made, &["edge_index", "edge_attr"]))
     }
 
     fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {

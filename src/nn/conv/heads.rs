@@ -4,7 +4,8 @@ use crate::error::{Error, PruneError, Result};
 use crate::graph::{AttentionEdges, Graph};
 use crate::kernels;
 use crate::nn::dense::drop_mask;
-use crate::nn::{Attrs, Axis, Cx, HeadUnits, Init, Kept, Param, Wiring};
+use crate::nn::pytorch::py;
+use crate::nn::{Attrs, Axis, Cx, HeadUnits, Init, Kept, Param, Place, Python, Wiring};
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
 use ndarray::{Array2, ArrayView2};
@@ -37,6 +38,23 @@ pub(super) struct Heads {
 impl Heads {
     pub(super) fn new() -> Self {
         Self { heads: 1, average: false, negative_slope: 0.2, dropout: 0.0, units: Units::AcrossHeads, self_loops: true }
+    }
+
+    /// A layer of attention of `class` in PyTorch Geometric, of `width` channels over all heads.
+    pub(super) fn to_python(&self, at: &Place, class: &str, width: usize, edge_dim: Option<usize>, more: &str, bias: bool) -> Python {
+        let dim = width / self.heads;
+        let made = format!(
+            "pyg.{class}({}, {dim}, heads={}, concat={}, negative_slope={:?}, dropout={:?}, add_self_loops={}{}{more}, bias={})",
+            at.in_channels,
+            self.heads,
+            py(!self.average),
+            self.negative_slope,
+            self.dropout,
+            py(self.self_loops),
+            edge_dim.map(|dim| format!(", edge_dim={dim}")).unwrap_or_default(),
+            py(bias)
+        );
+        at.module(made, if edge_dim.is_some() { &["edge_index", "edge_attr"] } else { &["edge_index"] })
     }
 
     /// Checks the ranges of all settings of a layer of `kind`.

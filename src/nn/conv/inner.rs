@@ -64,6 +64,12 @@ impl InnerSettings {
 }
 
 impl<F: Scalar> Inner<F> {
+    /// The module of PyTorch Geometric.
+    pub(super) fn to_python(&self) -> String {
+        let ((input, hidden), output) = (self.weight1.value().dim(), self.weight2.value().ncols());
+        format!("pyg.MLP([{input}, {hidden}, {output}], act='relu', norm=None)")
+    }
+
     /// `1 + ε`.
     pub(super) fn own(&self) -> F {
         F::one() + self.eps.value()[[0, 0]]

@@ -1,11 +1,11 @@
 //! Light graph convolution.
 
-use super::propagation::{dense_operator, norm_of, random_norm, with_norm};
+use super::propagation::{dense_operator, norm_argument, norm_of, random_norm, with_norm};
 use crate::error::{Result, Unsupported};
 use crate::graph::{Graph, Norm};
 use crate::kernels;
 use crate::nn::product::gradient_like;
-use crate::nn::{Attrs, Cx, Grads, Io, Layer, Lowering, Reads, Registered, Shapes, StageId, Wiring};
+use crate::nn::{Attrs, Cx, Grads, Io, Layer, Lowering, Place, Python, Reads, Registered, Shapes, StageId, Twin, Wiring};
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
@@ -91,6 +91,7 @@ impl<F: Scalar> Layer<F> for LgConv {
 
 impl<F: Scalar> Registered<F> for LgConv {
     const KIND: &'static str = "lg_conv";
+    const PYTORCH: std::result::Result<Twin, &'static str> = Ok(Twin::new(&["LGConv"], &[]).settings(&["norm"]));
 
     fn from_attrs(attrs: &Attrs, _: &Shapes) -> Result<Self> {
         Ok(Self { norm: norm_of(attrs, Norm::SymmetricPlain)? })
@@ -98,6 +99,11 @@ impl<F: Scalar> Registered<F> for LgConv {
 
     fn sample(widths: &[usize], _: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
         (widths.len() == 1).then(|| Self { norm: random_norm(rng) })
+    }
+
+    fn to_python(&self, at: &Place) -> std::result::Result<Python, String> {
+        let norm = norm_argument(self.norm, Norm::SymmetricPlain)?.trim_start_matches(", ");
+        Ok(at.module(format!("pyg.LGConv({norm})"), &["edge_index", "edge_weight"]))
     }
 
     fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {

@@ -64,6 +64,16 @@ pub(super) fn norm_of(attrs: &Attrs, default: Norm) -> Result<Norm> {
     attrs.get_or("norm", default)
 }
 
+/// The argument that makes a layer of PyTorch Geometric propagate by `norm`, which does so by `default` without.
+pub(super) fn norm_argument(norm: Norm, default: Norm) -> std::result::Result<&'static str, String> {
+    match norm {
+        norm if norm == default => Ok(""),
+        Norm::SymmetricPlain => Ok(", add_self_loops=False"),
+        Norm::Sum => Ok(", normalize=False"),
+        norm => Err(format!("by the norm {norm:?}")),
+    }
+}
+
 /// One of the [`NORMS`].
 pub(super) fn random_norm(rng: &mut ChaCha8Rng) -> Norm {
     NORMS[rng.random_range(0..NORMS.len())]

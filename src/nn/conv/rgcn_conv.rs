@@ -6,8 +6,10 @@ use crate::graph::{Graph, Norm};
 use crate::kernels::{self, Epilogue};
 use crate::nn::linear_map::aggregated;
 use crate::nn::product::{bias_gradient, product, product_dw, product_dx};
+use crate::nn::pytorch::py;
 use crate::nn::{
-    Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, LinearMap, Lowering, Param, Reads, Registered, See, Shapes, StageId, Wiring, bias,
+    Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, Layout, LinearMap, Lowering, Param, Place, Python, Reads, Registered, See, Shapes,
+    StageId, Twin, Wiring, bias,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -360,6 +362,16 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
 
 impl<F: Scalar> Registered<F> for RgcnConv<F> {
     const KIND: &'static str = "rgcn_conv";
+    const PYTORCH: std::result::Result<Twin, &'static str> = Ok(Twin::new(
+        &["RGCNConv", "FastRGCNConv"],
+        &[
+            ("weight", "weight", Layout::Stacked),
+            ("comp", "comp", Layout::Same),
+            ("root", "root", Layout::Same),
+            ("bias", "bias", Layout::Vector),
+        ],
+    )
+    .settings(&["relations", "sum", EDGE_WEIGHTS]));
 
     fn from_attrs(attrs: &Attrs, shapes: &Shapes) -> Result<Self> {
         let relations: usize = attrs.get("relations")?;
@@ -388,6 +400,20 @@ impl<F: Scalar> Registered<F> for RgcnConv<F> {
         let weighted = rng.random();
         // At least as many as random graphs have types of edges.
         RgcnConvBuilder { in_channels, out_channels: out, relations: 4, bases, root, bias, sum, weighted }.build().ok()
+    }
+
+    fn to_python(&self, at: &Place) -> std::result::Result<Python, String> {
+        let bases = self.comp.as_ref().map(|comp| format!(", num_bases={}", comp.value().ncols())).unwrap_or_default();
+        let made = format!(
+            "pyg.RGCNConv({}, {}, {}{bases}, root_weight={}, aggr={:?}, bias={})",
+            at.in_channels,
+            at.out_channels,
+            self.relations,
+            py(self.root.is_some()),
+            if self.is_sum() { "sum" } else { "mean" },
+            py(self.bias.is_some())
+        );
+        Ok(at.module(made, &["edge_index", "edge_type"]).without_edge_weights(self.norm.is_weighted()))
     }
 
     fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {

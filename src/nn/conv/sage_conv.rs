@@ -6,8 +6,10 @@ use crate::graph::{Graph, Norm};
 use crate::kernels::{self, Epilogue};
 use crate::nn::linear_map::aggregated;
 use crate::nn::product::{bias_gradient, gradient_like, product, product_dw, product_dx, then_bias};
+use crate::nn::pytorch::py;
 use crate::nn::{
-    Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, LinearMap, Lowering, Param, Reads, Registered, See, Shapes, StageId, Wiring, bias,
+    Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, Layout, LinearMap, Lowering, Param, Place, Python, Reads, Registered, See, Shapes,
+    StageId, Twin, Wiring, bias,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -370,6 +372,15 @@ impl<F: Scalar> Layer<F> for SageConv<F> {
 
 impl<F: Scalar> Registered<F> for SageConv<F> {
     const KIND: &'static str = "sage_conv";
+    const PYTORCH: std::result::Result<Twin, &'static str> = Ok(Twin::new(
+        &["SAGEConv"],
+        &[
+            ("weight", "lin_l.weight", Layout::Transposed),
+            ("bias", "lin_l.bias", Layout::Vector),
+            ("root", "lin_r.weight", Layout::Transposed),
+        ],
+    )
+    .settings(&["aggregation", "normalize", EDGE_WEIGHTS]));
 
     fn from_attrs(attrs: &Attrs, shapes: &Shapes) -> Result<Self> {
         let (in_channels, out_channels) = shapes.get("weight")?;
@@ -390,6 +401,19 @@ impl<F: Scalar> Registered<F> for SageConv<F> {
         let aggregation = [Aggregation::Mean, Aggregation::Sum, Aggregation::Max][rng.random_range(0..3)];
         let (root, normalize, bias, weighted) = rng.random();
         SageConvBuilder { in_channels, out_channels: out, aggregation, root, normalize, bias, weighted }.build().ok()
+    }
+
+    fn to_python(&self, at: &Place) -> std::result::Result<Python, String> {
+        let aggregation = format!("{:?}", self.aggregation).to_lowercase();
+        let made = format!(
+            "pyg.SAGEConv({}, {}, aggr={aggregation:?}, normalize={}, root_weight={}, bias={})",
+            at.in_channels,
+            at.out_channels,
+            py(self.normalize),
+            py(self.root.is_some()),
+            py(self.bias.is_some())
+        );
+        Ok(at.module(made, &["edge_index"]).without_edge_weights(self.weighted && self.aggregation != Aggregation::Max))
     }
 
     fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {

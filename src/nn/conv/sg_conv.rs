@@ -1,13 +1,15 @@
 //! Simplified graph convolution.
 
-use super::propagation::{copied, dense_operator, norm_of, propagated, random_norm, with_norm};
+use super::propagation::{copied, dense_operator, norm_argument, norm_of, propagated, random_norm, with_norm};
 use crate::error::{Error, Result, Unsupported};
 use crate::graph::{Graph, Norm};
 use crate::kernels;
 use crate::nn::linear_map::aggregated;
 use crate::nn::product::{bias_gradient, product, product_dw, product_dx};
+use crate::nn::pytorch::py;
 use crate::nn::{
-    Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, LinearMap, Lowering, Param, Reads, Registered, See, Shapes, StageId, Wiring, bias,
+    Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, Layout, LinearMap, Lowering, Param, Place, Python, Reads, Registered, See, Shapes,
+    StageId, Twin, Wiring, bias,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -197,6 +199,9 @@ impl<F: Scalar> Layer<F> for SgConv<F> {
 
 impl<F: Scalar> Registered<F> for SgConv<F> {
     const KIND: &'static str = "sg_conv";
+    const PYTORCH: std::result::Result<Twin, &'static str> =
+        Ok(Twin::new(&["SGConv"], &[("weight", "lin.weight", Layout::Transposed), ("bias", "lin.bias", Layout::Vector)])
+            .settings(&["hops", "norm"]));
 
     fn from_attrs(attrs: &Attrs, shapes: &Shapes) -> Result<Self> {
         let (in_channels, out_channels) = shapes.get("weight")?;
@@ -208,6 +213,15 @@ impl<F: Scalar> Registered<F> for SgConv<F> {
         let &[in_channels] = widths else { return None };
         let builder = SgConv::builder(in_channels, out).hops(rng.random_range(1..=3)).norm(random_norm(rng));
         if rng.random() { builder.build().ok() } else { builder.no_bias().build().ok() }
+    }
+
+    fn to_python(&self, at: &Place) -> std::result::Result<Python, String> {
+        if self.norm == Norm::Sum {
+            return Err("by the norm Sum".into());
+        }
+        let (bias, norm) = (py(self.bias.is_some()), norm_argument(self.norm, Norm::Symmetric)?);
+        let made = format!("pyg.SGConv({}, {}, K={}, bias={bias}{norm})", at.in_channels, at.out_channels, self.hops);
+        Ok(at.module(made, &["edge_index", "edge_weight"]))
     }
 
     fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {

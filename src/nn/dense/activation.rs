@@ -3,7 +3,7 @@
 use crate::error::{Result, Unsupported};
 use crate::graph::Graph;
 use crate::kernels;
-use crate::nn::{Attrs, Cx, Grads, Io, Layer, Lowering, Reads, Registered, Shapes, StageId, Wiring};
+use crate::nn::{Attrs, Cx, Grads, Io, Layer, Lowering, Place, Python, Reads, Registered, Shapes, StageId, Twin, Wiring};
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
@@ -189,6 +189,7 @@ impl<F: Scalar> Layer<F> for Activation {
 
 impl<F: Scalar> Registered<F> for Activation {
     const KIND: &'static str = "activation";
+    const PYTORCH: std::result::Result<Twin, &'static str> = Ok(Twin::EXPRESSION.settings(&["function"]));
 
     fn from_attrs(attrs: &Attrs, _: &Shapes) -> Result<Self> {
         Ok(Self::new(attrs.get("function")?))
@@ -196,6 +197,10 @@ impl<F: Scalar> Registered<F> for Activation {
 
     fn sample(widths: &[usize], _: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
         (widths.len() == 1).then(|| Self::new(*ActivationFn::ALL.choose(rng).expect("there are functions")))
+    }
+
+    fn to_python(&self, at: &Place) -> std::result::Result<Python, String> {
+        Ok(Python::expression(format!("torch.nn.functional.{}({})", self.function.word(), at.inputs[0])))
     }
 
     fn oracle(&self, _: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {

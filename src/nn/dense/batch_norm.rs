@@ -4,7 +4,9 @@ use crate::error::{Error, Result, Unsupported};
 use crate::graph::Graph;
 use crate::kernels;
 use crate::nn::product::gradient_like;
-use crate::nn::{Attrs, Axis, Cx, Grads, Init, Io, Layer, Lowering, Mode, Param, Reads, Registered, Shapes, StageId, Wiring};
+use crate::nn::{
+    Attrs, Axis, Cx, Grads, Init, Io, Layer, Layout, Lowering, Mode, Param, Place, Python, Reads, Registered, Shapes, StageId, Twin, Wiring,
+};
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
@@ -179,6 +181,15 @@ impl<F: Scalar> Layer<F> for BatchNorm<F> {
 
 impl<F: Scalar> Registered<F> for BatchNorm<F> {
     const KIND: &'static str = "batch_norm";
+    const PYTORCH: std::result::Result<Twin, &'static str> = Ok(Twin::new(
+        &["BatchNorm", "BatchNorm1d", "SyncBatchNorm"],
+        &[
+            ("weight", "weight", Layout::Vector),
+            ("bias", "bias", Layout::Vector),
+            ("running_mean", "running_mean", Layout::Vector),
+            ("running_var", "running_var", Layout::Vector),
+        ],
+    ));
 
     fn from_attrs(_: &Attrs, shapes: &Shapes) -> Result<Self> {
         Self::new(shapes.get("weight")?.1)
@@ -187,6 +198,10 @@ impl<F: Scalar> Registered<F> for BatchNorm<F> {
     fn sample(widths: &[usize], _: usize, _: &mut ChaCha8Rng) -> Option<Self> {
         let &[channels] = widths else { return None };
         Self::new(channels).ok()
+    }
+
+    fn to_python(&self, at: &Place) -> std::result::Result<Python, String> {
+        Ok(at.module(format!("torch.nn.BatchNorm1d({})", at.in_channels), &[]))
     }
 
     fn oracle(&self, _: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {

@@ -4,7 +4,7 @@ use crate::error::{Error, Result, Unsupported};
 use crate::graph::Graph;
 use crate::kernels::DropMask;
 use crate::nn::product::with_data;
-use crate::nn::{Attrs, Cx, Grads, Io, Layer, Lowering, Mode, Reads, Registered, Shapes, StageId, Wiring};
+use crate::nn::{Attrs, Cx, Grads, Io, Layer, Lowering, Mode, Place, Python, Reads, Registered, Shapes, StageId, Twin, Wiring};
 use crate::rng::{ChaCha8Rng, hash, purpose};
 use crate::scalar::Scalar;
 use crate::value::{Csr, Value, ValueRef};
@@ -158,6 +158,7 @@ impl<F: Scalar> Layer<F> for Dropout {
 
 impl<F: Scalar> Registered<F> for Dropout {
     const KIND: &'static str = "dropout";
+    const PYTORCH: std::result::Result<Twin, &'static str> = Ok(Twin::EXPRESSION.settings(&["p"]));
 
     fn from_attrs(attrs: &Attrs, _: &Shapes) -> Result<Self> {
         Self::new(attrs.get("p")?)
@@ -165,6 +166,10 @@ impl<F: Scalar> Registered<F> for Dropout {
 
     fn sample(widths: &[usize], _: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
         if widths.len() == 1 { Self::new(rng.random_range(0.0..0.9)).ok() } else { None }
+    }
+
+    fn to_python(&self, at: &Place) -> std::result::Result<Python, String> {
+        Ok(Python::expression(&at.inputs[0]))
     }
 
     fn oracle(&self, _: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {

@@ -4,7 +4,9 @@ use crate::error::{Error, PruneError, Result, Unsupported};
 use crate::graph::Graph;
 use crate::kernels;
 use crate::nn::product::gradient_like;
-use crate::nn::{Attrs, Axis, Cx, Grads, Init, Io, Kept, Layer, Lowering, Param, Reads, Registered, Shapes, StageId, Wiring};
+use crate::nn::{
+    Attrs, Axis, Cx, Grads, Init, Io, Kept, Layer, Layout, Lowering, Param, Place, Python, Reads, Registered, Shapes, StageId, Twin, Wiring,
+};
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
@@ -200,6 +202,9 @@ impl<F: Scalar> Layer<F> for LayerNorm<F> {
 
 impl<F: Scalar> Registered<F> for LayerNorm<F> {
     const KIND: &'static str = "layer_norm";
+    const PYTORCH: std::result::Result<Twin, &'static str> =
+        Ok(Twin::new(&["LayerNorm"], &[("weight", "weight", Layout::Vector), ("bias", "bias", Layout::Vector)])
+            .settings(&["per_graph", "kept"]));
 
     fn from_attrs(attrs: &Attrs, shapes: &Shapes) -> Result<Self> {
         Self::build(shapes.get("weight")?.1, attrs.get("per_graph")?, attrs.get("kept").ok())
@@ -208,6 +213,14 @@ impl<F: Scalar> Registered<F> for LayerNorm<F> {
     fn sample(widths: &[usize], _: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
         let &[channels] = widths else { return None };
         Self::build(channels, rng.random(), None).ok()
+    }
+
+    fn to_python(&self, at: &Place) -> std::result::Result<Python, String> {
+        if self.kept.is_some() {
+            return Err("of which channels are masked".into());
+        }
+        let mode = if self.per_graph { "graph" } else { "node" };
+        Ok(at.module(format!("pyg.LayerNorm({}, mode='{mode}')", at.in_channels), &[]))
     }
 
     fn oracle(&self, _: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {

@@ -4,8 +4,10 @@ use crate::error::{Error, Result, Unsupported};
 use crate::graph::Graph;
 use crate::kernels;
 use crate::nn::product::{bias_gradient, product, product_dw, product_dx};
+use crate::nn::pytorch::py;
 use crate::nn::{
-    Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, LinearMap, Lowering, Param, Reads, Registered, See, Shapes, StageId, Wiring, bias,
+    Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, Layout, LinearMap, Lowering, Param, Place, Python, Reads, Registered, See, Shapes,
+    StageId, Twin, Wiring, bias,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -121,6 +123,10 @@ impl<F: Scalar> Layer<F> for Linear<F> {
 
 impl<F: Scalar> Registered<F> for Linear<F> {
     const KIND: &'static str = "linear";
+    const PYTORCH: std::result::Result<Twin, &'static str> = Ok(Twin::new(
+        &["Linear", "NonDynamicallyQuantizableLinear"],
+        &[("weight", "weight", Layout::Transposed), ("bias", "bias", Layout::Vector)],
+    ));
 
     fn from_attrs(_: &Attrs, shapes: &Shapes) -> Result<Self> {
         let (in_channels, out_channels) = shapes.get("weight")?;
@@ -132,6 +138,11 @@ impl<F: Scalar> Registered<F> for Linear<F> {
         let &[in_channels] = widths else { return None };
         let builder = Linear::builder(in_channels, out);
         if rng.random() { builder.build().ok() } else { builder.no_bias().build().ok() }
+    }
+
+    fn to_python(&self, at: &Place) -> std::result::Result<Python, String> {
+        let made = format!("torch.nn.Linear({}, {}, bias={})", at.in_channels, at.out_channels, py(self.bias.is_some()));
+        Ok(at.module(made, &[]))
     }
 
     fn oracle(&self, _: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result, Unsupported};
 use crate::graph::Graph;
 use crate::kernels::{self, Epilogue};
-use crate::nn::{Attrs, Cx, Grads, Io, Layer, Lowering, Reads, Registered, Shapes, StageId, Wiring};
+use crate::nn::{Attrs, Cx, Grads, Io, Layer, Lowering, Place, Python, Reads, Registered, Shapes, StageId, Twin, Wiring};
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
@@ -95,6 +95,7 @@ impl<F: Scalar> Layer<F> for Add {
 
 impl<F: Scalar> Registered<F> for Add {
     const KIND: &'static str = "add";
+    const PYTORCH: std::result::Result<Twin, &'static str> = Ok(Twin::EXPRESSION.settings(&["coefficients"]));
 
     fn from_attrs(attrs: &Attrs, _: &Shapes) -> Result<Self> {
         Self::with_coefficients(attrs.get("coefficients")?)
@@ -103,6 +104,11 @@ impl<F: Scalar> Registered<F> for Add {
     fn sample(widths: &[usize], _: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
         let same = widths.iter().all(|width| *width == widths[0]);
         if same { Self::with_coefficients(widths.iter().map(|_| rng.random_range(-2.0..2.0)).collect()).ok() } else { None }
+    }
+
+    fn to_python(&self, at: &Place) -> std::result::Result<Python, String> {
+        let term = |(input, &a): (&String, &f64)| if a == 1.0 { input.clone() } else { format!("{a} * {input}") };
+        Ok(Python::expression(at.inputs.iter().zip(&self.coefficients).map(term).collect::<Vec<_>>().join(" + ")))
     }
 
     fn oracle(&self, _: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {

@@ -2,7 +2,7 @@
 
 use crate::error::{Result, Unsupported};
 use crate::graph::Graph;
-use crate::nn::{Attrs, Cx, Grads, Io, Layer, Lowering, Reads, Registered, Shapes, StageId, Wiring};
+use crate::nn::{Attrs, Cx, Grads, Io, Layer, Lowering, Place, Python, Reads, Registered, Shapes, StageId, Twin, Wiring};
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
@@ -75,6 +75,7 @@ impl<F: Scalar> Layer<F> for Concat {
 
 impl<F: Scalar> Registered<F> for Concat {
     const KIND: &'static str = "concat";
+    const PYTORCH: std::result::Result<Twin, &'static str> = Ok(Twin::EXPRESSION);
 
     fn from_attrs(_: &Attrs, _: &Shapes) -> Result<Self> {
         Ok(Self)
@@ -82,6 +83,10 @@ impl<F: Scalar> Registered<F> for Concat {
 
     fn sample(_: &[usize], _: usize, _: &mut ChaCha8Rng) -> Option<Self> {
         Some(Self)
+    }
+
+    fn to_python(&self, at: &Place) -> std::result::Result<Python, String> {
+        Ok(Python::expression(format!("torch.cat([{}], dim=-1)", at.inputs.join(", "))))
     }
 
     fn oracle(&self, _: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result, Unsupported};
 use crate::graph::Graph;
 use crate::nn::product::gradient_like;
-use crate::nn::{Attrs, Cx, Grads, Io, Layer, Lowering, Reads, Registered, Shapes, StageId, Wiring};
+use crate::nn::{Attrs, Cx, Grads, Io, Layer, Lowering, Place, Python, Reads, Registered, Shapes, StageId, Twin, Wiring};
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
@@ -85,6 +85,7 @@ impl<F: Scalar> Layer<F> for Max {
 
 impl<F: Scalar> Registered<F> for Max {
     const KIND: &'static str = "max";
+    const PYTORCH: std::result::Result<Twin, &'static str> = Ok(Twin::EXPRESSION);
 
     fn from_attrs(attrs: &Attrs, _: &Shapes) -> Result<Self> {
         Self::new(attrs.get("inputs")?)
@@ -92,6 +93,10 @@ impl<F: Scalar> Registered<F> for Max {
 
     fn sample(widths: &[usize], _: usize, _: &mut ChaCha8Rng) -> Option<Self> {
         widths.iter().all(|width| *width == widths[0]).then(|| Self::new(widths.len()).ok()).flatten()
+    }
+
+    fn to_python(&self, at: &Place) -> std::result::Result<Python, String> {
+        Ok(Python::expression(format!("torch.stack([{}]).amax(0)", at.inputs.join(", "))))
     }
 
     fn oracle(&self, _: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {
