@@ -404,3 +404,18 @@ fn without_losses_that_pull_only_the_labels_train() -> Result<()> {
     assert!(values(&distilled).iter().zip(values(&plain)).all(|(a, b)| (a - b).abs() < 1e-4));
     Ok(())
 }
+
+#[test]
+fn a_student_drawn_from_another_seed_may_share_its_teachers_split() {
+    let data = Dataset::sbm(200, 2).features(6).build().unwrap();
+    let form = |seed| Gcn::builder(6, 2).hidden(4).layers(2).build(seed).unwrap();
+    let teacher = Trainer::builder().epochs(5).build().unwrap().fit(form(1), &data).unwrap();
+    let distiller = Distiller::builder(SoftLabels::default()).epochs(3).build().unwrap();
+    let message = distiller.distill(form(2), &teacher, &data).unwrap_err().to_string();
+    assert!(message.contains("seed 2") && message.contains("seed 1") && message.contains("following"), "{message}");
+    let same = distiller.distill(form(1), &teacher, &data).unwrap();
+    let other = distiller.distill(form(2).following(1), &teacher, &data).unwrap();
+    assert_eq!((other.seed(), same.seed()), (1, 1));
+    let logits = |model: &Model| model.infer(&Cx::eval(data.graph()), data.features()).unwrap();
+    assert_ne!(logits(&other), logits(&same), "they began elsewhere");
+}

@@ -292,7 +292,10 @@ fn check_pair<F: Scalar>(student: &Model<F>, teacher: &Model<F>, data: &Dataset<
     }
     if student.seed() != teacher.seed() && data.split(student.seed()) != data.split(teacher.seed()) {
         let seed = |model: &Model<F>| format!("seed {}", model.seed());
-        return Err(mismatch(&format!("{} and its split", seed(student)), &format!("{} and another; build both with one", seed(teacher))));
+        return Err(mismatch(
+            &format!("{} and its split", seed(student)),
+            &format!("{} and another; build both with one, or let the student be `following` it", seed(teacher)),
+        ));
     }
     Ok(())
 }

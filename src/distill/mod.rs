@@ -26,6 +26,39 @@ use crate::train::Seeds;
 ///
 /// In every epoch [`observe`](Self::observe) comes first, then [`loss`](Self::loss) and [`direct`](Self::direct), whose values and
 /// gradients add up.
+/// Half the squared distance of the logits, in the mean over rows:
+///
+/// ```
+/// use gnn_prune::distill::{DistillLoss, Signals};
+/// use gnn_prune::train::Seeds;
+/// use gnn_prune::{Distiller, Result, Scalar};
+///
+/// struct Distance;
+///
+/// impl<F: Scalar> DistillLoss<F> for Distance {
+///     fn name(&self) -> &'static str {
+///         "distance"
+///     }
+///
+///     fn start(&self, _: u64) -> Box<dyn DistillLoss<F>> {
+///         Box::new(Distance)
+///     }
+///
+///     fn loss(&self, student: &Signals<F>, teacher: &Signals<F>, rows: &[u32]) -> Result<(F, Seeds<F>)> {
+///         let mut gradient = gnn_prune::ndarray::Array2::zeros(student.logits().dim());
+///         let (mut total, share) = (F::zero(), F::of(1.0 / rows.len().max(1) as f64));
+///         for &row in rows {
+///             let away = &student.logits().row(row as usize) - &teacher.logits().row(row as usize);
+///             total += away.dot(&away) * share / F::of(2.0);
+///             gradient.row_mut(row as usize).assign(&(away * share));
+///         }
+///         Ok((total, vec![(student.output(), gradient)]))
+///     }
+/// }
+///
+/// let distiller = Distiller::builder(Distance).epochs(100).build()?;
+/// # Ok::<(), gnn_prune::Error>(())
+/// ```
 pub trait DistillLoss<F: Scalar>: Send + Sync {
     /// The loss's name in reports.
     fn name(&self) -> &'static str;

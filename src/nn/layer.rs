@@ -253,6 +253,68 @@ impl<F: Scalar> Grads<F> {
 /// A layer of a graph neural network.
 ///
 /// A type that implements it gets the erased [`DynLayer`] for free and can stand at a node of a [`Model`](super::Model).
+/// A gain for each channel, `Y_c = g_c · X_c`, learned:
+///
+/// ```
+/// use gnn_prune::ndarray::{Array2, Axis as Side};
+/// use gnn_prune::nn::{Axis, Cx, Grads, Init, Io, Layer, Lowering, ModelBuilder, NodeId, Param, Reads, StageId, Wiring};
+/// use gnn_prune::{Graph, Result, Unsupported, Value, ValueRef};
+///
+/// #[derive(Clone)]
+/// struct Gain(Param<f32>);
+///
+/// impl Layer<f32> for Gain {
+///     type Cache = ();
+///
+///     fn kind(&self) -> &'static str {
+///         "gain"
+///     }
+///
+///     /// Channel `c` of the output stands and falls with channel `c` of the input.
+///     fn wiring(&self) -> Wiring {
+///         Wiring::Same
+///     }
+///
+///     fn forward(&self, cx: &Cx<f32>, xs: &[ValueRef<f32>]) -> Result<(Value<f32>, ())> {
+///         cx.check(&xs[0], self.0.value().ncols())?;
+///         Ok((Value::Dense(xs[0].to_dense() * self.0.value()), ()))
+///     }
+///
+///     fn reads(&self) -> Reads {
+///         Reads::Inputs
+///     }
+///
+///     /// `dg = Σ_i dY_i ⊙ X_i`, `dX = dY ⊙ g`.
+///     fn backward(&self, _: &Cx<f32>, io: &Io<f32>, _: (), dy: ValueRef<f32>, grads: &mut Grads<f32>) -> Vec<Option<Value<f32>>> {
+///         let dy = dy.to_dense();
+///         grads.add(&self.0, (&dy * &io.input(0).to_dense()).sum_axis(Side(0)).insert_axis(Side(0)));
+///         vec![Some(Value::Dense(dy * self.0.value()))]
+///     }
+///
+///     /// A product with the diagonal matrix of the gains.
+///     fn lower(&self, lowering: &mut Lowering<f32>, xs: &[StageId]) -> std::result::Result<StageId, Unsupported> {
+///         let mut diagonal = Param::new("diagonal", (2, 2), [Axis::In(0), Axis::Out], Init::Zeros);
+///         diagonal.value_mut().diag_mut().assign(&self.0.value().row(0));
+///         Ok(lowering.linear(xs[0], &diagonal))
+///     }
+///
+///     fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param<f32>)) {
+///         f(&self.0);
+///     }
+///
+///     fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<f32>)) {
+///         f(&mut self.0);
+///     }
+/// }
+///
+/// let mut builder = ModelBuilder::new(2);
+/// let gain = builder.add("gain", Gain(Param::new("gain", (1, 2), [Axis::Fixed, Axis::Out], Init::Constant(3.0))), &[NodeId::INPUT])?;
+/// let model = builder.build(gain, 0)?;
+/// let (graph, x) = (Graph::builder(1).build()?, Array2::<f32>::ones((1, 2)));
+/// let mut program = model.compile(&graph, ValueRef::Dense(x.view()))?;
+/// assert_eq!(program.run(ValueRef::Dense(x.view()))?, Array2::from_elem((1, 2), 3.0));
+/// # Ok::<(), gnn_prune::Error>(())
+/// ```
 pub trait Layer<F: Scalar>: Clone + Send + Sync + 'static {
     /// What backward needs and inputs and output cannot give back.
     type Cache: Send + 'static;

@@ -75,6 +75,23 @@ impl<F: Scalar> Node<F> {
 /// A directed acyclic graph of named layers, with its parameters and the seed that drew them.
 ///
 /// *Shapes*: input `[n, in_channels]`, output `[n, out_channels]`.
+/// ```
+/// use gnn_prune::nn::{Activation, ActivationFn, Cx, GcnConv, Linear, NodeId};
+/// use gnn_prune::{Dataset, Model};
+///
+/// let data = Dataset::sbm(300, 3).features(8).build()?;
+/// let mut builder = Model::builder(8);
+/// let h = builder.add("conv", GcnConv::builder(8, 16).build()?, &[NodeId::INPUT])?;
+/// let h = builder.add("relu", Activation::new(ActivationFn::Relu), &[h])?;
+/// let y = builder.add("out", Linear::builder(16, 3).build()?, &[h])?;
+/// let model = builder.build(y, 0)?;
+///
+/// let logits = model.infer(&Cx::eval(data.graph()), data.features())?;
+/// let mut program = model.compile(data.graph(), data.features())?; // for this graph, with planned buffers
+/// assert_eq!(program.run(data.features())?.dim(), logits.dim());
+/// assert_eq!(Model::from_bytes(&model.to_bytes()?)?.num_params(), 8 * 16 + 16 + 16 * 3 + 3);
+/// # Ok::<(), gnn_prune::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Model<F: Scalar = f32> {
     in_channels: usize,
@@ -258,6 +275,14 @@ impl<F: Scalar> Model<F> {
     /// The seed that drew the parameters, and that every split and every dropout mask of this model follows.
     pub fn seed(&self) -> u64 {
         self.seed
+    }
+
+    /// The same model with the splits and the dropout of `seed`; its parameters stay. A student drawn from another seed than its teacher
+    /// shares the teacher's split by it: `student.following(teacher.seed())`.
+    #[must_use]
+    pub fn following(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
     }
 
     /// What the model was trained on, if it was.

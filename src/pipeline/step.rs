@@ -30,6 +30,31 @@ pub struct Env<'a> {
 }
 
 /// A stage of a compression: anyone may add one.
+/// One that makes all weights below a bound zero, and chooses nothing:
+///
+/// ```
+/// use gnn_prune::pipeline::{Env, Subject};
+/// use gnn_prune::{Compression, Controls, Dataset, Gcn, Result, Step};
+///
+/// struct Below(f32);
+///
+/// impl Step for Below {
+///     fn name(&self) -> String {
+///         format!("below {}", self.0)
+///     }
+///
+///     fn run(&self, mut subject: Subject, _: &Env) -> Result<Subject> {
+///         subject.model.visit_mut(&mut |param| param.value_mut().mapv_inplace(|w| if w.abs() < self.0 { 0.0 } else { w }));
+///         Ok(subject)
+///     }
+/// }
+///
+/// let data = Dataset::sbm(200, 2).build()?;
+/// let model = Gcn::builder(data.num_features(), data.num_classes()).hidden(8).layers(2).build(0)?;
+/// let out = Compression::of(model, &data).step(Below(0.1)).controls(Controls::None).run()?;
+/// assert_eq!(out.report.rows[1].name, "below 0.1");
+/// # Ok::<(), gnn_prune::Error>(())
+/// ```
 pub trait Step: Send + Sync {
     /// The stage's words on the command line, which name its row: `channels 0.75`.
     fn name(&self) -> String;

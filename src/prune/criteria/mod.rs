@@ -39,6 +39,39 @@ pub struct Removal {
 }
 
 /// Scores the units of a coupled group; the lowest go first.
+/// The largest weight of a unit, in any of the parameters that it has a slice of:
+///
+/// ```
+/// use gnn_prune::ndarray::{Array1, Axis};
+/// use gnn_prune::prune::{Criterion, GroupView};
+/// use gnn_prune::{ChannelPruner, Dataset, Gcn, Scalar};
+///
+/// struct Largest;
+///
+/// impl<F: Scalar> Criterion<F> for Largest {
+///     fn name(&self) -> &'static str {
+///         "largest"
+///     }
+///
+///     fn score(&self, group: &GroupView<F>) -> Array1<F> {
+///         let mut scores = Array1::zeros(group.units);
+///         for member in &group.members {
+///             for (slice, unit) in member.param.value().axis_iter(Axis(member.axis)).zip(&member.unit_of) {
+///                 if let Some(unit) = *unit {
+///                     scores[unit] = slice.iter().fold(scores[unit], |most: F, w| most.max(w.abs()));
+///                 }
+///             }
+///         }
+///         scores
+///     }
+/// }
+///
+/// let data = Dataset::digits()?;
+/// let model = Gcn::builder(data.num_features(), data.num_classes()).hidden(16).layers(2).build(0)?;
+/// let small = ChannelPruner::builder(Largest).ratio(0.5).build()?.plan(&model, &data)?.shrink(&model)?;
+/// assert_eq!(small.num_params(), 64 * 8 + 8 + 8 * 10 + 10);
+/// # Ok::<(), gnn_prune::Error>(())
+/// ```
 pub trait Criterion<F: Scalar>: Send + Sync {
     /// Its word on the command line and in reports.
     fn name(&self) -> &'static str;
