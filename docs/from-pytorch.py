@@ -8,6 +8,7 @@ reads which, activations, sums, and every setting that no tensor tells. What it 
 so; nothing is guessed. `describe(model)` gives the list alone. Needs torch, torch_geometric and safetensors.
 """
 
+import json
 import math
 import operator
 
@@ -29,7 +30,13 @@ def save(model, data, network_file, graph_file=None):
     model, prefix = unwrapped(model), ""
     layers = describe(model)
     state = {prefix + name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
-    save_file(state, network_file, metadata={"network": toml(layers)})
+    metadata = {"network": toml(layers)}
+    x = getattr(data, "x", None)
+    if torch.is_tensor(x):
+        # Features that are scaled otherwise give other numbers without an error; gnn-prune compares.
+        rows = x.detach().cpu().to_dense() if x.is_sparse else x.detach().cpu()
+        metadata["trained_on"] = json.dumps({"columns": rows.shape[1], "row_length": rows.double().norm(dim=1).mean().item()})
+    save_file(state, network_file, metadata=metadata)
     if graph_file is not None:
         save_graph(data, graph_file)
 

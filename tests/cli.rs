@@ -1,6 +1,8 @@
 //! The command line's contract: its words, its JSON, its files, and one line for every mistake.
 #![cfg(feature = "cli")]
 
+use gnn_prune::files::Tensors;
+use gnn_prune::io::pyg::TrainedOn;
 use gnn_prune::ndarray::{Array, Array1, Array2, Dimension, array};
 use gnn_prune::{Dataset, train::accuracy};
 use ndarray_npy::{ReadNpyExt, WritableElement, WriteNpyExt};
@@ -622,6 +624,77 @@ fn predictions_are_written_as_what_was_asked_for() {
     let refused = path("predictions.txt");
     refuses(&format!("predict {SMALL} --from {model} --out {refused}"), &[&refused, ".npy or .csv"]);
     refuses(&format!("predict {SMALL} --from {model} --write odds --out {refused}"), &["odds", "logits, probabilities, classes"]);
+}
+
+#[test]
+fn features_that_are_scaled_otherwise_than_where_a_network_was_trained_are_remarked_on() {
+    let folder = Folder::new();
+    let (model, state, out) = (folder.file("model"), folder.file("state.safetensors"), folder.file("l.npy"));
+    works(&format!("train {SMALL} --hidden 8 --epochs 2 --out {model}"));
+    works(&format!("export --from {model} --out {state}"));
+    let mut tensors = Tensors::read(&state).unwrap();
+    let own = TrainedOn::of(&Dataset::open(SMALL, None).unwrap());
+    for (told, words) in [
+        (own, None),
+        (TrainedOn { row_length: own.row_length * 1.05, ..own }, None),
+        (TrainedOn { row_length: own.row_length * 3.0, ..own }, Some("scaled otherwise")),
+        (TrainedOn { row_length: own.row_length / 3.0, ..own }, Some("scaled otherwise")),
+        (TrainedOn { columns: own.columns + 1, ..own }, Some("where the network was trained")),
+    ] {
+        tensors.metadata.insert("trained_on".into(), serde_json::to_string(&told).unwrap());
+        tensors.write(&state).unwrap();
+        let output = run(&format!("predict {SMALL} --from {state} --out {out}"));
+        let said = remarks(&output);
+        assert!(output.status.success(), "{said}");
+        assert_eq!(words.is_some_and(|words| said.contains(words)), words.is_some(), "{told:?}: {said}");
+        assert!(words.is_some() || !said.contains("where the network was trained"), "{told:?}: {said}");
+    }
+    tensors.metadata.insert("trained_on".into(), "{\"columns\": -1}".into());
+    tensors.write(&state).unwrap();
+    let output = run(&format!("predict {SMALL} --from {state} --out {out}"));
+    assert_eq!(output.status.code(), Some(2));
+    assert!(remarks(&output).contains("its metadata `trained_on` are no such"), "{}", remarks(&output));
+}
+
+#[test]
+fn predictions_of_several_labels_a_node_are_each_of_its_own() {
+    let folder = Folder::new();
+    let data = folder.file("graph");
+    let table = |name: &str, line: &dyn Fn(usize) -> String, nodes: std::ops::Range<usize>| {
+        let path = format!("{data}/{name}.csv.gz");
+        fs::create_dir_all(Path::new(&path).parent().unwrap()).unwrap();
+        let mut file = flate2::write::GzEncoder::new(fs::File::create(path).unwrap(), flate2::Compression::fast());
+        nodes.for_each(|node| writeln!(file, "{}", line(node)).unwrap());
+        file.finish().unwrap();
+    };
+    table("raw/edge", &|node| format!("{node},{}", (node + 1) % 60), 0..60);
+    table("raw/node-feat", &|node| format!("{},{},1", node % 2, node % 3), 0..60);
+    table("raw/node-label", &|node| format!("{},{}", node % 2, u8::from(node % 3 == 0)), 0..60);
+    for (part, nodes) in [("train", 0..20), ("valid", 20..40), ("test", 40..60)] {
+        table(&format!("split/order/{part}"), &|node| node.to_string(), nodes);
+    }
+    let model = folder.file("model");
+    let trained = run(&format!("train {data} --hidden 8 --epochs 5 --out {model}"));
+    assert!(trained.status.success(), "{}", remarks(&trained));
+    let write = |what: &str, name: &str| {
+        let output = run(&format!("predict {data} --from {model} --write {what} --out {}", folder.file(name)));
+        assert!(output.status.success(), "{}", remarks(&output));
+        let metric = lines_of(&output, "metric: ");
+        assert!(metric.len() == 1 && metric[0].starts_with("roc_auc") && metric[0].contains("20 test nodes"), "{metric:?}");
+        fs::File::open(folder.file(name)).unwrap()
+    };
+    let logits = Array2::<f32>::read_npy(write("logits", "l.npy")).unwrap();
+    let probabilities = Array2::<f32>::read_npy(write("probabilities", "p.npy")).unwrap();
+    let labels = Array2::<i64>::read_npy(write("classes", "c.npy")).unwrap();
+    assert_eq!((logits.dim(), probabilities.dim(), labels.dim()), ((60, 2), (60, 2), (60, 2)));
+    for ((z, p), label) in logits.iter().zip(&probabilities).zip(&labels) {
+        assert!((f64::from(*p) - 1.0 / (1.0 + (-f64::from(*z)).exp())).abs() < 1e-6, "{z} {p}");
+        assert_eq!(*label == 1, *z > 0.0);
+    }
+    write("classes", "c.csv");
+    let text = fs::read_to_string(folder.file("c.csv")).unwrap();
+    assert_eq!(text.lines().next(), Some("node,label_0,label_1"));
+    assert_eq!(text.lines().nth(8).unwrap(), format!("7,{},{}", labels[[7, 0]], labels[[7, 1]]));
 }
 
 #[test]

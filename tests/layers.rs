@@ -1,8 +1,8 @@
 //! Layer pruning: a removed block is a block that was skipped, and what cannot go is refused by name.
 
 use gnn_prune::ndarray::Array2;
-use gnn_prune::nn::{Activation, ActivationFn, Add, Concat, Cx, Linear, Mask, ModelBuilder, NodeId};
-use gnn_prune::testing::{check_gradients, check_program, check_save_load, random_dense, random_graph};
+use gnn_prune::nn::{Activation, ActivationFn, Add, Concat, Cx, Dropout, Linear, Mask, ModelBuilder, NodeId};
+use gnn_prune::testing::{check_gradients, check_program, check_save_load, random_dense, random_graph, random_sparse};
 use gnn_prune::{Dataset, Error, Gcn, LayerCriterion, LayerPlan, LayerPruner, Model, PruneError, Trainer, nn::Registry};
 
 fn residual(layers: usize) -> Model {
@@ -171,4 +171,17 @@ fn masks_and_parameters_of_the_other_layers_stay() {
     };
     let expected: Vec<_> = all(&model).into_iter().filter(|(name, ..)| !name.starts_with("conv3.")).collect();
     assert_eq!(all(&small), expected);
+}
+
+#[test]
+fn a_model_of_layers_that_change_nothing_is_compiled() {
+    let mut b = ModelBuilder::<f64>::new(3);
+    let first = b.add("first", Dropout::new(0.5).unwrap(), &[NodeId::INPUT]).unwrap();
+    let last = b.add("last", Dropout::new(0.1).unwrap(), &[first]).unwrap();
+    let model = b.build(last, 0).unwrap();
+    let graph = random_graph(1, 5);
+    let shape = (graph.num_nodes(), 3);
+    for x in [random_dense(1, shape), random_sparse(1, shape)] {
+        check_program(&model, &graph, x.view()).unwrap();
+    }
 }

@@ -597,7 +597,10 @@ impl<F: Scalar> Model<F> {
             lowering.enter(&node.name);
             stages.push(node.layer.lower(&mut lowering, &xs)?);
         }
-        lowering.finish(stages[self.output.0]);
+        let output = stages[self.output.0];
+        // A program ends in a stage: where no layer changes anything, in a copy of the input.
+        let output = if output == lowering.input() { lowering.concat(&[output]) } else { output };
+        lowering.finish(output);
         Ok(lowering)
     }
 

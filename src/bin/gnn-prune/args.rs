@@ -7,7 +7,10 @@ use clap::builder::RangedU64ValueParser;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use gnn_prune::data::{Purpose, Reader, SplitSource};
-use gnn_prune::io::pyg::Assumptions;
+use gnn_prune::io::{
+    self,
+    pyg::{Assumptions, TrainedOn},
+};
 use gnn_prune::nn::Aggregation;
 use gnn_prune::{AppnpNet, Compressed, Dataset, FeatureNorm, Gat, Gcn, GcnII, Gin, Mlp, Model, Sage, Sgc, Trainer};
 use std::path::{Path, PathBuf};
@@ -233,6 +236,11 @@ impl DataArgs {
             Width::Classes.check(model, &data, path)?;
         }
         remark_on(&data, said);
+        if !io::is_own(path)
+            && let Some(problem) = TrainedOn::read(path)?.and_then(|told| told.differs(&data))
+        {
+            say(format!("{}: {problem}", data.name()), said);
+        }
         if norm.is_none() && data.feature_norm() != FeatureNorm::Raw {
             let scaling = data.feature_norm();
             say(

@@ -8,6 +8,7 @@ mod names;
 mod network;
 mod recognise;
 mod told;
+mod trained_on;
 
 pub use assumptions::Assumptions;
 pub use checkpoint::Checkpoint;
@@ -15,3 +16,4 @@ pub use export::{Exported, export};
 pub use modules::add_module;
 pub use names::{layer_from, state_of};
 pub use network::{InnerForm, Network, NetworkLayer};
+pub use trained_on::TrainedOn;
