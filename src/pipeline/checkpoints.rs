@@ -97,8 +97,10 @@ impl Checkpoints {
     /// [`Error::File`] where a file cannot be removed.
     pub fn remove(folder: impl AsRef<Path>) -> Result<()> {
         let folder = folder.as_ref();
-        // Without the name of the run, what is left after a kill is nobody's.
-        for path in [folder.join(RUN)].into_iter().chain(stage_files(folder)).chain([folder.join(LOCK)]) {
+        let mut stages = stage_files(folder);
+        // Without the name of the run, what is left after a kill is nobody's; and no record is left without its model.
+        stages.sort_by_key(|path| path.extension().is_some_and(|extension| extension == MODEL));
+        for path in [folder.join(RUN)].into_iter().chain(stages).chain([folder.join(LOCK)]) {
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     return Err(Error::file(path, format!("cannot be removed: {error}")));
