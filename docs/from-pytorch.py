@@ -32,10 +32,12 @@ def save(model, data, network_file, graph_file=None):
     state = {prefix + name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
     metadata = {"network": toml(layers)}
     x = getattr(data, "x", None)
-    if torch.is_tensor(x):
+    if torch.is_tensor(x) and x.dim() == 2 and x.layout in (torch.strided, torch.sparse_coo):
         # Features that are scaled otherwise give other numbers without an error; gnn-prune compares.
-        rows = x.detach().cpu().to_dense() if x.is_sparse else x.detach().cpu()
-        metadata["trained_on"] = json.dumps({"columns": rows.shape[1], "row_length": rows.double().norm(dim=1).mean().item()})
+        rows = x.detach().cpu().to_dense()
+        length = rows.double().norm(dim=1).mean().item()
+        if math.isfinite(length):
+            metadata["gnn_prune.trained_on"] = json.dumps({"columns": rows.shape[1], "row_length": length})
     save_file(state, network_file, metadata=metadata)
     if graph_file is not None:
         save_graph(data, graph_file)

@@ -637,11 +637,11 @@ fn features_that_are_scaled_otherwise_than_where_a_network_was_trained_are_remar
     for (told, words) in [
         (own, None),
         (TrainedOn { row_length: own.row_length * 1.05, ..own }, None),
-        (TrainedOn { row_length: own.row_length * 3.0, ..own }, Some("scaled otherwise")),
-        (TrainedOn { row_length: own.row_length / 3.0, ..own }, Some("scaled otherwise")),
+        (TrainedOn { row_length: own.row_length * 3.0, ..own }, Some("may be scaled otherwise")),
+        (TrainedOn { row_length: own.row_length / 3.0, ..own }, Some("may be scaled otherwise")),
         (TrainedOn { columns: own.columns + 1, ..own }, Some("where the network was trained")),
     ] {
-        tensors.metadata.insert("trained_on".into(), serde_json::to_string(&told).unwrap());
+        tensors.metadata.insert("gnn_prune.trained_on".into(), serde_json::to_string(&told).unwrap());
         tensors.write(&state).unwrap();
         let output = run(&format!("predict {SMALL} --from {state} --out {out}"));
         let said = remarks(&output);
@@ -649,11 +649,11 @@ fn features_that_are_scaled_otherwise_than_where_a_network_was_trained_are_remar
         assert_eq!(words.is_some_and(|words| said.contains(words)), words.is_some(), "{told:?}: {said}");
         assert!(words.is_some() || !said.contains("where the network was trained"), "{told:?}: {said}");
     }
-    tensors.metadata.insert("trained_on".into(), "{\"columns\": -1}".into());
+    tensors.metadata.insert("gnn_prune.trained_on".into(), "{\"columns\": -1}".into());
     tensors.write(&state).unwrap();
     let output = run(&format!("predict {SMALL} --from {state} --out {out}"));
     assert_eq!(output.status.code(), Some(2));
-    assert!(remarks(&output).contains("its metadata `trained_on` are no such"), "{}", remarks(&output));
+    assert!(remarks(&output).contains("its metadata `gnn_prune.trained_on` cannot be read"), "{}", remarks(&output));
 }
 
 #[test]

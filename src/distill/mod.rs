@@ -26,6 +26,7 @@ use crate::train::Seeds;
 ///
 /// In every epoch [`observe`](Self::observe) comes first, then [`loss`](Self::loss) and [`direct`](Self::direct), whose values and
 /// gradients add up.
+///
 /// Half the squared distance of the logits, in the mean over rows:
 ///
 /// ```

@@ -253,6 +253,7 @@ impl<F: Scalar> Grads<F> {
 /// A layer of a graph neural network.
 ///
 /// A type that implements it gets the erased [`DynLayer`] for free and can stand at a node of a [`Model`](super::Model).
+///
 /// A gain for each channel, `Y_c = g_c · X_c`, learned:
 ///
 /// ```

@@ -72,7 +72,7 @@ impl<F: Scalar> Node<F> {
     }
 }
 
-/// A directed acyclic graph of named layers, with its parameters and the seed that drew them.
+/// A directed acyclic graph of named layers, with its parameters and the seed of its splits and draws.
 ///
 /// *Shapes*: input `[n, in_channels]`, output `[n, out_channels]`.
 /// ```
@@ -272,7 +272,8 @@ impl<F: Scalar> Model<F> {
         self.nodes.iter().position(|node| node.name == name).map(|k| NodeId(k + 1))
     }
 
-    /// The seed that drew the parameters, and that every split and every dropout mask of this model follows.
+    /// The seed that every split and every dropout mask of this model follows, and that drew the parameters unless it was given another by
+    /// [`Model::following`].
     pub fn seed(&self) -> u64 {
         self.seed
     }

@@ -17,6 +17,7 @@ use crate::scalar::Scalar;
 use ndarray::Array2;
 
 /// What a layer gives so that it can be loaded from files and tested by contract.
+///
 /// With it a layer of one's own is loaded from files, and stands under the laws of [`testing`](crate::testing):
 ///
 /// ```
@@ -79,7 +80,8 @@ pub trait Registered<F: Scalar>: Layer<F> {
     /// The layer's name in files.
     const KIND: &'static str;
 
-    /// What the layer is in PyTorch, by which networks of it are read and written; or what keeps it from being anything there.
+    /// What the layer is in PyTorch; or what keeps it from being anything there. [`io::pyg`](crate::io::pyg) reads and writes the layers of
+    /// [`Registry::standard`] by it.
     const PYTORCH: std::result::Result<Twin, &'static str>;
 
     /// A layer of these settings, with parameters of these shapes, all zero.

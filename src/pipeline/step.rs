@@ -30,6 +30,7 @@ pub struct Env<'a> {
 }
 
 /// A stage of a compression: anyone may add one.
+///
 /// One that makes all weights below a bound zero, and chooses nothing:
 ///
 /// ```

@@ -25,7 +25,7 @@ pub struct Assumptions {
     pub bare_layer_norm: bool,
     /// `dropout`: dropout in training, of attention weights too. Default 0.
     pub dropout: f64,
-    /// `aggregation` of GraphSAGE: `mean`, `sum` or `max`. Default `mean`.
+    /// `aggregation` of GraphSAGE (`mean`, `sum` or `max`) and of R-GCN within a relation (`mean` or `sum`). Default `mean`.
     pub aggregation: Aggregation,
     /// `normalize`: whether GraphSAGE divides rows by their lengths, or GCN normalises the adjacency matrix. Default: GCN alone does.
     pub normalize: Option<bool>,
@@ -115,6 +115,7 @@ impl Assumptions {
     fn relevant(&self, open: &Open) -> Vec<(&'static str, String)> {
         let any = |known: &[&str]| known.iter().any(|kind| open.kinds.contains(kind));
         let (gcn, sage, gat) = (any(&["gcn_conv"]), any(&["sage_conv"]), any(&["gat_conv", "gatv2_conv"]));
+        let rgcn = any(&["rgcn_conv"]);
         let either = |first: bool, words: [&str; 2]| words[usize::from(!first)].to_string();
         let activated = open.hidden || open.inner;
         [
@@ -123,7 +124,7 @@ impl Assumptions {
             (open.inner, "act_last", self.activation_last.to_string()),
             (open.hidden && !open.norms, "norm", either(self.bare_layer_norm, ["layer", "none"])),
             (!open.told, "dropout", self.dropout.to_string()),
-            (sage, "aggregation", format!("{:?}", self.aggregation).to_lowercase()),
+            (sage || rgcn, "aggregation", format!("{:?}", self.aggregation).to_lowercase()),
             (sage != gcn, "normalize", self.normalize.unwrap_or(gcn).to_string()),
             (open.jumping, "jumping", either(self.jumping_last, ["last", "max"])),
             (open.layer_norms || open.hidden && self.bare_layer_norm, "layer_norm", either(self.graph_norm, ["graph", "node"])),
@@ -131,7 +132,7 @@ impl Assumptions {
             (gat, "negative_slope", self.negative_slope.to_string()),
             (gcn || gat, "self_loops", (self.self_loops && (gat || self.normalized(true))).to_string()),
             (gat && open.edge_features, "fill_value", "mean".into()),
-            (gcn && self.normalized(true), "improved", self.improved.to_string()),
+            (gcn && self.normalized(true) && self.self_loops, "improved", self.improved.to_string()),
         ]
         .into_iter()
         .filter_map(|(relevant, name, value)| relevant.then_some((name, value)))
@@ -243,7 +244,7 @@ mod tests {
             ..open(&["sage_conv", "gat_conv"])
         };
         assert_eq!(assumed.named(&all).unwrap(), text);
-        let text = "activation=leaky_relu:0.3,norm=layer,dropout=0,normalize=true,layer_norm=graph,self_loops=false,improved=true";
+        let text = "activation=leaky_relu:0.3,norm=layer,dropout=0,normalize=true,layer_norm=graph,self_loops=true,improved=true";
         assert_eq!(text.parse::<Assumptions>().unwrap().named(&open(&["gcn_conv"])).unwrap(), text);
         assert_eq!(Assumptions::default().named(&open(&["gin_conv"])).unwrap(), "activation=relu,norm=none,dropout=0");
         assert_eq!("".parse::<Assumptions>().unwrap(), Assumptions::default());

@@ -8,7 +8,7 @@ use super::told::Told;
 use crate::error::{Error, Result};
 use crate::files::Tensors;
 use crate::graph::Norm;
-use crate::nn::{Attrs, EDGE_WEIGHTS, Model};
+use crate::nn::{Aggregation, Attrs, EDGE_WEIGHTS, Model};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -369,8 +369,13 @@ fn settings_of(kind: &str, tensors: &Tensors, next: Option<usize>, assumed: &Ass
             Attrs::new().with("aggregation", assumed.aggregation).with("normalize", assumed.normalized(false)).with(EDGE_WEIGHTS, false)
         }
         "gin_conv" => Attrs::new().with(EDGE_WEIGHTS, false),
+        "rgcn_conv" => match assumed.aggregation {
+            Aggregation::Max => return Err(Error::Model("an RGCNConv by maxima is not built".into())),
+            aggregation => Attrs::new().with("sum", aggregation == Aggregation::Sum),
+        },
         "gcn_conv" if !assumed.normalized(true) => Attrs::new().with("norm", Norm::Sum),
-        "gcn_conv" if assumed.improved => Attrs::new().with("improved", true),
+        // Without self-loops there are none that could weigh 2.
+        "gcn_conv" if assumed.improved && assumed.self_loops => Attrs::new().with("improved", true),
         "gcn_conv" => Attrs::new().with("norm", if assumed.self_loops { Norm::Symmetric } else { Norm::SymmetricPlain }),
         _ => Attrs::new(),
     })
@@ -465,6 +470,16 @@ mod tests {
     }
 
     #[test]
+    fn relations_are_summed_and_improved_loops_left_out_where_that_is_told() {
+        let of = |kind, words: &str| settings_of(kind, &Tensors::default(), None, &words.parse().unwrap());
+        assert_eq!(of("rgcn_conv", "aggregation=add").unwrap(), Attrs::new().with("sum", true));
+        assert_eq!(of("rgcn_conv", "").unwrap(), Attrs::new().with("sum", false));
+        assert!(of("rgcn_conv", "aggregation=max").unwrap_err().to_string().contains("maxima"));
+        assert_eq!(of("gcn_conv", "improved=true").unwrap(), Attrs::new().with("improved", true));
+        assert_eq!(of("gcn_conv", "improved=true,self_loops=false").unwrap(), Attrs::new().with("norm", Norm::SymmetricPlain));
+    }
+
+    #[test]
     fn a_list_of_layers_that_does_not_fit_says_where() {
         let tensors = state(&[("conv1.lin.weight", &[4, 3]), ("conv1.bias", &[4])]);
         let one = |more: &str| format!("[[layer]]\nname = \"conv1\"\nkind = \"gcn_conv\"\n{more}");
@@ -473,6 +488,7 @@ mod tests {
         for (text, word) in [
             (one("heads = 3"), "no setting `heads`"),
             (one("norm = \"none\""), "norm"),
+            (one("improved = true\nnorm = \"symmetric_plain\""), "give one of the two"),
             (one("inputs = [\"y\"]"), "reads `y`"),
             (one("tensors = \"other\""), "no layer"),
             (one("[[layer]]\nname = \"conv1\"\nkind = \"dropout\"\np = 0.5"), "two layers are called `conv1`"),

@@ -17,7 +17,7 @@ pub(super) fn twin_of(kind: &str) -> Result<Twin> {
         let known: Vec<&str> = registry.entries().iter().map(|entry| entry.kind()).collect();
         return Err(Error::Model(format!("kind `{kind}` is not known; known are {}", known.join(", "))));
     };
-    entry.pytorch().map_err(|reason| Error::Model(format!("a {kind}, {reason}, is nothing in PyTorch Geometric")))
+    entry.pytorch().map_err(|reason| Error::Model(format!("kind `{kind}`, {reason}, is nothing in PyTorch Geometric")))
 }
 
 /// A layer of `kind` with these settings, its parameters from tensors under PyTorch Geometric's names.

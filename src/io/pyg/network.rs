@@ -349,6 +349,7 @@ fn with_defaults(kind: &str, settings: &Attrs, tensors: &Tensors) -> Result<Attr
         match name {
             _ if inner && InnerForm::SETTINGS.contains(&name) => {}
             _ if known.contains(&name) => attrs = attrs.with(name, value),
+            _ if known.is_empty() => return Err(Error::Model(format!("a {kind} has no setting `{name}`, nor any other"))),
             _ => return Err(Error::Model(format!("a {kind} has no setting `{name}`; it has {}", known.join(", ")))),
         }
     }

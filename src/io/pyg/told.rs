@@ -95,6 +95,9 @@ impl Told {
                     told.aggregation = word.parse()?;
                 }
             }
+            "rgcn_conv" => {
+                told.aggregation = text("aggr").map_or(Ok(told.aggregation), str::parse)?;
+            }
             "gat_conv" | "gatv2_conv" => {
                 self.number(path, "negative_slope", &mut told.negative_slope);
                 self.number(path, "dropout", &mut told.dropout);
@@ -106,7 +109,12 @@ impl Told {
                     return refuse("whose self-loops take something else than a mean from edges");
                 }
             }
-            "gin_conv" | "gine_conv" => self.inner(&format!("{path}.nn"), &mut told)?,
+            "gin_conv" | "gine_conv" => {
+                if let Some(word) = text("aggr").filter(|word| !["add", "sum"].contains(word)) {
+                    return refuse(&format!("that aggregates by {word}"));
+                }
+                self.inner(&format!("{path}.nn"), &mut told)?;
+            }
             "layer_norm" => {
                 told.graph_norm = text("mode").is_some_and(|mode| mode == "graph");
             }
@@ -218,6 +226,8 @@ mod tests {
             ("conv4.nn.4", r#"{"class": "torch.nn.modules.activation.LeakyReLU", "negative_slope": 0.3}"#),
             ("conv4", r#"{"class": "torch_geometric.nn.conv.gin_conv.GINConv"}"#),
             ("bn", r#"{"class": "torch.nn.modules.normalization.LayerNorm"}"#),
+            ("conv5", r#"{"class": "torch_geometric.nn.conv.rgcn_conv.RGCNConv", "aggr": "add"}"#),
+            ("conv6", r#"{"class": "torch_geometric.nn.conv.gin_conv.GINConv", "aggr": "max"}"#),
         ]);
         let base = Assumptions::default();
         let layer = |kind: &str, path: &str| told.layer(kind, path, &base);
@@ -229,7 +239,10 @@ mod tests {
         assert_eq!((gin.activation, gin.leaky_slope, gin.activation_last), (Some(ActivationFn::LeakyRelu), 0.3, true));
         assert!(!layer("layer_norm", "bn").unwrap().unwrap().graph_norm);
         assert_eq!(layer("linear", "elsewhere").unwrap(), None);
-        for (kind, path, word) in [("gat_conv", "conv3", "self-loops"), ("gcn_conv", "conv1", "is a SAGEConv")] {
+        assert_eq!(layer("rgcn_conv", "conv5").unwrap().unwrap().aggregation, Aggregation::Sum);
+        for (kind, path, word) in
+            [("gat_conv", "conv3", "self-loops"), ("gcn_conv", "conv1", "is a SAGEConv"), ("gin_conv", "conv6", "aggregates by max")]
+        {
             let message = layer(kind, path).unwrap_err().to_string();
             assert!(message.contains(word), "{message}");
         }

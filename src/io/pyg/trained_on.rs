@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// Where the metadata of a file may hold a [`TrainedOn`].
-const TRAINED_ON: &str = "trained_on";
+const TRAINED_ON: &str = "gnn_prune.trained_on";
 /// Mean lengths of rows that differ by no more are taken for those of other nodes of one kind: scaling rows changes more.
 const SAME: f64 = 0.1;
 
@@ -32,7 +32,7 @@ impl TrainedOn {
         let Some(text) = Tensors::read(path)?.metadata.remove(TRAINED_ON) else { return Ok(None) };
         serde_json::from_str(&text)
             .map(Some)
-            .map_err(|error| Error::file(path, format!("its metadata `{TRAINED_ON}` are no such: {error}")))
+            .map_err(|error| Error::file(path, format!("its metadata `{TRAINED_ON}` cannot be read: {error}")))
     }
 
     /// Of the features of `data`.
@@ -54,7 +54,7 @@ impl TrainedOn {
         }
         ((here - there).abs() > SAME * here.max(there)).then(|| {
             format!(
-                "rows of the features have length {here:.3} in the mean, and {there:.3} where the network was trained: they are scaled \
+                "rows of the features have length {here:.3} in the mean, and {there:.3} where the network was trained: they may be scaled \
                  otherwise; `--features raw|l1|l2|binary` says how"
             )
         })

@@ -222,7 +222,11 @@ impl<F: Scalar> Registered<F> for GcnConv<F> {
     fn from_attrs(attrs: &Attrs, shapes: &Shapes) -> Result<Self> {
         let (in_channels, out_channels) = shapes.get("weight")?;
         let improved: bool = attrs.get_or("improved", false)?;
-        let norm = if improved { Norm::SymmetricImproved } else { norm_of(attrs, Norm::Symmetric)? };
+        let norm = match (improved, norm_of(attrs, Norm::Symmetric)?) {
+            (false, norm) => norm,
+            (true, _) if attrs.iter().all(|(name, _)| name != "norm") => Norm::SymmetricImproved,
+            (true, norm) => return Err(Error::Model(format!("a gcn_conv is `improved` or has the norm {norm:?}; give one of the two"))),
+        };
         let builder = GcnConv::builder(in_channels, out_channels).norm(norm);
         if shapes.find("bias").is_some() { builder.build() } else { builder.no_bias().build() }
     }

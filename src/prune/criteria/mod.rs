@@ -39,6 +39,7 @@ pub struct Removal {
 }
 
 /// Scores the units of a coupled group; the lowest go first.
+///
 /// The largest weight of a unit, in any of the parameters that it has a slice of:
 ///
 /// ```
