@@ -75,13 +75,19 @@ impl Report {
             format!("<tr{class}>{}</tr>\n", cells("td", &Self::cells(row)))
         };
         let rows: String = self.rows.iter().map(row).collect();
-        let spread = if self.seeds.len() > 1 && self.compares == Compares::Stages { "metric: mean ± deviation over seeds; " } else { "" };
+        let metric = self.metric_name();
+        let spread = if self.seeds.len() > 1 && self.compares == Compares::Stages {
+            format!("{metric}: mean ± deviation over seeds; ")
+        } else {
+            String::new()
+        };
+        let titles = self.titles().map(|title| title.replace("metric", metric));
         let notes: String = self.notes().iter().map(|note| format!("<li>{}</li>\n", coded(note))).collect();
         let notes = if notes.is_empty() { notes } else { format!("<ul>\n{notes}</ul>\n") };
         format!(
             "<h2>Results</h2>\n<div class=\"wide\"><table>\n<thead><tr>{}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table></div>\n\
-             <p class=\"soft\">{spread}times: medians of one inference on the whole graph; MMACs: millions of multiply-adds of one.</p>\n{notes}",
-            cells("th", &self.titles().map(String::from)),
+             <p class=\"soft\">{spread}params: the weights that there are; non-zero: those that are not masked; times: medians of one inference on the whole graph; MMACs: millions of multiply-adds of one.</p>\n{notes}",
+            cells("th", &titles),
         )
     }
 
@@ -103,7 +109,11 @@ impl Report {
         if self.rows.iter().any(|row| row.accuracy.per_seed.len() > 1) {
             legend.push("Bars are one standard deviation over seeds on either side.");
         }
-        format!("<h2>Metric against cost</h2>\n<p class=\"soft\">{}</p>\n<div class=\"plots\">\n{figures}</div>\n", legend.join(" "))
+        format!(
+            "<h2>{} against cost</h2>\n<p class=\"soft\">{}</p>\n<div class=\"plots\">\n{figures}</div>\n",
+            capital(self.metric_name()),
+            legend.join(" ")
+        )
     }
 
     fn widths(&self) -> String {
@@ -166,7 +176,7 @@ impl Report {
         }
         let figure = |(stage, curves): &(&str, Vec<&Curve>)| {
             let drawn = &curves[..curves.len().min(MOST_DRAWN)];
-            format!("<figure><h3>{}</h3>{}</figure>\n", escape(stage), course(stage, drawn))
+            format!("<figure><h3>{}</h3>{}</figure>\n", escape(stage), course(stage, self.metric_name(), drawn))
         };
         let few = if stages.iter().any(|(_, curves)| curves.len() > MOST_DRAWN) {
             format!("; the first {MOST_DRAWN} seeds are drawn")
@@ -174,8 +184,9 @@ impl Report {
             String::new()
         };
         format!(
-            "<h2>Training</h2>\n<p class=\"soft\">One line a seed{few}. Of each training the epoch with the best validation metric is kept.</p>\n\
+            "<h2>Training</h2>\n<p class=\"soft\">One line a seed{few}. Of each training the epoch with the best {} on validation nodes is kept.</p>\n\
              <div class=\"plots\">\n{}</div>\n",
+            self.metric_name(),
             stages.iter().map(figure).collect::<String>()
         )
     }
@@ -208,8 +219,9 @@ impl Report {
             false => "; below, the mean difference from the dense model ± its standard error".into(),
         };
         format!(
-            "<h2>Each seed</h2>\n<p class=\"soft\">Metric on the test nodes, in percent{caption}.</p>\n<div class=\"wide\"><table>\n\
-             <thead><tr><th>seed</th>{head}</tr></thead>\n<tbody>\n{lines}{foot}</tbody>\n</table></div>\n"
+            "<h2>Each seed</h2>\n<p class=\"soft\">{} on the test nodes, in percent{caption}.</p>\n<div class=\"wide\"><table>\n\
+             <thead><tr><th>seed</th>{head}</tr></thead>\n<tbody>\n{lines}{foot}</tbody>\n</table></div>\n",
+            capital(self.metric_name())
         )
     }
 
@@ -337,7 +349,7 @@ mod tests {
             "<b>-0.17</b>points",
             "<h2>Results</h2>",
             "<tr class=\"last\"><td>finetune 5</td>",
-            "<h2>Metric against cost</h2>",
+            "<h2>Accuracy against cost</h2>",
             "<td>conv2</td><td>16</td><td>gone</td>",
             "<dt class=\"control\">narrow control</dt>",
             "<h3>dense</h3>",

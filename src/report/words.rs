@@ -118,15 +118,20 @@ impl Report {
         }
     }
 
+    /// What the models are judged by, in words.
+    pub(super) fn metric_name(&self) -> &'static str {
+        self.rows.first().map_or("metric", |row| name_of(row.metric))
+    }
+
     /// Why less is stored in `row` than in `before` without less time, or why it takes more.
     fn reason(&self, row: &Row, before: &Row) -> Option<String> {
         let (account, then) = (&row.account, &before.account);
         if !account.forms.is_empty() && then.forms.is_empty() {
             let (stages, nodes) = (account.forms.len(), self.data.nodes);
             return Some(match account.forms.iter().filter(|form| form.form == Form::Integers).count() {
-                0 => format!("on {nodes} nodes none of its {stages} stages gains from integers, so all run on floats made of them"),
+                0 => format!("on {nodes} nodes none of its {stages} operations gains from integers, so all run on floats made of them"),
                 some => format!(
-                    "{some} of its {stages} stages run on integers, and on {nodes} nodes rounding what goes in and out costs what they save"
+                    "{some} of its {stages} operations run on integers, and on {nodes} nodes rounding what goes in and out costs what they save"
                 ),
             });
         }
@@ -312,12 +317,15 @@ mod tests {
         let dense = row("dense", &[80.0], 4000, 1.0);
         let [note] = notes(&[dense.clone(), bits.clone()]).try_into().unwrap();
         assert!(
-            note.starts_with("`bits 8` is 1.4x slower on one thread than `dense`: 1 of its 2 stages run on integers, and on 200 nodes")
+            note.starts_with("`bits 8` is 1.4x slower on one thread than `dense`: 1 of its 2 operations run on integers, and on 200 nodes")
         );
         bits.account.forms = vec![form(Form::Floats); 2];
         bits.account.latency_ms = dense.account.latency_ms;
         let [note] = notes(&[dense.clone(), bits.clone()]).try_into().unwrap();
-        assert!(note.starts_with("`bits 8` is no faster on one thread than `dense`: on 200 nodes none of its 2 stages gains"), "{note}");
+        assert!(
+            note.starts_with("`bits 8` is no faster on one thread than `dense`: on 200 nodes none of its 2 operations gains"),
+            "{note}"
+        );
         bits.account.latency_ms = row("", &[], 0, 0.5).account.latency_ms;
         assert!(notes(&[dense.clone(), bits]).is_empty(), "what is faster needs no reason");
 

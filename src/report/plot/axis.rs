@@ -76,7 +76,7 @@ fn log_ticks(low: f64, high: f64) -> Vec<(f64, String)> {
     let of = |factors: &[f64]| -> Vec<f64> {
         decades().flat_map(|k| factors.iter().map(move |factor| factor * 10f64.powi(k))).filter(within).collect()
     };
-    let fine = [of(&[1.0, 2.0, 3.0, 5.0, 7.0]), of(&[1.0, 2.0, 5.0]), of(&[1.0, 3.0])];
+    let fine = [of(&[1.0, 2.0, 3.0, 4.0, 5.0, 7.0]), of(&[1.0, 2.0, 3.0, 5.0, 7.0]), of(&[1.0, 2.0, 5.0]), of(&[1.0, 3.0])];
     let mut values = fine.into_iter().find(|values| values.len() <= MOST_TICKS).unwrap_or_else(|| of(&[1.0]));
     if values.len() < 2 {
         values = round_ticks(10f64.powf(low), 10f64.powf(high)).into_iter().map(|(value, _)| value).collect();

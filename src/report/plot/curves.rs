@@ -12,9 +12,9 @@ const METRIC: Rect = Rect { left: 46.0, top: 182.0, right: WIDTH - 10.0, bottom:
 const POINTS: usize = 200;
 
 /// An `<svg>` element with the lines of one stage.
-pub(in crate::report) fn course(stage: &str, curves: &[&Curve]) -> String {
+pub(in crate::report) fn course(stage: &str, metric: &str, curves: &[&Curve]) -> String {
     let longest = curves.iter().map(|curve| curve.epochs.len()).max().unwrap_or(0);
-    let mut svg = open(HEIGHT, &format!("loss and validation metric of {stage}"));
+    let mut svg = open(HEIGHT, &format!("loss and {metric} on validation nodes of {stage}"));
     let mut panel = |area: Rect, x_title: &str, title: &str, least: f64, of: &dyn Fn(&Epoch) -> f64| {
         let values = curves.iter().flat_map(|curve| &curve.epochs).map(of).filter(|value| value.is_finite());
         let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
@@ -28,7 +28,7 @@ pub(in crate::report) fn course(stage: &str, curves: &[&Curve]) -> String {
         }
     };
     panel(LOSS, "", "loss", 1e-3, &|epoch| epoch.loss);
-    panel(METRIC, "epoch", "validation metric, %", 1.0, &|epoch| epoch.validation);
+    panel(METRIC, "epoch", &format!("{metric} on validation nodes, %"), 1.0, &|epoch| epoch.validation);
     svg.push_str("</svg>");
     svg
 }

@@ -72,7 +72,9 @@ impl Frame {
         for (value, label) in self.x.ticks() {
             let x = self.place(*value, 0.0).0;
             line(svg, "grid", (x, top), (x, bottom));
-            text(svg, "tick middle", (x, bottom + 16.0), label);
+            // A label at the edge stays inside.
+            let is_cut = x + LETTER * label.len() as f64 / 2.0 > WIDTH;
+            text(svg, if is_cut { "tick end" } else { "tick middle" }, (if is_cut { WIDTH } else { x }, bottom + 16.0), label);
         }
         line(svg, "axis", (left, bottom), (right, bottom));
         line(svg, "axis", (left, top), (left, bottom));

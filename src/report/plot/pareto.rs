@@ -33,8 +33,8 @@ impl Report {
         let bar = |row: &Row| if row.accuracy.per_seed.len() > 1 { row.accuracy.std } else { 0.0 };
         let y = self.metric_axis(&bar);
         let frame = Frame { area: AREA, x: Axis::logarithmic(self.rows.iter().map(&cost)), y };
-        let mut svg = open(HEIGHT, &format!("metric in percent against {label}"));
-        frame.draw(&mut svg, label, "metric, %");
+        let mut svg = open(HEIGHT, &format!("{} in percent against {label}", self.metric_name()));
+        frame.draw(&mut svg, label, &format!("{}, %", self.metric_name()));
 
         let points = self.side_by_side(&frame, &cost, &bar);
         if self.compares == Compares::Stages {
