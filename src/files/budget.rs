@@ -75,8 +75,13 @@ pub fn reserved<T>(len: usize) -> Result<Vec<T>, String> {
     let mut room = Vec::new();
     match room.try_reserve_exact(len) {
         Ok(()) => Ok(room),
-        Err(_) => Err(format!("needs {} MB, for which there is no memory", (len as u128 * size_of::<T>() as u128).div_ceil(1 << 20))),
+        Err(_) => Err(no_room(len.saturating_mul(size_of::<T>()))),
     }
+}
+
+/// The end of a sentence about what needs so many bytes.
+pub fn no_room(bytes: usize) -> String {
+    format!("needs {} MB, for which there is no memory", bytes.div_ceil(1 << 20))
 }
 
 #[cfg(test)]

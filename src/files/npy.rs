@@ -2,6 +2,7 @@
 //!
 //! *Source*: `numpy.lib.format`, versions 1.0 to 3.0.
 
+use super::budget::reserved;
 use ndarray::{Array, ArrayD, Dimension, IxDyn, ShapeBuilder};
 
 /// What NumPy itself refuses to parse beyond.
@@ -82,7 +83,13 @@ impl Header {
             of(bytes)
         };
         let (numbers, rest) = body.as_chunks::<N>();
-        let values = numbers.iter().map(read).collect::<Option<Vec<T>>>().filter(|_| rest.is_empty()).ok_or(DAMAGED)?;
+        if !rest.is_empty() {
+            return Err(DAMAGED.into());
+        }
+        let mut values = reserved(numbers.len())?;
+        for number in numbers {
+            values.push(read(number).ok_or(DAMAGED)?);
+        }
         ArrayD::from_shape_vec(IxDyn(&self.shape).set_f(self.fortran_order), values).map_err(|_| DAMAGED.into())
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::data::numbers::{self, MOST_IN_F32, MOST_IN_F64, Problem};
 use crate::files::Budget;
+use crate::files::budget::{no_room, reserved};
 use crate::files::npy::{Header, MAX_HEADER, PREFIX, header_end};
 use ndarray::{Array1, Array2, ArrayD, Ix1, Ix2};
 use std::io::Read;
@@ -48,6 +49,7 @@ impl Array {
         }
         budget.take(&header.shape, size)?;
         // One byte past the end, so that the entry is read to its end and its checksum compared.
+        bytes.try_reserve_exact(body + 1).map_err(|_| no_room(body))?;
         entry.take(body as u64 + 1).read_to_end(&mut bytes).map_err(|error| format!("cannot be unpacked: {error}"))?;
         if bytes.len() != total {
             return Err(format!("{}, which takes {total} bytes, but its entry holds {}", claim(), bytes.len()));
@@ -84,15 +86,11 @@ impl Array {
 
     /// Integers of any type: truth values are 0 and 1, and floats must be whole.
     fn integers(numbers: Numbers, read: impl Fn(f64, f64) -> Problem<i64>) -> Problem<ArrayD<i64>> {
-        let whole = |shape: &[usize], values: &mut dyn Iterator<Item = f64>, most| {
-            let values = values.map(|v| read(v, most)).collect::<Problem<Vec<i64>>>()?;
-            Ok(ArrayD::from_shape_vec(shape, values).expect("as many as there were"))
-        };
         match numbers {
-            Numbers::Bool(x) => Ok(x.mapv(i64::from)),
+            Numbers::Bool(x) => converted(&x, |v| Ok(i64::from(v))),
             Numbers::Int(x) => Ok(x),
-            Numbers::F32(x) => whole(x.shape(), &mut x.iter().map(|v| f64::from(*v)), MOST_IN_F32),
-            Numbers::F64(x) => whole(x.shape(), &mut x.iter().copied(), MOST_IN_F64),
+            Numbers::F32(x) => converted(&x, |v| read(f64::from(v), MOST_IN_F32)),
+            Numbers::F64(x) => converted(&x, |v| read(v, MOST_IN_F64)),
         }
     }
 
@@ -131,7 +129,7 @@ impl Array {
         self.check_exact()?;
         match self.numbers {
             Numbers::F32(x) => x.into_dimensionality().map(Reals::F32),
-            other => other.into_f64().into_dimensionality().map(Reals::F64),
+            other => other.into_f64()?.into_dimensionality().map(Reals::F64),
         }
         .map_err(|_| wrong)
     }
@@ -142,7 +140,7 @@ impl Array {
         self.check_exact()?;
         match self.numbers {
             Numbers::F32(x) => x.into_dimensionality().map(Reals::F32),
-            other => other.into_f64().into_dimensionality().map(Reals::F64),
+            other => other.into_f64()?.into_dimensionality().map(Reals::F64),
         }
         .map_err(|_| wrong)
     }
@@ -159,11 +157,8 @@ impl Array {
         let flags = match self.numbers {
             Numbers::Bool(x) => x,
             other => {
-                let x = other.into_f64();
-                if let Some(v) = x.iter().find(|v| numbers::truth(**v).is_err()) {
-                    return Err(format!("{wrong}: it holds {v}"));
-                }
-                x.mapv(|v| v == 1.0)
+                let x = other.into_f64()?;
+                converted(&x, |v| numbers::truth(v).map_err(|_| format!("{wrong}: it holds {v}")))?
             }
         };
         Ok(match flags.ndim() {
@@ -184,14 +179,23 @@ impl Reals<Array2<f32>, Array2<f64>> {
 }
 
 impl Numbers {
-    fn into_f64(self) -> ArrayD<f64> {
+    fn into_f64(self) -> Problem<ArrayD<f64>> {
         match self {
-            Numbers::Bool(x) => x.mapv(|v| f64::from(u8::from(v))),
-            Numbers::Int(x) => x.mapv(|v| v as f64),
-            Numbers::F32(x) => x.mapv(f64::from),
-            Numbers::F64(x) => x,
+            Numbers::Bool(x) => converted(&x, |v| Ok(f64::from(u8::from(v)))),
+            Numbers::Int(x) => converted(&x, |v| Ok(v as f64)),
+            Numbers::F32(x) => converted(&x, |v| Ok(f64::from(v))),
+            Numbers::F64(x) => Ok(x),
         }
     }
+}
+
+/// Each number as `by` makes it, where there is memory for them.
+fn converted<A: Copy, B>(x: &ArrayD<A>, by: impl Fn(A) -> Problem<B>) -> Problem<ArrayD<B>> {
+    let mut made = reserved(x.len())?;
+    for value in x {
+        made.push(by(*value)?);
+    }
+    Ok(ArrayD::from_shape_vec(x.shape(), made).expect("as many as there were"))
 }
 
 /// Reads the header, whose bytes are left in `bytes`.
@@ -236,10 +240,7 @@ fn numbers(header: &Header, body: &[u8]) -> Problem<Numbers> {
         "i8" => int(header.numbers(body, |b| Some(i64::from_le_bytes(b)))),
         "u8" => {
             let x = header.numbers(body, |b| Some(u64::from_le_bytes(b)))?;
-            match x.iter().find(|&&v| i64::try_from(v).is_err()) {
-                Some(v) => Err(format!("holds {v}, and the largest integer that is read is {}", i64::MAX)),
-                None => Ok(Numbers::Int(x.mapv(|v| v as i64))),
-            }
+            int(converted(&x, |v| i64::try_from(v).map_err(|_| format!("holds {v}, and the largest integer that is read is {}", i64::MAX))))
         }
         "f4" => header.numbers(body, |b| Some(f32::from_le_bytes(b))).map(Numbers::F32),
         _ => header.numbers(body, |b| Some(f64::from_le_bytes(b))).map(Numbers::F64),
