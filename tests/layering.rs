@@ -238,3 +238,22 @@ fn every_registered_layer_names_its_source_and_its_shapes() {
         }
     }
 }
+
+/// A line that has moved takes a change of `tests/mutants` with it, or that program would run without it.
+#[test]
+fn every_listed_change_has_one_place() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let lists = fs::read_dir(root.join("tests/mutants")).unwrap().map(|entry| entry.unwrap().path());
+    let mut listed = 0;
+    for list in lists.filter(|path| path.extension().is_some_and(|extension| extension == "toml")) {
+        let list: toml::Table = fs::read_to_string(list).unwrap().parse().unwrap();
+        for mutant in list["mutant"].as_array().unwrap() {
+            let word = |key: &str| mutant[key].as_str().unwrap();
+            let text = fs::read_to_string(root.join(word("file"))).unwrap_or_else(|error| panic!("{}: {error}", word("file")));
+            let found = text.matches(&word("at").replace(['«', '»'], "")).count();
+            assert_eq!(found, 1, "{} has so many times {:?}", word("file"), word("at"));
+            listed += 1;
+        }
+    }
+    assert!(listed > 200, "only {listed} changes are listed");
+}
