@@ -55,6 +55,32 @@ impl<F: Scalar> Value<F> {
         self.view().stored()
     }
 
+    /// How many entries are not zero.
+    pub fn non_zero(&self) -> usize {
+        let count = |values: &mut dyn Iterator<Item = &F>| values.filter(|v| **v != F::zero()).count();
+        match self {
+            Value::Dense(x) => count(&mut x.iter()),
+            Value::Sparse(x) => count(&mut x.data().iter()),
+        }
+    }
+
+    /// The sparse matrix of the entries that are not zero; one that is sparse already stays as it is.
+    pub fn into_sparse(self) -> Csr<F> {
+        let x = match self {
+            Value::Sparse(x) => return x,
+            Value::Dense(x) => x,
+        };
+        let (mut starts, mut columns, mut values) = (vec![0], Vec::new(), Vec::new());
+        for row in x.rows() {
+            for (column, &value) in (0u32..).zip(row).filter(|(_, value)| **value != F::zero()) {
+                columns.push(column);
+                values.push(value);
+            }
+            starts.push(columns.len());
+        }
+        Csr::new(x.dim(), starts, columns, values)
+    }
+
     /// The same value in another number type.
     pub fn cast<G: Scalar>(&self) -> Value<G> {
         match self {

@@ -3,7 +3,7 @@
 use gnn_prune::data::Splits;
 use gnn_prune::kernels::{Isa, reference};
 use gnn_prune::ndarray::{Array2, ArrayView2};
-use gnn_prune::nn::{ActivationFn, Add, Cx, Linear, ModelBuilder, NodeId};
+use gnn_prune::nn::{ActivationFn, Add, Appnp, Cx, Gcn2Conv, GinAggregation, Layer, LgConv, Linear, ModelBuilder, NodeId};
 use gnn_prune::quant::{Calibration, FakeQuant, Form, Forms, Granularity, QuantOp, Rounding};
 use gnn_prune::train::{Metric, evaluate};
 use gnn_prune::{Bits, Dataset, Error, Gcn, Graph, Mlp, Model, QuantModel, Quantizer, Sage, Split, Trainer, Value, ValueRef};
@@ -59,6 +59,24 @@ fn subjects() -> Vec<(Model, Dataset)> {
         });
     }
     subjects
+}
+
+/// Networks whose first layer aggregates what it reads, with a product after it.
+fn aggregating(inputs: usize, classes: usize) -> Vec<Model> {
+    fn first(layer: impl Layer<f32>, of_two: bool, inputs: usize, classes: usize) -> Model {
+        let mut b = ModelBuilder::<f32>::new(inputs);
+        let read = [NodeId::INPUT; 2];
+        let moved = b.add("first", layer, &read[..if of_two { 2 } else { 1 }]).unwrap();
+        let both = b.add("both", Add::new(2).unwrap(), &[moved, NodeId::INPUT]).unwrap();
+        let out = b.add("out", Linear::builder(inputs, classes).build::<f32>().unwrap(), &[both]).unwrap();
+        b.build(out, 8).unwrap()
+    }
+    vec![
+        first(GinAggregation::new(0.3).unwrap(), false, inputs, classes),
+        first(Appnp::new(3, 0.2).unwrap(), false, inputs, classes),
+        first(LgConv::new(), false, inputs, classes),
+        first(Gcn2Conv::new(inputs, 0.1, 0.4).unwrap(), true, inputs, classes),
+    ]
 }
 
 /// A sum with coefficients of the input and of products of it, and a plain sum of two products.
@@ -299,6 +317,28 @@ fn a_program_compiled_for_sparse_features_takes_dense_ones_and_the_other_way_rou
     let mut for_dense = small.compile_as(data.graph(), dense.view(), Forms::Integers).unwrap();
     assert_eq!(bits(for_dense.run(data.features()).unwrap()), expected);
     assert_eq!(bits(for_dense.run(dense.view()).unwrap()), expected);
+}
+
+#[test]
+fn what_aggregates_sparse_features_first_is_quantised_as_on_dense_ones() {
+    let data = sparse(&data(3));
+    let dense = Value::Dense(data.features().to_dense());
+    let full = Dataset::new("dense", data.graph().clone(), dense, data.labels().to_vec(), None, Splits::Fixed(data.split(0))).unwrap();
+    for model in aggregating(data.num_features(), data.num_classes()) {
+        let kind = model.nodes()[0].layer().kind();
+        for quantizer in quantizers() {
+            quantizer.check(&model, &data).unwrap_or_else(|error| panic!("{kind}: {error}"));
+            let (small, on_full) = (quantizer.quantize(&model, &data).unwrap(), quantizer.quantize(&model, &full).unwrap());
+            assert_eq!(small.to_bytes().unwrap(), on_full.to_bytes().unwrap(), "{kind}");
+            let expected = bits(run(&small, &full).view());
+            assert_eq!(bits(run(&small, &data).view()), expected, "{kind}");
+            let mut program = small.compile(data.graph(), data.features()).unwrap();
+            let (once, macs) = (bits(program.run(data.features()).unwrap()), program.cost().macs);
+            assert_eq!(bits(program.prepare(data.features()).unwrap().run()), once, "{kind}");
+            let mut for_full = small.compile(full.graph(), full.features()).unwrap();
+            assert_eq!((bits(for_full.run(full.features()).unwrap()), for_full.cost().macs), (once, macs), "{kind}");
+        }
+    }
 }
 
 #[test]

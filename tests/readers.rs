@@ -4,7 +4,7 @@ use flate2::{Compression, write::GzEncoder};
 use gnn_prune::data::{Purpose, SplitSource, UNLABELLED};
 use gnn_prune::files::{Array, Tensors};
 use gnn_prune::ndarray::array;
-use gnn_prune::{Dataset, io::pyg::Checkpoint};
+use gnn_prune::{Dataset, FeatureNorm, ValueRef, io::pyg::Checkpoint};
 use safetensors::{Dtype, tensor::TensorView};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -308,6 +308,23 @@ fn a_tensor_of_any_type_that_says_the_same_is_read_as_the_usual_one() {
     }
     let booleans = Dataset::read(folder.graph(&as_type(six_nodes(), "edge_attr", Dtype::BOOL))).unwrap();
     assert_eq!(booleans.graph().edge_features(), usual.graph().edge_features());
+}
+
+#[test]
+fn features_that_are_mostly_zero_are_kept_sparse_with_the_same_numbers() {
+    let folder = Folder::new("zeros");
+    for (every, sparse) in [(4, false), (11, true)] {
+        let values: Vec<f64> = (0..6 * 44).map(|k| if k % every == 0 { f64::from(k) - 30.0 } else { 0.0 }).collect();
+        let data = Dataset::read(folder.graph(&with(six_nodes(), "x", Dtype::F32, &[6, 44], &values))).unwrap();
+        assert_eq!(matches!(data.features(), ValueRef::Sparse(_)), sparse, "one in {every}");
+        assert_eq!(data.notes().iter().any(|note| note == "9.1 % of 6 x 44 features are not zero: kept as a sparse matrix"), sparse);
+        assert!(data.features().to_dense().iter().zip(&values).all(|(&found, &v)| f64::from(found) == v));
+        assert_eq!(data.feature_norm(), FeatureNorm::Raw, "as dense features are");
+    }
+    // What is no number is not lost among zeros.
+    let values: Vec<f64> = (0..6 * 44).map(|k| if k == 40 { f64::NAN } else { 0.0 }).collect();
+    let error = Dataset::read(folder.graph(&with(six_nodes(), "x", Dtype::F32, &[6, 44], &values))).unwrap_err();
+    assert!(error.to_string().contains("NaN"), "{error}");
 }
 
 #[test]

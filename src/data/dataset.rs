@@ -159,6 +159,13 @@ impl<F: Scalar> Dataset<F> {
         Ok(Self { features, feature_norm: norm, ..self })
     }
 
+    /// The same data with a dense matrix of features.
+    #[must_use]
+    pub(crate) fn with_dense_features(mut self) -> Self {
+        self.features = Arc::new(aligned(Value::Dense(self.features.view().to_dense())));
+        self
+    }
+
     /// The same data with another split.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ use crate::nn::{Fused, Lowering, Model, Op, Program, Stage, fuse};
 use crate::reconstruct::Calibrate;
 use crate::value::ValueRef;
 use ndarray::ArrayView2;
+use std::borrow::Cow;
 
 /// Settings of a conversion.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +39,19 @@ impl Calibrations {
     pub(super) fn of(small: &QuantModel) -> Self {
         Self { input: small.input_calibration, stages: small.stages.iter().filter_map(|stage| stage.calibration).collect() }
     }
+}
+
+/// The data as the integers read them. A layer that aggregates sparse features stands in a float program as it is; integers aggregate dense
+/// ones, so where such a layer reads them they are made dense.
+pub(super) fn as_read<'a>(model: &Model, data: &'a Dataset) -> Result<Cow<'a, Dataset>> {
+    let ValueRef::Sparse(x) = data.features() else { return Ok(Cow::Borrowed(data)) };
+    let lowering = model.lower(Some(data.graph()), data.features())?;
+    let reads_input = |stage: &Stage<f32>| matches!(stage, Stage::Whole { xs, .. } if xs.contains(&lowering.input()));
+    if !lowering.stages().iter().any(reads_input) {
+        return Ok(Cow::Borrowed(data));
+    }
+    log::debug!("{} x {} sparse features are made dense: integers aggregate them before a product", x.rows(), x.cols());
+    Ok(Cow::Owned(data.clone().with_dense_features()))
 }
 
 /// Converts a model on its grids, its activations calibrated on all nodes of `data`: as its training calibrated them, as the settings say,

@@ -106,25 +106,19 @@ impl Op {
 /// Makes the operations of one model on one graph; an operator is quantised once.
 pub(super) struct Lowerer<'a> {
     model: &'a QuantModel,
-    /// Whether the input is sparse.
+    /// Whether the input is sparse; no aggregation reads it then.
     pub(super) sparse: bool,
     operators: Norms,
 }
 
 impl<'a> Lowerer<'a> {
     /// # Errors
-    /// [`Unsupported`] naming the stage that aggregates a sparse input, or whose accumulators could overflow on this graph: in whatever
-    /// form
-    /// it is going to run, so that a model that compiles here compiles on every machine; [`Error::Degree`](crate::Error::Degree) where the
-    /// norm has no value on the graph.
+    /// [`Unsupported`] naming the stage whose accumulators could overflow on this graph: in whatever form it is going to run, so that a model
+    /// that compiles here compiles on every machine; [`Error::Degree`](crate::Error::Degree) where the norm has no value on the graph.
     pub(super) fn new(model: &'a QuantModel, graph: &Graph, sparse: bool) -> Result<Self> {
         let mut lowerer = Self { model, sparse, operators: Norms::default() };
         for stage in &model.stages {
             let QuantOp::Aggregate(norm) = stage.op else { continue };
-            if sparse && stage.inputs[0] == 0 {
-                let reason = "it aggregates the input before a product, which needs dense features".to_string();
-                return Err(Unsupported { layer: stage.layer.clone(), reason }.into());
-            }
             lowerer.operators.of(graph, norm)?.check(&stage.layer, model.activation_bits)?;
         }
         Ok(lowerer)

@@ -3,7 +3,7 @@
 use super::bits::Bits;
 use super::calibration::Calibration;
 use super::forms::{Form, Forms, choose};
-use super::program::QuantProgram;
+use super::program::{Fixed, QuantProgram};
 use crate::error::{Error, Result, Unsupported};
 use crate::graph::{Graph, Norm};
 use crate::kernels::Isa;
@@ -228,7 +228,7 @@ impl QuantModel {
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] for an input of another shape, [`Error::Unsupported`] naming the stage whose 32-bit accumulators could
-    /// overflow on this graph, or that aggregates a sparse input before a product, [`Error::Degree`] where a norm has no value on it.
+    /// overflow on this graph, [`Error::Degree`] where a norm has no value on it.
     pub fn compile_as(&self, graph: &Graph, x: ValueRef<f32>, forms: Forms) -> Result<QuantProgram> {
         let expected = (graph.num_nodes(), self.in_channels);
         if x.shape() != expected {
@@ -239,15 +239,25 @@ impl QuantModel {
                 graph.operator(norm)?;
             }
         }
-        let chosen = choose(self, graph, &x, Isa::best(), forms);
-        QuantProgram::compile(self, graph, x, chosen)
+        let x = self.as_read(x);
+        let chosen = choose(self, graph, &x.view(), Isa::best(), forms);
+        QuantProgram::compile(self, graph, x.view(), chosen)
     }
 
     /// Compiles the model with a form for each stage, and floats for what has none.
     #[doc(hidden)]
     pub fn compile_with(&self, graph: &Graph, x: ValueRef<f32>, forms: &[Form]) -> Result<QuantProgram> {
         let forms = (0..self.stages.len()).map(|k| forms.get(k).copied().unwrap_or(Form::Floats)).collect();
-        QuantProgram::compile(self, graph, x, forms)
+        QuantProgram::compile(self, graph, self.as_read(x).view(), forms)
+    }
+
+    /// An input as the stages read it: dense where one aggregates it, since there is no product of two sparse matrices in integers.
+    fn as_read<'x>(&self, x: ValueRef<'x, f32>) -> Fixed<'x> {
+        Fixed::of(x, self.aggregates_input())
+    }
+
+    pub(super) fn aggregates_input(&self) -> bool {
+        self.stages.iter().any(|stage| matches!(stage.op, QuantOp::Aggregate(_)) && stage.inputs[0] == 0)
     }
 
     /// The width of value `k`: 0 is the input.

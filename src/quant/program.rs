@@ -42,6 +42,8 @@ pub struct QuantProgram {
     real_widths: Vec<usize>,
     input_scales: Option<ColumnScales>,
     by_node: bool,
+    /// Whether a sparse input is made dense before it is read.
+    dense_input: bool,
     buffers: Buffers,
     forms: Vec<StageForm>,
     cost: Cost,
@@ -61,6 +63,7 @@ struct Buffers {
 }
 
 impl QuantProgram {
+    /// `x` is as the stages read it: see [`QuantModel::compile_as`].
     pub(super) fn compile(model: &QuantModel, graph: &Graph, x: ValueRef<f32>, forms: Vec<Form>) -> Result<Self> {
         let sparse = matches!(x, ValueRef::Sparse(_));
         let mut lowerer = Lowerer::new(model, graph, sparse)?;
@@ -79,6 +82,7 @@ impl QuantProgram {
             instructions,
             int_widths,
             real_widths,
+            dense_input: model.aggregates_input(),
             input_scales: input_scales.map(|scales| ColumnScales::new(scales, model.activation_bits.most())),
             buffers: Buffers::default(),
             forms: named.map(|(stage, form)| StageForm { layer: stage.layer.clone(), operation: stage.op.name(), form }).collect(),
@@ -122,7 +126,7 @@ impl QuantProgram {
     /// [`Error::ShapeMismatch`] for an input of another shape, [`Error::NotFinite`] for one with an entry that is not finite.
     pub fn run(&mut self, x: ValueRef<f32>) -> Result<ArrayView2<'_, f32>> {
         self.checked_shape(&x)?;
-        self.run_rows(Fixed::of(x).view(), Input::New, &mut || ())?;
+        self.run_rows(Fixed::of(x, self.dense_input).view(), Input::New, &mut || ())?;
         Ok(self.output())
     }
 
@@ -146,7 +150,7 @@ impl QuantProgram {
     /// ```
     pub fn prepare<'p, 'x>(&'p mut self, x: ValueRef<'x, f32>) -> Result<Prepared<'p, 'x>> {
         self.checked_shape(&x)?;
-        let x = Fixed::of(x);
+        let x = Fixed::of(x, self.dense_input);
         self.check_finite(&x.view())?;
         self.quantize_channels(&x.view())?;
         if self.by_node {
@@ -166,7 +170,7 @@ impl QuantProgram {
     pub fn profile(&mut self, x: ValueRef<f32>) -> Result<Vec<StageTime>> {
         self.checked_shape(&x)?;
         let mut ends = vec![Instant::now()];
-        self.run_rows(Fixed::of(x).view(), Input::New, &mut || ends.push(Instant::now()))?;
+        self.run_rows(Fixed::of(x, self.dense_input).view(), Input::New, &mut || ends.push(Instant::now()))?;
         let took = ends.windows(2).map(|ends| ends[1] - ends[0]);
         let what = std::iter::once("input".to_string()).chain(self.instructions.iter().map(Instruction::to_string));
         Ok(what.zip(took).map(|(what, took)| StageTime { what, took }).collect())
@@ -268,14 +272,15 @@ enum Input {
 
 /// An input whose rows lie one after the other from the first entry on.
 #[derive(Debug)]
-enum Fixed<'a> {
+pub(super) enum Fixed<'a> {
     Borrowed(ValueRef<'a, f32>),
     Moved(Value<f32>),
 }
 
 impl<'a> Fixed<'a> {
-    fn of(x: ValueRef<'a, f32>) -> Self {
+    pub(super) fn of(x: ValueRef<'a, f32>, dense: bool) -> Self {
         match x {
+            ValueRef::Sparse(_) if dense => Fixed::Moved(Value::Dense(x.to_dense())),
             ValueRef::Dense(x) if !x.is_standard_layout() => Fixed::Moved(Value::Dense(x.as_standard_layout().into_owned())),
             // A view of some rows of a larger matrix counts its entries from elsewhere.
             ValueRef::Sparse(x) if x.indptr().raw_storage()[0] != 0 => Fixed::Moved(Value::Sparse(x.to_owned())),
@@ -283,7 +288,7 @@ impl<'a> Fixed<'a> {
         }
     }
 
-    fn view(&self) -> ValueRef<'_, f32> {
+    pub(super) fn view(&self) -> ValueRef<'_, f32> {
         match self {
             Fixed::Borrowed(x) => x.reborrow(),
             Fixed::Moved(x) => x.view(),

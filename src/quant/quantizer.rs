@@ -147,7 +147,7 @@ impl Quantizer {
     /// [`Error::Unsupported`] for a layer that has no integer stages, and for an aggregation whose 32-bit accumulators could overflow on
     /// the graph of `data`.
     pub fn check(&self, model: &Model, data: &Dataset) -> Result<()> {
-        convert::check(model, data, self.settings())
+        convert::check(model, &*convert::as_read(model, data)?, self.settings())
     }
 
     /// As [`Quantizer::quantize`], and `hear` is called after each epoch of training.
@@ -155,7 +155,7 @@ impl Quantizer {
     /// # Errors
     /// As [`Quantizer::quantize`], and what `hear` returns.
     pub fn quantize_heard(&self, model: &Model, data: &Dataset, hear: Hear) -> Result<QuantModel> {
-        let settings = self.settings();
+        let (settings, data) = (self.settings(), &*convert::as_read(model, data)?);
         let integers = convert::convert(&self.rounded(model, data, hear)?, model, data, settings)?;
         log::info!("quantised to {} bits: {} stages", settings.weights.count(), integers.stages().len());
         Ok(integers)
@@ -167,9 +167,10 @@ impl Quantizer {
     /// # Errors
     /// As [`Quantizer::quantize`].
     pub fn train(&self, model: &Model, data: &Dataset) -> Result<Model> {
-        Ok(self.rounded(model, data, &|_| Ok(()))?.model)
+        Ok(self.rounded(model, &*convert::as_read(model, data)?, &|_| Ok(()))?.model)
     }
 
+    /// On data as the integers read them.
     fn rounded(&self, model: &Model, data: &Dataset, hear: Hear) -> Result<Rounded> {
         let settings = self.settings();
         convert::check(model, data, settings)?;
