@@ -816,6 +816,47 @@ impl Npz {
     }
 }
 
+/// A limit of the memory ends in one line wherever an array is read: with numbers of every type, and at every moment of the reading.
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_that_is_too_small_for_a_file_is_one_line() {
+    let folder = Folder::new();
+    let model = folder.file("model");
+    works(&format!("train sbm:nodes=300,classes=3,features=40 --hidden 2 --epochs 1 --out {model}"));
+    let nodes = 60_000;
+    let small = |(i, c): (usize, usize)| ((i * 7 + c * 13) % 101 + 1) as u8;
+    let edges = Array2::from_shape_fn((nodes, 2), |(i, c)| ((i + c) % nodes) as i64);
+    let graph = Npz::default().with("edges", edges).with("node_labels", Array1::<i64>::zeros(nodes));
+    let graphs = [
+        graph.clone().with("node_features", Array2::from_shape_fn((nodes, 40), |at| f32::from(small(at)))),
+        graph.with("node_features", Array2::from_shape_fn((nodes, 40), small)),
+    ];
+    for (k, graph) in graphs.iter().enumerate() {
+        let path = folder.with("graph.npz", &graph.pack());
+        let line = format!("predict {path} --from {model} --out {}", folder.file("logits.npy"));
+        let (mut done, mut refused) = (0, 0);
+        for megabytes in (30..120).step_by(6) {
+            let mut limited = Command::new("sh");
+            limited.arg("-c").arg(format!("ulimit -v {} && exec \"$0\" \"$@\"", megabytes << 10)).arg(env!("CARGO_BIN_EXE_gnn-prune"));
+            let output = limited.args(line.split_whitespace()).env("RAYON_NUM_THREADS", "1").output().unwrap();
+            let said = remarks(&output);
+            match output.status.code() {
+                Some(0) => done += 1,
+                Some(2) => {
+                    assert!(
+                        said.lines().count() == 1 && (said.contains("memory") || said.contains("threads")),
+                        "{megabytes} MB of graph {k}: {said}"
+                    );
+                    refused += 1;
+                }
+                // Less than the program itself takes is not its to answer for.
+                _ => assert!(megabytes < 44, "{megabytes} MB of graph {k}: {:?}: {said}", output.status),
+            }
+        }
+        assert!(done > 3 && refused > 3, "graph {k}: {done} done, {refused} refused");
+    }
+}
+
 #[test]
 fn wrong_data_files_are_refused_on_one_line() {
     let folder = Folder::new();

@@ -12,6 +12,9 @@ pub enum Failure {
     /// The library refuses.
     #[error(transparent)]
     Library(#[from] gnn_prune::Error),
+    /// The system gives no threads.
+    #[error("threads cannot be started: {0}; RAYON_NUM_THREADS=1 asks for fewer, and `ulimit -v` or `-u` may be too small")]
+    Threads(rayon::ThreadPoolBuildError),
     /// The words are known and mean nothing yet.
     #[error("`{words}` is not built yet; leave it out, `gnn-prune help COMMAND` lists what there is")]
     NotBuilt { words: String },
