@@ -1,6 +1,7 @@
 //! Files of PyTorch: they hold what PyTorch says they hold, and nothing in them can do harm.
 
 use gnn_prune::Dataset;
+use gnn_prune::data::UNLABELLED;
 use gnn_prune::files::Tensors;
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
@@ -110,6 +111,14 @@ fn a_graph_is_the_same_from_a_pickle_as_from_safetensors() {
     }
     let small = Tensors::read(folder().join("data_in_a_list.pt")).unwrap();
     assert_eq!((told(&small, "data.name"), told(&small, "data.num_classes")), (json!("small"), json!(2)));
+}
+
+#[test]
+fn a_label_that_is_nan_is_none_in_both_formats() {
+    for name in ["unlabelled/data.pt", "unlabelled/data.safetensors"] {
+        let found = Dataset::read(folder().join(name)).unwrap();
+        assert_eq!(found.labels(), [0, 1, UNLABELLED, 1, 0, UNLABELLED], "{name}");
+    }
 }
 
 #[test]

@@ -563,3 +563,27 @@ impl<F: Scalar> Clone for Box<dyn DynLayer<F>> {
         (**self).boxed()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::{Linear, ModelBuilder, ParamId};
+    use ndarray::array;
+
+    #[test]
+    fn scaled_gradients_are_added_whether_or_not_there_are_any_yet() {
+        let mut builder = ModelBuilder::<f64>::new(1);
+        let line = builder.add("line", Linear::builder(1, 2).no_bias().build::<f64>().unwrap(), &[NodeId::INPUT]).unwrap();
+        let model = builder.build(line, 0).unwrap();
+        let (mut terms, mut id) = (Grads::new(1), ParamId(0));
+        model.visit(&mut |_, param| {
+            id = param.id();
+            terms.add(param, array![[2.0, -4.0]]);
+        });
+        let mut sum = Grads::new(0);
+        sum.add_scaled(&terms, 0.5);
+        assert_eq!(sum.get(id), Some(&array![[1.0, -2.0]]));
+        sum.add_scaled(&terms, -0.25);
+        assert_eq!(sum.get(id), Some(&array![[0.5, -1.0]]));
+    }
+}

@@ -1,7 +1,7 @@
 """Files of PyTorch with what is to be read from each: `python tests/pytorch/make_pt.py tests/fixtures/pt`.
 
 Beside `NAME.pt` stands `NAME.safetensors`, its tensors made contiguous and widened by PyTorch itself: floats to float32, the rest to int64.
-Files under `refused` have no twin. Made with torch 2.x, torch_geometric 2.x and safetensors; any seed would do, this one is 0.
+Files under `refused` have no twin; those under `unlabelled` hold NaN, which is a label that is not known. Made with torch 2.x, torch_geometric 2.x and safetensors; any seed would do, this one is 0.
 """
 
 import collections
@@ -21,7 +21,8 @@ folder = Path(sys.argv[1]).resolve()
 # Old files name the place of their source too, which is nobody's business.
 os.chdir(Path(__file__).parent)
 __file__ = Path(__file__).name
-(folder / "refused").mkdir(parents=True, exist_ok=True)
+for kind in ("refused", "unlabelled"):
+    (folder / kind).mkdir(parents=True, exist_ok=True)
 
 
 def plain(tensor):
@@ -31,7 +32,7 @@ def plain(tensor):
 
 def keep(name, saved, expected, **options):
     torch.save(saved, folder / name, **options)
-    save_file({key: plain(tensor) for key, tensor in expected.items()}, folder / (Path(name).stem + ".safetensors"))
+    save_file({key: plain(tensor) for key, tensor in expected.items()}, (folder / name).with_suffix(".safetensors"))
 
 
 def refuse(name, saved, **options):
@@ -160,6 +161,10 @@ def graphs():
     keep("data_processed.pt", (data.to_dict(), None, Data), expected)
     slices = {key: torch.tensor([0, 7 if key.startswith("edge") else 6]) for key in expected}
     keep("data_of_one.pt", (data, slices), expected)
+    unknown = Data(x=data.x, edge_index=data.edge_index, y=torch.tensor([0.0, 1.0, float("nan"), 1.0, 0.0, float("nan")]))
+    for part, nodes in [("train", [0, 1]), ("val", [3]), ("test", [4])]:
+        unknown[f"{part}_mask"] = torch.tensor([node in nodes for node in range(6)])
+    keep("unlabelled/data.pt", unknown, unknown.to_dict())
     few = Data(x=data.x, edge_index=data.edge_index, y=data.y, name="small", num_classes=2)
     keep("data_in_a_list.pt", [few], {"x": few.x, "edge_index": few.edge_index, "y": few.y})
     refuse("two_graphs.pt", [few, few])

@@ -265,9 +265,6 @@ impl Reader<'_, '_> {
         let (shape, numbers) = numbers::read(tree, parts, &mut self.storages, self.budget).map_err(wrong)?;
         let is_new = match numbers {
             Numbers::Floats(values) => {
-                if let Some(value) = values.iter().find(|value| !value.is_finite()) {
-                    return Err(wrong(format!("holds {value}, which is not a finite number")));
-                }
                 self.found.floats.insert(name.clone(), Array { shape, values }).is_none() && !self.found.integers.contains_key(&name)
             }
             Numbers::Integers(values) => {
