@@ -4,7 +4,7 @@
 //! cargo run --release --example compress
 //! ```
 
-use gnn_prune::pipeline::{Distill, Env, Student, Subject};
+use gnn_prune::pipeline::{Control, Distill, Env, Student, Subject};
 use gnn_prune::{
     Bits, ChannelPruner, Compressed, Compression, Dataset, Error, Gcn, Graph, Magnitude, Quantizer, Recipe, Report, Step, Trainer,
 };
@@ -26,6 +26,11 @@ impl Step for FewNeighbours {
         }
         let graph = Graph::builder(subject.graph.num_nodes()).edges(edges).build()?;
         Ok(Subject { graph, ..subject })
+    }
+
+    /// The first neighbours are no choice.
+    fn control(&self) -> Control {
+        Control::ChoosesNothing
     }
 }
 

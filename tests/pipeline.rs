@@ -1,9 +1,9 @@
 //! The whole way in Rust and by recipe: one order of stages, one set of bits, rows with their controls, pages that stand alone.
 
-use gnn_prune::pipeline::{Distill, Env, Student, Subject};
+use gnn_prune::pipeline::{Control, Distill, Env, Student, Subject};
 use gnn_prune::{
-    Bits, ChannelPruner, Compressed, Compression, Controls, Dataset, FineTune, Gcn, Graph, Model, QuantModel, Quantizer, Recipe, Report,
-    Result, Step, Subset, Trainer,
+    Bits, ChannelPruner, Compressed, Compression, Controls, Dataset, FineTune, Gcn, Graph, LayerCriterion, LayerPruner, Model, QuantModel,
+    Quantizer, Recipe, Report, Result, Step, Subset, Trainer, WeightPruner, nn::Cx,
 };
 use std::fs;
 use std::path::PathBuf;
@@ -200,8 +200,8 @@ impl Step for Thin {
         Ok(Subject { graph, ..subject })
     }
 
-    fn control(&self) -> Option<Box<dyn Step>> {
-        Some(Box::new(Thin { rest: (self.rest + 1) % 3 }))
+    fn control(&self) -> Control {
+        Control::Random(Box::new(Thin { rest: (self.rest + 1) % 3 }))
     }
 }
 
@@ -221,6 +221,35 @@ fn a_step_of_ones_own_has_its_row_its_graph_and_its_control() {
         assert_eq!(edges(name), edges("thin 0"), "{name} runs on another graph");
     }
     assert_ne!(edges("random control"), edges("thin 0"), "the control is not the step's own");
+}
+
+/// The random control of every step that chooses: as much as the step itself takes, drawn by the seed of its stage.
+#[test]
+fn what_is_left_to_chance_follows_the_stage_and_takes_as_much() {
+    let data = data();
+    let deep = Gcn::builder(data.num_features(), data.num_classes()).hidden(16).layers(8).residual().build(0).unwrap();
+    let steps: Vec<Box<dyn Step>> = vec![
+        Box::new(half()),
+        Box::new(WeightPruner::builder().sparsity(0.5).build().unwrap()),
+        Box::new(WeightPruner::builder().threshold(0.1).build().unwrap()),
+        Box::new(LayerPruner::builder(LayerCriterion::Ablation).remove(2).build().unwrap()),
+    ];
+    for step in steps {
+        let env = |seed| Env { data: &data, dense: &deep, seed, on_epoch: &|_| Ok(()) };
+        let run = |step: &dyn Step, seed| {
+            let model = step.run(Subject { model: deep.clone(), graph: data.graph().clone() }, &env(seed)).unwrap().model;
+            let (mut left, mut zeros) = (model.num_params(), 0);
+            model.visit(&mut |_, param| zeros += param.mask().map_or(0, |mask| mask.iter().filter(|kept| !**kept).count()));
+            left -= zeros;
+            (left, model.infer(&Cx::eval(data.graph()), data.features()).unwrap())
+        };
+        let Control::Random(random) = step.control() else { panic!("{} chooses", step.name()) };
+        let (own, first, again, second) = (run(&*step, 1), run(&*random, 1), run(&*random, 1), run(&*random, 2));
+        assert_eq!((own.0, own.0), (first.0, second.0), "{}", step.name());
+        assert_eq!(first.1, again.1, "{}", step.name());
+        assert_ne!(first.1, second.1, "{}: two stages draw the same", step.name());
+        assert_ne!(first.1, own.1, "{}", step.name());
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use gnn_prune::error::Unsupported;
 use gnn_prune::nn::{Cx, Grads, Io, Layer, Linear, Lowering, ModelBuilder, NodeId, StageId, Wiring};
-use gnn_prune::pipeline::{Distill, Env, Progress, Student, Subject};
+use gnn_prune::pipeline::{Control, Distill, Env, Progress, Student, Subject};
 use gnn_prune::train::Epoch;
 use gnn_prune::{
     Bits, ChannelPruner, Checkpoints, Compression, Controls, Dataset, Error, FineTune, Gat, Gcn, Gin, Graph, LayerCriterion, LayerPruner,
@@ -317,6 +317,10 @@ impl Step for Thin {
         }
         Ok(Subject { graph: Graph::builder(subject.graph.num_nodes()).edges(kept).build()?, ..subject })
     }
+
+    fn control(&self) -> Control {
+        Control::ChoosesNothing
+    }
 }
 
 #[test]
@@ -515,5 +519,9 @@ impl Step for Replace {
     fn run(&self, subject: Subject, env: &Env) -> Result<Subject> {
         let model = Gcn::builder(env.data.num_features(), env.data.num_classes()).hidden(4).build(subject.model.seed())?;
         Ok(Subject { model, ..subject })
+    }
+
+    fn control(&self) -> Control {
+        Control::ChoosesNothing
     }
 }

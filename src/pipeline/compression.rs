@@ -353,7 +353,7 @@ impl<M> Compression<'_, M> {
         let mut stages: Vec<String> = names.into_iter().skip(usize::from(!trains)).collect();
         if self.controls == Controls::All && (!steps.is_empty() || self.quantizer.is_some()) {
             stages.push("narrow control".into());
-            if steps.iter().any(|step| step.control().is_some()) {
+            if steps.iter().any(|step| step.control().random().is_some()) {
                 stages.extend(self.names(&steps, RANDOM).into_iter().skip(1));
             }
         }
@@ -571,7 +571,7 @@ impl<M> Compression<'_, M> {
 
     /// The same amounts and fine-tuning by a random criterion, where any step chooses by one.
     fn random_control(&self, dense: &[(Stage, Judged)]) -> Result<Option<Unmeasured>> {
-        let controls: Vec<_> = self.steps.iter().map(|step| step.control()).collect();
+        let controls: Vec<_> = self.steps.iter().map(|step| step.control().random()).collect();
         if controls.iter().all(Option::is_none) {
             return Ok(None);
         }

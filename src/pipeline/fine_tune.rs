@@ -1,6 +1,6 @@
 //! Training on after a change.
 
-use super::step::{Env, Step, Subject};
+use super::step::{Control, Env, Step, Subject};
 use crate::error::Result;
 use crate::train::Trainer;
 
@@ -35,5 +35,9 @@ impl Step for FineTune {
     fn rehearse(&self, subject: &Subject, env: &Env) -> Result<Option<Subject>> {
         self.trainer(env.seed)?;
         Ok(Some(subject.clone()))
+    }
+
+    fn control(&self) -> Control {
+        Control::ChoosesNothing
     }
 }

@@ -19,5 +19,5 @@ pub use controls::Controls;
 pub use fine_tune::FineTune;
 pub use one_shot::{OneShot, OneShotBuilder};
 pub use recipe::Recipe;
-pub use step::{Env, Step, Subject};
+pub use step::{Control, Env, Step, Subject};
 pub use student::{Distill, Student};

@@ -4,7 +4,7 @@ use crate::data::Dataset;
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::nn::Model;
-use crate::prune::{ChannelPruner, LayerPruner, Random, WeightPruner};
+use crate::prune::{ChannelPruner, LayerCriterion, LayerPruner, Random, WeightPruner};
 use crate::reconstruct::Calibrate;
 use crate::train::Hear;
 
@@ -34,7 +34,7 @@ pub struct Env<'a> {
 /// One that makes all weights below a bound zero, and chooses nothing:
 ///
 /// ```
-/// use gnn_prune::pipeline::{Env, Subject};
+/// use gnn_prune::pipeline::{Control, Env, Subject};
 /// use gnn_prune::{Compression, Controls, Dataset, Gcn, Result, Step};
 ///
 /// struct Below(f32);
@@ -47,6 +47,10 @@ pub struct Env<'a> {
 ///     fn run(&self, mut subject: Subject, _: &Env) -> Result<Subject> {
 ///         subject.model.visit_mut(&mut |param| param.value_mut().mapv_inplace(|w| if w.abs() < self.0 { 0.0 } else { w }));
 ///         Ok(subject)
+///     }
+///
+///     fn control(&self) -> Control {
+///         Control::ChoosesNothing
 ///     }
 /// }
 ///
@@ -92,9 +96,35 @@ pub trait Step: Send + Sync {
         None
     }
 
-    /// The same amount by a random criterion; `None` for a step that chooses nothing.
-    fn control(&self) -> Option<Box<dyn Step>> {
-        None
+    /// What stands in this step's place where the report's random control runs. It has no default, so that a step that chooses cannot
+    /// forget it.
+    fn control(&self) -> Control;
+}
+
+/// What a [`Step`] does where choices are left to chance.
+pub enum Control {
+    /// This step instead: the same amount, chosen at random.
+    Random(Box<dyn Step>),
+    /// The step itself: it chooses nothing that chance could choose.
+    ChoosesNothing,
+}
+
+impl Control {
+    /// The random step, where there is one.
+    pub fn random(self) -> Option<Box<dyn Step>> {
+        match self {
+            Control::Random(step) => Some(step),
+            Control::ChoosesNothing => None,
+        }
+    }
+}
+
+impl std::fmt::Debug for Control {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Control::Random(step) => f.debug_tuple("Random").field(&step.settings()).finish(),
+            Control::ChoosesNothing => f.write_str("ChoosesNothing"),
+        }
     }
 }
 
@@ -105,7 +135,7 @@ impl Step for ChannelPruner {
 
     fn run(&self, subject: Subject, env: &Env) -> Result<Subject> {
         let data = env.data.with_graph(subject.graph.clone())?;
-        let model = self.prune(&subject.model, &data)?;
+        let model = self.with_seed(env.seed).prune(&subject.model, &data)?;
         Ok(Subject { model, ..subject })
     }
 
@@ -123,8 +153,8 @@ impl Step for ChannelPruner {
         self.calibrates()
     }
 
-    fn control(&self) -> Option<Box<dyn Step>> {
-        Some(Box::new(self.with_criterion(Random::new())))
+    fn control(&self) -> Control {
+        Control::Random(Box::new(self.with_criterion(Random::new())))
     }
 }
 
@@ -138,7 +168,7 @@ impl Step for WeightPruner {
 
     fn run(&self, subject: Subject, env: &Env) -> Result<Subject> {
         let data = env.data.with_graph(subject.graph.clone())?;
-        let model = self.prune(&subject.model, &data)?;
+        let model = self.with_seed(env.seed).prune(&subject.model, &data)?;
         Ok(Subject { model, ..subject })
     }
 
@@ -155,9 +185,8 @@ impl Step for WeightPruner {
         self.calibrates()
     }
 
-    /// A threshold has no random twin: how many weights it takes depends on their sizes.
-    fn control(&self) -> Option<Box<dyn Step>> {
-        self.sparsity().is_some().then(|| Box::new(self.at_random()) as Box<dyn Step>)
+    fn control(&self) -> Control {
+        Control::Random(Box::new(self.at_random()))
     }
 }
 
@@ -168,7 +197,7 @@ impl Step for LayerPruner {
 
     fn run(&self, subject: Subject, env: &Env) -> Result<Subject> {
         let data = env.data.with_graph(subject.graph.clone())?;
-        let model = self.plan(&subject.model, &data)?.shrink(&subject.model)?;
+        let model = self.with_seed(env.seed).plan(&subject.model, &data)?.shrink(&subject.model)?;
         Ok(Subject { model, ..subject })
     }
 
@@ -179,5 +208,9 @@ impl Step for LayerPruner {
 
     fn settings(&self) -> String {
         format!("{self:?}")
+    }
+
+    fn control(&self) -> Control {
+        Control::Random(Box::new(self.with_criterion(LayerCriterion::Random)))
     }
 }

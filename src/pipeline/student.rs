@@ -1,6 +1,6 @@
 //! Distillation as a stage: into the model itself, or into a fresh student.
 
-use super::step::{Env, Step, Subject};
+use super::step::{Control, Env, Step, Subject};
 use crate::data::Dataset;
 use crate::distill::{Distiller, SoftLabels};
 use crate::error::{Error, Result};
@@ -105,5 +105,9 @@ impl Step for Distill {
 
     fn starts_over(&self) -> bool {
         self.student != Student::Itself
+    }
+
+    fn control(&self) -> Control {
+        Control::ChoosesNothing
     }
 }

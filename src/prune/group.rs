@@ -57,12 +57,12 @@ pub struct GroupView<'a, F: Scalar> {
     pub members: Vec<Member<'a, F>>,
     /// What reads the units, where the criterion needs that.
     pub readers: Vec<ReaderView>,
-    /// Seed for criteria that draw: of the model, and different for every group.
+    /// Seed for criteria that draw: of the pruner, and different for every group.
     pub seed: u64,
 }
 
 impl<'a, F: Scalar> GroupView<'a, F> {
-    pub(super) fn of(model: &'a Model<F>, labels: &ChannelLabels, group: &'a Group, index: usize, grads: Option<&'a Grads<F>>) -> Self {
+    pub(super) fn of(model: &'a Model<F>, labels: &ChannelLabels, group: &'a Group, grads: Option<&'a Grads<F>>, seed: u64) -> Self {
         let mut position = vec![None; labels.num_units()];
         group.units.iter().enumerate().for_each(|(k, &unit)| position[unit] = Some(k));
         let mut members = Vec::new();
@@ -82,7 +82,6 @@ impl<'a, F: Scalar> GroupView<'a, F> {
                 }
             }
         }
-        let seed = crate::rng::hash(model.seed(), &[crate::rng::purpose::RANDOM_CRITERION, index as u64]);
         Self { name: &group.name, units: group.units.len(), members, readers: Vec::new(), seed }
     }
 
@@ -131,7 +130,7 @@ mod tests {
         let data = Dataset::sbm(300, 3).features(6).seed(1).build().unwrap();
         let model = crate::Gcn::builder(6, 3).hidden(8).build(0).unwrap();
         let labels = ChannelLabels::of(&model);
-        let view = GroupView::of(&model, &labels, &labels.groups()[0], 0, None);
+        let view = GroupView::of(&model, &labels, &labels.groups()[0], None, 0);
         // Six inputs and three outputs for each of 300 nodes.
         assert_eq!(view.macs_of_a_unit(&model, &data), 300.0 * 9.0);
     }

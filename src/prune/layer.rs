@@ -3,10 +3,12 @@
 use crate::data::{Dataset, check_part};
 use crate::error::{Error, PruneError, Result};
 use crate::nn::{Cx, Model, ModelBuilder, NodeId, Wiring};
+use crate::rng::{generator, purpose};
 use crate::scalar::Scalar;
 use crate::train::{Metric, supervised};
 use crate::value::ValueRef;
 use ndarray::ArrayView1;
+use ndarray_rand::rand::Rng;
 use serde::{Deserialize, Serialize};
 
 /// What a layer is worth.
@@ -19,6 +21,8 @@ pub enum LayerCriterion {
     ///
     /// *Source*: block influence, Men et al., "ShortGPT: Layers in Large Language Models are More Redundant Than You Expect", 2024, eq. 1.
     Cosine,
+    /// A number drawn by the pruner's seed: what the others have to beat.
+    Random,
 }
 
 impl std::fmt::Display for LayerCriterion {
@@ -26,6 +30,7 @@ impl std::fmt::Display for LayerCriterion {
         f.write_str(match self {
             LayerCriterion::Ablation => "ablation on validation",
             LayerCriterion::Cosine => "cosine of input and output",
+            LayerCriterion::Random => "chance",
         })
     }
 }
@@ -35,6 +40,7 @@ impl std::fmt::Display for LayerCriterion {
 pub struct LayerPrunerBuilder {
     criterion: LayerCriterion,
     remove: usize,
+    seed: Option<u64>,
 }
 
 impl LayerPrunerBuilder {
@@ -76,7 +82,19 @@ pub struct LayerPruner {
 impl LayerPruner {
     /// Starts a pruner that removes one layer by `criterion`.
     pub fn builder(criterion: LayerCriterion) -> LayerPrunerBuilder {
-        LayerPrunerBuilder { criterion, remove: 1 }
+        LayerPrunerBuilder { criterion, remove: 1, seed: None }
+    }
+
+    /// The same number of layers by another criterion.
+    #[must_use]
+    pub fn with_criterion(&self, criterion: LayerCriterion) -> Self {
+        Self { settings: LayerPrunerBuilder { criterion, ..self.settings.clone() } }
+    }
+
+    /// The same pruner with a seed for [`LayerCriterion::Random`]. Default: the model's.
+    #[must_use]
+    pub fn with_seed(&self, seed: u64) -> Self {
+        Self { settings: LayerPrunerBuilder { seed: Some(seed), ..self.settings.clone() } }
     }
 
     /// How many layers go.
@@ -106,7 +124,8 @@ impl LayerPruner {
     /// # Errors
     /// [`Error::Setting`] where the model has fewer residual blocks than shall go, [`Error::ShapeMismatch`] where model and data do not fit.
     pub fn plan<F: Scalar>(&self, model: &Model<F>, data: &Dataset<F>) -> Result<LayerPlan> {
-        let LayerPrunerBuilder { criterion, remove } = self.settings;
+        let LayerPrunerBuilder { criterion, remove, seed } = self.settings;
+        let mut rng = generator(seed.unwrap_or(model.seed()), &[purpose::RANDOM_CRITERION]);
         let mut plan = LayerPlan { criterion: criterion.to_string(), removed: Vec::new() };
         let start = validation(model, data)?.0;
         let mut left = model.clone();
@@ -115,6 +134,7 @@ impl LayerPruner {
             let scores = match criterion {
                 LayerCriterion::Ablation => ablations(&left, &blocks, data, start)?,
                 LayerCriterion::Cosine => cosines(&left, &blocks, data)?,
+                LayerCriterion::Random => blocks.iter().map(|_| (rng.random(), 0.0)).collect(),
             };
             let order = |a: &(f64, f64), b: &(f64, f64)| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1));
             let Some((block, score)) = blocks.iter().zip(scores).min_by(|(_, a), (_, b)| order(a, b)) else {

@@ -10,6 +10,7 @@ use crate::data::{Dataset, check_part};
 use crate::error::{Error, PruneError, Result};
 use crate::nn::{Cx, Grads, Model};
 use crate::reconstruct::Calibrate;
+use crate::rng::{hash, purpose};
 use crate::scalar::Scalar;
 use crate::train::supervised;
 use ndarray::Array1;
@@ -47,6 +48,7 @@ pub struct ChannelPrunerBuilder<F: Scalar> {
     round_to: usize,
     compensation: Compensation,
     calibrate: Calibrate,
+    seed: Option<u64>,
 }
 
 impl<F: Scalar> ChannelPrunerBuilder<F> {
@@ -103,7 +105,7 @@ impl<F: Scalar> ChannelPrunerBuilder<F> {
 impl<F: Scalar> std::fmt::Display for ChannelPruner<F> {
     /// All that the outcome depends on, in one line.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let ChannelPrunerBuilder { criterion, ratio, scope, round_to, compensation, calibrate } = &self.settings;
+        let ChannelPrunerBuilder { criterion, ratio, scope, round_to, compensation, calibrate, seed: _ } = &self.settings;
         write!(f, "channels {ratio} by {}, scope {scope:?}, multiples of {round_to}, ", criterion.name())?;
         write!(f, "compensation {compensation:?}, calibrated on {calibrate:?} nodes")
     }
@@ -125,6 +127,7 @@ impl<F: Scalar> ChannelPruner<F> {
             round_to: 1,
             compensation: Compensation::Refit,
             calibrate: Calibrate::All,
+            seed: None,
         }
     }
 
@@ -148,6 +151,12 @@ impl<F: Scalar> ChannelPruner<F> {
     #[must_use]
     pub fn with_criterion(&self, criterion: impl Criterion<F> + 'static) -> Self {
         Self { settings: ChannelPrunerBuilder { criterion: Arc::new(criterion), ..self.settings.clone() } }
+    }
+
+    /// The same pruner with a seed for what its criterion draws. Default: the model's.
+    #[must_use]
+    pub fn with_seed(&self, seed: u64) -> Self {
+        Self { settings: ChannelPrunerBuilder { seed: Some(seed), ..self.settings.clone() } }
     }
 
     /// Plans and applies in one go: the model without the removed channels, compensated as the builder says.
@@ -205,9 +214,10 @@ impl<F: Scalar> ChannelPruner<F> {
             _ => Evidence::default(),
         };
         let groups: Vec<&Group> = labels.groups().iter().collect();
+        let seed = self.settings.seed.unwrap_or(model.seed());
         let view = |index: usize, evidence: &Evidence| GroupView {
             readers: evidence.readers(&groups[index].units),
-            ..GroupView::of(model, &labels, groups[index], index, grads.as_ref())
+            ..GroupView::of(model, &labels, groups[index], grads.as_ref(), hash(seed, &[purpose::RANDOM_CRITERION, index as u64]))
         };
         let counts = match scope {
             Scope::Layer => groups.iter().map(|group| share_of(self.settings.ratio, group.units.len())).collect(),
