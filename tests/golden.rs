@@ -1,7 +1,11 @@
 //! Files that were written once and are kept for ever: whatever becomes of the formats, they load to the same numbers.
 
+use gnn_prune::io::pyg::export;
+use gnn_prune::nn::Registry;
 use gnn_prune::quant::QuantOp;
+use gnn_prune::testing::{models_around, random_graph};
 use gnn_prune::{Model, QuantModel};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 fn fixture(name: &str) -> PathBuf {
@@ -74,5 +78,42 @@ fn integer_models_of_all_formats_and_widths_load_to_their_numbers() {
     ] {
         let model = QuantModel::load(fixture(file)).unwrap();
         assert_eq!(of_integers(&model), expected, "{file}");
+    }
+}
+
+/// What every layer is written as, from networks drawn around it; `tests/pytorch/exported.py` makes each module in PyTorch Geometric. Where a
+/// change is meant, the file that the message names takes the place of the fixture.
+#[test]
+fn the_python_of_every_layer_is_the_one_that_pytorch_took() {
+    let registry = Registry::<f32>::standard();
+    let mut written = String::new();
+    for entry in registry.entries().iter().filter(|entry| entry.pytorch().is_ok()) {
+        let mut lines = BTreeSet::new();
+        for seed in 0..6 {
+            let nodes = random_graph::<f64>(seed, 9).num_nodes();
+            for model in models_around::<f32>(seed, entry, nodes, 4, 3) {
+                let exported = match export(&model, "net.safetensors") {
+                    Ok(exported) => exported,
+                    Err(error) => {
+                        lines.insert(error.to_string());
+                        continue;
+                    }
+                };
+                let names: Vec<String> =
+                    model.nodes().iter().filter(|node| node.layer().kind() == entry.kind()).map(|node| node.name().to_string()).collect();
+                let is_of_it = |line: &&str| names.iter().any(|name| line.contains(&format!("{name} = ")));
+                let weights = if exported.python.contains("assert edge_weight is None") { "  # without weights of edges" } else { "" };
+                lines.extend(exported.python.lines().map(str::trim).filter(is_of_it).map(|line| format!("{line}{weights}")));
+            }
+        }
+        written.push_str(&format!("# {}\n{}\n", entry.kind(), lines.into_iter().map(|line| line + "\n").collect::<String>()));
+    }
+    let known = std::fs::read_to_string(fixture("exported.txt")).unwrap_or_default();
+    if written != known {
+        let path = std::env::temp_dir().join("gnn-prune-exported.txt");
+        std::fs::write(&path, &written).unwrap();
+        let at = written.lines().zip(known.lines()).position(|(a, b)| a != b).unwrap_or(0);
+        let [found, expected] = [&written, &known].map(|text| text.lines().nth(at).unwrap_or("nothing"));
+        panic!("line {}: {found:?} in place of {expected:?}; all of it is in {}", at + 1, path.display());
     }
 }

@@ -81,6 +81,9 @@ mod tests {
         assert_eq!(Kind::of(b"PK\x03\x04"), Kind::Pickled(Pickled::Zip));
         assert_eq!(Kind::of(b"\x80\x02}."), Kind::Pickled(Pickled::Plain));
         assert_eq!(Kind::of(&[&b"\x80\x02\x8a\n"[..], &LEGACY, b"."].concat()), Kind::Pickled(Pickled::Legacy));
+        // From protocol 4 on a frame stands before the number.
+        let framed = [&b"\x80\x04\x95\x0d\0\0\0\0\0\0\0\x8a\n"[..], &LEGACY, b"."].concat();
+        assert_eq!(Kind::of(&framed), Kind::Pickled(Pickled::Legacy));
         for cut in 0..onnx.len() {
             let _ = Kind::of(&onnx[..cut]);
         }

@@ -264,3 +264,19 @@ impl<'a> Tree<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::pickle::parse;
+    use super::*;
+    use crate::files::Budget;
+
+    #[test]
+    fn of_a_key_that_is_set_twice_the_last_value_counts() {
+        let bytes = b"\x80\x02}(X\x01\0\0\0aK\x01X\x01\0\0\0bK\x07X\x01\0\0\0aK\x02u.";
+        let (tree, used) = parse(bytes, &Budget::of_bytes(bytes.len() as u64)).unwrap();
+        assert_eq!(used, bytes.len());
+        let value = |key: &str| tree.get(tree.root, key).map(|id| tree.node(id));
+        assert!(matches!(value("a"), Some(Node::Int(2))) && matches!(value("b"), Some(Node::Int(7))) && value("c").is_none());
+    }
+}

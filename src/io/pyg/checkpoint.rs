@@ -422,6 +422,49 @@ mod tests {
     }
 
     #[test]
+    fn what_reads_a_layer_without_a_bias_tells_whether_its_heads_are_averaged() {
+        for reads in [6, 3] {
+            let tensors = state(&[
+                ("convs.0.lin.weight", &[6, 4]),
+                ("convs.0.att_src", &[1, 2, 3]),
+                ("convs.0.att_dst", &[1, 2, 3]),
+                ("convs.1.lin.weight", &[2, reads]),
+                ("convs.1.bias", &[2]),
+            ]);
+            let found = Checkpoint::from_tensors(&tensors, &Assumptions::default()).unwrap();
+            let conv = found.model.nodes().iter().find(|node| node.layer().kind() == "gat_conv").unwrap();
+            assert_eq!(conv.channels(), reads);
+        }
+    }
+
+    #[test]
+    fn jumping_knowledge_is_of_the_last_layer_where_that_is_assumed() {
+        let tensors = state(&[
+            ("convs.0.lin.weight", &[4, 3]),
+            ("convs.0.bias", &[4]),
+            ("convs.1.lin.weight", &[4, 4]),
+            ("convs.1.bias", &[4]),
+            ("lin.weight", &[2, 4]),
+            ("lin.bias", &[2]),
+        ]);
+        for (words, joins) in [("", 1), ("jumping=last", 0)] {
+            let found = Checkpoint::from_tensors(&tensors, &words.parse().unwrap()).unwrap();
+            let joined = found.model.nodes().iter().filter(|node| node.layer().kind() == "max").count();
+            assert_eq!(joined, joins, "`{words}`: {}", found.model);
+        }
+    }
+
+    #[test]
+    fn whole_numbers_that_are_not_used_are_named() {
+        let mut tensors = state(&[("conv1.lin.weight", &[4, 3]), ("conv1.bias", &[4])]);
+        tensors.integers.insert("bn.num_batches_tracked".into(), (vec![], vec![7]));
+        assert!(!Checkpoint::from_tensors(&tensors, &Assumptions::default()).unwrap().note.contains("not used"));
+        tensors.integers.insert("steps".into(), (vec![], vec![7]));
+        let note = Checkpoint::from_tensors(&tensors, &Assumptions::default()).unwrap().note;
+        assert!(note.ends_with("; not used: steps"), "{note}");
+    }
+
+    #[test]
     fn a_list_of_layers_comes_back_as_it_was_written() {
         let tensors = state(&[
             ("convs.0.nn.0.weight", &[4, 3]),

@@ -474,3 +474,47 @@ impl InnerForm {
         settings.with("inner_act_last", self.activation_last)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_that_is_not_given_is_that_of_pytorch_geometric() {
+        let attention =
+            Attrs::new().with("heads", 4).with("average", false).with("negative_slope", 0.2).with("dropout", 0.0).with("self_loops", true);
+        let heads = |name: &str| {
+            let mut tensors = Tensors::default();
+            tensors.floats.insert(name.into(), Array { shape: vec![1, 4, 2], values: vec![0.0; 8] });
+            tensors
+        };
+        let none = Tensors::default();
+        for (kind, tensors, expected) in [
+            ("gat_conv", &heads("att_src"), attention.clone()),
+            ("gatv2_conv", &heads("att"), attention),
+            ("sage_conv", &none, Attrs::new().with("aggregation", Aggregation::Mean).with("normalize", false).with(EDGE_WEIGHTS, false)),
+            ("gin_conv", &none, Attrs::new().with(EDGE_WEIGHTS, false)),
+            ("layer_norm", &none, Attrs::new().with("per_graph", true)),
+            ("gcn2_conv", &none, Attrs::new().with("alpha", 0.1).with("beta", 1.0)),
+            ("gcn_conv", &none, Attrs::new()),
+        ] {
+            assert_eq!(with_defaults(kind, &Attrs::new(), tensors).unwrap(), expected, "{kind}");
+        }
+        let given = with_defaults("gat_conv", &Attrs::new().with("negative_slope", 0.3), &heads("att_src")).unwrap();
+        assert_eq!(given.get::<f64>("negative_slope").unwrap(), 0.3);
+    }
+
+    #[test]
+    fn a_leaky_relu_of_any_slope_keeps_what_is_positive() {
+        use crate::nn::Cx;
+        use crate::value::ValueRef;
+        let graph = crate::Graph::<f32>::builder(2).edges([(0, 1)]).build().unwrap();
+        let x = ndarray::array![[2.0f32], [-1.0]];
+        for slope in [ActivationFn::LEAKY_SLOPE, 0.25] {
+            let mut b = ModelBuilder::<f32>::new(1);
+            let y = add_activation(&mut b, "act", Activated::new(ActivationFn::LeakyRelu, slope), &[NodeId::INPUT]).unwrap();
+            let y = b.build(y, 0).unwrap().infer(&Cx::eval(&graph), ValueRef::Dense(x.view())).unwrap();
+            assert_eq!(y, ndarray::array![[2.0], [-slope as f32]]);
+        }
+    }
+}

@@ -424,4 +424,22 @@ mod tests {
         assert_eq!(told(&[("conv1.weight", &[3, 4]), ("conv1.bias", &[4])]), "conv1:gcn_conv");
         assert_eq!(told(&[("conv1.weight", &[4, 3]), ("conv1.bias", &[4])]), "conv1:linear");
     }
+
+    #[test]
+    fn old_names_become_those_of_today_side_by_side() {
+        let mut old = Tensors::default();
+        for (k, (name, shape)) in
+            [("att_l", vec![1, 2, 3]), ("att_r", vec![1, 2, 3]), ("lin_l.weight", vec![6, 4]), ("lin_r.weight", vec![6, 4])]
+                .into_iter()
+                .enumerate()
+        {
+            old.floats.insert(name.into(), Array { values: vec![k as f32; shape.iter().product()], shape });
+        }
+        let (kind, new) = kind_of("conv", &old).unwrap().unwrap();
+        assert_eq!(kind, "gat_conv");
+        // GATConv called the sources left.
+        for (name, value) in [("att_src", 0.0), ("att_dst", 1.0), ("lin_src.weight", 2.0), ("lin_dst.weight", 3.0)] {
+            assert_eq!(new.floats[name].values[0], value, "{name}");
+        }
+    }
 }

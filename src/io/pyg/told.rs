@@ -260,4 +260,23 @@ mod tests {
         ]);
         assert!(gaps.layer("gin_conv", "c", &Assumptions::default()).unwrap_err().to_string().contains("no activation"));
     }
+
+    #[test]
+    fn heads_and_the_alpha_of_an_elu_are_as_told() {
+        let told = told(&[
+            ("joined", r#"{"class": "x.GATConv", "concat": true}"#),
+            ("averaged", r#"{"class": "x.GATv2Conv", "concat": false}"#),
+            ("elu", r#"{"class": "x.ELU", "alpha": 1.0}"#),
+            ("other", r#"{"class": "x.ELU", "alpha": 0.5}"#),
+        ]);
+        for assumed in [true, false] {
+            let mut base = Assumptions::default();
+            base.average_heads = assumed;
+            assert!(!told.layer("gat_conv", "joined", &base).unwrap().unwrap().average_heads);
+            assert!(told.layer("gatv2_conv", "averaged", &base).unwrap().unwrap().average_heads);
+        }
+        let mut assumed = Assumptions::default();
+        assert!(told.activation("elu", &mut assumed).unwrap() && assumed.activation == Some(ActivationFn::Elu));
+        assert!(told.activation("other", &mut assumed).unwrap_err().to_string().contains("another alpha than 1"));
+    }
 }

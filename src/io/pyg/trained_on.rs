@@ -60,3 +60,29 @@ impl TrainedOn {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Splits;
+    use crate::value::Value;
+    use crate::{Graph, Split};
+
+    #[test]
+    fn lengths_are_compared_relative_to_the_longer() {
+        let split = Split { train: vec![0], val: vec![1], test: vec![2] };
+        let of = |scale: f32| {
+            let (graph, x) = (
+                Graph::builder(3).edges([(0, 1)]).build().unwrap(),
+                Value::Dense(ndarray::array![[3.0, 4.0], [0.0, 5.0], [5.0, 0.0]] * scale),
+            );
+            Dataset::new("three", graph, x, vec![0, 1, 0], None, Splits::Fixed(split.clone())).unwrap()
+        };
+        for scale in [0.001, 1.0, 1000.0] {
+            let told = TrainedOn::of(&of(scale));
+            assert!((told.row_length - 5.0 * f64::from(scale)).abs() < 1e-6 * f64::from(scale));
+            assert_eq!(told.differs(&of(scale * 1.001)), None);
+            assert!(told.differs(&of(scale * 2.0)).unwrap().contains("scaled"));
+        }
+    }
+}
