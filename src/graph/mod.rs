@@ -15,7 +15,6 @@ pub use order::NodeOrder;
 pub use relations::RelationPairs;
 
 use crate::error::{Error, Result};
-use crate::kernels;
 use crate::scalar::Scalar;
 use crate::value::{Csr, CsrView};
 use ndarray::{Array2, ArrayView2};
@@ -198,10 +197,7 @@ impl<F: Scalar> Graph<F> {
             let counted = (!norm.is_weighted()).then(|| self.counted(relation, matrix));
             let matrix = counted.as_ref().map_or(matrix, |counted| counted.view());
             let loops = self.parallel.iter().flat_map(|parallel| &parallel.loops).map(|(&i, &w)| (i as usize, F::of(w)));
-            let built = Operator::new(matrix, norm, self.weighted, loops)?;
-            // Its transpose may have come and gone, as did whatever the graph was read from.
-            kernels::pages::release(built.stored() * F::BYTES);
-            Ok(built)
+            Operator::new(matrix, norm, self.weighted, loops)
         })
     }
 

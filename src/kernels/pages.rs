@@ -132,18 +132,14 @@ pub(super) fn prefetch<T>(at: *const T, count: usize) {
     let _ = (at, count);
 }
 
-/// Hands memory that is free, but kept for later by the allocator, back to the system, once something of so many bytes was made. What it
-/// was made from is about as large, and gone before the long use of what was made; where that is small, nothing happens.
-pub fn release(made_bytes: usize) {
+/// Hands memory that is free, but kept for later by the allocator, back to the system: reading a large graph leaves about as much as the
+/// graph takes. It is for programs to call, at a moment of their choice; the library never does. Does nothing but on Linux with glibc.
+pub fn trim() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    if made_bytes >= WORTH_BYTES {
-        // SAFETY: only memory that nobody holds is handed back.
-        unsafe {
-            libc::malloc_trim(0);
-        }
+    // SAFETY: only memory that nobody holds is handed back.
+    unsafe {
+        libc::malloc_trim(0);
     }
-    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-    let _ = made_bytes;
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use super::linear_map::See;
 use super::model::NodeId;
 use super::param::{Param, ParamId};
 use super::pool::Pool;
+use super::role::Role;
 use super::stage::{Lowering, StageId};
 use super::wiring::{Kept, Wiring};
 use crate::error::{Error, PruneError, Result, Unsupported};
@@ -355,6 +356,11 @@ pub trait Layer<F: Scalar>: Clone + Send + Sync + 'static {
         Reads::InputsAndOutput
     }
 
+    /// What the layer is to code that rewrites networks. Default: [`Role::Other`].
+    fn role(&self) -> Role {
+        Role::Other
+    }
+
     /// Whether the layer hands its only input on untouched in this mode: then it is not run, and nothing is copied.
     fn is_identity(&self, _mode: Mode) -> bool {
         false
@@ -450,6 +456,8 @@ pub trait DynLayer<F: Scalar>: Send + Sync {
     fn backward(&self, cx: &Cx<F>, io: &Io<F>, cache: AnyCache, dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>>;
     /// See [`Layer::reads`].
     fn reads(&self) -> Reads;
+    /// See [`Layer::role`].
+    fn role(&self) -> Role;
     /// See [`Layer::is_identity`].
     fn is_identity(&self, mode: Mode) -> bool;
     /// See [`Layer::works_in_place`].
@@ -509,6 +517,9 @@ impl<F: Scalar, L: Layer<F>> DynLayer<F> for L {
     }
     fn reads(&self) -> Reads {
         Layer::reads(self)
+    }
+    fn role(&self) -> Role {
+        Layer::role(self)
     }
     fn is_identity(&self, mode: Mode) -> bool {
         Layer::is_identity(self, mode)

@@ -17,6 +17,7 @@ mod product;
 mod program;
 mod pytorch;
 mod registry;
+mod role;
 mod stage;
 mod wiring;
 
@@ -38,6 +39,7 @@ pub use param::{Axis, Mask, Param, ParamId};
 pub use program::{Cost, Products, Program, StageTime};
 pub use pytorch::{Layout, Place, Python, Twin};
 pub use registry::{Entry, Registered, Registry};
+pub use role::Role;
 pub use stage::{Lowering, Stage, StageId};
 pub use wiring::{HeadUnits, Kept, Wiring};
 

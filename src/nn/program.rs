@@ -131,7 +131,6 @@ impl<F: Scalar> Program<F> {
         let cost = Cost { macs: macs(&lowering), peak_activations: (elements * F::BYTES) as u64 };
         let in_channels = lowering.width(lowering.input());
         let graph = lowering.graph().ok().cloned();
-        pages::release(elements * F::BYTES);
         Ok(Self { graph, rows, in_channels, instructions, buffer_widths, buffers: Vec::new(), pool: Arc::default(), order: None, cost })
     }
 

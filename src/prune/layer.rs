@@ -2,7 +2,7 @@
 
 use crate::data::{Dataset, check_part};
 use crate::error::{Error, PruneError, Result};
-use crate::nn::{Cx, Model, ModelBuilder, NodeId, Wiring};
+use crate::nn::{Cx, Model, ModelBuilder, NodeId, Role, Wiring};
 use crate::rng::{generator, purpose};
 use crate::scalar::Scalar;
 use crate::train::{Metric, supervised};
@@ -264,8 +264,7 @@ fn blocks<F: Scalar>(model: &Model<F>) -> Vec<Block> {
 }
 
 fn is_plain_sum<F: Scalar>(model: &Model<F>, id: NodeId) -> bool {
-    let layer = model.nodes()[id.index() - 1].layer();
-    layer.kind() == "add" && layer.attrs().get::<Vec<f64>>("coefficients").is_ok_and(|coefficients| coefficients == [1.0, 1.0])
+    matches!(model.nodes()[id.index() - 1].layer().role(), Role::Sum(coefficients) if coefficients == [1.0, 1.0])
 }
 
 /// The nodes from `input` to `branch`, ascending, if they read nothing but `input` and each other, and nothing but `sum` reads them.

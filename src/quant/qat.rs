@@ -168,14 +168,6 @@ fn with_rounding(model: &Model, data: &Dataset, calibrations: &Calibrations, bit
     let lowering = model.lower(Some(data.graph()), data.features())?;
     let made = fuse(&lowering).into_iter().map(|stage| lowering.layer(stage.makes).to_string());
     let of_nodes: BTreeMap<String, Calibration> = made.zip(calibrations.stages.iter().copied()).collect();
-    let kind = |id: NodeId| model.nodes()[id.index() - 1].layer().kind();
-    // An activation is done before anything is stored, and dropout is not there at inference.
-    let passes = |id: NodeId| {
-        kind(id) == "dropout" || {
-            let mut readers = (1..=model.nodes().len()).map(NodeId).filter(|k| model.nodes()[k.index() - 1].inputs().contains(&id));
-            readers.all(|reader| kind(reader) == "activation")
-        }
-    };
     let mut builder = ModelBuilder::new(model.in_channels());
     let of_input = RoundActivations { bits, scales: calibrations.input.map_or(Scales::Row, Scales::Column) };
     let mut place = vec![builder.add("round_input", of_input, &[NodeId::INPUT])?];
@@ -183,11 +175,10 @@ fn with_rounding(model: &Model, data: &Dataset, calibrations: &Calibrations, bit
         let inputs: Vec<NodeId> = node.inputs().iter().map(|id| place[id.index()]).collect();
         let id = builder.add_boxed(node.name(), node.layer().boxed(), &inputs)?;
         let old = NodeId(k + 1);
-        place.push(match old == model.output() || passes(old) {
-            true => id,
-            false => {
-                // Where the integer program stores nothing of the node, nothing is clipped.
-                let calibration = of_nodes.get(node.name()).copied().unwrap_or_default();
+        // Nothing is stored of a node whose value is made in one pass with that of its only reader, nor of one that is not there at inference.
+        place.push(match of_nodes.get(node.name()).filter(|_| old != model.output()) {
+            None => id,
+            Some(&calibration) => {
                 let round = RoundActivations { bits, scales: Scales::Tensor(calibration) };
                 builder.add(&format!("round_{}", node.name()), round, &[id])?
             }

@@ -261,7 +261,10 @@ impl DataArgs {
         if let Some(split) = &self.split {
             reader = reader.split(split.clone());
         }
-        Ok(reader.read()?)
+        let data = reader.read()?;
+        // What the file took while it was read is of no use to the hours that follow.
+        gnn_prune::kernels::pages::trim();
+        Ok(data)
     }
 }
 

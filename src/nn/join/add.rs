@@ -3,7 +3,7 @@
 use crate::error::{Error, Result, Unsupported};
 use crate::graph::Graph;
 use crate::kernels::{self, Epilogue};
-use crate::nn::{Attrs, Cx, Grads, Io, Layer, Lowering, Place, Python, Reads, Registered, Shapes, StageId, Twin, Wiring};
+use crate::nn::{Attrs, Cx, Grads, Io, Layer, Lowering, Place, Python, Reads, Registered, Role, Shapes, StageId, Twin, Wiring};
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
@@ -86,6 +86,10 @@ impl<F: Scalar> Layer<F> for Add {
     fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {
         let coefficients: Vec<F> = self.coefficients.iter().map(|&a| F::of(a)).collect();
         Ok(lowering.add(xs, &coefficients))
+    }
+
+    fn role(&self) -> Role {
+        Role::Sum(self.coefficients.clone())
     }
 
     fn attrs(&self) -> Attrs {
