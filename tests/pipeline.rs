@@ -223,6 +223,18 @@ fn a_step_of_ones_own_has_its_row_its_graph_and_its_control() {
     assert_ne!(edges("random control"), edges("thin 0"), "the control is not the step's own");
 }
 
+#[test]
+fn what_is_masked_is_not_counted_as_non_zero_in_floats_or_integers() {
+    let data = data();
+    let compression = Compression::of(trained(&data), &data).step(WeightPruner::builder().sparsity(0.5).build().unwrap());
+    let report = compression.controls(Controls::None).quantize(Quantizer::builder(Bits::Eight).build().unwrap()).run().unwrap().report;
+    for name in ["weights 0.5", "bits 8"] {
+        let account = &report.row(name).unwrap().account;
+        assert_eq!(account.params, report.row("dense").unwrap().account.params, "{name}");
+        assert!(account.nonzero_params < account.params * 6 / 10 && account.nonzero_params > account.params / 3, "{name}: {account:?}");
+    }
+}
+
 /// The random control of every step that chooses: as much as the step itself takes, drawn by the seed of its stage.
 #[test]
 fn what_is_left_to_chance_follows_the_stage_and_takes_as_much() {
