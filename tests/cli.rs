@@ -171,6 +171,16 @@ fn every_criterion_and_scope_prunes_as_much() {
 }
 
 #[test]
+fn the_table_says_what_each_control_is_and_how_it_does() {
+    let table = works(&format!("compress {SMALL} --hidden 8 --epochs 3 --channels 0.5"));
+    let words = table.split_whitespace().collect::<Vec<_>>().join(" ");
+    for control in ["narrow control: a network of the final shape", "random control: the same stages and amounts"] {
+        let (_, said) = words.split_once(&format!("- {control}")).unwrap_or_else(|| panic!("{table}"));
+        assert!(said.split("- ").next().unwrap().contains("; it stands at"), "{table}");
+    }
+}
+
+#[test]
 fn a_table_goes_to_stdout_and_documents_to_files() {
     let folder = Folder::new();
     let (page, document) = (folder.file("report.md"), folder.file("report.json"));

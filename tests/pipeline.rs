@@ -2,8 +2,8 @@
 
 use gnn_prune::pipeline::{Control, Distill, Env, Student, Subject};
 use gnn_prune::{
-    Bits, ChannelPruner, Compressed, Compression, Controls, Dataset, FineTune, Gcn, Graph, LayerCriterion, LayerPruner, Model, QuantModel,
-    Quantizer, Recipe, Report, Result, Step, Subset, Trainer, WeightPruner, nn::Cx,
+    Bits, Calibrate, ChannelPruner, Compressed, Compression, Controls, Dataset, FineTune, Gcn, Graph, LayerCriterion, LayerPruner, Model,
+    OneShot, QuantModel, Quantizer, Recipe, Report, Result, Step, Subset, Trainer, WeightPruner, nn::Cx,
 };
 use std::fs;
 use std::path::PathBuf;
@@ -233,6 +233,24 @@ fn what_is_masked_is_not_counted_as_non_zero_in_floats_or_integers() {
         assert_eq!(account.params, report.row("dense").unwrap().account.params, "{name}");
         assert!(account.nonzero_params < account.params * 6 / 10 && account.nonzero_params > account.params / 3, "{name}: {account:?}");
     }
+}
+
+#[test]
+fn one_shot_is_its_three_steps_on_the_nodes_that_were_asked_for() {
+    // So few edges that not every node is within two of a training node.
+    let data = Dataset::sbm(600, 3).degree(1.5).seed(1).build().unwrap();
+    let model = trained(&data);
+    let bytes = |calibrate| {
+        let all_at_once = OneShot::builder().channels(0.5).weights(0.5).calibrate(calibrate).build().unwrap();
+        let narrow = ChannelPruner::builder(Subset::new()).ratio(0.5).calibrate(calibrate).build().unwrap().prune(&model, &data).unwrap();
+        let sparse = WeightPruner::builder().sparsity(0.5).calibrate(calibrate).build().unwrap().prune(&narrow, &data).unwrap();
+        let small = Quantizer::builder(Bits::Four).calibrate(calibrate).build().unwrap().quantize(&sparse, &data).unwrap();
+        assert!(model.origin().is_some() && Compressed::Integer(small.clone()).origin() == model.origin());
+        let small = small.to_bytes().unwrap();
+        assert!(all_at_once.compress(&model, &data).unwrap().to_bytes().unwrap() == small, "{calibrate:?}");
+        small
+    };
+    assert!(bytes(Calibrate::All) != bytes(Calibrate::Train), "the nodes change nothing here");
 }
 
 /// The random control of every step that chooses: as much as the step itself takes, drawn by the seed of its stage.

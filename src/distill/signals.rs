@@ -87,3 +87,14 @@ pub(super) fn predictions<F: Scalar>(logits: &Array2<F>) -> Vec<u32> {
     let best = |row: ndarray::ArrayView1<F>| (1..row.len()).fold(0, |best, c| if row[c] > row[best] { c } else { best }) as u32;
     logits.rows().into_iter().map(best).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::array;
+
+    #[test]
+    fn of_equal_logits_the_first_class_is_predicted() {
+        assert_eq!(predictions(&array![[1.0, 3.0, 3.0], [2.0, 2.0, 1.0], [0.0, -1.0, 0.5]]), [1, 0, 2]);
+    }
+}

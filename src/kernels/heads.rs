@@ -132,3 +132,19 @@ fn sum_rows_here<F: Scalar>(z: &[F], s: &[F], heads: usize, sum: &mut [F]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use approx::assert_relative_eq;
+
+    #[test]
+    fn sums_of_heads_are_over_all_rows() {
+        for (rows, heads, dim) in [(1, 2, 3), (SUM_ROWS, 1, 8), (2 * SUM_ROWS + 7, 3, 5)] {
+            let z = Array2::from_shape_fn((rows, heads * dim), |(i, c)| ((i * 7 + c * 3) % 11) as f64 - 4.0);
+            let s = Array2::from_shape_fn((rows, heads), |(i, h)| ((i * 5 + h) % 7) as f64 - 2.5);
+            let expected = Array2::from_shape_fn((1, heads * dim), |(_, c)| (0..rows).map(|i| s[[i, c / dim]] * z[[i, c]]).sum::<f64>());
+            assert_relative_eq!(head_sums(z.view(), s.view()), expected, max_relative = 1e-12, epsilon = 1e-9);
+        }
+    }
+}

@@ -161,3 +161,22 @@ fn probability(logits: ArrayView1<f32>, several: bool) -> impl Fn(f32) -> f64 + 
     let sum: f64 = if several { 0.0 } else { logits.iter().map(|&z| (f64::from(z) - top).exp()).sum() };
     move |z| if several { 1.0 / (1.0 + (-f64::from(z)).exp()) } else { (f64::from(z) - top).exp() / sum }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::Cx;
+    use crate::{Dataset, Gcn};
+
+    #[test]
+    fn a_single_output_is_a_probability_of_its_own() {
+        let data = Dataset::sbm(120, 2).features(4).degree(4.0).seed(1).build().unwrap();
+        let model = Gcn::builder(4, 1).hidden(3).build(0).unwrap();
+        let wanted = Probabilities::of(&model, &data).unwrap();
+        let logits = model.infer(&Cx::eval(data.graph()), data.features()).unwrap();
+        for (&p, &z) in wanted.wanted.iter().zip(&logits) {
+            assert!((f64::from(p) - 1.0 / (1.0 + (-f64::from(z)).exp())).abs() < 1e-6, "{p} of {z}");
+        }
+        assert!(wanted.error(logits.view()) < 1e-12 && wanted.error((logits + 1.0).view()) > 1e-3);
+    }
+}
