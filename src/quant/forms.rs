@@ -141,13 +141,7 @@ pub(super) fn choose(model: &QuantModel, graph: &Graph, x: &ValueRef<f32>, isa: 
                 Isa::Avx2 | Isa::Avx512 => &AVX2,
                 Isa::Vnni => &VNNI,
             };
-            let chooser = Chooser::new(model, graph, x, costs);
-            let floats = all(Form::Floats);
-            let own =
-                (0..model.stages.len()).map(|k| if chooser.stages[k].0 < chooser.stages[k].1 { Form::Integers } else { Form::Floats });
-            let starts = [all(Form::Integers), own.collect(), floats.clone()];
-            let best = starts.into_iter().map(|start| chooser.improve(start)).min_by(|a, b| chooser.total(a).total_cmp(&chooser.total(b)));
-            best.filter(|best| chooser.total(best) < MARGIN * chooser.total(&floats)).unwrap_or(floats)
+            Chooser::new(model, graph, x, costs).best()
         }
     }
 }
@@ -168,6 +162,16 @@ impl<'a> Chooser<'a> {
         let stages = model.stages.iter().map(|stage| costs.stage(model, stage, graph, x)).collect();
         let quantize = model.stages.iter().map(|stage| rows * stage.width as f64 * costs.quantize).collect();
         Self { model, stages, quantize, quantize_input: rows * model.in_channels as f64 * costs.quantize }
+    }
+
+    /// The cheapest that was found from three starts; floats, where it does not promise enough.
+    fn best(&self) -> Vec<Form> {
+        let all = |form| vec![form; self.stages.len()];
+        let floats = all(Form::Floats);
+        let own = self.stages.iter().map(|cost| if cost.0 < cost.1 { Form::Integers } else { Form::Floats });
+        let starts = [all(Form::Integers), own.collect(), floats.clone()];
+        let best = starts.into_iter().map(|start| self.improve(start)).min_by(|a, b| self.total(a).total_cmp(&self.total(b)));
+        best.filter(|best| self.total(best) < MARGIN * self.total(&floats)).unwrap_or(floats)
     }
 
     fn total(&self, forms: &[Form]) -> f64 {
@@ -301,4 +305,34 @@ fn has_equal_rows(starts: &[usize], values: &[f32]) -> bool {
     let equal = |row: &&[usize]| values[row[0]..row[1]].windows(2).all(|pair| pair[0] == pair[1]);
     let count = starts.windows(2).filter(equal).count();
     count * 10 >= (starts.len() - 1) * 9
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Bits, Dataset, Gcn, Quantizer};
+
+    #[test]
+    fn integers_must_gain_their_margin_and_pay_for_what_is_made_integers() {
+        let data = Dataset::sbm(180, 3).features(4).degree(4.0).seed(1).build().unwrap();
+        let model =
+            Quantizer::builder(Bits::Eight).build().unwrap().quantize(&Gcn::builder(4, 3).hidden(3).build(0).unwrap(), &data).unwrap();
+        let count = model.stages.len();
+        let chooser = |ints: f64, quantize: f64| Chooser {
+            model: &model,
+            stages: vec![(ints, 1.0); count],
+            quantize: vec![quantize; count],
+            quantize_input: quantize,
+        };
+        assert_eq!(chooser(0.8, 0.0).best(), vec![Form::Integers; count]);
+        assert_eq!(chooser(0.95, 0.0).best(), vec![Form::Floats; count], "a twentieth is not worth it");
+        // Integers that read integers pay nothing more; the first that reads floats pays for them.
+        let (ints, floats) = (vec![Form::Integers; count], vec![Form::Floats; count]);
+        let input =
+            if model.stages.iter().any(|stage| stage.inputs.contains(&0) && !matches!(stage.op, QuantOp::Linear(_))) { 5.0 } else { 0.0 };
+        assert_eq!(chooser(0.5, 5.0).total(&ints), 0.5 * count as f64 + input);
+        assert_eq!(chooser(0.5, 5.0).total(&floats), count as f64);
+        let last = [&floats[1..], &ints[..1]].concat();
+        assert_eq!(chooser(0.5, 5.0).total(&last), (count - 1) as f64 + 0.5 + 5.0);
+    }
 }
