@@ -98,7 +98,7 @@ fn epoch<'a>(model: &Model, data: &'a Dataset) -> Contender<'a> {
         step += 1;
         let cx = cx.with_mode(Mode::Train { seed: 0, step });
         let trace = model.trace(&cx, data.features()).expect("model and data fit");
-        let (_, gradient) = cross_entropy(trace.output(), data.labels(), &split.train);
+        let (_, gradient) = cross_entropy(trace.output(), data.classes().unwrap(), &split.train);
         let seeds = vec![(model.output(), gradient)];
         let grads = model.backward(&cx, trace, seeds).expect("the seed has the output's shape");
         adam.step(&mut model, &grads);

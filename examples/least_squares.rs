@@ -273,7 +273,7 @@ fn without_tests(data: &Dataset, seed: u64) -> Result<Dataset> {
             gnn_prune::Value::Sparse(gnn_prune::sprs::CsMatI::new((kept.len(), x.cols()), starts, indices, values))
         }
     };
-    let labels = kept.iter().map(|&node| data.labels()[node as usize]).collect();
+    let labels = kept.iter().map(|&node| data.classes().unwrap()[node as usize]).collect();
     let places = |nodes: &[u32]| nodes.iter().filter_map(|&node| place[node as usize]).collect::<Vec<u32>>();
     let (train, val) = (places(&split.train), places(&split.val));
     // No node is judged here; a split needs one all the same.

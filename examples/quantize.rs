@@ -25,7 +25,7 @@ fn main() -> Result<()> {
     for (name, quantizer) in quantizers {
         let integers = quantizer.build()?.quantize(&model, &data)?;
         let mut program = integers.compile(data.graph(), data.features())?;
-        let percent = accuracy(program.run(data.features())?, data.labels(), &test);
+        let percent = accuracy(program.run(data.features())?, data.classes().unwrap(), &test);
         let account = Account::of(&integers, data.graph(), &data.features(), 1)?;
         println!("{name}: {percent:.2} %, {} bytes of weights, {:.3} ms", account.bytes.weights, account.latency_ms.threads_1.median);
     }

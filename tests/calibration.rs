@@ -19,7 +19,7 @@ fn hubs(nodes: usize, seed: u64) -> Dataset {
     let graph = Graph::builder(nodes).edges(edges.chain(to_hubs)).build().unwrap();
     let (x, split) = (plain.features().to_dense().to_owned(), plain.split(seed));
     let split = Split { train: split.train, val: split.val, test: split.test };
-    Dataset::new("hubs", graph, x.into(), plain.labels().to_vec(), Some(CLASSES), Splits::Fixed(split)).unwrap()
+    Dataset::new("hubs", graph, x.into(), plain.classes().unwrap().to_vec(), Some(CLASSES), Splits::Fixed(split)).unwrap()
 }
 
 fn run(small: &QuantModel, data: &Dataset) -> Array2<f32> {
@@ -136,5 +136,5 @@ fn training_on_the_grid_converts_with_the_calibrations_that_it_trained_with() {
     assert_ne!(run(&start, &data), run(&trained, &data), "nothing was trained");
     assert_eq!(chosen(&start), chosen(&trained));
     let test = data.split(3).test;
-    assert!(accuracy(run(&trained, &data).view(), data.labels(), &test) > 100.0 / CLASSES as f64);
+    assert!(accuracy(run(&trained, &data).view(), data.classes().unwrap(), &test) > 100.0 / CLASSES as f64);
 }

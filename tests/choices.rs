@@ -255,7 +255,7 @@ fn of_blocks_that_cost_no_accuracy_the_one_goes_that_the_loss_misses_least() {
     let judged = |block: &str| {
         let small = LayerPlan::of([block]).shrink(&model).unwrap();
         let logits = small.infer(&Cx::eval(data.graph()), data.features()).unwrap();
-        (evaluate(&small, &data, &rows).unwrap(), gnn_prune::train::cross_entropy(logits.view(), data.labels(), &rows).0)
+        (evaluate(&small, &data, &rows).unwrap(), gnn_prune::train::cross_entropy(logits.view(), data.classes().unwrap(), &rows).0)
     };
     let all: Vec<(f64, f32)> = BLOCKS.iter().map(|block| judged(block)).collect();
     let most = all.iter().map(|(metric, _)| *metric).fold(f64::NEG_INFINITY, f64::max);

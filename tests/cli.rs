@@ -231,7 +231,7 @@ fn predictions_are_what_was_evaluated() {
     let logits = Array2::<f32>::read_npy(fs::File::open(logits).unwrap()).unwrap();
     assert_eq!(logits.dim(), (1797, 10));
     let data = Dataset::digits().unwrap();
-    let predicted = accuracy(logits.view(), data.labels(), &data.split(0).test);
+    let predicted = accuracy(logits.view(), data.classes().unwrap(), &data.split(0).test);
     assert!((predicted - mean(&report["rows"][0])).abs() < SAME_PERCENT, "{predicted}, {report}");
 }
 
@@ -460,7 +460,7 @@ fn a_quantised_file_is_small_and_is_read_like_any_other() {
     works(&format!("predict digits --from {small} --out {logits}"));
     let logits = Array2::<f32>::read_npy(fs::File::open(logits).unwrap()).unwrap();
     let data = Dataset::digits().unwrap();
-    let predicted = accuracy(logits.view(), data.labels(), &data.split(0).test);
+    let predicted = accuracy(logits.view(), data.classes().unwrap(), &data.split(0).test);
     assert!((predicted - mean(&report["rows"][1])).abs() < SAME_PERCENT, "{predicted}, {report}");
     refuses(&format!("compress digits --from {small} --channels 0.5"), &[&small, "quantised"]);
     refuses(&format!("bench {SMALL} --from {small}"), &[&small, "64 features", "32"]);

@@ -128,9 +128,9 @@ fn normalisation_is_chosen_when_reading() {
 fn blogcatalog_counts_its_labels_from_one() {
     let path = folder().join("blogcatalog.npz");
     let data = Dataset::read(&path).unwrap();
-    assert_eq!((data.num_classes(), data.labels().iter().min(), data.labels().iter().max()), (6, Some(&0), Some(&5)));
-    let of = |outputs| Dataset::reader(&path).classes(outputs).read().unwrap().labels()[0];
-    assert_eq!((of(6), of(7)), (data.labels()[0], data.labels()[0] + 1));
+    assert_eq!((data.num_classes(), data.classes().unwrap().iter().min(), data.classes().unwrap().iter().max()), (6, Some(&0), Some(&5)));
+    let of = |outputs| Dataset::reader(&path).classes(outputs).read().unwrap().classes().unwrap()[0];
+    assert_eq!((of(6), of(7)), (data.classes().unwrap()[0], data.classes().unwrap()[0] + 1));
 }
 
 #[test]
@@ -138,5 +138,5 @@ fn blogcatalog_counts_its_labels_from_one() {
 fn tolokers_is_imbalanced() {
     let folder = folder();
     let data = Dataset::read(folder.join("tolokers.npz")).unwrap();
-    assert_eq!(data.labels().iter().filter(|label| **label == 1).count(), 2566);
+    assert_eq!(data.classes().unwrap().iter().filter(|label| **label == 1).count(), 2566);
 }

@@ -133,7 +133,7 @@ fn set(model: &mut Model<f64>, k: usize, at: (usize, usize), step: f64) {
 }
 
 fn direct(student: &Model<f64>, teacher: &Model<f64>, data: &Dataset<f64>, rows: &[u32]) -> (f64, Grads<f64>) {
-    let classes: Vec<u32> = data.labels().iter().map(|label| (label + 1) % 3).collect();
+    let classes: Vec<u32> = data.classes().unwrap().iter().map(|label| (label + 1) % 3).collect();
     let probe = |model| Probe::new(model, data, rows, &classes).unwrap();
     InputGradients::new().direct(&probe(student), &probe(teacher), rows).unwrap().unwrap()
 }

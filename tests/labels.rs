@@ -17,7 +17,7 @@ fn data() -> Dataset {
 
 /// The same graph and nodes, with the labels of `nodes` turned into others.
 fn with_wrong_labels(data: &Dataset, split: &Split, nodes: &[u32]) -> Dataset {
-    let mut labels = data.labels().to_vec();
+    let mut labels = data.classes().unwrap().to_vec();
     nodes.iter().for_each(|&node| labels[node as usize] = (labels[node as usize] + 1 + node % 2) % CLASSES as u32);
     let splits = Splits::Fixed(split.clone());
     Dataset::new(data.name(), data.graph().clone(), data.features().to_owned(), labels, Some(CLASSES), splits).unwrap()

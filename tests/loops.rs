@@ -78,7 +78,7 @@ fn by_hand(mut model: Model, data: &Dataset, with: Loop, loss: Loss) -> Ended {
 }
 
 fn on_training_labels(data: &Dataset, seed: u64) -> impl Fn(ArrayView2<f32>) -> (f32, Array2<f32>) {
-    let (labels, train) = (data.labels().to_vec(), data.split(seed).train);
+    let (labels, train) = (data.classes().unwrap().to_vec(), data.split(seed).train);
     move |logits| cross_entropy(logits, &labels, &train)
 }
 

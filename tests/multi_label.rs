@@ -10,7 +10,7 @@ use ndarray::Array2;
 /// Three labels that the planted class decides, one class having all and one none.
 fn data() -> Dataset {
     let planted = Dataset::sbm(600, 4).seed(3).build().unwrap();
-    let has = |node: usize, label: usize| planted.labels()[node] as usize > label;
+    let has = |node: usize, label: usize| planted.classes().unwrap()[node] as usize > label;
     let labels = Array2::from_shape_fn((600, 3), |(node, label)| has(node, label));
     let part = |k: u32| (0..600).filter(|i| i % 3 == k).collect();
     let split = Split { train: part(0), val: part(1), test: part(2) };
@@ -42,7 +42,7 @@ fn what_is_built_for_one_class_a_node_refuses_several_labels() {
     let model = Gcn::builder(data.num_features(), data.num_classes()).hidden(16).build(0).unwrap();
     let distiller = Distiller::builder(SoftLabels::new(1.0).unwrap()).build().unwrap();
     let message = distiller.distill(model.clone(), &model, &data).unwrap_err().to_string();
-    assert!(message.contains("distillation is built for one class a node"), "{message}");
+    assert!(message.contains("distillation is built for one class per node"), "{message}");
     let labels = Array2::from_elem((600, 3), true);
     let drawn = Dataset::multi_label("several", data.graph().clone(), data.features().to_dense().into(), labels, Splits::default());
     assert!(drawn.unwrap_err().to_string().contains("give masks"));

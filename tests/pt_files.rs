@@ -106,7 +106,7 @@ fn a_graph_is_the_same_from_a_pickle_as_from_safetensors() {
         assert_eq!(found.graph().adjacency(), expected.graph().adjacency(), "{name}");
         assert_eq!(found.graph().edge_features(), expected.graph().edge_features(), "{name}");
         assert_eq!(found.features().to_dense(), expected.features().to_dense(), "{name}");
-        assert_eq!((found.labels(), found.num_classes()), (expected.labels(), expected.num_classes()), "{name}");
+        assert_eq!((found.classes().unwrap(), found.num_classes()), (expected.classes().unwrap(), expected.num_classes()), "{name}");
         assert_eq!(format!("{:?}", found.splits()), format!("{:?}", expected.splits()), "{name}");
     }
     let small = Tensors::read(folder().join("data_in_a_list.pt")).unwrap();
@@ -117,7 +117,7 @@ fn a_graph_is_the_same_from_a_pickle_as_from_safetensors() {
 fn a_label_that_is_nan_is_none_in_both_formats() {
     for name in ["unlabelled/data.pt", "unlabelled/data.safetensors"] {
         let found = Dataset::read(folder().join(name)).unwrap();
-        assert_eq!(found.labels(), [0, 1, UNLABELLED, 1, 0, UNLABELLED], "{name}");
+        assert_eq!(found.classes().unwrap(), [0, 1, UNLABELLED, 1, 0, UNLABELLED], "{name}");
     }
 }
 

@@ -31,7 +31,7 @@ fn sparse(data: &Dataset) -> Dataset {
     let csr: gnn_prune::sprs::CsMatI<f32, u32, usize> = entries.to_csr();
     let split = data.split(0);
     let features: Value<f32> = csr.into();
-    Dataset::new("sparse", data.graph().clone(), features, data.labels().to_vec(), None, Splits::Fixed(split)).unwrap()
+    Dataset::new("sparse", data.graph().clone(), features, data.classes().unwrap().to_vec(), None, Splits::Fixed(split)).unwrap()
 }
 
 /// Models with every kind of stage on dense and sparse features: product first and aggregation first, joins, activations.
@@ -323,7 +323,8 @@ fn a_program_compiled_for_sparse_features_takes_dense_ones_and_the_other_way_rou
 fn what_aggregates_sparse_features_first_is_quantised_as_on_dense_ones() {
     let data = sparse(&data(3));
     let dense = Value::Dense(data.features().to_dense());
-    let full = Dataset::new("dense", data.graph().clone(), dense, data.labels().to_vec(), None, Splits::Fixed(data.split(0))).unwrap();
+    let full =
+        Dataset::new("dense", data.graph().clone(), dense, data.classes().unwrap().to_vec(), None, Splits::Fixed(data.split(0))).unwrap();
     for model in aggregating(data.num_features(), data.num_classes()) {
         let kind = model.nodes()[0].layer().kind();
         for quantizer in quantizers() {

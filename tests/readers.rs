@@ -72,7 +72,7 @@ fn the_raw_layout_of_ogb_is_read() {
     let folder = ogb("ogb");
     let data = Dataset::read(&folder.0).unwrap();
     assert_eq!((data.num_nodes(), data.num_features(), data.num_classes(), data.graph().num_edges()), (4, 2, 2, 8));
-    assert_eq!((data.labels(), data.split(3).test), (&[0, 1, 1, 0][..], vec![2, 3]));
+    assert_eq!((data.classes().unwrap(), data.split(3).test), (&[0, 1, 1, 0][..], vec![2, 3]));
     folder.write("raw/node-feat.csv.gz", gz("0.5,1\n1\n"));
     refused(&folder.0, "line 2 has 1 fields");
     folder.write("raw/node-feat.csv.gz", &gz(&"0.25,1\n".repeat(5000))[..60]);
@@ -299,8 +299,8 @@ fn a_tensor_of_any_type_that_says_the_same_is_read_as_the_usual_one() {
             };
             assert_eq!(seen(&data), seen(&usual), "{name} {dtype:?}");
             assert_eq!(
-                (data.labels(), data.split(0), data.graph().relations().len()),
-                (usual.labels(), usual.split(0), 2),
+                (data.classes().unwrap(), data.split(0), data.graph().relations().len()),
+                (usual.classes().unwrap(), usual.split(0), 2),
                 "{name} {dtype:?}"
             );
             assert_eq!(data.notes(), usual.notes(), "{name} {dtype:?}");
@@ -393,7 +393,10 @@ fn a_purpose_reads_no_more_than_it_needs_and_minus_one_is_no_label() {
     for tensors in [without(six_nodes(), &["y"]), without(six_nodes(), &masks), without(six_nodes(), &masks[1..2]), odd] {
         let data = graph(&tensors, Purpose::Predict).unwrap();
         assert_eq!(data.graph().adjacency(), edges.graph().adjacency());
-        assert_eq!((data.labels(), data.num_classes(), data.split(0).train.len(), data.notes().len()), (&[UNLABELLED; 6][..], 2, 0, 0));
+        assert_eq!(
+            (data.classes().unwrap(), data.num_classes(), data.split(0).train.len(), data.notes().len()),
+            (&[UNLABELLED; 6][..], 2, 0, 0)
+        );
     }
     let untrained = graph(&without(six_nodes(), &masks[..2]), Purpose::Measure).unwrap();
     assert_eq!((untrained.split(0).test, untrained.split(0).train), (vec![2, 5], vec![]));
@@ -403,7 +406,7 @@ fn a_purpose_reads_no_more_than_it_needs_and_minus_one_is_no_label() {
     // Node 1 validates, node 3 trains.
     let unlabelled = with(six_nodes(), "y", Dtype::I64, &[6], &labels);
     assert!(graph(&unlabelled, Purpose::Learn).unwrap_err().to_string().contains("node 3 is in train and has no label"));
-    assert_eq!(graph(&unlabelled, Purpose::Measure).unwrap().labels(), [0, UNLABELLED, 0, UNLABELLED, 0, 1]);
+    assert_eq!(graph(&unlabelled, Purpose::Measure).unwrap().classes().unwrap(), [0, UNLABELLED, 0, UNLABELLED, 0, 1]);
     labels[1] = f64::NAN;
     let outside = with(
         with(with(six_nodes(), "y", Dtype::F64, &[6], &labels), "train_mask", Dtype::BOOL, &[6], &[1.0, 0.0, 0.0, 0.0, 0.0, 0.0]),
@@ -413,7 +416,10 @@ fn a_purpose_reads_no_more_than_it_needs_and_minus_one_is_no_label() {
         &[0.0, 0.0, 0.0, 0.0, 1.0, 0.0],
     );
     let data = graph(&outside, Purpose::Learn).unwrap();
-    assert_eq!((data.labels(), data.notes()), (&[0, UNLABELLED, 0, UNLABELLED, 0, 1][..], &["2 of 6 nodes have no label".to_string()][..]));
+    assert_eq!(
+        (data.classes().unwrap(), data.notes()),
+        (&[0, UNLABELLED, 0, UNLABELLED, 0, 1][..], &["2 of 6 nodes have no label".to_string()][..])
+    );
     let model = gnn_prune::Gcn::builder(2, 2).hidden(2).build(0).unwrap();
     let trainer = gnn_prune::Trainer::builder().epochs(3).build().unwrap();
     assert!(trainer.fit(model.clone(), &data).is_ok());
@@ -430,10 +436,10 @@ fn labels_keep_their_numbers_and_a_network_says_how_many_there_are() {
     let folder = Folder::new("gaps");
     let path = folder.graph(&with(six_nodes(), "y", Dtype::I64, &[6], &[1.0, 4.0, 1.0, 4.0, 1.0, 4.0]));
     let data = Dataset::read(&path).unwrap();
-    assert_eq!((data.labels(), data.num_classes()), (&[1, 4, 1, 4, 1, 4][..], 5));
+    assert_eq!((data.classes().unwrap(), data.num_classes()), (&[1, 4, 1, 4, 1, 4][..], 5));
     assert_eq!(data.notes(), ["no node has label 0, 2, 3: labels are not renumbered, label v is output v of a network"]);
     let wide = Dataset::reader(&path).classes(9).read().unwrap();
-    assert_eq!((wide.labels(), wide.num_classes()), (data.labels(), 9));
+    assert_eq!((wide.classes().unwrap(), wide.num_classes()), (data.classes().unwrap(), 9));
     assert!(wide.notes().iter().any(|note| note.contains("labels go up to 4; the data take the 9 classes of the network")));
     let message = Dataset::reader(&path).classes(4).read().unwrap_err().to_string();
     assert!(message.contains("the label of node 1 is 4, and the network has 4 outputs"), "{message}");
@@ -521,7 +527,7 @@ fn features_and_labels_are_tables_too_and_a_column_may_name_the_nodes() {
     folder.write("parts.csv", "node,split\n3,train\n1,val\n0,2\n");
     let data = read(&split).unwrap();
     assert_eq!(data.features().to_dense(), array![[0.0, 0.0], [1.0, 10.0], [2.0, 20.0], [3.0, 30.0]]);
-    assert_eq!((data.labels(), data.split(0).train, data.split(0).test), (&[0, 1, UNLABELLED, 1][..], vec![3], vec![0]));
+    assert_eq!((data.classes().unwrap(), data.split(0).train, data.split(0).test), (&[0, 1, UNLABELLED, 1][..], vec![3], vec![0]));
     assert!(data.notes().iter().any(|note| note.contains("0 = cat, 1 = dog")), "{:?}", data.notes());
     let npy_split = folder.write("parts.npy", npy("{'descr': '|i1', 'fortran_order': False, 'shape': (4,), }", &[2, 1, 255, 0]));
     assert_eq!(read(&npy_split.display().to_string()).unwrap().split(0), data.split(0));
@@ -534,7 +540,7 @@ fn features_and_labels_are_tables_too_and_a_column_may_name_the_nodes() {
         ("node;label;remark\n3;1;far\n1;1;\n0;0;near\n", [0, 1, UNLABELLED, 1]),
     ] {
         folder.write("g.labels.csv", labels);
-        assert_eq!(read(&split).unwrap().labels(), expected, "{labels}");
+        assert_eq!(read(&split).unwrap().classes().unwrap(), expected, "{labels}");
     }
     let refuse = |file: &str, text: &str, words: &str| {
         let kept = std::fs::read(folder.0.join(file)).unwrap();
@@ -565,13 +571,16 @@ fn nodes_of_ogb_without_a_label_are_read_and_headings_are_not() {
         folder.write("raw/node-label.csv.gz", gz(labels));
         refused(&folder.0, "node 3 is in test and has no label");
         folder.write("split/time/test.csv.gz", gz("2\n"));
-        assert_eq!(Dataset::read(&folder.0).unwrap().labels(), [0, 1, 1, UNLABELLED], "{labels}");
+        assert_eq!(Dataset::read(&folder.0).unwrap().classes().unwrap(), [0, 1, 1, UNLABELLED], "{labels}");
         folder.write("split/time/test.csv.gz", gz("2\n3\n"));
     }
     folder.write("raw/node-label.csv.gz", gz("0,1\n1,0\n1,1\nnan,nan\n"));
     folder.write("split/time/test.csv.gz", gz("2\n"));
     let several = Dataset::read(&folder.0).unwrap();
-    assert_eq!((several.labels(), several.label_matrix().unwrap().row(2).to_vec()), (&[0, 0, 0, UNLABELLED][..], vec![true, true]));
+    assert_eq!(
+        ((several.classes(), several.labelled(&[0, 1, 2, 3])), several.label_matrix().unwrap().row(2).to_vec()),
+        ((None, vec![0, 1, 2]), vec![true, true])
+    );
     folder.write("raw/node-label.csv.gz", gz("0,1\n1,0\n1,1\n1,nan\n"));
     refused(&folder.0, "holds NaN for label 1 of node 3");
     folder.write("raw/node-label.csv.gz", gz("0.5\n1\n1\n1\n"));

@@ -118,7 +118,7 @@ pub fn cora_like() -> Dataset {
     let ones = vec![1.0f32 / 18.0; columns.len()];
     let features = Csr::new((2708, 1433), starts, columns, ones);
     let graph: Graph = data.graph().clone();
-    Dataset::new("cora-like", graph, gnn_prune::Value::Sparse(features), data.labels().to_vec(), Some(7), data.splits().clone())
+    Dataset::new("cora-like", graph, gnn_prune::Value::Sparse(features), data.classes().unwrap().to_vec(), Some(7), data.splits().clone())
         .expect("features and graph have the same nodes")
 }
 

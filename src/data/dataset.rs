@@ -1,5 +1,6 @@
 //! What everything that trains, scores or reports runs on.
 
+use super::labels::Labels;
 use super::norm::{FeatureNorm, check_finite};
 use super::reader::Purpose;
 use super::split::{Split, Splits};
@@ -32,9 +33,7 @@ pub struct Dataset<F: Scalar = f32> {
     graph: Graph<F>,
     features: Arc<Value<F>>,
     feature_norm: FeatureNorm,
-    labels: Arc<[u32]>,
-    /// Where a node may have several labels: which.
-    label_matrix: Option<Arc<Array2<bool>>>,
+    labels: Labels,
     num_classes: usize,
     splits: Arc<Splits>,
     notes: Arc<[String]>,
@@ -71,7 +70,7 @@ impl<F: Scalar> Dataset<F> {
     ) -> Result<Self> {
         let name = name.into();
         let num_classes = check_labels(&name, graph.num_nodes(), &labels, num_classes)?;
-        Self::for_purpose(name, graph, features, Labels { of_nodes: labels, matrix: None, num_classes }, splits, Purpose::Learn)
+        Self::for_purpose(name, graph, features, Labels::Classes(labels.into()), num_classes, splits, Purpose::Learn)
     }
 
     /// What was read, with as much of the labels and splits as `purpose` reads.
@@ -83,18 +82,14 @@ impl<F: Scalar> Dataset<F> {
         graph: Graph<F>,
         features: Value<F>,
         labels: Labels,
+        num_classes: usize,
         splits: Splits,
         purpose: Purpose,
     ) -> Result<Self> {
         check_features(&name, graph.num_nodes(), &features)?;
-        if labels.matrix.is_some() && matches!(splits, Splits::PerClass { .. }) {
-            return Err(Error::data(name, "nodes have several labels, and no classes to draw a split from; give masks"));
-        }
-        let splits = Arc::new(splits.validated(&name, &labels.of_nodes, purpose)?);
-        let (features, feature_norm) = (Arc::new(aligned(features)), FeatureNorm::Raw);
-        let Labels { of_nodes, matrix, num_classes } = labels;
-        let (labels, label_matrix, notes) = (of_nodes.into(), matrix.map(Arc::new), Arc::default());
-        Ok(Self { name, graph, features, feature_norm, labels, label_matrix, num_classes, splits, notes })
+        let splits = Arc::new(fitting(splits, &name, &labels, purpose)?);
+        let (features, feature_norm, notes) = (Arc::new(aligned(features)), FeatureNorm::Raw, Arc::default());
+        Ok(Self { name, graph, features, feature_norm, labels, num_classes, splits, notes })
     }
 
     /// A data set whose nodes may have several labels each, or none; see [`Dataset::new`]. A model has one logit a label, is trained by the
@@ -125,7 +120,8 @@ impl<F: Scalar> Dataset<F> {
             name,
             graph,
             features,
-            Labels { of_nodes: vec![0; nodes], matrix: Some(labels), num_classes },
+            Labels::Several { matrix: Arc::new(labels), known: vec![true; nodes].into() },
+            num_classes,
             splits,
             Purpose::Learn,
         )
@@ -171,10 +167,7 @@ impl<F: Scalar> Dataset<F> {
     /// # Errors
     /// As [`Dataset::new`] and [`Dataset::multi_label`] for splits.
     pub fn with_splits(self, splits: Splits) -> Result<Self> {
-        if self.label_matrix.is_some() && matches!(splits, Splits::PerClass { .. }) {
-            return Err(Error::data(self.name, "nodes have several labels, and no classes to draw a split from; give masks"));
-        }
-        let splits = Arc::new(splits.validated(&self.name, &self.labels, Purpose::Learn)?);
+        let splits = Arc::new(fitting(splits, &self.name, &self.labels, Purpose::Learn)?);
         Ok(Self { splits, ..self })
     }
 
@@ -197,8 +190,7 @@ impl<F: Scalar> Dataset<F> {
             graph: self.graph.cast(),
             features: Arc::new(aligned(self.features.cast())),
             feature_norm: self.feature_norm,
-            labels: Arc::clone(&self.labels),
-            label_matrix: self.label_matrix.clone(),
+            labels: self.labels.clone(),
             num_classes: self.num_classes,
             splits: Arc::clone(&self.splits),
             notes: Arc::clone(&self.notes),
@@ -232,20 +224,24 @@ impl<F: Scalar> Dataset<F> {
         self.feature_norm
     }
 
-    /// The class of each node, in `0..num_classes`, all 0 where there is a [`label_matrix`](Self::label_matrix); [`UNLABELLED`] for a node
-    /// without a label.
-    pub fn labels(&self) -> &[u32] {
+    /// What is known of the nodes.
+    pub fn labels(&self) -> &Labels {
         &self.labels
+    }
+
+    /// The class of each node, in `0..num_classes`, [`UNLABELLED`] for a node without one; `None` where a node may have several labels.
+    pub fn classes(&self) -> Option<&[u32]> {
+        self.labels.classes()
     }
 
     /// Those of `nodes` that have a label, or labels.
     pub fn labelled(&self, nodes: &[u32]) -> Vec<u32> {
-        nodes.iter().copied().filter(|&node| self.labels[node as usize] != UNLABELLED).collect()
+        nodes.iter().copied().filter(|&node| self.labels.is_known(node as usize)).collect()
     }
 
     /// Where a node may have several labels: which, `[nodes, num_classes]`.
     pub fn label_matrix(&self) -> Option<ArrayView2<'_, bool>> {
-        self.label_matrix.as_ref().map(|labels| labels.view())
+        self.labels.matrix()
     }
 
     /// Number of classes, at least 2, or of labels that a node may have. Data that were read to predict on have as many as the network that
@@ -271,18 +267,16 @@ impl<F: Scalar> Dataset<F> {
 
     /// The nodes that train, validate and test under `seed`.
     pub fn split(&self, seed: u64) -> Split {
-        self.splits.of(seed, &self.labels)
+        self.splits.of(seed, &self.labels.for_splits())
     }
 }
 
-/// Labels as a data set keeps them.
-pub(super) struct Labels {
-    /// A class a node, or 0 for a node with a row in `matrix`; [`UNLABELLED`] for none.
-    pub of_nodes: Vec<u32>,
-    /// Where a node may have several.
-    pub matrix: Option<Array2<bool>>,
-    /// Number of classes.
-    pub num_classes: usize,
+/// Splits that are valid for these labels.
+fn fitting(splits: Splits, name: &str, labels: &Labels, purpose: Purpose) -> Result<Splits> {
+    if labels.matrix().is_some() && matches!(splits, Splits::PerClass { .. }) {
+        return Err(Error::data(name, "nodes have several labels, and no classes to draw a split from; give masks"));
+    }
+    splits.validated(name, &labels.for_splits(), purpose)
 }
 
 /// The same features, dense ones in memory that begins at a cache line: copied once, they are read faster ever after.

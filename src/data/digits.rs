@@ -77,7 +77,7 @@ mod tests {
         let data = Dataset::digits().unwrap();
         assert_eq!((data.num_nodes(), data.graph().num_edges(), data.num_features(), data.num_classes()), (1797, 24_678, 64, 10));
         assert_eq!((data.name(), data.feature_norm()), ("digits", FeatureNorm::Raw));
-        let counts: Vec<_> = (0..10).map(|class| data.labels().iter().filter(|label| **label == class).count()).collect();
+        let counts: Vec<_> = (0..10).map(|class| data.classes().unwrap().iter().filter(|label| **label == class).count()).collect();
         assert_eq!(counts, [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]);
         let pixels = data.features().to_dense();
         assert_eq!((pixels[[0, 2]], pixels.iter().copied().fold(0.0, f32::max)), (5.0 / 16.0, 1.0));

@@ -1,6 +1,7 @@
 //! What two data sets are told apart by.
 
 use super::dataset::Dataset;
+use super::labels::Labels;
 use super::split::{Split, Splits};
 use crate::graph::Graph;
 use crate::rng::Digest;
@@ -29,11 +30,11 @@ impl<F: Scalar> Dataset<F> {
             ValueRef::Sparse(x) => matrix(&mut digest, &x),
         }
         digest.bytes(self.feature_norm().to_string().as_bytes());
-        nodes(&mut digest, self.labels());
-        digest.word(self.num_classes() as u64);
-        if let Some(labels) = self.label_matrix() {
-            labels.iter().for_each(|&label| digest.word(label.into()));
+        match self.labels() {
+            Labels::Classes(classes) => nodes(&mut digest, classes),
+            Labels::Several { matrix, known } => matrix.iter().chain(&**known).for_each(|&label| digest.word(label.into())),
         }
+        digest.word(self.num_classes() as u64);
         splits(&mut digest, self.splits());
         digest.value()
     }

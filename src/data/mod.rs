@@ -7,6 +7,7 @@ mod dataset;
 mod digits;
 mod edges;
 mod fingerprint;
+mod labels;
 mod norm;
 mod npz;
 mod numbers;
@@ -23,6 +24,7 @@ mod tables;
 mod tensors;
 
 pub use dataset::{Dataset, UNLABELLED};
+pub use labels::Labels;
 pub use norm::FeatureNorm;
 pub use powerlaw::PowerLaw;
 pub use reader::{Purpose, Reader};

@@ -1,6 +1,7 @@
 //! What a file holds, made into a data set: classes counted, splits chosen, and what was assumed said.
 
-use super::dataset::{Dataset, Labels, UNLABELLED, check_labels};
+use super::dataset::{Dataset, UNLABELLED, check_labels};
+use super::labels::Labels;
 use super::norm::FeatureNorm;
 use super::npz::array_file;
 use super::reader::{Purpose, Wanted};
@@ -12,6 +13,7 @@ use crate::scalar::Scalar;
 use crate::value::Value;
 use ndarray::Array2;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Most names that a note lists.
 const MOST_LISTED: usize = 8;
@@ -51,21 +53,19 @@ impl Parts {
             Error::Data { problem, .. } => Error::file(path, problem),
             other => Error::file(path, other),
         };
-        let labels = match self.labels.take() {
-            _ if wanted.purpose == Purpose::Predict => {
-                Labels { of_nodes: vec![UNLABELLED; nodes], matrix: None, num_classes: wanted.classes.unwrap_or(0) }
-            }
+        let (labels, num_classes) = match self.labels.take() {
+            _ if wanted.purpose == Purpose::Predict => (Labels::Classes(vec![UNLABELLED; nodes].into()), wanted.classes.unwrap_or(0)),
             None => return Err(Error::file(path, "has no labels, which training and measuring need")),
             Some(FileLabels::One(labels)) => self.one_class(&name, labels, wanted).map_err(in_file)?,
             Some(FileLabels::Several(labels, known)) => {
-                let of_nodes = known.iter().map(|known| if *known { 0 } else { UNLABELLED }).collect();
                 if labels.nrows() != nodes {
                     return Err(Error::file(path, format!("has {nodes} nodes and {} rows of labels", labels.nrows())));
                 }
-                Labels { of_nodes, num_classes: labels.ncols(), matrix: Some(labels) }
+                let num_classes = labels.ncols();
+                (Labels::Several { matrix: Arc::new(labels), known: known.into() }, num_classes)
             }
         };
-        let without = labels.of_nodes.iter().filter(|label| **label == UNLABELLED).count();
+        let without = (0..nodes).filter(|&node| !labels.is_known(node)).count();
         if without > 0 && wanted.purpose != Purpose::Predict {
             self.notes.push(format!("{without} of {nodes} nodes have no label"));
         }
@@ -74,7 +74,7 @@ impl Parts {
             (Some(source), _) => splits_from(source, nodes)?,
             (None, Some(own)) => own,
             (None, None) => {
-                if labels.matrix.is_none() {
+                if labels.matrix().is_none() {
                     self.notes.push("has no masks: of each class 20 nodes train, 30 validate and the rest test, drawn by the seed".into());
                 }
                 Splits::default()
@@ -86,12 +86,12 @@ impl Parts {
             self.notes.push(format!("{:.1} % of {rows} x {columns} features are not zero: kept as a sparse matrix", 100.0 * share));
             self.features = self.features.into_sparse().into();
         }
-        let data = Dataset::for_purpose(name, self.graph, self.features, labels, splits, wanted.purpose).map_err(in_file)?;
+        let data = Dataset::for_purpose(name, self.graph, self.features, labels, num_classes, splits, wanted.purpose).map_err(in_file)?;
         Ok(data.normalised_by(self.norm).noted(self.notes))
     }
 
     /// Counts the classes and says which have no node.
-    fn one_class(&mut self, name: &str, mut labels: Vec<u32>, wanted: &Wanted) -> Result<Labels> {
+    fn one_class(&mut self, name: &str, mut labels: Vec<u32>, wanted: &Wanted) -> Result<(Labels, usize)> {
         let mut known: Vec<u32> = labels.iter().copied().filter(|label| *label != UNLABELLED).collect();
         known.sort_unstable();
         known.dedup();
@@ -123,7 +123,7 @@ impl Parts {
         if wanted.classes.is_some_and(|outputs| outputs > largest as usize + 1) {
             self.notes.push(format!("labels go up to {largest}; the data take the {num_classes} classes of the network"));
         }
-        Ok(Labels { of_nodes: labels, matrix: None, num_classes })
+        Ok((Labels::Classes(labels.into()), num_classes))
     }
 }
 

@@ -273,8 +273,12 @@ mod tests {
     fn edges_prefer_their_class() {
         let share = |homophily| {
             let data = PowerLaw::builder(5000, 50_000).classes(5).homophily(homophily).build().unwrap();
-            let same =
-                data.graph().adjacency().iter().filter(|(_, (i, j))| data.labels()[*i as usize] == data.labels()[*j as usize]).count();
+            let same = data
+                .graph()
+                .adjacency()
+                .iter()
+                .filter(|(_, (i, j))| data.classes().unwrap()[*i as usize] == data.classes().unwrap()[*j as usize])
+                .count();
             same as f64 / 50_000.0
         };
         assert!(share(1.0) > 0.99, "{}", share(1.0));
@@ -290,8 +294,8 @@ mod tests {
         };
         let (one, two, other) = (draw(1, 1), draw(1, 2), draw(2, 2));
         assert_eq!(one.graph().adjacency(), two.graph().adjacency());
-        assert_eq!((one.labels(), one.features().to_dense()), (two.labels(), two.features().to_dense()));
-        assert_ne!(one.labels(), other.labels());
+        assert_eq!((one.classes().unwrap(), one.features().to_dense()), (two.classes().unwrap(), two.features().to_dense()));
+        assert_ne!(one.classes().unwrap(), other.classes().unwrap());
     }
 
     #[test]

@@ -218,7 +218,10 @@ mod tests {
             let again = Dataset::open(data.name(), Some(FeatureNorm::L2)).unwrap();
             assert_eq!(data.name(), again.name());
             assert_eq!(data.graph().adjacency(), again.graph().adjacency());
-            assert_eq!((data.labels(), data.feature_norm(), again.feature_norm()), (again.labels(), FeatureNorm::Raw, FeatureNorm::L2));
+            assert_eq!(
+                (data.classes().unwrap(), data.feature_norm(), again.feature_norm()),
+                (again.classes().unwrap(), FeatureNorm::Raw, FeatureNorm::L2)
+            );
         }
         assert_eq!(Dataset::open("sbm:seed=3,classes=2,nodes=400", None).unwrap().name(), "sbm:nodes=400,classes=2,degree=10,seed=3");
     }

@@ -167,7 +167,12 @@ mod tests {
 
     /// Share of the edges that join nodes of one class.
     fn homophily(data: &Dataset) -> f64 {
-        let same = data.graph().adjacency().iter().filter(|(_, (i, j))| data.labels()[*i as usize] == data.labels()[*j as usize]).count();
+        let same = data
+            .graph()
+            .adjacency()
+            .iter()
+            .filter(|(_, (i, j))| data.classes().unwrap()[*i as usize] == data.classes().unwrap()[*j as usize])
+            .count();
         same as f64 / data.graph().num_edges() as f64
     }
 

@@ -195,7 +195,8 @@ impl<F: Scalar> Distiller<F> {
             return Err(Error::NotFinite { at, value: value.as_f64() });
         }
         let train = data.split(student.seed()).train;
-        let labelled: Vec<(u32, u32)> = train.iter().map(|&node| (node, data.labels()[node as usize])).collect();
+        let classes = one_class(data)?;
+        let labelled: Vec<(u32, u32)> = train.iter().map(|&node| (node, classes[node as usize])).collect();
         let rows = match self.nodes {
             Nodes::Labelled => train.clone(),
             Nodes::All => (0..data.num_nodes() as u32).collect(),
@@ -236,7 +237,7 @@ impl<F: Scalar> Loss<F> for Lesson<'_, F> {
     fn loss(&mut self, model: &Model<F>, trace: &Trace<F>, epoch: usize) -> Result<Objective<F>> {
         let mut objective = Objective { value: F::zero(), seeds: Vec::new(), grads: None };
         if self.labels != F::zero() {
-            let (value, gradient) = cross_entropy(trace.output(), self.data.labels(), &self.train);
+            let (value, gradient) = cross_entropy(trace.output(), one_class(self.data)?, &self.train);
             objective.value += self.labels * value;
             objective.seeds.push((model.output(), gradient * self.labels));
         }
@@ -257,11 +258,18 @@ impl<F: Scalar> Loss<F> for Lesson<'_, F> {
     }
 }
 
+/// The class of each node.
+///
+/// # Errors
+/// [`Error::Data`] where nodes may have several labels.
+fn one_class<F: Scalar>(data: &Dataset<F>) -> Result<&[u32]> {
+    let several = || Error::data(data.name(), "has nodes of several labels, and distillation is built for one class per node");
+    data.classes().ok_or_else(several)
+}
+
 /// Refuses a student, a teacher and data that do not belong together.
 fn check_pair<F: Scalar>(student: &Model<F>, teacher: &Model<F>, data: &Dataset<F>) -> Result<()> {
-    if data.label_matrix().is_some() {
-        return Err(Error::data(data.name(), "has nodes of several labels, and distillation is built for one class a node"));
-    }
+    one_class(data)?;
     let counts = [
         ("features", student.in_channels(), teacher.in_channels(), data.num_features()),
         ("classes", student.out_channels(), teacher.out_channels(), data.num_classes()),

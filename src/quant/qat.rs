@@ -215,7 +215,7 @@ mod tests {
             _ => x[[i, c]],
         });
         let x = if sparse { Value::Sparse(Csr::csr_from_dense(x.view(), 0.0)) } else { Value::Dense(x) };
-        Dataset::new("outliers", data.graph().clone(), x, data.labels().to_vec(), Some(3), data.splits().clone()).unwrap()
+        Dataset::new("outliers", data.graph().clone(), x, data.classes().unwrap().to_vec(), Some(3), data.splits().clone()).unwrap()
     }
 
     fn models() -> Vec<Model> {

@@ -1,6 +1,6 @@
 //! Losses on chosen rows of the output, with their gradients.
 
-use crate::data::Dataset;
+use crate::data::{Dataset, Labels};
 use crate::error::Result;
 use crate::nn::{Grads, Model, NodeId, Trace};
 use crate::scalar::Scalar;
@@ -13,9 +13,9 @@ use ndarray::{Array2, ArrayView2};
 /// As these two.
 pub fn supervised<F: Scalar>(logits: ArrayView2<F>, data: &Dataset<F>, rows: &[u32]) -> (F, Array2<F>) {
     let rows = &data.labelled(rows);
-    match data.label_matrix() {
-        Some(labels) => binary_cross_entropy(logits, labels, rows),
-        None => cross_entropy(logits, data.labels(), rows),
+    match data.labels() {
+        Labels::Several { matrix, .. } => binary_cross_entropy(logits, matrix.view(), rows),
+        Labels::Classes(classes) => cross_entropy(logits, classes, rows),
     }
 }
 

@@ -1,6 +1,6 @@
 //! How good an output is, in percent.
 
-use crate::data::{Dataset, UNLABELLED};
+use crate::data::{Dataset, Labels, UNLABELLED};
 use crate::scalar::Scalar;
 use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
@@ -22,25 +22,25 @@ impl Metric {
     /// The metric of a data set: ROC AUC where there are two classes and the smaller has under 30 % of the nodes that have a label, or
     /// where nodes have several labels.
     pub fn of<F: Scalar>(data: &Dataset<F>) -> Self {
-        if data.label_matrix().is_some() {
-            return Metric::RocAuc;
-        }
+        let Labels::Classes(classes) = data.labels() else { return Metric::RocAuc };
         if data.num_classes() != 2 {
             return Metric::Accuracy;
         }
-        let labelled = data.labels().iter().filter(|label| **label != UNLABELLED).count();
-        let second = data.labels().iter().filter(|label| **label == 1).count();
+        let labelled = classes.iter().filter(|label| **label != UNLABELLED).count();
+        let second = classes.iter().filter(|label| **label == 1).count();
         let smaller = second.min(labelled - second) as f64;
         if smaller < UNBALANCED * labelled as f64 { Metric::RocAuc } else { Metric::Accuracy }
     }
 
-    /// The metric of `logits: [n, classes]` for `data` on those of `rows` that have a label, in percent.
+    /// The metric of `logits: [n, classes]` for `data` on those of `rows` that have a label, in percent. Where a node may have several
+    /// labels, [`Metric::Accuracy`] is the share of nodes whose labels are all as the signs of their logits say.
     pub fn measure<F: Scalar>(self, logits: ArrayView2<F>, data: &Dataset<F>, rows: &[u32]) -> f64 {
         let rows = &data.labelled(rows);
-        match (self, data.label_matrix()) {
-            (Metric::Accuracy, _) => accuracy(logits, data.labels(), rows),
-            (Metric::RocAuc, None) => roc_auc(logits, data.labels(), rows),
-            (Metric::RocAuc, Some(labels)) => mean_roc_auc(logits, labels, rows),
+        match (self, data.labels()) {
+            (Metric::Accuracy, Labels::Classes(classes)) => accuracy(logits, classes, rows),
+            (Metric::Accuracy, Labels::Several { matrix, .. }) => exact_matches(logits, matrix.view(), rows),
+            (Metric::RocAuc, Labels::Classes(classes)) => roc_auc(logits, classes, rows),
+            (Metric::RocAuc, Labels::Several { matrix, .. }) => mean_roc_auc(logits, matrix.view(), rows),
         }
     }
 }
@@ -61,6 +61,12 @@ pub fn accuracy<F: Scalar>(logits: ArrayView2<F>, labels: &[u32], rows: &[u32]) 
         let best = (1..row.len()).fold(0, |best, c| if row[c] > row[best] { c } else { best });
         best == labels[i as usize] as usize
     };
+    100.0 * rows.iter().filter(right).count() as f64 / rows.len().max(1) as f64
+}
+
+/// Percent of `rows` whose labels are those with a positive logit, all of them and no other; 0 for no rows.
+fn exact_matches<F: Scalar>(logits: ArrayView2<F>, labels: ArrayView2<bool>, rows: &[u32]) -> f64 {
+    let right = |&&i: &&u32| logits.row(i as usize).iter().zip(labels.row(i as usize)).all(|(z, &label)| (*z > F::zero()) == label);
     100.0 * rows.iter().filter(right).count() as f64 / rows.len().max(1) as f64
 }
 
@@ -103,6 +109,18 @@ fn ordered_pairs(mut scored: Vec<(f64, bool)>) -> Option<f64> {
 mod tests {
     use super::*;
     use ndarray::array;
+
+    #[test]
+    fn of_several_labels_all_must_be_right() {
+        let labels = array![[true, false], [true, true], [false, false]];
+        let graph = crate::Graph::builder(3).edges([(0, 1)]).build().unwrap();
+        let split = crate::Split { train: vec![0], val: vec![1], test: vec![2] };
+        let x = crate::Value::Dense(array![[1.0f32], [0.5], [0.0]]);
+        let data = Dataset::multi_label("three", graph, x, labels, crate::data::Splits::Fixed(split)).unwrap();
+        let logits = array![[1.0f32, -1.0], [2.0, -0.5], [-1.0, -2.0]];
+        assert_eq!(Metric::Accuracy.measure(logits.view(), &data, &[0, 2]), 100.0);
+        assert!((Metric::Accuracy.measure(logits.view(), &data, &[0, 1, 2]) - 200.0 / 3.0).abs() < 1e-12);
+    }
 
     #[test]
     fn accuracy_counts_the_rows_asked_for() {

@@ -128,7 +128,7 @@ fn benchmark_layout_gives_an_undirected_graph_without_self_loops_and_sparse_feat
     let data = benchmark().read().unwrap();
     let edges: Vec<_> = data.graph().adjacency().iter().map(|(&w, at)| (at, w)).collect();
     assert_eq!(edges, [(0, 1), (0, 3), (1, 0), (1, 2), (2, 1), (3, 0)].map(|at| (at, 1.0)));
-    assert_eq!((data.labels(), data.num_classes(), data.name()), (&[3, 1, 3, 1][..], 4, "toy"));
+    assert_eq!((data.classes().unwrap(), data.num_classes(), data.name()), (&[3, 1, 3, 1][..], 4, "toy"));
     assert_eq!((data.features().stored(), data.feature_norm()), (3, FeatureNorm::L2));
     assert_eq!(data.features().to_dense(), array![[0.8, 0.0, 0.6], [0.0; 3], [0.0, 1.0, 0.0], [0.0; 3]]);
     let split = data.split(9);
@@ -166,11 +166,11 @@ fn every_numeric_type_is_read() {
     ];
     for arrays in same {
         let data = arrays.read().unwrap();
-        assert_eq!((data.labels(), data.features().to_dense()), (base.labels(), base.features().to_dense()));
+        assert_eq!((data.classes().unwrap(), data.features().to_dense()), (base.classes().unwrap(), base.features().to_dense()));
     }
     let mut big_endian = header("{'descr': '>i2', 'fortran_order': False, 'shape': (4,), }");
     big_endian.extend([0, 3, 0, 1, 0, 3, 0, 1]);
-    assert_eq!(benchmark().bytes("labels", big_endian).read().unwrap().labels(), base.labels());
+    assert_eq!(benchmark().bytes("labels", big_endian).read().unwrap().classes().unwrap(), base.classes().unwrap());
 }
 
 #[test]
@@ -184,7 +184,10 @@ fn numbers_of_another_type_are_read_where_they_say_the_same_and_what_is_not_read
         .ints("attr_data", &[3, 4, 0, 1, 1])
         .read()
         .unwrap();
-    assert_eq!((cast.labels(), cast.split(0), cast.features().to_dense()), (base.labels(), base.split(0), base.features().to_dense()));
+    assert_eq!(
+        (cast.classes().unwrap(), cast.split(0), cast.features().to_dense()),
+        (base.classes().unwrap(), base.split(0), base.features().to_dense())
+    );
     assert_eq!(cast.graph().adjacency(), base.graph().adjacency());
     let notes = base.notes().join("\n");
     for words in ["`idx_to_class`", "1 entries of `adj_data` are not 1", "1 self-loops are left out", "no node has label 0, 2"] {
@@ -195,7 +198,7 @@ fn numbers_of_another_type_are_read_where_they_say_the_same_and_what_is_not_read
     let mask = |nodes: &[usize]| Array2::from_shape_fn((1, 5), |(_, i)| nodes.contains(&i));
     let unlabelled =
         unlabelled.with("train_masks", mask(&[0])).with("val_masks", mask(&[1])).with("test_masks", mask(&[2])).read().unwrap();
-    assert_eq!((unlabelled.labels(), unlabelled.num_classes()), (&[0, 1, 2, UNLABELLED, UNLABELLED][..], 3));
+    assert_eq!((unlabelled.classes().unwrap(), unlabelled.num_classes()), (&[0, 1, 2, UNLABELLED, UNLABELLED][..], 3));
 }
 
 #[test]
@@ -203,7 +206,7 @@ fn labels_that_count_from_one_are_classes_from_zero_unless_the_network_has_an_ou
     let of = |labels: &[i64], classes| {
         let file = Temporary::new(&benchmark().ints("labels", labels).pack());
         let data = read(&file.0, "toy".into(), &Wanted { classes, ..Wanted::default() });
-        data.map(|data| (data.labels().to_vec(), data.num_classes()))
+        data.map(|data| (data.classes().unwrap().to_vec(), data.num_classes()))
     };
     assert_eq!(of(&[1, 2, 1, 2], None).unwrap(), (vec![0, 1, 0, 1], 2));
     assert_eq!(of(&[1, 2, 1, 2], Some(2)).unwrap(), (vec![0, 1, 0, 1], 2));
@@ -219,7 +222,7 @@ fn a_purpose_asks_for_no_more_than_it_reads() {
         read(&file.0, "toy".into(), &Wanted { purpose, classes: Some(3), ..Wanted::default() })
     };
     let data = of(&bare, Purpose::Predict).unwrap();
-    assert_eq!((data.labels(), data.num_classes(), data.split(0)), (&[UNLABELLED; 5][..], 3, Default::default()));
+    assert_eq!((data.classes().unwrap(), data.num_classes(), data.split(0)), (&[UNLABELLED; 5][..], 3, Default::default()));
     assert!(of(&bare, Purpose::Measure).unwrap_err().to_string().contains("node_labels"));
     let tested = heterophilous().without("train_masks").without("val_masks");
     let data = of(&tested, Purpose::Measure).unwrap();
