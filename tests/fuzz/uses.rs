@@ -189,9 +189,7 @@ fn saved_alike(
 pub fn dataset(data: &Dataset, choice: u64) -> Lawful<()> {
     let split = data.split(0);
     let nodes = data.num_nodes();
-    if [&split.train, &split.val, &split.test].into_iter().flatten().any(|&node| node as usize >= nodes)
-        || data.labels().len() != nodes
-    {
+    if [&split.train, &split.val, &split.test].into_iter().flatten().any(|&node| node as usize >= nodes) || data.labels().len() != nodes {
         return broken("splits and labels are of the nodes", nodes);
     }
     if nodes.saturating_mul(data.num_features().max(data.num_classes())) > MOST_NUMBERS || data.num_features() > MOST_CHANNELS {
