@@ -2,7 +2,7 @@
 
 use super::exp::exp;
 use super::heads::add_heads;
-use super::isa::{Isa, by_level};
+use super::isa::{Isa, Known, by_level};
 use super::pages::prefetch;
 use super::rows::{Cut, for_row_blocks, parts_for};
 use crate::scalar::Scalar;
@@ -183,7 +183,7 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
 
     /// Rows `block`; `H` is the number of heads where the compiler is to know it, else 0.
     #[inline(always)]
-    fn rows<const H: usize, const FUSED: bool>(&self, block: Range<usize>, y: &mut [F]) {
+    fn rows<const H: usize, K: Known>(&self, known: K, block: Range<usize>, y: &mut [F]) {
         let heads = if H == 0 { self.heads } else { H };
         let mut room = self.room();
         for (i, y) in block.zip(y.chunks_exact_mut(self.width())) {
@@ -198,14 +198,14 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
             let len = row.sources.len() * heads;
             room.alpha.resize(len.next_multiple_of(LANES), F::zero());
             self.scores.score::<H>(row, &mut room.spare, &mut room.alpha[..len]);
-            exponentials::<F, H, FUSED>(&mut room.alpha, len, &mut room.head, |edge| self.fetch_score::<H>(row.first + edge));
+            exponentials::<F, H>(known, &mut room.alpha, len, &mut room.head, |edge| self.fetch_score::<H>(row.first + edge));
             if let Some(thin) = self.thin {
                 thin(row.first * heads, &mut room.alpha[..len]);
             }
             room.head.iter_mut().for_each(|sum| *sum = sum.recip());
             let (alpha, first) = (&room.alpha[..len], row.first);
             let sum = RowSum { x: self.z, rows: self.edges.sources, scale: Some(&room.head), bias: self.bias };
-            self.sum_rows::<H, FUSED>(sum, first..first + row.sources.len(), |e| &alpha[(e - first) * heads..][..heads], y);
+            self.sum_rows::<H, _>(known, sum, first..first + row.sources.len(), |e| &alpha[(e - first) * heads..][..heads], y);
         }
     }
 
@@ -219,8 +219,9 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
 
     /// `y_hc = s_h Σ_e w_eh x_jhc + b_hc` over the edges `span`, `j = rows[e]`, in registers where groups of 8 channels belong to one head.
     #[inline(always)]
-    pub(super) fn sum_rows<'w, const H: usize, const FUSED: bool>(
+    pub(super) fn sum_rows<'w, const H: usize, P: Known>(
         &self,
+        known: P,
         sum: RowSum<F>,
         span: Range<usize>,
         weights: impl Fn(usize) -> &'w [F] + Copy,
@@ -239,7 +240,7 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
             let (left, span) = ((grouped - first) / LANES, span.clone());
             macro_rules! groups {
                 ($count:literal, $heads:expr) => {
-                    self.groups::<$count, { $heads }, FUSED>(first, sum, span, weights, y)
+                    self.groups::<$count, { $heads }, P>(known, first, sum, span, weights, y)
                 };
             }
             // Where there is one head, or the groups are the whole row, the compiler knows the head of each.
@@ -279,8 +280,9 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
     /// `K` groups of channels from `first` on; returns how many channels that are. `H` is 1, or, if the groups are a row, the number of
     /// heads, or 0.
     #[inline(always)]
-    fn groups<'w, const K: usize, const H: usize, const FUSED: bool>(
+    fn groups<'w, const K: usize, const H: usize, P: Known>(
         &self,
+        known: P,
         first: usize,
         sum: RowSum<F>,
         span: Range<usize>,
@@ -293,7 +295,7 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
         let width = self.width();
         let heads: [usize; K] = std::array::from_fn(|g| if H > 0 { g * H / K } else { (first + g * LANES) / self.dim });
         let mut sums = [[F::zero(); LANES]; K];
-        if !in_registers::<F, K, FUSED>(&sum, width, first, span.clone(), heads, &weights, &mut sums) {
+        if !in_registers::<F, K>(known, &sum, width, first, span.clone(), heads, &weights, &mut sums) {
             for e in span {
                 if let Some(&ahead) = sum.rows.get(e + AHEAD) {
                     prefetch(sum.x.as_ptr().wrapping_add(ahead as usize * width + first), K * LANES);
@@ -303,7 +305,7 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
                 for ((sum, x), &h) in sums.iter_mut().zip(x).zip(&heads) {
                     let weight = weights[h];
                     for (sum, &x) in sum.iter_mut().zip(x) {
-                        *sum = if FUSED { weight.mul_add(x, *sum) } else { *sum + weight * x };
+                        *sum = if P::IS_AVX2_FMA { weight.mul_add(x, *sum) } else { *sum + weight * x };
                     }
                 }
             }
@@ -317,10 +319,12 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
 }
 
 /// The sums of [`Attend::groups`] in the registers of AVX2, where numbers are `f32` and the function around is compiled for it, which is
-/// what `FUSED` says; says whether it could.
+/// proven; says whether it could.
 #[inline(always)]
 #[allow(unsafe_code, unused_variables)]
-fn in_registers<'w, F: Scalar, const K: usize, const FUSED: bool>(
+#[allow(clippy::too_many_arguments, reason = "everything stays in registers")]
+fn in_registers<'w, F: Scalar, const K: usize>(
+    known: impl Known,
     sum: &RowSum<F>,
     width: usize,
     first: usize,
@@ -330,9 +334,11 @@ fn in_registers<'w, F: Scalar, const K: usize, const FUSED: bool>(
     sums: &mut [[F; LANES]; K],
 ) -> bool {
     #[cfg(target_arch = "x86_64")]
-    if FUSED && let (Some(x), Some(sums)) = (F::as_f32(sum.x), F::as_f32_mut(sums.as_flattened_mut())) {
+    if let Some(_proof) = known.avx2_fma()
+        && let (Some(x), Some(sums)) = (F::as_f32(sum.x), F::as_f32_mut(sums.as_flattened_mut()))
+    {
         let weights = |e: usize| F::as_f32(weights(e)).expect("weights are of the type of rows");
-        // SAFETY: the function around has the features, see `by_level`.
+        // SAFETY: the proof says that the processor has the features.
         unsafe { super::x86_attention::group_sums(x, sum.rows, width, first, span, heads, weights, sums) };
         return true;
     }
@@ -359,16 +365,16 @@ impl<F: Scalar> RowSum<'_, F> {
 }
 
 by_level! {
-    fn forward_rows<F, S: Scores<F>>(job: &Attend<F, S>, block: Range<usize>, y: &mut [F]) = forward_rows_here, FUSED
+    fn forward_rows<F, S: Scores<F>>(job: &Attend<F, S>, block: Range<usize>, y: &mut [F]) = forward_rows_here, known
 }
 
 #[inline(always)]
-fn forward_rows_here<F: Scalar, S: Scores<F>, const FUSED: bool>(job: &Attend<F, S>, block: Range<usize>, y: &mut [F]) {
+fn forward_rows_here<F: Scalar, S: Scores<F>>(known: impl Known, job: &Attend<F, S>, block: Range<usize>, y: &mut [F]) {
     match job.heads {
-        1 => job.rows::<1, FUSED>(block, y),
-        4 => job.rows::<4, FUSED>(block, y),
-        8 => job.rows::<8, FUSED>(block, y),
-        _ => job.rows::<0, FUSED>(block, y),
+        1 => job.rows::<1, _>(known, block, y),
+        4 => job.rows::<4, _>(known, block, y),
+        8 => job.rows::<8, _>(known, block, y),
+        _ => job.rows::<0, _>(known, block, y),
     }
 }
 
@@ -385,7 +391,8 @@ const FAR: usize = 32;
 /// numbers, and room up to a whole number of registers; `H` as in [`Attend::rows`]. `meanwhile` is told about every edge, and perhaps about
 /// some that are not there: memory can answer while there is much to compute.
 #[inline(always)]
-pub(super) fn exponentials<F: Scalar, const H: usize, const FUSED: bool>(
+pub(super) fn exponentials<F: Scalar, const H: usize>(
+    known: impl Known,
     scores: &mut [F],
     len: usize,
     head: &mut [F],
@@ -394,7 +401,7 @@ pub(super) fn exponentials<F: Scalar, const H: usize, const FUSED: bool>(
     if H == 0 || !LANES.is_multiple_of(H) {
         return exponentials_of_any(&mut scores[..len], head, meanwhile);
     }
-    // What is added scores nothing.
+    // Padding lanes are minus infinity.
     scores[len..].fill(F::neg_infinity());
     let of_head = |lane: usize| (lane % H..LANES).step_by(H);
     let larger = |a: F, b: F| if b > a { b } else { a };
@@ -404,21 +411,23 @@ pub(super) fn exponentials<F: Scalar, const H: usize, const FUSED: bool>(
             meanwhile(register * (LANES / H) + edge);
         }
     };
-    let most = of_lanes(largest::<F, FUSED>(scores));
-    let sums = exponentiate::<F, FUSED>(scores, most, edges);
+    let most = of_lanes(largest(known, scores));
+    let sums = exponentiate(known, scores, most, edges);
     for (h, sum) in head.iter_mut().enumerate() {
         *sum = of_head(h).map(|lane| sums[lane]).sum();
     }
 }
 
-/// The largest number of each lane of whole registers; NaN is passed over. `FUSED` as in [`in_registers`].
+/// The largest number of each lane of whole registers; NaN is passed over.
 #[inline(always)]
-#[allow(unsafe_code)]
-fn largest<F: Scalar, const FUSED: bool>(scores: &[F]) -> [F; LANES] {
+#[allow(unsafe_code, unused_variables)]
+fn largest<F: Scalar>(known: impl Known, scores: &[F]) -> [F; LANES] {
     let mut most = [F::neg_infinity(); LANES];
     #[cfg(target_arch = "x86_64")]
-    if FUSED && let (Some(scores), Some(out)) = (F::as_f32(scores), F::as_f32_mut(&mut most)) {
-        // SAFETY: the function around has the features, see `by_level`.
+    if let Some(_proof) = known.avx2_fma()
+        && let (Some(scores), Some(out)) = (F::as_f32(scores), F::as_f32_mut(&mut most))
+    {
+        // SAFETY: the proof says that the processor has the features.
         unsafe { super::x86_attention::largest(scores, out) };
         return most;
     }
@@ -430,14 +439,16 @@ fn largest<F: Scalar, const FUSED: bool>(scores: &[F]) -> [F; LANES] {
     most
 }
 
-/// `e^{s − most}` lane by lane in place, and the sum of each lane; `meanwhile` is told about every register. `FUSED` as in [`in_registers`].
+/// `e^{s − most}` lane by lane in place, and the sum of each lane; `meanwhile` is told about every register.
 #[inline(always)]
-#[allow(unsafe_code)]
-fn exponentiate<F: Scalar, const FUSED: bool>(scores: &mut [F], most: [F; LANES], meanwhile: impl Fn(usize)) -> [F; LANES] {
+#[allow(unsafe_code, unused_variables)]
+fn exponentiate<F: Scalar>(known: impl Known, scores: &mut [F], most: [F; LANES], meanwhile: impl Fn(usize)) -> [F; LANES] {
     let mut sums = [F::zero(); LANES];
     #[cfg(target_arch = "x86_64")]
-    if FUSED && let (Some(scores), Some(most), Some(out)) = (F::as_f32_mut(scores), F::as_f32(&most), F::as_f32_mut(&mut sums)) {
-        // SAFETY: the function around has the features, see `by_level`.
+    if let Some(_proof) = known.avx2_fma()
+        && let (Some(scores), Some(most), Some(out)) = (F::as_f32_mut(scores), F::as_f32(&most), F::as_f32_mut(&mut sums))
+    {
+        // SAFETY: the proof says that the processor has the features.
         unsafe { super::x86_attention::exponentials(scores, most, out, meanwhile) };
         return sums;
     }
@@ -483,6 +494,7 @@ fn exponentials_of_any<F: Scalar>(scores: &mut [F], head: &mut [F], meanwhile: i
 #[cfg(test)]
 mod tests {
     use super::super::cases::{assert_same_in_all_pools, dense, sparse};
+    use super::super::isa::Unknown;
     use super::super::{AdditiveScores, reference};
     use super::*;
 
@@ -556,10 +568,10 @@ mod tests {
     #[test]
     fn a_diverged_score_is_not_hidden() {
         let (mut scores, mut sums) = ([1.0f32, f32::NAN, 2.0, 0.0, 9.0, 9.0, 9.0, 9.0], [0.0, 0.0]);
-        exponentials::<f32, 2, false>(&mut scores, 4, &mut sums, |_| ());
+        exponentials::<f32, 2>(Unknown, &mut scores, 4, &mut sums, |_| ());
         assert!(sums[1].is_nan() && sums[0] == scores[0] + scores[2] && scores[2] == 1.0);
         let mut scores = [1.0f32, f32::NAN, 2.0, 0.0];
-        exponentials::<f32, 0, false>(&mut scores, 4, &mut sums, |_| ());
+        exponentials::<f32, 0>(Unknown, &mut scores, 4, &mut sums, |_| ());
         assert!(sums[1].is_nan() && sums[0] == scores[0] + scores[2] && scores[2] == 1.0);
     }
 }

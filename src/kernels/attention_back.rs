@@ -2,7 +2,7 @@
 
 use super::attention::{AHEAD, Attend, Edge, LANES, Own, Room, Row, RowSum, Scores, exponentials};
 use super::heads::dots;
-use super::isa::{Isa, by_level};
+use super::isa::{Isa, Known, by_level};
 use super::pages::prefetch;
 use super::rows::{SERIAL_WORK, blocks_by_nonzeros, parts_for, pieces, run};
 use crate::scalar::Scalar;
@@ -70,7 +70,7 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
     }
 
     #[inline(always)]
-    fn targets<const H: usize, const FUSED: bool>(&self, dy: &[F], part: ToTargets<F>) -> Vec<F> {
+    fn targets<const H: usize, K: Known>(&self, known: K, dy: &[F], part: ToTargets<F>) -> Vec<F> {
         let ToTargets { block, mut pairs, dtarget } = part;
         let (heads, width, wide) = (if H == 0 { self.heads } else { H }, self.width(), self.scores.target_width());
         let (mut room, mut shared) = (self.room(), vec![F::zero(); self.scores.shared_len()]);
@@ -83,7 +83,7 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
             if row.sources.is_empty() {
                 continue;
             }
-            self.row_back::<H, FUSED>(row, &dy[i * width..][..width], &mut room);
+            self.row_back::<H, _>(known, row, &dy[i * width..][..width], &mut room);
             let own = Own { dtarget, shared: &mut shared, spare: &mut room.spare };
             self.scores.row_gradient(row, &room.scores[..len], &mut room.dalpha, own);
             let both = room.alpha[..len].chunks_exact(heads).zip(room.dalpha.chunks_exact(heads));
@@ -97,7 +97,7 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
 
     /// Leaves the weights after dropout in `alpha` and the gradients of the scores in `dalpha`.
     #[inline(always)]
-    fn row_back<const H: usize, const FUSED: bool>(&self, row: Row, dy: &[F], room: &mut Room<F>) {
+    fn row_back<const H: usize, K: Known>(&self, known: K, row: Row, dy: &[F], room: &mut Room<F>) {
         let (heads, width) = (if H == 0 { self.heads } else { H }, self.width());
         let len = row.sources.len() * heads;
         let padded = len.next_multiple_of(LANES);
@@ -107,7 +107,7 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
         room.dalpha.resize(len, F::zero());
         self.scores.score::<H>(row, &mut room.spare, &mut room.scores[..len]);
         room.alpha.copy_from_slice(&room.scores);
-        exponentials::<F, H, FUSED>(&mut room.alpha, len, &mut room.head, |edge| self.fetch_score::<H>(row.first + edge));
+        exponentials::<F, H>(known, &mut room.alpha, len, &mut room.head, |edge| self.fetch_score::<H>(row.first + edge));
         let (alpha, dalpha, head) = (&mut room.alpha[..len], &mut room.dalpha[..], &mut room.head[..heads]);
         for sum in head.iter_mut() {
             *sum = sum.recip();
@@ -172,7 +172,7 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
     }
 
     #[inline(always)]
-    fn sources<const H: usize, const FUSED: bool>(&self, given: &Given<F>, part: ToSources<F>) {
+    fn sources<const H: usize, K: Known>(&self, known: K, given: &Given<F>, part: ToSources<F>) {
         let (heads, width) = (if H == 0 { self.heads } else { H }, self.width());
         let (own, wide) = (self.scores.source_width(), self.scores.target_width());
         let ToSources { block, dz, dsource } = part;
@@ -188,7 +188,7 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
                 prefetch(given.pairs.as_ptr().wrapping_add(place * 2 * heads), 2 * heads);
             }
             let sum = RowSum { x: given.dy, rows: targets, scale: None, bias: None };
-            self.sum_rows::<H, FUSED>(sum, span.clone(), |at| &pair(at)[..heads], dz);
+            self.sum_rows::<H, _>(known, sum, span.clone(), |at| &pair(at)[..heads], dz);
             for at in span {
                 let edge = Edge { source, target: targets[at] as usize, place: places[at] };
                 self.scores.source_gradient(edge, &pair(at)[heads..], dz, dsource, &mut spare);
@@ -199,28 +199,28 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
 }
 
 by_level! {
-    fn targets_of<F, S: Scores<F>>(job: &Attend<F, S>, dy: &[F], part: ToTargets<F>) -> Vec<F> = targets_here, FUSED
+    fn targets_of<F, S: Scores<F>>(job: &Attend<F, S>, dy: &[F], part: ToTargets<F>) -> Vec<F> = targets_here, known
 }
 
 #[inline(always)]
-fn targets_here<F: Scalar, S: Scores<F>, const FUSED: bool>(job: &Attend<F, S>, dy: &[F], part: ToTargets<F>) -> Vec<F> {
+fn targets_here<F: Scalar, S: Scores<F>>(known: impl Known, job: &Attend<F, S>, dy: &[F], part: ToTargets<F>) -> Vec<F> {
     match job.heads {
-        1 => job.targets::<1, FUSED>(dy, part),
-        8 => job.targets::<8, FUSED>(dy, part),
-        _ => job.targets::<0, FUSED>(dy, part),
+        1 => job.targets::<1, _>(known, dy, part),
+        8 => job.targets::<8, _>(known, dy, part),
+        _ => job.targets::<0, _>(known, dy, part),
     }
 }
 
 by_level! {
-    fn sources_of<F, S: Scores<F>>(job: &Attend<F, S>, given: &Given<F>, part: ToSources<F>) = sources_here, FUSED
+    fn sources_of<F, S: Scores<F>>(job: &Attend<F, S>, given: &Given<F>, part: ToSources<F>) = sources_here, known
 }
 
 #[inline(always)]
-fn sources_here<F: Scalar, S: Scores<F>, const FUSED: bool>(job: &Attend<F, S>, given: &Given<F>, part: ToSources<F>) {
+fn sources_here<F: Scalar, S: Scores<F>>(known: impl Known, job: &Attend<F, S>, given: &Given<F>, part: ToSources<F>) {
     match job.heads {
-        1 => job.sources::<1, FUSED>(given, part),
-        8 => job.sources::<8, FUSED>(given, part),
-        _ => job.sources::<0, FUSED>(given, part),
+        1 => job.sources::<1, _>(known, given, part),
+        8 => job.sources::<8, _>(known, given, part),
+        _ => job.sources::<0, _>(known, given, part),
     }
 }
 

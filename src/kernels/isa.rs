@@ -106,30 +106,75 @@ impl Isa {
     }
 }
 
+/// That the processor has AVX2 and FMA. It has no other constructor than the question, so whoever holds one may use those instructions: what
+/// takes a proof by value cannot be told a lie by its caller.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Avx2Fma(());
+
+impl Avx2Fma {
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+    pub(super) fn detected() -> Option<Self> {
+        Isa::Avx2.available().then_some(Self(()))
+    }
+}
+
+/// What code that is compiled for several levels is told of the processor: nothing, or a proof.
+pub(super) trait Known: Copy {
+    /// Whether [`Known::avx2_fma`] gives a proof, for the compiler.
+    const IS_AVX2_FMA: bool;
+
+    fn avx2_fma(self) -> Option<Avx2Fma>;
+}
+
+/// Nothing is known: no instruction is used by name.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unknown;
+
+impl Known for Unknown {
+    const IS_AVX2_FMA: bool = false;
+
+    #[inline(always)]
+    fn avx2_fma(self) -> Option<Avx2Fma> {
+        None
+    }
+}
+
+impl Known for Avx2Fma {
+    const IS_AVX2_FMA: bool = true;
+
+    #[inline(always)]
+    fn avx2_fma(self) -> Option<Avx2Fma> {
+        Some(self)
+    }
+}
+
 /// Defines a function that runs another one, which must be `#[inline(always)]`, compiled for a level: the same code in wider vectors.
-/// With `FUSED`, the other one is told so by a constant: it is `true` only within the function that is compiled for AVX2 and FMA, after the
-/// processor was asked. Kernels rely on that where they use those instructions by name, so nobody else passes `true`.
+/// With `known`, the other one takes what is known of the processor first, as [`Known`].
 macro_rules! by_level {
-    ($vis:vis fn $name:ident<F $(, $more:ident: $bound:path)?>($($arg:ident: $kind:ty),* $(,)?) $(-> $out:ty)? = $body:ident $(, $fused:ident)?) => {
+    ($vis:vis fn $name:ident<F $(, $more:ident: $bound:path)?>($($arg:ident: $kind:ty),* $(,)?) $(-> $out:ty)? = $body:ident $(, $known:ident)?) => {
         #[allow(unsafe_code)]
         $vis fn $name<F: crate::scalar::Scalar $(, $more: $bound)?>(isa: crate::kernels::isa::Isa, $($arg: $kind),*) $(-> $out)? {
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx2,fma")]
-                fn avx2<F: crate::scalar::Scalar $(, $more: $bound)?>($($arg: $kind),*) $(-> $out)? {
-                    crate::kernels::isa::by_level!(@call $body true $($fused)? ; $($arg),*)
+                fn avx2<F: crate::scalar::Scalar $(, $more: $bound)?>(
+                    _proof: crate::kernels::isa::Avx2Fma,
+                    $($arg: $kind),*
+                ) $(-> $out)? {
+                    crate::kernels::isa::by_level!(@call $body $($known)? ; _proof ; $($arg),*)
                 }
                 if isa >= crate::kernels::isa::Isa::Avx2 {
                     assert!(isa.available(), "this processor has no {isa:?}");
-                    // SAFETY: the processor has the features.
-                    return unsafe { avx2($($arg),*) };
+                    let proof = crate::kernels::isa::Avx2Fma::detected().expect("every later level has it");
+                    // SAFETY: the proof says that the processor has the features.
+                    return unsafe { avx2(proof, $($arg),*) };
                 }
             }
             let _ = isa;
-            crate::kernels::isa::by_level!(@call $body false $($fused)? ; $($arg),*)
+            crate::kernels::isa::by_level!(@call $body $($known)? ; crate::kernels::isa::Unknown ; $($arg),*)
         }
     };
-    (@call $body:ident $value:literal ; $($arg:ident),*) => { $body($($arg),*) };
-    (@call $body:ident $value:literal FUSED ; $($arg:ident),*) => { $body::<_, _, $value>($($arg),*) };
+    (@call $body:ident ; $proof:expr ; $($arg:ident),*) => { $body($($arg),*) };
+    (@call $body:ident known ; $proof:expr ; $($arg:ident),*) => { $body($proof, $($arg),*) };
 }
 pub(super) use by_level;
