@@ -25,7 +25,7 @@ fn main() -> Result<(), Error> {
         println!("{name:8} {params:5} parameters, {nonzero:5} not zero, {:.2} % of the test nodes right", evaluate(model, &data, &test)?);
     }
 
-    // The same in one go: a row a step, then what pruning has to beat.
+    // The same in one go: a row per step, then what pruning has to beat.
     let outcome = Compression::of(model, &data).step(pruner).step(FineTune::epochs(50)).run()?;
     println!();
     for row in &outcome.report.rows {

@@ -13,6 +13,39 @@
 //! assert!(small.num_params() < model.num_params());
 //! # Ok::<(), gnn_prune::Error>(())
 //! ```
+//!
+//! # Where to start
+//!
+//! | you have | begin at |
+//! |---|---|
+//! | a graph in a file | [`Dataset::read`] and the [`Reader`](data::Reader) behind it |
+//! | a graph in memory | [`Graph::builder`], then [`Dataset::new`] |
+//! | a network of PyTorch | [`io::pyg::Checkpoint`], and `docs/from-pytorch.md` |
+//! | nothing yet | [`Dataset::digits`], a recipe such as [`Gcn`], and a [`Trainer`] |
+//! | a trained model that should be smaller | [`OneShot`] without labels or epochs, or [`Compression`] with steps, controls and a [`Report`] |
+//! | a layer, criterion, step or loss of your own | the traits [`Layer`](nn::Layer), [`Criterion`], [`Step`], [`DistillLoss`], and the laws in [`testing`] |
+//!
+//! # Rooms
+//!
+//! Lower ones know nothing of those above; `docs/architecture.md` says how they are built and why.
+//!
+//! | room | what is there |
+//! |---|---|
+//! | [`pipeline`] | steps in a row, recipes, controls, runs that can be gone on with |
+//! | [`report`] | what a compression costs and gains, as a page, a table or JSON |
+//! | [`prune`], [`quant`], [`distill`] | plans for channels, weights and layers; integers; losses of a student |
+//! | [`reconstruct`] | least squares on what linear maps compute |
+//! | [`train`] | full-batch training, losses, metrics |
+//! | [`models`] | recipes of whole networks |
+//! | [`io`] | model files, and networks of PyTorch in and out |
+//! | [`nn`] | layers with their gradients, models, compiled programs |
+//! | [`data`], [`graph`] | data sets and their readers; graphs and what aggregates over them |
+//! | [`kernels`] | products and aggregations, by run-time dispatch |
+//! | [`value`], [`scalar`], [`rng`], [`files`], [`error`] | what all of them stand on |
+//!
+//! # Features
+//!
+//! `pt` reads the files of `torch.save`; `cli` builds the program `gnn-prune`, with `pt`. Neither is on by default.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -56,3 +89,8 @@ pub use value::{Value, ValueRef};
 
 pub use ndarray;
 pub use sprs;
+
+/// The program of README.md, compiled as it stands there.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -37,7 +37,7 @@ impl Digest {
         self.words += 1;
     }
 
-    /// Eight bytes a word, and their number.
+    /// Eight bytes per word, and their number.
     pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         for chunk in bytes.chunks(8) {
             let mut word = [0; 8];

@@ -1,4 +1,4 @@
-//! What flows between the layers of a model: a matrix with one row a node, dense or sparse.
+//! What flows between the layers of a model: a matrix with one row per node, dense or sparse.
 
 use crate::error::{Error, Result};
 use crate::scalar::Scalar;

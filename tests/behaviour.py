@@ -1,7 +1,7 @@
 """Hashes of what `gnn-prune` makes, so that a change of the house can be seen to change nothing.
 
-    python3 tests/behaviour.py target/release/gnn-prune > before.txt
-    python3 tests/behaviour.py target/release/gnn-prune --against before.txt
+    python3 tests/behaviour.py target/release/gnn-prune --against tests/behaviour.txt
+    python3 tests/behaviour.py target/release/gnn-prune > tests/behaviour.txt    # where a change is meant
 
 Every command below runs in a folder of its own. Of each model file, table of predictions and exported file the SHA-256 is printed, of
 each report that of its JSON without times, and without the sentences that tell times. `--against FILE` names the lines that differ and

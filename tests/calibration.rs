@@ -38,7 +38,7 @@ fn probabilities(logits: ArrayView2<f32>) -> Array2<f64> {
     p
 }
 
-/// Squared error of the probabilities against the float model's, a node.
+/// Squared error of the probabilities against the float model's, per node.
 fn error(small: &QuantModel, model: &Model, data: &Dataset) -> f64 {
     let wanted = probabilities(model.infer(&Cx::eval(data.graph()), data.features()).unwrap().view());
     (probabilities(run(small, data).view()) - wanted).mapv(|d| d * d).sum() / data.num_nodes() as f64

@@ -970,7 +970,7 @@ fn a_split_is_drawn_or_read_as_the_line_says() {
     let quick = format!("train {SMALL} --hidden 4 --epochs 3");
     let own = mean(&json(&quick)["rows"][0]);
     let drawn = mean(&json(&format!("{quick} --split 0.2/0.2/0.6"))["rows"][0]);
-    // 240 nodes of 300 test by the generator's own split of 20 and 30 a class less, 180 by these shares.
+    // 240 nodes of 300 test by the generator's own split of 20 and 30 per class less, 180 by these shares.
     assert!((drawn * 1.8).fract().abs() < 1e-6 || (1.0 - (drawn * 1.8).fract()) < 1e-6, "{drawn} and {own}");
     assert!(json(&format!("{quick} --split 10/10"))["rows"][0]["accuracy"]["mean"].is_number());
     let parts: String = (0..300).map(|i| ["train\n", "val\n", "test\n", "-1\n"][i % 4]).collect();

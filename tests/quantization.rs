@@ -526,7 +526,7 @@ fn training_on_the_grid_improves_four_bits() {
 }
 
 /// A listing that goes around quantises by `round(w·2^{b−1}/std)`. It divides by the deviation, so that a weight of one deviation is
-/// already past the largest integer, never clamps, never scales back, and keeps floats. The right one is symmetric with a scale a column.
+/// already past the largest integer, never clamps, never scales back, and keeps floats. The right one is symmetric with a scale per column.
 #[test]
 fn four_bits_by_the_largest_magnitude_fit_and_by_the_deviation_do_not() {
     // Columns of different sizes: one scale for all of them would leave the small one nothing.

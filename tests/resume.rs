@@ -488,7 +488,7 @@ fn what_a_stage_cannot_do_is_said_before_the_first_epoch() {
     let several = Dataset::multi_label("several", data.graph().clone(), features, labels, gnn_prune::data::Splits::Fixed(split)).unwrap();
     let listener = |progress| assert!(!matches!(progress, Progress::Epoch(_)));
     let way = Compression::train(plain(), trainer(5), 1, &several).unwrap().step(Distill::into(Student::Itself)).on_progress(listener);
-    assert!(way.run().unwrap_err().to_string().contains("distillation is built for one class a node"));
+    assert!(way.run().unwrap_err().to_string().contains("distillation is built for one class per node"));
 }
 
 #[test]

@@ -192,7 +192,7 @@ fn any(x: &[f32], picks: &[u32], width: usize, _: bool) {
     black_box(sum);
 }
 
-/// Runs independent chains of multiply-adds; says how many a step.
+/// Runs independent chains of multiply-adds; says how many per step.
 fn chains(steps: usize) -> usize {
     #[cfg(target_arch = "x86_64")]
     {

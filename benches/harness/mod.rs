@@ -103,7 +103,7 @@ pub fn arxiv_like() -> Dataset {
         .expect("settings are legal")
 }
 
-/// 2,708 nodes, 10,556 edges, 1,433 sparse features of which 18 a node are ones, 7 classes.
+/// 2,708 nodes, 10,556 edges, 1,433 sparse features of which 18 per node are ones, 7 classes.
 pub fn cora_like() -> Dataset {
     let data = PowerLaw::builder(2708, 10_556).features(1).classes(7).seed(0).build().expect("settings are legal");
     let mut starts = vec![0];

@@ -92,8 +92,8 @@ impl<F: Scalar> Dataset<F> {
         Ok(Self { name, graph, features, feature_norm, labels, num_classes, splits, notes })
     }
 
-    /// A data set whose nodes may have several labels each, or none; see [`Dataset::new`]. A model has one logit a label, is trained by the
-    /// cross-entropy of a sigmoid, and judged by the mean ROC AUC over the labels.
+    /// A data set whose nodes may have several labels each, or none; see [`Dataset::new`]. A model has one logit per label, is trained by
+    /// the cross-entropy of a sigmoid, and judged by the mean ROC AUC over the labels.
     ///
     /// *Shapes*: features `[nodes, features]`, labels `[nodes, number of labels]`.
     ///

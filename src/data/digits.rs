@@ -18,9 +18,9 @@ const NEIGHBOURS: usize = 10;
 type Image = [i16; PIXELS];
 
 impl Dataset<f32> {
-    /// Handwritten digits: a node an image, joined to the 10 images at the smallest Euclidean distance (the lower number where
+    /// Handwritten digits: a node per image, joined to the 10 images at the smallest Euclidean distance (the lower number where
     /// distances are equal) and to those that it is such a neighbour of. Features are the pixels, scaled to [0, 1];
-    /// the split is 20 training and 30 validation nodes a class, drawn by the seed.
+    /// the split is 20 training and 30 validation nodes per class, drawn by the seed.
     ///
     /// *Shapes*: 1,797 nodes, 24,678 directed edges, features `[1797, 64]`, 10 classes.
     ///

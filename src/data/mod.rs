@@ -1,4 +1,4 @@
-//! Data sets for node classification: a graph, a row of features and a label a node, and splits.
+//! Data sets for node classification: a graph, a row of features and a label per node, and splits.
 //!
 //! They come from files ([`Dataset::read`]), from memory ([`Dataset::new`]), from the crate itself ([`Dataset::digits`]) or from
 //! generators ([`Sbm`], [`PowerLaw`]); [`Dataset::open`] resolves the word that stands for any of them on the command line.

@@ -38,7 +38,7 @@ pub(super) struct Parts {
 
 /// Labels as a file has them.
 pub(super) enum FileLabels {
-    /// One a node.
+    /// One per node.
     One(Vec<u32>),
     /// Those of each node, and whether it has any.
     Several(Array2<bool>, Vec<bool>),

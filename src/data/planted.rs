@@ -156,7 +156,8 @@ macro_rules! planted_setters {
             self
         }
 
-        /// Training and validation nodes a class. Default 20 and 30, legal at least 1 each; every class has more nodes than both together.
+        /// Training and validation nodes per class. Default 20 and 30, legal at least 1 each; every class has more nodes than both
+        /// together.
         #[must_use]
         pub fn per_class(mut self, train: usize, val: usize) -> Self {
             (self.planted.train, self.planted.val) = (train, val);

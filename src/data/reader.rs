@@ -77,7 +77,8 @@ impl Reader {
         self
     }
 
-    /// Takes this split instead of the file's own. Default: the masks of the file, without any 20 training and 30 validation nodes a class.
+    /// Takes this split instead of the file's own. Default: the masks of the file, without any 20 training and 30 validation nodes per
+    /// class.
     #[must_use]
     pub fn split(mut self, split: impl Into<SplitSource>) -> Self {
         self.wanted.split = Some(split.into());

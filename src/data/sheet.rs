@@ -290,7 +290,7 @@ pub(super) fn edges(path: &Path, nodes: usize) -> Result<Edges> {
     Ok(Edges { list, notes })
 }
 
-/// Reads features, a line a node: of the node that a column `node` names, or else by place.
+/// Reads features, a line per node: of the node that a column `node` names, or else by place.
 ///
 /// # Errors
 /// [`Error::File`] with the line or the column.
@@ -401,7 +401,7 @@ pub(super) struct Words {
     pub notes: Vec<String>,
 }
 
-/// Reads a word a node: a column of them in the order of the nodes, or one beside a column `node`. `names` are what the column of words
+/// Reads a word per node: a column of them in the order of the nodes, or one beside a column `node`. `names` are what the column of words
 /// may be called where there are others. An empty field, `NaN` or `NA` is none.
 ///
 /// # Errors

@@ -29,9 +29,9 @@ pub enum Splits {
     Masks(Vec<Split>),
     /// Drawn by the seed: so many nodes of each class that occurs, the rest tests.
     PerClass {
-        /// Training nodes a class, at least 1.
+        /// Training nodes per class, at least 1.
         train: usize,
-        /// Validation nodes a class, at least 1.
+        /// Validation nodes per class, at least 1.
         val: usize,
     },
     /// Drawn by the seed: shares of all nodes that have a label, each at least one node. Where they add up to less than 1, the rest is in
@@ -49,7 +49,7 @@ pub enum Splits {
 }
 
 impl Default for Splits {
-    /// 20 training and 30 validation nodes a class (Shchur et al. 2018).
+    /// 20 training and 30 validation nodes per class (Shchur et al. 2018).
     fn default() -> Self {
         Splits::PerClass { train: 20, val: 30 }
     }
@@ -233,8 +233,8 @@ fn by_shares(shares: [f64; 3], seed: u64, labels: &[u32]) -> Split {
 
 /// Where a split comes from that is to replace the data's own: a rule, or a file with the part of every node.
 ///
-/// As a word: `0.6/0.2/0.2` are shares of training, validation and test nodes, `20/30` training and validation nodes a class, anything else
-/// a file: `.npy` with 0, 1, 2 for the parts and -1 for none, or `.csv` with these or the words `train`, `val`, `test`.
+/// As a word: `0.6/0.2/0.2` are shares of training, validation and test nodes, `20/30` training and validation nodes per class, anything
+/// else a file: `.npy` with 0, 1, 2 for the parts and -1 for none, or `.csv` with these or the words `train`, `val`, `test`.
 ///
 /// ```
 /// use gnn_prune::data::{SplitSource, Splits};

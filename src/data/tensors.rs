@@ -16,16 +16,16 @@ use std::path::Path;
 
 /// What is read; other names of the last three are known too, [`PARTS`].
 const READ: [&str; 7] = ["x", "edge_index", "edge_weight", "edge_attr", "edge_type", "y", "num_nodes"];
-/// What the parts of the split may be called; a name that ends in `_mask` holds a truth value a node, one that ends in `_idx` nodes.
+/// What the parts of the split may be called; a name that ends in `_mask` holds a truth value per node, one that ends in `_idx` nodes.
 const PARTS: [&[&str]; 3] = [
     &["train_mask", "training_mask", "train_idx"],
     &["val_mask", "valid_mask", "validation_mask", "dev_mask", "val_idx", "valid_idx"],
     &["test_mask", "test_idx"],
 ];
 
-/// Reads `x`, `edge_index`, `y` (one class a node, or a column of zeros and ones for each of several labels), and where they are there `edge_attr`, `edge_weight`, `edge_type`, `train_mask`, `val_mask` and
-/// `test_mask` (one mask, or one a column; or lists of nodes, `train_idx`). Edges are directed as they are listed, and one that is listed
-/// twice counts twice.
+/// Reads `x`, `edge_index`, `y` (one class per node, or a column of zeros and ones for each of several labels), and where they are there
+/// `edge_attr`, `edge_weight`, `edge_type`, `train_mask`, `val_mask` and `test_mask` (one mask, or one per column; or lists of nodes,
+/// `train_idx`). Edges are directed as they are listed, and one that is listed twice counts twice.
 ///
 /// A tensor may be of any type that says the same: integers and truth values are numbers, whole floats are integers, 0 and 1 are truth
 /// values. What is not read is named in a note.
@@ -81,7 +81,7 @@ impl<'t> Tensor<'t> {
         wrong(self.key, format!("has shape {:?}, expected {expected}", self.shape()))
     }
 
-    /// One entry a row: a vector, or a matrix of one column.
+    /// One entry per row: a vector, or a matrix of one column.
     fn check_column(&self, rows: usize, of: &str) -> Result<()> {
         match *self.shape() {
             [len] | [len, 1] if len == rows => Ok(()),
@@ -157,7 +157,7 @@ fn from(tensors: &Tensors, wanted: &Wanted) -> Result<Parts> {
     Ok(Parts { graph, features, norm, labels, splits, from_one: false, notes })
 }
 
-/// A class a node, or several columns, each a label that a node has (1) or has not (0).
+/// A class per node, or several columns, each a label that a node has (1) or has not (0).
 fn labels(tensors: &Tensors, nodes: usize) -> Result<FileLabels> {
     let y = Tensor::needed(tensors, "y")?;
     let in_y = |problem| wrong("y", problem);

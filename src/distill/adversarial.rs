@@ -59,7 +59,7 @@ impl AdversarialBuilder {
 
 /// The student learns to give logits that a discriminator takes for the teacher's, while the discriminator learns to tell them apart.
 ///
-/// The discriminator is `D(z) = W₂·relu(z + W₁z + b)` with one output a class and a last one `s`, larger for the teacher. Over the rows
+/// The discriminator is `D(z) = W₂·relu(z + W₁z + b)` with one output per class and a last one `s`, larger for the teacher. Over the rows
 /// `R` and the labelled nodes, with `σ` the sigmoid, and `CE` the cross-entropy of the class outputs with the labels:
 ///
 /// - the discriminator minimises `½[mean_R −log σ(s(z_T)) − log(1 − σ(s(z_S))) + CE(D(z_T)) + CE(D(z_S))]`, one step of its own Adam in

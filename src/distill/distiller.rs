@@ -105,7 +105,7 @@ impl<F: Scalar> DistillerBuilder<F> {
         self
     }
 
-    /// Calls `progress` after each epoch. Default: nobody hears.
+    /// Calls `progress` after each epoch. Default: no callback.
     #[must_use]
     pub fn on_epoch(mut self, progress: impl Fn(Epoch) + Send + Sync + 'static) -> Self {
         self.trainer = self.trainer.on_epoch(progress);

@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 /// to the class that the teacher predicts: no other label is read. With the factor `|R|^(−1/2)` squared gradients are means over `R`,
 /// whatever its size.
 ///
-/// *Shapes*: `X: [n, features]` dense or sparse, `y`: one a node, of which those of `R` are read.
+/// *Shapes*: `X: [n, features]` dense or sparse, `y`: one per node, of which those of `R` are read.
 pub struct Probe<'a, F: Scalar> {
     model: &'a Model<F>,
     data: &'a Dataset<F>,
@@ -27,7 +27,7 @@ impl<'a, F: Scalar> Probe<'a, F> {
     /// Asks `model` about `rows` of `data`, whose nodes are taken to be of `classes`.
     ///
     /// # Errors
-    /// [`Error::Data`] where `classes` has not one entry a node, [`Error::IndexOutOfRange`] for a row or a class that is not there.
+    /// [`Error::Data`] where `classes` has not one entry per node, [`Error::IndexOutOfRange`] for a row or a class that is not there.
     pub fn new(model: &'a Model<F>, data: &'a Dataset<F>, rows: &'a [u32], classes: &'a [u32]) -> Result<Self> {
         let (nodes, width) = (data.num_nodes(), model.out_channels());
         if classes.len() != nodes {

@@ -37,8 +37,8 @@ impl Budget {
         self.left.get()
     }
 
-    /// Takes room for an array of `shape` with `size` bytes a number. An axis of length zero counts as one: an array without numbers can have
-    /// an axis that is longer than any memory, and code that walks along it.
+    /// Takes room for an array of `shape` with `size` bytes per number. An axis of length zero counts as one: an array without numbers can
+    /// have an axis that is longer than any memory, and code that walks along it.
     ///
     /// Where the array is large, the system is asked whether it has memory for it and its copies: the allocations that follow have no way
     /// to fail but to end the process.

@@ -1,11 +1,11 @@
-//! Edges as attention reads them: one self-loop a node, and the way back from sources to targets.
+//! Edges as attention reads them: one self-loop per node, and the way back from sources to targets.
 
 use super::Graph;
 use crate::kernels::Neighbourhoods;
 use crate::scalar::Scalar;
 use ndarray::{Array2, ArrayView2, Axis};
 
-/// The edges of a graph by targets and by sources, its self-loops replaced by exactly one a node or as they are listed.
+/// The edges of a graph by targets and by sources, its self-loops replaced by exactly one per node or as they are listed.
 ///
 /// The edges into a node lie side by side in the order of [`Graph::edge_list`]; a loop that replaced others comes last. Weights are left out. A loop has the mean of
 /// the features of the edges into its node, zeros where there are none (`fill_value="mean"` in PyTorch Geometric).

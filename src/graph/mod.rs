@@ -34,14 +34,14 @@ use std::sync::{Arc, OnceLock, RwLock};
 #[derive(Debug, Clone)]
 pub struct Graph<F: Scalar = f32> {
     adjacency: Arc<Csr<F>>,
-    /// A row of features a stored edge, in the order of `adjacency`.
+    /// A row of features per stored edge, in the order of `adjacency`.
     edge_features: Option<Arc<Array2<F>>>,
     /// The edges of each type.
     relations: Arc<Vec<Csr<F>>>,
     /// By relation, the whole graph being `None`.
     operators: Built<(Option<usize>, Norm), Operator<F>>,
     pairs: Built<Norm, RelationPairs<F>>,
-    /// With a self-loop a node, and as they are listed.
+    /// With a self-loop per node, and as they are listed.
     attention: Arc<[OnceLock<Arc<AttentionEdges<F>>>; 2]>,
     parallel: Option<Arc<Parallel>>,
     /// Whether any edge was listed with a weight other than 1.
@@ -140,7 +140,7 @@ impl<F: Scalar> Graph<F> {
         self.weighted
     }
 
-    /// Features of the edges, a row an edge, in the order of [`Graph::edge_list`].
+    /// Features of the edges, a row per edge, in the order of [`Graph::edge_list`].
     pub fn edge_features(&self) -> Option<ArrayView2<'_, F>> {
         self.edge_features.as_ref().map(|features| features.view())
     }
@@ -170,7 +170,7 @@ impl<F: Scalar> Graph<F> {
         self.kept_operator(None, norm)
     }
 
-    /// The edges as attention reads them, with one self-loop a node; built at the first call and kept with the graph and its clones.
+    /// The edges as attention reads them, with one self-loop per node; built at the first call and kept with the graph and its clones.
     pub fn attention(&self) -> Arc<AttentionEdges<F>> {
         self.attention[0].get_or_init(|| Arc::new(AttentionEdges::with_loops(self))).clone()
     }
@@ -180,7 +180,7 @@ impl<F: Scalar> Graph<F> {
         self.attention[1].get_or_init(|| Arc::new(AttentionEdges::as_listed(self))).clone()
     }
 
-    /// All relations at once, each normalised by itself: one row a relation and node that has edges of it.
+    /// All relations at once, each normalised by itself: one row per relation and node that has edges of it.
     ///
     /// # Errors
     /// As [`Graph::operator`].

@@ -5,9 +5,9 @@ use super::sparse_code;
 /// A form of positions; the name of its tensor says which one it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
-    /// A bit an entry.
+    /// A bit per entry.
     Map,
-    /// A byte a run of removed entries, see [`runs`].
+    /// A byte per run of removed entries, see [`runs`].
     Runs,
     /// A stream of decisions, see [`sparse_code`].
     Coded,
@@ -54,7 +54,7 @@ pub(super) fn encode(kept: &[bool], cols: usize) -> (Form, Vec<u8>) {
     forms.into_iter().min_by_key(|(_, bytes)| bytes.len()).expect("there are three forms")
 }
 
-/// A bit an entry, the first in the lowest, and zeros to the end of the last byte.
+/// A bit per entry, the first in the lowest, and zeros to the end of the last byte.
 pub(super) fn map(kept: impl ExactSizeIterator<Item = bool>) -> Vec<u8> {
     let mut bytes = vec![0u8; kept.len().div_ceil(8)];
     kept.enumerate().filter(|(_, keep)| *keep).for_each(|(at, _)| bytes[at / 8] |= 1 << (at % 8));

@@ -186,7 +186,7 @@ mod tests {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             (state >> 16) % 100 < percent
         };
-        // Every other row keeps a tenth, the others all but that: 0.47 bits an entry for who knows the row, 1 for who does not.
+        // Every other row keeps a tenth, the others all but that: 0.47 bits per entry for who knows the row, 1 for who does not.
         let kept: Vec<bool> = (0..400).flat_map(|row| [if row % 2 == 0 { 10 } else { 90 }; 64]).map(chance).collect();
         let bits = (8 * encode(&kept, 64, ()).len()) as f64 / kept.len() as f64;
         assert!(bits < 0.6, "{bits} bits per entry");

@@ -16,7 +16,7 @@ fn slope_at<F: Scalar>(v: F, slope: F) -> F {
     if v > F::zero() { F::one() } else { slope }
 }
 
-/// `s_ijh = leaky(p_jh + q_ih + r_eh)`, with `p = a_source·z`, `q = a_target·z` a head.
+/// `s_ijh = leaky(p_jh + q_ih + r_eh)`, with `p = a_source·z`, `q = a_target·z` per head.
 ///
 /// A source's own gradient is `dp`, a target's `dq`, `[n, heads]` both; those left for the sources are `dr`.
 #[derive(Debug, Clone, Copy)]

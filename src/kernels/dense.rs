@@ -31,7 +31,7 @@ const SUM_ROWS: usize = 1024;
 
 /// Dense product `Y = X·W`, overwriting `y`.
 ///
-/// *Shapes*: `x: [n, in]`, `w: [in, out]`, `y: [n, out]`. *Cost*: `n·in·out` multiply-adds; `W` is packed once a call.
+/// *Shapes*: `x: [n, in]`, `w: [in, out]`, `y: [n, out]`. *Cost*: `n·in·out` multiply-adds; `W` is packed once per call.
 ///
 /// *Source*: register blocks over packed panels, Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", TOMS 2008.
 ///
@@ -44,7 +44,7 @@ pub fn matmul<F: Scalar>(x: ArrayView2<F>, w: ArrayView2<F>, y: ArrayViewMut2<F>
 /// [`matmul`] with bias and activation applied on the way out, or added to what stands in `y`.
 ///
 /// # Panics
-/// As [`matmul`], and if the bias has not one number a column.
+/// As [`matmul`], and if the bias has not one number per column.
 pub fn matmul_then<F: Scalar>(x: ArrayView2<F>, w: ArrayView2<F>, y: ArrayViewMut2<F>, epilogue: Epilogue<F>) {
     matmul_with(Isa::best(), x, w, y, epilogue);
 }

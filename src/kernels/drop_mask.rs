@@ -1,4 +1,4 @@
-//! Dropout masks that are never stored: 16 bits of a hash a position, four positions a hash.
+//! Dropout masks that are never stored: 16 bits of a hash per position, four positions per hash.
 
 use super::isa::Isa;
 use super::rows::for_each_chunk;

@@ -1,4 +1,4 @@
-//! Sampled dense × dense product: one dot product an edge (SDDMM).
+//! Sampled dense × dense product: one dot product per edge (SDDMM).
 
 use super::isa::Isa;
 use super::rows::{Cut, Rows, for_row_blocks, parts_for, with_rows};
@@ -14,9 +14,9 @@ const LANES: usize = 8;
 ///
 /// The weights of `pattern` are not read. It is the gradient of a sparse input or of edge weights: `dA_ij = dY_i·X_j`.
 ///
-/// *Shapes*: `pattern: [n, m]`, `a: [n, c]`, `b: [m, c]`, `out: [nnz]`. *Cost*: `nnz·c` multiply-adds, one row of `b` fetched an entry.
+/// *Shapes*: `pattern: [n, m]`, `a: [n, c]`, `b: [m, c]`, `out: [nnz]`. *Cost*: `nnz·c` multiply-adds, one row of `b` fetched per entry.
 ///
-/// *Source*: SDDMM as one gather and dot an edge, cut by edges (Hong et al., PPoPP 2019).
+/// *Source*: SDDMM as one gather and dot per edge, cut by edges (Hong et al., PPoPP 2019).
 ///
 /// # Panics
 /// If the shapes do not fit, or `pattern` is stored by columns.

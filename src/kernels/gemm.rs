@@ -23,7 +23,7 @@ pub(super) struct GemmKernel {
 /// What is added to a product and applied to it on the way out.
 #[derive(Debug, Clone, Copy)]
 pub struct Epilogue<'a, F> {
-    /// One number a column, added to every row.
+    /// One number per column, added to every row.
     pub bias: Option<&'a [F]>,
     /// Whether negative numbers become zero.
     pub relu: bool,

@@ -12,7 +12,7 @@ use std::ops::Range;
 /// Rows whose sum one part of [`head_sums`] takes. A constant, so that the bits do not depend on the number of threads.
 const SUM_ROWS: usize = 1024;
 
-/// `y_hc += a_h x_hc`; `D` is the number of channels a head where the compiler is to know it, else 0.
+/// `y_hc += a_h x_hc`; `D` is the number of channels per head where the compiler is to know it, else 0.
 #[inline(always)]
 pub(super) fn add_heads<F: Scalar, const D: usize>(a: &[F], x: &[F], dim: usize, y: &mut [F]) {
     let dim = if D == 0 { dim } else { D };

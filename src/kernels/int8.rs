@@ -166,7 +166,7 @@ pub(super) struct Int8Kernels {
     pub(super) join: fn(&JoinJob, Range<usize>, Out),
     /// Quantises `.0` to integers of at most `.1` with a scale of its own, which it returns.
     pub(super) quantize_row: fn(&[f32], i8, &mut [i8]) -> f32,
-    /// Quantises a row by a scale a column, and says whether it is finite.
+    /// Quantises a row by a scale per column, and says whether it is finite.
     pub(super) quantize_columns: fn(&[f32], &ColumnScales, &mut [i8]) -> bool,
 }
 

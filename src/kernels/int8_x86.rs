@@ -286,7 +286,7 @@ impl<const UNSIGNED: bool, const AHEAD: bool> Gather<UNSIGNED, AHEAD> {
         }
     }
 
-    /// Adds four rows times their weights, one a byte.
+    /// Adds four rows times their weights, one per byte.
     ///
     /// # Safety
     /// As [`Gather::part`].

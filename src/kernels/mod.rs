@@ -22,7 +22,7 @@
 //! bug of the caller), run on rayon's ambient pool and give the same bits for any number of threads: every output number has one writer
 //! and one order of summation. Arrays that are not in standard layout are copied. Each has a naive serial twin in [`reference`](mod@reference).
 //!
-//! The `f32` forms of some are picked at run time from a table, one a level of instructions. To add a kernel to it: a field of
+//! The `f32` forms of some are picked at run time from a table, one per level of instructions. To add a kernel to it: a field of
 //! `isa::Kernels`, a portable form beside the kernel's entry, the other forms in `x86.rs`.
 
 mod attention;

@@ -143,7 +143,7 @@ impl ColumnScales {
     }
 }
 
-/// Quantises one row by a scale a column, and says whether all of it is finite; every level is this text, compiled with its features.
+/// Quantises one row by a scale per column, and says whether all of it is finite; every level is this text, compiled with its features.
 #[inline(always)]
 pub(super) fn quantize_columns_row<const FMA: bool>(x: &[f32], by: &ColumnScales, q: &mut [i8]) -> bool {
     let scales = &by.scales[..x.len()];
@@ -165,8 +165,8 @@ pub(super) fn quantize_columns_row<const FMA: bool>(x: &[f32], by: &ColumnScales
 /// Numbers of a block of rows that a thread quantises.
 const BLOCK: usize = 1 << 15;
 
-/// Quantises `x: [n, width]` with a scale a column: `q_ic = round_ties_even(x_ic / s_c)` clamped. Returns the first row with an entry that is
-/// not finite, if there is one; the integers then mean nothing.
+/// Quantises `x: [n, width]` with a scale per column: `q_ic = round_ties_even(x_ic / s_c)` clamped. Returns the first row with an entry
+/// that is not finite, if there is one; the integers then mean nothing.
 ///
 /// # Panics
 /// If the lengths do not fit.

@@ -125,7 +125,7 @@ pub(crate) fn blocks_of(rows: usize, height: usize) -> Vec<Range<usize>> {
 
 /// Runs `f(rows, numbers of those rows)` for every block, in parallel where `work` multiply-adds are worth it. Nothing is allocated.
 ///
-/// `data` holds `width` numbers a row.
+/// `data` holds `width` numbers per row.
 ///
 /// # Panics
 /// If it has another number of rows.

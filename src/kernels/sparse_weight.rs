@@ -20,7 +20,7 @@ const TILE: usize = 16;
 /// channels. Every number is summed over `k` in the order of `wt`, wherever its row stands.
 ///
 /// *Shapes*: `x: [n, in]`, `wt: [out, in]`, `y: [n, out]`. *Cost*: `n·nnz(W)` multiply-adds, `n·(in + out)` moves, `64·(in + out)`
-/// numbers a thread.
+/// numbers per thread.
 ///
 /// *Source*: the product as in [`spmm`](super::spmm()); sharing each weight over a block of inputs as in Gale et al., "Sparse GPU
 /// Kernels for Deep Learning", SC 2020, §5.

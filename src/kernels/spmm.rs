@@ -13,7 +13,7 @@ const BLOCK: usize = 32;
 
 /// Sparse × dense product `y_ic = Σ_j a_ij x_jc`, overwriting `y`; a row without entries becomes zero.
 ///
-/// *Shapes*: `a: [n, m]`, `x: [m, c]`, `y: [n, c]`. *Cost*: `nnz·c` multiply-adds, bound by fetching one row of `x` an entry.
+/// *Shapes*: `a: [n, m]`, `x: [m, c]`, `y: [n, c]`. *Cost*: `nnz·c` multiply-adds, bound by fetching one row of `x` per entry.
 ///
 /// *Source*: rows cut by non-zeros and taken dynamically, the output row held in registers over all its entries and written once, as in
 /// LIBXSMM's generated kernels (Heinecke et al., SC 2016) that DGL uses; rows fetched ahead where `x` is larger than the cache.
@@ -27,7 +27,7 @@ pub fn spmm<F: Scalar>(a: CsrView<F>, x: ArrayView2<F>, y: ArrayViewMut2<F>) {
 /// [`spmm`] with bias and activation applied on the way out, or added to what stands in `y`.
 ///
 /// # Panics
-/// As [`spmm`], and if the bias has not one number a column.
+/// As [`spmm`], and if the bias has not one number per column.
 pub fn spmm_then<F: Scalar>(a: CsrView<F>, x: ArrayView2<F>, y: ArrayViewMut2<F>, epilogue: Epilogue<F>) {
     spmm_with(Isa::best(), a, x, y, epilogue);
 }

@@ -20,7 +20,7 @@ const RANGE_WORK: usize = 1 << 20;
 /// [`spmm`](super::spmm()) are faster. There is no hand-made form: AVX2 gained 1.0 to 1.3 × over what the compiler makes of this one.
 ///
 /// *Shapes*: `a: [n, m]`, `dy: [n, c]`, `dx: [m, c]`. *Cost*: `nnz·c` multiply-adds; the entries are read `⌈c/16⌉` times; `16·m`
-/// numbers a thread.
+/// numbers per thread.
 ///
 /// *Source*: the outer-product form of the product (each row of `dY` scattered by its row of `A`), with one owner for each strip of the result.
 ///

@@ -8,7 +8,7 @@ use ndarray::{ArrayViewMut2, CowArray, Ix2};
 
 /// `y = Σ_k a_k·x_k`, added from the first term to the last, then what the epilogue says; in one pass, in parallel where there is enough to do.
 ///
-/// *Shapes*: all `[n, c]`, one weight a term.
+/// *Shapes*: all `[n, c]`, one weight per term.
 ///
 /// # Panics
 /// If the shapes do not fit, or there is no term.

@@ -1,6 +1,6 @@
 //! AVX2 and AVX-512 forms of the `f32` kernels. Every function has a safe portable twin in the file of its kernel.
 //!
-//! One generic body a kernel, over a small trait of vector registers, is compiled once a level inside a `#[target_feature]` function.
+//! One generic body per kernel, over a small trait of vector registers, is compiled once per level inside a `#[target_feature]` function.
 //! The products keep the numbers of one output row in registers over all its entries; a masked last register takes widths that are no
 //! multiple of the register.
 #![allow(unsafe_code)]

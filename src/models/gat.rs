@@ -74,7 +74,7 @@ impl GatBuilder {
         self
     }
 
-    /// Lets features of the edges, this many a edge, take part in the scores. Default: they do not.
+    /// Lets features of the edges, this many per edge, take part in the scores. Default: they do not.
     #[must_use]
     pub fn edge_dim(mut self, channels: usize) -> Self {
         self.edge_dim = Some(channels);

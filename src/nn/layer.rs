@@ -110,7 +110,7 @@ impl<'a, F: Scalar> Cx<'a, F> {
         self.pool.give(array);
     }
 
-    /// Checks that `x` has `channels` columns and one row a node.
+    /// Checks that `x` has `channels` columns and one row per node.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] with the node's name.
@@ -332,7 +332,7 @@ pub trait Layer<F: Scalar>: Clone + Send + Sync + 'static {
     /// Where its output channels come from.
     fn wiring(&self) -> Wiring;
 
-    /// Computes the output from the inputs, all with one row a node.
+    /// Computes the output from the inputs, all with one row per node.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] for an input of another width, [`Error::NoGraph`] where aggregation has no graph.

@@ -228,21 +228,21 @@ fn check_axes<F: Scalar>(name: &str, layer: &dyn DynLayer<F>, widths: &[usize], 
 }
 
 impl Model<f32> {
-    /// Starts a model that reads `in_channels` features a node.
+    /// Starts a model that reads `in_channels` features per node.
     pub fn builder(in_channels: usize) -> ModelBuilder<f32> {
         ModelBuilder::new(in_channels)
     }
 }
 
 impl<F: Scalar> ModelBuilder<F> {
-    /// Starts a model of any scalar that reads `in_channels` features a node; see [`Model::builder`].
+    /// Starts a model of any scalar that reads `in_channels` features per node; see [`Model::builder`].
     pub fn new(in_channels: usize) -> Self {
         Self { in_channels, nodes: Vec::new(), num_params: 0 }
     }
 }
 
 impl<F: Scalar> Model<F> {
-    /// Features a node that the model reads.
+    /// Features per node that the model reads.
     pub fn in_channels(&self) -> usize {
         self.in_channels
     }

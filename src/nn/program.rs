@@ -60,7 +60,7 @@ pub(crate) enum Op<F: Scalar> {
     Concat,
     Scale(Arc<Vec<F>>),
     Whole(Arc<dyn DynLayer<F>>),
-    /// A sum of products, one an input, each added to what the one before left: linear maps of dense values and aggregations.
+    /// A sum of products, one per input, each added to what the one before left: linear maps of dense values and aggregations.
     Sum(Vec<Op<F>>),
 }
 
@@ -118,7 +118,7 @@ impl<F: Scalar> Program<F> {
         Self::planned(lowering, fused)
     }
 
-    /// A program of one instruction a stage of [`fuse`], whose values [`Program::run_watched`] shows.
+    /// A program of one instruction per stage of [`fuse`], whose values [`Program::run_watched`] shows.
     pub(crate) fn compile_stagewise(lowering: Lowering<F>) -> Result<Self> {
         let fused = fuse(&lowering);
         Self::planned(lowering, fused)
@@ -535,7 +535,7 @@ fn assign_buffers(steps: &[(&[StageId], StageId, usize)], values: usize) -> (Vec
 
 /// What a stored weight costs in a sparse product, in multiply-adds of the dense one ...
 const STORED_COST: usize = 2;
-/// ... and what a row of `X` costs a channel to be transposed and back. Both as measured, see `docs/sparsity.md`.
+/// ... and what a row of `X` costs per channel to be transposed and back. Both as measured, see `docs/sparsity.md`.
 const MOVE_COST: usize = 20;
 
 /// Whether a weight with `stored` non-zeros is multiplied faster in sparse form: `2·nnz + 20·(in + out) < in·out`.

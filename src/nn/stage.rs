@@ -44,7 +44,7 @@ pub enum Stage<F: Scalar> {
     Bias {
         /// What is shifted.
         x: StageId,
-        /// `b`, one number a channel.
+        /// `b`, one number per channel.
         bias: Arc<Vec<F>>,
     },
     /// `f(X)`, entry by entry.
@@ -70,7 +70,7 @@ pub enum Stage<F: Scalar> {
     Scale {
         /// What is scaled.
         x: StageId,
-        /// `s`, one number a channel.
+        /// `s`, one number per channel.
         scale: Arc<Vec<F>>,
     },
     /// A layer as it stands, in evaluation mode: attention, maxima, norms over a row. It has no integer form.

@@ -23,7 +23,7 @@ pub enum HeadUnits {
     Single,
     /// Whole heads of `dim` neighbouring channels.
     WholeHeads {
-        /// Channels a head.
+        /// Channels per head.
         dim: usize,
     },
     /// The same channel of every head.

@@ -50,7 +50,7 @@ impl Compressed {
         }
     }
 
-    /// Features a node that the model reads.
+    /// Features per node that the model reads.
     pub fn in_channels(&self) -> usize {
         match self {
             Compressed::Float(model) => model.in_channels(),

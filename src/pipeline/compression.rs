@@ -70,7 +70,7 @@ enum Start {
 pub struct Outcome<M> {
     /// The model after the last step, of the seed with the best validation metric.
     pub model: M,
-    /// A row for the dense model, one a step, and the controls.
+    /// A row for the dense model, one per step, and the controls.
     pub report: Report,
 }
 
@@ -234,14 +234,14 @@ impl<M> Compression<'_, M> {
         self
     }
 
-    /// Threads of the second latency column, at least 1. Default: one a core.
+    /// Threads of the second latency column, at least 1. Default: one per core.
     #[must_use]
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = threads.max(1);
         self
     }
 
-    /// Calls `listener` as the work goes on. Default: nobody hears.
+    /// Calls `listener` as the work goes on. Default: no callback.
     #[must_use]
     pub fn on_progress(mut self, listener: impl Fn(Progress) + Send + Sync + 'static) -> Self {
         self.listener = Arc::new(listener);

@@ -119,7 +119,7 @@ impl LayerPruner {
         Error::setting("layers to remove", self.settings.remove, legal)
     }
 
-    /// Decides which layers of `model` go. Of equal scores the first layer goes first.
+    /// Decides which layers of `model` go. Ties are broken by layer order.
     ///
     /// # Errors
     /// [`Error::Setting`] where the model has fewer residual blocks than shall go, [`Error::ShapeMismatch`] where model and data do not fit.

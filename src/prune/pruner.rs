@@ -195,7 +195,7 @@ impl<F: Scalar> ChannelPruner<F> {
         }
     }
 
-    /// Scores the units of `model` and decides which stay. Of equal scores the first unit goes first.
+    /// Scores the units of `model` and decides which stay. Ties are broken by unit order.
     ///
     /// # Errors
     /// [`PruneError::NothingToPrune`] for a model without hidden channels, [`PruneError::EmptiesLayer`] where a layer would lose all.

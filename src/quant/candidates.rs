@@ -35,7 +35,7 @@ const GAIN: f64 = 0.99;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Candidate {
     pub calibration: Calibration,
-    /// One; of the input one a channel.
+    /// One; of the input one per channel.
     pub scales: Vec<f32>,
 }
 

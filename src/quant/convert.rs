@@ -140,7 +140,7 @@ fn candidates(
     }
 }
 
-/// The candidates of the input: one scale a channel.
+/// The candidates of the input: one scale per channel.
 fn of_input(lowering: &Lowering<f32>, x: ValueRef<f32>, most: i8, tried: &[Calibration]) -> Vec<Candidate> {
     let mut candidates: Vec<Candidate> = tried.iter().map(|&calibration| Candidate { calibration, scales: Vec::new() }).collect();
     x.with_dense(|x| {
@@ -195,7 +195,7 @@ fn no_integers(layer: &str, what: &str) -> Error {
 }
 
 impl QuantWeight {
-    /// Quantises `w: [in, out]` with a scale an output column: `s_c = max_k |w_kc| / (2^{b−1} − 1)`, `q = round_ties_even(w / s_c)`.
+    /// Quantises `w: [in, out]` with a scale per output column: `s_c = max_k |w_kc| / (2^{b−1} − 1)`, `q = round_ties_even(w / s_c)`.
     pub fn of(w: ArrayView2<f32>, bits: Bits) -> Self {
         let scale = |column: ndarray::ArrayView1<f32>| symmetric_scale(max_abs(&column.to_vec()), bits.most());
         let scales: Vec<f32> = w.columns().into_iter().map(scale).collect();
@@ -214,7 +214,7 @@ impl QuantWeight {
         Self { shape: (rows, cols), bits, ints, scales: scales.to_vec() }
     }
 
-    /// A weight from integers in ±[`Bits::most`], row by row, and a scale a column; `None` where the lengths do not fit.
+    /// A weight from integers in ±[`Bits::most`], row by row, and a scale per column; `None` where the lengths do not fit.
     pub(crate) fn from_parts(shape: (usize, usize), bits: Bits, ints: Vec<i8>, scales: Vec<f32>) -> Option<Self> {
         let fits = shape.0.checked_mul(shape.1) == Some(ints.len()) && scales.len() == shape.1;
         fits.then_some(Self { shape, bits, ints, scales })

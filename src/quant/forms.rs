@@ -152,7 +152,7 @@ struct Chooser<'a> {
     stages: Vec<(f64, f64)>,
     /// From floats to integers, of each stage's output.
     quantize: Vec<f64>,
-    /// The input with a scale a channel.
+    /// The input with a scale per channel.
     quantize_input: f64,
 }
 

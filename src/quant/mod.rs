@@ -2,8 +2,8 @@
 //! quantiser.
 //!
 //! `real = scale · (int − zero)`, and everything that runs on integers here is symmetric, `zero = 0`. A scale may vary along an index that
-//! is not summed: weights have one an output column, the model's input one a node, the aggregation operator one a target; every other
-//! activation has one a tensor, found by running the compiled float program on the data ([`Calibration`]).
+//! is not summed: weights have one per output column, the model's input one per node, the aggregation operator one per target; every other
+//! activation has one per tensor, found by running the compiled float program on the data ([`Calibration`]).
 //!
 //! [`Quantizer`] makes a [`QuantModel`] of a [`Model`](crate::Model); [`QuantModel::compile`] makes a [`QuantProgram`] of it for one graph.
 

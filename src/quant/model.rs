@@ -56,7 +56,7 @@ impl QuantWeight {
 pub enum QuantOp {
     /// `X·W`.
     Linear(QuantWeight),
-    /// `Â·X`, with `Â` quantised for the graph at hand, one scale a target.
+    /// `Â·X`, with `Â` quantised for the graph at hand, one scale per target.
     Aggregate(Norm),
     /// `Σ_k a_k·X_k`.
     Add(Vec<f32>),
@@ -148,7 +148,7 @@ impl QuantStage {
 pub struct QuantModel {
     pub(crate) in_channels: usize,
     pub(crate) activation_bits: Bits,
-    /// One scale a channel, where something other than a product reads the input.
+    /// One scale per channel, where something other than a product reads the input.
     pub(crate) input_scales: Option<Vec<f32>>,
     pub(crate) input_calibration: Option<Calibration>,
     pub(crate) stages: Vec<QuantStage>,
@@ -157,7 +157,7 @@ pub struct QuantModel {
 }
 
 impl QuantModel {
-    /// Features a node that the model reads.
+    /// Features per node that the model reads.
     pub fn in_channels(&self) -> usize {
         self.in_channels
     }
@@ -177,7 +177,7 @@ impl QuantModel {
         self.activation_bits
     }
 
-    /// Scale of each channel of the input, where something other than a product reads it; products have one a node.
+    /// Scale of each channel of the input, where something other than a product reads it; products have one per node.
     pub fn input_scales(&self) -> Option<&[f32]> {
         self.input_scales.as_deref()
     }

@@ -10,7 +10,7 @@ use crate::nn::{self, ActivationFn};
 pub(super) enum Source {
     /// The model's input.
     Input,
-    /// Its integers with a scale a channel.
+    /// Its integers with a scale per channel.
     InputByChannel,
     /// A buffer of integers, and their width.
     Ints(usize, usize),
@@ -114,7 +114,7 @@ impl Plan {
     }
 }
 
-/// One step a stage, but for plain sums on floats of products that nothing else reads: these are one step.
+/// One step per stage, but for plain sums on floats of products that nothing else reads: these are one step.
 fn steps(model: &QuantModel, forms: &[Form], lowerer: &mut Lowerer) -> Vec<Step> {
     let mut readers = vec![0; model.stages.len() + 1];
     model.stages.iter().flat_map(|stage| &stage.inputs).for_each(|&k| readers[k] += 1);

@@ -55,9 +55,9 @@ struct Buffers {
     reals: Vec<Buffer<f32>>,
     /// Scale of the input at each node.
     input_scales: Vec<f32>,
-    /// The stored entries of a fixed input with a scale a node.
+    /// The stored entries of a fixed input with a scale per node.
     input_by_node: Buffer<i8>,
-    /// The input with a scale a channel.
+    /// The input with a scale per channel.
     input_by_channel: Buffer<i8>,
     output: Buffer<f32>,
 }
@@ -215,7 +215,7 @@ impl QuantProgram {
         }
     }
 
-    /// The input with a scale a channel, for what is not a product.
+    /// The input with a scale per channel, for what is not a product.
     fn quantize_channels(&mut self, x: &ValueRef<f32>) -> Result<()> {
         let Some(scales) = &self.input_scales else { return Ok(()) };
         if self.buffers.input_by_channel.is_empty() {

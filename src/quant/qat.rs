@@ -1,6 +1,6 @@
 //! Quantisation-aware training: forward and backward on the grid of the integers, updates on float weights behind it.
 //!
-//! Weights: before every forward pass a copy of the model gets its matrices rounded, one scale a column; its gradients, straight through
+//! Weights: before every forward pass a copy of the model gets its matrices rounded, one scale per column; its gradients, straight through
 //! the rounding, move the float weights. Scales that compensated rounding found stay; a weight that drifts past the grid is clamped to its
 //! end and still gets its gradient, so that it can come back.
 //! Activations: nodes that round are inserted where the integer program stores integers between layers, and taken out again afterwards. What
@@ -44,7 +44,7 @@ enum Scales {
 }
 
 impl RoundActivations {
-    /// The grids of a dense tensor: one, or one a row or column.
+    /// The grids of a dense tensor: one, or one per row or column.
     fn grids<F: Scalar>(&self, x: ArrayView2<F>) -> Vec<Grid> {
         let grid = |values: &[f32], calibration: Calibration| Grid::symmetric(calibration.range(values), self.bits);
         let floats = |values: ndarray::iter::Iter<F, ndarray::Ix1>| values.map(|v| v.as_f64() as f32).collect::<Vec<f32>>();

@@ -77,8 +77,7 @@ impl QuantizerBuilder {
 }
 
 /// Turns a trained model into integers: weights with one scale per output column, rounded so that outputs change least, the input with a
-/// scale a node, every other activation with
-/// one a tensor, found by running the compiled model on the data.
+/// scale per node, every other activation with one per tensor, found by running the compiled model on the data.
 ///
 /// *Source*: Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", CVPR 2018;
 /// granularity as in Krishnamoorthi, "Quantizing deep convolutional networks for efficient inference", 2018, §3.

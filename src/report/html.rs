@@ -191,7 +191,7 @@ impl Report {
         )
     }
 
-    /// A line a seed, a column a row of the report.
+    /// A line per seed, a column per row of the report.
     fn seed_values(&self) -> String {
         if self.compares == Compares::Models {
             let each = self.rows.iter().zip(&self.seeds).map(|(row, seed)| format!("{} {seed}", escape(&row.name))).collect::<Vec<_>>();

@@ -22,7 +22,7 @@ pub struct Latency {
 pub struct Latencies {
     /// One thread.
     pub threads_1: Latency,
-    /// As many threads as asked for, by default one a core.
+    /// As many threads as asked for, by default one per core.
     pub threads_all: Latency,
 }
 

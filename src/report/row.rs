@@ -56,7 +56,7 @@ pub struct DataInfo {
     pub nodes: usize,
     /// Directed edges of its graph.
     pub edges: usize,
-    /// Features a node.
+    /// Features per node.
     pub features: usize,
     /// How features are normalised.
     pub feature_norm: String,
@@ -92,7 +92,7 @@ pub enum Compares {
 /// Rows about one data set.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
-    /// One a model.
+    /// One per model.
     pub rows: Vec<Row>,
     /// The data.
     pub data: DataInfo,
@@ -155,7 +155,7 @@ impl Report {
         }
     }
 
-    /// A report of models beside each other, one a row; `seeds` are theirs.
+    /// A report of models beside each other, one per row; `seeds` are theirs.
     pub fn of_models<F: Scalar>(data: &Dataset<F>, seeds: Vec<u64>, rows: Vec<Row>) -> Self {
         Self { compares: Compares::Models, ..Self::new(data, seeds, rows) }
     }

@@ -19,7 +19,7 @@ pub fn supervised<F: Scalar>(logits: ArrayView2<F>, data: &Dataset<F>, rows: &[u
     }
 }
 
-/// Cross-entropy of a sigmoid a label, mean over `rows` and labels: `max(z, 0) − z·y + ln(1 + e^{−|z|})`, and its gradient by the logits.
+/// Cross-entropy of a sigmoid per label, mean over `rows` and labels: `max(z, 0) − z·y + ln(1 + e^{−|z|})`, and its gradient by the logits.
 ///
 /// *Shapes*: `logits`, `labels`, gradient: `[n, labels]`, the gradient zero outside `rows`.
 ///
@@ -45,7 +45,7 @@ pub fn binary_cross_entropy<F: Scalar>(logits: ArrayView2<F>, labels: ArrayView2
 
 /// Cross-entropy of softmax, mean over `rows`: `−1/|rows| Σ_i log softmax(z_i)[y_i]`, and its gradient by the logits.
 ///
-/// *Shapes*: `logits: [n, classes]`, `labels`: one a node, gradient `[n, classes]`, zero outside `rows`.
+/// *Shapes*: `logits: [n, classes]`, `labels`: one per node, gradient `[n, classes]`, zero outside `rows`.
 ///
 /// *Source*: `torch.nn.functional.cross_entropy` with mean reduction.
 ///

@@ -125,7 +125,7 @@ impl TrainerBuilder {
         self
     }
 
-    /// Calls `progress` after each epoch. Default: nobody hears.
+    /// Calls `progress` after each epoch. Default: no callback.
     #[must_use]
     pub fn on_epoch(mut self, progress: impl Fn(Epoch) + Send + Sync + 'static) -> Self {
         self.progress = Some(Arc::new(progress));

@@ -212,7 +212,7 @@ pub struct DataArgs {
     /// Scaling of rows: l2 (default if sparse), l1, binary, raw (if dense)
     #[arg(long, value_name = "HOW")]
     pub features: Option<FeatureNorm>,
-    /// Shares 0.6/0.2/0.2, nodes a class 20/30, or a file [default: the masks]
+    /// Shares 0.6/0.2/0.2, nodes per class 20/30, or a file [default: the masks]
     #[arg(long, value_name = "SPLIT")]
     pub split: Option<SplitSource>,
 }
@@ -424,7 +424,7 @@ impl ModelArgs {
     fn check_size(&self, data: &Dataset) -> Result<()> {
         let [inputs, outputs, hidden, layers] =
             [data.num_features(), data.num_classes(), self.hidden * self.heads_of(), self.layers].map(|width| width as u128);
-        // Matrices alone, one a layer: some models have two, or a small one beside.
+        // Matrices alone, one per layer: some models have two, or a small one beside.
         let between = if self.model == ModelKind::Gcn2 { layers } else { layers.saturating_sub(2) };
         let weights = inputs * hidden + between * hidden * hidden + hidden * outputs;
         if layers > 1 && weights > MOST_WEIGHTS {
@@ -599,7 +599,7 @@ pub struct PredictArgs {
     /// What to write: logits, probabilities, classes
     #[arg(long, value_enum, value_name = "WHAT", default_value = "logits", hide_possible_values = true)]
     pub write: Written,
-    /// The .npy or .csv file to write: one row a node
+    /// The .npy or .csv file to write: one row per node
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
 }
@@ -639,7 +639,7 @@ pub struct BenchArgs {
     pub from: Vec<PathBuf>,
     #[command(flatten)]
     pub network: NetworkArgs,
-    /// Threads of the second time column [default: one a core]
+    /// Threads of the second time column [default: one per core]
     #[arg(long, value_name = "N", value_parser = count(MOST_THREADS))]
     pub threads: Option<usize>,
     #[command(flatten)]

@@ -68,7 +68,7 @@ fn largest(logits: ArrayView2<f32>) -> Array1<i64> {
     logits.map_axis(Axis(1), |row| (1..row.len()).fold(0, |best, c| if row[c] > row[best] { c } else { best }) as i64)
 }
 
-/// A column a class, under `node,{name}_0,{name}_1,…`.
+/// A column per class, under `node,{name}_0,{name}_1,…`.
 fn numbers<A: Number + std::fmt::Display>(name: &str, values: &Array2<A>, form: Form) -> Vec<u8> {
     if form == Form::Npy {
         return npy::encode(values);

@@ -1,4 +1,4 @@
-//! How far a job is: a bar where stderr is a terminal, a line a finished stage where it is not.
+//! How far a job is: a bar where stderr is a terminal, a line per finished stage where it is not.
 
 use crate::output::{Verbosity, remark, say, show_bar, verbosity};
 use gnn_prune::pipeline::Progress;

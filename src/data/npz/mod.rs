@@ -139,7 +139,7 @@ impl<'w> Npz<'w> {
         Ok(Some(labels))
     }
 
-    /// The node sets of the mask arrays for training, validation and testing, one [`Split`] a row, if any are asked for. Of the first two
+    /// The node sets of the mask arrays for training, validation and testing, one [`Split`] per row, if any are asked for. Of the first two
     /// what is missing stays empty where only the last is read.
     fn splits(&mut self, keys: [&'static str; 3], nodes: usize) -> Problem<Option<Vec<Split>>> {
         if self.wanted.purpose == Purpose::Predict || self.wanted.split.is_some() {

@@ -14,7 +14,7 @@ use zip::{ZipArchive, ZipReadOptions};
 /// The protocol that every file of the old form names.
 const PROTOCOL: i64 = 1001;
 
-/// Number types by the name of their storage, or of themselves; bytes a number.
+/// Number types by the name of their storage, or of themselves; bytes per number.
 pub const TYPES: [(&str, &str, Type, usize); 13] = [
     ("FloatStorage", "float32", Type::F32, 4),
     ("DoubleStorage", "float64", Type::F64, 8),
@@ -216,7 +216,7 @@ pub fn legacy<'a>(bytes: &'a [u8], budget: &Budget) -> Result<(Tree<'a>, Storage
 
 pub const BIG_ENDIAN: &str = "was written on a big-endian machine; load it there and save it as safetensors";
 
-/// Bytes a number of storages that are passed by, not read.
+/// Bytes per number of storages that are passed by, not read.
 fn other_size(class: &str) -> Option<u64> {
     match class {
         "UntypedStorage" | "QInt8Storage" | "QUInt8Storage" => Some(1),

@@ -10,7 +10,7 @@ use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
 use ndarray::Array2;
 
-/// `Y = E`: one learned row a node, for graphs without features. Its input is read for nothing but its number of rows.
+/// `Y = E`: one learned row per node, for graphs without features. Its input is read for nothing but its number of rows.
 ///
 /// *Shapes*: `E: [nodes, c]`, `Y: [nodes, c]`. A model with it serves the graph that it was trained on, and no other.
 ///

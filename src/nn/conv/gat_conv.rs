@@ -54,7 +54,8 @@ impl GatConvBuilder {
 ///
 /// *Shapes*: `X: [n, in]` dense or sparse, `W: [in, heads·dim]`, `a_src, a_dst, a_edge: [1, heads·dim]`, `W_e: [edge_dim, heads·dim]`,
 /// `b: [1, out]`, `Y: [n, out]`, where `out` is `heads·dim`, or `dim` where heads are averaged.
-/// Self-loops of the graph are replaced by one a node, whose edge features are the mean of those into the node; edge weights are not read.
+/// Self-loops of the graph are replaced by one per node, whose edge features are the mean of those into the node; edge weights are not
+/// read.
 ///
 /// *Source*: Veličković et al., "Graph Attention Networks", ICLR 2018, eq. 1 to 6; loops and edge features as in PyTorch Geometric's `GATConv`.
 ///
@@ -113,7 +114,7 @@ impl GatConv<f32> {
 pub struct GatCache<F> {
     /// `XW`.
     z: Array2<F>,
-    /// The terms of sources, targets and edges, a column a head.
+    /// The terms of sources, targets and edges, a column per head.
     source: Array2<F>,
     target: Array2<F>,
     edge: Option<Array2<F>>,

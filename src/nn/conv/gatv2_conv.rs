@@ -73,7 +73,8 @@ impl Gatv2ConvBuilder {
 ///
 /// *Shapes*: `X: [n, in]` dense or sparse, `W_src, W_dst: [in, heads·dim]`, `b_src, b_dst, a: [1, heads·dim]`,
 /// `W_e: [edge_dim, heads·dim]`, `b: [1, out]`, `Y: [n, out]`, where `out` is `heads·dim`, or `dim` where heads are averaged.
-/// Self-loops of the graph are replaced by one a node, whose edge features are the mean of those into the node; edge weights are not read.
+/// Self-loops of the graph are replaced by one per node, whose edge features are the mean of those into the node; edge weights are not
+/// read.
 ///
 /// *Source*: Brody, Alon and Yahav, "How Attentive are Graph Attention Networks?", ICLR 2022, eq. 7; loops and edge features as in PyTorch
 /// Geometric's `GATv2Conv`.

@@ -59,7 +59,7 @@ impl<F: Scalar> Messages<F> {
         Err(Error::ShapeMismatch { at: format!("{}: edge features", cx.place()), expected, found: features.dim() })
     }
 
-    /// A message an edge, and `own·x_i` with those into each node.
+    /// A message per edge, and `own·x_i` with those into each node.
     pub(super) fn gather(&self, cx: &Cx<F>, x: &ValueRef<F>, own: F) -> Result<(Array2<F>, Array2<F>)> {
         let features = self.features(cx)?;
         let graph = cx.graph()?;

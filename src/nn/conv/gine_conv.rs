@@ -75,7 +75,7 @@ impl GineConv<f32> {
 /// What the backward pass of a [`GineConv`] needs.
 #[derive(Debug)]
 pub struct GineCache<F> {
-    /// A message an edge.
+    /// A message per edge.
     messages: Array2<F>,
     /// What goes into the inner network.
     gathered: Array2<F>,

@@ -31,7 +31,7 @@ pub(super) struct Heads {
     pub negative_slope: f64,
     pub dropout: f64,
     pub units: Units,
-    /// Whether the self-loops of the graph are replaced by one a node.
+    /// Whether the self-loops of the graph are replaced by one per node.
     pub self_loops: bool,
 }
 
@@ -306,7 +306,7 @@ macro_rules! heads_setters {
             self
         }
 
-        /// Lets features of the edges, this many a edge, take part in the scores. Default: they do not.
+        /// Lets features of the edges, this many per edge, take part in the scores. Default: they do not.
         #[must_use]
         pub fn edge_dim(mut self, channels: usize) -> Self {
             self.edge_dim = Some(channels);
@@ -327,7 +327,7 @@ macro_rules! heads_setters {
             self
         }
 
-        /// Scores the edges as they are listed. Default: self-loops are replaced by one a node.
+        /// Scores the edges as they are listed. Default: self-loops are replaced by one per node.
         #[must_use]
         pub fn no_self_loops(mut self) -> Self {
             self.settings.self_loops = false;

@@ -1,4 +1,4 @@
-//! Graph convolutions, one a file.
+//! Graph convolutions, one per file.
 
 mod appnp;
 mod embedding;

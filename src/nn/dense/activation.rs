@@ -93,7 +93,7 @@ impl ActivationFn {
     /// `d ← d·f'(x)` given `y = f(x)`.
     fn scale_by_derivative<F: Scalar>(self, y: &[F], d: &mut [F]) {
         let both = d.iter_mut().zip(y);
-        // One loop a function, so that each can be vectorised.
+        // One loop per function, so that each can be vectorised.
         match self {
             ActivationFn::Relu => both.for_each(|(d, &y)| *d = if y > F::zero() { *d } else { F::zero() }),
             other => both.for_each(|(d, &y)| *d *= other.derivative(y)),
@@ -102,7 +102,7 @@ impl ActivationFn {
 
     /// Applies the function in place.
     pub fn apply<F: Scalar>(self, values: &mut [F]) {
-        // One loop a function, so that each can be vectorised.
+        // One loop per function, so that each can be vectorised.
         match self {
             ActivationFn::Relu => values.iter_mut().for_each(|x| *x = ActivationFn::Relu.of(*x)),
             ActivationFn::Elu => kernels::elu(values),

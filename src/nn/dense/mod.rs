@@ -1,4 +1,4 @@
-//! Layers that look at one node at a time, one a file.
+//! Layers that look at one node at a time, one per file.
 
 mod activation;
 mod batch_norm;

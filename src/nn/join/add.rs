@@ -29,7 +29,7 @@ impl Add {
         Self::with_coefficients(vec![1.0; terms])
     }
 
-    /// One finite coefficient an input, at least one.
+    /// One finite coefficient per input, at least one.
     ///
     /// # Errors
     /// [`Error::Setting`] for none, or one that is not finite.

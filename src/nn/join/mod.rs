@@ -1,4 +1,4 @@
-//! Layers that join several nodes of a model, one a file.
+//! Layers that join several nodes of a model, one per file.
 
 mod add;
 mod concat;

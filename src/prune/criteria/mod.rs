@@ -1,4 +1,4 @@
-//! Criteria: how much a unit matters, one a file.
+//! Criteria: how much a unit matters, one per file.
 
 mod magnitude;
 mod random;
@@ -82,7 +82,7 @@ pub trait Criterion<F: Scalar>: Send + Sync {
         Needs::Weights
     }
 
-    /// One score a unit, all units of the group at once.
+    /// One score per unit, all units of the group at once.
     fn score(&self, group: &GroupView<F>) -> Array1<F>;
 
     /// Which `count` units go: those with the lowest scores, ties broken by unit order, unless the criterion knows better.

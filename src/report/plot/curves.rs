@@ -1,4 +1,4 @@
-//! Loss and validation metric over epochs, one line a seed.
+//! Loss and validation metric over epochs, one line per seed.
 
 use super::{Axis, Frame, Rect, WIDTH, open, polyline};
 use crate::report::curve::Curve;

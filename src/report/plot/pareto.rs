@@ -1,4 +1,4 @@
-//! The Pareto plot: metric against cost, one point a row, with its deviation over seeds.
+//! The Pareto plot: metric against cost, one point per row, with its deviation over seeds.
 
 use super::labels::place;
 use super::{Axis, Frame, LINE, Rect, WIDTH, escape, line, open, polyline, text};
