@@ -212,7 +212,7 @@ pub struct DataArgs {
     /// Scaling of rows: l2 (default if sparse), l1, binary, raw (if dense)
     #[arg(long, value_name = "HOW")]
     pub features: Option<FeatureNorm>,
-    /// Shares 0.6/0.2/0.2, nodes per class 20/30, or a file [default: the masks]
+    /// Shares 0.6/0.2/0.2, nodes per class 20/30, or a file [default: masks]
     #[arg(long, value_name = "SPLIT")]
     pub split: Option<SplitSource>,
 }
