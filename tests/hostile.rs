@@ -4,7 +4,7 @@ use gnn_prune::files::{Array, Tensors};
 use gnn_prune::io::pyg::{export, layer_from};
 use gnn_prune::ndarray::Array2;
 use gnn_prune::nn::{Attrs, Cx, Linear, ModelBuilder, NodeId, Registry, Shapes};
-use gnn_prune::{ChannelPlan, Graph, Model, Value};
+use gnn_prune::{ChannelPlan, ChannelPruner, Dataset, Graph, Magnitude, Model, Value};
 use serde_json::{Value as Json, json};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -67,6 +67,21 @@ fn columns_of_edge_features_that_no_edge_has_are_an_error_of_shape() {
     let graph = Graph::builder(2).edges([(0, 1)]).edge_features(Array2::zeros((1, 1))).build().unwrap();
     let message = model.infer(&Cx::eval(&graph), Value::from(Array2::zeros((2, 2))).view()).unwrap_err().to_string();
     assert!(message.contains("edge features"), "{message}");
+}
+
+#[test]
+fn a_layer_of_fewer_columns_than_channels_is_refused_when_it_is_pruned() {
+    let mut b = ModelBuilder::<f32>::new(2);
+    let before = b.add("before", Linear::builder(2, 5).build::<f32>().unwrap(), &[NodeId::INPUT]).unwrap();
+    let attrs = Attrs::new().with("columns", [0, 1, 0]);
+    let layer = Registry::<f32>::standard().load("gine_aggregation", &attrs, &Shapes::default()).unwrap();
+    let middle = b.add_boxed("middle", layer, &[before]).unwrap();
+    let out = b.add("out", Linear::builder(5, 2).build::<f32>().unwrap(), &[middle]).unwrap();
+    let model = b.build(out, 0).unwrap();
+    let data = Dataset::sbm(120, 2).features(2).build().unwrap();
+    let pruner = ChannelPruner::builder(Magnitude::l2()).ratio(0.2).build().unwrap();
+    let error = pruner.plan(&model, &data).and_then(|plan| plan.shrink(&model)).unwrap_err().to_string();
+    assert!(error.contains("columns for 3 channels, and 5 come in"), "{error}");
 }
 
 #[test]

@@ -264,9 +264,10 @@ fn what_is_left_to_chance_follows_the_stage_and_takes_as_much() {
     let steps: Vec<Box<dyn Step>> = vec![
         Box::new(half()),
         Box::new(WeightPruner::builder().sparsity(0.5).build().unwrap()),
-        Box::new(WeightPruner::builder().threshold(0.1).build().unwrap()),
         Box::new(LayerPruner::builder(LayerCriterion::Ablation).remove(2).build().unwrap()),
     ];
+    // Of a threshold chance could not choose as much.
+    assert!(matches!(WeightPruner::builder().threshold(0.1).build().unwrap().control(), Control::ChoosesNothing));
     for step in steps {
         let env = |seed| Env { data: &data, dense: &deep, seed, on_epoch: &|_| Ok(()) };
         let run = |step: &dyn Step, seed| {
@@ -283,6 +284,15 @@ fn what_is_left_to_chance_follows_the_stage_and_takes_as_much() {
         assert_ne!(first.1, second.1, "{}: two stages draw the same", step.name());
         assert_ne!(first.1, own.1, "{}", step.name());
     }
+    // A seed that was given is kept, and belongs to the settings.
+    let given = WeightPruner::builder().sparsity(0.5).build().unwrap().at_random().with_seed(7);
+    let drawn = |seed| {
+        let subject = Subject { model: deep.clone(), graph: data.graph().clone() };
+        given.run(subject, &Env { data: &data, dense: &deep, seed, on_epoch: &|_| Ok(()) }).unwrap().model.to_bytes().unwrap()
+    };
+    assert!(drawn(1) == drawn(2));
+    let random = ChannelPruner::builder(gnn_prune::Random::new()).build().unwrap();
+    assert_ne!(random.with_seed(7).settings(), random.with_seed(8).settings());
 }
 
 #[test]

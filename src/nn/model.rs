@@ -601,7 +601,7 @@ impl<F: Scalar> Model<F> {
         let output = stages[self.output.0];
         // A program ends in a stage: where no layer changes anything, in a copy of the input.
         let output = if output == lowering.input() { lowering.concat(&[output]) } else { output };
-        lowering.finish(output);
+        lowering.finish(output, stages);
         Ok(lowering)
     }
 

@@ -116,6 +116,7 @@ pub struct Lowering<F: Scalar> {
     /// For each stage the index of its layer's name.
     layer_of: Vec<usize>,
     output: StageId,
+    of_nodes: Vec<StageId>,
 }
 
 impl<F: Scalar> Lowering<F> {
@@ -133,6 +134,7 @@ impl<F: Scalar> Lowering<F> {
             layers: vec!["input".into()],
             layer_of: vec![0],
             output: StageId(0),
+            of_nodes: Vec::new(),
         }
     }
 
@@ -145,8 +147,14 @@ impl<F: Scalar> Lowering<F> {
         self.layers.push(layer.into());
     }
 
-    pub(crate) fn finish(&mut self, output: StageId) {
-        self.output = output;
+    /// `of_nodes` are the stages whose values are those of the input and of each node.
+    pub(crate) fn finish(&mut self, output: StageId, of_nodes: Vec<StageId>) {
+        (self.output, self.of_nodes) = (output, of_nodes);
+    }
+
+    /// The stages whose values are those of the model's input and of each node, in order.
+    pub(crate) fn of_nodes(&self) -> &[StageId] {
+        &self.of_nodes
     }
 
     /// The stages so far, in an order in which every input comes first.

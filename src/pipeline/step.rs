@@ -105,7 +105,7 @@ pub trait Step: Send + Sync {
 pub enum Control {
     /// This step instead: the same amount, chosen at random.
     Random(Box<dyn Step>),
-    /// The step itself: it chooses nothing that chance could choose.
+    /// The step itself: it chooses nothing, or nothing that chance could choose as much of.
     ChoosesNothing,
 }
 
@@ -135,7 +135,7 @@ impl Step for ChannelPruner {
 
     fn run(&self, subject: Subject, env: &Env) -> Result<Subject> {
         let data = env.data.with_graph(subject.graph.clone())?;
-        let model = self.with_seed(env.seed).prune(&subject.model, &data)?;
+        let model = self.or_seed(env.seed).prune(&subject.model, &data)?;
         Ok(Subject { model, ..subject })
     }
 
@@ -168,7 +168,7 @@ impl Step for WeightPruner {
 
     fn run(&self, subject: Subject, env: &Env) -> Result<Subject> {
         let data = env.data.with_graph(subject.graph.clone())?;
-        let model = self.with_seed(env.seed).prune(&subject.model, &data)?;
+        let model = self.or_seed(env.seed).prune(&subject.model, &data)?;
         Ok(Subject { model, ..subject })
     }
 
@@ -185,8 +185,12 @@ impl Step for WeightPruner {
         self.calibrates()
     }
 
+    /// A threshold has no random twin: how many weights it takes depends on their sizes, which in the random chain are others.
     fn control(&self) -> Control {
-        Control::Random(Box::new(self.at_random()))
+        match self.sparsity() {
+            Some(_) => Control::Random(Box::new(self.at_random())),
+            None => Control::ChoosesNothing,
+        }
     }
 }
 
@@ -197,7 +201,7 @@ impl Step for LayerPruner {
 
     fn run(&self, subject: Subject, env: &Env) -> Result<Subject> {
         let data = env.data.with_graph(subject.graph.clone())?;
-        let model = self.with_seed(env.seed).plan(&subject.model, &data)?.shrink(&subject.model)?;
+        let model = self.or_seed(env.seed).plan(&subject.model, &data)?.shrink(&subject.model)?;
         Ok(Subject { model, ..subject })
     }
 

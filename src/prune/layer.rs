@@ -91,10 +91,16 @@ impl LayerPruner {
         Self { settings: LayerPrunerBuilder { criterion, ..self.settings.clone() } }
     }
 
-    /// The same pruner with a seed for [`LayerCriterion::Random`]. Default: the model's.
+    /// The same pruner with a seed for [`LayerCriterion::Random`]. Default: the model's, or that of its stage in a
+    /// [`Compression`](crate::Compression).
     #[must_use]
     pub fn with_seed(&self, seed: u64) -> Self {
         Self { settings: LayerPrunerBuilder { seed: Some(seed), ..self.settings.clone() } }
+    }
+
+    /// The same pruner, with this seed if it has none.
+    pub(crate) fn or_seed(&self, seed: u64) -> Self {
+        self.with_seed(self.settings.seed.unwrap_or(seed))
     }
 
     /// How many layers go.

@@ -105,9 +105,10 @@ impl<F: Scalar> ChannelPrunerBuilder<F> {
 impl<F: Scalar> std::fmt::Display for ChannelPruner<F> {
     /// All that the outcome depends on, in one line.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let ChannelPrunerBuilder { criterion, ratio, scope, round_to, compensation, calibrate, seed: _ } = &self.settings;
+        let ChannelPrunerBuilder { criterion, ratio, scope, round_to, compensation, calibrate, seed } = &self.settings;
         write!(f, "channels {ratio} by {}, scope {scope:?}, multiples of {round_to}, ", criterion.name())?;
-        write!(f, "compensation {compensation:?}, calibrated on {calibrate:?} nodes")
+        write!(f, "compensation {compensation:?}, calibrated on {calibrate:?} nodes")?;
+        seed.map_or(Ok(()), |seed| write!(f, ", drawn by seed {seed}"))
     }
 }
 
@@ -153,10 +154,16 @@ impl<F: Scalar> ChannelPruner<F> {
         Self { settings: ChannelPrunerBuilder { criterion: Arc::new(criterion), ..self.settings.clone() } }
     }
 
-    /// The same pruner with a seed for what its criterion draws. Default: the model's.
+    /// The same pruner with a seed for what its criterion draws. Default: the model's, or that of its stage in a
+    /// [`Compression`](crate::Compression).
     #[must_use]
     pub fn with_seed(&self, seed: u64) -> Self {
         Self { settings: ChannelPrunerBuilder { seed: Some(seed), ..self.settings.clone() } }
+    }
+
+    /// The same pruner, with this seed if it has none.
+    pub(crate) fn or_seed(&self, seed: u64) -> Self {
+        self.with_seed(self.settings.seed.unwrap_or(seed))
     }
 
     /// Plans and applies in one go: the model without the removed channels, compensated as the builder says.

@@ -140,16 +140,23 @@ impl WeightPruner {
         }
     }
 
-    /// The same amounts, but weights go at random: what magnitude has to beat. In place of a threshold as many go as lie under it.
+    /// The same amounts, but weights go at random: what magnitude has to beat. For a share alone: how many weights a
+    /// threshold takes depends on their sizes.
     #[must_use]
     pub fn at_random(&self) -> Self {
         Self { settings: WeightPrunerBuilder { random: true, ..self.settings.clone() } }
     }
 
-    /// The same pruner with a seed for what is drawn at random. Default: the model's.
+    /// The same pruner with a seed for what is drawn at random. Default: the model's, or that of its stage in a
+    /// [`Compression`](crate::Compression).
     #[must_use]
     pub fn with_seed(&self, seed: u64) -> Self {
         Self { settings: WeightPrunerBuilder { seed: Some(seed), ..self.settings.clone() } }
+    }
+
+    /// The same pruner, with this seed if it has none.
+    pub(crate) fn or_seed(&self, seed: u64) -> Self {
+        self.with_seed(self.settings.seed.unwrap_or(seed))
     }
 
     /// Which nodes least squares looks at; `None` where nothing is refitted.
@@ -227,20 +234,16 @@ impl WeightPruner {
     /// [`Error::NotFinite`] for a weight that is no number.
     pub fn plan<F: Scalar>(&self, model: &Model<F>) -> Result<WeightPlan> {
         let mut weights = weights(model)?;
-        let mut amount = self.settings.amount;
         if self.settings.random {
-            if let Amount::Threshold(threshold) = amount {
-                amount = Amount::Sparsity(share_under(&weights, threshold));
-            }
             shuffle(&mut weights, self.settings.seed.unwrap_or(model.seed()));
         }
         if weights.is_empty() {
             return Err(PruneError::NothingToPrune { reason: "no parameter has channels on both axes".into() }.into());
         }
-        if self.settings.scope == Scope::Global && !self.settings.random && matches!(amount, Amount::Sparsity(_)) {
+        if self.settings.scope == Scope::Global && !self.settings.random && matches!(self.settings.amount, Amount::Sparsity(_)) {
             weights.iter_mut().for_each(Magnitudes::relative_to_layer);
         }
-        let mut removed = match (amount, self.settings.scope) {
+        let mut removed = match (self.settings.amount, self.settings.scope) {
             (Amount::Threshold(threshold), _) => {
                 weights.iter().map(|weight| weight.magnitudes.iter().map(|&m| m < threshold).collect()).collect()
             }
@@ -275,12 +278,6 @@ fn rounds_for<F: Scalar>(sparsity: f64, model: &Model<F>) -> usize {
     (rounds.ceil() as usize).max(1)
 }
 
-/// Share of all weights whose magnitude lies under a threshold.
-fn share_under(weights: &[Magnitudes], threshold: f64) -> f64 {
-    let all = || weights.iter().flat_map(|weight| &weight.magnitudes);
-    all().filter(|magnitude| **magnitude < threshold).count() as f64 / all().count().max(1) as f64
-}
-
 /// Puts random numbers in place of the magnitudes; what is masked stays first.
 fn shuffle(weights: &mut [Magnitudes], seed: u64) {
     let mut rng = generator(seed, &[purpose::RANDOM_CRITERION]);
@@ -292,7 +289,6 @@ fn shuffle(weights: &mut [Magnitudes], seed: u64) {
 impl std::fmt::Display for WeightPruner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match (self.settings.amount, self.settings.scope) {
-            (Amount::Threshold(threshold), _) if self.settings.random => write!(f, "chance, as many as lie under {threshold}"),
             (Amount::Threshold(threshold), _) => write!(f, "magnitude under {threshold}"),
             (Amount::Sparsity(sparsity), _) if self.settings.random => write!(f, "chance, {sparsity} of all weights"),
             (Amount::Sparsity(sparsity), Scope::Global) => write!(f, "layer-adaptive magnitude, {sparsity} of all weights"),

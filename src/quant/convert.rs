@@ -5,7 +5,7 @@ use super::calibration::{Calibration, ranges};
 use super::candidates::{self, Candidate, Candidates, TRIED};
 use super::forms::Forms;
 use super::lower::Norms;
-use super::model::{QuantModel, QuantOp, QuantStage, QuantWeight};
+use super::model::{QuantModel, QuantOp, QuantStage, QuantWeight, room_for_dense};
 use super::rounding::{Grids, Rounded, Rounding};
 use crate::data::Dataset;
 use crate::error::{Error, Result, Unsupported};
@@ -45,11 +45,18 @@ impl Calibrations {
 /// ones, so where such a layer reads them they are made dense.
 pub(super) fn as_read<'a>(model: &Model, data: &'a Dataset) -> Result<Cow<'a, Dataset>> {
     let ValueRef::Sparse(x) = data.features() else { return Ok(Cow::Borrowed(data)) };
-    let lowering = model.lower(Some(data.graph()), data.features())?;
-    let reads_input = |stage: &Stage<f32>| matches!(stage, Stage::Whole { xs, .. } if xs.contains(&lowering.input()));
-    if !lowering.stages().iter().any(reads_input) {
+    let stands_as_it_is = |x: ValueRef<f32>| -> Result<bool> {
+        let lowering = model.lower(Some(data.graph()), x)?;
+        let reads_input = |stage: &Stage<f32>| matches!(stage, Stage::Whole { xs, .. } if xs.contains(&lowering.input()));
+        Ok(lowering.stages().iter().any(reads_input))
+    };
+    // Of a dense matrix lowering reads the shape alone: one number stands for all.
+    let zero = ndarray::arr0(0.0f32);
+    let dense = zero.broadcast((x.rows(), x.cols())).expect("one number takes any shape");
+    if !stands_as_it_is(data.features())? || stands_as_it_is(ValueRef::Dense(dense))? {
         return Ok(Cow::Borrowed(data));
     }
+    room_for_dense("the input", (x.rows(), x.cols()))?;
     log::debug!("{} x {} sparse features are made dense: integers aggregate them before a product", x.rows(), x.cols());
     Ok(Cow::Owned(data.clone().with_dense_features()))
 }

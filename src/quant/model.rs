@@ -5,6 +5,7 @@ use super::calibration::Calibration;
 use super::forms::{Form, Forms, choose};
 use super::program::{Fixed, QuantProgram};
 use crate::error::{Error, Result, Unsupported};
+use crate::files::budget::reserved;
 use crate::graph::{Graph, Norm};
 use crate::kernels::Isa;
 use crate::nn::{ActivationFn, MOST_CHANNELS, Origin};
@@ -239,7 +240,7 @@ impl QuantModel {
                 graph.operator(norm)?;
             }
         }
-        let x = self.as_read(x);
+        let x = self.as_read(x)?;
         let chosen = choose(self, graph, &x.view(), Isa::best(), forms);
         QuantProgram::compile(self, graph, x.view(), chosen)
     }
@@ -248,12 +249,16 @@ impl QuantModel {
     #[doc(hidden)]
     pub fn compile_with(&self, graph: &Graph, x: ValueRef<f32>, forms: &[Form]) -> Result<QuantProgram> {
         let forms = (0..self.stages.len()).map(|k| forms.get(k).copied().unwrap_or(Form::Floats)).collect();
-        QuantProgram::compile(self, graph, self.as_read(x).view(), forms)
+        QuantProgram::compile(self, graph, self.as_read(x)?.view(), forms)
     }
 
     /// An input as the stages read it: dense where one aggregates it, since there is no product of two sparse matrices in integers.
-    fn as_read<'x>(&self, x: ValueRef<'x, f32>) -> Fixed<'x> {
-        Fixed::of(x, self.aggregates_input())
+    fn as_read<'x>(&self, x: ValueRef<'x, f32>) -> Result<Fixed<'x>> {
+        let dense = self.aggregates_input();
+        if let (ValueRef::Sparse(_), true) = (&x, dense) {
+            room_for_dense("the input", x.shape())?;
+        }
+        Ok(Fixed::of(x, dense))
     }
 
     pub(super) fn aggregates_input(&self) -> bool {
@@ -329,6 +334,13 @@ impl QuantModel {
         }
         Ok(self)
     }
+}
+
+/// Refuses features that do not fit into memory once they are dense.
+pub(super) fn room_for_dense(layer: &str, (rows, columns): (usize, usize)) -> Result<(), Unsupported> {
+    let room = reserved::<f32>(rows.saturating_mul(columns)).map(drop);
+    let reason = |problem| format!("integers aggregate {rows} x {columns} sparse features as dense ones, which {problem}");
+    room.map_err(|problem| Unsupported { layer: layer.into(), reason: reason(problem) })
 }
 
 /// The error of a stage whose accumulators could pass `i32::MAX`.

@@ -164,21 +164,21 @@ pub(super) fn train(start: Rounded, dense: &Model, data: &Dataset, settings: Set
 
 /// The model with a rounding node after each node whose value the integer program stores.
 fn with_rounding(model: &Model, data: &Dataset, calibrations: &Calibrations, bits: Bits) -> Result<Model> {
-    // The value of a node is that of its last stage.
     let lowering = model.lower(Some(data.graph()), data.features())?;
-    let made = fuse(&lowering).into_iter().map(|stage| lowering.layer(stage.makes).to_string());
-    let of_nodes: BTreeMap<String, Calibration> = made.zip(calibrations.stages.iter().copied()).collect();
+    // Of each value that is stored, until a node has rounded it; the last one is the output.
+    let made = fuse(&lowering).into_iter().map(|stage| stage.makes);
+    let mut stored: BTreeMap<StageId, Calibration> = made.zip(calibrations.stages.iter().copied()).collect();
     let mut builder = ModelBuilder::new(model.in_channels());
     let of_input = RoundActivations { bits, scales: calibrations.input.map_or(Scales::Row, Scales::Column) };
     let mut place = vec![builder.add("round_input", of_input, &[NodeId::INPUT])?];
     for (k, node) in model.nodes().iter().enumerate() {
         let inputs: Vec<NodeId> = node.inputs().iter().map(|id| place[id.index()]).collect();
         let id = builder.add_boxed(node.name(), node.layer().boxed(), &inputs)?;
-        let old = NodeId(k + 1);
-        // Nothing is stored of a node whose value is made in one pass with that of its only reader, nor of one that is not there at inference.
-        place.push(match of_nodes.get(node.name()).filter(|_| old != model.output()) {
+        // Nothing is stored of a node whose value is made in one pass with that of its only reader; and the value of a node that is not there
+        // at inference has been rounded.
+        place.push(match stored.remove(&lowering.of_nodes()[k + 1]) {
             None => id,
-            Some(&calibration) => {
+            Some(calibration) => {
                 let round = RoundActivations { bits, scales: Scales::Tensor(calibration) };
                 builder.add(&format!("round_{}", node.name()), round, &[id])?
             }

@@ -86,7 +86,7 @@ impl Report {
         let notes = if notes.is_empty() { notes } else { format!("<ul>\n{notes}</ul>\n") };
         format!(
             "<h2>Results</h2>\n<div class=\"wide\"><table>\n<thead><tr>{}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table></div>\n\
-             <p class=\"soft\">{spread}params: the weights that there are; non-zero: those that are not masked; times: medians of one inference on the whole graph; MMACs: millions of multiply-adds of one.</p>\n{notes}",
+             <p class=\"soft\">{spread}params: the weights that there are; non-zero: those that are not zero; times: medians of one inference on the whole graph; MMACs: millions of multiply-adds of one.</p>\n{notes}",
             cells("th", &titles),
         )
     }

@@ -66,7 +66,9 @@ pub fn accuracy<F: Scalar>(logits: ArrayView2<F>, labels: &[u32], rows: &[u32]) 
 
 /// Percent of `rows` whose labels are those with a positive logit, all of them and no other; 0 for no rows.
 fn exact_matches<F: Scalar>(logits: ArrayView2<F>, labels: ArrayView2<bool>, rows: &[u32]) -> f64 {
-    let right = |&&i: &&u32| logits.row(i as usize).iter().zip(labels.row(i as usize)).all(|(z, &label)| (*z > F::zero()) == label);
+    let right = |&&i: &&u32| {
+        logits.row(i as usize).iter().zip(labels.row(i as usize)).all(|(z, &label)| if label { *z > F::zero() } else { *z <= F::zero() })
+    };
     100.0 * rows.iter().filter(right).count() as f64 / rows.len().max(1) as f64
 }
 

@@ -54,8 +54,10 @@ fn main() -> ExitCode {
 fn run(command: Command, matches: &ArgMatches) -> Result<()> {
     let (_, flags) = matches.subcommand().expect("a command is required, and was parsed");
     args::refuse_later(flags)?;
-    // Before there is work to lose: a pool that cannot be started later on is a panic.
-    rayon::ThreadPoolBuilder::new().build_global().map_err(Failure::Threads)?;
+    if matches!(command, Command::Train(_) | Command::Compress(_) | Command::Predict(_) | Command::Bench(_)) {
+        // Before there is work to lose: a pool that cannot be started later on is a panic.
+        rayon::ThreadPoolBuilder::new().build_global().map_err(Failure::Threads)?;
+    }
     match command {
         Command::Train(args) => {
             args::refuse_unfit(flags, args.model.model)?;

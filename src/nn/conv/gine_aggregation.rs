@@ -254,9 +254,16 @@ impl<F: Scalar> Layer<F> for GineAggregation<F> {
     }
 
     fn reshaped(&mut self, kept: &Kept) -> Result<(), PruneError> {
-        if self.messages.map.is_none() {
-            self.messages.columns = kept.output.iter().map(|&c| self.messages.columns[c]).collect();
+        if self.messages.map.is_some() {
+            return Ok(());
         }
+        let known = self.messages.columns.len();
+        let columns = kept.output.iter().map(|&c| self.messages.columns.get(c).copied()).collect::<Option<_>>();
+        // A file may say fewer than the layer before puts out; such a network does not run either.
+        self.messages.columns = columns.ok_or_else(|| PruneError::Refused {
+            layer: <Self as Registered<F>>::KIND.into(),
+            reason: format!("it has columns for {known} channels, and {} come in", kept.out_width),
+        })?;
         Ok(())
     }
 }
