@@ -166,3 +166,11 @@ macro_rules! planted_setters {
     };
 }
 pub(super) use planted_setters;
+
+/// Share of the edges that join nodes of one class.
+#[cfg(test)]
+pub(super) fn homophily(data: &Dataset) -> f64 {
+    let classes = data.classes().expect("each node has one class");
+    let same = data.graph().adjacency().iter().filter(|(_, (i, j))| classes[*i as usize] == classes[*j as usize]).count();
+    same as f64 / data.graph().num_edges() as f64
+}

@@ -273,13 +273,7 @@ mod tests {
     fn edges_prefer_their_class() {
         let share = |homophily| {
             let data = PowerLaw::builder(5000, 50_000).classes(5).homophily(homophily).build().unwrap();
-            let same = data
-                .graph()
-                .adjacency()
-                .iter()
-                .filter(|(_, (i, j))| data.classes().unwrap()[*i as usize] == data.classes().unwrap()[*j as usize])
-                .count();
-            same as f64 / 50_000.0
+            crate::data::planted::homophily(&data)
         };
         assert!(share(1.0) > 0.99, "{}", share(1.0));
         assert!((share(0.8) - 0.8).abs() < 0.05, "{}", share(0.8));

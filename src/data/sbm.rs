@@ -164,17 +164,7 @@ fn skip_through(rng: &mut impl Rng, probability: f64, len: usize, mut found: imp
 mod tests {
     use super::*;
     use crate::data::FeatureNorm;
-
-    /// Share of the edges that join nodes of one class.
-    fn homophily(data: &Dataset) -> f64 {
-        let same = data
-            .graph()
-            .adjacency()
-            .iter()
-            .filter(|(_, (i, j))| data.classes().unwrap()[*i as usize] == data.classes().unwrap()[*j as usize])
-            .count();
-        same as f64 / data.graph().num_edges() as f64
-    }
+    use crate::data::planted::homophily;
 
     #[test]
     fn degree_and_homophily_are_met_within_five_standard_deviations() {

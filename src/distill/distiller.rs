@@ -237,7 +237,7 @@ impl<F: Scalar> Loss<F> for Lesson<'_, F> {
     fn loss(&mut self, model: &Model<F>, trace: &Trace<F>, epoch: usize) -> Result<Objective<F>> {
         let mut objective = Objective { value: F::zero(), seeds: Vec::new(), grads: None };
         if self.labels != F::zero() {
-            let (value, gradient) = cross_entropy(trace.output(), one_class(self.data)?, &self.train);
+            let (value, gradient) = cross_entropy(trace.output(), self.classes, &self.train);
             objective.value += self.labels * value;
             objective.seeds.push((model.output(), gradient * self.labels));
         }

@@ -5,7 +5,7 @@ use super::calibration::{Calibration, ranges};
 use super::candidates::{self, Candidate, Candidates, TRIED};
 use super::forms::Forms;
 use super::lower::Norms;
-use super::model::{QuantModel, QuantOp, QuantStage, QuantWeight, room_for_dense};
+use super::model::{QuantModel, QuantOp, QuantStage, QuantWeight, room_for_dense, with_dense_shape};
 use super::rounding::{Grids, Rounded, Rounding};
 use crate::data::Dataset;
 use crate::error::{Error, Result, Unsupported};
@@ -41,23 +41,32 @@ impl Calibrations {
     }
 }
 
-/// The data as the integers read them. A layer that aggregates sparse features stands in a float program as it is; integers aggregate dense
-/// ones, so where such a layer reads them they are made dense.
-pub(super) fn as_read<'a>(model: &Model, data: &'a Dataset) -> Result<Cow<'a, Dataset>> {
-    let ValueRef::Sparse(x) = data.features() else { return Ok(Cow::Borrowed(data)) };
+/// Whether integers read sparse features as dense ones. A layer that aggregates sparse features stands in a float program as it is; integers
+/// aggregate dense ones, where that is all that keeps the layer from having an integer form.
+///
+/// # Errors
+/// What lowering returns, and [`Error::Unsupported`] where there is no memory for them.
+fn reads_dense(model: &Model, data: &Dataset) -> Result<bool> {
+    let ValueRef::Sparse(x) = data.features() else { return Ok(false) };
     let stands_as_it_is = |x: ValueRef<f32>| -> Result<bool> {
         let lowering = model.lower(Some(data.graph()), x)?;
         let reads_input = |stage: &Stage<f32>| matches!(stage, Stage::Whole { xs, .. } if xs.contains(&lowering.input()));
         Ok(lowering.stages().iter().any(reads_input))
     };
-    // Of a dense matrix lowering reads the shape alone: one number stands for all.
-    let zero = ndarray::arr0(0.0f32);
-    let dense = zero.broadcast((x.rows(), x.cols())).expect("one number takes any shape");
-    if !stands_as_it_is(data.features())? || stands_as_it_is(ValueRef::Dense(dense))? {
+    let shape = (x.rows(), x.cols());
+    if !stands_as_it_is(data.features())? || with_dense_shape(shape, stands_as_it_is)? {
+        return Ok(false);
+    }
+    room_for_dense("the input", shape)?;
+    Ok(true)
+}
+
+/// The data as the integers read them.
+pub(super) fn as_read<'a>(model: &Model, data: &'a Dataset) -> Result<Cow<'a, Dataset>> {
+    if !reads_dense(model, data)? {
         return Ok(Cow::Borrowed(data));
     }
-    room_for_dense("the input", (x.rows(), x.cols()))?;
-    log::debug!("{} x {} sparse features are made dense: integers aggregate them before a product", x.rows(), x.cols());
+    log::debug!("{} x {} sparse features are made dense: integers aggregate them before a product", data.num_nodes(), data.num_features());
     Ok(Cow::Owned(data.clone().with_dense_features()))
 }
 
@@ -161,7 +170,11 @@ fn of_input(lowering: &Lowering<f32>, x: ValueRef<f32>, most: i8, tried: &[Calib
 
 /// Refuses a model that has a layer without an integer form, or that sums over too many neighbours, before any time is spent on it.
 pub(super) fn check(model: &Model, data: &Dataset, settings: Settings) -> Result<()> {
-    let lowering = model.lower(Some(data.graph()), data.features())?;
+    let lower = |x: ValueRef<f32>| model.lower(Some(data.graph()), x);
+    let lowering = match reads_dense(model, data)? {
+        true => with_dense_shape((data.num_nodes(), data.num_features()), lower),
+        false => lower(data.features()),
+    }?;
     let mut known = Norms::default();
     fuse(&lowering).iter().try_for_each(|stage| {
         let layer = lowering.layer(stage.starts);

@@ -3,7 +3,7 @@
 use super::bits::Bits;
 use super::calibration::Calibration;
 use super::forms::{Form, Forms, choose};
-use super::program::{Fixed, QuantProgram};
+use super::program::QuantProgram;
 use crate::error::{Error, Result, Unsupported};
 use crate::files::budget::reserved;
 use crate::graph::{Graph, Norm};
@@ -240,25 +240,30 @@ impl QuantModel {
                 graph.operator(norm)?;
             }
         }
-        let x = self.as_read(x)?;
-        let chosen = choose(self, graph, &x.view(), Isa::best(), forms);
-        QuantProgram::compile(self, graph, x.view(), chosen)
+        self.compile_as_read(graph, x, |x| choose(self, graph, x, Isa::best(), forms))
     }
 
     /// Compiles the model with a form for each stage, and floats for what has none.
     #[doc(hidden)]
     pub fn compile_with(&self, graph: &Graph, x: ValueRef<f32>, forms: &[Form]) -> Result<QuantProgram> {
         let forms = (0..self.stages.len()).map(|k| forms.get(k).copied().unwrap_or(Form::Floats)).collect();
-        QuantProgram::compile(self, graph, self.as_read(x)?.view(), forms)
+        self.compile_as_read(graph, x, |_| forms)
     }
 
-    /// An input as the stages read it: dense where one aggregates it, since there is no product of two sparse matrices in integers.
-    fn as_read<'x>(&self, x: ValueRef<'x, f32>) -> Result<Fixed<'x>> {
-        let dense = self.aggregates_input();
-        if let (ValueRef::Sparse(_), true) = (&x, dense) {
-            room_for_dense("the input", x.shape())?;
+    /// Compiles for an input as the stages read it: dense where one aggregates it, since there is no product of two sparse matrices in
+    /// integers.
+    fn compile_as_read(&self, graph: &Graph, x: ValueRef<f32>, forms: impl FnOnce(&ValueRef<f32>) -> Vec<Form>) -> Result<QuantProgram> {
+        let compile = |x: ValueRef<f32>| {
+            let forms = forms(&x);
+            QuantProgram::compile(self, graph, x, forms)
+        };
+        match x {
+            ValueRef::Sparse(_) if self.aggregates_input() => {
+                room_for_dense("the input", x.shape())?;
+                with_dense_shape(x.shape(), compile)
+            }
+            x => compile(x),
         }
-        Ok(Fixed::of(x, dense))
     }
 
     pub(super) fn aggregates_input(&self) -> bool {
@@ -334,6 +339,12 @@ impl QuantModel {
         }
         Ok(self)
     }
+}
+
+/// Lets `f` see a dense matrix of this shape, of which lowering and planning read no more: one number stands for all.
+pub(super) fn with_dense_shape<T>(shape: (usize, usize), f: impl FnOnce(ValueRef<f32>) -> T) -> T {
+    let zero = ndarray::arr0(0.0f32);
+    f(ValueRef::Dense(zero.broadcast(shape).expect("one number takes any shape")))
 }
 
 /// Refuses features that do not fit into memory once they are dense.

@@ -272,13 +272,13 @@ enum Input {
 
 /// An input whose rows lie one after the other from the first entry on.
 #[derive(Debug)]
-pub(super) enum Fixed<'a> {
+enum Fixed<'a> {
     Borrowed(ValueRef<'a, f32>),
     Moved(Value<f32>),
 }
 
 impl<'a> Fixed<'a> {
-    pub(super) fn of(x: ValueRef<'a, f32>, dense: bool) -> Self {
+    fn of(x: ValueRef<'a, f32>, dense: bool) -> Self {
         match x {
             ValueRef::Sparse(_) if dense => Fixed::Moved(Value::Dense(x.to_dense())),
             ValueRef::Dense(x) if !x.is_standard_layout() => Fixed::Moved(Value::Dense(x.as_standard_layout().into_owned())),
@@ -288,7 +288,7 @@ impl<'a> Fixed<'a> {
         }
     }
 
-    pub(super) fn view(&self) -> ValueRef<'_, f32> {
+    fn view(&self) -> ValueRef<'_, f32> {
         match self {
             Fixed::Borrowed(x) => x.reborrow(),
             Fixed::Moved(x) => x.view(),

@@ -146,7 +146,7 @@ impl Quantizer {
     /// [`Error::Unsupported`] for a layer that has no integer stages, and for an aggregation whose 32-bit accumulators could overflow on
     /// the graph of `data`.
     pub fn check(&self, model: &Model, data: &Dataset) -> Result<()> {
-        convert::check(model, &*convert::as_read(model, data)?, self.settings())
+        convert::check(model, data, self.settings())
     }
 
     /// As [`Quantizer::quantize`], and `hear` is called after each epoch of training.
