@@ -1,7 +1,9 @@
-//! Whole models: inference by the compiled program and training epochs, beside the sum of the limits of their stages.
+//! Whole models: inference by the compiled program and training epochs, beside the sum of the
+//! limits of their stages.
 //!
-//! `cargo bench --bench models`, or one part of it: `cargo bench --bench models -- gcn/infer`. The last line is the peak memory of the
-//! process: with `--memory` and one part that of this part, on all threads and without the check against the layers.
+//! `cargo bench --bench models`, or one part of it: `cargo bench --bench models -- gcn/infer`. The
+//! last line is the peak memory of the process: with `--memory` and one part that of this part, on
+//! all threads and without the check against the layers.
 
 mod harness;
 
@@ -27,23 +29,39 @@ fn arxiv_cases(data: &Dataset) -> Vec<Case> {
     let (inputs, outputs) = (data.num_features(), data.num_classes());
     let (n, e) = (data.num_nodes(), data.graph().num_edges());
     let dense = || [(128, 256), (256, 256), (256, 40)].map(|(k, o)| Limit::dense(n, k, o));
-    let gather = |widths: &[usize], edges| Limit::sum(widths.iter().map(|&width| Limit::gather(n, width, edges)));
+    let gather = |widths: &[usize], edges| {
+        Limit::sum(widths.iter().map(|&width| Limit::gather(n, width, edges)))
+    };
     vec![
         Case {
             name: "gcn",
-            model: Gcn::builder(inputs, outputs).hidden(256).layers(3).build(0).expect("widths are legal"),
+            model: Gcn::builder(inputs, outputs)
+                .hidden(256)
+                .layers(3)
+                .build(0)
+                .expect("widths are legal"),
             limit: Limit::sum(dense().into_iter().chain([gather(&[128, 256, 40], e + n)])),
         },
         Case {
             name: "sage",
-            model: Sage::builder(inputs, outputs).hidden(256).layers(3).build(0).expect("widths are legal"),
-            limit: Limit::sum(dense().into_iter().chain(dense()).chain([gather(&[128, 256, 40], e)])),
+            model: Sage::builder(inputs, outputs)
+                .hidden(256)
+                .layers(3)
+                .build(0)
+                .expect("widths are legal"),
+            limit: Limit::sum(
+                dense().into_iter().chain(dense()).chain([gather(&[128, 256, 40], e)]),
+            ),
         },
         Case {
             name: "gat",
             model: gat(data),
             // Rows, and what scores them.
-            limit: Limit::sum([gather(&[64, 8, 40, 1], e + n), Limit::dense(n, 128, 64), Limit::dense(n, 64, 40)]),
+            limit: Limit::sum([
+                gather(&[64, 8, 40, 1], e + n),
+                Limit::dense(n, 128, 64),
+                Limit::dense(n, 64, 40),
+            ]),
         },
     ]
 }
@@ -51,8 +69,14 @@ fn arxiv_cases(data: &Dataset) -> Vec<Case> {
 fn cora_cases(data: &Dataset) -> Vec<Case> {
     let (inputs, outputs) = (data.num_features(), data.num_classes());
     let (n, e) = (data.num_nodes(), data.graph().num_edges() + data.num_nodes());
-    let layers =
-        |width| [Limit::gather(1433, width, 18 * n), Limit::gather(n, width, e), Limit::dense(n, width, 7), Limit::gather(n, 16, e)];
+    let layers = |width| {
+        [
+            Limit::gather(1433, width, 18 * n),
+            Limit::gather(n, width, e),
+            Limit::dense(n, width, 7),
+            Limit::gather(n, 16, e),
+        ]
+    };
     let scores = [8, 1].map(|heads| Limit::gather(n, heads, e));
     vec![
         Case {
@@ -60,13 +84,22 @@ fn cora_cases(data: &Dataset) -> Vec<Case> {
             model: Gcn::builder(inputs, outputs).hidden(16).build(0).expect("widths are legal"),
             limit: Limit::sum(layers(16)),
         },
-        Case { name: "cora/gat", model: gat(data), limit: Limit::sum(layers(64).into_iter().chain(scores)) },
+        Case {
+            name: "cora/gat",
+            model: gat(data),
+            limit: Limit::sum(layers(64).into_iter().chain(scores)),
+        },
     ]
 }
 
 /// 8 heads of 8, then one output head.
 fn gat(data: &Dataset) -> Model {
-    Gat::builder(data.num_features(), data.num_classes()).hidden(8).heads(8).output_heads(1).build(0).expect("widths are legal")
+    Gat::builder(data.num_features(), data.num_classes())
+        .hidden(8)
+        .heads(8)
+        .output_heads(1)
+        .build(0)
+        .expect("widths are legal")
 }
 
 /// Whether only memory is asked for.
@@ -76,10 +109,15 @@ fn memory() -> bool {
 
 /// The compiled program must say what the layers say.
 fn assert_agrees(model: &Model, data: &Dataset) {
-    let expected = model.infer(&Cx::eval(data.graph()), data.features()).expect("model and data fit");
+    let expected =
+        model.infer(&Cx::eval(data.graph()), data.features()).expect("model and data fit");
     let mut program = model.compile(data.graph(), data.features()).expect("every layer has stages");
     let found = program.run(data.features()).expect("model and data fit");
-    let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs() / (1.0 + b.abs())).fold(0.0, largest);
+    let worst = found
+        .iter()
+        .zip(&expected)
+        .map(|(a, b)| (a - b).abs() / (1.0 + b.abs()))
+        .fold(0.0, largest);
     assert!(worst < FEW_ULPS, "program and layers differ by {worst}");
 }
 
@@ -118,12 +156,19 @@ fn run(data: &Dataset, cases: &[Case], threads: usize) {
             let (graph, x) = (data.graph(), data.features());
             let contender = match what {
                 "infer" => infer(case.model.compile(graph, x), data),
-                "infer ordered" => infer(case.model.compile_ordered(graph, x, NodeOrder::Communities), data),
+                "infer ordered" => {
+                    infer(case.model.compile_ordered(graph, x, NodeOrder::Communities), data)
+                }
                 _ => epoch(&case.model, data),
             };
-            let limit = if what == "epoch" || memory() { Limit::default() } else { case.limit.clone() };
+            let limit =
+                if what == "epoch" || memory() { Limit::default() } else { case.limit.clone() };
             let (times, limit) = limit.beside(TIME, vec![contender]);
-            let of_limit = if limit > 0.0 { format!("limit {limit:8.2}, {:5.2} x of limit", times[0] / limit) } else { String::new() };
+            let of_limit = if limit > 0.0 {
+                format!("limit {limit:8.2}, {:5.2} x of limit", times[0] / limit)
+            } else {
+                String::new()
+            };
             println!("{id:20} threads={threads} {:9.3} ms  {of_limit}", times[0]);
         }
     }
@@ -131,7 +176,9 @@ fn run(data: &Dataset, cases: &[Case], threads: usize) {
 
 fn main() {
     harness::print_machine();
-    let part = |name: &str| ["infer", "infer ordered", "epoch"].iter().any(|what| wanted(&format!("{name}/{what}")));
+    let part = |name: &str| {
+        ["infer", "infer ordered", "epoch"].iter().any(|what| wanted(&format!("{name}/{what}")))
+    };
     let counts = thread_counts();
     for &threads in if memory() { &counts[counts.len() - 1..] } else { &counts } {
         if ["cora/gcn", "cora/gat"].iter().any(|name| part(name)) {

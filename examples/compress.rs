@@ -6,10 +6,12 @@
 
 use gnn_prune::pipeline::{Control, Distill, Env, Student, Subject};
 use gnn_prune::{
-    Bits, ChannelPruner, Compressed, Compression, Dataset, Error, Gcn, Graph, Magnitude, Quantizer, Recipe, Report, Step, Trainer,
+    Bits, ChannelPruner, Compressed, Compression, Dataset, Error, Gcn, Graph, Magnitude, Quantizer,
+    Recipe, Report, Step, Trainer,
 };
 
-/// Keeps the first in-neighbours of every node and no more: a step that changes the graph and not the model.
+/// Keeps the first in-neighbours of every node and no more: a step that changes the graph and not
+/// the model.
 struct FewNeighbours {
     most: usize,
 }
@@ -22,7 +24,9 @@ impl Step for FewNeighbours {
     fn run(&self, subject: Subject, _: &Env) -> Result<Subject, Error> {
         let mut edges = Vec::new();
         for (target, sources) in subject.graph.adjacency().outer_iterator().enumerate() {
-            edges.extend(sources.indices().iter().take(self.most).map(|&source| (source as usize, target)));
+            edges.extend(
+                sources.indices().iter().take(self.most).map(|&source| (source as usize, target)),
+            );
         }
         let graph = Graph::builder(subject.graph.num_nodes()).edges(edges).build()?;
         Ok(Subject { graph, ..subject })
@@ -59,7 +63,8 @@ fn show(report: &Report) {
 
 fn main() -> Result<(), Error> {
     let data = Dataset::digits()?;
-    let model = Gcn::builder(data.num_features(), data.num_classes()).hidden(64).layers(2).build(0)?;
+    let model =
+        Gcn::builder(data.num_features(), data.num_classes()).hidden(64).layers(2).build(0)?;
     let model = Trainer::protocol().fit(model, &data)?;
 
     let outcome = Compression::of(model.clone(), &data)

@@ -1,4 +1,5 @@
-//! Distils a wide graph network into a narrow one and into a multi-layer perceptron, which then needs no graph.
+//! Distils a wide graph network into a narrow one and into a multi-layer perceptron, which then
+//! needs no graph.
 //!
 //! ```sh
 //! cargo run --release --example distill
@@ -8,7 +9,9 @@
 use gnn_prune::data::FeatureNorm;
 use gnn_prune::nn::Cx;
 use gnn_prune::train::evaluate;
-use gnn_prune::{Adversarial, Dataset, Distiller, Error, Gcn, InputGradients, Mlp, Model, SoftLabels, Trainer};
+use gnn_prune::{
+    Adversarial, Dataset, Distiller, Error, Gcn, InputGradients, Mlp, Model, SoftLabels, Trainer,
+};
 
 fn main() -> Result<(), Error> {
     let mut args = std::env::args().skip(1);
@@ -31,7 +34,9 @@ fn main() -> Result<(), Error> {
         let count = accuracies.len() as f64;
         let mean = accuracies.iter().sum::<f64>() / count;
         let deviation = (accuracies.iter().map(|a| (a - mean).powi(2)).sum::<f64>() / count).sqrt();
-        println!("{name:46} {params:6} parameters, {mean:.2} ± {deviation:.2} % of the test nodes right");
+        println!(
+            "{name:46} {params:6} parameters, {mean:.2} ± {deviation:.2} % of the test nodes right"
+        );
     }
 
     let mlp = Mlp::builder(data.num_features(), data.num_classes()).hidden(64).build(0)?;
@@ -40,24 +45,33 @@ fn main() -> Result<(), Error> {
     Ok(())
 }
 
-/// The teacher, and each student by labels alone, by soft labels, and by soft labels with one more loss.
+/// The teacher, and each student by labels alone, by soft labels, and by soft labels with one more
+/// loss.
 fn all_ways(data: &Dataset, seed: u64) -> Result<Vec<(String, Model)>, Error> {
     let (features, classes) = (data.num_features(), data.num_classes());
-    // Student and teacher share the seed, and with it the split: a teacher that has seen other labels would pass them on.
-    let teacher = Trainer::protocol().fit(Gcn::builder(features, classes).hidden(64).build(seed)?, data)?;
+    // Student and teacher share the seed, and with it the split: a teacher that has seen other
+    // labels would pass them on.
+    let teacher =
+        Trainer::protocol().fit(Gcn::builder(features, classes).hidden(64).build(seed)?, data)?;
     let mut models = vec![("teacher, gcn of 64".to_string(), teacher.clone())];
     for (name, student) in [
         ("gcn of 16", Gcn::builder(features, classes).hidden(16).build(seed)?),
         ("mlp of 64", Mlp::builder(features, classes).hidden(64).build(seed)?),
     ] {
-        models.push((format!("{name}, from the labels alone"), Trainer::protocol().fit(student.clone(), data)?));
+        models.push((
+            format!("{name}, from the labels alone"),
+            Trainer::protocol().fit(student.clone(), data)?,
+        ));
         let soft = || Distiller::builder(SoftLabels::default());
         for (how, distiller) in [
             ("distilled", soft()),
             ("distilled, with input gradients", soft().also(0.01, InputGradients::new())),
             ("distilled, with a discriminator", soft().also(0.1, Adversarial::builder().build()?)),
         ] {
-            models.push((format!("{name}, {how}"), distiller.build()?.distill(student.clone(), &teacher, data)?));
+            models.push((
+                format!("{name}, {how}"),
+                distiller.build()?.distill(student.clone(), &teacher, data)?,
+            ));
         }
     }
     Ok(models)

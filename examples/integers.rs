@@ -1,4 +1,5 @@
-//! Compares programs of integers with those of floats: paired medians on one thread and on two, and what each pass takes.
+//! Compares programs of integers with those of floats: paired medians on one thread and on two, and
+//! what each pass takes.
 //!
 //! ```sh
 //! GNN_PRUNE_DATA=folder cargo run --release --example integers            # every graph and model
@@ -10,14 +11,25 @@ use gnn_prune::data::Splits;
 use gnn_prune::ndarray::Array2;
 use gnn_prune::nn::StageTime;
 use gnn_prune::quant::{Form, Forms, Rounding};
-use gnn_prune::{AppnpNet, Bits, Dataset, Gcn, GcnII, Gin, Graph, Mlp, Model, Quantizer, Result, Sage, Sgc, Split};
+use gnn_prune::{
+    AppnpNet, Bits, Dataset, Gcn, GcnII, Gin, Graph, Mlp, Model, Quantizer, Result, Sage, Sgc,
+    Split,
+};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 const ARXIV: &str = "powerlaw:nodes=169343,edges=2300000,features=128,classes=40,homophily=0.64,community=300,seed=0";
 const DBLP: &str = "powerlaw:nodes=17716,edges=105734,features=1639,classes=4,seed=0";
-const GRAPHS: [&str; 8] =
-    ["cora", "citeseer", "amazon_computers", "coauthor_physics", "tolokers", "chameleon_filtered", "blogcatalog", "digits"];
+const GRAPHS: [&str; 8] = [
+    "cora",
+    "citeseer",
+    "amazon_computers",
+    "coauthor_physics",
+    "tolokers",
+    "chameleon_filtered",
+    "blogcatalog",
+    "digits",
+];
 /// Pairs are taken for so long ...
 const TIME: Duration = Duration::from_millis(1500);
 /// ... and at least so many.
@@ -44,11 +56,15 @@ fn open_data(place: &str) -> Result<Dataset> {
     }
     const SIDE: usize = 100;
     let nodes = SIDE * SIDE;
-    let edges = (0..nodes).flat_map(|i| [(i % SIDE + 1 < SIDE).then_some((i, i + 1)), (i + SIDE < nodes).then_some((i, i + SIDE))]);
+    let edges = (0..nodes).flat_map(|i| {
+        [(i % SIDE + 1 < SIDE).then_some((i, i + 1)), (i + SIDE < nodes).then_some((i, i + SIDE))]
+    });
     let graph = Graph::builder(nodes).edges(edges.flatten()).undirected().build()?;
-    let features = Array2::from_shape_fn((nodes, 16), |(i, c)| ((i * 37 + c * 11) % 41) as f32 / 20.0 - 1.0);
+    let features =
+        Array2::from_shape_fn((nodes, 16), |(i, c)| ((i * 37 + c * 11) % 41) as f32 / 20.0 - 1.0);
     let labels = (0..nodes as u32).map(|i| i % 4).collect();
-    let split = Split { train: (0..40).collect(), val: (40..80).collect(), test: (80..120).collect() };
+    let split =
+        Split { train: (0..40).collect(), val: (40..80).collect(), test: (80..120).collect() };
     Dataset::new("grid", graph, features.into(), labels, None, Splits::Fixed(split))
 }
 
@@ -88,7 +104,11 @@ fn print_stages(kind: &str, mut profile: impl FnMut() -> Result<Vec<StageTime>>)
     let mut times: BTreeMap<usize, (String, Vec<f64>)> = BTreeMap::new();
     for _ in 0..30 {
         for (k, stage) in profile()?.into_iter().enumerate() {
-            times.entry(k).or_insert_with(|| (stage.what, Vec::new())).1.push(stage.took.as_secs_f64());
+            times
+                .entry(k)
+                .or_insert_with(|| (stage.what, Vec::new()))
+                .1
+                .push(stage.took.as_secs_f64());
         }
     }
     for (what, times) in times.into_values() {
@@ -97,9 +117,20 @@ fn print_stages(kind: &str, mut profile: impl FnMut() -> Result<Vec<StageTime>>)
     Ok(())
 }
 
-fn compare(id: &str, data: &Dataset, word: &str, hidden: usize, forms: Forms, stages: bool) -> Result<()> {
+fn compare(
+    id: &str,
+    data: &Dataset,
+    word: &str,
+    hidden: usize,
+    forms: Forms,
+    stages: bool,
+) -> Result<()> {
     let model = model(word, data.num_features(), data.num_classes(), hidden)?;
-    let small = match Quantizer::builder(Bits::Eight).rounding(Rounding::Nearest).build()?.quantize(&model, data) {
+    let small = match Quantizer::builder(Bits::Eight)
+        .rounding(Rounding::Nearest)
+        .build()?
+        .quantize(&model, data)
+    {
         Ok(small) => small,
         Err(error) => {
             println!("{id:28} {error}");
@@ -107,7 +138,8 @@ fn compare(id: &str, data: &Dataset, word: &str, hidden: usize, forms: Forms, st
         }
     };
     let x = data.features();
-    let (mut float, mut integer) = (model.compile(data.graph(), x)?, small.compile_as(data.graph(), x, forms)?);
+    let (mut float, mut integer) =
+        (model.compile(data.graph(), x)?, small.compile_as(data.graph(), x, forms)?);
     let on_integers = integer.forms().iter().filter(|stage| stage.form == Form::Integers).count();
     let of = integer.forms().len();
     for threads in [1, 2] {
@@ -128,13 +160,19 @@ fn compare(id: &str, data: &Dataset, word: &str, hidden: usize, forms: Forms, st
 }
 
 fn main() -> Result<()> {
-    let (flags, wanted): (Vec<String>, Vec<String>) = std::env::args().skip(1).partition(|arg| arg.starts_with("--"));
-    let forms = if flags.iter().any(|flag| flag == "--integers") { Forms::Integers } else { Forms::Fastest };
+    let (flags, wanted): (Vec<String>, Vec<String>) =
+        std::env::args().skip(1).partition(|arg| arg.starts_with("--"));
+    let forms = if flags.iter().any(|flag| flag == "--integers") {
+        Forms::Integers
+    } else {
+        Forms::Fastest
+    };
     let stages = flags.iter().any(|flag| flag == "--stages");
     let folder = std::env::var("GNN_PRUNE_DATA").unwrap_or_else(|_| ".".into());
     let mut cases: Vec<(String, String, &str, usize)> = Vec::new();
     for graph in GRAPHS {
-        let place = if graph == "digits" { graph.to_string() } else { format!("{folder}/{graph}.npz") };
+        let place =
+            if graph == "digits" { graph.to_string() } else { format!("{folder}/{graph}.npz") };
         for word in ["gcn", "sage", "gin", "sgc", "appnp", "gcn2", "mlp"] {
             cases.push((graph.into(), place.clone(), word, 64));
         }

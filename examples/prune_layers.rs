@@ -1,4 +1,5 @@
-//! Takes half of the layers out of a deep residual network, trains on, and compares accuracy and time.
+//! Takes half of the layers out of a deep residual network, trains on, and compares accuracy and
+//! time.
 //!
 //! ```sh
 //! cargo run --release --example prune_layers [cora.npz]
@@ -14,7 +15,11 @@ fn main() -> Result<(), Error> {
         None => Dataset::digits()?,
     };
     for seed in 0..2 {
-        let model = Gcn::builder(data.num_features(), data.num_classes()).hidden(64).layers(16).residual().build(seed)?;
+        let model = Gcn::builder(data.num_features(), data.num_classes())
+            .hidden(64)
+            .layers(16)
+            .residual()
+            .build(seed)?;
         let model = Trainer::protocol().fit(model, &data)?;
         let test = data.split(model.seed()).test;
         let show = |name: &str, model: &gnn_prune::Model| -> Result<(), Error> {
@@ -31,11 +36,13 @@ fn main() -> Result<(), Error> {
         show("dense", &model)?;
         for criterion in [LayerCriterion::Ablation, LayerCriterion::Cosine] {
             for remove in [8, 12] {
-                let plan = LayerPruner::builder(criterion).remove(remove).build()?.plan(&model, &data)?;
+                let plan =
+                    LayerPruner::builder(criterion).remove(remove).build()?.plan(&model, &data)?;
                 print!("{plan}");
                 let shallow = plan.shrink(&model)?;
                 show(&format!("{criterion:?} {remove}"), &shallow)?;
-                let tuned = Trainer::builder().epochs(50).keep_start().build()?.fit(shallow, &data)?;
+                let tuned =
+                    Trainer::builder().epochs(50).keep_start().build()?.fit(shallow, &data)?;
                 show(&format!("{criterion:?} {remove}, finetune 50"), &tuned)?;
             }
         }

@@ -1,4 +1,5 @@
-//! Truncates 90 % of a trained network's weights, trains on under the mask, and compares file, work and time.
+//! Truncates 90 % of a trained network's weights, trains on under the mask, and compares file, work
+//! and time.
 //!
 //! ```sh
 //! cargo run --release --example prune_weights [cora.npz]

@@ -15,7 +15,10 @@ fn main() -> Result<()> {
     let test = data.split(model.seed()).test;
     let float = Account::of(&model, data.graph(), &data.features(), 1)?;
     let percent = evaluate(&model, &data, &test)?;
-    println!("float:  {percent:.2} %, {} bytes of weights, {:.3} ms", float.bytes.weights, float.latency_ms.threads_1.median);
+    println!(
+        "float:  {percent:.2} %, {} bytes of weights, {:.3} ms",
+        float.bytes.weights, float.latency_ms.threads_1.median
+    );
 
     let quantizers = [
         ("8 bits", Quantizer::builder(Bits::Eight)),
@@ -27,7 +30,10 @@ fn main() -> Result<()> {
         let mut program = integers.compile(data.graph(), data.features())?;
         let percent = accuracy(program.run(data.features())?, data.classes().unwrap(), &test);
         let account = Account::of(&integers, data.graph(), &data.features(), 1)?;
-        println!("{name}: {percent:.2} %, {} bytes of weights, {:.3} ms", account.bytes.weights, account.latency_ms.threads_1.median);
+        println!(
+            "{name}: {percent:.2} %, {} bytes of weights, {:.3} ms",
+            account.bytes.weights, account.latency_ms.threads_1.median
+        );
     }
     Ok(())
 }

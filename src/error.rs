@@ -1,4 +1,5 @@
-//! Errors of the crate: what a caller can get wrong is a value of [`enum@Error`], with the numbers and the place.
+//! Errors of the crate: what a caller can get wrong is a value of [`enum@Error`], with the numbers
+//! and the place.
 
 use std::fmt::{self, Display, Formatter, Write};
 use std::path::PathBuf;
@@ -49,7 +50,9 @@ pub enum Error {
         legal: String,
     },
     /// Two edges connect the same pair with different weights.
-    #[error("edge {from} -> {to} is listed with different weights; choose `Duplicates::Sum` or list it once")]
+    #[error(
+        "edge {from} -> {to} is listed with different weights; choose `Duplicates::Sum` or list it once"
+    )]
     ConflictingEdge {
         /// Source node of the edge.
         from: usize,
@@ -124,7 +127,8 @@ pub enum Error {
     Threads(#[from] rayon::ThreadPoolBuildError),
 }
 
-/// Words that came from a file or a user, in one line: what would break it, or do something to a terminal, is escaped.
+/// Words that came from a file or a user, in one line: what would break it, or do something to a
+/// terminal, is escaped.
 struct OneLine<T>(T);
 
 impl<T: Display> Display for OneLine<T> {
@@ -155,7 +159,11 @@ fn no_value(degree: f64) -> &'static str {
 
 impl Error {
     /// An [`Error::Setting`] from anything that prints.
-    pub(crate) fn setting(name: impl Into<String>, value: impl std::fmt::Display, legal: impl Into<String>) -> Self {
+    pub(crate) fn setting(
+        name: impl Into<String>,
+        value: impl std::fmt::Display,
+        legal: impl Into<String>,
+    ) -> Self {
         Error::Setting { name: name.into(), value: value.to_string(), legal: legal.into() }
     }
 
@@ -175,7 +183,10 @@ impl Error {
 #[non_exhaustive]
 pub enum PruneError {
     /// The plan would leave a layer without channels.
-    #[error("the plan would leave nothing of the {channels} channels of `{}`; remove a smaller share", OneLine(layer))]
+    #[error(
+        "the plan would leave nothing of the {channels} channels of `{}`; remove a smaller share",
+        OneLine(layer)
+    )]
     EmptiesLayer {
         /// Name of the model's node.
         layer: String,
@@ -239,9 +250,16 @@ mod tests {
             Error::file(words(), words()),
             Unsupported { layer: words(), reason: words() }.into(),
         ];
-        let plain = |message: &str| !message.chars().any(|c| c.is_control() || "\u{2028}\u{2029}".contains(c));
-        for message in errors.iter().map(Error::to_string).chain(prune.iter().map(PruneError::to_string)) {
-            assert!(plain(&message) && message.contains("a\\nb\\r\\u{1b}[2J\\u{85}\\u{2028}c"), "{message:?}");
+        let plain = |message: &str| {
+            !message.chars().any(|c| c.is_control() || "\u{2028}\u{2029}".contains(c))
+        };
+        for message in
+            errors.iter().map(Error::to_string).chain(prune.iter().map(PruneError::to_string))
+        {
+            assert!(
+                plain(&message) && message.contains("a\\nb\\r\\u{1b}[2J\\u{85}\\u{2028}c"),
+                "{message:?}"
+            );
         }
     }
 }

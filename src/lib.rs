@@ -1,4 +1,5 @@
-//! Makes graph neural networks small and fast on ordinary CPUs: pruning, quantisation and distillation, by hand, on ndarray and sprs.
+//! Makes graph neural networks small and fast on ordinary CPUs: pruning, quantisation and
+//! distillation, by hand, on ndarray and sprs.
 //!
 //! ```
 //! use gnn_prune::{ChannelPruner, Dataset, Gcn, Magnitude, Trainer};
@@ -45,7 +46,8 @@
 //!
 //! # Features
 //!
-//! `pt` reads the files of `torch.save`; `cli` builds the program `gnn-prune`, with `pt`. Neither is on by default.
+//! `pt` reads the files of `torch.save`; `cli` builds the program `gnn-prune`, with `pt`. Neither
+//! is on by default.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -75,10 +77,12 @@ pub use error::{Error, PruneError, Result, Unsupported};
 pub use graph::{Graph, NodeOrder, Norm};
 pub use models::{AppnpNet, DeepGcn, Gat, Gcn, GcnII, Gin, Mlp, Sage, Sgc};
 pub use nn::{Model, Program};
-pub use pipeline::{Checkpoints, Compressed, Compression, Controls, FineTune, OneShot, Outcome, Recipe, Step};
+pub use pipeline::{
+    Checkpoints, Compressed, Compression, Controls, FineTune, OneShot, Outcome, Recipe, Step,
+};
 pub use prune::{
-    ChannelPlan, ChannelPruner, Criterion, LayerCriterion, LayerPlan, LayerPruner, Magnitude, Random, Scope, Subset, Taylor, WeightPlan,
-    WeightPruner,
+    ChannelPlan, ChannelPruner, Criterion, LayerCriterion, LayerPlan, LayerPruner, Magnitude,
+    Random, Scope, Subset, Taylor, WeightPlan, WeightPruner,
 };
 pub use quant::{Bits, QuantModel, Quantizer};
 pub use reconstruct::Calibrate;

@@ -8,8 +8,11 @@ mod sealed {
     impl Sealed for f64 {}
 }
 
-/// `f32` (training, inference) or `f64` (gradient checks and oracles). Sealed: kernels rely on there being no other.
-pub trait Scalar: sealed::Sealed + NdFloat + Default + std::iter::Sum + serde::Serialize + serde::de::DeserializeOwned {
+/// `f32` (training, inference) or `f64` (gradient checks and oracles). Sealed: kernels rely on
+/// there being no other.
+pub trait Scalar:
+    sealed::Sealed + NdFloat + Default + std::iter::Sum + serde::Serialize + serde::de::DeserializeOwned
+{
     /// Bytes of one number in a file.
     const BYTES: usize;
     /// The name that safetensors gives this type: `F32` or `F64`.

@@ -57,14 +57,16 @@ impl<F: Scalar> Value<F> {
 
     /// How many entries are not zero.
     pub fn non_zero(&self) -> usize {
-        let count = |values: &mut dyn Iterator<Item = &F>| values.filter(|v| **v != F::zero()).count();
+        let count =
+            |values: &mut dyn Iterator<Item = &F>| values.filter(|v| **v != F::zero()).count();
         match self {
             Value::Dense(x) => count(&mut x.iter()),
             Value::Sparse(x) => count(&mut x.data().iter()),
         }
     }
 
-    /// The sparse matrix of the entries that are not zero; one that is sparse already stays as it is.
+    /// The sparse matrix of the entries that are not zero; one that is sparse already stays as it
+    /// is.
     pub fn into_sparse(self) -> Csr<F> {
         let x = match self {
             Value::Sparse(x) => return x,
@@ -96,10 +98,16 @@ impl<F: Scalar> Value<F> {
     pub(crate) fn accumulate(&mut self, other: Value<F>) -> Result<()> {
         match (self, other) {
             (Value::Dense(a), Value::Dense(b)) if a.dim() == b.dim() => *a += &b,
-            (Value::Sparse(a), Value::Sparse(b)) if a.indices() == b.indices() && a.shape() == b.shape() => {
+            (Value::Sparse(a), Value::Sparse(b))
+                if a.indices() == b.indices() && a.shape() == b.shape() =>
+            {
                 a.data_mut().iter_mut().zip(b.data()).for_each(|(a, &b)| *a += b);
             }
-            _ => return Err(Error::Model("two gradients of one node differ in shape or storage".into())),
+            _ => {
+                return Err(Error::Model(
+                    "two gradients of one node differ in shape or storage".into(),
+                ));
+            }
         }
         Ok(())
     }
@@ -178,7 +186,11 @@ fn densify<F: Scalar>(x: CsrView<F>) -> Array2<F> {
 impl<F: Scalar> From<Array2<F>> for Value<F> {
     fn from(x: Array2<F>) -> Self {
         // Kernels and files read rows as slices; a column-major array is laid out anew once, here.
-        if x.is_standard_layout() { Value::Dense(x) } else { Value::Dense(x.as_standard_layout().into_owned()) }
+        if x.is_standard_layout() {
+            Value::Dense(x)
+        } else {
+            Value::Dense(x.as_standard_layout().into_owned())
+        }
     }
 }
 

@@ -1,7 +1,9 @@
-//! What people met who brought networks and graphs of their own: each case has inputs, the numbers of PyTorch Geometric, and a script that made both.
+//! What people met who brought networks and graphs of their own: each case has inputs, the numbers
+//! of PyTorch Geometric, and a script that made both.
 //!
-//! `cases.json` lists the commands and what must come of them: `near` a file of logits, `metric` of the first row or `last_metric` at least,
-//! `refuses` in a line that says one of some words; `or_says` and `or_refuses` are other ways that are right.
+//! `cases.json` lists the commands and what must come of them: `near` a file of logits, `metric` of
+//! the first row or `last_metric` at least, `refuses` in a line that says one of some words;
+//! `or_says` and `or_refuses` are other ways that are right.
 #![cfg(feature = "cli")]
 
 use gnn_prune::ndarray::Array2;
@@ -36,20 +38,37 @@ fn problem(case: &Path, check: &Value) -> Option<String> {
         fs::copy(entry.path(), folder.join(entry.file_name())).unwrap();
     }
     let line = check["run"].as_str().unwrap();
-    let done = Command::new(env!("CARGO_BIN_EXE_gnn-prune")).args(line.split(' ')).current_dir(&folder).output().unwrap();
+    let done = Command::new(env!("CARGO_BIN_EXE_gnn-prune"))
+        .args(line.split(' '))
+        .current_dir(&folder)
+        .output()
+        .unwrap();
     let said = String::from_utf8(done.stderr).unwrap();
-    let word = |key: &str| check[key].as_str().is_some_and(|words| words.split('|').any(|word| said.contains(word)));
+    let word = |key: &str| {
+        check[key].as_str().is_some_and(|words| words.split('|').any(|word| said.contains(word)))
+    };
     let errors = said.lines().filter(|line| !line.starts_with("note: ")).collect::<Vec<_>>();
-    let refused = done.status.code() == Some(2) && matches!(errors[..], [error] if error.starts_with("error: "));
+    let refused = done.status.code() == Some(2)
+        && matches!(errors[..], [error] if error.starts_with("error: "));
     let percent = |row: fn(&[Value]) -> Option<&Value>| {
         let report: Value = serde_json::from_slice(&done.stdout).unwrap_or_default();
-        report["rows"].as_array().and_then(|rows| row(rows)?["accuracy"]["mean"].as_f64()).unwrap_or(f64::NAN)
+        report["rows"]
+            .as_array()
+            .and_then(|rows| row(rows)?["accuracy"]["mean"].as_f64())
+            .unwrap_or(f64::NAN)
     };
-    let near = || done.status.success() && check["near"].as_str().is_some_and(|file| is_near(&folder.join("logits.npy"), &case.join(file)));
+    let near = || {
+        done.status.success()
+            && check["near"]
+                .as_str()
+                .is_some_and(|file| is_near(&folder.join("logits.npy"), &case.join(file)))
+    };
     let right = near()
         || done.status.success() && word("or_says")
         || refused && (word("refuses") || word("or_refuses"))
-        || check["metric"].as_f64().is_some_and(|wanted| (percent(|rows| rows.first()) - wanted).abs() < 0.01)
+        || check["metric"]
+            .as_f64()
+            .is_some_and(|wanted| (percent(|rows| rows.first()) - wanted).abs() < 0.01)
         || check["last_metric"].as_f64().is_some_and(|least| percent(|rows| rows.last()) >= least);
     let _ = fs::remove_dir_all(&folder);
     (!right).then(|| format!("{}: gnn-prune {line}: {} {said}", case.display(), done.status))
@@ -59,9 +78,11 @@ fn problem(case: &Path, check: &Value) -> Option<String> {
 fn every_case_gives_pytorchs_numbers_or_says_why_not() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/cases");
     let cases: Value = serde_json::from_slice(&fs::read(root.join("cases.json")).unwrap()).unwrap();
-    let checks =
-        cases.as_object().unwrap().iter().flat_map(|(case, checks)| checks.as_array().unwrap().iter().map(move |check| (case, check)));
-    let problems: Vec<String> = checks.clone().filter_map(|(case, check)| problem(&root.join(case), check)).collect();
+    let checks = cases.as_object().unwrap().iter().flat_map(|(case, checks)| {
+        checks.as_array().unwrap().iter().map(move |check| (case, check))
+    });
+    let problems: Vec<String> =
+        checks.clone().filter_map(|(case, check)| problem(&root.join(case), check)).collect();
     assert!(checks.count() >= 27, "some cases are gone");
     assert!(problems.is_empty(), "{}", problems.join("\n"));
 }

@@ -1,12 +1,13 @@
-//! Pruning does what it says: the amounts, the order, ties, what one scope compares, and which layer goes.
+//! Pruning does what it says: the amounts, the order, ties, what one scope compares, and which
+//! layer goes.
 
 use gnn_prune::ndarray::{Array1, Array2};
 use gnn_prune::nn::{Cx, NodeId};
 use gnn_prune::prune::{Compensation, Criterion, GroupView};
 use gnn_prune::train::evaluate;
 use gnn_prune::{
-    Calibrate, ChannelPlan, ChannelPruner, Dataset, Gcn, LayerCriterion, LayerPlan, LayerPruner, Magnitude, Model, Random, Scope, Subset,
-    Taylor, Trainer,
+    Calibrate, ChannelPlan, ChannelPruner, Dataset, Gcn, LayerCriterion, LayerPlan, LayerPruner,
+    Magnitude, Model, Random, Scope, Subset, Taylor, Trainer,
 };
 use serde_json::Value as Json;
 
@@ -23,7 +24,12 @@ fn params(model: &Model) -> Vec<(String, Array2<f32>)> {
 /// The channels of a layer that stay.
 fn kept(plan: &ChannelPlan, node: &str) -> Vec<usize> {
     let json: Json = serde_json::to_value(plan).unwrap();
-    json["nodes"][node]["kept"].as_array().unwrap().iter().map(|c| c.as_u64().unwrap() as usize).collect()
+    json["nodes"][node]["kept"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| c.as_u64().unwrap() as usize)
+        .collect()
 }
 
 /// Scores that are given, by the group's first member's number of units.
@@ -36,7 +42,11 @@ impl Criterion<f32> for Given {
     }
 
     fn score(&self, group: &GroupView<f32>) -> Array1<f32> {
-        let scores = self.0.iter().find(|scores| scores.len() == group.units).expect("there are scores for every group");
+        let scores = self
+            .0
+            .iter()
+            .find(|scores| scores.len() == group.units)
+            .expect("there are scores for every group");
         scores.iter().map(|&score| score as f32).collect()
     }
 }
@@ -44,14 +54,22 @@ impl Criterion<f32> for Given {
 /// Hidden layers of 6 and 4 channels.
 fn two_widths() -> Model {
     let mut b = gnn_prune::nn::ModelBuilder::new(6);
-    let x = b.add("first", gnn_prune::nn::GcnConv::builder(6, 6).build().unwrap(), &[NodeId::INPUT]).unwrap();
+    let x = b
+        .add("first", gnn_prune::nn::GcnConv::builder(6, 6).build().unwrap(), &[NodeId::INPUT])
+        .unwrap();
     let x = b.add("second", gnn_prune::nn::GcnConv::builder(6, 4).build().unwrap(), &[x]).unwrap();
     let x = b.add("third", gnn_prune::nn::GcnConv::builder(4, 3).build().unwrap(), &[x]).unwrap();
     b.build(x, 0).unwrap()
 }
 
 fn by(criterion: Given, ratio: f64, scope: Scope) -> ChannelPlan {
-    ChannelPruner::builder(criterion).ratio(ratio).scope(scope).build().unwrap().plan(&two_widths(), &data()).unwrap()
+    ChannelPruner::builder(criterion)
+        .ratio(ratio)
+        .scope(scope)
+        .build()
+        .unwrap()
+        .plan(&two_widths(), &data())
+        .unwrap()
 }
 
 #[test]
@@ -61,13 +79,21 @@ fn what_stays_is_the_next_multiple_of_the_width_that_was_asked_for() {
         let model = Gcn::builder(6, 3).hidden(hidden).build(0).unwrap();
         for ratio in [0.0, 0.3, 0.5, 0.9] {
             let kept = |multiple| {
-                let pruner = ChannelPruner::builder(Magnitude::l1()).ratio(ratio).round_to(multiple).build().unwrap();
+                let pruner = ChannelPruner::builder(Magnitude::l1())
+                    .ratio(ratio)
+                    .round_to(multiple)
+                    .build()
+                    .unwrap();
                 pruner.plan(&model, &data).unwrap().groups()[0].kept
             };
             let plain = kept(1);
             for multiple in [2, 3, 4, 8, 100] {
                 let expected = (plain..=hidden).find(|n| n % multiple == 0).unwrap_or(hidden);
-                assert_eq!(kept(multiple), expected, "{ratio} of {hidden}, multiples of {multiple}");
+                assert_eq!(
+                    kept(multiple),
+                    expected,
+                    "{ratio} of {hidden}, multiples of {multiple}"
+                );
             }
         }
     }
@@ -82,7 +108,8 @@ fn the_lowest_go_and_of_equals_the_first() {
 
 #[test]
 fn one_scope_compares_scores_by_the_mean_of_their_group() {
-    // Means 1 and 10: in units of those the second group has the lowest two and then, of equals, the first group comes first.
+    // Means 1 and 10: in units of those the second group has the lowest two and then, of equals,
+    // the first group comes first.
     let given = Given(vec![vec![0.5, 0.75, 0.5, 2.0, 1.25, 1.0], vec![0.1, 20.0, 0.2, 19.7]]);
     for (ratio, first, second) in [
         (0.2, vec![0, 1, 2, 3, 4, 5], vec![1, 3]),
@@ -101,16 +128,31 @@ fn one_scope_compares_scores_by_the_mean_of_their_group() {
 #[test]
 fn a_plan_by_a_criterion_holds_the_units_that_it_scores_highest() {
     let data = data();
-    let model = Trainer::builder().epochs(10).build().unwrap().fit(Gcn::builder(6, 3).hidden(8).build(4).unwrap(), &data).unwrap();
-    // What a hidden channel is made of and read by: its column of the first weight, its bias, and its row of the second weight.
+    let model = Trainer::builder()
+        .epochs(10)
+        .build()
+        .unwrap()
+        .fit(Gcn::builder(6, 3).hidden(8).build(4).unwrap(), &data)
+        .unwrap();
+    // What a hidden channel is made of and read by: its column of the first weight, its bias, and
+    // its row of the second weight.
     let parts: Vec<Array2<f32>> = params(&model).into_iter().map(|(_, value)| value).collect();
     let sum = |f: &dyn Fn(f64) -> f64| -> Vec<f64> {
-        let of = |c: usize| parts[0].column(c).iter().chain(&[parts[1][[0, c]]]).chain(parts[2].row(c)).map(|&w| f(f64::from(w))).sum();
+        let of = |c: usize| {
+            parts[0]
+                .column(c)
+                .iter()
+                .chain(&[parts[1][[0, c]]])
+                .chain(parts[2].row(c))
+                .map(|&w| f(f64::from(w)))
+                .sum()
+        };
         (0..8).map(of).collect()
     };
-    for (what, scores, pruner) in
-        [("l1", sum(&f64::abs), ChannelPruner::builder(Magnitude::l1())), ("l2", sum(&|w| w * w), ChannelPruner::builder(Magnitude::l2()))]
-    {
+    for (what, scores, pruner) in [
+        ("l1", sum(&f64::abs), ChannelPruner::builder(Magnitude::l1())),
+        ("l2", sum(&|w| w * w), ChannelPruner::builder(Magnitude::l2())),
+    ] {
         let plan = pruner.ratio(0.5).build().unwrap().plan(&model, &data).unwrap();
         let mut order: Vec<usize> = (0..8).collect();
         order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
@@ -137,17 +179,35 @@ fn pruning_is_the_plan_and_then_the_refit() {
             let pruner = builder.clone().build().unwrap();
             let plan = pruner.plan(&model, &data).unwrap();
             let pruned = params(&pruner.prune(&model, &data).unwrap());
-            assert_eq!(pruned, params(&plan.shrink_refitted(&model, &data, calibrate).unwrap()), "{}", plan.criterion());
+            assert_eq!(
+                pruned,
+                params(&plan.shrink_refitted(&model, &data, calibrate).unwrap()),
+                "{}",
+                plan.criterion()
+            );
             let cut = params(&plan.shrink(&model).unwrap());
             assert_ne!(pruned, cut, "{}: the refit moves something", plan.criterion());
-            let plain = builder.compensation(Compensation::None).build().unwrap().prune(&model, &data).unwrap();
+            let plain = builder
+                .compensation(Compensation::None)
+                .build()
+                .unwrap()
+                .prune(&model, &data)
+                .unwrap();
             assert_eq!(params(&plain), cut, "{}", plan.criterion());
         }
     }
     // Edges so rare that two hops around the training nodes are not the whole graph.
     let sparse = Dataset::sbm(600, 3).degree(1.0).features(6).seed(1).build().unwrap();
-    let of = |calibrate| ChannelPruner::builder(Subset::new()).ratio(0.5).calibrate(calibrate).build().unwrap().prune(&model, &sparse);
-    let [all, train] = [Calibrate::All, Calibrate::Train].map(|calibrate| params(&of(calibrate).unwrap()));
+    let of = |calibrate| {
+        ChannelPruner::builder(Subset::new())
+            .ratio(0.5)
+            .calibrate(calibrate)
+            .build()
+            .unwrap()
+            .prune(&model, &sparse)
+    };
+    let [all, train] =
+        [Calibrate::All, Calibrate::Train].map(|calibrate| params(&of(calibrate).unwrap()));
     assert_ne!(all, train, "which nodes calibrate makes a difference");
 }
 
@@ -156,7 +216,15 @@ fn random_units_follow_the_models_seed_and_not_one_another() {
     let data = data();
     let kept_of = |seed, node: &str| {
         let model = Gcn::builder(6, 3).hidden(32).layers(3).build(seed).unwrap();
-        kept(&ChannelPruner::builder(Random::new()).ratio(0.5).build().unwrap().plan(&model, &data).unwrap(), node)
+        kept(
+            &ChannelPruner::builder(Random::new())
+                .ratio(0.5)
+                .build()
+                .unwrap()
+                .plan(&model, &data)
+                .unwrap(),
+            node,
+        )
     };
     assert_eq!(kept_of(1, "conv1"), kept_of(1, "conv1"));
     assert_ne!(kept_of(1, "conv1"), kept_of(2, "conv1"));
@@ -194,7 +262,11 @@ fn ablation_takes_the_block_that_validation_misses_least_and_says_by_how_much() 
         let (data, model) = deep(seed);
         let rows = data.split(model.seed()).val;
         let start = evaluate(&model, &data, &rows).unwrap();
-        let drop = |names: &[&str]| start - evaluate(&LayerPlan::of(names.to_vec()).shrink(&model).unwrap(), &data, &rows).unwrap();
+        let drop = |names: &[&str]| {
+            start
+                - evaluate(&LayerPlan::of(names.to_vec()).shrink(&model).unwrap(), &data, &rows)
+                    .unwrap()
+        };
         let drops: Vec<f64> = BLOCKS.iter().map(|name| drop(&[name])).collect();
         let plan = plan_of(LayerCriterion::Ablation, 2, &model, &data);
         let [first, second] = plan.removed() else { panic!("{plan}") };
@@ -202,10 +274,17 @@ fn ablation_takes_the_block_that_validation_misses_least_and_says_by_how_much() 
         assert_eq!((first.score, drop(&[&first.name])), (Some(least), least), "{drops:?}");
         // The second one beside the first.
         let beside = |name: &&&str| **name != first.name;
-        let least_of_two = BLOCKS.iter().filter(beside).map(|name| drop(&[&first.name, name])).fold(f64::INFINITY, f64::min);
+        let least_of_two = BLOCKS
+            .iter()
+            .filter(beside)
+            .map(|name| drop(&[&first.name, name]))
+            .fold(f64::INFINITY, f64::min);
         assert_eq!(second.score, Some(least_of_two), "{plan}");
         let most = drops.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        assert!(most > 1.0 + least, "seed {seed}: the blocks are such that the choice matters: {drops:?}");
+        assert!(
+            most > 1.0 + least,
+            "seed {seed}: the blocks are such that the choice matters: {drops:?}"
+        );
         assert_ne!(drop(&[&first.name]), most, "the one that is needed most stays");
     }
 }
@@ -218,12 +297,14 @@ fn cosine_takes_the_block_that_turns_its_input_least_and_says_by_how_much() {
     let turned = |block: &str| {
         let sum = model.node(&block.replace("conv", "add")).unwrap();
         let input = model.nodes()[sum.index() - 1].inputs()[0];
-        let trace = model.trace_keeping(&Cx::eval(data.graph()), data.features(), &[input, sum]).unwrap();
+        let trace =
+            model.trace_keeping(&Cx::eval(data.graph()), data.features(), &[input, sum]).unwrap();
         let [x, y] = [input, sum].map(|id| trace.value(id).unwrap().to_dense().mapv(f64::from));
-        let cosine = |(x, y): (gnn_prune::ndarray::ArrayView1<f64>, gnn_prune::ndarray::ArrayView1<f64>)| {
-            let sizes = (x.dot(&x) * y.dot(&y)).sqrt();
-            if sizes > 0.0 { x.dot(&y) / sizes } else { f64::from(x.dot(&x) == y.dot(&y)) }
-        };
+        let cosine =
+            |(x, y): (gnn_prune::ndarray::ArrayView1<f64>, gnn_prune::ndarray::ArrayView1<f64>)| {
+                let sizes = (x.dot(&x) * y.dot(&y)).sqrt();
+                if sizes > 0.0 { x.dot(&y) / sizes } else { f64::from(x.dot(&x) == y.dot(&y)) }
+            };
         1.0 - x.rows().into_iter().zip(y.rows()).map(cosine).sum::<f64>() / x.nrows() as f64
     };
     let expected: Vec<f64> = BLOCKS.iter().map(|block| turned(block)).collect();
@@ -250,19 +331,29 @@ fn a_block_that_harms_goes_first_by_ablation() {
 fn of_blocks_that_cost_no_accuracy_the_one_goes_that_the_loss_misses_least() {
     let (data, model) = deep(3);
     // All blocks nearly do nothing, each by itself.
-    let model = BLOCKS.iter().zip([3e-3, 1e-3, 1e-4, 2e-3]).fold(model, |model, (block, factor)| with_layer_times(&model, block, factor));
+    let model = BLOCKS
+        .iter()
+        .zip([3e-3, 1e-3, 1e-4, 2e-3])
+        .fold(model, |model, (block, factor)| with_layer_times(&model, block, factor));
     let rows = data.split(model.seed()).val;
     let judged = |block: &str| {
         let small = LayerPlan::of([block]).shrink(&model).unwrap();
         let logits = small.infer(&Cx::eval(data.graph()), data.features()).unwrap();
-        (evaluate(&small, &data, &rows).unwrap(), gnn_prune::train::cross_entropy(logits.view(), data.classes().unwrap(), &rows).0)
+        (
+            evaluate(&small, &data, &rows).unwrap(),
+            gnn_prune::train::cross_entropy(logits.view(), data.classes().unwrap(), &rows).0,
+        )
     };
     let all: Vec<(f64, f32)> = BLOCKS.iter().map(|block| judged(block)).collect();
     let most = all.iter().map(|(metric, _)| *metric).fold(f64::NEG_INFINITY, f64::max);
     let tied: Vec<usize> = (0..4).filter(|&k| all[k].0 == most).collect();
     assert!(tied.len() > 1, "{all:?}");
-    let least = tied.iter().copied().reduce(|a, b| if all[b].1 < all[a].1 { b } else { a }).unwrap();
+    let least =
+        tied.iter().copied().reduce(|a, b| if all[b].1 < all[a].1 { b } else { a }).unwrap();
     let plan = plan_of(LayerCriterion::Ablation, 1, &model, &data);
     assert_eq!(plan.removed()[0].name, BLOCKS[least], "{all:?}");
-    assert_ne!(least, tied[0], "the blocks are such that the first of the equals is not it: {all:?}");
+    assert_ne!(
+        least, tied[0],
+        "the blocks are such that the first of the equals is not it: {all:?}"
+    );
 }

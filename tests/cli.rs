@@ -18,7 +18,8 @@ use zip::write::{SimpleFileOptions, ZipWriter};
 /// A generated graph that trains in no time.
 const SMALL: &str = "sbm:nodes=300,classes=3,degree=8,seed=1";
 
-/// Percentages that went through text, or were summed in another order: roundings are 1e-14, one node of a test set is more than 1e-3.
+/// Percentages that went through text, or were summed in another order: roundings are 1e-14, one
+/// node of a test set is more than 1e-3.
 const SAME_PERCENT: f64 = 1e-9;
 
 /// A folder that is removed at the end, also of a test that fails.
@@ -27,7 +28,11 @@ struct Folder(PathBuf);
 impl Folder {
     fn new() -> Self {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("gnn-prune-cli-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let name = format!(
+            "gnn-prune-cli-{}-{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
         let path = std::env::temp_dir().join(name);
         fs::create_dir_all(&path).unwrap();
         Self(path)
@@ -63,13 +68,22 @@ fn run(line: &str) -> Output {
 
 /// What stderr says beside progress, files that were written and metrics.
 fn remarks(output: &Output) -> String {
-    let usual = |line: &&str| !["stage: ", "wrote: ", "metric: "].iter().any(|kind| line.starts_with(kind));
-    String::from_utf8_lossy(&output.stderr).lines().filter(usual).map(|line| format!("{line}\n")).collect()
+    let usual =
+        |line: &&str| !["stage: ", "wrote: ", "metric: "].iter().any(|kind| line.starts_with(kind));
+    String::from_utf8_lossy(&output.stderr)
+        .lines()
+        .filter(usual)
+        .map(|line| format!("{line}\n"))
+        .collect()
 }
 
 /// The lines of stderr of one kind, without their kind.
 fn lines_of(output: &Output, kind: &str) -> Vec<String> {
-    String::from_utf8_lossy(&output.stderr).lines().filter_map(|line| line.strip_prefix(kind)).map(String::from).collect()
+    String::from_utf8_lossy(&output.stderr)
+        .lines()
+        .filter_map(|line| line.strip_prefix(kind))
+        .map(String::from)
+        .collect()
 }
 
 /// Runs a command that must do its work and remark on nothing; returns its stdout.
@@ -85,13 +99,17 @@ fn json(line: &str) -> Value {
     serde_json::from_str(&works(&format!("{line} --json -"))).unwrap()
 }
 
-/// Runs a command that must refuse with exit code 2 and one line that has all of `words`, after those of the stages that it finished.
+/// Runs a command that must refuse with exit code 2 and one line that has all of `words`, after
+/// those of the stages that it finished.
 fn refuses(line: &str, words: &[&str]) {
     let output = run(line);
     let stderr = remarks(&output);
     assert_eq!(output.status.code(), Some(2), "{line}: {stderr}");
     assert!(output.stdout.is_empty(), "{line}: {}", String::from_utf8_lossy(&output.stdout));
-    assert!(stderr.starts_with("error: ") && stderr.ends_with('\n') && stderr.lines().count() == 1, "{line}: {stderr:?}");
+    assert!(
+        stderr.starts_with("error: ") && stderr.ends_with('\n') && stderr.lines().count() == 1,
+        "{line}: {stderr:?}"
+    );
     for word in words {
         assert!(stderr.contains(word), "{line}: {stderr:?} lacks {word:?}");
     }
@@ -115,21 +133,45 @@ fn channels(model: &Value, node: &str) -> u64 {
 
 #[test]
 fn json_has_the_shape_and_the_rows_that_the_contract_names() {
-    let report = json("compress digits --hidden 16 --epochs 20 --channels 0.75 --finetune 50 --seeds 2");
+    let report =
+        json("compress digits --hidden 16 --epochs 20 --channels 0.75 --finetune 50 --seeds 2");
     let with = ["calibration", "channels", "command", "compares", "controls", "data", "machine"];
     let optional = ["notes"];
     let and = ["recipe", "rows", "seeds", "stages", "summary", "version"];
-    let found: Vec<&str> = keys(&report).into_iter().filter(|key| !optional.contains(key)).collect();
+    let found: Vec<&str> =
+        keys(&report).into_iter().filter(|key| !optional.contains(key)).collect();
     assert_eq!(found, [with.as_slice(), &and].concat());
-    assert_eq!(names(&report), ["dense", "channels 0.75", "finetune 50", "narrow control", "random control"]);
+    assert_eq!(
+        names(&report),
+        ["dense", "channels 0.75", "finetune 50", "narrow control", "random control"]
+    );
     assert_eq!(report["seeds"], serde_json::json!([0, 1]));
-    assert_eq!((&report["data"]["name"], &report["data"]["nodes"]), (&"digits".into(), &1797.into()));
+    assert_eq!(
+        (&report["data"]["name"], &report["data"]["nodes"]),
+        (&"digits".into(), &1797.into())
+    );
     for row in report["rows"].as_array().unwrap() {
-        let expected = ["accuracy", "bytes", "edges", "latency_ms", "macs", "metric", "name", "nonzero_params", "params", "products"];
+        let expected = [
+            "accuracy",
+            "bytes",
+            "edges",
+            "latency_ms",
+            "macs",
+            "metric",
+            "name",
+            "nonzero_params",
+            "params",
+            "products",
+        ];
         assert_eq!(keys(row), expected);
         assert_eq!((&row["metric"], &row["edges"]), (&"accuracy".into(), &24_678.into()));
         assert_eq!(keys(&row["accuracy"]), ["mean", "per_seed", "std"]);
-        let seeds: Vec<f64> = row["accuracy"]["per_seed"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
+        let seeds: Vec<f64> = row["accuracy"]["per_seed"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|v| v.as_f64().unwrap())
+            .collect();
         assert_eq!(seeds.len(), 2);
         assert!((mean(row) - (seeds[0] + seeds[1]) / 2.0).abs() < SAME_PERCENT, "{row}");
         assert_eq!(keys(&row["bytes"]), ["peak_activations", "weights"]);
@@ -137,7 +179,8 @@ fn json_has_the_shape_and_the_rows_that_the_contract_names() {
         for threads in ["threads_1", "threads_all"] {
             let time = &row["latency_ms"][threads];
             assert_eq!(keys(time), ["median", "min", "p99"]);
-            let [min, median, p99] = ["min", "median", "p99"].map(|key| time[key].as_f64().unwrap());
+            let [min, median, p99] =
+                ["min", "median", "p99"].map(|key| time[key].as_f64().unwrap());
             assert!(0.0 < min && min <= median && median <= p99, "{time}");
         }
     }
@@ -145,7 +188,10 @@ fn json_has_the_shape_and_the_rows_that_the_contract_names() {
     assert_eq!([0, 1, 2, 3, 4].map(params), [64 * 16 + 16 + 16 * 10 + 10, 310, 310, 310, 310]);
     assert_eq!(report["rows"][1]["bytes"]["weights"], 4 * params(1));
     // Both layers aggregate where they are narrow: behind the first weights, before the second.
-    assert_eq!(report["rows"][1]["macs"], 1797 * 64 * 4 + (24_678 + 1797) * (4 + 4) + 1797 * 4 * 10);
+    assert_eq!(
+        report["rows"][1]["macs"],
+        1797 * 64 * 4 + (24_678 + 1797) * (4 + 4) + 1797 * 4 * 10
+    );
 }
 
 #[test]
@@ -153,9 +199,15 @@ fn stages_run_in_the_order_of_the_line_and_have_a_default() {
     let quick = format!("compress {SMALL} --hidden 8 --epochs 3 --controls none");
     let report = json(&format!("{quick} --finetune 2 --criterion l1 --channels 0.5"));
     assert_eq!(names(&report), ["dense", "finetune 2", "channels 0.5"]);
-    let report = json(&format!("{quick} --channels 0.5 --scope global --finetune 2 --channels 0.25"));
+    let report =
+        json(&format!("{quick} --channels 0.5 --scope global --finetune 2 --channels 0.25"));
     assert_eq!(names(&report), ["dense", "channels 0.5", "finetune 2", "channels 0.25"]);
-    let widths: Vec<_> = report["rows"].as_array().unwrap().iter().map(|row| row["params"].as_u64().unwrap()).collect();
+    let widths: Vec<_> = report["rows"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["params"].as_u64().unwrap())
+        .collect();
     let params = |hidden: u64| 32 * hidden + hidden + hidden * 3 + 3;
     assert_eq!(widths, [params(8), params(4), params(4), params(3)]);
     assert_eq!(names(&json(&quick)), ["dense", "channels 0.5", "finetune 50"]);
@@ -164,7 +216,8 @@ fn stages_run_in_the_order_of_the_line_and_have_a_default() {
 #[test]
 fn every_criterion_and_scope_prunes_as_much() {
     for criterion in ["subset", "l1", "l2", "taylor", "random"] {
-        let quick = format!("compress {SMALL} --hidden 4 --epochs 1 --controls none --channels 0.5");
+        let quick =
+            format!("compress {SMALL} --hidden 4 --epochs 1 --controls none --channels 0.5");
         let report = json(&format!("{quick} --criterion {criterion}"));
         assert_eq!(report["rows"][1]["params"], 32 * 2 + 2 + 2 * 3 + 3, "{criterion}");
     }
@@ -174,8 +227,12 @@ fn every_criterion_and_scope_prunes_as_much() {
 fn the_table_says_what_each_control_is_and_how_it_does() {
     let table = works(&format!("compress {SMALL} --hidden 8 --epochs 3 --channels 0.5"));
     let words = table.split_whitespace().collect::<Vec<_>>().join(" ");
-    for control in ["narrow control: a network of the final shape", "random control: the same stages and amounts"] {
-        let (_, said) = words.split_once(&format!("- {control}")).unwrap_or_else(|| panic!("{table}"));
+    for control in [
+        "narrow control: a network of the final shape",
+        "random control: the same stages and amounts",
+    ] {
+        let (_, said) =
+            words.split_once(&format!("- {control}")).unwrap_or_else(|| panic!("{table}"));
         assert!(said.split("- ").next().unwrap().contains("; it stands at"), "{table}");
     }
 }
@@ -184,21 +241,41 @@ fn the_table_says_what_each_control_is_and_how_it_does() {
 fn a_table_goes_to_stdout_and_documents_to_files() {
     let folder = Folder::new();
     let (page, document) = (folder.file("report.md"), folder.file("report.json"));
-    let line = format!("compress {SMALL} --hidden 8 --epochs 3 --finetune 1 --controls none --report {page} --json {document}");
+    let line = format!(
+        "compress {SMALL} --hidden 8 --epochs 3 --finetune 1 --controls none --report {page} --json {document}"
+    );
     let table = works(&line);
-    assert!(table.contains("metric %") && table.contains("finetune 1") && table.ends_with('\n'), "{table}");
+    assert!(
+        table.contains("metric %") && table.contains("finetune 1") && table.ends_with('\n'),
+        "{table}"
+    );
     // The first line is as long as the data's name, and the last one is one line.
     let lines: Vec<&str> = table.lines().collect();
     assert!(lines[1..lines.len() - 1].iter().all(|line| line.chars().count() <= 100), "{table}");
     let summary = lines[lines.len() - 1];
-    assert!(summary.starts_with("as many bytes, ") && summary.ends_with("(one seed: nothing can be said about spread)"), "{table}");
+    assert!(
+        summary.starts_with("as many bytes, ")
+            && summary.ends_with("(one seed: nothing can be said about spread)"),
+        "{table}"
+    );
     let page = fs::read_to_string(page).unwrap();
     assert!(page.contains("| dense |") && page.contains("| finetune 1 |"), "{page}");
-    assert!(page.contains(summary) && page.contains("```toml\ncontrols = \"none\"\n\n[[stage]]\nfinetune = 1\n```"), "{page}");
-    assert!(page.contains(&format!("```sh\ngnn-prune {line}\n```")) && page.contains(std::env::consts::ARCH), "{page}");
+    assert!(
+        page.contains(summary)
+            && page.contains("```toml\ncontrols = \"none\"\n\n[[stage]]\nfinetune = 1\n```"),
+        "{page}"
+    );
+    assert!(
+        page.contains(&format!("```sh\ngnn-prune {line}\n```"))
+            && page.contains(std::env::consts::ARCH),
+        "{page}"
+    );
     let document: Value = serde_json::from_str(&fs::read_to_string(document).unwrap()).unwrap();
     assert_eq!(names(&document), ["dense", "finetune 1"]);
-    assert_eq!((&document["summary"], &document["command"]), (&summary.into(), &format!("gnn-prune {line}").into()));
+    assert_eq!(
+        (&document["summary"], &document["command"]),
+        (&summary.into(), &format!("gnn-prune {line}").into())
+    );
     assert_eq!(document["machine"]["architecture"], std::env::consts::ARCH);
 }
 
@@ -207,8 +284,12 @@ fn one_seed_gives_one_file_whatever_the_threads() {
     let folder = Folder::new();
     let bytes = |name: &str, threads: &str| {
         let path = folder.file(name);
-        let line = format!("compress digits --hidden 8 --epochs 3 --finetune 2 --channels 0.5 --controls none --out {path}");
-        assert!(command(&line).env("RAYON_NUM_THREADS", threads).output().unwrap().status.success());
+        let line = format!(
+            "compress digits --hidden 8 --epochs 3 --finetune 2 --channels 0.5 --controls none --out {path}"
+        );
+        assert!(
+            command(&line).env("RAYON_NUM_THREADS", threads).output().unwrap().status.success()
+        );
         fs::read(path).unwrap()
     };
     let first = bytes("first", "1");
@@ -224,9 +305,15 @@ fn predictions_are_what_was_evaluated() {
     assert_eq!(names(&report), ["dense"]);
     let output = run(&format!("predict digits --from {model} --out {logits}"));
     assert!(output.status.success() && output.stdout.is_empty() && remarks(&output).is_empty());
-    assert_eq!(lines_of(&output, "wrote: "), [format!("{logits} (logits, {:.1} kB)", fs::metadata(&logits).unwrap().len() as f64 / 1e3)]);
+    assert_eq!(
+        lines_of(&output, "wrote: "),
+        [format!("{logits} (logits, {:.1} kB)", fs::metadata(&logits).unwrap().len() as f64 / 1e3)]
+    );
     let test = Dataset::digits().unwrap().split(0).test.len();
-    let metric = format!("accuracy {:.2} % on {test} test nodes of the split of seed 0, the model's", mean(&report["rows"][0]));
+    let metric = format!(
+        "accuracy {:.2} % on {test} test nodes of the split of seed 0, the model's",
+        mean(&report["rows"][0])
+    );
     assert_eq!(lines_of(&output, "metric: "), [metric]);
     let logits = Array2::<f32>::read_npy(fs::File::open(logits).unwrap()).unwrap();
     assert_eq!(logits.dim(), (1797, 10));
@@ -239,16 +326,27 @@ fn predictions_are_what_was_evaluated() {
 fn a_model_file_brings_its_features_and_its_seed() {
     let folder = Folder::new();
     let model = folder.file("model");
-    let trained = json(&format!("train {SMALL} --hidden 8 --epochs 20 --features l2 --seeds 3 --out {model}"));
+    let trained = json(&format!(
+        "train {SMALL} --hidden 8 --epochs 20 --features l2 --seeds 3 --out {model}"
+    ));
     let per_seed = trained["rows"][0]["accuracy"]["per_seed"].as_array().unwrap().clone();
     let benched = json(&format!("bench {SMALL} --from {model} --from {model} --threads 1"));
-    assert_eq!((names(&benched), &benched["data"]["feature_norm"]), (vec![model.as_str(); 2], &"l2".into()));
+    assert_eq!(
+        (names(&benched), &benched["data"]["feature_norm"]),
+        (vec![model.as_str(); 2], &"l2".into())
+    );
     let seed = benched["seeds"][0].as_u64().unwrap() as usize;
     assert_eq!(benched["rows"][0]["accuracy"]["mean"], per_seed[seed]);
     let pruned = json(&format!("compress {SMALL} --from {model} --channels 0.5 --controls none"));
-    assert_eq!((&pruned["rows"][0]["accuracy"]["mean"], &pruned["data"]["feature_norm"]), (&per_seed[seed], &"l2".into()));
+    assert_eq!(
+        (&pruned["rows"][0]["accuracy"]["mean"], &pruned["data"]["feature_norm"]),
+        (&per_seed[seed], &"l2".into())
+    );
     assert_eq!(pruned["seeds"], serde_json::json!([seed]));
-    assert_eq!(json(&format!("bench {SMALL} --from {model} --features raw"))["data"]["feature_norm"], "raw");
+    assert_eq!(
+        json(&format!("bench {SMALL} --from {model} --features raw"))["data"]["feature_norm"],
+        "raw"
+    );
 }
 
 #[test]
@@ -256,24 +354,36 @@ fn other_data_of_the_same_widths_are_remarked_on_and_no_mistake() {
     let folder = Folder::new();
     let model = folder.file("model");
     works(&format!("train {SMALL} --hidden 4 --epochs 1 --out {model}"));
-    let output = run(&format!("predict sbm:nodes=400,classes=3 --from {model} --out {}", folder.file("logits.npy")));
+    let output = run(&format!(
+        "predict sbm:nodes=400,classes=3 --from {model} --out {}",
+        folder.file("logits.npy")
+    ));
     let stderr = remarks(&output);
-    assert!(output.status.success() && stderr.starts_with("note: ") && stderr.lines().count() == 1, "{stderr}");
+    assert!(
+        output.status.success() && stderr.starts_with("note: ") && stderr.lines().count() == 1,
+        "{stderr}"
+    );
     assert!(stderr.contains("300 nodes") && stderr.contains("400"), "{stderr}");
 }
 
 #[test]
 fn what_a_checkpoint_does_not_tell_is_said_in_one_line_and_may_be_given() {
     let folder = Folder::new();
-    let (checkpoint, logits, out) = (folder.file("net.safetensors"), folder.file("logits.npy"), folder.file("out.safetensors"));
+    let (checkpoint, logits, out) =
+        (folder.file("net.safetensors"), folder.file("logits.npy"), folder.file("out.safetensors"));
     let tensor = |shape: &[usize]| {
-        let values = (0..shape.iter().product::<usize>()).map(|k| ((k * 37 % 11) as f32 - 5.0) / 10.0).collect();
+        let values = (0..shape.iter().product::<usize>())
+            .map(|k| ((k * 37 % 11) as f32 - 5.0) / 10.0)
+            .collect();
         gnn_prune::files::Array { shape: shape.to_vec(), values }
     };
     let mut tensors = gnn_prune::files::Tensors::default();
-    for (name, shape) in
-        [("convs.0.lin.weight", &[8, 64][..]), ("convs.0.bias", &[8]), ("convs.1.lin.weight", &[10, 8]), ("convs.1.bias", &[10])]
-    {
+    for (name, shape) in [
+        ("convs.0.lin.weight", &[8, 64][..]),
+        ("convs.0.bias", &[8]),
+        ("convs.1.lin.weight", &[10, 8]),
+        ("convs.1.bias", &[10]),
+    ] {
         tensors.floats.insert(name.into(), tensor(shape));
     }
     tensors.write(&checkpoint).unwrap();
@@ -284,27 +394,51 @@ fn what_a_checkpoint_does_not_tell_is_said_in_one_line_and_may_be_given() {
         (stderr, fs::read(&logits).unwrap())
     };
     let (note, relu) = predicted("");
-    assert!(note.contains("activation=relu,norm=none,dropout=0,normalize=true,self_loops=true,improved=false"), "{note}");
+    assert!(
+        note.contains(
+            "activation=relu,norm=none,dropout=0,normalize=true,self_loops=true,improved=false"
+        ),
+        "{note}"
+    );
     let (note, elu) = predicted("--assume activation=elu");
     assert!(note.contains("activation=elu") && relu != elu, "{note}");
-    refuses(&format!("predict digits --from {checkpoint} --assume activation=gelu --out {logits}"), &["gelu", "relu"]);
+    refuses(
+        &format!("predict digits --from {checkpoint} --assume activation=gelu --out {logits}"),
+        &["gelu", "relu"],
+    );
     let exported = run(&format!("export --from {checkpoint} --out {out}"));
     let python = String::from_utf8(exported.stdout).unwrap();
-    assert!(exported.status.success() && python.contains("pyg.GCNConv(64, 8") && Path::new(&out).exists(), "{python}");
+    assert!(
+        exported.status.success()
+            && python.contains("pyg.GCNConv(64, 8")
+            && Path::new(&out).exists(),
+        "{python}"
+    );
     let own = folder.file("own");
     works(&format!("train {SMALL} --hidden 4 --epochs 1 --out {own}"));
-    refuses(&format!("predict {SMALL} --from {own} --assume activation=elu --out {logits}"), &["--assume", "leave it out"]);
+    refuses(
+        &format!("predict {SMALL} --from {own} --assume activation=elu --out {logits}"),
+        &["--assume", "leave it out"],
+    );
 }
 
 #[test]
 fn inspect_shows_every_node_and_parameter() {
     let folder = Folder::new();
     let model = folder.file("model");
-    works(&format!("compress {SMALL} --hidden 8 --layers 3 --residual --epochs 2 --channels 0.75 --controls none --out {model}"));
+    works(&format!(
+        "compress {SMALL} --hidden 8 --layers 3 --residual --epochs 2 --channels 0.75 --controls none --out {model}"
+    ));
     let shown = json(&format!("inspect {model}"));
-    assert_eq!((channels(&shown, "conv1"), channels(&shown, "conv2"), channels(&shown, "conv3")), (2, 2, 3));
+    assert_eq!(
+        (channels(&shown, "conv1"), channels(&shown, "conv2"), channels(&shown, "conv3")),
+        (2, 2, 3)
+    );
     assert_eq!((&shown["seed"], &shown["origin"]["nodes"]), (&0.into(), &300.into()));
-    assert_eq!(shown["parameters"][0], serde_json::json!({ "name": "conv1.weight", "shape": [32, 2], "masked": false }));
+    assert_eq!(
+        shown["parameters"][0],
+        serde_json::json!({ "name": "conv1.weight", "shape": [32, 2], "masked": false })
+    );
     assert_eq!(shown["bytes"]["weights"], 4 * shown["params"].as_u64().unwrap());
     let text = works(&format!("inspect {model}"));
     assert!(text.contains("conv2") && text.contains("300 nodes"), "{text}");
@@ -312,11 +446,18 @@ fn inspect_shows_every_node_and_parameter() {
 
 #[test]
 fn help_is_no_mistake_and_fits_a_terminal() {
-    for command in ["", "train", "compress", "predict", "export", "inspect", "bench", "completions", "man"] {
-        for line in [format!("{command} --help"), format!("{command} -h"), format!("help {command}")] {
+    for command in
+        ["", "train", "compress", "predict", "export", "inspect", "bench", "completions", "man"]
+    {
+        for line in
+            [format!("{command} --help"), format!("{command} -h"), format!("help {command}")]
+        {
             let text = works(&line);
             assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
-            assert!(text.contains("Example") && text.contains(&format!("  gnn-prune {command}")), "{line}: {text}");
+            assert!(
+                text.contains("Example") && text.contains(&format!("  gnn-prune {command}")),
+                "{line}: {text}"
+            );
         }
     }
     works("--version");
@@ -327,10 +468,18 @@ fn a_reader_that_leaves_or_a_full_disk_is_no_panic() {
     let folder = Folder::new();
     let model = folder.file("model");
     works(&format!("train {SMALL} --hidden 4 --epochs 1 --out {model}"));
-    let mut child = command(&format!("inspect {model}")).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command(&format!("inspect {model}"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
-    assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     if let Ok(full) = fs::OpenOptions::new().write(true).open("/dev/full") {
         let output = command(&format!("inspect {model}")).stdout(full).output().unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
@@ -341,18 +490,21 @@ fn a_reader_that_leaves_or_a_full_disk_is_no_panic() {
 #[test]
 fn stages_are_named_by_their_flags_in_the_order_given() {
     let quick = format!("compress {SMALL} --epochs 3 --controls none");
-    // As wide as the input, so that no layer starts with weights so small that truncation would empty it.
+    // As wide as the input, so that no layer starts with weights so small that truncation would
+    // empty it.
     let deep = format!("{quick} --model gcn --hidden 32 --layers 4 --residual");
     let report = json(&format!("{deep} --weights 0.9 --drop-layers 1 --distill self --bits 8"));
     assert_eq!(names(&report), ["dense", "weights 0.9", "drop-layers 1", "distill self", "bits 8"]);
-    let of = |row: usize, pointer: &str| report["rows"][row].pointer(pointer).unwrap().as_u64().unwrap();
+    let of =
+        |row: usize, pointer: &str| report["rows"][row].pointer(pointer).unwrap().as_u64().unwrap();
     assert!(of(1, "/nonzero_params") < of(0, "/nonzero_params"), "{report}");
     assert!(of(2, "/params") < of(1, "/params") && of(2, "/macs") < of(1, "/macs"), "{report}");
     assert!(of(4, "/bytes/weights") < of(3, "/bytes/weights"), "{report}");
     let report = json(&format!("{deep} --finetune 1 --drop-layers 1 --weights 0.5"));
     assert_eq!(names(&report), ["dense", "finetune 1", "drop-layers 1", "weights 0.5"]);
     // Qualifiers are no stages and stand anywhere.
-    let report = json(&format!("{quick} --hidden 8 --qat 2 --distill mlp:16 --bits 4 --act-bits 4"));
+    let report =
+        json(&format!("{quick} --hidden 8 --qat 2 --distill mlp:16 --bits 4 --act-bits 4"));
     assert_eq!(names(&report), ["dense", "distill mlp:16", "bits 4"]);
     assert_eq!(report["rows"][1]["params"], 32 * 16 + 16 + 16 * 3 + 3);
 }
@@ -367,10 +519,17 @@ fn one_shot_adds_the_stages_that_the_line_does_not_have() {
     assert_eq!(names(&report), ["dense", "distill self", "channels 0.5", "weights 0.9", "bits 2"]);
     assert_eq!(report["calibration"], "training nodes and two hops around them");
     let report = json(&format!("{quick} --distill self --weights 0.5"));
-    assert_eq!(names(&report), ["dense", "channels 0.8125", "distill self", "weights 0.5", "bits 4"]);
+    assert_eq!(
+        names(&report),
+        ["dense", "channels 0.8125", "distill self", "weights 0.5", "bits 4"]
+    );
     let report = json(&format!("compress {SMALL} --hidden 64 --epochs 3 --one-shot --weights 0.2"));
     let controls = ["narrow control", "bytes control", "random control"];
-    assert_eq!(names(&report)[4..], controls, "a float network of the same bytes stands beside the others");
+    assert_eq!(
+        names(&report)[4..],
+        controls,
+        "a float network of the same bytes stands beside the others"
+    );
     let bytes = |row: usize| report["rows"][row]["bytes"]["weights"].as_u64().unwrap();
     assert!(bytes(5) < bytes(4), "{report}");
 }
@@ -407,14 +566,27 @@ fn a_recipe_and_the_same_flags_write_the_same_file() {
     let (by_flags, by_recipe) = (folder.file("flags"), folder.file("recipe"));
     let quick = format!("compress {SMALL} --hidden 8 --epochs 10");
     let flags = "--criterion l1 --channels 0.5 --distill self --bits 8 --qat 2 --calibration percentile:90 --controls none";
-    let (flags, recipe) =
-        (json(&format!("{quick} {flags} --out {by_flags}")), json(&format!("{quick} --recipe {recipe} --out {by_recipe}")));
+    let (flags, recipe) = (
+        json(&format!("{quick} {flags} --out {by_flags}")),
+        json(&format!("{quick} --recipe {recipe} --out {by_recipe}")),
+    );
     assert_eq!(names(&flags), ["dense", "channels 0.5", "distill self", "bits 8"]);
     assert_eq!(names(&flags), names(&recipe));
-    assert!(fs::read(&by_flags).unwrap() == fs::read(by_recipe).unwrap(), "flags and recipe wrote different files");
+    assert!(
+        fs::read(&by_flags).unwrap() == fs::read(by_recipe).unwrap(),
+        "flags and recipe wrote different files"
+    );
     let inspected = json(&format!("inspect {by_flags}"));
-    let calibrations: Vec<&str> = inspected["stages"].as_array().unwrap().iter().filter_map(|of| of["calibration"].as_str()).collect();
-    assert!(!calibrations.is_empty() && calibrations.iter().all(|word| *word == "percentile:90"), "{inspected}");
+    let calibrations: Vec<&str> = inspected["stages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|of| of["calibration"].as_str())
+        .collect();
+    assert!(
+        !calibrations.is_empty() && calibrations.iter().all(|word| *word == "percentile:90"),
+        "{inspected}"
+    );
 }
 
 #[test]
@@ -425,28 +597,46 @@ fn wrong_recipes_are_refused_on_one_line() {
         refuses(&format!("compress {SMALL} --recipe {path}"), &[&[path.as_str()], words].concat());
     };
     refuses_recipe("[[stage]]\nchanels = 0.5", &["`chanels`", "did you mean `channels`"]);
-    refuses_recipe("[[stage]]\nchannels = 0.5\ncriterium = \"l1\"", &["`criterium`", "did you mean `criterion`"]);
+    refuses_recipe(
+        "[[stage]]\nchannels = 0.5\ncriterium = \"l1\"",
+        &["`criterium`", "did you mean `criterion`"],
+    );
     refuses_recipe("[[stages]]\nchannels = 0.5", &["`stages`", "did you mean `stage`"]);
-    refuses_recipe("[[stage]]\nchannels = 0.5\nbits = 8", &["bits and channels", "one of channels"]);
+    refuses_recipe(
+        "[[stage]]\nchannels = 0.5\nbits = 8",
+        &["bits and channels", "one of channels"],
+    );
     refuses_recipe("[[stage]]\nfinetune = 5\nscope = \"global\"", &["`scope`", "`finetune`"]);
     refuses_recipe("[[stage]]\nchannels = 1.5", &["`channels`", "1.5", "[0, 1]"]);
     refuses_recipe("[[stage]]\nbits = 8\n[[stage]]\nfinetune = 5", &["`bits`", "last"]);
     refuses_recipe("channels 0.5", &["recipe", "TOML"]);
     refuses_recipe("", &["has no stages"]);
     let path = folder.with("recipe.toml", RECIPE.as_bytes());
-    refuses(&format!("compress {SMALL} --recipe {path} --weights 0.5"), &["`--weights`", "`--recipe`"]);
-    refuses(&format!("compress {SMALL} --recipe {path} --criterion l2"), &["`--criterion`", "`--recipe`"]);
-    refuses(&format!("compress {SMALL} --recipe {}", folder.file("missing.toml")), &["missing.toml"]);
+    refuses(
+        &format!("compress {SMALL} --recipe {path} --weights 0.5"),
+        &["`--weights`", "`--recipe`"],
+    );
+    refuses(
+        &format!("compress {SMALL} --recipe {path} --criterion l2"),
+        &["`--criterion`", "`--recipe`"],
+    );
+    refuses(
+        &format!("compress {SMALL} --recipe {}", folder.file("missing.toml")),
+        &["missing.toml"],
+    );
 }
 
 #[test]
 fn a_quantised_file_is_small_and_is_read_like_any_other() {
     let folder = Folder::new();
-    let (dense, small, logits) = (folder.file("dense"), folder.file("small"), folder.file("logits.npy"));
+    let (dense, small, logits) =
+        (folder.file("dense"), folder.file("small"), folder.file("logits.npy"));
     works(&format!("train digits --epochs 20 --out {dense}"));
-    let report = json(&format!("compress digits --from {dense} --bits 8 --controls none --out {small}"));
+    let report =
+        json(&format!("compress digits --from {dense} --bits 8 --controls none --out {small}"));
     assert_eq!(names(&report), ["dense", "bits 8"]);
-    let weights = |path: &str| json(&format!("inspect {path}"))["bytes"]["weights"].as_u64().unwrap();
+    let weights =
+        |path: &str| json(&format!("inspect {path}"))["bytes"]["weights"].as_u64().unwrap();
     assert!(weights(&dense) > 3 * weights(&small), "{} -> {}", weights(&dense), weights(&small));
     assert_eq!(report["rows"][1]["bytes"]["weights"], weights(&small));
     let text = works(&format!("inspect {small}"));
@@ -470,64 +660,117 @@ fn a_quantised_file_is_small_and_is_read_like_any_other() {
 fn an_html_report_is_one_page_that_needs_no_other_file() {
     let folder = Folder::new();
     let page = folder.file("report.html");
-    works(&format!("compress {SMALL} --hidden 8 --epochs 3 --channels 0.5 --finetune 1 --seeds 2 --report {page}"));
+    works(&format!(
+        "compress {SMALL} --hidden 8 --epochs 3 --channels 0.5 --finetune 1 --seeds 2 --report {page}"
+    ));
     let page = fs::read_to_string(page).unwrap();
     assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>\n"), "{page}");
     let recipe = "<pre>controls = &quot;all&quot;\n\n[[stage]]\nchannels = 0.5\ncriterion = &quot;subset&quot;\n";
-    for part in ["<svg", "<table", "<td>dense</td>", "<td>narrow control</td>", recipe, "<tr><td>0</td>", "<tr><td>1</td>"] {
+    for part in [
+        "<svg",
+        "<table",
+        "<td>dense</td>",
+        "<td>narrow control</td>",
+        recipe,
+        "<tr><td>0</td>",
+        "<tr><td>1</td>",
+    ] {
         assert!(page.contains(part), "{page} lacks {part}");
     }
     assert!(page.contains("<h2>Machine</h2>") && page.contains(std::env::consts::ARCH), "{page}");
     for leads_out in ["src=", "href=", "@import", "url(", "<script"] {
         assert!(!page.contains(leads_out), "{page} has {leads_out}");
     }
-    refuses(&format!("compress {SMALL} --report {}", folder.file("report.pdf")), &["report.pdf", ".html", ".md"]);
+    refuses(
+        &format!("compress {SMALL} --report {}", folder.file("report.pdf")),
+        &["report.pdf", ".html", ".md"],
+    );
 }
 
 #[test]
 fn a_page_gives_back_the_recipe_and_the_command_that_made_it() {
     let folder = Folder::new();
-    let (page, first, second) = (folder.file("it's a page.md"), folder.file("first"), folder.file("second"));
-    let quick =
-        format!("compress {SMALL} --hidden 8 --epochs 5 --channels 0.5 --criterion l1 --distill self --bits 8 --qat 2 --out {first}");
+    let (page, first, second) =
+        (folder.file("it's a page.md"), folder.file("first"), folder.file("second"));
+    let quick = format!(
+        "compress {SMALL} --hidden 8 --epochs 5 --channels 0.5 --criterion l1 --distill self --bits 8 --qat 2 --out {first}"
+    );
     let output = command(&quick).args(["--report", &page]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let page = fs::read_to_string(page).unwrap();
-    let block = |kind: &str| page.split_once(&format!("```{kind}\n")).unwrap().1.split_once("\n```").unwrap().0;
+    let block = |kind: &str| {
+        page.split_once(&format!("```{kind}\n")).unwrap().1.split_once("\n```").unwrap().0
+    };
     let recipe = folder.with("recipe.toml", block("toml").as_bytes());
     works(&format!("compress {SMALL} --hidden 8 --epochs 5 --recipe {recipe} --out {second}"));
-    assert!(fs::read(first).unwrap() == fs::read(second).unwrap(), "the recipe of the page makes another model");
+    assert!(
+        fs::read(first).unwrap() == fs::read(second).unwrap(),
+        "the recipe of the page makes another model"
+    );
     // A shell reads the command as the words that it was.
     let shown = block("sh");
-    let words = Command::new("sh").arg("-c").arg(format!("printf '%s\\n' {shown}")).output().unwrap();
+    let words =
+        Command::new("sh").arg("-c").arg(format!("printf '%s\\n' {shown}")).output().unwrap();
     let words = String::from_utf8(words.stdout).unwrap();
     let expected = format!("gnn-prune {quick} --report").replace(' ', "\n");
-    assert!(words.starts_with(&expected) && words.trim_end().ends_with("it's a page.md"), "{shown}");
+    assert!(
+        words.starts_with(&expected) && words.trim_end().ends_with("it's a page.md"),
+        "{shown}"
+    );
 }
 
 #[test]
 fn every_file_is_named_and_stages_are_lines_where_nobody_watches() {
     let folder = Folder::new();
-    let (model, page, document) = (folder.file("model"), folder.file("page.html"), folder.file("document.json"));
+    let (model, page, document) =
+        (folder.file("model"), folder.file("page.html"), folder.file("document.json"));
     let line = format!(
         "compress {SMALL} --hidden 8 --epochs 4 --channels 0.5 --finetune 2 --seeds 2 --out {model} --report {page} --json {document}"
     );
     let output = run(&line);
     let wrote = lines_of(&output, "wrote: ");
-    for (k, (path, what)) in [(&model, "the model, "), (&page, "the report, "), (&document, "JSON, ")].into_iter().enumerate() {
+    for (k, (path, what)) in
+        [(&model, "the model, "), (&page, "the report, "), (&document, "JSON, ")]
+            .into_iter()
+            .enumerate()
+    {
         assert!(wrote[k].starts_with(&format!("{path} ({what}")), "{wrote:?}");
     }
     let stages = lines_of(&output, "stage: ");
-    let begin = |stage: &str| stages.iter().filter(|line| line.starts_with(&format!("{stage}, seed "))).count();
-    for stage in ["dense", "channels 0.5", "finetune 2", "narrow control", "random control: channels 0.5", "random control: finetune 2"] {
+    let begin = |stage: &str| {
+        stages.iter().filter(|line| line.starts_with(&format!("{stage}, seed "))).count()
+    };
+    for stage in [
+        "dense",
+        "channels 0.5",
+        "finetune 2",
+        "narrow control",
+        "random control: channels 0.5",
+        "random control: finetune 2",
+    ] {
         assert_eq!(begin(stage), 2, "{stage}: {stages:?}");
     }
     assert_eq!(stages.len(), 12, "{stages:?}");
-    assert!(stages[0].starts_with("dense, seed 0 (1 of 2): epoch 4 of 4, loss ") && stages[0].contains(", validation "), "{stages:?}");
-    assert!(stages[1].starts_with("dense, seed 1 (2 of 2): epoch 4 of 4") && stages[0].ends_with(" left"), "{stages:?}");
+    assert!(
+        stages[0].starts_with("dense, seed 0 (1 of 2): epoch 4 of 4, loss ")
+            && stages[0].contains(", validation "),
+        "{stages:?}"
+    );
+    assert!(
+        stages[1].starts_with("dense, seed 1 (2 of 2): epoch 4 of 4")
+            && stages[0].ends_with(" left"),
+        "{stages:?}"
+    );
     assert!(!stages[11].ends_with(" left"), "nothing is left after the last stage: {stages:?}");
     assert_eq!(run(&format!("{line} --quiet")).stderr, b"", "quiet is quiet");
-    assert_eq!(run(&format!("-q train {SMALL} --epochs 1 --lr nan")).stderr.iter().filter(|byte| **byte == b'\n').count(), 1);
+    assert_eq!(
+        run(&format!("-q train {SMALL} --epochs 1 --lr nan"))
+            .stderr
+            .iter()
+            .filter(|byte| **byte == b'\n')
+            .count(),
+        1
+    );
 }
 
 #[test]
@@ -536,7 +779,10 @@ fn the_library_is_heard_as_closely_as_was_asked_for() {
     let heard = |flags: &str| {
         let output = run(&format!("{train} {flags}"));
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        (lines_of(&output, "info: ").len(), lines_of(&output, "debug: ").iter().filter(|line| line.starts_with("epoch ")).count())
+        (
+            lines_of(&output, "info: ").len(),
+            lines_of(&output, "debug: ").iter().filter(|line| line.starts_with("epoch ")).count(),
+        )
     };
     assert_eq!(heard(""), (0, 0));
     let (info, debug) = heard("-v");
@@ -563,7 +809,12 @@ fn without_a_command_there_is_help() {
     let output = run("");
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0));
-    assert!(stderr.contains("Usage: gnn-prune") && stderr.contains("compress") && stderr.contains("Examples:"), "{stderr}");
+    assert!(
+        stderr.contains("Usage: gnn-prune")
+            && stderr.contains("compress")
+            && stderr.contains("Examples:"),
+        "{stderr}"
+    );
 }
 
 #[test]
@@ -571,11 +822,17 @@ fn completions_and_manual_pages_know_the_flags() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = works(&format!("completions {shell}"));
         assert!(script.contains("one-shot") && script.contains("gnn-prune"), "{shell}: {script}");
-        assert!(!script.contains("--edges") && !script.contains("-l edges"), "{shell} completes what is not built");
+        assert!(
+            !script.contains("--edges") && !script.contains("-l edges"),
+            "{shell} completes what is not built"
+        );
     }
     refuses("completions tcsh", &["tcsh", "bash"]);
     let (whole, one) = (works("man"), works("man compress"));
-    assert!(whole.contains(".TH gnn") && whole.contains("compress") && whole.contains("Examples:"), "{whole}");
+    assert!(
+        whole.contains(".TH gnn") && whole.contains("compress") && whole.contains("Examples:"),
+        "{whole}"
+    );
     assert!(one.contains("one\\-shot") && one.contains("gnn\\-prune"), "{one}");
     refuses("man squash", &["squash", "compress"]);
 }
@@ -588,7 +845,10 @@ fn models_side_by_side_are_counted_as_models() {
     works(&format!("train {SMALL} --hidden 4 --epochs 5 --out {narrow}"));
     let bench = format!("bench {SMALL} --from {wide} --from {narrow} --threads 1");
     let text = works(&bench);
-    assert!(text.lines().next().unwrap().ends_with(", 2 models") && !text.contains(" seed"), "{text}");
+    assert!(
+        text.lines().next().unwrap().ends_with(", 2 models") && !text.contains(" seed"),
+        "{text}"
+    );
     assert!(text.contains("model ") && !text.contains("stage"), "{text}");
     // 579 weights against 147.
     let last = text.lines().last().unwrap();
@@ -603,7 +863,9 @@ fn predictions_are_written_as_what_was_asked_for() {
     let model = folder.file("model");
     works(&format!("train {SMALL} --hidden 8 --epochs 10 --out {model}"));
     let path = |name: &str| folder.file(name);
-    let write = |what: &str, name: &str| works(&format!("predict {SMALL} --from {model} --write {what} --out {}", path(name)));
+    let write = |what: &str, name: &str| {
+        works(&format!("predict {SMALL} --from {model} --write {what} --out {}", path(name)))
+    };
     let open = |name: &str| fs::File::open(path(name)).unwrap();
     for (what, name) in [("logits", "l.npy"), ("probabilities", "p.npy"), ("classes", "c.npy")] {
         write(what, name);
@@ -617,29 +879,43 @@ fn predictions_are_written_as_what_was_asked_for() {
         let text = fs::read_to_string(path(name)).unwrap();
         text.lines().map(|line| line.split(',').map(String::from).collect()).collect()
     };
-    let (of_logits, of_probabilities, of_classes) = (table("l.csv"), table("p.csv"), table("c.csv"));
+    let (of_logits, of_probabilities, of_classes) =
+        (table("l.csv"), table("p.csv"), table("c.csv"));
     assert_eq!(of_logits[0], ["node", "logit_0", "logit_1", "logit_2"]);
     assert_eq!(of_probabilities[0], ["node", "p_0", "p_1", "p_2"]);
     assert_eq!((of_classes[0].join(","), of_classes.len()), ("node,class".into(), 301));
     for node in 0..300 {
         let exp: Vec<f64> = logits.row(node).iter().map(|z| f64::from(*z).exp()).collect();
         for c in 0..3 {
-            assert!((f64::from(probabilities[[node, c]]) - exp[c] / exp.iter().sum::<f64>()).abs() < 1e-6);
+            assert!(
+                (f64::from(probabilities[[node, c]]) - exp[c] / exp.iter().sum::<f64>()).abs()
+                    < 1e-6
+            );
             assert_eq!(of_logits[node + 1][c + 1].parse::<f32>().unwrap(), logits[[node, c]]);
-            assert_eq!(of_probabilities[node + 1][c + 1].parse::<f32>().unwrap(), probabilities[[node, c]]);
+            assert_eq!(
+                of_probabilities[node + 1][c + 1].parse::<f32>().unwrap(),
+                probabilities[[node, c]]
+            );
             assert!(logits[[node, classes[node] as usize]] >= logits[[node, c]]);
         }
         assert_eq!(of_classes[node + 1], [node.to_string(), classes[node].to_string()]);
     }
     let refused = path("predictions.txt");
-    refuses(&format!("predict {SMALL} --from {model} --out {refused}"), &[&refused, ".npy or .csv"]);
-    refuses(&format!("predict {SMALL} --from {model} --write odds --out {refused}"), &["odds", "logits, probabilities, classes"]);
+    refuses(
+        &format!("predict {SMALL} --from {model} --out {refused}"),
+        &[&refused, ".npy or .csv"],
+    );
+    refuses(
+        &format!("predict {SMALL} --from {model} --write odds --out {refused}"),
+        &["odds", "logits, probabilities, classes"],
+    );
 }
 
 #[test]
 fn features_that_are_scaled_otherwise_than_where_a_network_was_trained_are_remarked_on() {
     let folder = Folder::new();
-    let (model, state, out) = (folder.file("model"), folder.file("state.safetensors"), folder.file("l.npy"));
+    let (model, state, out) =
+        (folder.file("model"), folder.file("state.safetensors"), folder.file("l.npy"));
     works(&format!("train {SMALL} --hidden 8 --epochs 2 --out {model}"));
     works(&format!("export --from {model} --out {state}"));
     let mut tensors = Tensors::read(&state).unwrap();
@@ -651,19 +927,32 @@ fn features_that_are_scaled_otherwise_than_where_a_network_was_trained_are_remar
         (TrainedOn { row_length: own.row_length / 3.0, ..own }, Some("may be scaled otherwise")),
         (TrainedOn { columns: own.columns + 1, ..own }, Some("where the network was trained")),
     ] {
-        tensors.metadata.insert("gnn_prune.trained_on".into(), serde_json::to_string(&told).unwrap());
+        tensors
+            .metadata
+            .insert("gnn_prune.trained_on".into(), serde_json::to_string(&told).unwrap());
         tensors.write(&state).unwrap();
         let output = run(&format!("predict {SMALL} --from {state} --out {out}"));
         let said = remarks(&output);
         assert!(output.status.success(), "{said}");
-        assert_eq!(words.is_some_and(|words| said.contains(words)), words.is_some(), "{told:?}: {said}");
-        assert!(words.is_some() || !said.contains("where the network was trained"), "{told:?}: {said}");
+        assert_eq!(
+            words.is_some_and(|words| said.contains(words)),
+            words.is_some(),
+            "{told:?}: {said}"
+        );
+        assert!(
+            words.is_some() || !said.contains("where the network was trained"),
+            "{told:?}: {said}"
+        );
     }
     tensors.metadata.insert("gnn_prune.trained_on".into(), "{\"columns\": -1}".into());
     tensors.write(&state).unwrap();
     let output = run(&format!("predict {SMALL} --from {state} --out {out}"));
     assert_eq!(output.status.code(), Some(2));
-    assert!(remarks(&output).contains("its metadata `gnn_prune.trained_on` cannot be read"), "{}", remarks(&output));
+    assert!(
+        remarks(&output).contains("its metadata `gnn_prune.trained_on` cannot be read"),
+        "{}",
+        remarks(&output)
+    );
 }
 
 #[test]
@@ -673,7 +962,10 @@ fn predictions_of_several_labels_a_node_are_each_of_its_own() {
     let table = |name: &str, line: &dyn Fn(usize) -> String, nodes: std::ops::Range<usize>| {
         let path = format!("{data}/{name}.csv.gz");
         fs::create_dir_all(Path::new(&path).parent().unwrap()).unwrap();
-        let mut file = flate2::write::GzEncoder::new(fs::File::create(path).unwrap(), flate2::Compression::fast());
+        let mut file = flate2::write::GzEncoder::new(
+            fs::File::create(path).unwrap(),
+            flate2::Compression::fast(),
+        );
         nodes.for_each(|node| writeln!(file, "{}", line(node)).unwrap());
         file.finish().unwrap();
     };
@@ -687,10 +979,18 @@ fn predictions_of_several_labels_a_node_are_each_of_its_own() {
     let trained = run(&format!("train {data} --hidden 8 --epochs 5 --out {model}"));
     assert!(trained.status.success(), "{}", remarks(&trained));
     let write = |what: &str, name: &str| {
-        let output = run(&format!("predict {data} --from {model} --write {what} --out {}", folder.file(name)));
+        let output = run(&format!(
+            "predict {data} --from {model} --write {what} --out {}",
+            folder.file(name)
+        ));
         assert!(output.status.success(), "{}", remarks(&output));
         let metric = lines_of(&output, "metric: ");
-        assert!(metric.len() == 1 && metric[0].starts_with("roc_auc") && metric[0].contains("20 test nodes"), "{metric:?}");
+        assert!(
+            metric.len() == 1
+                && metric[0].starts_with("roc_auc")
+                && metric[0].contains("20 test nodes"),
+            "{metric:?}"
+        );
         fs::File::open(folder.file(name)).unwrap()
     };
     let logits = Array2::<f32>::read_npy(write("logits", "l.npy")).unwrap();
@@ -747,8 +1047,14 @@ fn wrong_words_and_numbers_are_refused_on_one_line() {
     refuses("compress --bits 7", &["`bits`", "8, 4 or 2"]);
     refuses("compress --bits 8 --act-bits 2", &["`act-bits`", "8 or 4"]);
     refuses("compress --bits 8 --calibrate some", &["`calibrate`", "some", "all or train"]);
-    refuses("compress --bits 8 --calibration min", &["`calibration`", "`min`", "outputs, max or percentile:P"]);
-    refuses("compress --bits 8 --calibration percentile:0", &["`calibration`", "`percentile:0`", "above 0 and at most 100"]);
+    refuses(
+        "compress --bits 8 --calibration min",
+        &["`calibration`", "`min`", "outputs, max or percentile:P"],
+    );
+    refuses(
+        "compress --bits 8 --calibration percentile:0",
+        &["`calibration`", "`percentile:0`", "above 0 and at most 100"],
+    );
     refuses("compress --bits 8 --qat some", &["`qat`", "some"]);
     refuses("compress --finetune 0", &["`finetune`"]);
     refuses("compress --criterion best", &["best", "taylor"]);
@@ -757,7 +1063,10 @@ fn wrong_words_and_numbers_are_refused_on_one_line() {
     refuses("bench", &["--from"]);
     refuses("inspect", &["FILE"]);
     refuses(&format!("compress {SMALL} --epochs 1 --channels 1"), &["conv1", "smaller share"]);
-    refuses(&format!("compress {SMALL} --epochs 1 --layers 1 --channels 0.5"), &["no hidden channel"]);
+    refuses(
+        &format!("compress {SMALL} --epochs 1 --layers 1 --channels 0.5"),
+        &["no hidden channel"],
+    );
     refuses(&format!("train {SMALL} --epochs 5 --lr 1e38"), &["diverged", "smaller learning rate"]);
 }
 
@@ -778,9 +1087,11 @@ fn places_that_take_no_file_are_refused_before_the_work() {
     let folder = Folder::new();
     let missing = folder.file("missing/file.md");
     let long = format!("{SMALL} --epochs 1000000");
-    for line in
-        [format!("train {long} --out {missing}"), format!("train {long} --json {missing}"), format!("compress {long} --report {missing}")]
-    {
+    for line in [
+        format!("train {long} --out {missing}"),
+        format!("train {long} --json {missing}"),
+        format!("compress {long} --report {missing}"),
+    ] {
         refuses(&line, &[&missing, "folder does not exist"]);
     }
     refuses(&format!("train {long} --out {}", folder.0.display()), &["is a folder"]);
@@ -792,7 +1103,8 @@ fn places_that_take_no_file_are_refused_before_the_work() {
 struct Npz(BTreeMap<&'static str, Vec<u8>>);
 
 impl Npz {
-    /// Six nodes in the layout of the heterophilous graphs: whole, and small enough to break in every way.
+    /// Six nodes in the layout of the heterophilous graphs: whole, and small enough to break in
+    /// every way.
     fn six_nodes() -> Self {
         let mask = |nodes: [usize; 2]| Array2::from_shape_fn((1, 6), |(_, i)| nodes.contains(&i));
         Self::default()
@@ -804,7 +1116,11 @@ impl Npz {
             .with("test_masks", mask([4, 5]))
     }
 
-    fn with<A: WritableElement, D: Dimension>(mut self, key: &'static str, array: Array<A, D>) -> Self {
+    fn with<A: WritableElement, D: Dimension>(
+        mut self,
+        key: &'static str,
+        array: Array<A, D>,
+    ) -> Self {
         let mut bytes = Vec::new();
         array.write_npy(&mut bytes).unwrap();
         self.0.insert(key, bytes);
@@ -826,19 +1142,25 @@ impl Npz {
     }
 }
 
-/// A limit of the memory ends in one line wherever an array is read: with numbers of every type, and at every moment of the reading.
+/// A limit of the memory ends in one line wherever an array is read: with numbers of every type,
+/// and at every moment of the reading.
 #[cfg(target_os = "linux")]
 #[test]
 fn memory_that_is_too_small_for_a_file_is_one_line() {
     let folder = Folder::new();
     let model = folder.file("model");
-    works(&format!("train sbm:nodes=300,classes=3,features=40 --hidden 2 --epochs 1 --out {model}"));
+    works(&format!(
+        "train sbm:nodes=300,classes=3,features=40 --hidden 2 --epochs 1 --out {model}"
+    ));
     let nodes = 60_000;
     let small = |(i, c): (usize, usize)| ((i * 7 + c * 13) % 101 + 1) as u8;
     let edges = Array2::from_shape_fn((nodes, 2), |(i, c)| ((i + c) % nodes) as i64);
-    let graph = Npz::default().with("edges", edges).with("node_labels", Array1::<i64>::zeros(nodes));
+    let graph =
+        Npz::default().with("edges", edges).with("node_labels", Array1::<i64>::zeros(nodes));
     let graphs = [
-        graph.clone().with("node_features", Array2::from_shape_fn((nodes, 40), |at| f32::from(small(at)))),
+        graph
+            .clone()
+            .with("node_features", Array2::from_shape_fn((nodes, 40), |at| f32::from(small(at)))),
         graph.with("node_features", Array2::from_shape_fn((nodes, 40), small)),
     ];
     for (k, graph) in graphs.iter().enumerate() {
@@ -847,20 +1169,32 @@ fn memory_that_is_too_small_for_a_file_is_one_line() {
         let (mut done, mut refused) = (0, 0);
         for megabytes in (30..120).step_by(6) {
             let mut limited = Command::new("sh");
-            limited.arg("-c").arg(format!("ulimit -v {} && exec \"$0\" \"$@\"", megabytes << 10)).arg(env!("CARGO_BIN_EXE_gnn-prune"));
-            let output = limited.args(line.split_whitespace()).env("RAYON_NUM_THREADS", "1").output().unwrap();
+            limited
+                .arg("-c")
+                .arg(format!("ulimit -v {} && exec \"$0\" \"$@\"", megabytes << 10))
+                .arg(env!("CARGO_BIN_EXE_gnn-prune"));
+            let output = limited
+                .args(line.split_whitespace())
+                .env("RAYON_NUM_THREADS", "1")
+                .output()
+                .unwrap();
             let said = remarks(&output);
             match output.status.code() {
                 Some(0) => done += 1,
                 Some(2) => {
                     assert!(
-                        said.lines().count() == 1 && (said.contains("memory") || said.contains("threads")),
+                        said.lines().count() == 1
+                            && (said.contains("memory") || said.contains("threads")),
                         "{megabytes} MB of graph {k}: {said}"
                     );
                     refused += 1;
                 }
                 // Less than the program itself takes is not its to answer for.
-                _ => assert!(megabytes < 44, "{megabytes} MB of graph {k}: {:?}: {said}", output.status),
+                _ => assert!(
+                    megabytes < 44,
+                    "{megabytes} MB of graph {k}: {:?}: {said}",
+                    output.status
+                ),
             }
         }
         assert!(done > 3 && refused > 3, "graph {k}: {done} done, {refused} refused");
@@ -889,20 +1223,50 @@ fn wrong_data_files_are_refused_on_one_line() {
     for key in whole.0.keys() {
         refuses_npz(whole.clone().without(key), &[key]);
     }
-    refuses_npz(whole.clone().with("node_features", Array2::<f32>::zeros((5, 2))), &["node_labels", "5", "6"]);
-    refuses_npz(whole.clone().with("node_features", Array2::<f32>::zeros((6, 0))), &["no features"]);
-    refuses_npz(whole.clone().with("node_features", Array2::from_elem((6, 2), f32::NAN)), &["node 0", "NaN"]);
-    refuses_npz(whole.clone().with("node_labels", array![0i64, 1, -1, 1, 0, 1]), &["node 2", "val", "no label"]);
+    refuses_npz(
+        whole.clone().with("node_features", Array2::<f32>::zeros((5, 2))),
+        &["node_labels", "5", "6"],
+    );
+    refuses_npz(
+        whole.clone().with("node_features", Array2::<f32>::zeros((6, 0))),
+        &["no features"],
+    );
+    refuses_npz(
+        whole.clone().with("node_features", Array2::from_elem((6, 2), f32::NAN)),
+        &["node 0", "NaN"],
+    );
+    refuses_npz(
+        whole.clone().with("node_labels", array![0i64, 1, -1, 1, 0, 1]),
+        &["node 2", "val", "no label"],
+    );
     refuses_npz(whole.clone().with("node_labels", array![0i64, 1, -2, 1, 0, 1]), &["node 2", "-2"]);
-    refuses_npz(whole.clone().with("node_labels", array![0i64, 1, 0, 1]), &["node_labels", "4", "6"]);
-    refuses_npz(whole.clone().with("node_labels", array![3i64, 3, 3, 3, 3, 3]), &["classes", "at least 2"]);
-    refuses_npz(whole.clone().with("node_labels", array![0.5f64, 1.0, 0.0, 1.0, 0.0, 1.0]), &["node_labels", "0.5", "whole"]);
+    refuses_npz(
+        whole.clone().with("node_labels", array![0i64, 1, 0, 1]),
+        &["node_labels", "4", "6"],
+    );
+    refuses_npz(
+        whole.clone().with("node_labels", array![3i64, 3, 3, 3, 3, 3]),
+        &["classes", "at least 2"],
+    );
+    refuses_npz(
+        whole.clone().with("node_labels", array![0.5f64, 1.0, 0.0, 1.0, 0.0, 1.0]),
+        &["node_labels", "0.5", "whole"],
+    );
     refuses_npz(whole.clone().with("edges", array![[0i64, 6]]), &["edges", "6", "out of range"]);
     refuses_npz(whole.clone().with("edges", array![[0i64, -1]]), &["edges", "-1", "out of range"]);
     refuses_npz(whole.clone().with("edges", array![[0i64, 1, 2]]), &["edges", "3 columns"]);
-    refuses_npz(whole.clone().with("train_masks", Array2::from_elem((1, 6), false)), &["train_masks", "no node"]);
-    refuses_npz(whole.clone().with("val_masks", Array2::from_elem((1, 5), true)), &["val_masks", "5"]);
-    refuses_npz(whole.clone().with("test_masks", Array2::from_elem((2, 6), true)), &["test_masks", "masks"]);
+    refuses_npz(
+        whole.clone().with("train_masks", Array2::from_elem((1, 6), false)),
+        &["train_masks", "no node"],
+    );
+    refuses_npz(
+        whole.clone().with("val_masks", Array2::from_elem((1, 5), true)),
+        &["val_masks", "5"],
+    );
+    refuses_npz(
+        whole.clone().with("test_masks", Array2::from_elem((2, 6), true)),
+        &["test_masks", "masks"],
+    );
     refuses_npz(whole.with("test_masks", Array2::from_elem((1, 6), true)), &["node 0", "overlap"]);
     let empty = Npz::six_nodes()
         .with("node_features", Array2::<f32>::zeros((0, 2)))
@@ -931,7 +1295,10 @@ fn a_command_asks_for_no_more_than_it_reads_and_says_what_was_assumed() {
     let path = folder.with("graph.npz", &whole.pack());
     works(&format!("train {path} --hidden 2 --epochs 1 --out {model}"));
     let logits = |npz: &Npz| {
-        works(&format!("predict {} --from {model} --out {out}", folder.with("bare/graph.npz", &npz.pack())));
+        works(&format!(
+            "predict {} --from {model} --out {out}",
+            folder.with("bare/graph.npz", &npz.pack())
+        ));
         fs::read(&out).unwrap()
     };
     let expected = logits(&whole);
@@ -945,11 +1312,18 @@ fn a_command_asks_for_no_more_than_it_reads_and_says_what_was_assumed() {
     assert!(logits(&whole.clone().with("node_labels", array![-1i64, -1, 9, -7, 0, 0])) == expected);
     let tested = folder.with("bare/graph.npz", &without(&masks[..2]).pack());
     assert_eq!(names(&json(&format!("bench {tested} --from {model} --threads 1"))).len(), 1);
-    refuses(&format!("bench {} --from {model}", folder.with("bare/graph.npz", &without(&masks[2..]).pack())), &["test_masks"]);
+    refuses(
+        &format!(
+            "bench {} --from {model}",
+            folder.with("bare/graph.npz", &without(&masks[2..]).pack())
+        ),
+        &["test_masks"],
+    );
     refuses(&format!("train {tested}"), &["train_masks"]);
 
     // Label 2 is output 2, and no node has label 1; the file has an array more.
-    let gap = whole.clone().with("node_labels", array![0i64, 2, 0, 2, 0, 2]).with("extra", array![1i64]);
+    let gap =
+        whole.clone().with("node_labels", array![0i64, 2, 0, 2, 0, 2]).with("extra", array![1i64]);
     let gap = folder.with("gap.npz", &gap.pack());
     let said = says(&format!("train {gap} --hidden 2 --epochs 1 --out {model}"));
     let notes: Vec<&str> = said.lines().filter(|line| line.starts_with("note: ")).collect();
@@ -957,9 +1331,16 @@ fn a_command_asks_for_no_more_than_it_reads_and_says_what_was_assumed() {
     assert!(said.contains("no node has label 1") && said.contains("`extra`"), "{said}");
     let narrow = folder.with("narrow.npz", &whole.pack());
     let said = says(&format!("bench {narrow} --from {model} --from {model} --threads 1"));
-    assert_eq!(said.matches("labels go up to 1; the data take the 3 classes of the network").count(), 1, "{said}");
+    assert_eq!(
+        said.matches("labels go up to 1; the data take the 3 classes of the network").count(),
+        1,
+        "{said}"
+    );
     refuses(
-        &format!("bench {} --from {model}", folder.with("wide.npz", &whole.with("node_labels", array![0i64, 3, 0, 1, 2, 0]).pack())),
+        &format!(
+            "bench {} --from {model}",
+            folder.with("wide.npz", &whole.with("node_labels", array![0i64, 3, 0, 1, 2, 0]).pack())
+        ),
         &["node 1 is 3", "3 outputs"],
     );
 }
@@ -970,33 +1351,54 @@ fn a_split_is_drawn_or_read_as_the_line_says() {
     let quick = format!("train {SMALL} --hidden 4 --epochs 3");
     let own = mean(&json(&quick)["rows"][0]);
     let drawn = mean(&json(&format!("{quick} --split 0.2/0.2/0.6"))["rows"][0]);
-    // 240 nodes of 300 test by the generator's own split of 20 and 30 per class less, 180 by these shares.
-    assert!((drawn * 1.8).fract().abs() < 1e-6 || (1.0 - (drawn * 1.8).fract()) < 1e-6, "{drawn} and {own}");
+    // 240 nodes of 300 test by the generator's own split of 20 and 30 per class less, 180 by these
+    // shares.
+    assert!(
+        (drawn * 1.8).fract().abs() < 1e-6 || (1.0 - (drawn * 1.8).fract()) < 1e-6,
+        "{drawn} and {own}"
+    );
     assert!(json(&format!("{quick} --split 10/10"))["rows"][0]["accuracy"]["mean"].is_number());
     let parts: String = (0..300).map(|i| ["train\n", "val\n", "test\n", "-1\n"][i % 4]).collect();
     let file = folder.with("parts.csv", parts.as_bytes());
     assert!(json(&format!("{quick} --split {file}"))["rows"][0]["accuracy"]["mean"].is_number());
     refuses(&format!("{quick} --split 0.5/0.5"), &["0.5/0.5", "0.6/0.2/0.2"]);
     refuses(&format!("{quick} --split 0.5/0.5/0.5"), &["sum of the shares", "1.5"]);
-    refuses(&format!("{quick} --split {}", folder.file("none.csv")), &["none.csv", "cannot be opened"]);
-    refuses(&format!("{quick} --split {}", folder.with("short.csv", b"train\nval\ntest\n")), &["3 lines", "300 nodes"]);
+    refuses(
+        &format!("{quick} --split {}", folder.file("none.csv")),
+        &["none.csv", "cannot be opened"],
+    );
+    refuses(
+        &format!("{quick} --split {}", folder.with("short.csv", b"train\nval\ntest\n")),
+        &["3 lines", "300 nodes"],
+    );
     refuses(&format!("{quick} --split word"), &["word", "20/30"]);
 }
 
 #[test]
 fn a_degree_on_which_a_network_has_no_value_is_named_in_every_command() {
     let folder = Folder::new();
-    let (model, small, out) = (folder.file("model"), folder.file("small"), folder.file("logits.npy"));
+    let (model, small, out) =
+        (folder.file("model"), folder.file("small"), folder.file("logits.npy"));
     let quick = "--hidden 4 --epochs 1 --split 2/2";
     let write = |weight: f32| {
-        let edges: String = (0..12).map(|i| format!("{i},{},{}\n", (i + 1) % 12, if i == 6 { weight } else { 1.0 })).collect();
+        let edges: String = (0..12)
+            .map(|i| format!("{i},{},{}\n", (i + 1) % 12, if i == 6 { weight } else { 1.0 }))
+            .collect();
         folder.with("g.csv", format!("source,target,weight\n{edges}").as_bytes())
     };
-    folder.with("g.features.csv", (0..12).map(|i| format!("{},{}\n", i % 2, i % 5)).collect::<String>().as_bytes());
-    folder.with("g.labels.csv", (0..12).map(|i| format!("{}\n", i % 2)).collect::<String>().as_bytes());
+    folder.with(
+        "g.features.csv",
+        (0..12).map(|i| format!("{},{}\n", i % 2, i % 5)).collect::<String>().as_bytes(),
+    );
+    folder.with(
+        "g.labels.csv",
+        (0..12).map(|i| format!("{}\n", i % 2)).collect::<String>().as_bytes(),
+    );
     let path = write(-0.5);
     says(&format!("train {path} {quick} --out {model}"));
-    says(&format!("compress {path} --from {model} --bits 8 --controls none --split 2/2 --out {small}"));
+    says(&format!(
+        "compress {path} --from {model} --bits 8 --controls none --split 2/2 --out {small}"
+    ));
     says(&format!("predict {path} --from {small} --out {out}"));
     let path = write(-1.5);
     for line in [
@@ -1037,7 +1439,10 @@ fn wrong_model_files_are_refused_on_one_line() {
     ] {
         refuses(&line, &[&model, "32 features", "64", SMALL]);
     }
-    for line in [format!("bench sbm:classes=4 --from {model}"), format!("compress sbm:classes=4 --from {model}")] {
+    for line in [
+        format!("bench sbm:classes=4 --from {model}"),
+        format!("compress sbm:classes=4 --from {model}"),
+    ] {
         refuses(&line, &[&model, "3 classes", "4"]);
     }
     refuses(&format!("compress {SMALL} --from {model} --seeds 2"), &["--seeds", "--from"]);
@@ -1057,12 +1462,16 @@ fn outputs_that_would_be_lost_are_refused_before_the_work() {
     refuses(&format!("train {SMALL} --out {model} --json {model}"), &[&model, "--out and --json"]);
     let page = folder.file("page.md");
     refuses(
-        &format!("compress {SMALL} --report {page} --json {}/../{page}", folder.0.display()).replace("//", "/"),
+        &format!("compress {SMALL} --report {page} --json {}/../{page}", folder.0.display())
+            .replace("//", "/"),
         &["folder does not exist"],
     );
     fs::write(&page, "kept").unwrap();
     let around = folder.0.join(".").join("page.md");
-    refuses(&format!("compress {SMALL} --report {page} --json {}", around.display()), &["--report and --json"]);
+    refuses(
+        &format!("compress {SMALL} --report {page} --json {}", around.display()),
+        &["--report and --json"],
+    );
     assert!(fs::read(&model).unwrap() == before && fs::read_to_string(&page).unwrap() == "kept");
     works(&format!("train {SMALL} --hidden 4 --epochs 1 --out /dev/null --json /dev/null"));
 }
@@ -1077,7 +1486,11 @@ fn what_takes_no_more_is_one_line_and_exit_code_2() {
     let refused = |mut command: Command, what: &str| {
         let output = command.stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
         let stderr = remarks(&output);
-        assert!(output.status.code() == Some(2) && stderr.lines().count() == 1, "{what}: {:?} {stderr}", output.status);
+        assert!(
+            output.status.code() == Some(2) && stderr.lines().count() == 1,
+            "{what}: {:?} {stderr}",
+            output.status
+        );
     };
     let full = || fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let (mut to_full, mut to_closed) = (command(&export), command(&export));
@@ -1087,13 +1500,20 @@ fn what_takes_no_more_is_one_line_and_exit_code_2() {
     drop(reader);
     to_closed.stdout(writer);
     refused(to_closed, "a closed pipe");
-    for line in [format!("train {SMALL} --hidden 4 --epochs 1 --out /dev/full"), format!("inspect {model} --json /dev/full")] {
+    for line in [
+        format!("train {SMALL} --hidden 4 --epochs 1 --out /dev/full"),
+        format!("inspect {model} --json /dev/full"),
+    ] {
         refused(command(&line), &line);
     }
 }
 
 fn cora() -> String {
-    crate::data_files::folder().join("cora.npz").to_str().expect("the folder has a plain name").into()
+    crate::data_files::folder()
+        .join("cora.npz")
+        .to_str()
+        .expect("the folder has a plain name")
+        .into()
 }
 
 #[test]
@@ -1111,24 +1531,35 @@ fn cora_with_a_quarter_of_its_channels_is_less_than_a_third() {
     let cora = cora();
     let folder = Folder::new();
     let model = folder.file("model");
-    let report = json(&format!("compress {cora} --features l1 --channels 0.75 --finetune 50 --controls none --out {model}"));
+    let report = json(&format!(
+        "compress {cora} --features l1 --channels 0.75 --finetune 50 --controls none --out {model}"
+    ));
     let shown = json(&format!("inspect {model}"));
     assert_eq!((channels(&shown, "conv1"), channels(&shown, "conv2")), (16, 7));
-    let of = |row: usize, pointer: &str| report["rows"][row].pointer(pointer).unwrap().as_f64().unwrap();
+    let of =
+        |row: usize, pointer: &str| report["rows"][row].pointer(pointer).unwrap().as_f64().unwrap();
     for what in ["/bytes/weights", "/macs"] {
         assert!(of(0, what) > 3.0 * of(2, what), "{what}: {} -> {}", of(0, what), of(2, what));
     }
     assert!(of(2, "/accuracy/mean") > 78.0, "{report}");
 }
 
-/// A safetensors file of one zero tensor `x`, and edges, labels and masks of `nodes` nodes, the last of which has a label that is none.
+/// A safetensors file of one zero tensor `x`, and edges, labels and masks of `nodes` nodes, the
+/// last of which has a label that is none.
 #[cfg(target_os = "linux")]
 fn large_and_wrong(nodes: usize, features: usize) -> Vec<u8> {
-    let sizes = [("x", "F32", vec![nodes, features], 4), ("edge_index", "I64", vec![2, 1], 8), ("y", "I64", vec![nodes], 8)];
+    let sizes = [
+        ("x", "F32", vec![nodes, features], 4),
+        ("edge_index", "I64", vec![2, 1], 8),
+        ("y", "I64", vec![nodes], 8),
+    ];
     let (mut header, mut at) = (Vec::new(), 0);
     for (name, dtype, shape, size) in &sizes {
         let bytes = shape.iter().product::<usize>() * size;
-        header.push(format!("\"{name}\":{{\"dtype\":\"{dtype}\",\"shape\":{shape:?},\"data_offsets\":[{at},{}]}}", at + bytes));
+        header.push(format!(
+            "\"{name}\":{{\"dtype\":\"{dtype}\",\"shape\":{shape:?},\"data_offsets\":[{at},{}]}}",
+            at + bytes
+        ));
         at += bytes;
     }
     let header = format!("{{{}}}", header.join(","));
@@ -1148,8 +1579,9 @@ fn a_memory_limit_that_a_file_does_not_fit_in_ends_in_a_line() {
     gnn_prune::Mlp::builder(3000, 10).hidden(1500).build(0).unwrap().save(&model).unwrap();
     let data = folder.with("data.safetensors", &large_and_wrong(2000, 2500));
     let mixed = |at: (usize, usize)| (at.0 * 7919 + at.1 * 104_729) as f64 * 0.618_034;
-    let array =
-        Npz::six_nodes().with("node_features", Array2::from_shape_fn((6, 400_000), mixed)).with("node_labels", Array1::from_elem(6, -7i64));
+    let array = Npz::six_nodes()
+        .with("node_features", Array2::from_shape_fn((6, 400_000), mixed))
+        .with("node_labels", Array1::from_elem(6, -7i64));
     let array = folder.with("data.npz", &array.pack());
     for (line, fits) in [
         (format!("inspect {model}"), true),
@@ -1159,8 +1591,12 @@ fn a_memory_limit_that_a_file_does_not_fit_in_ends_in_a_line() {
         let (mut done, mut short) = (0, 0);
         for megabytes in [30, 40, 55, 75, 100, 130, 170, 220, 300, 1000] {
             let mut shell = Command::new("sh");
-            shell.arg("-c").arg(format!("ulimit -v {}; exec \"$0\" \"$@\"", megabytes << 10)).arg(env!("CARGO_BIN_EXE_gnn-prune"));
-            let output = shell.args(line.split_whitespace()).env("RAYON_NUM_THREADS", "1").output().unwrap();
+            shell
+                .arg("-c")
+                .arg(format!("ulimit -v {}; exec \"$0\" \"$@\"", megabytes << 10))
+                .arg(env!("CARGO_BIN_EXE_gnn-prune"));
+            let output =
+                shell.args(line.split_whitespace()).env("RAYON_NUM_THREADS", "1").output().unwrap();
             let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
             match output.status.code() {
                 Some(0) => done += 1,
@@ -1168,7 +1604,10 @@ fn a_memory_limit_that_a_file_does_not_fit_in_ends_in_a_line() {
                 Some(2) => done += usize::from(!fits),
                 code => panic!("{line} in {megabytes} MB: {code:?}, {}, {stderr}", output.status),
             }
-            assert!(output.status.success() || stderr.lines().count() == 1, "{line} in {megabytes} MB: {stderr}");
+            assert!(
+                output.status.success() || stderr.lines().count() == 1,
+                "{line} in {megabytes} MB: {stderr}"
+            );
         }
         assert!(done > 0 && short > 0, "{line}: {done} times enough, {short} times too little");
     }
@@ -1188,22 +1627,38 @@ fn a_qualifier_without_its_stage_is_refused_in_the_same_words_everywhere() {
         let said = format!("beside a stage that it qualifies: {fitting}");
         let words = [&format!("`{qualifier}` is given alone"), said.as_str()];
         refuses(&format!("compress {SMALL} --{stage} {amount} --{qualifier} {value}"), &words);
-        let above = folder.with("above.toml", format!("{qualifier} = \"{value}\"\n[[stage]]\n{stage} = \"{amount}\"").as_bytes());
+        let above = folder.with(
+            "above.toml",
+            format!("{qualifier} = \"{value}\"\n[[stage]]\n{stage} = \"{amount}\"").as_bytes(),
+        );
         refuses(&format!("compress {SMALL} --recipe {above}"), &words);
-        let beside = folder.with("beside.toml", format!("[[stage]]\n{stage} = \"{amount}\"\n{qualifier} = \"{value}\"").as_bytes());
-        refuses(&format!("compress {SMALL} --recipe {beside}"), &[&format!("`{qualifier}` is beside `{stage}`"), &said]);
+        let beside = folder.with(
+            "beside.toml",
+            format!("[[stage]]\n{stage} = \"{amount}\"\n{qualifier} = \"{value}\"").as_bytes(),
+        );
+        refuses(
+            &format!("compress {SMALL} --recipe {beside}"),
+            &[&format!("`{qualifier}` is beside `{stage}`"), &said],
+        );
     }
     // The stages that are there without any on the line have qualifiers like any other.
     refuses(&format!("compress {SMALL} --qat 5"), &["`qat`", "`bits`"]);
     works(&format!("compress {SMALL} --hidden 4 --epochs 1 --controls none --criterion l1"));
-    works(&format!("compress {SMALL} --hidden 16 --epochs 1 --controls none --one-shot --scope global --act-bits 8"));
+    works(&format!(
+        "compress {SMALL} --hidden 16 --epochs 1 --controls none --one-shot --scope global --act-bits 8"
+    ));
 }
 
 #[test]
 fn a_setting_of_another_network_is_refused() {
-    for (flag, model) in
-        [("heads 4", "gcn"), ("aggr max", "gat"), ("hops 3", "gcn2"), ("alpha 0.2", "sgc"), ("hidden 8", "sgc"), ("layers 2", "sgc")]
-    {
+    for (flag, model) in [
+        ("heads 4", "gcn"),
+        ("aggr max", "gat"),
+        ("hops 3", "gcn2"),
+        ("alpha 0.2", "sgc"),
+        ("hidden 8", "sgc"),
+        ("layers 2", "sgc"),
+    ] {
         let name = flag.split_once(' ').unwrap().0;
         for command in ["train", "compress"] {
             refuses(
@@ -1213,9 +1668,13 @@ fn a_setting_of_another_network_is_refused() {
         }
     }
     let quick = format!("train {SMALL} --epochs 1");
-    for fits in
-        ["gatv2 --heads 2 --hidden 4", "sage --aggr max", "sgc --hops 3", "appnp --hops 3 --alpha 0.2", "gcn2 --alpha 0.2 --layers 3"]
-    {
+    for fits in [
+        "gatv2 --heads 2 --hidden 4",
+        "sage --aggr max",
+        "sgc --hops 3",
+        "appnp --hops 3 --alpha 0.2",
+        "gcn2 --alpha 0.2 --layers 3",
+    ] {
         works(&format!("{quick} --model {fits}"));
     }
 }
@@ -1225,7 +1684,10 @@ fn what_a_stage_cannot_do_is_refused_before_the_training() {
     // Training for so long would never end here.
     let long = format!("compress {SMALL} --hidden 256 --layers 6 --seeds 1000");
     refuses(&format!("{long} --model gat --bits 8"), &["conv1", "no integer form"]);
-    refuses(&format!("{long} --norm layer --channels 0.5 --finetune 5 --bits 4"), &["no integer form"]);
+    refuses(
+        &format!("{long} --norm layer --channels 0.5 --finetune 5 --bits 4"),
+        &["no integer form"],
+    );
     refuses(&format!("{long} --drop-layers 1"), &["layers to remove is 1", "skip connection"]);
     refuses(&format!("{long} --residual --drop-layers 5"), &["layers to remove is 5", "at most 4"]);
     refuses(&format!("{long} --finetune 5 --channels 1"), &["conv1", "smaller share"]);
@@ -1234,7 +1696,10 @@ fn what_a_stage_cannot_do_is_refused_before_the_training() {
 
 /// Models and records that are kept in a folder.
 fn kept(work: &str) -> usize {
-    let names = fs::read_dir(work).into_iter().flatten().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let names = fs::read_dir(work)
+        .into_iter()
+        .flatten()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap());
     names.filter(|name| name.starts_with("gnn-prune-seed") && name.ends_with(".json")).count()
 }
 
@@ -1261,15 +1726,29 @@ fn work_is_kept_beside_the_model_until_all_is_written_or_in_a_folder_that_stays(
     works(&format!("{train} --work {work}"));
     assert_eq!(kept(&work), 2);
     works(&format!("inspect {work}/gnn-prune-seed1-0.safetensors"));
-    refuses(&format!("{train} --work {work}"), &[&work, "2 finished stages", "--resume", "remove the folder"]);
-    refuses(&format!("{train} --lr 0.02 --work {work} --resume"), &[&work, "another run", "learning rate 0.01", "learning rate 0.02"]);
-    refuses(&format!("compress {SMALL} --hidden 4 --epochs 3 --seeds 2 --work {work} --resume"), &["stages: `none` there, `channels 0.5"]);
+    refuses(
+        &format!("{train} --work {work}"),
+        &[&work, "2 finished stages", "--resume", "remove the folder"],
+    );
+    refuses(
+        &format!("{train} --lr 0.02 --work {work} --resume"),
+        &[&work, "another run", "learning rate 0.01", "learning rate 0.02"],
+    );
+    refuses(
+        &format!("compress {SMALL} --hidden 4 --epochs 3 --seeds 2 --work {work} --resume"),
+        &["stages: `none` there, `channels 0.5"],
+    );
     let resumed = json(&format!("{train} --work {work} --out {out}2 --resume"));
-    assert!(fs::read(format!("{out}2")).unwrap() == bytes && timeless(resumed) == timeless(expected));
+    assert!(
+        fs::read(format!("{out}2")).unwrap() == bytes && timeless(resumed) == timeless(expected)
+    );
     assert!(kept(&work) == 2 && !Path::new(&format!("{out}2.work")).exists());
     refuses(&format!("{train} --resume"), &["`--resume`", "`--out` or `--work`"]);
     refuses(&format!("{train} --work {out}"), &[&out, "is no folder"]);
-    refuses(&format!("{train} --work {folder}/no/such", folder = folder.0.display()), &["folder does not exist"]);
+    refuses(
+        &format!("{train} --work {folder}/no/such", folder = folder.0.display()),
+        &["folder does not exist"],
+    );
     refuses(&format!("{train} --out {out} --json {out}.work"), &["--json and --work"]);
     // A device has no room beside it, and needs none.
     if Path::new("/dev/null").exists() {
@@ -1282,7 +1761,12 @@ fn work_is_kept_beside_the_model_until_all_is_written_or_in_a_folder_that_stays(
     // What was kept before one is not lost by it.
     let output = run(&format!("{train} --work {}/new --resume", folder.0.display()));
     let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success() && stderr.starts_with("note: ") && stderr.contains("nothing to go on with"), "{stderr}");
+    assert!(
+        output.status.success()
+            && stderr.starts_with("note: ")
+            && stderr.contains("nothing to go on with"),
+        "{stderr}"
+    );
 }
 
 #[cfg(unix)]
@@ -1304,7 +1788,9 @@ fn ctrl_c_ends_the_epoch_says_how_to_go_on_and_a_kill_costs_one_stage() {
         }
     };
     let signal = |name: &str, child: &std::process::Child| {
-        assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
+        assert!(
+            Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success()
+        );
     };
     let child = start(&[]);
     wait_for(1);
@@ -1315,7 +1801,10 @@ fn ctrl_c_ends_the_epoch_says_how_to_go_on_and_a_kill_costs_one_stage() {
     assert!(output.stdout.is_empty() && !Path::new(&out).exists());
     let stages = kept(&work);
     let said = stderr.lines().last().unwrap();
-    assert!(stages >= 1 && said.starts_with(&format!("interrupted: {stages} finished stage")), "{stderr}");
+    assert!(
+        stages >= 1 && said.starts_with(&format!("interrupted: {stages} finished stage")),
+        "{stderr}"
+    );
     let resume = said.split_once("go on with `").unwrap().1.trim_end_matches('`').to_string();
     assert!(resume.ends_with("--resume"), "{resume}");
 
@@ -1323,11 +1812,18 @@ fn ctrl_c_ends_the_epoch_says_how_to_go_on_and_a_kill_costs_one_stage() {
     wait_for(stages + 1);
     child.kill().unwrap();
     child.wait().unwrap();
-    let second = run(&format!("compress {SMALL} {flags} --work {folder}/other", folder = folder.0.display()));
+    let second = run(&format!(
+        "compress {SMALL} {flags} --work {folder}/other",
+        folder = folder.0.display()
+    ));
     assert!(second.status.success(), "another folder is another run");
     // The command as it was printed, by a shell.
     let output = Command::new("sh").args(["-c", &format!("{resume} --json -")]).output().unwrap();
-    assert!(output.status.success() && remarks(&output).is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success() && remarks(&output).is_empty(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     assert!(fs::read(&out).unwrap() == fs::read(&whole).unwrap());
     assert_eq!(timeless(serde_json::from_slice(&output.stdout).unwrap()), timeless(expected));
     assert!(!Path::new(&work).exists());

@@ -1,4 +1,5 @@
-//! Public data sets have the sizes that their papers give, read from the folder that `GNN_PRUNE_DATA` names.
+//! Public data sets have the sizes that their papers give, read from the folder that
+//! `GNN_PRUNE_DATA` names.
 
 use gnn_prune::{Dataset, FeatureNorm, data::Splits};
 use std::path::PathBuf;
@@ -87,7 +88,9 @@ const TABLE: [Expected; 6] = [
 ];
 
 pub fn folder() -> PathBuf {
-    std::env::var_os("GNN_PRUNE_DATA").expect("`GNN_PRUNE_DATA` names the folder of the public graphs").into()
+    std::env::var_os("GNN_PRUNE_DATA")
+        .expect("`GNN_PRUNE_DATA` names the folder of the public graphs")
+        .into()
 }
 
 #[test]
@@ -98,14 +101,33 @@ fn public_files_have_their_published_sizes_and_splits() {
         let data = Dataset::read(folder.join(expected.file).with_extension("npz")).unwrap();
         let file = expected.file;
         assert_eq!(data.name(), file);
-        assert_eq!((data.num_nodes(), data.graph().num_edges()), (expected.nodes, expected.directed_edges), "{file}");
-        assert_eq!((data.num_features(), data.features().stored()), (expected.features, expected.stored), "{file}");
-        assert_eq!((data.num_classes(), data.feature_norm()), (expected.classes, expected.norm), "{file}");
+        assert_eq!(
+            (data.num_nodes(), data.graph().num_edges()),
+            (expected.nodes, expected.directed_edges),
+            "{file}"
+        );
+        assert_eq!(
+            (data.num_features(), data.features().stored()),
+            (expected.features, expected.stored),
+            "{file}"
+        );
+        assert_eq!(
+            (data.num_classes(), data.feature_norm()),
+            (expected.classes, expected.norm),
+            "{file}"
+        );
         let split = data.split(0);
-        assert_eq!((split.train.len(), split.val.len(), split.test.len()), expected.split, "{file}");
+        assert_eq!(
+            (split.train.len(), split.val.len(), split.test.len()),
+            expected.split,
+            "{file}"
+        );
         let masks = if let Splits::Masks(masks) = data.splits() { Some(masks.len()) } else { None };
         assert_eq!(masks, expected.masks, "{file}");
-        assert!(data.graph().adjacency().iter().all(|(&weight, (i, j))| weight == 1.0 && i != j), "{file} has loops or weights");
+        assert!(
+            data.graph().adjacency().iter().all(|(&weight, (i, j))| weight == 1.0 && i != j),
+            "{file} has loops or weights"
+        );
     }
 }
 
@@ -120,7 +142,11 @@ fn normalisation_is_chosen_when_reading() {
     let tolerance = 54.0 * f32::EPSILON;
     assert_eq!(sums.iter().filter(|sum| **sum == 0.0).count(), 15, "papers without words");
     assert!(sums.iter().all(|sum| *sum == 0.0 || (sum - 1.0).abs() < tolerance));
-    let named = Dataset::open(path.to_str().expect("the folder has a plain name"), Some(FeatureNorm::Binary)).unwrap();
+    let named = Dataset::open(
+        path.to_str().expect("the folder has a plain name"),
+        Some(FeatureNorm::Binary),
+    )
+    .unwrap();
     assert_eq!(named.feature_norm(), FeatureNorm::Binary);
 }
 
@@ -129,8 +155,16 @@ fn normalisation_is_chosen_when_reading() {
 fn blogcatalog_counts_its_labels_from_one() {
     let path = folder().join("blogcatalog.npz");
     let data = Dataset::read(&path).unwrap();
-    assert_eq!((data.num_classes(), data.classes().unwrap().iter().min(), data.classes().unwrap().iter().max()), (6, Some(&0), Some(&5)));
-    let of = |outputs| Dataset::reader(&path).classes(outputs).read().unwrap().classes().unwrap()[0];
+    assert_eq!(
+        (
+            data.num_classes(),
+            data.classes().unwrap().iter().min(),
+            data.classes().unwrap().iter().max()
+        ),
+        (6, Some(&0), Some(&5))
+    );
+    let of =
+        |outputs| Dataset::reader(&path).classes(outputs).read().unwrap().classes().unwrap()[0];
     assert_eq!((of(6), of(7)), (data.classes().unwrap()[0], data.classes().unwrap()[0] + 1));
 }
 

@@ -7,8 +7,8 @@ use gnn_prune::sprs::CsMatI;
 use gnn_prune::testing::{random_dense, random_sparse};
 use gnn_prune::train::{Seeds, evaluate};
 use gnn_prune::{
-    Adversarial, Dataset, DistillLoss, Distiller, Error, Gcn, Graph, InputGradients, Mlp, Model, Nodes, Result, Scalar, SoftLabels,
-    Trainer, Value,
+    Adversarial, Dataset, DistillLoss, Distiller, Error, Gcn, Graph, InputGradients, Mlp, Model,
+    Nodes, Result, Scalar, SoftLabels, Trainer, Value,
 };
 use safetensors::SafeTensors;
 use std::sync::{Arc, Mutex};
@@ -27,7 +27,11 @@ fn logits(seed: u64, shape: (usize, usize)) -> Array2<f64> {
 }
 
 fn fixture<F: Scalar>(name: &str) -> Array2<F> {
-    let bytes = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/pyg/losses_quant_masks.safetensors")).unwrap();
+    let bytes = std::fs::read(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/fixtures/pyg/losses_quant_masks.safetensors"
+    ))
+    .unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let tensor = file.tensor(name).unwrap();
     let shape = match *tensor.shape() {
@@ -44,17 +48,30 @@ fn soft_labels_match_pytorch<F: Scalar>() {
     for temperature in [1, 4] {
         let signals = |z| Signals::new(NodeId::INPUT, z, &[]).unwrap();
         let loss = SoftLabels::new(f64::from(temperature)).unwrap();
-        let (value, gradient) = DistillLoss::<F>::loss(&loss, &signals(student.view()), &signals(teacher.view()), &rows).unwrap();
+        let (value, gradient) = DistillLoss::<F>::loss(
+            &loss,
+            &signals(student.view()),
+            &signals(teacher.view()),
+            &rows,
+        )
+        .unwrap();
         let near = |found: F, expected: F| {
             (found - expected).as_f64().abs() <= FIXTURE_TOLERANCE * (1.0 + expected.as_f64().abs())
-                // The gradient is a mean over the rows, so small that an absolute tolerance would pass a wrong factor.
+                // The gradient is a mean over the rows, so small that an absolute tolerance would
+                // pass a wrong factor.
                 && (found - expected).as_f64().abs() <= 0.01 * expected.as_f64().abs() + 1e-6
         };
-        assert!(near(value, fixture::<F>(&format!("kd_T{temperature}/loss"))[[0, 0]]), "T = {temperature}: {value}");
+        assert!(
+            near(value, fixture::<F>(&format!("kd_T{temperature}/loss"))[[0, 0]]),
+            "T = {temperature}: {value}"
+        );
         let expected = fixture::<F>(&format!("kd_T{temperature}/grad_student"));
         assert_eq!(gradient.len(), 1);
         assert_eq!(gradient[0].1.dim(), expected.dim());
-        assert!(gradient[0].1.iter().zip(&expected).all(|(found, expected)| near(*found, *expected)), "T = {temperature}");
+        assert!(
+            gradient[0].1.iter().zip(&expected).all(|(found, expected)| near(*found, *expected)),
+            "T = {temperature}"
+        );
     }
 }
 
@@ -65,14 +82,20 @@ fn soft_labels_are_pytorchs() {
 }
 
 /// The gradient by the student's logits against central differences, at every entry.
-fn check_by_logits(loss: &dyn DistillLoss<f64>, student: Array2<f64>, teacher: &Array2<f64>, rows: &[u32]) {
+fn check_by_logits(
+    loss: &dyn DistillLoss<f64>,
+    student: Array2<f64>,
+    teacher: &Array2<f64>,
+    rows: &[u32],
+) {
     let labelled = [(1, 0), (4, 2)];
     let teacher = Signals::new(NodeId::INPUT, teacher.view(), &labelled).unwrap();
     let value = |student: &Array2<f64>| {
         let student = Signals::new(NodeId::INPUT, student.view(), &labelled).unwrap();
         loss.loss(&student, &teacher, rows).unwrap()
     };
-    let gradient = value(&student).1.into_iter().map(|(_, gradient)| gradient).reduce(|a, b| a + b).unwrap();
+    let gradient =
+        value(&student).1.into_iter().map(|(_, gradient)| gradient).reduce(|a, b| a + b).unwrap();
     assert!(gradient.iter().any(|g| *g != 0.0));
     for (at, &found) in gradient.indexed_iter() {
         let moved = |step: f64| {
@@ -81,7 +104,11 @@ fn check_by_logits(loss: &dyn DistillLoss<f64>, student: Array2<f64>, teacher: &
             value(&z).0
         };
         let difference = (moved(STEP) - moved(-STEP)) / (2.0 * STEP);
-        assert!((found - difference).abs() < EXACT, "{} at {at:?}: {found}, by differences {difference}", loss.name());
+        assert!(
+            (found - difference).abs() < EXACT,
+            "{} at {at:?}: {found}, by differences {difference}",
+            loss.name()
+        );
     }
 }
 
@@ -96,7 +123,9 @@ fn gradients_by_the_students_logits_are_those_of_differences() {
     check_by_logits(&*adversarial, student.clone(), &teacher, &rows);
     for epoch in 1..=5 {
         let signals = |z| Signals::new(NodeId::INPUT, z, &[(1, 0), (4, 2)]).unwrap();
-        adversarial.observe(&signals(student.view()), &signals(teacher.view()), &rows, epoch).unwrap();
+        adversarial
+            .observe(&signals(student.view()), &signals(teacher.view()), &rows, epoch)
+            .unwrap();
     }
     check_by_logits(&*adversarial, student, &teacher, &rows);
 }
@@ -119,7 +148,8 @@ fn tiny(features: Value<f64>) -> Dataset<f64> {
     let graph: Graph<f64> = Graph::builder(nodes).edges(edges).undirected().build().unwrap().cast();
     let split = gnn_prune::Split { train: vec![0, 1, 2, 3], val: vec![4, 5], test: vec![6, 7, 8] };
     let labels = (0..nodes).map(|k| (k % 3) as u32).collect();
-    Dataset::new("tiny", graph, features, labels, Some(3), gnn_prune::data::Splits::Fixed(split)).unwrap()
+    Dataset::new("tiny", graph, features, labels, Some(3), gnn_prune::data::Splits::Fixed(split))
+        .unwrap()
 }
 
 fn set(model: &mut Model<f64>, k: usize, at: (usize, usize), step: f64) {
@@ -132,7 +162,12 @@ fn set(model: &mut Model<f64>, k: usize, at: (usize, usize), step: f64) {
     });
 }
 
-fn direct(student: &Model<f64>, teacher: &Model<f64>, data: &Dataset<f64>, rows: &[u32]) -> (f64, Grads<f64>) {
+fn direct(
+    student: &Model<f64>,
+    teacher: &Model<f64>,
+    data: &Dataset<f64>,
+    rows: &[u32],
+) -> (f64, Grads<f64>) {
     let classes: Vec<u32> = data.classes().unwrap().iter().map(|label| (label + 1) % 3).collect();
     let probe = |model| Probe::new(model, data, rows, &classes).unwrap();
     InputGradients::new().direct(&probe(student), &probe(teacher), rows).unwrap().unwrap()
@@ -150,9 +185,27 @@ fn the_parameter_gradient_of_input_gradients_is_that_of_differences_on_a_smooth_
     assert!(sprs.nnz() > 5 && sprs.nnz() < 45);
     let all: Vec<u32> = (0..9).collect();
     for data in [tiny(dense), tiny(sparse)] {
-        let teacher = Gcn::builder(5, 3).hidden(6).activation(ActivationFn::Tanh).build(1).unwrap().cast::<f64>().unwrap();
-        let gcn = Gcn::builder(5, 3).hidden(4).activation(ActivationFn::Tanh).build(2).unwrap().cast::<f64>().unwrap();
-        let mlp = Mlp::builder(5, 3).hidden(4).activation(ActivationFn::Tanh).build(2).unwrap().cast::<f64>().unwrap();
+        let teacher = Gcn::builder(5, 3)
+            .hidden(6)
+            .activation(ActivationFn::Tanh)
+            .build(1)
+            .unwrap()
+            .cast::<f64>()
+            .unwrap();
+        let gcn = Gcn::builder(5, 3)
+            .hidden(4)
+            .activation(ActivationFn::Tanh)
+            .build(2)
+            .unwrap()
+            .cast::<f64>()
+            .unwrap();
+        let mlp = Mlp::builder(5, 3)
+            .hidden(4)
+            .activation(ActivationFn::Tanh)
+            .build(2)
+            .unwrap()
+            .cast::<f64>()
+            .unwrap();
         for mut student in [gcn, mlp] {
             for rows in [all.as_slice(), &[0, 1, 2, 3]] {
                 let (value, grads) = direct(&student, &teacher, &data, rows);
@@ -160,9 +213,13 @@ fn the_parameter_gradient_of_input_gradients_is_that_of_differences_on_a_smooth_
                 let mut gradients = Vec::new();
                 student.visit(&mut |name, param| {
                     let zero = || Array2::zeros(param.value().dim());
-                    gradients.push((name.to_string(), grads.get(param.id()).cloned().unwrap_or_else(zero)));
+                    gradients.push((
+                        name.to_string(),
+                        grads.get(param.id()).cloned().unwrap_or_else(zero),
+                    ));
                 });
-                let largest = gradients.iter().flat_map(|(_, g)| g).fold(0.0, |top: f64, g| top.max(g.abs()));
+                let largest =
+                    gradients.iter().flat_map(|(_, g)| g).fold(0.0, |top: f64, g| top.max(g.abs()));
                 for (k, (name, gradient)) in gradients.iter().enumerate() {
                     for (at, &found) in gradient.indexed_iter() {
                         let mut moved = |step: f64| {
@@ -173,7 +230,10 @@ fn the_parameter_gradient_of_input_gradients_is_that_of_differences_on_a_smooth_
                         };
                         let difference = (moved(STEP) - moved(-STEP)) / (2.0 * STEP);
                         let error = (found - difference).abs();
-                        assert!(error < BY_DIFFERENCES * largest, "{name} at {at:?}: {found}, by differences {difference}");
+                        assert!(
+                            error < BY_DIFFERENCES * largest,
+                            "{name} at {at:?}: {found}, by differences {difference}"
+                        );
                     }
                 }
             }
@@ -184,8 +244,20 @@ fn the_parameter_gradient_of_input_gradients_is_that_of_differences_on_a_smooth_
 #[test]
 fn input_gradients_are_compared_in_the_chosen_rows_only_and_vanish_for_the_teacher_itself() {
     let data = tiny(random_dense(3, (9, 5)));
-    let teacher = Gcn::builder(5, 3).hidden(6).activation(ActivationFn::Tanh).build(1).unwrap().cast::<f64>().unwrap();
-    let student = Mlp::builder(5, 3).hidden(4).activation(ActivationFn::Tanh).build(2).unwrap().cast::<f64>().unwrap();
+    let teacher = Gcn::builder(5, 3)
+        .hidden(6)
+        .activation(ActivationFn::Tanh)
+        .build(1)
+        .unwrap()
+        .cast::<f64>()
+        .unwrap();
+    let student = Mlp::builder(5, 3)
+        .hidden(4)
+        .activation(ActivationFn::Tanh)
+        .build(2)
+        .unwrap()
+        .cast::<f64>()
+        .unwrap();
     assert_eq!(direct(&teacher.clone(), &teacher, &data, &[0, 1]).0, 0.0);
     // An oracle by hand: half the squared difference of the two gradients in the rows.
     let (rows, classes) = ([1u32, 4], vec![0u32; 9]);
@@ -216,11 +288,20 @@ fn input_gradients_are_compared_in_the_chosen_rows_only_and_vanish_for_the_teach
 
 /// Classes that edges tell of far better than features do.
 fn hard_for_mlps() -> Dataset {
-    Dataset::sbm(900, 3).degree(12.0).homophily(0.9).features(48).signal(2.0).per_class(10, 20).seed(4).build().unwrap()
+    Dataset::sbm(900, 3)
+        .degree(12.0)
+        .homophily(0.9)
+        .features(48)
+        .signal(2.0)
+        .per_class(10, 20)
+        .seed(4)
+        .build()
+        .unwrap()
 }
 
 fn teacher(data: &Dataset, seed: u64) -> Model {
-    let model = Gcn::builder(data.num_features(), data.num_classes()).hidden(32).build(seed).unwrap();
+    let model =
+        Gcn::builder(data.num_features(), data.num_classes()).hidden(32).build(seed).unwrap();
     Trainer::builder().epochs(80).build().unwrap().fit(model, data).unwrap()
 }
 
@@ -230,9 +311,13 @@ fn a_distilled_mlp_beats_a_plain_one_and_needs_no_graph() -> Result<()> {
     let teacher = teacher(&data, 0);
     let mlp = Mlp::builder(data.num_features(), data.num_classes()).hidden(32).build(0)?;
     let plain = Trainer::builder().epochs(80).build()?.fit(mlp.clone(), &data)?;
-    let distilled = Distiller::builder(SoftLabels::default()).epochs(80).build()?.distill(mlp, &teacher, &data)?;
+    let distilled = Distiller::builder(SoftLabels::default())
+        .epochs(80)
+        .build()?
+        .distill(mlp, &teacher, &data)?;
     let test = data.split(0).test;
-    let [teacher, plain, student] = [&teacher, &plain, &distilled].map(|model| evaluate(model, &data, &test).unwrap());
+    let [teacher, plain, student] =
+        [&teacher, &plain, &distilled].map(|model| evaluate(model, &data, &test).unwrap());
     assert!(student > plain + 4.0, "teacher {teacher} %, plain {plain} %, distilled {student} %");
     let without = distilled.infer(&Cx::without_graph(), data.features())?;
     assert_eq!(without, distilled.infer(&Cx::eval(data.graph()), data.features())?);
@@ -251,9 +336,14 @@ fn every_loss_teaches_a_narrower_network_and_heals_a_model() -> Result<()> {
         Distiller::builder(SoftLabels::default()).keep_start(),
     ];
     for (k, builder) in builders.into_iter().enumerate() {
-        let student = if k == 3 { teacher.clone() } else { Gcn::builder(data.num_features(), 3).hidden(4).build(0)? };
+        let student = if k == 3 {
+            teacher.clone()
+        } else {
+            Gcn::builder(data.num_features(), 3).hidden(4).build(0)?
+        };
         let student = builder.epochs(60).build()?.distill(student, &teacher, &data)?;
-        let (own, of_teacher) = (evaluate(&student, &data, &test)?, evaluate(&teacher, &data, &test)?);
+        let (own, of_teacher) =
+            (evaluate(&student, &data, &test)?, evaluate(&teacher, &data, &test)?);
         assert!(own > of_teacher - 6.0, "row {k}: {own} %, the teacher {of_teacher} %");
     }
     Ok(())
@@ -285,7 +375,9 @@ fn distillation_has_the_same_bits_on_any_number_of_threads_and_in_every_run() {
             pool.install(|| bits(&distiller.distill(student.clone(), &teacher, &data).unwrap()))
         };
         let expected = run(1);
-        [1, 2, 3, 7].into_iter().for_each(|threads| assert!(run(threads) == expected, "{threads} threads give other bits"));
+        [1, 2, 3, 7].into_iter().for_each(|threads| {
+            assert!(run(threads) == expected, "{threads} threads give other bits")
+        });
     }
 }
 
@@ -293,7 +385,8 @@ fn distillation_has_the_same_bits_on_any_number_of_threads_and_in_every_run() {
 fn what_does_not_belong_together_is_refused_and_both_sides_are_named() {
     let data = Dataset::sbm(300, 3).features(8).seed(2).build().unwrap();
     let distiller = Distiller::builder(SoftLabels::default()).epochs(2).build().unwrap();
-    let gcn = |features, classes, seed| Gcn::builder(features, classes).hidden(4).build(seed).unwrap();
+    let gcn =
+        |features, classes, seed| Gcn::builder(features, classes).hidden(4).build(seed).unwrap();
     let refused = |student: Model, teacher: &Model, words: &[&str]| {
         let error = distiller.distill(student, teacher, &data).unwrap_err();
         let message = error.to_string();
@@ -301,18 +394,25 @@ fn what_does_not_belong_together_is_refused_and_both_sides_are_named() {
         error
     };
     let teacher = gcn(8, 3, 0);
-    assert!(matches!(refused(gcn(8, 5, 0), &teacher, &["student has 5 classes", "teacher 3"]), Error::Model(_)));
+    assert!(matches!(
+        refused(gcn(8, 5, 0), &teacher, &["student has 5 classes", "teacher 3"]),
+        Error::Model(_)
+    ));
     refused(gcn(6, 3, 0), &teacher, &["student has 6 features", "teacher 8"]);
     refused(gcn(8, 5, 0), &gcn(8, 5, 0), &["has 3 classes", "teacher 5"]);
     refused(gcn(6, 3, 0), &gcn(6, 3, 0), &["has 8 features", "teacher 6"]);
     // Labels that the student must not see would reach it through a teacher that has.
     refused(gcn(8, 3, 1), &teacher, &["seed 1", "seed 0"]);
     let other = Dataset::sbm(600, 3).features(8).seed(2).build().unwrap();
-    let elsewhere = Trainer::builder().epochs(1).build().unwrap().fit(gcn(8, 3, 0), &other).unwrap();
+    let elsewhere =
+        Trainer::builder().epochs(1).build().unwrap().fit(gcn(8, 3, 0), &other).unwrap();
     refused(gcn(8, 3, 0), &elsewhere, &["has 300 nodes", "600 nodes"]);
     let mut broken = gcn(8, 3, 0);
     broken.visit_mut(&mut |param| param.value_mut().fill(f32::NAN));
-    assert!(matches!(refused(gcn(8, 3, 0), &broken, &["teacher's output for node 0"]), Error::NotFinite { .. }));
+    assert!(matches!(
+        refused(gcn(8, 3, 0), &broken, &["teacher's output for node 0"]),
+        Error::NotFinite { .. }
+    ));
 }
 
 #[test]
@@ -321,11 +421,18 @@ fn losses_refuse_signals_of_other_sizes_and_both_sides_are_named() {
     fn signals(z: &Array2<f64>) -> Signals<'_, f64> {
         Signals::new(NodeId::INPUT, z.view(), &[]).unwrap()
     }
-    let losses: [&dyn DistillLoss<f64>; 2] = [&SoftLabels::default(), &Adversarial::builder().build::<f64>().unwrap()];
+    let losses: [&dyn DistillLoss<f64>; 2] =
+        [&SoftLabels::default(), &Adversarial::builder().build::<f64>().unwrap()];
     for loss in losses {
-        let message = |teacher: &Array2<f64>, rows: &[u32]| loss.loss(&signals(&seven), &signals(teacher), rows).unwrap_err().to_string();
-        assert!(message(&five, &[0]).contains("7 classes") && message(&five, &[0]).contains("of 5"));
-        assert!(message(&fewer, &[0]).contains("6 nodes") && message(&fewer, &[0]).contains("of 4"));
+        let message = |teacher: &Array2<f64>, rows: &[u32]| {
+            loss.loss(&signals(&seven), &signals(teacher), rows).unwrap_err().to_string()
+        };
+        assert!(
+            message(&five, &[0]).contains("7 classes") && message(&five, &[0]).contains("of 5")
+        );
+        assert!(
+            message(&fewer, &[0]).contains("6 nodes") && message(&fewer, &[0]).contains("of 4")
+        );
         assert!(message(&seven, &[6]).contains("index 6"));
     }
     assert!(Signals::new(NodeId::INPUT, seven.view(), &[(0, 7)]).is_err());
@@ -342,7 +449,9 @@ fn settings_outside_their_range_are_refused() {
         builder().learning_rate(0.0),
         builder().patience(0),
     ];
-    refused.into_iter().for_each(|builder| assert!(matches!(builder.build().err(), Some(Error::Setting { .. }))));
+    refused
+        .into_iter()
+        .for_each(|builder| assert!(matches!(builder.build().err(), Some(Error::Setting { .. }))));
     assert!(SoftLabels::new(f64::INFINITY).is_err());
     assert!(Adversarial::builder().every(0).build::<f32>().is_err());
     assert!(Adversarial::builder().learning_rate(-1.0).build::<f32>().is_err());
@@ -364,10 +473,21 @@ impl DistillLoss<f32> for Recorder {
     fn start(&self, seed: u64) -> Box<dyn DistillLoss<f32>> {
         Box::new(Recorder { log: Arc::clone(&self.log), seed })
     }
-    fn loss(&self, student: &Signals<f32>, _: &Signals<f32>, _: &[u32]) -> Result<(f32, Seeds<f32>)> {
+    fn loss(
+        &self,
+        student: &Signals<f32>,
+        _: &Signals<f32>,
+        _: &[u32],
+    ) -> Result<(f32, Seeds<f32>)> {
         Ok((0.0, vec![(student.output(), Array2::zeros(student.logits().dim()))]))
     }
-    fn observe(&mut self, student: &Signals<f32>, teacher: &Signals<f32>, rows: &[u32], epoch: usize) -> Result<()> {
+    fn observe(
+        &mut self,
+        student: &Signals<f32>,
+        teacher: &Signals<f32>,
+        rows: &[u32],
+        epoch: usize,
+    ) -> Result<()> {
         assert_eq!(student.labelled(), teacher.labelled());
         self.log.lock().unwrap().push((self.seed, epoch, rows.len(), student.labelled().len()));
         Ok(())
@@ -380,9 +500,15 @@ fn a_loss_of_ones_own_sees_every_epoch_its_rows_and_the_training_labels_only() -
     let teacher = Gcn::builder(8, 3).hidden(4).build(7)?;
     for (nodes, rows) in [(Nodes::All, 300), (Nodes::Labelled, 15)] {
         let log = Arc::default();
-        let distiller = Distiller::builder(Recorder { log: Arc::clone(&log), seed: 99 }).nodes(nodes).epochs(3).build()?;
+        let distiller = Distiller::builder(Recorder { log: Arc::clone(&log), seed: 99 })
+            .nodes(nodes)
+            .epochs(3)
+            .build()?;
         distiller.distill(teacher.fresh(7), &teacher, &data)?;
-        assert_eq!(*log.lock().unwrap(), (1..=3).map(|epoch| (7, epoch, rows, 15)).collect::<Vec<_>>());
+        assert_eq!(
+            *log.lock().unwrap(),
+            (1..=3).map(|epoch| (7, epoch, rows, 15)).collect::<Vec<_>>()
+        );
     }
     Ok(())
 }
@@ -412,7 +538,10 @@ fn a_student_drawn_from_another_seed_may_share_its_teachers_split() {
     let teacher = Trainer::builder().epochs(5).build().unwrap().fit(form(1), &data).unwrap();
     let distiller = Distiller::builder(SoftLabels::default()).epochs(3).build().unwrap();
     let message = distiller.distill(form(2), &teacher, &data).unwrap_err().to_string();
-    assert!(message.contains("seed 2") && message.contains("seed 1") && message.contains("following"), "{message}");
+    assert!(
+        message.contains("seed 2") && message.contains("seed 1") && message.contains("following"),
+        "{message}"
+    );
     let same = distiller.distill(form(1), &teacher, &data).unwrap();
     let other = distiller.distill(form(2).following(1), &teacher, &data).unwrap();
     assert_eq!((other.seed(), same.seed()), (1, 1));

@@ -2,30 +2,35 @@
 
 use gnn_prune::ndarray::{Array2, Axis as Side};
 use gnn_prune::nn::{
-    Attrs, Axis, Cx, GcnConv, Grads, Init, Io, Layer, Lowering, Model, ModelBuilder, NodeId, Param, Place, Python, Reads, Registered,
-    Registry, Shapes, StageId, Twin, Wiring,
+    Attrs, Axis, Cx, GcnConv, Grads, Init, Io, Layer, Lowering, Model, ModelBuilder, NodeId, Param,
+    Place, Python, Reads, Registered, Registry, Shapes, StageId, Twin, Wiring,
 };
 use gnn_prune::rng::ChaCha8Rng;
 use gnn_prune::testing::{
-    check_determinism, check_gradients, check_mask_equals_shrink, check_oracle, check_permutation, check_program, check_save_load,
-    models_around, random_dense, random_graph, random_layer, random_plan,
+    check_determinism, check_gradients, check_mask_equals_shrink, check_oracle, check_permutation,
+    check_program, check_save_load, models_around, random_dense, random_graph, random_layer,
+    random_plan,
 };
 use gnn_prune::train::evaluate;
 use gnn_prune::{
-    ChannelPruner, Compression, Controls, Dataset, Error, FineTune, Gcn, Graph, Magnitude, Result, Scalar, Trainer, Unsupported, Value,
-    ValueRef,
+    ChannelPruner, Compression, Controls, Dataset, Error, FineTune, Gcn, Graph, Magnitude, Result,
+    Scalar, Trainer, Unsupported, Value, ValueRef,
 };
 
 #[test]
 fn a_model_is_trained_looked_at_and_made_smaller() -> Result<()> {
     let data = Dataset::digits()?;
-    let model = Gcn::builder(data.num_features(), data.num_classes()).hidden(64).layers(2).build(0)?;
+    let model =
+        Gcn::builder(data.num_features(), data.num_classes()).hidden(64).layers(2).build(0)?;
     let model = Trainer::builder().epochs(30).build()?.fit(model, &data)?;
 
     let plan = ChannelPruner::builder(Magnitude::l2()).ratio(0.5).build()?.plan(&model, &data)?;
     assert!(plan.to_string().contains("conv1: 64 -> 32"), "{plan}");
     let small = plan.shrink(&model)?;
-    assert_eq!((model.num_params(), small.num_params()), (64 * 64 + 64 + 64 * 10 + 10, 64 * 32 + 32 + 32 * 10 + 10));
+    assert_eq!(
+        (model.num_params(), small.num_params()),
+        (64 * 64 + 64 + 64 * 10 + 10, 64 * 32 + 32 + 32 * 10 + 10)
+    );
 
     let out = Compression::of(model, &data)
         .step(ChannelPruner::builder(Magnitude::l2()).ratio(0.75).build()?)
@@ -80,7 +85,14 @@ impl<F: Scalar> Layer<F> for Gain<F> {
     }
 
     /// `dg = Σ_i dY_i ⊙ tanh(X_i)`, `dX = dY ⊙ g ⊙ (1 − tanh²(X))`.
-    fn backward(&self, _: &Cx<F>, _: &Io<F>, t: Array2<F>, dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
+    fn backward(
+        &self,
+        _: &Cx<F>,
+        _: &Io<F>,
+        t: Array2<F>,
+        dy: ValueRef<F>,
+        grads: &mut Grads<F>,
+    ) -> Vec<Option<Value<F>>> {
         let dy = dy.to_dense();
         grads.add(&self.gain, (&dy * &t).sum_axis(Side(0)).insert_axis(Side(0)));
         vec![Some(Value::Dense(dy * self.gain.value() * t.mapv(|t| F::one() - t * t)))]
@@ -91,9 +103,14 @@ impl<F: Scalar> Layer<F> for Gain<F> {
     }
 
     /// `tanh`, then a product with the diagonal matrix of the gains.
-    fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> std::result::Result<StageId, Unsupported> {
+    fn lower(
+        &self,
+        lowering: &mut Lowering<F>,
+        xs: &[StageId],
+    ) -> std::result::Result<StageId, Unsupported> {
         let channels = self.gain.value().ncols();
-        let mut diagonal = Param::new("diagonal", (channels, channels), [Axis::In(0), Axis::Out], Init::Zeros);
+        let mut diagonal =
+            Param::new("diagonal", (channels, channels), [Axis::In(0), Axis::Out], Init::Zeros);
         diagonal.value_mut().diag_mut().assign(&self.gain.value().row(0));
         let t = lowering.activation(xs[0], gnn_prune::nn::ActivationFn::Tanh);
         Ok(lowering.linear(t, &diagonal))
@@ -125,15 +142,22 @@ impl<F: Scalar> Registered<F> for Gain<F> {
     }
 
     fn oracle(&self, _: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {
-        Array2::from_shape_fn(xs[0].dim(), |(i, c)| self.gain.value()[[0, c]] * xs[0][[i, c]].tanh())
+        Array2::from_shape_fn(xs[0].dim(), |(i, c)| {
+            self.gain.value()[[0, c]] * xs[0][[i, c]].tanh()
+        })
     }
 }
 
 fn with_gain(data: &Dataset) -> Result<Model> {
     let mut builder = Model::builder(data.num_features());
-    let hidden = builder.add("conv1", GcnConv::builder(data.num_features(), 24).build()?, &[NodeId::INPUT])?;
+    let hidden = builder.add(
+        "conv1",
+        GcnConv::builder(data.num_features(), 24).build()?,
+        &[NodeId::INPUT],
+    )?;
     let gain = builder.add("gain", Gain::new(24), &[hidden])?;
-    let output = builder.add("conv2", GcnConv::builder(24, data.num_classes()).build()?, &[gain])?;
+    let output =
+        builder.add("conv2", GcnConv::builder(24, data.num_classes()).build()?, &[gain])?;
     builder.build(output, 3)
 }
 
@@ -151,14 +175,27 @@ fn a_layer_of_ones_own_is_trained_pruned_compiled_saved_and_loaded() -> Result<(
     });
     assert!(gains.unwrap().iter().any(|gain| (gain - 1.0).abs() > 0.01), "the gains are learned");
 
-    let small = ChannelPruner::builder(Magnitude::l2()).ratio(0.5).build()?.plan(&model, &data)?.shrink(&model)?;
-    assert_eq!(small.num_params(), 64 * 12 + 12 + 12 + 12 * 10 + 10, "the gains of removed channels are gone");
+    let small = ChannelPruner::builder(Magnitude::l2())
+        .ratio(0.5)
+        .build()?
+        .plan(&model, &data)?
+        .shrink(&model)?;
+    assert_eq!(
+        small.num_params(),
+        64 * 12 + 12 + 12 + 12 * 10 + 10,
+        "the gains of removed channels are gone"
+    );
 
     let expected = small.infer(&Cx::eval(data.graph()), data.features())?;
     let mut program = small.compile(data.graph(), data.features())?;
     let logits = program.run(data.features())?;
     // A sum of at most 64 terms of size one, in another order.
-    assert!(expected.iter().zip(logits).all(|(a, b)| (a - b).abs() <= 64.0 * f32::EPSILON * (1.0 + a.abs())));
+    assert!(
+        expected
+            .iter()
+            .zip(logits)
+            .all(|(a, b)| (a - b).abs() <= 64.0 * f32::EPSILON * (1.0 + a.abs()))
+    );
 
     check_save_load(&small, &Registry::standard().with::<Gain<f32>>()).unwrap();
     let unknown = check_save_load(&small, &Registry::standard()).unwrap_err();
@@ -203,13 +240,27 @@ impl Layer<f64> for WrongGain {
     fn forward(&self, cx: &Cx<f64>, xs: &[ValueRef<f64>]) -> Result<(Value<f64>, Array2<f64>)> {
         Layer::forward(&self.0, cx, xs)
     }
-    fn backward(&self, cx: &Cx<f64>, io: &Io<f64>, t: Array2<f64>, dy: ValueRef<f64>, grads: &mut Grads<f64>) -> Vec<Option<Value<f64>>> {
+    fn backward(
+        &self,
+        cx: &Cx<f64>,
+        io: &Io<f64>,
+        t: Array2<f64>,
+        dy: ValueRef<f64>,
+        grads: &mut Grads<f64>,
+    ) -> Vec<Option<Value<f64>>> {
         let dx = dy.to_dense() * self.0.gain.value();
         Layer::backward(&self.0, cx, io, t, dy, grads);
         vec![Some(Value::Dense(dx))]
     }
-    fn lower(&self, lowering: &mut Lowering<f64>, xs: &[StageId]) -> std::result::Result<StageId, Unsupported> {
-        Err(Unsupported { layer: "wrong_gain".into(), reason: format!("{} inputs, {} stages", xs.len(), lowering.stages().len()) })
+    fn lower(
+        &self,
+        lowering: &mut Lowering<f64>,
+        xs: &[StageId],
+    ) -> std::result::Result<StageId, Unsupported> {
+        Err(Unsupported {
+            layer: "wrong_gain".into(),
+            reason: format!("{} inputs, {} stages", xs.len(), lowering.stages().len()),
+        })
     }
     fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param<f64>)) {
         Layer::visit(&self.0, f);
@@ -230,6 +281,9 @@ fn a_wrong_backward_is_found_and_a_layer_without_stages_is_named() -> Result<()>
     let error = check_gradients(&model, &graph, x.view(), 0).unwrap_err();
     assert!(error.contains("gradient of the input"), "{error}");
     let error = model.compile(&graph, x.view()).unwrap_err();
-    assert!(matches!(&error, Error::Unsupported(unsupported) if unsupported.layer == "wrong_gain"), "{error}");
+    assert!(
+        matches!(&error, Error::Unsupported(unsupported) if unsupported.layer == "wrong_gain"),
+        "{error}"
+    );
     Ok(())
 }

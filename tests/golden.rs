@@ -1,4 +1,5 @@
-//! Files that were written once and are kept for ever: whatever becomes of the formats, they load to the same numbers.
+//! Files that were written once and are kept for ever: whatever becomes of the formats, they load
+//! to the same numbers.
 
 use gnn_prune::io::pyg::export;
 use gnn_prune::nn::Registry;
@@ -60,9 +61,10 @@ impl Sum {
 
 #[test]
 fn float_models_of_all_formats_load_to_their_numbers() {
-    for (file, seed, expected) in
-        [("format_1/floats.safetensors", 0, (29, 17963118865503870737)), ("format_2/floats.safetensors", 0, (169, 16786511804735356858))]
-    {
+    for (file, seed, expected) in [
+        ("format_1/floats.safetensors", 0, (29, 17963118865503870737)),
+        ("format_2/floats.safetensors", 0, (169, 16786511804735356858)),
+    ] {
         let model = Model::load(fixture(file)).unwrap();
         assert_eq!((model.seed(), of_floats(&model)), (seed, expected), "{file}");
     }
@@ -81,8 +83,9 @@ fn integer_models_of_all_formats_and_widths_load_to_their_numbers() {
     }
 }
 
-/// What every layer is written as, from networks drawn around it; `tests/pytorch/exported.py` makes each module in PyTorch Geometric. Where a
-/// change is meant, the file that the message names takes the place of the fixture.
+/// What every layer is written as, from networks drawn around it; `tests/pytorch/exported.py` makes
+/// each module in PyTorch Geometric. Where a change is meant, the file that the message names takes
+/// the place of the fixture.
 #[test]
 fn the_python_of_every_layer_is_the_one_that_pytorch_took() {
     let registry = Registry::<f32>::standard();
@@ -99,21 +102,46 @@ fn the_python_of_every_layer_is_the_one_that_pytorch_took() {
                         continue;
                     }
                 };
-                let names: Vec<String> =
-                    model.nodes().iter().filter(|node| node.layer().kind() == entry.kind()).map(|node| node.name().to_string()).collect();
-                let is_of_it = |line: &&str| names.iter().any(|name| line.contains(&format!("{name} = ")));
-                let weights = if exported.python.contains("assert edge_weight is None") { "  # without weights of edges" } else { "" };
-                lines.extend(exported.python.lines().map(str::trim).filter(is_of_it).map(|line| format!("{line}{weights}")));
+                let names: Vec<String> = model
+                    .nodes()
+                    .iter()
+                    .filter(|node| node.layer().kind() == entry.kind())
+                    .map(|node| node.name().to_string())
+                    .collect();
+                let is_of_it =
+                    |line: &&str| names.iter().any(|name| line.contains(&format!("{name} = ")));
+                let weights = if exported.python.contains("assert edge_weight is None") {
+                    "  # without weights of edges"
+                } else {
+                    ""
+                };
+                lines.extend(
+                    exported
+                        .python
+                        .lines()
+                        .map(str::trim)
+                        .filter(is_of_it)
+                        .map(|line| format!("{line}{weights}")),
+                );
             }
         }
-        written.push_str(&format!("# {}\n{}\n", entry.kind(), lines.into_iter().map(|line| line + "\n").collect::<String>()));
+        written.push_str(&format!(
+            "# {}\n{}\n",
+            entry.kind(),
+            lines.into_iter().map(|line| line + "\n").collect::<String>()
+        ));
     }
     let known = std::fs::read_to_string(fixture("exported.txt")).unwrap_or_default();
     if written != known {
         let path = std::env::temp_dir().join("gnn-prune-exported.txt");
         std::fs::write(&path, &written).unwrap();
         let at = written.lines().zip(known.lines()).position(|(a, b)| a != b).unwrap_or(0);
-        let [found, expected] = [&written, &known].map(|text| text.lines().nth(at).unwrap_or("nothing"));
-        panic!("line {}: {found:?} in place of {expected:?}; all of it is in {}", at + 1, path.display());
+        let [found, expected] =
+            [&written, &known].map(|text| text.lines().nth(at).unwrap_or("nothing"));
+        panic!(
+            "line {}: {found:?} in place of {expected:?}; all of it is in {}",
+            at + 1,
+            path.display()
+        );
     }
 }

@@ -1,8 +1,10 @@
-//! Gradients by hand are the derivatives: f64 central differences agree within 1e-6 relative, on dense and sparse features, in evaluation
-//! and in training mode.
+//! Gradients by hand are the derivatives: f64 central differences agree within 1e-6 relative, on
+//! dense and sparse features, in evaluation and in training mode.
 
 use gnn_prune::nn::Registry;
-use gnn_prune::testing::{check_gradients, random_dense, random_graph, random_model, random_sparse};
+use gnn_prune::testing::{
+    check_gradients, random_dense, random_graph, random_model, random_sparse,
+};
 use gnn_prune::{Gcn, Mlp, Model};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -60,7 +62,16 @@ fn check(model: Model) {
 fn recipes_have_the_gradients_that_differences_give() {
     check(Gcn::builder(5, 3).hidden(6).layers(1).build(1).unwrap());
     check(Gcn::builder(5, 3).hidden(6).layers(3).residual().build(2).unwrap());
-    check(Gcn::builder(5, 3).hidden(4).layers(4).residual().jumping_concat().dropout(0.2).build(3).unwrap());
+    check(
+        Gcn::builder(5, 3)
+            .hidden(4)
+            .layers(4)
+            .residual()
+            .jumping_concat()
+            .dropout(0.2)
+            .build(3)
+            .unwrap(),
+    );
     check(Mlp::builder(5, 3).hidden(6).layers(3).dropout(0.0).build(4).unwrap());
 }
 

@@ -1,11 +1,13 @@
-//! Kernels are safe functions: whatever slices they are given, they compute what the formula says or panic with a line; they never read
-//! what is not theirs. Operands are drawn within what fits and then spoilt: row ends, indices, lengths, strides.
+//! Kernels are safe functions: whatever slices they are given, they compute what the formula says
+//! or panic with a line; they never read what is not theirs. Operands are drawn within what fits
+//! and then spoilt: row ends, indices, lengths, strides.
 
 use gnn_prune::kernels::{
-    Activate, AdditiveScores, Attend, ColumnScales, Epilogue, Finish, InputWeight, Isa, Neighbourhoods, Out, PackedInt8, PackedWeight,
-    SparseInt8, Term, edge_dot_with, first_not_finite, input_int8, join_int8_with, matmul_int8_with, matmul_packed, matmul_tn_with,
-    matmul_with, quantize_columns, quantize_rows, quantized_input_int8, reference, spmm_int8_with, spmm_max_t_with, spmm_max_with,
-    spmm_with, weighted_sum,
+    Activate, AdditiveScores, Attend, ColumnScales, Epilogue, Finish, InputWeight, Isa,
+    Neighbourhoods, Out, PackedInt8, PackedWeight, SparseInt8, Term, edge_dot_with,
+    first_not_finite, input_int8, join_int8_with, matmul_int8_with, matmul_packed, matmul_tn_with,
+    matmul_with, quantize_columns, quantize_rows, quantized_input_int8, reference, spmm_int8_with,
+    spmm_max_t_with, spmm_max_with, spmm_with, weighted_sum,
 };
 use gnn_prune::ndarray::{Array2, ArrayView2, Axis, s};
 use gnn_prune::value::{Csr, ValueRef};
@@ -75,20 +77,24 @@ fn spoilt<T: Clone>(mut numbers: Vec<T>, how: Spoil, of: impl Fn(u64) -> T) -> V
 
 /// Rows of a sparse matrix before they are spoilt: ends, columns, 8-bit entries.
 fn sparse(rows: usize, inner: usize) -> impl Strategy<Value = (Vec<usize>, Vec<u32>, Vec<i8>)> {
-    prop::collection::vec(prop::collection::vec((0..inner as u32, any::<i8>()), 0..9), rows).prop_map(|mut rows| {
-        for row in &mut rows {
-            row.sort_unstable();
-            row.dedup_by_key(|entry| entry.0);
-        }
-        let mut starts = vec![0];
-        rows.iter().for_each(|row| starts.push(starts[starts.len() - 1] + row.len()));
-        let (cols, vals) = rows.concat().into_iter().unzip();
-        (starts, cols, vals)
-    })
+    prop::collection::vec(prop::collection::vec((0..inner as u32, any::<i8>()), 0..9), rows)
+        .prop_map(|mut rows| {
+            for row in &mut rows {
+                row.sort_unstable();
+                row.dedup_by_key(|entry| entry.0);
+            }
+            let mut starts = vec![0];
+            rows.iter().for_each(|row| starts.push(starts[starts.len() - 1] + row.len()));
+            let (cols, vals) = rows.concat().into_iter().unzip();
+            (starts, cols, vals)
+        })
 }
 
 fn ints(count: usize) -> impl Strategy<Value = Vec<i8>> {
-    prop::collection::vec(prop_oneof![4 => any::<i8>(), 1 => Just(i8::MIN), 1 => Just(i8::MAX)], count)
+    prop::collection::vec(
+        prop_oneof![4 => any::<i8>(), 1 => Just(i8::MIN), 1 => Just(i8::MAX)],
+        count,
+    )
 }
 
 /// Whether `i..j` of a sparse left operand of so many rows can be read at all.
@@ -171,7 +177,8 @@ proptest! {
     ) {
         let x: Vec<f32> = vals.iter().map(|&v| f32::from(v)).collect();
         for isa in levels() {
-            // Any panic is fine here, and what comes out has been compared elsewhere; what must not be is a read past an end.
+            // Any panic is fine here, and what comes out has been compared elsewhere; what must not
+            // be is a read past an end.
             let ends = spoilt(starts.clone(), spoils[0], |n| n as usize);
             let numbers = spoilt(x.clone(), spoils[1], |n| n as f32);
             let (mut q, mut scales) = (spoilt(vec![0i8; x.len()], spoils[2], |n| n as i8), spoilt(vec![0.0; rows], spoils[3], |_| 0.0));
@@ -304,11 +311,14 @@ proptest! {
     }
 }
 
-/// Work is cut into blocks of rows, each of which looks at its own entries: a row that reaches into those of another block must not get by.
+/// Work is cut into blocks of rows, each of which looks at its own entries: a row that reaches into
+/// those of another block must not get by.
 #[test]
 fn a_row_that_ends_beyond_its_block_is_refused_before_anything_is_read() {
     let (rows, degree, width) = (3000, 4, 64);
-    let cols: Vec<u32> = (0..rows * degree).map(|e| if e < rows * degree - 40 { (e % 100) as u32 } else { u32::MAX }).collect();
+    let cols: Vec<u32> = (0..rows * degree)
+        .map(|e| if e < rows * degree - 40 { (e % 100) as u32 } else { u32::MAX })
+        .collect();
     let (vals, x, scales) = (vec![3i8; cols.len()], vec![1i8; 100 * width], vec![1.0; width]);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(4).build().unwrap();
     for isa in levels() {
@@ -316,9 +326,11 @@ fn a_row_that_ends_beyond_its_block_is_refused_before_anything_is_read() {
             let mut starts: Vec<usize> = (0..=rows).map(|i| i * degree).collect();
             starts[spoilt_row] = cols.len();
             let mut y = vec![0.0; rows * width];
-            let finish = Finish { rows: None, cols: &scales, bias: None, activate: Activate::Identity };
+            let finish =
+                Finish { rows: None, cols: &scales, bias: None, activate: Activate::Identity };
             let a = SparseInt8 { starts: &starts, cols: &cols, vals: &vals };
-            let done = pool.install(|| tried(|| spmm_int8_with(isa, a, &x, width, finish, Out::Real(&mut y))));
+            let done = pool
+                .install(|| tried(|| spmm_int8_with(isa, a, &x, width, finish, Out::Real(&mut y))));
             assert!(done.is_none(), "{isa:?}");
         }
     }

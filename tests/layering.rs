@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The rooms of each floor, from the ground up; rooms of one floor do not import each other, except on the ground.
+/// The rooms of each floor, from the ground up; rooms of one floor do not import each other, except
+/// on the ground.
 const FLOORS: [&[&str]; 9] = [
     &["error", "scalar", "value", "rng", "files"],
     &["kernels"],
@@ -48,7 +49,8 @@ fn src() -> PathBuf {
 }
 
 fn files_under(folder: &Path, found: &mut Vec<PathBuf>) {
-    let mut entries: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut entries: Vec<PathBuf> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     entries.sort();
     for path in entries {
         if path.is_dir() {
@@ -68,12 +70,19 @@ fn sources() -> Vec<Source> {
     for path in paths {
         let text = fs::read_to_string(&path).unwrap();
         let (code, modules) = without_tests(&without_comments(&text));
-        let parent =
-            if path.ends_with("mod.rs") || path.ends_with("lib.rs") { path.parent().unwrap().into() } else { path.with_extension("") };
+        let parent = if path.ends_with("mod.rs") || path.ends_with("lib.rs") {
+            path.parent().unwrap().into()
+        } else {
+            path.with_extension("")
+        };
         only_tests.extend(modules.into_iter().map(|module| parent.join(module)));
         sources.push((path, code, text));
     }
-    let is_test = |path: &Path| only_tests.iter().any(|module| path.with_extension("") == *module || path.starts_with(module));
+    let is_test = |path: &Path| {
+        only_tests
+            .iter()
+            .any(|module| path.with_extension("") == *module || path.starts_with(module))
+    };
     let source = |(path, code, text): (PathBuf, String, String)| Source {
         code: if is_test(&path) { String::new() } else { code },
         path: path.strip_prefix(src()).unwrap().into(),
@@ -84,14 +93,21 @@ fn sources() -> Vec<Source> {
 
 /// Sources of the library, that is without `lib.rs`, which only names rooms, and the programs.
 fn library() -> Vec<Source> {
-    sources().into_iter().filter(|source| !source.path.starts_with("bin") && !source.path.ends_with("lib.rs")).collect()
+    sources()
+        .into_iter()
+        .filter(|source| !source.path.starts_with("bin") && !source.path.ends_with("lib.rs"))
+        .collect()
 }
 
 fn without_comments(text: &str) -> String {
-    text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
+    text.lines()
+        .map(|line| line.split("//").next().unwrap_or_default())
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
-/// Drops every item after `#[cfg(test)]`, and names the modules among them that have a file of their own.
+/// Drops every item after `#[cfg(test)]`, and names the modules among them that have a file of
+/// their own.
 fn without_tests(code: &str) -> (String, Vec<String>) {
     let (mut kept, mut modules) = (Vec::new(), Vec::new());
     let mut lines = code.lines();
@@ -102,7 +118,12 @@ fn without_tests(code: &str) -> (String, Vec<String>) {
         }
         let indent = &line[..line.len() - line.trim_start().len()];
         let item = lines.by_ref().find(|line| !line.trim().starts_with("#[")).unwrap_or_default();
-        if let Some(module) = item.trim().trim_start_matches("pub(crate) ").strip_prefix("mod ").and_then(|rest| rest.strip_suffix(';')) {
+        if let Some(module) = item
+            .trim()
+            .trim_start_matches("pub(crate) ")
+            .strip_prefix("mod ")
+            .and_then(|rest| rest.strip_suffix(';'))
+        {
             modules.push(module.to_string());
         }
         if !item.trim_end().ends_with(';') && !item.trim_end().ends_with('}') {
@@ -113,7 +134,8 @@ fn without_tests(code: &str) -> (String, Vec<String>) {
     (kept.join("\n"), modules)
 }
 
-/// What the first segment of a path from the crate's root may be: names re-exported in `lib.rs`, with their rooms.
+/// What the first segment of a path from the crate's root may be: names re-exported in `lib.rs`,
+/// with their rooms.
 fn reexports() -> BTreeMap<String, String> {
     let lib = without_comments(&fs::read_to_string(src().join("lib.rs")).unwrap());
     let mut rooms = BTreeMap::new();
@@ -129,7 +151,9 @@ fn reexports() -> BTreeMap<String, String> {
 
 /// The first segments of `{a::B, c}` or of `a::B`.
 fn first_segments(path: &str) -> Vec<String> {
-    let segment = |path: &str| path.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    let segment = |path: &str| {
+        path.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>()
+    };
     let Some(group) = path.strip_prefix('{') else { return vec![segment(path)] };
     let (mut depth, mut items) = (0, vec![String::new()]);
     for c in group.chars() {
@@ -162,7 +186,11 @@ fn imports(source: &Source) -> Vec<String> {
 #[test]
 fn every_room_has_a_floor() {
     for source in library() {
-        assert!(floor(&source.room()).is_some(), "src/{} is in a room without a floor", source.path.display());
+        assert!(
+            floor(&source.room()).is_some(),
+            "src/{} is in a room without a floor",
+            source.path.display()
+        );
     }
 }
 
@@ -179,7 +207,8 @@ fn imports_go_to_lower_floors_only() {
             checked += 1;
             let allowed = match floor(target) {
                 Some(other) => *target == room || other < own || (other == own && own == 0),
-                // What is no room and no re-export the compiler would refuse; only `super` of an inner module gets here.
+                // What is no room and no re-export the compiler would refuse; only `super` of an
+                // inner module gets here.
                 None => !source.code.contains(&format!("crate::{name}")),
             };
             if !allowed {
@@ -193,22 +222,46 @@ fn imports_go_to_lower_floors_only() {
 
 #[test]
 fn the_parser_sees_what_it_must() {
-    let (code, modules) =
-        without_tests("use crate::nn::X;\n#[cfg(test)]\nmod cases;\n#[cfg(test)]\nmod tests {\n    use crate::io;\n}\nfn f() {}");
-    assert_eq!((code.as_str(), modules), ("use crate::nn::X;\nfn f() {}", vec!["cases".to_string()]));
-    let source = |path: &str, code: &str| Source { path: path.into(), code: code.into(), text: String::new() };
-    assert_eq!(imports(&source("nn/a.rs", "use crate::{graph::{A, B}, io};\nfn f() { crate::train::g() }")), ["graph", "io", "train"]);
-    assert_eq!(imports(&source("nn/a.rs", "use super::super::io::X; use super::param::Y;")), ["io"]);
+    let (code, modules) = without_tests(
+        "use crate::nn::X;\n#[cfg(test)]\nmod cases;\n#[cfg(test)]\nmod tests {\n    use crate::io;\n}\nfn f() {}",
+    );
+    assert_eq!(
+        (code.as_str(), modules),
+        ("use crate::nn::X;\nfn f() {}", vec!["cases".to_string()])
+    );
+    let source = |path: &str, code: &str| Source {
+        path: path.into(),
+        code: code.into(),
+        text: String::new(),
+    };
+    assert_eq!(
+        imports(&source(
+            "nn/a.rs",
+            "use crate::{graph::{A, B}, io};\nfn f() { crate::train::g() }"
+        )),
+        ["graph", "io", "train"]
+    );
+    assert_eq!(
+        imports(&source("nn/a.rs", "use super::super::io::X; use super::param::Y;")),
+        ["io"]
+    );
     assert_eq!(imports(&source("value.rs", "use super::nn::X;")), ["nn"]);
 }
 
 #[test]
 fn unsafe_code_lives_under_kernels_only() {
-    let is_word = |code: &str, at: usize| !code[at + "unsafe".len()..].starts_with(|c: char| c.is_alphanumeric() || c == '_');
+    let is_word = |code: &str, at: usize| {
+        !code[at + "unsafe".len()..].starts_with(|c: char| c.is_alphanumeric() || c == '_')
+    };
     for source in sources() {
         let code = without_comments(&source.text);
-        let uses = code.match_indices("unsafe").any(|(at, _)| is_word(&code, at)) || code.contains("allow(unsafe_code)");
-        assert!(!uses || source.path.starts_with("kernels"), "src/{} has unsafe code", source.path.display());
+        let uses = code.match_indices("unsafe").any(|(at, _)| is_word(&code, at))
+            || code.contains("allow(unsafe_code)");
+        assert!(
+            !uses || source.path.starts_with("kernels"),
+            "src/{} has unsafe code",
+            source.path.display()
+        );
     }
     let lib = fs::read_to_string(src().join("lib.rs")).unwrap();
     assert!(lib.contains("#![deny(unsafe_code)]"));
@@ -218,9 +271,13 @@ fn unsafe_code_lives_under_kernels_only() {
 fn every_unsafe_block_says_why_it_is_sound() {
     for source in sources().iter().filter(|source| source.path.starts_with("kernels")) {
         let lines: Vec<&str> = source.text.lines().collect();
-        for (k, line) in lines.iter().enumerate().filter(|(_, line)| without_comments(line).contains("unsafe {")) {
+        for (k, line) in
+            lines.iter().enumerate().filter(|(_, line)| without_comments(line).contains("unsafe {"))
+        {
             // Inside an `unsafe fn` the reason is the function's own contract.
-            let reason = lines[k.saturating_sub(4)..=k].iter().any(|line| line.contains("SAFETY") || line.contains("unsafe fn"));
+            let reason = lines[k.saturating_sub(4)..=k]
+                .iter()
+                .any(|line| line.contains("SAFETY") || line.contains("unsafe fn"));
             assert!(reason, "src/{}:{}: {line}", source.path.display(), k + 1);
         }
     }
@@ -231,25 +288,53 @@ fn every_registered_layer_names_its_source_and_its_shapes() {
     let sources = library();
     for entry in Registry::<f32>::standard().entries() {
         let kind = format!("const KIND: &'static str = \"{}\";", entry.kind());
-        let source = sources.iter().find(|source| source.code.contains(&kind)).unwrap_or_else(|| panic!("no file says `{kind}`"));
-        let docs: Vec<&str> = source.text.lines().filter_map(|line| line.trim().strip_prefix("///")).collect();
+        let source = sources
+            .iter()
+            .find(|source| source.code.contains(&kind))
+            .unwrap_or_else(|| panic!("no file says `{kind}`"));
+        let docs: Vec<&str> =
+            source.text.lines().filter_map(|line| line.trim().strip_prefix("///")).collect();
         for word in ["*Source*", "*Shapes*"] {
-            assert!(docs.iter().any(|line| line.contains(word)), "src/{}: its docs have no {word}", source.path.display());
+            assert!(
+                docs.iter().any(|line| line.contains(word)),
+                "src/{}: its docs have no {word}",
+                source.path.display()
+            );
         }
     }
 }
 
-/// A line that has moved takes a change of `tests/mutants` with it, or that program would run without it.
+/// `rustfmt` leaves comments and strings as they are. Tables and code in docs, addresses and
+/// strings may be longer.
+#[test]
+fn comments_are_no_wider_than_code() {
+    for source in sources() {
+        let mut code = false;
+        for (k, line) in source.text.lines().enumerate() {
+            let Some(words) = line.trim_start().strip_prefix("//") else { continue };
+            let words = words.trim_start_matches(['/', '!']).trim_start();
+            code ^= words.starts_with("```");
+            let free = code || words.starts_with('|') || words.contains("http");
+            let width = line.chars().count();
+            assert!(free || width <= 100, "src/{}:{} has {width}", source.path.display(), k + 1);
+        }
+    }
+}
+
+/// A line that has moved takes a change of `tests/mutants` with it, or that program would run
+/// without it.
 #[test]
 fn every_listed_change_has_one_place() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let lists = fs::read_dir(root.join("tests/mutants")).unwrap().map(|entry| entry.unwrap().path());
+    let lists =
+        fs::read_dir(root.join("tests/mutants")).unwrap().map(|entry| entry.unwrap().path());
     let mut listed = 0;
     for list in lists.filter(|path| path.extension().is_some_and(|extension| extension == "toml")) {
         let list: toml::Table = fs::read_to_string(list).unwrap().parse().unwrap();
         for mutant in list["mutant"].as_array().unwrap() {
             let word = |key: &str| mutant[key].as_str().unwrap();
-            let text = fs::read_to_string(root.join(word("file"))).unwrap_or_else(|error| panic!("{}: {error}", word("file")));
+            let text = fs::read_to_string(root.join(word("file")))
+                .unwrap_or_else(|error| panic!("{}: {error}", word("file")));
             let found = text.matches(&word("at").replace(['«', '»'], "")).count();
             assert_eq!(found, 1, "{} has so many times {:?}", word("file"), word("at"));
             listed += 1;

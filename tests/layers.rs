@@ -1,15 +1,24 @@
-//! Layer pruning: a removed block is a block that was skipped, and what cannot go is refused by name.
+//! Layer pruning: a removed block is a block that was skipped, and what cannot go is refused by
+//! name.
 
 use gnn_prune::ndarray::Array2;
-use gnn_prune::nn::{Activation, ActivationFn, Add, Concat, Cx, Dropout, Linear, Mask, ModelBuilder, NodeId};
-use gnn_prune::testing::{check_gradients, check_program, check_save_load, random_dense, random_graph, random_sparse};
-use gnn_prune::{Dataset, Error, Gcn, LayerCriterion, LayerPlan, LayerPruner, Model, PruneError, Trainer, nn::Registry};
+use gnn_prune::nn::{
+    Activation, ActivationFn, Add, Concat, Cx, Dropout, Linear, Mask, ModelBuilder, NodeId,
+};
+use gnn_prune::testing::{
+    check_gradients, check_program, check_save_load, random_dense, random_graph, random_sparse,
+};
+use gnn_prune::{
+    Dataset, Error, Gcn, LayerCriterion, LayerPlan, LayerPruner, Model, PruneError, Trainer,
+    nn::Registry,
+};
 
 fn residual(layers: usize) -> Model {
     Gcn::builder(64, 10).hidden(12).layers(layers).residual().build(3).unwrap()
 }
 
-/// The same model with the weights and the bias of these layers at zero, which makes `relu(conv(x))` zero: the block is skipped.
+/// The same model with the weights and the bias of these layers at zero, which makes
+/// `relu(conv(x))` zero: the block is skipped.
 fn skipped(model: &Model, layers: &[&str]) -> Model {
     let mut names = Vec::new();
     model.visit(&mut |name, _| names.push(name.to_string()));
@@ -34,9 +43,19 @@ fn names(model: &Model) -> Vec<&str> {
 #[test]
 fn removing_a_block_is_skipping_it_to_the_bit() {
     let data = Dataset::digits().unwrap();
-    for model in [residual(6), Gcn::builder(64, 10).hidden(12).layers(5).residual().jumping_concat().build(3).unwrap()] {
-        for layers in [vec!["conv2"], vec!["conv4"], vec!["conv5", "conv3"], vec!["conv2", "conv3", "conv4", "conv5"]] {
-            let Ok(small) = LayerPlan::of(layers.clone()).shrink(&model) else { panic!("{layers:?} can go") };
+    for model in [
+        residual(6),
+        Gcn::builder(64, 10).hidden(12).layers(5).residual().jumping_concat().build(3).unwrap(),
+    ] {
+        for layers in [
+            vec!["conv2"],
+            vec!["conv4"],
+            vec!["conv5", "conv3"],
+            vec!["conv2", "conv3", "conv4", "conv5"],
+        ] {
+            let Ok(small) = LayerPlan::of(layers.clone()).shrink(&model) else {
+                panic!("{layers:?} can go")
+            };
             assert_eq!(infer(&small, &data), infer(&skipped(&model, &layers), &data), "{layers:?}");
             assert_eq!(model.num_params() - small.num_params(), layers.len() * (12 * 12 + 12));
             assert_eq!((small.seed(), small.out_channels()), (model.seed(), 10));
@@ -46,7 +65,8 @@ fn removing_a_block_is_skipping_it_to_the_bit() {
 
 #[test]
 fn a_block_that_a_jump_reads_leaves_its_input_there_twice() {
-    let model = Gcn::builder(64, 10).hidden(12).layers(4).residual().jumping_concat().build(3).unwrap();
+    let model =
+        Gcn::builder(64, 10).hidden(12).layers(4).residual().jumping_concat().build(3).unwrap();
     let small = LayerPlan::of(["conv3"]).shrink(&model).unwrap();
     let jump = &small.nodes()[small.node("jump").unwrap().index() - 1];
     let inputs: Vec<&str> = jump.inputs().iter().map(|&id| small.name_of(id)).collect();
@@ -65,20 +85,46 @@ fn both_criteria_plan_exact_numbers_and_their_plans_replay() {
     let model = Trainer::builder().epochs(15).build().unwrap().fit(residual(7), &data).unwrap();
     for criterion in [LayerCriterion::Ablation, LayerCriterion::Cosine] {
         for k in [1, 3, 5] {
-            let plan = LayerPruner::builder(criterion).remove(k).build().unwrap().plan(&model, &data).unwrap();
+            let plan = LayerPruner::builder(criterion)
+                .remove(k)
+                .build()
+                .unwrap()
+                .plan(&model, &data)
+                .unwrap();
             assert_eq!(plan.removed().len(), k);
             let small = plan.shrink(&model).unwrap();
             assert_eq!(names(&small).len(), 7 - k, "{plan}");
             assert_eq!(small.origin(), model.origin());
-            let back: LayerPlan = serde_json::from_str(&serde_json::to_string(&plan).unwrap()).unwrap();
-            assert_eq!((names(&back.shrink(&model).unwrap()), back.to_string()), (names(&small), plan.to_string()));
-            let tuned = Trainer::builder().epochs(3).keep_start().build().unwrap().fit(small, &data).unwrap();
+            let back: LayerPlan =
+                serde_json::from_str(&serde_json::to_string(&plan).unwrap()).unwrap();
+            assert_eq!(
+                (names(&back.shrink(&model).unwrap()), back.to_string()),
+                (names(&small), plan.to_string())
+            );
+            let tuned = Trainer::builder()
+                .epochs(3)
+                .keep_start()
+                .build()
+                .unwrap()
+                .fit(small, &data)
+                .unwrap();
             check_save_load(&tuned, &Registry::standard()).unwrap();
         }
-        let too_many = LayerPruner::builder(criterion).remove(6).build().unwrap().plan(&model, &data).unwrap_err();
-        assert!(matches!(&too_many, Error::Setting { legal, .. } if legal.starts_with("at most 5")), "{too_many}");
+        let too_many = LayerPruner::builder(criterion)
+            .remove(6)
+            .build()
+            .unwrap()
+            .plan(&model, &data)
+            .unwrap_err();
+        assert!(
+            matches!(&too_many, Error::Setting { legal, .. } if legal.starts_with("at most 5")),
+            "{too_many}"
+        );
     }
-    assert!(matches!(LayerPruner::builder(LayerCriterion::Cosine).remove(0).build(), Err(Error::Setting { .. })));
+    assert!(matches!(
+        LayerPruner::builder(LayerCriterion::Cosine).remove(0).build(),
+        Err(Error::Setting { .. })
+    ));
 }
 
 #[test]
@@ -86,10 +132,15 @@ fn a_block_that_does_nothing_goes_first_by_either_criterion() {
     let data = Dataset::digits().unwrap();
     let model = Trainer::builder().epochs(15).build().unwrap().fit(residual(6), &data).unwrap();
     let model = skipped(&model, &["conv4"]);
-    let plan = LayerPruner::builder(LayerCriterion::Cosine).build().unwrap().plan(&model, &data).unwrap();
+    let plan =
+        LayerPruner::builder(LayerCriterion::Cosine).build().unwrap().plan(&model, &data).unwrap();
     assert_eq!(plan.removed()[0].name, "conv4");
     assert!(plan.removed()[0].score.unwrap().abs() < 1e-6);
-    let plan = LayerPruner::builder(LayerCriterion::Ablation).build().unwrap().plan(&model, &data).unwrap();
+    let plan = LayerPruner::builder(LayerCriterion::Ablation)
+        .build()
+        .unwrap()
+        .plan(&model, &data)
+        .unwrap();
     let removed = &plan.removed()[0];
     assert!(removed.score.unwrap() <= 0.0, "{plan}");
     assert_eq!(plan.shrink(&model).unwrap().node(&removed.name), None);
@@ -97,13 +148,16 @@ fn a_block_that_does_nothing_goes_first_by_either_criterion() {
 
 #[test]
 fn illegal_removals_are_refused_by_name() {
-    let refused = |model: &Model, names: &[&str], name: &str, why: &str| match LayerPlan::of(names.to_vec()).shrink(model) {
-        Err(Error::Prune(PruneError::Refused { layer, reason })) => {
-            assert_eq!(layer, name);
-            assert!(reason.contains(why), "{reason}");
-        }
-        other => panic!("{names:?}: {other:?}"),
-    };
+    let refused =
+        |model: &Model, names: &[&str], name: &str, why: &str| match LayerPlan::of(names.to_vec())
+            .shrink(model)
+        {
+            Err(Error::Prune(PruneError::Refused { layer, reason })) => {
+                assert_eq!(layer, name);
+                assert!(reason.contains(why), "{reason}");
+            }
+            other => panic!("{names:?}: {other:?}"),
+        };
     let model = residual(6);
     refused(&model, &["conv6"], "conv6", "the model's output");
     refused(&model, &["conv1"], "conv1", "it makes 12 channels of 64");
@@ -114,11 +168,16 @@ fn illegal_removals_are_refused_by_name() {
     let plain = Gcn::builder(64, 10).hidden(12).layers(6).build(3).unwrap();
     refused(&plain, &["conv3"], "conv3", "no skip connection");
     let data = Dataset::digits().unwrap();
-    let none = LayerPruner::builder(LayerCriterion::Cosine).build().unwrap().plan(&plain, &data).unwrap_err();
+    let none = LayerPruner::builder(LayerCriterion::Cosine)
+        .build()
+        .unwrap()
+        .plan(&plain, &data)
+        .unwrap_err();
     assert!(matches!(none, Error::Setting { .. }), "{none}");
 }
 
-/// A model of one block `y = a·x + b·f(x)`, whose inner layer may be read from outside, and two layers after it.
+/// A model of one block `y = a·x + b·f(x)`, whose inner layer may be read from outside, and two
+/// layers after it.
 fn one_block(coefficients: [f64; 2], leaks: bool) -> Model {
     let mut b = ModelBuilder::<f32>::new(3);
     let x = b.add("first", Linear::builder(3, 4).build().unwrap(), &[NodeId::INPUT]).unwrap();
@@ -136,7 +195,10 @@ fn only_a_plain_sum_around_private_layers_is_a_block() {
     assert_eq!(small.nodes().iter().map(|node| node.name()).collect::<Vec<_>>(), ["first", "out"]);
     for (coefficients, leaks) in [([1.0, 1.0], true), ([0.5, 1.0], false), ([1.0, 0.9], false)] {
         let refused = LayerPlan::of(["inner"]).shrink(&one_block(coefficients, leaks)).unwrap_err();
-        assert!(matches!(&refused, Error::Prune(PruneError::Refused { layer, .. }) if layer == "inner"), "{refused}");
+        assert!(
+            matches!(&refused, Error::Prune(PruneError::Refused { layer, .. }) if layer == "inner"),
+            "{refused}"
+        );
     }
 }
 
@@ -152,7 +214,13 @@ fn an_outer_block_takes_the_inner_one_along() {
     let model = b.build(out, 0).unwrap();
     let left = |name| LayerPlan::of([name]).shrink(&model).unwrap().nodes().len();
     assert_eq!((left("b"), left("inner"), left("a"), left("outer")), (4, 4, 2, 2));
-    assert!(LayerPlan::of(["a", "b"]).shrink(&model).unwrap_err().to_string().contains("taken it along"));
+    assert!(
+        LayerPlan::of(["a", "b"])
+            .shrink(&model)
+            .unwrap_err()
+            .to_string()
+            .contains("taken it along")
+    );
 }
 
 #[test]
@@ -166,10 +234,13 @@ fn masks_and_parameters_of_the_other_layers_stay() {
     let small = LayerPlan::of(["conv3"]).shrink(&model).unwrap();
     let all = |model: &Model| {
         let mut all = Vec::new();
-        model.visit(&mut |name, param| all.push((name.to_string(), param.value().clone(), param.mask().cloned())));
+        model.visit(&mut |name, param| {
+            all.push((name.to_string(), param.value().clone(), param.mask().cloned()))
+        });
         all
     };
-    let expected: Vec<_> = all(&model).into_iter().filter(|(name, ..)| !name.starts_with("conv3.")).collect();
+    let expected: Vec<_> =
+        all(&model).into_iter().filter(|(name, ..)| !name.starts_with("conv3.")).collect();
     assert_eq!(all(&small), expected);
 }
 

@@ -1,11 +1,14 @@
-//! Training, fine-tuning and distillation are one loop, written out here by hand; schedules are their formulas.
+//! Training, fine-tuning and distillation are one loop, written out here by hand; schedules are
+//! their formulas.
 
 use gnn_prune::distill::Signals;
 use gnn_prune::ndarray::{Array2, ArrayView2};
 use gnn_prune::nn::{Cx, Mode};
 use gnn_prune::pipeline::{Env, Step, Subject};
 use gnn_prune::train::{Adam, Schedule, cross_entropy, evaluate};
-use gnn_prune::{Dataset, DistillLoss, Distiller, FineTune, Gcn, Model, Nodes, SoftLabels, Trainer};
+use gnn_prune::{
+    Dataset, DistillLoss, Distiller, FineTune, Gcn, Model, Nodes, SoftLabels, Trainer,
+};
 use std::f64::consts::PI;
 use std::sync::{Arc, Mutex};
 
@@ -34,8 +37,15 @@ struct Loop {
     dropout_seed: Option<u64>,
 }
 
-const PLAIN: Loop =
-    Loop { epochs: 25, learning_rate: 0.01, weight_decay: 5e-4, cosine: false, patience: 100, keep_start: false, dropout_seed: None };
+const PLAIN: Loop = Loop {
+    epochs: 25,
+    learning_rate: 0.01,
+    weight_decay: 5e-4,
+    cosine: false,
+    patience: 100,
+    keep_start: false,
+    dropout_seed: None,
+};
 
 struct Ended {
     model: Model,
@@ -46,22 +56,34 @@ struct Ended {
 /// The loss of logits and its gradient.
 type Loss<'l> = &'l dyn Fn(ArrayView2<f32>) -> (f32, Array2<f32>);
 
-/// The loop: a step of Adam per epoch on the gradient of `loss` by the logits, the first epoch with the best validation metric kept.
+/// The loop: a step of Adam per epoch on the gradient of `loss` by the logits, the first epoch with
+/// the best validation metric kept.
 fn by_hand(mut model: Model, data: &Dataset, with: Loop, loss: Loss) -> Ended {
     let cx = Cx::eval(data.graph());
     let validation = data.split(model.seed()).val;
     let judge = |model: &Model| evaluate(model, data, &validation).unwrap();
-    let mut adam = Adam::builder().learning_rate(with.learning_rate).weight_decay(with.weight_decay).build::<f32>().unwrap();
+    let mut adam = Adam::builder()
+        .learning_rate(with.learning_rate)
+        .weight_decay(with.weight_decay)
+        .build::<f32>()
+        .unwrap();
     let mut best = if with.keep_start { judge(&model) } else { f64::NEG_INFINITY };
     let mut ended = Ended { model: model.clone(), best_epoch: 0, losses: Vec::new() };
     for epoch in 1..=with.epochs {
-        let cx = cx.with_mode(Mode::Train { seed: with.dropout_seed.unwrap_or(model.seed()), step: epoch as u64 });
+        let cx = cx.with_mode(Mode::Train {
+            seed: with.dropout_seed.unwrap_or(model.seed()),
+            step: epoch as u64,
+        });
         let trace = model.trace(&cx, data.features()).unwrap();
         let (value, gradient) = loss(trace.output());
         let statistics = model.clone();
         model.absorb(&trace);
         let grads = statistics.backward(&cx, trace, &[(model.output(), gradient)]).unwrap();
-        let factor = if with.cosine { (1.0 + (PI * (epoch - 1) as f64 / with.epochs as f64).cos()) / 2.0 } else { 1.0 };
+        let factor = if with.cosine {
+            (1.0 + (PI * (epoch - 1) as f64 / with.epochs as f64).cos()) / 2.0
+        } else {
+            1.0
+        };
         adam.set_learning_rate(with.learning_rate * factor);
         adam.step(&mut model, &grads);
         ended.losses.push(f64::from(value));
@@ -104,7 +126,11 @@ fn training_is_the_loop_with_every_setting() {
         trainer = with.dropout_seed.map_or(trainer.clone(), |seed| trainer.dropout_seed(seed));
         let fit = trainer.build().unwrap().fit_logged(model(3), &data).unwrap();
         let expected = by_hand(model(3), &data, with, &on_training_labels(&data, 3));
-        assert_eq!((fit.best_epoch, &fit.losses), (expected.best_epoch, &expected.losses), "settings {k}");
+        assert_eq!(
+            (fit.best_epoch, &fit.losses),
+            (expected.best_epoch, &expected.losses),
+            "settings {k}"
+        );
         assert_eq!(params(&fit.model), params(&expected.model), "settings {k}");
         ends.push(fit.losses);
     }
@@ -116,7 +142,8 @@ fn training_is_the_loop_with_every_setting() {
 #[test]
 fn a_trainer_without_settings_is_the_protocol() {
     let data = data();
-    let expected = by_hand(model(5), &data, Loop { epochs: 200, ..PLAIN }, &on_training_labels(&data, 5));
+    let expected =
+        by_hand(model(5), &data, Loop { epochs: 200, ..PLAIN }, &on_training_labels(&data, 5));
     for trainer in [Trainer::protocol(), Trainer::builder().build().unwrap()] {
         assert_eq!(params(&trainer.fit(model(5), &data).unwrap()), params(&expected.model));
     }
@@ -128,17 +155,31 @@ fn fine_tuning_is_the_protocol_from_a_start_that_is_a_candidate() {
     let start = Trainer::builder().epochs(15).build().unwrap().fit(model(4), &data).unwrap();
     for (epochs, seed) in [(12, 4), (30, 9)] {
         let env = Env { data: &data, dense: &start, seed, on_epoch: &|_| Ok(()) };
-        let tuned = FineTune::epochs(epochs).run(Subject { model: start.clone(), graph: data.graph().clone() }, &env).unwrap().model;
+        let tuned = FineTune::epochs(epochs)
+            .run(Subject { model: start.clone(), graph: data.graph().clone() }, &env)
+            .unwrap()
+            .model;
         let with = Loop { epochs, keep_start: true, dropout_seed: Some(seed), ..PLAIN };
         let expected = by_hand(start.clone(), &data, with, &on_training_labels(&data, 4));
         assert_eq!(params(&tuned), params(&expected.model));
     }
     // Where no epoch is better than the start, the start comes back.
-    let perfect = by_hand(model(4), &data, Loop { epochs: 120, ..PLAIN }, &on_training_labels(&data, 4)).model;
+    let perfect =
+        by_hand(model(4), &data, Loop { epochs: 120, ..PLAIN }, &on_training_labels(&data, 4))
+            .model;
     let env = Env { data: &data, dense: &perfect, seed: 4, on_epoch: &|_| Ok(()) };
-    let tuned = FineTune::epochs(1).run(Subject { model: perfect.clone(), graph: data.graph().clone() }, &env).unwrap().model;
-    let without = by_hand(perfect.clone(), &data, Loop { epochs: 1, dropout_seed: Some(4), ..PLAIN }, &on_training_labels(&data, 4));
-    let [after, before] = [&without.model, &perfect].map(|model| evaluate(model, &data, &data.split(4).val).unwrap());
+    let tuned = FineTune::epochs(1)
+        .run(Subject { model: perfect.clone(), graph: data.graph().clone() }, &env)
+        .unwrap()
+        .model;
+    let without = by_hand(
+        perfect.clone(),
+        &data,
+        Loop { epochs: 1, dropout_seed: Some(4), ..PLAIN },
+        &on_training_labels(&data, 4),
+    );
+    let [after, before] =
+        [&without.model, &perfect].map(|model| evaluate(model, &data, &data.split(4).val).unwrap());
     assert!(after <= before, "the start is such that a step does not help: {after}, {before}");
     assert_eq!(params(&tuned), params(&perfect));
 }
@@ -149,14 +190,22 @@ fn schedules_are_their_formulas() {
         for epoch in 1..=epochs {
             assert_eq!(Schedule::Constant.factor(epoch, epochs), 1.0);
             let expected = 0.5 + 0.5 * (PI * (epoch as f64 - 1.0) / epochs as f64).cos();
-            assert!((Schedule::Cosine.factor(epoch, epochs) - expected).abs() < 1e-12, "{epoch} of {epochs}");
+            assert!(
+                (Schedule::Cosine.factor(epoch, epochs) - expected).abs() < 1e-12,
+                "{epoch} of {epochs}"
+            );
         }
     }
     assert_eq!(Schedule::Cosine.factor(1, 50), 1.0);
 }
 
 /// `T²·Σ p·(ln p − ln q)/|R|` and its gradient, in double precision.
-fn soft(logits: ArrayView2<f32>, teacher: &Array2<f32>, rows: &[u32], t: f64) -> (f64, Array2<f64>) {
+fn soft(
+    logits: ArrayView2<f32>,
+    teacher: &Array2<f32>,
+    rows: &[u32],
+    t: f64,
+) -> (f64, Array2<f64>) {
     let softmax = |row: &[f32]| {
         let exps: Vec<f64> = row.iter().map(|&z| (f64::from(z) / t).exp()).collect();
         let sum: f64 = exps.iter().sum();
@@ -177,13 +226,23 @@ fn soft(logits: ArrayView2<f32>, teacher: &Array2<f32>, rows: &[u32], t: f64) ->
 #[test]
 fn distillation_is_the_labels_and_the_rest_of_the_weighted_losses() {
     let data = data();
-    let teacher = Trainer::builder().epochs(30).build().unwrap().fit(Gcn::builder(6, 3).hidden(16).build(3).unwrap(), &data).unwrap();
+    let teacher = Trainer::builder()
+        .epochs(30)
+        .build()
+        .unwrap()
+        .fit(Gcn::builder(6, 3).hidden(16).build(3).unwrap(), &data)
+        .unwrap();
     let said = teacher.infer(&Cx::eval(data.graph()), data.features()).unwrap();
     let all: Vec<u32> = (0..data.num_nodes() as u32).collect();
     let train = data.split(3).train;
     // A bias before a norm has no gradient but rounding, of which Adam makes whole steps.
     let student = || Gcn::builder(6, 3).hidden(8).dropout(0.4).build(3).unwrap();
-    for (labels, second, nodes) in [(0.0, 0.0, Nodes::All), (0.3, 0.0, Nodes::All), (0.3, 2.0, Nodes::Labelled), (0.9, 0.5, Nodes::All)] {
+    for (labels, second, nodes) in [
+        (0.0, 0.0, Nodes::All),
+        (0.3, 0.0, Nodes::All),
+        (0.3, 2.0, Nodes::Labelled),
+        (0.9, 0.5, Nodes::All),
+    ] {
         let rows = if nodes == Nodes::All { &all } else { &train };
         let by_label = on_training_labels(&data, 3);
         let objective = |logits: ArrayView2<f32>| {
@@ -191,7 +250,8 @@ fn distillation_is_the_labels_and_the_rest_of_the_weighted_losses() {
             let (one, d_one) = soft(logits, &said, rows, 1.0);
             let (two, d_two) = soft(logits, &said, rows, 3.0);
             let value = labels * f64::from(ce) + (1.0 - labels) * (one + second * two);
-            let gradient = d_ce.mapv(f64::from) * labels + (d_one + d_two * second) * (1.0 - labels);
+            let gradient =
+                d_ce.mapv(f64::from) * labels + (d_one + d_two * second) * (1.0 - labels);
             (value as f32, gradient.mapv(|g| g as f32))
         };
         let heard = Arc::new(Mutex::new(Vec::new()));
@@ -203,14 +263,22 @@ fn distillation_is_the_labels_and_the_rest_of_the_weighted_losses() {
             .epochs(8)
             .on_epoch(move |epoch| listener.lock().unwrap().push(epoch.loss));
         let distilled = distiller.build().unwrap().distill(student(), &teacher, &data).unwrap();
-        let expected = by_hand(student(), &data, Loop { epochs: 8, weight_decay: 0.0, ..PLAIN }, &objective);
+        let expected =
+            by_hand(student(), &data, Loop { epochs: 8, weight_decay: 0.0, ..PLAIN }, &objective);
         let heard = heard.lock().unwrap();
         // Sums are in single precision there.
         let near = |a: f64, b: f64| (a - b).abs() <= 1e-3 * (1.0 + b.abs());
         assert_eq!(heard.len(), 8);
-        assert!(heard.iter().zip(&expected.losses).all(|(a, b)| near(*a, *b)), "{labels}, {second}: {heard:?}\n{:?}", expected.losses);
+        assert!(
+            heard.iter().zip(&expected.losses).all(|(a, b)| near(*a, *b)),
+            "{labels}, {second}: {heard:?}\n{:?}",
+            expected.losses
+        );
         for (found, expected) in params(&distilled).iter().zip(params(&expected.model)) {
-            assert!(found.iter().zip(&expected).all(|(a, b)| near(f64::from(*a), f64::from(*b))), "{labels}, {second}");
+            assert!(
+                found.iter().zip(&expected).all(|(a, b)| near(f64::from(*a), f64::from(*b))),
+                "{labels}, {second}"
+            );
         }
     }
 }
@@ -239,6 +307,10 @@ fn a_step_down_the_gradient_of_a_loss_lowers_it() {
         let step = 1e-2 / size.sqrt();
         let lower = of(&(&student - &(&seeds[0].1 * step))).0;
         let expected = step * size;
-        assert!(value - lower > 0.5 * expected && value - lower < 1.5 * expected, "{}: {value}, {lower}, {expected}", loss.name());
+        assert!(
+            value - lower > 0.5 * expected && value - lower < 1.5 * expected,
+            "{}: {value}, {lower}, {expected}",
+            loss.name()
+        );
     }
 }

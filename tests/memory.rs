@@ -1,5 +1,5 @@
-//! What is allocated: while files are read that claim much and hold nothing, their bytes times a stated factor; by a program that has run once,
-//! nothing.
+//! What is allocated: while files are read that claim much and hold nothing, their bytes times a
+//! stated factor; by a program that has run once, nothing.
 //!
 //! A program of its own, since it counts what its allocator hands out.
 
@@ -22,10 +22,14 @@ static TIMES: AtomicUsize = AtomicUsize::new(0);
 
 fn count(layout: Layout) {
     TIMES.fetch_add(1, Ordering::Relaxed);
-    MOST.fetch_max(NOW.fetch_add(layout.size(), Ordering::Relaxed) + layout.size(), Ordering::Relaxed);
+    MOST.fetch_max(
+        NOW.fetch_add(layout.size(), Ordering::Relaxed) + layout.size(),
+        Ordering::Relaxed,
+    );
 }
 
-// SAFETY: everything is handed on to the system's allocator, which keeps the contract; sums are kept beside.
+// SAFETY: everything is handed on to the system's allocator, which keeps the contract; sums are
+// kept beside.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout);
@@ -55,7 +59,8 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// How many times what a budget grants a reader may take: it widens bytes to numbers of eight, and keeps two copies.
+/// How many times what a budget grants a reader may take: it widens bytes to numbers of eight, and
+/// keeps two copies.
 const COPIES: u64 = 16;
 
 /// A folder that is removed at the end, also of a test that fails.
@@ -63,7 +68,8 @@ struct Folder(PathBuf);
 
 impl Folder {
     fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("gnn-prune-memory-{name}-{}", std::process::id()));
+        let path =
+            std::env::temp_dir().join(format!("gnn-prune-memory-{name}-{}", std::process::id()));
         fs::create_dir_all(&path).unwrap();
         Self(path)
     }
@@ -90,7 +96,10 @@ fn refuses<R>(what: &str, bytes: usize, read: impl FnOnce() -> Result<R>) {
         Err(error) => error.to_string(),
     };
     let most = (MOST.load(Ordering::Relaxed) - before) as u64;
-    assert!(most <= COPIES * (FACTOR * bytes as u64 + SHORT), "{what}: {most} bytes for a file of {bytes}: {message}");
+    assert!(
+        most <= COPIES * (FACTOR * bytes as u64 + SHORT),
+        "{what}: {most} bytes for a file of {bytes}: {message}"
+    );
     assert!(!message.contains('\n'), "{what}: {message}");
 }
 
@@ -104,7 +113,8 @@ fn tensors(header: &str, zeros: usize) -> Vec<u8> {
 
 /// An array file whose header claims a shape.
 fn npy(descriptor: &str, shape: &str, body: &[u8]) -> Vec<u8> {
-    let mut header = format!("{{'descr': '{descriptor}', 'fortran_order': False, 'shape': {shape}, }}");
+    let mut header =
+        format!("{{'descr': '{descriptor}', 'fortran_order': False, 'shape': {shape}, }}");
     while (header.len() + 11) % 64 != 0 {
         header.push(' ');
     }
@@ -131,7 +141,8 @@ fn archives_that_claim_much_are_refused_within_their_budget() {
     let folder = Folder::new("npz");
     let plain = |masks: Vec<u8>| {
         let floats: Vec<u8> = [1.0f32; 8].iter().flat_map(|v| v.to_le_bytes()).collect();
-        let ints = |values: &[i64]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+        let ints =
+            |values: &[i64]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
         archive(&[
             ("node_features", npy("<f4", "(4, 2)", &floats)),
             ("node_labels", npy("<i8", "(4,)", &ints(&[0, 1, 0, 1]))),
@@ -141,14 +152,22 @@ fn archives_that_claim_much_are_refused_within_their_budget() {
             ("test_masks", masks),
         ])
     };
-    for shape in ["(1000000000, 0)", "(1152921504606846976, 0)", "(0, 1152921504606846976)", "(4294967296, 0)"] {
+    for shape in [
+        "(1000000000, 0)",
+        "(1152921504606846976, 0)",
+        "(0, 1152921504606846976)",
+        "(4294967296, 0)",
+    ] {
         let bytes = plain(npy("|b1", shape, &[]));
         let path = folder.with("masks.npz", &bytes);
         refuses(shape, bytes.len(), || Dataset::read(&path));
     }
     // 64 MB of zeros pack a thousand to one.
     let body = vec![0u8; 64 << 20];
-    let bytes = archive(&[("node_features", npy("<f4", "(4096, 4096)", &body)), ("node_labels", npy("|i1", "(67108864,)", &body))]);
+    let bytes = archive(&[
+        ("node_features", npy("<f4", "(4096, 4096)", &body)),
+        ("node_labels", npy("|i1", "(67108864,)", &body)),
+    ]);
     assert!(bytes.len() < 200_000);
     let path = folder.with("bomb.npz", &bytes);
     drop(body);
@@ -166,7 +185,9 @@ fn tensors_that_claim_much_are_refused_within_their_budget() {
     };
     let mask = |shape: &str| {
         ["train_mask", "val_mask", "test_mask"]
-            .map(|name| format!(r#","{name}":{{"dtype":"BOOL","shape":{shape},"data_offsets":[0,0]}}"#))
+            .map(|name| {
+                format!(r#","{name}":{{"dtype":"BOOL","shape":{shape},"data_offsets":[0,0]}}"#)
+            })
             .concat()
     };
     for (name, header) in [
@@ -198,7 +219,8 @@ fn a_table_beside_an_empty_array_is_refused_within_its_budget() {
 fn types_of_edges_out_of_the_air_make_no_matrices() {
     let _alone = alone();
     let nodes = 50_000;
-    let graph = Graph::builder(nodes).edges([(0, 1), (1, 2), (2, 3)]).edge_types(vec![0, 1, 65_535]);
+    let graph =
+        Graph::builder(nodes).edges([(0, 1), (1, 2), (2, 3)]).edge_types(vec![0, 1, 65_535]);
     refuses("65,536 types for three edges", 8 * nodes, || graph.build());
     let few = Graph::builder(nodes).edges([(0, 1), (1, 2)]).edge_types(vec![0, 2]).build().unwrap();
     assert_eq!(few.relations().len(), 3);
@@ -214,14 +236,22 @@ fn models_that_claim_much_are_refused_within_their_budget() {
     let bytes = fs::read(&path).unwrap();
     let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
-    let names: Vec<String> = header.as_object().unwrap().keys().filter(|name| *name != "__metadata__").cloned().collect();
+    let names: Vec<String> = header
+        .as_object()
+        .unwrap()
+        .keys()
+        .filter(|name| *name != "__metadata__")
+        .cloned()
+        .collect();
     for name in &names {
         for shape in [[0u64, 1 << 40], [1 << 40, 0], [0, 1 << 62], [1 << 62, 0]] {
             let mut header = header.clone();
-            header[name] = serde_json::json!({ "dtype": "F32", "shape": shape, "data_offsets": [0, 0] });
+            header[name] =
+                serde_json::json!({ "dtype": "F32", "shape": shape, "data_offsets": [0, 0] });
             // Offsets must lie one after the other: the other tensors are empty as well.
             for other in names.iter().filter(|other| *other != name) {
-                header[other] = serde_json::json!({ "dtype": "F32", "shape": [0, 4], "data_offsets": [0, 0] });
+                header[other] =
+                    serde_json::json!({ "dtype": "F32", "shape": [0, 4], "data_offsets": [0, 0] });
             }
             let file = tensors(&header.to_string(), 0);
             let path = folder.with("claims", &file);
@@ -249,7 +279,8 @@ fn programs_of_products_and_aggregations_allocate_nothing_after_their_first_run(
     for threads in [1, 3] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         for (name, model) in lean() {
-            let quantizer = Quantizer::builder(Bits::Eight).rounding(Rounding::Nearest).build().unwrap();
+            let quantizer =
+                Quantizer::builder(Bits::Eight).rounding(Rounding::Nearest).build().unwrap();
             let small = quantizer.quantize(&model, &data).unwrap();
             pool.install(|| {
                 let check = |form: &str, run: &mut dyn FnMut()| {
@@ -262,10 +293,17 @@ fn programs_of_products_and_aggregations_allocate_nothing_after_their_first_run(
                 };
                 let mut float = model.compile(data.graph(), x).unwrap();
                 check("floats", &mut || _ = float.run(x).unwrap());
-                for (form, forms) in [("integers", Forms::Integers), ("floats of integers", Forms::Floats)] {
+                for (form, forms) in
+                    [("integers", Forms::Integers), ("floats of integers", Forms::Floats)]
+                {
                     let mut program = small.compile_as(data.graph(), x, forms).unwrap();
-                    // On integers the two weights of GraphSAGE are joined, and joins list their terms.
-                    if program.forms().iter().any(|stage| stage.operation == "add" && stage.form == Form::Integers) {
+                    // On integers the two weights of GraphSAGE are joined, and joins list their
+                    // terms.
+                    if program
+                        .forms()
+                        .iter()
+                        .any(|stage| stage.operation == "add" && stage.form == Form::Integers)
+                    {
                         continue;
                     }
                     let mut prepared = program.prepare(x).unwrap();

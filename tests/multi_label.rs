@@ -3,7 +3,8 @@
 use gnn_prune::data::Splits;
 use gnn_prune::train::{Metric, evaluate};
 use gnn_prune::{
-    Bits, ChannelPruner, Compression, Controls, Dataset, Distiller, FineTune, Gcn, Magnitude, Quantizer, SoftLabels, Split, Trainer,
+    Bits, ChannelPruner, Compression, Controls, Dataset, Distiller, FineTune, Gcn, Magnitude,
+    Quantizer, SoftLabels, Split, Trainer,
 };
 use ndarray::Array2;
 
@@ -15,7 +16,14 @@ fn data() -> Dataset {
     let part = |k: u32| (0..600).filter(|i| i % 3 == k).collect();
     let split = Split { train: part(0), val: part(1), test: part(2) };
     let features = planted.features().to_dense();
-    Dataset::multi_label("several", planted.graph().clone(), features.into(), labels, Splits::Fixed(split)).unwrap()
+    Dataset::multi_label(
+        "several",
+        planted.graph().clone(),
+        features.into(),
+        labels,
+        Splits::Fixed(split),
+    )
+    .unwrap()
 }
 
 #[test]
@@ -44,6 +52,12 @@ fn what_is_built_for_one_class_a_node_refuses_several_labels() {
     let message = distiller.distill(model.clone(), &model, &data).unwrap_err().to_string();
     assert!(message.contains("distillation is built for one class per node"), "{message}");
     let labels = Array2::from_elem((600, 3), true);
-    let drawn = Dataset::multi_label("several", data.graph().clone(), data.features().to_dense().into(), labels, Splits::default());
+    let drawn = Dataset::multi_label(
+        "several",
+        data.graph().clone(),
+        data.features().to_dense().into(),
+        labels,
+        Splits::default(),
+    );
     assert!(drawn.unwrap_err().to_string().contains("give masks"));
 }

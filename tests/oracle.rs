@@ -14,16 +14,28 @@ fn every_layer_is_its_formula_on_dense_and_sparse_inputs() {
         for seed in 0..DRAWS {
             for widths in [&[3][..], &[1], &[4, 4], &[2, 5], &[3, 3, 3]] {
                 let graph = random_graph(seed, 15);
-                let Some(layer) = random_layer(seed, entry, graph.num_nodes(), widths, 4) else { continue };
+                let Some(layer) = random_layer(seed, entry, graph.num_nodes(), widths, 4) else {
+                    continue;
+                };
                 let draw = |(k, &width): (usize, &usize)| -> Value<f64> {
                     let (seed, shape) = (seed * 10 + k as u64, (graph.num_nodes(), width));
-                    if seed % 3 == 0 { random_sparse(seed, shape) } else { random_dense(seed, shape) }
+                    if seed % 3 == 0 {
+                        random_sparse(seed, shape)
+                    } else {
+                        random_dense(seed, shape)
+                    }
                 };
-                let xs: Vec<_> = widths.iter().enumerate().map(|input| draw(input).into_dense()).collect();
-                check_oracle(entry, &*layer, &graph, &xs).unwrap_or_else(|error| panic!("{error}, seed {seed}, widths {widths:?}"));
+                let xs: Vec<_> =
+                    widths.iter().enumerate().map(|input| draw(input).into_dense()).collect();
+                check_oracle(entry, &*layer, &graph, &xs)
+                    .unwrap_or_else(|error| panic!("{error}, seed {seed}, widths {widths:?}"));
                 checked += 1;
             }
         }
-        assert!(checked >= DRAWS, "{} accepted only {checked} of the inputs that it was offered", entry.kind());
+        assert!(
+            checked >= DRAWS,
+            "{} accepted only {checked} of the inputs that it was offered",
+            entry.kind()
+        );
     }
 }

@@ -1,10 +1,12 @@
-//! The whole way in Rust and by recipe: one order of stages, one set of bits, rows with their controls, pages that stand alone.
+//! The whole way in Rust and by recipe: one order of stages, one set of bits, rows with their
+//! controls, pages that stand alone.
 
 use gnn_prune::pipeline::{Control, Distill, Env, Student, Subject};
 use gnn_prune::rng::{hash, purpose};
 use gnn_prune::{
-    Bits, Calibrate, ChannelPruner, Compressed, Compression, Controls, Dataset, FineTune, Gcn, Graph, LayerCriterion, LayerPruner, Model,
-    OneShot, QuantModel, Quantizer, Recipe, Report, Result, Step, Subset, Trainer, WeightPruner, nn::Cx,
+    Bits, Calibrate, ChannelPruner, Compressed, Compression, Controls, Dataset, FineTune, Gcn,
+    Graph, LayerCriterion, LayerPruner, Model, OneShot, QuantModel, Quantizer, Recipe, Report,
+    Result, Step, Subset, Trainer, WeightPruner, nn::Cx,
 };
 use std::fs;
 use std::path::PathBuf;
@@ -16,7 +18,11 @@ struct Scratch(PathBuf);
 impl Scratch {
     fn new() -> Self {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("gnn-prune-pipeline-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let name = format!(
+            "gnn-prune-pipeline-{}-{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
         Self(std::env::temp_dir().join(name))
     }
 
@@ -65,10 +71,19 @@ const RECIPE: &str = "controls = \"none\"\n[[stage]]\nchannels = 0.5\n[[stage]]\
 fn rust_and_a_recipe_give_the_same_bits_from_run_to_run() {
     let data = data();
     let in_rust = || -> QuantModel {
-        let compression = Compression::of(trained(&data), &data).step(half()).step(Distill::into(Student::Itself));
-        compression.quantize(Quantizer::builder(Bits::Eight).build().unwrap()).controls(Controls::None).run().unwrap().model
+        let compression = Compression::of(trained(&data), &data)
+            .step(half())
+            .step(Distill::into(Student::Itself));
+        compression
+            .quantize(Quantizer::builder(Bits::Eight).build().unwrap())
+            .controls(Controls::None)
+            .run()
+            .unwrap()
+            .model
     };
-    let by_recipe = |recipe: &Recipe| recipe.run(Compression::of(trained(&data), &data).controls(Controls::None)).unwrap();
+    let by_recipe = |recipe: &Recipe| {
+        recipe.run(Compression::of(trained(&data), &data).controls(Controls::None)).unwrap()
+    };
     let expected = Scratch::bytes(|path| in_rust().save(path));
     assert!(expected == Scratch::bytes(|path| in_rust().save(path)), "two runs differ");
 
@@ -77,28 +92,46 @@ fn rust_and_a_recipe_give_the_same_bits_from_run_to_run() {
     assert_eq!(names(&outcome.report), ["dense", "channels 0.5", "distill self", "bits 8"]);
     assert_eq!(outcome.report.recipe, recipe.words());
     assert!(matches!(outcome.model, Compressed::Integer(_)));
-    assert!(expected == Scratch::bytes(|path| outcome.model.save(path)), "the recipe's model differs");
+    assert!(
+        expected == Scratch::bytes(|path| outcome.model.save(path)),
+        "the recipe's model differs"
+    );
 
-    let words = Recipe::from_words(&[("channels", "0.5"), ("distill", "self"), ("bits", "8")], &[]).unwrap();
-    assert!(expected == Scratch::bytes(|path| by_recipe(&words).model.save(path)), "the words' model differs");
+    let words = Recipe::from_words(&[("channels", "0.5"), ("distill", "self"), ("bits", "8")], &[])
+        .unwrap();
+    assert!(
+        expected == Scratch::bytes(|path| by_recipe(&words).model.save(path)),
+        "the words' model differs"
+    );
 
     // What is read back is of its kind, and writes the same file again.
     let file = Scratch::new();
     fs::write(&file.0, &expected).unwrap();
     let read = Compressed::load(&file.0).unwrap();
     assert!(matches!(read, Compressed::Integer(_)));
-    assert!(expected == Scratch::bytes(|path| read.save(path)), "a file read and written again differs");
+    assert!(
+        expected == Scratch::bytes(|path| read.save(path)),
+        "a file read and written again differs"
+    );
 }
 
 #[test]
 fn a_recipe_without_bits_ends_in_floats() {
     let data = data();
     let recipe: Recipe = "[[stage]]\nchannels = 0.5\n[[stage]]\nfinetune = 3".parse().unwrap();
-    let by_recipe = recipe.run(Compression::of(trained(&data), &data).controls(Controls::None)).unwrap().model;
-    let in_rust =
-        Compression::of(trained(&data), &data).step(half()).step(FineTune::epochs(3)).controls(Controls::None).run().unwrap().model;
+    let by_recipe =
+        recipe.run(Compression::of(trained(&data), &data).controls(Controls::None)).unwrap().model;
+    let in_rust = Compression::of(trained(&data), &data)
+        .step(half())
+        .step(FineTune::epochs(3))
+        .controls(Controls::None)
+        .run()
+        .unwrap()
+        .model;
     assert!(matches!(by_recipe, Compressed::Float(_)));
-    assert!(Scratch::bytes(|path| by_recipe.save(path)) == Scratch::bytes(|path| in_rust.save(path)));
+    assert!(
+        Scratch::bytes(|path| by_recipe.save(path)) == Scratch::bytes(|path| in_rust.save(path))
+    );
 }
 
 #[test]
@@ -110,7 +143,9 @@ fn every_number_of_a_report_is_that_of_its_own_seed_and_its_own_network() {
     let pruner = ChannelPruner::builder(Subset::new()).ratio(0.75).build().unwrap();
     let with_seeds = Compression::train(form.clone(), trainer(), 3, &data).unwrap();
     let outcome = with_seeds.step(pruner.clone()).run().unwrap();
-    let judge = |model: &Model, seed: u64| gnn_prune::train::evaluate(model, &data, &data.split(seed).test).unwrap();
+    let judge = |model: &Model, seed: u64| {
+        gnn_prune::train::evaluate(model, &data, &data.split(seed).test).unwrap()
+    };
     let random = pruner.with_criterion(gnn_prune::Random::new());
     let mut expected: Vec<Vec<f64>> = vec![Vec::new(); 4];
     let mut best = (f64::NEG_INFINITY, 0);
@@ -119,7 +154,8 @@ fn every_number_of_a_report_is_that_of_its_own_seed_and_its_own_network() {
         let pruned = pruner.prune(&dense, &data).unwrap();
         let narrow = trainer().fit(pruned.fresh(seed), &data).unwrap();
         // What is drawn at random is drawn by the seed of the stage.
-        let at_random = random.with_seed(hash(seed, &[purpose::STAGE, 0])).prune(&dense, &data).unwrap();
+        let at_random =
+            random.with_seed(hash(seed, &[purpose::STAGE, 0])).prune(&dense, &data).unwrap();
         for (row, model) in expected.iter_mut().zip([&dense, &pruned, &narrow, &at_random]) {
             row.push(judge(model, seed));
         }
@@ -128,8 +164,12 @@ fn every_number_of_a_report_is_that_of_its_own_seed_and_its_own_network() {
             best = (validation, seed);
         }
     }
-    let found: Vec<Vec<f64>> = outcome.report.rows.iter().map(|row| row.accuracy.per_seed.clone()).collect();
-    assert_eq!(names(&outcome.report), ["dense", "channels 0.75", "narrow control", "random control"]);
+    let found: Vec<Vec<f64>> =
+        outcome.report.rows.iter().map(|row| row.accuracy.per_seed.clone()).collect();
+    assert_eq!(
+        names(&outcome.report),
+        ["dense", "channels 0.75", "narrow control", "random control"]
+    );
     assert_eq!(found, expected);
     assert!(expected[0][0] != expected[0][1], "the seeds are such that they differ: {expected:?}");
     assert_eq!(outcome.model.seed(), best.1, "the network that is kept is the best on validation");
@@ -140,21 +180,36 @@ fn what_is_set_for_a_whole_recipe_reaches_its_stages() {
     let data = data();
     let run = |text: &str| {
         let recipe: Recipe = text.parse().unwrap();
-        let model = recipe.run(Compression::of(trained(&data), &data).controls(Controls::None)).unwrap().model;
+        let model = recipe
+            .run(Compression::of(trained(&data), &data).controls(Controls::None))
+            .unwrap()
+            .model;
         Scratch::bytes(|path| model.save(path))
     };
     let stage = "[[stage]]\nchannels = 0.5\n";
-    let [above, inside, without] =
-        [format!("criterion = \"l1\"\n{stage}"), format!("{stage}criterion = \"l1\"\n"), stage.to_string()].map(|text| run(&text));
+    let [above, inside, without] = [
+        format!("criterion = \"l1\"\n{stage}"),
+        format!("{stage}criterion = \"l1\"\n"),
+        stage.to_string(),
+    ]
+    .map(|text| run(&text));
     assert!(above == inside && above != without);
 }
 
 #[test]
 fn rows_are_the_dense_model_the_steps_and_the_controls() {
     let data = data();
-    let run = || Compression::train(form(&data), trainer(), 2, &data).unwrap().step(half()).step(FineTune::epochs(3));
+    let run = || {
+        Compression::train(form(&data), trainer(), 2, &data)
+            .unwrap()
+            .step(half())
+            .step(FineTune::epochs(3))
+    };
     let report = run().run().unwrap().report;
-    assert_eq!(names(&report), ["dense", "channels 0.5", "finetune 3", "narrow control", "random control"]);
+    assert_eq!(
+        names(&report),
+        ["dense", "channels 0.5", "finetune 3", "narrow control", "random control"]
+    );
     assert_eq!(report.seeds, [0, 1]);
     assert!(report.rows.iter().all(|row| row.accuracy.per_seed.len() == 2));
     for row in &report.rows {
@@ -164,27 +219,49 @@ fn rows_are_the_dense_model_the_steps_and_the_controls() {
         assert_eq!(cells[4], format!("{:.1}", account.bytes.weights as f64 / 1000.0));
         assert_eq!(cells[5], format!("{:.2}", account.macs as f64 / 1_000_000.0));
         let times = account.latency_ms;
-        assert_eq!(cells[6..], [times.threads_1.median, times.threads_all.median].map(|ms| format!("{ms:.3}")));
+        assert_eq!(
+            cells[6..],
+            [times.threads_1.median, times.threads_all.median].map(|ms| format!("{ms:.3}"))
+        );
     }
     let params: Vec<usize> = report.rows.iter().map(|row| row.account.params).collect();
     let of_width = |hidden: usize| 32 * hidden + hidden + hidden * 3 + 3;
     assert_eq!(params, [of_width(16), of_width(8), of_width(8), of_width(8), of_width(8)]);
     assert!(report.rows.iter().all(|row| Report::is_control(row) == row.name.contains("control")));
 
-    let quantised = run().quantize(Quantizer::builder(Bits::Eight).build().unwrap()).run().unwrap().report;
-    assert_eq!(names(&quantised), ["dense", "channels 0.5", "finetune 3", "bits 8", "narrow control", "bytes control", "random control"]);
+    let quantised =
+        run().quantize(Quantizer::builder(Bits::Eight).build().unwrap()).run().unwrap().report;
+    assert_eq!(
+        names(&quantised),
+        [
+            "dense",
+            "channels 0.5",
+            "finetune 3",
+            "bits 8",
+            "narrow control",
+            "bytes control",
+            "random control"
+        ]
+    );
     for (with, without) in quantised.rows.iter().zip(&report.rows).take(3) {
         assert_eq!(with.accuracy, without.accuracy, "a later stage changed {}", with.name);
     }
     let bytes = |name: &str| quantised.row(name).unwrap().account.bytes.weights;
-    assert!(bytes("bits 8") < bytes("finetune 3"), "{} -> {}", bytes("finetune 3"), bytes("bits 8"));
+    assert!(
+        bytes("bits 8") < bytes("finetune 3"),
+        "{} -> {}",
+        bytes("finetune 3"),
+        bytes("bits 8")
+    );
 
     // A step that chooses nothing has no random twin.
-    let tuned = Compression::of(trained(&data), &data).step(FineTune::epochs(2)).run().unwrap().report;
+    let tuned =
+        Compression::of(trained(&data), &data).step(FineTune::epochs(2)).run().unwrap().report;
     assert_eq!(names(&tuned), ["dense", "finetune 2", "narrow control"]);
 }
 
-/// Leaves out every edge between nodes whose numbers add up to `rest` modulo 3: a step of one's own.
+/// Leaves out every edge between nodes whose numbers add up to `rest` modulo 3: a step of one's
+/// own.
 struct Thin {
     rest: usize,
 }
@@ -197,7 +274,12 @@ impl Step for Thin {
     fn run(&self, subject: Subject, _: &Env) -> Result<Subject> {
         let mut kept = Vec::new();
         for (target, row) in subject.graph.adjacency().outer_iterator().enumerate() {
-            kept.extend(row.indices().iter().map(|&source| (source as usize, target)).filter(|(i, j)| (i + j) % 3 != self.rest));
+            kept.extend(
+                row.indices()
+                    .iter()
+                    .map(|&source| (source as usize, target))
+                    .filter(|(i, j)| (i + j) % 3 != self.rest),
+            );
         }
         let graph = Graph::builder(subject.graph.num_nodes()).edges(kept).build()?;
         Ok(Subject { graph, ..subject })
@@ -211,11 +293,27 @@ impl Step for Thin {
 #[test]
 fn a_step_of_ones_own_has_its_row_its_graph_and_its_control() {
     let data = data();
-    let compression = Compression::of(trained(&data), &data).step(Thin { rest: 0 }).step(half()).step(Distill::into(Student::Itself));
-    let report = compression.quantize(Quantizer::builder(Bits::Eight).build().unwrap()).run().unwrap().report;
+    let compression = Compression::of(trained(&data), &data)
+        .step(Thin { rest: 0 })
+        .step(half())
+        .step(Distill::into(Student::Itself));
+    let report = compression
+        .quantize(Quantizer::builder(Bits::Eight).build().unwrap())
+        .run()
+        .unwrap()
+        .report;
     assert_eq!(
         names(&report),
-        ["dense", "thin 0", "channels 0.5", "distill self", "bits 8", "narrow control", "bytes control", "random control"]
+        [
+            "dense",
+            "thin 0",
+            "channels 0.5",
+            "distill self",
+            "bits 8",
+            "narrow control",
+            "bytes control",
+            "random control"
+        ]
     );
     let edges = |name: &str| report.row(name).unwrap().account.edges;
     assert_eq!(edges("dense"), data.graph().num_edges());
@@ -229,12 +327,22 @@ fn a_step_of_ones_own_has_its_row_its_graph_and_its_control() {
 #[test]
 fn what_is_masked_is_not_counted_as_non_zero_in_floats_or_integers() {
     let data = data();
-    let compression = Compression::of(trained(&data), &data).step(WeightPruner::builder().sparsity(0.5).build().unwrap());
-    let report = compression.controls(Controls::None).quantize(Quantizer::builder(Bits::Eight).build().unwrap()).run().unwrap().report;
+    let compression = Compression::of(trained(&data), &data)
+        .step(WeightPruner::builder().sparsity(0.5).build().unwrap());
+    let report = compression
+        .controls(Controls::None)
+        .quantize(Quantizer::builder(Bits::Eight).build().unwrap())
+        .run()
+        .unwrap()
+        .report;
     for name in ["weights 0.5", "bits 8"] {
         let account = &report.row(name).unwrap().account;
         assert_eq!(account.params, report.row("dense").unwrap().account.params, "{name}");
-        assert!(account.nonzero_params < account.params * 6 / 10 && account.nonzero_params > account.params / 3, "{name}: {account:?}");
+        assert!(
+            account.nonzero_params < account.params * 6 / 10
+                && account.nonzero_params > account.params / 3,
+            "{name}: {account:?}"
+        );
     }
 }
 
@@ -244,41 +352,80 @@ fn one_shot_is_its_three_steps_on_the_nodes_that_were_asked_for() {
     let data = Dataset::sbm(600, 3).degree(1.5).seed(1).build().unwrap();
     let model = trained(&data);
     let bytes = |calibrate| {
-        let all_at_once = OneShot::builder().channels(0.5).weights(0.5).calibrate(calibrate).build().unwrap();
-        let narrow = ChannelPruner::builder(Subset::new()).ratio(0.5).calibrate(calibrate).build().unwrap().prune(&model, &data).unwrap();
-        let sparse = WeightPruner::builder().sparsity(0.5).calibrate(calibrate).build().unwrap().prune(&narrow, &data).unwrap();
-        let small = Quantizer::builder(Bits::Four).calibrate(calibrate).build().unwrap().quantize(&sparse, &data).unwrap();
-        assert!(model.origin().is_some() && Compressed::Integer(small.clone()).origin() == model.origin());
+        let all_at_once =
+            OneShot::builder().channels(0.5).weights(0.5).calibrate(calibrate).build().unwrap();
+        let narrow = ChannelPruner::builder(Subset::new())
+            .ratio(0.5)
+            .calibrate(calibrate)
+            .build()
+            .unwrap()
+            .prune(&model, &data)
+            .unwrap();
+        let sparse = WeightPruner::builder()
+            .sparsity(0.5)
+            .calibrate(calibrate)
+            .build()
+            .unwrap()
+            .prune(&narrow, &data)
+            .unwrap();
+        let small = Quantizer::builder(Bits::Four)
+            .calibrate(calibrate)
+            .build()
+            .unwrap()
+            .quantize(&sparse, &data)
+            .unwrap();
+        assert!(
+            model.origin().is_some()
+                && Compressed::Integer(small.clone()).origin() == model.origin()
+        );
         let small = small.to_bytes().unwrap();
-        assert!(all_at_once.compress(&model, &data).unwrap().to_bytes().unwrap() == small, "{calibrate:?}");
+        assert!(
+            all_at_once.compress(&model, &data).unwrap().to_bytes().unwrap() == small,
+            "{calibrate:?}"
+        );
         small
     };
     assert!(bytes(Calibrate::All) != bytes(Calibrate::Train), "the nodes change nothing here");
 }
 
-/// The random control of every step that chooses: as much as the step itself takes, drawn by the seed of its stage.
+/// The random control of every step that chooses: as much as the step itself takes, drawn by the
+/// seed of its stage.
 #[test]
 fn what_is_left_to_chance_follows_the_stage_and_takes_as_much() {
     let data = data();
-    let deep = Gcn::builder(data.num_features(), data.num_classes()).hidden(16).layers(8).residual().build(0).unwrap();
+    let deep = Gcn::builder(data.num_features(), data.num_classes())
+        .hidden(16)
+        .layers(8)
+        .residual()
+        .build(0)
+        .unwrap();
     let steps: Vec<Box<dyn Step>> = vec![
         Box::new(half()),
         Box::new(WeightPruner::builder().sparsity(0.5).build().unwrap()),
         Box::new(LayerPruner::builder(LayerCriterion::Ablation).remove(2).build().unwrap()),
     ];
     // Of a threshold chance could not choose as much.
-    assert!(matches!(WeightPruner::builder().threshold(0.1).build().unwrap().control(), Control::ChoosesNothing));
+    assert!(matches!(
+        WeightPruner::builder().threshold(0.1).build().unwrap().control(),
+        Control::ChoosesNothing
+    ));
     for step in steps {
         let env = |seed| Env { data: &data, dense: &deep, seed, on_epoch: &|_| Ok(()) };
         let run = |step: &dyn Step, seed| {
-            let model = step.run(Subject { model: deep.clone(), graph: data.graph().clone() }, &env(seed)).unwrap().model;
+            let model = step
+                .run(Subject { model: deep.clone(), graph: data.graph().clone() }, &env(seed))
+                .unwrap()
+                .model;
             let (mut left, mut zeros) = (model.num_params(), 0);
-            model.visit(&mut |_, param| zeros += param.mask().map_or(0, |mask| mask.iter().filter(|kept| !**kept).count()));
+            model.visit(&mut |_, param| {
+                zeros += param.mask().map_or(0, |mask| mask.iter().filter(|kept| !**kept).count())
+            });
             left -= zeros;
             (left, model.infer(&Cx::eval(data.graph()), data.features()).unwrap())
         };
         let Control::Random(random) = step.control() else { panic!("{} chooses", step.name()) };
-        let (own, first, again, second) = (run(&*step, 1), run(&*random, 1), run(&*random, 1), run(&*random, 2));
+        let (own, first, again, second) =
+            (run(&*step, 1), run(&*random, 1), run(&*random, 1), run(&*random, 2));
         assert_eq!((own.0, own.0), (first.0, second.0), "{}", step.name());
         assert_eq!(first.1, again.1, "{}", step.name());
         assert_ne!(first.1, second.1, "{}: two stages draw the same", step.name());
@@ -288,7 +435,12 @@ fn what_is_left_to_chance_follows_the_stage_and_takes_as_much() {
     let given = WeightPruner::builder().sparsity(0.5).build().unwrap().at_random().with_seed(7);
     let drawn = |seed| {
         let subject = Subject { model: deep.clone(), graph: data.graph().clone() };
-        given.run(subject, &Env { data: &data, dense: &deep, seed, on_epoch: &|_| Ok(()) }).unwrap().model.to_bytes().unwrap()
+        given
+            .run(subject, &Env { data: &data, dense: &deep, seed, on_epoch: &|_| Ok(()) })
+            .unwrap()
+            .model
+            .to_bytes()
+            .unwrap()
     };
     assert!(drawn(1) == drawn(2));
     let random = ChannelPruner::builder(gnn_prune::Random::new()).build().unwrap();
@@ -298,12 +450,20 @@ fn what_is_left_to_chance_follows_the_stage_and_takes_as_much() {
 #[test]
 fn stages_in_an_order_that_loses_work_are_refused() {
     let data = data();
-    let late = Compression::of(form(&data), &data).step(half()).step(Distill::into(Student::Gcn { hidden: 4 })).run();
+    let late = Compression::of(form(&data), &data)
+        .step(half())
+        .step(Distill::into(Student::Gcn { hidden: 4 }))
+        .run();
     let error = late.unwrap_err().to_string();
     assert!(error.contains("`distill gcn:4`") && error.contains("first"), "{error}");
-    let first = Compression::of(trained(&data), &data).step(Distill::into(Student::Mlp { hidden: 4 })).controls(Controls::None).run();
+    let first = Compression::of(trained(&data), &data)
+        .step(Distill::into(Student::Mlp { hidden: 4 }))
+        .controls(Controls::None)
+        .run();
     assert_eq!(names(&first.unwrap().report), ["dense", "distill mlp:4"]);
-    for text in ["[[stage]]\nbits = 8\n[[stage]]\nfinetune = 2", "[[stage]]\nbits = 4\n[[stage]]\nbits = 8"] {
+    for text in
+        ["[[stage]]\nbits = 8\n[[stage]]\nfinetune = 2", "[[stage]]\nbits = 4\n[[stage]]\nbits = 8"]
+    {
         let error = text.parse::<Recipe>().unwrap_err().to_string();
         assert!(error.contains("`bits`") && error.contains("last"), "{error}");
     }
@@ -315,7 +475,11 @@ fn stages_in_an_order_that_loses_work_are_refused() {
 fn a_page_needs_no_other_file() {
     let data = data();
     let compression = Compression::of(trained(&data), &data).step(half()).step(FineTune::epochs(1));
-    let report = compression.quantize(Quantizer::builder(Bits::Eight).build().unwrap()).run().unwrap().report;
+    let report = compression
+        .quantize(Quantizer::builder(Bits::Eight).build().unwrap())
+        .run()
+        .unwrap()
+        .report;
     let page = String::from_utf8(Scratch::bytes(|path| report.write_html(path))).unwrap();
     assert_eq!(page, report.to_html());
     // Bytes, time and work; the fine-tuning of the chain and of each control.
@@ -323,7 +487,9 @@ fn a_page_needs_no_other_file() {
     for row in &report.rows {
         assert!(page.contains(&format!("<td>{}</td>", row.name)), "{} is missing", row.name);
     }
-    for part in ["<pre>channels 0.5\nfinetune 1\nbits 8</pre>", "<tr><td>0</td>", std::env::consts::ARCH] {
+    for part in
+        ["<pre>channels 0.5\nfinetune 1\nbits 8</pre>", "<tr><td>0</td>", std::env::consts::ARCH]
+    {
         assert!(page.contains(part), "{part} is missing");
     }
     for leads_out in ["src=", "href=", "@import", "url(", "<script"] {

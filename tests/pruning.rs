@@ -1,9 +1,16 @@
 //! A pruned model is smaller and computes what the masked one does; what must stay, stays.
 
-use gnn_prune::nn::{Activation, ActivationFn, Add, Axis, Concat, Cx, GcnConv, Linear, Mask, ModelBuilder, NodeId, Param, Registry};
+use gnn_prune::nn::{
+    Activation, ActivationFn, Add, Axis, Concat, Cx, GcnConv, Linear, Mask, ModelBuilder, NodeId,
+    Param, Registry,
+};
 use gnn_prune::prune::ChannelLabels;
-use gnn_prune::testing::{check_mask_equals_shrink, random_dense, random_graph, random_model, random_plan, random_sparse};
-use gnn_prune::{ChannelPlan, ChannelPruner, Dataset, Error, Gcn, Magnitude, Model, PruneError, Random, Scope};
+use gnn_prune::testing::{
+    check_mask_equals_shrink, random_dense, random_graph, random_model, random_plan, random_sparse,
+};
+use gnn_prune::{
+    ChannelPlan, ChannelPruner, Dataset, Error, Gcn, Magnitude, Model, PruneError, Random, Scope,
+};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use serde_json::Value as Json;
@@ -91,12 +98,15 @@ proptest! {
     }
 }
 
-/// A refusal must name a layer of the model, and only one without hidden channels has nothing to prune.
+/// A refusal must name a layer of the model, and only one without hidden channels has nothing to
+/// prune.
 fn plan_or_reject(seed: u64, model: &Model<f64>) -> Result<ChannelPlan, TestCaseError> {
     match random_plan(seed, model) {
         Ok(plan) => Ok(plan),
         Err(Error::Prune(PruneError::EmptiesLayer { layer, channels })) => {
-            let id = model.node(&layer).ok_or_else(|| TestCaseError::fail(format!("no layer `{layer}`\n{model}")))?;
+            let id = model
+                .node(&layer)
+                .ok_or_else(|| TestCaseError::fail(format!("no layer `{layer}`\n{model}")))?;
             prop_assert_eq!(model.channels(id), channels);
             Err(TestCaseError::reject("a layer would be emptied"))
         }
@@ -111,12 +121,22 @@ fn plan_or_reject(seed: u64, model: &Model<f64>) -> Result<ChannelPlan, TestCase
 /// Which channels of each layer stay, as the plan's own JSON says.
 fn kept_channels(plan: &ChannelPlan) -> BTreeMap<String, BTreeSet<usize>> {
     let json = serde_json::to_value(plan).unwrap();
-    let channels = |node: &Json| node["kept"].as_array().unwrap().iter().map(|c| c.as_u64().unwrap() as usize).collect();
-    json["nodes"].as_object().unwrap().iter().map(|(name, node)| (name.clone(), channels(node))).collect()
+    let channels = |node: &Json| {
+        node["kept"].as_array().unwrap().iter().map(|c| c.as_u64().unwrap() as usize).collect()
+    };
+    json["nodes"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(name, node)| (name.clone(), channels(node)))
+        .collect()
 }
 
 fn zero_outside(param: &Param<f64>, side: usize, stays: &BTreeSet<usize>) -> bool {
-    param.value().indexed_iter().all(|((i, j), w)| *w == 0.0 || stays.contains(if side == 0 { &i } else { &j }))
+    param
+        .value()
+        .indexed_iter()
+        .all(|((i, j), w)| *w == 0.0 || stays.contains(if side == 0 { &i } else { &j }))
 }
 
 fn data() -> Dataset {
@@ -131,9 +151,18 @@ fn halves(scope: Scope) -> ChannelPruner {
 fn a_plan_that_would_empty_a_layer_is_an_error_that_names_it() {
     let data = data();
     let model = Gcn::builder(6, 3).hidden(8).layers(3).build(0).unwrap();
-    let all = ChannelPruner::builder(Magnitude::l2()).ratio(1.0).build().unwrap().plan(&model, &data).unwrap_err();
-    assert!(matches!(&all, Error::Prune(PruneError::EmptiesLayer { layer, channels: 8 }) if layer == "conv1"), "{all}");
-    // A layer whose weights are all zero scores lowest of all, and half of the channels of two layers are one layer.
+    let all = ChannelPruner::builder(Magnitude::l2())
+        .ratio(1.0)
+        .build()
+        .unwrap()
+        .plan(&model, &data)
+        .unwrap_err();
+    assert!(
+        matches!(&all, Error::Prune(PruneError::EmptiesLayer { layer, channels: 8 }) if layer == "conv1"),
+        "{all}"
+    );
+    // A layer whose weights are all zero scores lowest of all, and half of the channels of two
+    // layers are one layer.
     let mut quiet = model;
     let mut index = 0;
     quiet.visit_mut(&mut |param| {
@@ -144,18 +173,28 @@ fn a_plan_that_would_empty_a_layer_is_an_error_that_names_it() {
         index += 1;
     });
     let global = halves(Scope::Global).plan(&quiet, &data).unwrap_err();
-    assert!(matches!(&global, Error::Prune(PruneError::EmptiesLayer { layer, .. }) if layer == "conv2"), "{global}");
+    assert!(
+        matches!(&global, Error::Prune(PruneError::EmptiesLayer { layer, .. }) if layer == "conv2"),
+        "{global}"
+    );
     assert!(global.to_string().contains("`conv2`"));
-    assert!(halves(Scope::Layer).plan(&quiet, &data).is_ok(), "within its own layer half of it stays");
+    assert!(
+        halves(Scope::Layer).plan(&quiet, &data).is_ok(),
+        "within its own layer half of it stays"
+    );
 }
 
 #[test]
 fn a_part_of_a_concatenation_that_would_be_emptied_is_named() {
-    // Two narrow layers side by side are added to a wide one: they are one group, and a random half may hit all of a narrow one.
+    // Two narrow layers side by side are added to a wide one: they are one group, and a random half
+    // may hit all of a narrow one.
     let mut builder = ModelBuilder::<f64>::new(4);
-    let narrow = builder.add("narrow", Linear::builder(4, 1).build().unwrap(), &[NodeId::INPUT]).unwrap();
-    let other = builder.add("other", Linear::builder(4, 5).build().unwrap(), &[NodeId::INPUT]).unwrap();
-    let wide = builder.add("wide", Linear::builder(4, 6).build().unwrap(), &[NodeId::INPUT]).unwrap();
+    let narrow =
+        builder.add("narrow", Linear::builder(4, 1).build().unwrap(), &[NodeId::INPUT]).unwrap();
+    let other =
+        builder.add("other", Linear::builder(4, 5).build().unwrap(), &[NodeId::INPUT]).unwrap();
+    let wide =
+        builder.add("wide", Linear::builder(4, 6).build().unwrap(), &[NodeId::INPUT]).unwrap();
     let joined = builder.add("joined", Concat::new(), &[narrow, other]).unwrap();
     let sum = builder.add("sum", Add::new(2).unwrap(), &[joined, wide]).unwrap();
     let out = builder.add("out", Linear::builder(6, 2).build().unwrap(), &[sum]).unwrap();
@@ -166,7 +205,9 @@ fn a_part_of_a_concatenation_that_would_be_emptied_is_named() {
                 assert_eq!((layer.as_str(), channels), ("narrow", 1));
                 emptied += 1;
             }
-            plan => assert!(plan.unwrap().groups().iter().all(|group| group.name == "narrow+other+wide")),
+            plan => assert!(
+                plan.unwrap().groups().iter().all(|group| group.name == "narrow+other+wide")
+            ),
         }
     }
     assert!(emptied > 0);
@@ -175,7 +216,8 @@ fn a_part_of_a_concatenation_that_would_be_emptied_is_named() {
 #[test]
 fn logits_are_not_pruned_even_through_a_residual() {
     let mut builder = ModelBuilder::<f64>::new(4);
-    let hidden = builder.add("hidden", GcnConv::builder(4, 3).build().unwrap(), &[NodeId::INPUT]).unwrap();
+    let hidden =
+        builder.add("hidden", GcnConv::builder(4, 3).build().unwrap(), &[NodeId::INPUT]).unwrap();
     let shape = builder.add("shape", Activation::new(ActivationFn::Sigmoid), &[hidden]).unwrap();
     let logits = builder.add("logits", Linear::builder(3, 3).build().unwrap(), &[shape]).unwrap();
     let out = builder.add("out", Add::new(2).unwrap(), &[shape, logits]).unwrap();
@@ -187,13 +229,15 @@ fn logits_are_not_pruned_even_through_a_residual() {
 #[test]
 fn the_input_is_not_pruned_even_through_a_residual_or_a_concatenation() {
     let mut builder = ModelBuilder::<f64>::new(4);
-    let same = builder.add("same", GcnConv::builder(4, 4).build().unwrap(), &[NodeId::INPUT]).unwrap();
+    let same =
+        builder.add("same", GcnConv::builder(4, 4).build().unwrap(), &[NodeId::INPUT]).unwrap();
     let sum = builder.add("sum", Add::new(2).unwrap(), &[same, NodeId::INPUT]).unwrap();
     let free = builder.add("free", GcnConv::builder(4, 6).build().unwrap(), &[sum]).unwrap();
     let joined = builder.add("joined", Concat::new(), &[free, NodeId::INPUT, sum]).unwrap();
     let out = builder.add("out", Linear::builder(14, 2).build().unwrap(), &[joined]).unwrap();
     let model = builder.build(out, 0).unwrap();
-    let names: Vec<String> = ChannelLabels::of(&model).groups().iter().map(|group| group.name.clone()).collect();
+    let names: Vec<String> =
+        ChannelLabels::of(&model).groups().iter().map(|group| group.name.clone()).collect();
     assert_eq!(names, ["free"]);
     let plan = random_plan(1, &model).unwrap();
     let graph = random_graph(1, 9);
@@ -206,7 +250,14 @@ fn the_input_is_not_pruned_even_through_a_residual_or_a_concatenation() {
 
 #[test]
 fn an_activation_that_is_not_zero_at_zero_does_not_leak() {
-    let model = Gcn::builder(6, 3).hidden(9).layers(3).activation(ActivationFn::Sigmoid).residual().dropout(0.0).build(4).unwrap();
+    let model = Gcn::builder(6, 3)
+        .hidden(9)
+        .layers(3)
+        .activation(ActivationFn::Sigmoid)
+        .residual()
+        .dropout(0.0)
+        .build(4)
+        .unwrap();
     let model = model.cast::<f64>().unwrap();
     let plan = halves(Scope::Layer).plan(&model.cast().unwrap(), &data()).unwrap();
     let graph = random_graph(2, 20);
@@ -214,7 +265,8 @@ fn an_activation_that_is_not_zero_at_zero_does_not_leak() {
     check_mask_equals_shrink(&model, &plan, &graph, x.view()).unwrap();
     // The masked channel itself is 1/2 at every node; nobody reads it.
     let masked = plan.mask(&model).unwrap();
-    let trace = masked.trace_keeping(&Cx::eval(&graph), x.view(), &[masked.node("act1").unwrap()]).unwrap();
+    let trace =
+        masked.trace_keeping(&Cx::eval(&graph), x.view(), &[masked.node("act1").unwrap()]).unwrap();
     let hidden = trace.value(masked.node("act1").unwrap()).unwrap().to_dense();
     let gone = (0..9).find(|c| !kept_channels(&plan)["act1"].contains(c)).unwrap();
     assert!(hidden.column(gone).iter().all(|h| *h == 0.5));
@@ -230,7 +282,10 @@ fn a_plan_for_another_model_is_an_error() {
     let small = plan.shrink(&model(8, 3)).unwrap();
     for other in [model(10, 3), model(8, 4), model(8, 2), model(1, 3), residual, small] {
         for result in [plan.shrink(&other), plan.mask(&other)] {
-            assert!(matches!(result, Err(Error::Prune(PruneError::OtherModel { .. }))), "{result:?}");
+            assert!(
+                matches!(result, Err(Error::Prune(PruneError::OtherModel { .. }))),
+                "{result:?}"
+            );
         }
     }
 }
@@ -258,7 +313,10 @@ fn a_plan_edited_into_nonsense_is_an_error() {
         json["nodes"][node]["kept"] = Vec::<usize>::new().into();
     }
     let emptied = serde_json::from_value::<ChannelPlan>(json).unwrap().shrink(&model).unwrap_err();
-    assert!(matches!(emptied, Error::Prune(PruneError::EmptiesLayer { ref layer, .. }) if layer == "conv1"), "{emptied}");
+    assert!(
+        matches!(emptied, Error::Prune(PruneError::EmptiesLayer { ref layer, .. }) if layer == "conv1"),
+        "{emptied}"
+    );
 }
 
 #[test]
@@ -303,9 +361,15 @@ fn a_model_with_masked_weights_keeps_their_masks_when_its_channels_go() {
 #[test]
 fn the_amount_is_the_share_rounded_half_to_even() {
     let data = data();
-    for (hidden, ratio, kept) in [(5, 0.5, 3), (7, 0.5, 3), (4, 0.25, 3), (8, 0.75, 2), (8, 0.0, 8), (6, 0.25, 4)] {
+    for (hidden, ratio, kept) in
+        [(5, 0.5, 3), (7, 0.5, 3), (4, 0.25, 3), (8, 0.75, 2), (8, 0.0, 8), (6, 0.25, 4)]
+    {
         let model = Gcn::builder(6, 3).hidden(hidden).build(0).unwrap();
         let pruner = ChannelPruner::builder(Random::new()).ratio(ratio).build().unwrap();
-        assert_eq!(pruner.plan(&model, &data).unwrap().groups()[0].kept, kept, "{ratio} of {hidden}");
+        assert_eq!(
+            pruner.plan(&model, &data).unwrap().groups()[0].kept,
+            kept,
+            "{ratio} of {hidden}"
+        );
     }
 }

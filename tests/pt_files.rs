@@ -19,32 +19,48 @@ fn folder() -> PathBuf {
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut paths: Vec<PathBuf> =
-        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).collect();
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_file())
+        .collect();
     paths.sort();
     paths
 }
 
 fn bits(tensors: &Tensors) -> BTreeMap<&str, (&[usize], Vec<u32>)> {
     let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect();
-    tensors.floats.iter().map(|(name, array)| (name.as_str(), (&array.shape[..], bits(&array.values)))).collect()
+    tensors
+        .floats
+        .iter()
+        .map(|(name, array)| (name.as_str(), (&array.shape[..], bits(&array.values))))
+        .collect()
 }
 
 fn told(tensors: &Tensors, key: &str) -> Json {
-    serde_json::from_str(tensors.metadata.get(key).unwrap_or_else(|| panic!("{key} is not among {:?}", tensors.metadata.keys()))).unwrap()
+    serde_json::from_str(
+        tensors
+            .metadata
+            .get(key)
+            .unwrap_or_else(|| panic!("{key} is not among {:?}", tensors.metadata.keys())),
+    )
+    .unwrap()
 }
 
 #[test]
 fn every_file_holds_what_pytorch_says_to_the_bit() {
     let mut seen = 0;
-    for path in files(&folder()).into_iter().filter(|path| path.extension().unwrap() != "safetensors") {
+    for path in
+        files(&folder()).into_iter().filter(|path| path.extension().unwrap() != "safetensors")
+    {
         let found = Tensors::read(&path).unwrap();
         let expected = Tensors::read(path.with_extension("safetensors")).unwrap();
         assert_eq!(bits(&found), bits(&expected), "{}", path.display());
         assert_eq!(found.integers, expected.integers, "{}", path.display());
         let mut order = told(&found, "pt.order").as_array().unwrap().clone();
         order.sort_by_key(|name| name.as_str().unwrap().to_string());
-        let mut names: Vec<&String> = expected.floats.keys().chain(expected.integers.keys()).collect();
+        let mut names: Vec<&String> =
+            expected.floats.keys().chain(expected.integers.keys()).collect();
         names.sort();
         assert_eq!(Json::from(order), json!(names), "{}", path.display());
         seen += 1;
@@ -62,24 +78,44 @@ fn half_floats_of_safetensors_are_the_floats_that_they_stand_for() {
 fn a_module_tells_its_classes_and_settings() {
     for (file, read) in [("module_net.pt", None), ("wrapped_module.pth", Some("model"))] {
         let net = Tensors::read(folder().join(file)).unwrap();
-        assert_eq!(net.metadata.get("pt.read").map(|_| told(&net, "pt.read")), read.map(Json::from));
+        assert_eq!(
+            net.metadata.get("pt.read").map(|_| told(&net, "pt.read")),
+            read.map(Json::from)
+        );
         let conv = told(&net, "module.conv1");
         assert_eq!(conv["class"], "torch_geometric.nn.conv.gcn_conv.GCNConv");
-        assert_eq!((&conv["improved"], &conv["normalize"], &conv["add_self_loops"]), (&json!(true), &json!(true), &json!(true)));
+        assert_eq!(
+            (&conv["improved"], &conv["normalize"], &conv["add_self_loops"]),
+            (&json!(true), &json!(true), &json!(true))
+        );
         let attention = told(&net, "module.conv2");
         assert_eq!(attention["class"], "torch_geometric.nn.conv.gat_conv.GATConv");
-        let said = ["heads", "concat", "negative_slope", "add_self_loops", "dropout"].map(|key| attention[key].clone());
+        let said = ["heads", "concat", "negative_slope", "add_self_loops", "dropout"]
+            .map(|key| attention[key].clone());
         assert_eq!(said, [json!(3), json!(false), json!(0.1), json!(false), json!(0.0)]);
         assert_eq!(told(&net, "module.conv3")["aggr"], "max");
         assert_eq!(told(&net, "module.drop")["p"], 0.25);
         assert_eq!(told(&net, "module.act")["negative_slope"], 0.3);
         assert_eq!(told(&net, "module.act")["class"], "torch.nn.modules.activation.LeakyReLU");
         let whole = told(&net, "module");
-        assert_eq!((&whole["class"], &whole["widths"], &whole["jk"]), (&json!("__main__.Net"), &json!([3, 4, 2]), &Json::Null));
+        assert_eq!(
+            (&whole["class"], &whole["widths"], &whole["jk"]),
+            (&json!("__main__.Net"), &json!([3, 4, 2]), &Json::Null)
+        );
         assert!(whole.get("unregistered").is_none() && whole.get("training").is_none(), "{whole}");
-        let order = told(&net, "pt.modules").as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_string()).collect::<Vec<_>>();
+        let order = told(&net, "pt.modules")
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|name| name.as_str().unwrap().to_string())
+            .collect::<Vec<_>>();
         let place = |name: &str| order.iter().position(|known| known == name).unwrap();
-        assert!(place("") < place("conv1") && place("conv1") < place("conv2") && place("layers.0") < place("layers.1"), "{order:?}");
+        assert!(
+            place("") < place("conv1")
+                && place("conv1") < place("conv2")
+                && place("layers.0") < place("layers.1"),
+            "{order:?}"
+        );
         // What `state_dict()` leaves out, and what it names twice.
         assert!(!net.floats.contains_key("scratch") && !net.floats.contains_key("nothing"));
         assert_eq!(net.floats["layers.0.weight"], net.floats["layers.1.weight"]);
@@ -95,22 +131,34 @@ fn a_wrapper_tells_what_was_read_and_what_was_left() {
     let settings = json!({ "aggr": "max", "dropout": 0.5, "hidden_channels": 4, "norm": null, "widths": [4, 4] });
     assert_eq!(told(&lightning, "pt.hyper_parameters"), settings);
     let one = Tensors::read(folder().join("wrapped_in_one.pth")).unwrap();
-    assert_eq!((told(&one, "pt.read"), told(&one, "pt.unread")), (json!("my_network"), json!(["optim"])));
+    assert_eq!(
+        (told(&one, "pt.read"), told(&one, "pt.unread")),
+        (json!("my_network"), json!(["optim"]))
+    );
 }
 
 #[test]
 fn a_graph_is_the_same_from_a_pickle_as_from_safetensors() {
     let expected = Dataset::read(folder().join("data.safetensors")).unwrap();
-    for name in ["data.pt", "data_legacy.pt", "data_as_dict.pt", "data_processed.pt", "data_of_one.pt"] {
+    for name in
+        ["data.pt", "data_legacy.pt", "data_as_dict.pt", "data_processed.pt", "data_of_one.pt"]
+    {
         let found = Dataset::read(folder().join(name)).unwrap();
         assert_eq!(found.graph().adjacency(), expected.graph().adjacency(), "{name}");
         assert_eq!(found.graph().edge_features(), expected.graph().edge_features(), "{name}");
         assert_eq!(found.features().to_dense(), expected.features().to_dense(), "{name}");
-        assert_eq!((found.classes().unwrap(), found.num_classes()), (expected.classes().unwrap(), expected.num_classes()), "{name}");
+        assert_eq!(
+            (found.classes().unwrap(), found.num_classes()),
+            (expected.classes().unwrap(), expected.num_classes()),
+            "{name}"
+        );
         assert_eq!(format!("{:?}", found.splits()), format!("{:?}", expected.splits()), "{name}");
     }
     let small = Tensors::read(folder().join("data_in_a_list.pt")).unwrap();
-    assert_eq!((told(&small, "data.name"), told(&small, "data.num_classes")), (json!("small"), json!(2)));
+    assert_eq!(
+        (told(&small, "data.name"), told(&small, "data.num_classes")),
+        (json!("small"), json!(2))
+    );
 }
 
 #[test]
@@ -138,7 +186,10 @@ fn what_is_not_read_is_named_with_the_way_out() {
         ("same_name.pt", "tensor `a.b` stands there twice"),
         ("scripted.pt", "is a TorchScript archive, which is a program; save the state dict"),
         ("slices.pt", "holds 2 graphs, and one is read"),
-        ("sparse.pt", "tensor `adj` is sparse, which is not read; save what its `to_dense()` gives"),
+        (
+            "sparse.pt",
+            "tensor `adj` is sparse, which is not read; save what its `to_dense()` gives",
+        ),
         ("text.pt", "holds text, which is neither a network"),
         ("too_large.pt", "tensor `y` holds 9223372036854775808"),
         ("two_graphs.pt", "holds 2 graphs, and one is read"),
@@ -152,11 +203,16 @@ fn what_is_not_read_is_named_with_the_way_out() {
         assert!(message.contains(words) && !message.contains('\n'), "{message}");
     }
     for (entries, words) in [
-        (&["net/archive_format", "net/models/model.json"][..], "is a program of `torch.export`; save the state dict"),
+        (
+            &["net/archive_format", "net/models/model.json"][..],
+            "is a program of `torch.export`; save the state dict",
+        ),
         (&["x.npy", "y.npy"], "is an archive of NumPy arrays"),
         (&["word/document.xml"], "is a zip archive without a `data.pkl`"),
     ] {
-        let message = zipped(entries.iter().map(|&name| (name, &b"{}"[..])), zip::CompressionMethod::Stored).problem();
+        let message =
+            zipped(entries.iter().map(|&name| (name, &b"{}"[..])), zip::CompressionMethod::Stored)
+                .problem();
         assert!(message.contains(words), "{message}");
     }
     let onnx = File::new(b"\x08\x08\x12\x07pytorch\x1a\x052.5.0:\x10");
@@ -169,7 +225,11 @@ struct File(PathBuf);
 impl File {
     fn new(bytes: &[u8]) -> Self {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("gnn-prune-pt-{}-{}.pt", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let name = format!(
+            "gnn-prune-pt-{}-{}.pt",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
         let path = std::env::temp_dir().join(name);
         std::fs::write(&path, bytes).unwrap();
         Self(path)
@@ -196,7 +256,10 @@ fn archive(pickle: &[u8], method: zip::CompressionMethod) -> File {
     zipped([("net/data.pkl", pickle), ("net/data/0", &floats)], method)
 }
 
-fn zipped<'a>(entries: impl IntoIterator<Item = (&'a str, &'a [u8])>, method: zip::CompressionMethod) -> File {
+fn zipped<'a>(
+    entries: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+    method: zip::CompressionMethod,
+) -> File {
     let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
     for (name, bytes) in entries {
         writer.start_file(name, SimpleFileOptions::default().compression_method(method)).unwrap();
@@ -289,7 +352,10 @@ fn objects_within_each_other_without_end_are_refused() {
     // A module whose child is itself: `BUILD` comes last, and the memo knows the object before.
     let module = |children: &[u8]| {
         let mut code = b"cm\nNet\n)\x81q\x00}(".to_vec();
-        code.extend([&text("_parameters")[..], &dict("w", &tensor(0, &[1], &[1])), &text("_buffers"), b"}"].concat());
+        code.extend(
+            [&text("_parameters")[..], &dict("w", &tensor(0, &[1], &[1])), &text("_buffers"), b"}"]
+                .concat(),
+        );
         code.extend([&text("_modules")[..], children, b"ub"].concat());
         code
     };
@@ -298,17 +364,36 @@ fn objects_within_each_other_without_end_are_refused() {
     let mut laughs = dict("w", &tensor(0, &[1], &[1]));
     for level in 0..60u8 {
         laughs.extend([b'q', level, b'0', b'}']);
-        laughs.extend([&text("a")[..], &[b'h', level, b's'], &text("b"), &[b'h', level, b's']].concat());
+        laughs.extend(
+            [&text("a")[..], &[b'h', level, b's'], &text("b"), &[b'h', level, b's']].concat(),
+        );
     }
     for (name, code, words) in [
-        ("lists in lists", [times(b"]", deep), times(b"a", deep - 1)].concat(), "holds objects within each other without end"),
+        (
+            "lists in lists",
+            [times(b"]", deep), times(b"a", deep - 1)].concat(),
+            "holds objects within each other without end",
+        ),
         ("tuples in tuples", [b")".to_vec(), times(b"\x85", deep)].concat(), "without end"),
-        ("dicts in dicts", [times(b"}K\x01", deep), tensor(0, &[1], &[1]), times(b"s", deep)].concat(), "without end"),
+        (
+            "dicts in dicts",
+            [times(b"}K\x01", deep), tensor(0, &[1], &[1]), times(b"s", deep)].concat(),
+            "without end",
+        ),
         ("a list in itself", b"]q\x00h\x00a".to_vec(), "without end"),
-        ("a dict in itself", [b"}q\x00", &text("w")[..], &tensor(0, &[1], &[1]), b"s", &text("me"), b"h\x00s"].concat(), "without end"),
+        (
+            "a dict in itself",
+            [b"}q\x00", &text("w")[..], &tensor(0, &[1], &[1]), b"s", &text("me"), b"h\x00s"]
+                .concat(),
+            "without end",
+        ),
         ("a module in itself", own_child, "without end"),
         ("ways without number", laughs, "without end"),
-        ("calls of calls", [b"cm\nf\n".to_vec(), times(b")R", deep)].concat(), "holds an object of no known class"),
+        (
+            "calls of calls",
+            [b"cm\nf\n".to_vec(), times(b")R", deep)].concat(),
+            "holds an object of no known class",
+        ),
     ] {
         let message = stored(&program(&code)).problem();
         assert!(message.contains(words), "{name}: {message}");
@@ -336,7 +421,10 @@ fn counts_that_the_file_cannot_hold_are_refused() {
         (b"\x80\x09".to_vec(), "protocol 9"),
         (b"\x97".to_vec(), "has the opcode 0x97 at byte 2"),
         (b"cos\nsystem\n".to_vec(), "holds `os.system`"),
-        ([b"cos\nsystem\n", &text("touch /nowhere")[..], b"\x85R"].concat(), "holds an object of `os.system`"),
+        (
+            [b"cos\nsystem\n", &text("touch /nowhere")[..], b"\x85R"].concat(),
+            "holds an object of `os.system`",
+        ),
     ] {
         let message = stored(&program(&code)).problem();
         assert!(message.contains(words), "{message}");
@@ -345,9 +433,11 @@ fn counts_that_the_file_cannot_hold_are_refused() {
 
 #[test]
 fn a_pickle_that_unpacks_to_more_than_it_may_is_refused() {
-    // Repeated bytes pack some hundreds to one: the longer pickle is refused before it is unpacked, the shorter by its objects.
+    // Repeated bytes pack some hundreds to one: the longer pickle is refused before it is unpacked,
+    // the shorter by its objects.
     let problems = |bytes: usize| {
-        let pickles = [&b"]"[..], b"N\x94", b"(", b"(t", b"}2"].map(|code| program(&code.repeat(bytes / code.len())));
+        let pickles = [&b"]"[..], b"N\x94", b"(", b"(t", b"}2"]
+            .map(|code| program(&code.repeat(bytes / code.len())));
         pickles.map(|pickle| archive(&pickle, zip::CompressionMethod::Deflated).problem())
     };
     for message in problems(1 << 20) {
@@ -374,7 +464,10 @@ fn what_is_cut_off_or_changed_is_refused_or_read() {
             if let Ok(found) = Tensors::read(&file.0)
                 && !name.contains("legacy")
             {
-                assert!(found.floats == expected.floats && found.integers == expected.integers, "{name} at {at}");
+                assert!(
+                    found.floats == expected.floats && found.integers == expected.integers,
+                    "{name} at {at}"
+                );
             }
         }
     }

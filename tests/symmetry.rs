@@ -2,7 +2,9 @@
 
 use gnn_prune::graph::{Duplicates, SelfLoops};
 use gnn_prune::nn::{Cx, Registry};
-use gnn_prune::testing::{check_permutation, random_dense, random_graph, random_model, random_sparse};
+use gnn_prune::testing::{
+    check_permutation, random_dense, random_graph, random_model, random_sparse,
+};
 use gnn_prune::{Gcn, Graph};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -30,7 +32,8 @@ proptest! {
         let mut edges: Vec<(usize, usize, f32)> = edges.into_iter().map(|((source, target), weight)| (source, target, weight)).collect();
         let build = |edges: &[(usize, usize, f32)]| {
             let builder = Graph::builder(12).weighted_edges(edges.iter().copied()).self_loops(loops);
-            // The two directions of a pair may be listed with two weights; of two terms the sum does not depend on their order.
+            // The two directions of a pair may be listed with two weights; of two terms the sum
+            // does not depend on their order.
             if undirected { builder.duplicates(Duplicates::Sum).undirected().build() } else { builder.build() }
         };
         let sorted = build(&edges).unwrap();

@@ -3,9 +3,12 @@
 use gnn_prune::kernels::reference;
 use gnn_prune::ndarray::Array2;
 use gnn_prune::nn::{Add, Cx, GcnConv, Linear, Mask, ModelBuilder, NodeId, ParamId};
-use gnn_prune::testing::{check_determinism, check_program, check_save_load, random_dense, random_graph};
+use gnn_prune::testing::{
+    check_determinism, check_program, check_save_load, random_dense, random_graph,
+};
 use gnn_prune::{
-    ChannelPruner, Dataset, Error, Gcn, Magnitude, Mlp, Model, PruneError, Scalar, Scope, Trainer, WeightPlan, WeightPruner, nn::Registry,
+    ChannelPruner, Dataset, Error, Gcn, Magnitude, Mlp, Model, PruneError, Scalar, Scope, Trainer,
+    WeightPlan, WeightPruner, nn::Registry,
 };
 
 fn gcn() -> Model {
@@ -24,7 +27,9 @@ fn counts<F: Scalar>(model: &Model<F>) -> (usize, usize, usize) {
     model.visit(&mut |name, param| {
         if name.ends_with("weight") {
             counts.0 += param.value().len();
-            counts.1 += param.mask().map_or(param.value().len(), |mask| mask.iter().filter(|keep| **keep).count());
+            counts.1 += param
+                .mask()
+                .map_or(param.value().len(), |mask| mask.iter().filter(|keep| **keep).count());
             counts.2 += param.value().iter().filter(|w| **w != F::zero()).count();
         }
     });
@@ -32,7 +37,14 @@ fn counts<F: Scalar>(model: &Model<F>) -> (usize, usize, usize) {
 }
 
 fn sparse(model: &Model, sparsity: f64) -> Model {
-    WeightPruner::builder().sparsity(sparsity).build().unwrap().plan(model).unwrap().apply(model).unwrap()
+    WeightPruner::builder()
+        .sparsity(sparsity)
+        .build()
+        .unwrap()
+        .plan(model)
+        .unwrap()
+        .apply(model)
+        .unwrap()
 }
 
 #[test]
@@ -44,7 +56,9 @@ fn exactly_the_share_goes_and_biases_stay() {
         let pruned = sparse(&model, sparsity);
         let gone = (sparsity * n as f64).round_ties_even() as usize;
         assert_eq!(counts(&pruned), (n, n - gone, n - gone), "{sparsity}");
-        assert!(masks(&pruned).iter().all(|(name, mask)| mask.is_none() || name.ends_with("weight")));
+        assert!(
+            masks(&pruned).iter().all(|(name, mask)| mask.is_none() || name.ends_with("weight"))
+        );
     }
 }
 
@@ -60,11 +74,22 @@ fn the_smallest_go_and_of_equals_the_first() {
         }
     });
     let kept = |pruner: WeightPruner| {
-        masks(&pruner.plan(&model).unwrap().apply(&model).unwrap())[0].1.clone().unwrap().into_raw_vec_and_offset().0
+        masks(&pruner.plan(&model).unwrap().apply(&model).unwrap())[0]
+            .1
+            .clone()
+            .unwrap()
+            .into_raw_vec_and_offset()
+            .0
     };
     let builder = WeightPruner::builder();
-    assert_eq!(kept(builder.clone().sparsity(0.5).build().unwrap()), [false, false, true, true, false, true]);
-    assert_eq!(kept(builder.clone().threshold(0.5).build().unwrap()), [true, false, true, true, false, true]);
+    assert_eq!(
+        kept(builder.clone().sparsity(0.5).build().unwrap()),
+        [false, false, true, true, false, true]
+    );
+    assert_eq!(
+        kept(builder.clone().threshold(0.5).build().unwrap()),
+        [true, false, true, true, false, true]
+    );
     assert_eq!(kept(builder.threshold(0.0).build().unwrap()), [true; 6]);
 }
 
@@ -75,17 +100,32 @@ fn half_and_then_four_fifths_is_four_fifths_in_total() {
     let gone = (0.8 * n as f64).round_ties_even() as usize;
     assert_eq!(counts(&sparse(&sparse(&model, 0.5), 0.8)), (n, n - gone, n - gone));
     assert_eq!(counts(&sparse(&sparse(&model, 0.8), 0.5)).1, n - gone, "a plan gives nothing back");
-    assert_eq!(masks(&sparse(&sparse(&model, 0.5), 0.8)), masks(&sparse(&model, 0.8)), "untrained, the same weights are the smallest");
+    assert_eq!(
+        masks(&sparse(&sparse(&model, 0.5), 0.8)),
+        masks(&sparse(&model, 0.8)),
+        "untrained, the same weights are the smallest"
+    );
 }
 
 #[test]
 fn by_layer_every_matrix_loses_its_share() {
     let model = gcn();
-    let pruned = WeightPruner::builder().scope(Scope::Layer).build().unwrap().plan(&model).unwrap().apply(&model).unwrap();
+    let pruned = WeightPruner::builder()
+        .scope(Scope::Layer)
+        .build()
+        .unwrap()
+        .plan(&model)
+        .unwrap()
+        .apply(&model)
+        .unwrap();
     pruned.visit(&mut |name, param| {
         if name.ends_with("weight") {
             let gone = param.mask().unwrap().iter().filter(|keep| !**keep).count();
-            assert_eq!(gone, (0.9 * param.value().len() as f64).round_ties_even() as usize, "{name}");
+            assert_eq!(
+                gone,
+                (0.9 * param.value().len() as f64).round_ties_even() as usize,
+                "{name}"
+            );
         }
     });
 }
@@ -96,7 +136,12 @@ fn plans_replay_from_json_and_refuse_another_model() {
     let plan = WeightPruner::builder().build().unwrap().plan(&model).unwrap();
     let back: WeightPlan = serde_json::from_str(&serde_json::to_string(&plan).unwrap()).unwrap();
     assert_eq!((&back, back.to_string()), (&plan, plan.to_string()));
-    assert!(plan.to_string().starts_with("weight plan by layer-adaptive magnitude, 0.9 of all weights: 3392 -> 339 weights"), "{plan}");
+    assert!(
+        plan.to_string().starts_with(
+            "weight plan by layer-adaptive magnitude, 0.9 of all weights: 3392 -> 339 weights"
+        ),
+        "{plan}"
+    );
     assert_eq!(masks(&back.apply(&model).unwrap()), masks(&plan.apply(&model).unwrap()));
     for other in [
         Gcn::builder(64, 10).hidden(31).layers(3).build(3).unwrap(),
@@ -111,7 +156,10 @@ fn plans_replay_from_json_and_refuse_another_model() {
 #[test]
 fn a_layer_that_would_lose_every_weight_is_named() {
     let refused = |error: Error, name: &str| {
-        assert!(matches!(&error, Error::Prune(PruneError::EmptiesLayer { layer, .. }) if layer == name), "{error}")
+        assert!(
+            matches!(&error, Error::Prune(PruneError::EmptiesLayer { layer, .. }) if layer == name),
+            "{error}"
+        )
     };
     let all = |scope| WeightPruner::builder().sparsity(1.0).scope(scope).build().unwrap();
     refused(all(Scope::Global).plan(&gcn()).unwrap_err(), "conv1");
@@ -122,17 +170,33 @@ fn a_layer_that_would_lose_every_weight_is_named() {
             *param.value_mut() *= 1e-3;
         }
     });
-    refused(WeightPruner::builder().threshold(1e-3).build().unwrap().plan(&model).unwrap_err(), "conv2");
-    assert_eq!(masks(&sparse(&model, 0.9)), masks(&sparse(&gcn(), 0.9)), "the scale of a matrix does not count");
+    refused(
+        WeightPruner::builder().threshold(1e-3).build().unwrap().plan(&model).unwrap_err(),
+        "conv2",
+    );
+    assert_eq!(
+        masks(&sparse(&model, 0.9)),
+        masks(&sparse(&gcn(), 0.9)),
+        "the scale of a matrix does not count"
+    );
     // Two plans that are legal each, and together leave nothing.
     let half = |keep: usize| {
         let mut other = gcn();
         other.visit_mut(&mut |param| {
             if param.value().dim() == (32, 32) {
-                param.value_mut().indexed_iter_mut().for_each(|((i, _), w)| *w = if i % 2 == keep { 1.0 } else { 0.0 });
+                param
+                    .value_mut()
+                    .indexed_iter_mut()
+                    .for_each(|((i, _), w)| *w = if i % 2 == keep { 1.0 } else { 0.0 });
             }
         });
-        WeightPruner::builder().scope(Scope::Layer).sparsity(0.5).build().unwrap().plan(&other).unwrap()
+        WeightPruner::builder()
+            .scope(Scope::Layer)
+            .sparsity(0.5)
+            .build()
+            .unwrap()
+            .plan(&other)
+            .unwrap()
     };
     refused(half(1).apply(&half(0).apply(&gcn()).unwrap()).unwrap_err(), "conv2");
 }
@@ -140,10 +204,16 @@ fn a_layer_that_would_lose_every_weight_is_named() {
 #[test]
 fn settings_out_of_range_and_models_without_weights_are_errors() {
     for sparsity in [-0.1, 1.1, f64::NAN] {
-        assert!(matches!(WeightPruner::builder().sparsity(sparsity).build(), Err(Error::Setting { .. })));
+        assert!(matches!(
+            WeightPruner::builder().sparsity(sparsity).build(),
+            Err(Error::Setting { .. })
+        ));
     }
     for threshold in [-0.1, f64::INFINITY, f64::NAN] {
-        assert!(matches!(WeightPruner::builder().threshold(threshold).build(), Err(Error::Setting { .. })));
+        assert!(matches!(
+            WeightPruner::builder().threshold(threshold).build(),
+            Err(Error::Setting { .. })
+        ));
     }
     let mut builder = Model::builder(3);
     let out = builder.add("sum", Add::new(1).unwrap(), &[NodeId::INPUT]).unwrap();
@@ -161,10 +231,19 @@ fn masks_hold_through_training_files_and_channel_shrinking() {
     let pruned = sparse(&gcn(), 0.8);
     let trained = Trainer::builder().epochs(8).build().unwrap().fit(pruned.clone(), &data).unwrap();
     assert_eq!(masks(&trained), masks(&pruned));
-    assert_eq!(counts(&trained).2, counts(&pruned).1, "what is kept was trained, what is not stayed zero");
+    assert_eq!(
+        counts(&trained).2,
+        counts(&pruned).1,
+        "what is kept was trained, what is not stayed zero"
+    );
     check_save_load(&trained, &Registry::standard()).unwrap();
 
-    let plan = ChannelPruner::builder(Magnitude::l2()).ratio(0.5).build().unwrap().plan(&trained, &data).unwrap();
+    let plan = ChannelPruner::builder(Magnitude::l2())
+        .ratio(0.5)
+        .build()
+        .unwrap()
+        .plan(&trained, &data)
+        .unwrap();
     let small = plan.shrink(&trained).unwrap();
     let (n, kept, nonzero) = counts(&small);
     assert!(kept < n && kept == nonzero, "{kept} of {n} are kept, {nonzero} are not zero");
@@ -173,21 +252,29 @@ fn masks_hold_through_training_files_and_channel_shrinking() {
     assert_eq!(counts(&again).2, kept);
     check_save_load(&again, &Registry::standard()).unwrap();
     assert_eq!(masks(&trained.cast::<f64>().unwrap()), masks(&trained));
-    assert!(masks(&trained.fresh(0)).iter().all(|(_, mask)| mask.is_none()), "the narrow control starts without masks");
+    assert!(
+        masks(&trained.fresh(0)).iter().all(|(_, mask)| mask.is_none()),
+        "the narrow control starts without masks"
+    );
 }
 
 #[test]
 fn a_file_of_a_tenth_of_the_weights_is_seven_times_smaller() {
     let model = Gcn::builder(1433, 7).hidden(64).build(0).unwrap();
     let stored = |model: &Model| gnn_prune::io::stored_bytes(model) as f64;
-    assert!(stored(&model) / stored(&sparse(&model, 0.9)) > 7.0, "64-bit indices would leave 3 times");
+    assert!(
+        stored(&model) / stored(&sparse(&model, 0.9)) > 7.0,
+        "64-bit indices would leave 3 times"
+    );
     assert!(stored(&model) / stored(&sparse(&model, 0.99)) > 60.0);
 }
 
 #[test]
 fn a_compiled_program_agrees_whether_its_weights_are_sparse_or_dense() {
     for sparsity in [0.0, 0.5, 0.9] {
-        let model = sparse(&Gcn::builder(96, 40).hidden(128).layers(3).build(1).unwrap(), sparsity).cast::<f64>().unwrap();
+        let model = sparse(&Gcn::builder(96, 40).hidden(128).layers(3).build(1).unwrap(), sparsity)
+            .cast::<f64>()
+            .unwrap();
         let graph = random_graph(2, 60);
         let x = random_dense(3, (graph.num_nodes(), 96));
         check_program(&model, &graph, x.view()).unwrap();
@@ -198,7 +285,8 @@ fn a_compiled_program_agrees_whether_its_weights_are_sparse_or_dense() {
 #[test]
 fn sparse_products_are_counted_by_what_they_store() {
     let mut builder = Model::builder(128);
-    let out = builder.add("out", Linear::builder(128, 96).build().unwrap(), &[NodeId::INPUT]).unwrap();
+    let out =
+        builder.add("out", Linear::builder(128, 96).build().unwrap(), &[NodeId::INPUT]).unwrap();
     let model = builder.build(out, 0).unwrap();
     let (graph, x) = (random_graph::<f32>(5, 50), |n| random_dense::<f32>(6, (n, 128)));
     let x = x(graph.num_nodes());
@@ -246,8 +334,11 @@ fn pruning_80_percent_by_slicing_columns_breaks_shapes_and_classes_and_the_plan_
     let torch = Torch::of(&model.cast().unwrap());
     assert_eq!(torch.forward(&x).unwrap().dim(), (x.nrows(), 10));
 
-    // "Keep the first 20 % of the columns of each": of `fc1` those are input features, of `fc2` hidden channels that `fc1` still makes.
-    let columns = |(weight, bias): &(Array2<f64>, Array2<f64>)| (weight.slice(s![.., ..weight.ncols() / 5]).to_owned(), bias.clone());
+    // "Keep the first 20 % of the columns of each": of `fc1` those are input features, of `fc2`
+    // hidden channels that `fc1` still makes.
+    let columns = |(weight, bias): &(Array2<f64>, Array2<f64>)| {
+        (weight.slice(s![.., ..weight.ncols() / 5]).to_owned(), bias.clone())
+    };
     let sliced = Torch { fc1: columns(&torch.fc1), fc2: columns(&torch.fc2) };
     assert!(sliced.forward(&x).is_none(), "neither layer fits what it reads any more");
     // The same in this crate's layout, `W: [in, out]`: the columns of the last weight are classes.
@@ -255,10 +346,19 @@ fn pruning_80_percent_by_slicing_columns_breaks_shapes_and_classes_and_the_plan_
     assert_eq!(last.ncols(), 8, "two of ten classes are gone");
 
     // Right: rows of `fc1` and its bias, and the columns of whatever reads them.
-    let plan = ChannelPruner::builder(Magnitude::l2()).ratio(0.8).build().unwrap().plan(&model, &data).unwrap();
+    let plan = ChannelPruner::builder(Magnitude::l2())
+        .ratio(0.8)
+        .build()
+        .unwrap()
+        .plan(&model, &data)
+        .unwrap();
     let small = Torch::of(&plan.shrink(&model).unwrap().cast().unwrap());
-    assert_eq!((small.fc1.0.dim(), small.fc1.1.dim(), small.fc2.0.dim(), small.fc2.1.dim()), ((10, 64), (1, 10), (10, 10), (1, 10)));
-    let rows: Vec<usize> = (0..50).filter(|&k| (0..10).any(|j| small.fc1.0.row(j) == torch.fc1.0.row(k))).collect();
+    assert_eq!(
+        (small.fc1.0.dim(), small.fc1.1.dim(), small.fc2.0.dim(), small.fc2.1.dim()),
+        ((10, 64), (1, 10), (10, 10), (1, 10))
+    );
+    let rows: Vec<usize> =
+        (0..50).filter(|&k| (0..10).any(|j| small.fc1.0.row(j) == torch.fc1.0.row(k))).collect();
     assert_eq!(rows.len(), 10);
     assert_eq!(small.fc1.0, torch.fc1.0.select(Axis(0), &rows));
     assert_eq!(small.fc1.1, torch.fc1.1.select(Axis(1), &rows));
@@ -269,14 +369,23 @@ fn pruning_80_percent_by_slicing_columns_breaks_shapes_and_classes_and_the_plan_
 #[test]
 fn a_masked_entry_has_no_part_in_the_output() {
     let mut builder = ModelBuilder::<f64>::new(4);
-    let out = builder.add("conv", GcnConv::builder(4, 3).build().unwrap(), &[NodeId::INPUT]).unwrap();
+    let out =
+        builder.add("conv", GcnConv::builder(4, 3).build().unwrap(), &[NodeId::INPUT]).unwrap();
     let model = builder.build(out, 0).unwrap();
-    let pruned = WeightPruner::builder().sparsity(0.5).build().unwrap().plan(&model).unwrap().apply(&model).unwrap();
+    let pruned = WeightPruner::builder()
+        .sparsity(0.5)
+        .build()
+        .unwrap()
+        .plan(&model)
+        .unwrap()
+        .apply(&model)
+        .unwrap();
     let mut by_hand = model.clone();
     let mut masks: Vec<(ParamId, Option<Mask>)> = Vec::new();
     pruned.visit(&mut |_, param| masks.push((param.id(), param.mask().cloned())));
     by_hand.visit_mut(&mut |param| {
-        let mask = masks.iter().find(|(id, _)| *id == param.id()).and_then(|(_, mask)| mask.clone());
+        let mask =
+            masks.iter().find(|(id, _)| *id == param.id()).and_then(|(_, mask)| mask.clone());
         if let Some(mask) = mask {
             param.value_mut().zip_mut_with(&mask, |w, keep| *w *= f64::from(u8::from(*keep)));
         }

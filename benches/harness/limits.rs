@@ -25,7 +25,8 @@ enum Probe {
     MultiplyAdd,
 }
 
-/// The least time that some stages can take: the sum of theirs, each the largest of its parts. A part is how often something is done.
+/// The least time that some stages can take: the sum of theirs, each the largest of its parts. A
+/// part is how often something is done.
 #[derive(Clone, Default)]
 pub struct Limit {
     stages: Vec<Vec<(Probe, usize)>>,
@@ -39,7 +40,12 @@ impl Limit {
 
     /// A dense product `[n, k]·[k, o]`: its arithmetic or its bytes.
     pub fn dense(n: usize, k: usize, o: usize) -> Self {
-        Limit { stages: vec![vec![(Probe::MultiplyAdd, n * k * o), (Probe::Stream, 4 * (n * k + k * o + n * o))]] }
+        Limit {
+            stages: vec![vec![
+                (Probe::MultiplyAdd, n * k * o),
+                (Probe::Stream, 4 * (n * k + k * o + n * o)),
+            ]],
+        }
     }
 
     /// One after the other.
@@ -61,10 +67,13 @@ impl Limit {
         }
         let mut times = medians(time, &mut contenders);
         let unit = |probe: Probe| {
-            let (_, done, forms) = probes.iter().find(|(other, ..)| *other == probe).expect("every probe was timed");
+            let (_, done, forms) =
+                probes.iter().find(|(other, ..)| *other == probe).expect("every probe was timed");
             times[forms.clone()].iter().copied().fold(f64::INFINITY, f64::min) / *done as f64
         };
-        let stage = |parts: &Vec<(Probe, usize)>| parts.iter().map(|&(probe, count)| unit(probe) * count as f64).fold(0.0, f64::max);
+        let stage = |parts: &Vec<(Probe, usize)>| {
+            parts.iter().map(|&(probe, count)| unit(probe) * count as f64).fold(0.0, f64::max)
+        };
         let limit = self.stages.iter().map(stage).sum();
         times.truncate(count);
         (times, limit)
@@ -85,7 +94,9 @@ impl Probe {
                 // What was never written may be one page for all.
                 from.fill(1.0f32);
                 let run = move || {
-                    to.par_chunks_mut(1 << 16).zip(from.par_chunks(1 << 16)).for_each(|(to, from)| to.copy_from_slice(from));
+                    to.par_chunks_mut(1 << 16)
+                        .zip(from.par_chunks(1 << 16))
+                        .for_each(|(to, from)| to.copy_from_slice(from));
                     black_box(&to);
                 };
                 // Half of them are read and half written.
@@ -125,7 +136,9 @@ fn gather_contenders(rows: usize, width: usize, count: usize) -> Vec<Contender<'
     let both = Arc::new((x, picks));
     let form = |ahead: bool| {
         let both = both.clone();
-        contender("gather", move || both.1.par_chunks(part).for_each(|picks| gather(&both.0, picks, width, ahead)))
+        contender("gather", move || {
+            both.1.par_chunks(part).for_each(|picks| gather(&both.0, picks, width, ahead))
+        })
     };
     vec![form(false), form(true)]
 }
@@ -178,7 +191,11 @@ fn fetch(row: &[f32]) {
     #[cfg(target_arch = "x86_64")]
     for line in row.chunks(16) {
         // SAFETY: a prefetch never faults.
-        unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.as_ptr().cast()) };
+        unsafe {
+            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(
+                line.as_ptr().cast(),
+            )
+        };
     }
     #[cfg(not(target_arch = "x86_64"))]
     black_box(row.len());

@@ -1,7 +1,8 @@
 //! Interleaved timing, the limits of the machine, and the graphs that every bench runs on.
 //!
-//! Contenders are run in turn, A B C A B C …, and judged by medians, so that a machine whose speed drifts treats all alike. Limits are
-//! contenders like the others: random rows fetched from an array, numbers streamed, multiply-adds in registers.
+//! Contenders are run in turn, A B C A B C …, and judged by medians, so that a machine whose speed
+//! drifts treats all alike. Limits are contenders like the others: random rows fetched from an
+//! array, numbers streamed, multiply-adds in registers.
 #![allow(dead_code, reason = "every bench uses its part")]
 
 pub mod limits;
@@ -23,7 +24,8 @@ pub fn contender<'a>(name: impl Into<String>, run: impl FnMut() + 'a) -> Contend
     Contender { name: name.into(), run: Box::new(run) }
 }
 
-/// The larger of two; NaN if either is, where `f32::max` passes over it and a kernel that computes NaN would agree with anything.
+/// The larger of two; NaN if either is, where `f32::max` passes over it and a kernel that computes
+/// NaN would agree with anything.
 pub fn largest(a: f32, b: f32) -> f32 {
     if a.is_nan() || b.is_nan() { f32::NAN } else { a.max(b) }
 }
@@ -33,14 +35,18 @@ pub fn short() -> bool {
     std::env::args().any(|arg| arg == "--test")
 }
 
-/// Whether a part of the bench was asked for: all are, where no name stands on the line. A name that begins with `=` is the whole name.
+/// Whether a part of the bench was asked for: all are, where no name stands on the line. A name
+/// that begins with `=` is the whole name.
 pub fn wanted(part: &str) -> bool {
     let names: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let fits = |name: &String| name.strip_prefix('=').map_or_else(|| part.contains(name.as_str()), |whole| part == whole);
+    let fits = |name: &String| {
+        name.strip_prefix('=').map_or_else(|| part.contains(name.as_str()), |whole| part == whole)
+    };
     names.is_empty() || names.iter().any(fits)
 }
 
-/// What takes less is run for so long in its turn, and timed the last time: what it reads may lie in the cache, as it would in use.
+/// What takes less is run for so long in its turn, and timed the last time: what it reads may lie
+/// in the cache, as it would in use.
 const TURN_MS: f64 = 30.0;
 
 fn milliseconds(contender: &mut Contender) -> f64 {
@@ -49,7 +55,8 @@ fn milliseconds(contender: &mut Contender) -> f64 {
     start.elapsed().as_secs_f64() * 1e3
 }
 
-/// Median milliseconds of each contender, in the order given: one round to warm up, then rounds until `time` is over, 5 at least.
+/// Median milliseconds of each contender, in the order given: one round to warm up, then rounds
+/// until `time` is over, 5 at least.
 pub fn medians(time: Duration, contenders: &mut [Contender]) -> Vec<f64> {
     let mut times = vec![Vec::new(); contenders.len()];
     contenders.iter_mut().for_each(|c| (c.run)());
@@ -86,11 +93,19 @@ pub fn thread_counts() -> Vec<usize> {
 /// Prints what the figures were measured on.
 pub fn print_machine() {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let cpu = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(" unknown").trim_start_matches([' ', '\t', ':']);
-    println!("{cpu}, {} threads, medians in ms", thread_counts().last().expect("there is one thread"));
+    let cpu = info
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .unwrap_or(" unknown")
+        .trim_start_matches([' ', '\t', ':']);
+    println!(
+        "{cpu}, {} threads, medians in ms",
+        thread_counts().last().expect("there is one thread")
+    );
 }
 
-/// 169,343 nodes, 2.3 million directed edges of a power law, 128 features, 40 classes, communities of 300 nodes, nodes in random order.
+/// 169,343 nodes, 2.3 million directed edges of a power law, 128 features, 40 classes, communities
+/// of 300 nodes, nodes in random order.
 pub fn arxiv_like() -> Dataset {
     let (nodes, edges, classes) = if short() { (600, 8000, 8) } else { (169_343, 2_300_000, 40) };
     PowerLaw::builder(nodes, edges)
@@ -105,7 +120,12 @@ pub fn arxiv_like() -> Dataset {
 
 /// 2,708 nodes, 10,556 edges, 1,433 sparse features of which 18 per node are ones, 7 classes.
 pub fn cora_like() -> Dataset {
-    let data = PowerLaw::builder(2708, 10_556).features(1).classes(7).seed(0).build().expect("settings are legal");
+    let data = PowerLaw::builder(2708, 10_556)
+        .features(1)
+        .classes(7)
+        .seed(0)
+        .build()
+        .expect("settings are legal");
     let mut starts = vec![0];
     let mut columns = Vec::new();
     for node in 0..2708u32 {
@@ -118,8 +138,15 @@ pub fn cora_like() -> Dataset {
     let ones = vec![1.0f32 / 18.0; columns.len()];
     let features = Csr::new((2708, 1433), starts, columns, ones);
     let graph: Graph = data.graph().clone();
-    Dataset::new("cora-like", graph, gnn_prune::Value::Sparse(features), data.classes().unwrap().to_vec(), Some(7), data.splits().clone())
-        .expect("features and graph have the same nodes")
+    Dataset::new(
+        "cora-like",
+        graph,
+        gnn_prune::Value::Sparse(features),
+        data.classes().unwrap().to_vec(),
+        Some(7),
+        data.splits().clone(),
+    )
+    .expect("features and graph have the same nodes")
 }
 
 /// Peak resident memory of this process in MB, where the system tells.

@@ -1,13 +1,15 @@
 //! Products of other crates, for `benches/kernels.rs` to compare ours with.
 //!
-//! `cargo bench --manifest-path benches/peers/Cargo.toml`; names of parts as for the crate's own benches.
+//! `cargo bench --manifest-path benches/peers/Cargo.toml`; names of parts as for the crate's own
+//! benches.
 
 use gnn_prune::value::Csr;
 use nalgebra_sparse::na::DMatrix;
 use ndarray::Array2;
 use std::hint::black_box;
 
-/// The sparse product of nalgebra-sparse, which returns a new array, on operands as it takes them: the dense one column by column.
+/// The sparse product of nalgebra-sparse, which returns a new array, on operands as it takes them:
+/// the dense one column by column.
 pub fn nalgebra(a: &Csr<f32>, x: &Array2<f32>) -> impl FnMut() {
     let (starts, cols, vals) = a.view().into_raw_storage();
     let cols = cols.iter().map(|&j| j as usize).collect();

@@ -15,10 +15,11 @@ use std::sync::Arc;
 /// The label of a node that has none.
 pub const UNLABELLED: u32 = u32::MAX;
 
-/// A graph whose nodes have features and labels, and the splits to learn on. Clones share the large parts.
+/// A graph whose nodes have features and labels, and the splits to learn on. Clones share the large
+/// parts.
 ///
-/// *Shapes*: features `[nodes, features]`, labels `[nodes]` in `0..num_classes`, or [`UNLABELLED`] for nodes that are in no part of a
-/// split.
+/// *Shapes*: features `[nodes, features]`, labels `[nodes]` in `0..num_classes`, or [`UNLABELLED`]
+/// for nodes that are in no part of a split.
 ///
 /// ```
 /// use gnn_prune::Dataset;
@@ -41,16 +42,18 @@ pub struct Dataset<F: Scalar = f32> {
 
 impl<F: Scalar> Dataset<F> {
     /// A data set from memory. Features are taken as they are ([`FeatureNorm::Raw`]; see
-    /// [`with_features_normalised`](Self::with_features_normalised)); without `num_classes` there are as many as the largest label says. A
-    /// label may be [`UNLABELLED`].
+    /// [`with_features_normalised`](Self::with_features_normalised)); without `num_classes` there
+    /// are as many as the largest label says. A label may be [`UNLABELLED`].
     ///
     /// *Shapes*: features `[nodes, features]`, labels `[nodes]`.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] if the rows are not the nodes; [`Error::IndexOutOfRange`] for a label past `num_classes` or a node of a
-    /// split that does not exist; [`Error::NotFinite`] for a feature; [`Error::Setting`] for a per-class split of zero nodes;
-    /// [`Error::Data`] for labels of another length, no features, fewer than two classes, a split with an empty part or parts that
-    /// overlap, a node of a part without a label, and a class that occurs with too few nodes for a per-class split.
+    /// [`Error::ShapeMismatch`] if the rows are not the nodes; [`Error::IndexOutOfRange`] for a
+    /// label past `num_classes` or a node of a split that does not exist; [`Error::NotFinite`] for
+    /// a feature; [`Error::Setting`] for a per-class split of zero nodes; [`Error::Data`] for
+    /// labels of another length, no features, fewer than two classes, a split with an empty part or
+    /// parts that overlap, a node of a part without a label, and a class that occurs with too few
+    /// nodes for a per-class split.
     ///
     /// ```
     /// use gnn_prune::{Dataset, Graph, Split, data::Splits, ndarray::array};
@@ -70,7 +73,15 @@ impl<F: Scalar> Dataset<F> {
     ) -> Result<Self> {
         let name = name.into();
         let num_classes = check_labels(&name, graph.num_nodes(), &labels, num_classes)?;
-        Self::for_purpose(name, graph, features, Labels::Classes(labels.into()), num_classes, splits, Purpose::Learn)
+        Self::for_purpose(
+            name,
+            graph,
+            features,
+            Labels::Classes(labels.into()),
+            num_classes,
+            splits,
+            Purpose::Learn,
+        )
     }
 
     /// What was read, with as much of the labels and splits as `purpose` reads.
@@ -88,17 +99,20 @@ impl<F: Scalar> Dataset<F> {
     ) -> Result<Self> {
         check_features(&name, graph.num_nodes(), &features)?;
         let splits = Arc::new(fitting(splits, &name, &labels, purpose)?);
-        let (features, feature_norm, notes) = (Arc::new(aligned(features)), FeatureNorm::Raw, Arc::default());
+        let (features, feature_norm, notes) =
+            (Arc::new(aligned(features)), FeatureNorm::Raw, Arc::default());
         Ok(Self { name, graph, features, feature_norm, labels, num_classes, splits, notes })
     }
 
-    /// A data set whose nodes may have several labels each, or none; see [`Dataset::new`]. A model has one logit per label, is trained by
-    /// the cross-entropy of a sigmoid, and judged by the mean ROC AUC over the labels.
+    /// A data set whose nodes may have several labels each, or none; see [`Dataset::new`]. A model
+    /// has one logit per label, is trained by the cross-entropy of a sigmoid, and judged by the
+    /// mean ROC AUC over the labels.
     ///
     /// *Shapes*: features `[nodes, features]`, labels `[nodes, number of labels]`.
     ///
     /// # Errors
-    /// As [`Dataset::new`]; [`Error::Data`] for no labels, and for a split that is drawn per class, which these nodes do not have.
+    /// As [`Dataset::new`]; [`Error::Data`] for no labels, and for a split that is drawn per class,
+    /// which these nodes do not have.
     ///
     /// ```
     /// use gnn_prune::{Dataset, Graph, Split, data::Splits, ndarray::array};
@@ -109,12 +123,22 @@ impl<F: Scalar> Dataset<F> {
     /// assert_eq!(data.num_classes(), 2);
     /// # Ok::<(), gnn_prune::Error>(())
     /// ```
-    pub fn multi_label(name: impl Into<String>, graph: Graph<F>, features: Value<F>, labels: Array2<bool>, splits: Splits) -> Result<Self> {
+    pub fn multi_label(
+        name: impl Into<String>,
+        graph: Graph<F>,
+        features: Value<F>,
+        labels: Array2<bool>,
+        splits: Splits,
+    ) -> Result<Self> {
         let name = name.into();
         let nodes = graph.num_nodes();
         let (rows, num_classes) = labels.dim();
         if rows != nodes || num_classes == 0 {
-            return Err(Error::ShapeMismatch { at: format!("{name}: labels"), expected: (nodes, num_classes.max(1)), found: labels.dim() });
+            return Err(Error::ShapeMismatch {
+                at: format!("{name}: labels"),
+                expected: (nodes, num_classes.max(1)),
+                found: labels.dim(),
+            });
         }
         Self::for_purpose(
             name,
@@ -142,13 +166,17 @@ impl<F: Scalar> Dataset<F> {
     /// The same data with normalised rows; nothing changes if they are so already.
     ///
     /// # Errors
-    /// [`Error::Data`] if the features were normalised in another way: what they were before is gone.
+    /// [`Error::Data`] if the features were normalised in another way: what they were before is
+    /// gone.
     pub fn with_features_normalised(self, norm: FeatureNorm) -> Result<Self> {
         if norm == self.feature_norm {
             return Ok(self);
         }
         if self.feature_norm != FeatureNorm::Raw {
-            let problem = format!("features are normalised by {} already, choose {norm} when reading them", self.feature_norm);
+            let problem = format!(
+                "features are normalised by {} already, choose {norm} when reading them",
+                self.feature_norm
+            );
             return Err(Error::data(self.name, problem));
         }
         let features = Arc::new(aligned(norm.apply(&self.features)?));
@@ -177,7 +205,11 @@ impl<F: Scalar> Dataset<F> {
     /// [`Error::Data`] if the graph has another number of nodes.
     pub fn with_graph(&self, graph: Graph<F>) -> Result<Self> {
         if graph.num_nodes() != self.num_nodes() {
-            let problem = format!("has {} nodes, and the graph to replace its own has {}", self.num_nodes(), graph.num_nodes());
+            let problem = format!(
+                "has {} nodes, and the graph to replace its own has {}",
+                self.num_nodes(),
+                graph.num_nodes()
+            );
             return Err(Error::data(&self.name, problem));
         }
         Ok(Self { graph, ..self.clone() })
@@ -197,7 +229,8 @@ impl<F: Scalar> Dataset<F> {
         }
     }
 
-    /// What the reader assumed or did not use of the file, a sentence each; empty for data from elsewhere.
+    /// What the reader assumed or did not use of the file, a sentence each; empty for data from
+    /// elsewhere.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -229,7 +262,8 @@ impl<F: Scalar> Dataset<F> {
         &self.labels
     }
 
-    /// The class of each node, in `0..num_classes`, [`UNLABELLED`] for a node without one; `None` where a node may have several labels.
+    /// The class of each node, in `0..num_classes`, [`UNLABELLED`] for a node without one; `None`
+    /// where a node may have several labels.
     pub fn classes(&self) -> Option<&[u32]> {
         self.labels.classes()
     }
@@ -244,8 +278,8 @@ impl<F: Scalar> Dataset<F> {
         self.labels.matrix()
     }
 
-    /// Number of classes, at least 2, or of labels that a node may have. Data that were read to predict on have as many as the network that
-    /// they were read for, 0 without one.
+    /// Number of classes, at least 2, or of labels that a node may have. Data that were read to
+    /// predict on have as many as the network that they were read for, 0 without one.
     pub fn num_classes(&self) -> usize {
         self.num_classes
     }
@@ -274,12 +308,16 @@ impl<F: Scalar> Dataset<F> {
 /// Splits that are valid for these labels.
 fn fitting(splits: Splits, name: &str, labels: &Labels, purpose: Purpose) -> Result<Splits> {
     if labels.matrix().is_some() && matches!(splits, Splits::PerClass { .. }) {
-        return Err(Error::data(name, "nodes have several labels, and no classes to draw a split from; give masks"));
+        return Err(Error::data(
+            name,
+            "nodes have several labels, and no classes to draw a split from; give masks",
+        ));
     }
     splits.validated(name, &labels.for_splits(), purpose)
 }
 
-/// The same features, dense ones in memory that begins at a cache line: copied once, they are read faster ever after.
+/// The same features, dense ones in memory that begins at a cache line: copied once, they are read
+/// faster ever after.
 fn aligned<F: Scalar>(features: Value<F>) -> Value<F> {
     match features {
         Value::Dense(x) => Value::Dense(pages::aligned(x)),
@@ -290,7 +328,11 @@ fn aligned<F: Scalar>(features: Value<F>) -> Value<F> {
 fn check_features<F: Scalar>(name: &str, nodes: usize, features: &Value<F>) -> Result<()> {
     let (rows, columns) = features.shape();
     if rows != nodes {
-        return Err(Error::ShapeMismatch { at: format!("{name}: features"), expected: (nodes, columns), found: (rows, columns) });
+        return Err(Error::ShapeMismatch {
+            at: format!("{name}: features"),
+            expected: (nodes, columns),
+            found: (rows, columns),
+        });
     }
     if columns == 0 {
         return Err(Error::data(name, "nodes have no features; give them at least one column"));
@@ -298,27 +340,43 @@ fn check_features<F: Scalar>(name: &str, nodes: usize, features: &Value<F>) -> R
     check_finite(features)
 }
 
-pub(super) fn check_labels(name: &str, nodes: usize, labels: &[u32], num_classes: Option<usize>) -> Result<usize> {
+pub(super) fn check_labels(
+    name: &str,
+    nodes: usize,
+    labels: &[u32],
+    num_classes: Option<usize>,
+) -> Result<usize> {
     if labels.len() != nodes {
-        return Err(Error::data(name, format!("has {nodes} nodes and {} labels; every node needs one", labels.len())));
+        return Err(Error::data(
+            name,
+            format!("has {nodes} nodes and {} labels; every node needs one", labels.len()),
+        ));
     }
-    let largest = labels.iter().copied().filter(|label| *label != UNLABELLED).max().unwrap_or(0) as usize;
+    let largest =
+        labels.iter().copied().filter(|label| *label != UNLABELLED).max().unwrap_or(0) as usize;
     let classes = match num_classes {
         Some(classes) => classes,
         // More classes than nodes are a mistake, and would be allocated for.
         None if largest >= nodes.max(2) => {
-            let problem = format!("labels go up to {largest} with {nodes} nodes; label v is class v, so number the classes from 0");
+            let problem = format!(
+                "labels go up to {largest} with {nodes} nodes; label v is class v, so number the classes from 0"
+            );
             return Err(Error::data(name, problem));
         }
         None => largest + 1,
     };
     if classes < 2 {
-        return Err(Error::data(name, format!("has {classes} classes; there must be at least 2 to tell apart")));
+        return Err(Error::data(
+            name,
+            format!("has {classes} classes; there must be at least 2 to tell apart"),
+        ));
     }
     match labels.iter().position(|&label| label as usize >= classes && label != UNLABELLED) {
-        Some(node) => {
-            Err(Error::IndexOutOfRange { at: format!("{name}: label of node {node}"), index: labels[node] as usize, len: classes })
-        }
+        Some(node) => Err(Error::IndexOutOfRange {
+            at: format!("{name}: label of node {node}"),
+            index: labels[node] as usize,
+            len: classes,
+        }),
         None => Ok(classes),
     }
 }
@@ -347,18 +405,32 @@ mod tests {
     #[test]
     fn what_does_not_fit_together_is_refused() {
         let message = |found: Result<Dataset>| found.unwrap_err().to_string();
-        assert!(message(data(Array2::zeros((3, 2)), &[0, 1, 0, 1], None)).contains("expected shape 4x2, found 3x2"));
+        assert!(
+            message(data(Array2::zeros((3, 2)), &[0, 1, 0, 1], None))
+                .contains("expected shape 4x2, found 3x2")
+        );
         assert!(message(data(Array2::zeros((4, 0)), &[0, 1, 0, 1], None)).contains("no features"));
         assert!(message(data(features(), &[0, 1, 0], None)).contains("4 nodes and 3 labels"));
         assert!(message(data(features(), &[0, 2, 0, 1], Some(2))).contains("label of node 1"));
         assert!(message(data(features(), &[0, 0, 0, 0], None)).contains("at least 2"));
-        assert!(message(data(features(), &[0, u32::MAX - 1, 0, 1], None)).contains("labels go up to 4294967294"));
-        assert!(message(data(features(), &[0, UNLABELLED, 0, 1], None)).contains("node 1 is in train and has no label"));
+        assert!(
+            message(data(features(), &[0, u32::MAX - 1, 0, 1], None))
+                .contains("labels go up to 4294967294")
+        );
+        assert!(
+            message(data(features(), &[0, UNLABELLED, 0, 1], None))
+                .contains("node 1 is in train and has no label")
+        );
         let mut infinite = features();
         infinite[[2, 1]] = f32::INFINITY;
-        assert!(message(data(infinite, &[0, 1, 0, 1], None)).contains("features of node 2, column 1"));
+        assert!(
+            message(data(infinite, &[0, 1, 0, 1], None)).contains("features of node 2, column 1")
+        );
         let other = Graph::builder(3).build().unwrap();
-        assert!(message(data(features(), &[0, 1, 0, 1], None).unwrap().with_graph(other)).contains("has 4 nodes"));
+        assert!(
+            message(data(features(), &[0, 1, 0, 1], None).unwrap().with_graph(other))
+                .contains("has 4 nodes")
+        );
     }
 
     #[test]
@@ -376,18 +448,46 @@ mod tests {
         assert_eq!(l1.features().to_dense().row(0), array![3.0f32 / 7.0, 4.0 / 7.0]);
         let same = l1.clone().with_features_normalised(FeatureNorm::L1).unwrap();
         assert_eq!(same.features().to_dense(), l1.features().to_dense());
-        assert!(l1.with_features_normalised(FeatureNorm::L2).unwrap_err().to_string().contains("by l1 already"));
+        assert!(
+            l1.with_features_normalised(FeatureNorm::L2)
+                .unwrap_err()
+                .to_string()
+                .contains("by l1 already")
+        );
     }
 
     #[test]
     fn a_node_without_a_label_counts_to_no_class_and_other_splits_are_checked() {
-        let splits = |train| Splits::Fixed(Split { train: vec![train], val: vec![2], test: vec![3] });
-        let data = Dataset::new("toy", graph(), features().into(), vec![0, UNLABELLED, 1, 1], None, splits(0)).unwrap();
+        let splits =
+            |train| Splits::Fixed(Split { train: vec![train], val: vec![2], test: vec![3] });
+        let data = Dataset::new(
+            "toy",
+            graph(),
+            features().into(),
+            vec![0, UNLABELLED, 1, 1],
+            None,
+            splits(0),
+        )
+        .unwrap();
         assert_eq!((data.num_classes(), data.labelled(&[3, 1, 0])), (2, vec![3, 0]));
-        assert!(data.clone().with_splits(splits(1)).unwrap_err().to_string().contains("node 1 is in train and has no label"));
-        let drawn = data.with_splits(Splits::Shares { train: 0.3, val: 0.3, test: 0.4 }).unwrap().split(1);
+        assert!(
+            data.clone()
+                .with_splits(splits(1))
+                .unwrap_err()
+                .to_string()
+                .contains("node 1 is in train and has no label")
+        );
+        let drawn =
+            data.with_splits(Splits::Shares { train: 0.3, val: 0.3, test: 0.4 }).unwrap().split(1);
         assert_eq!((drawn.train.len(), drawn.val.len(), drawn.test.len()), (1, 1, 1));
-        let none = Dataset::new("toy", graph(), features().into(), vec![UNLABELLED; 4], Some(2), Splits::default());
+        let none = Dataset::new(
+            "toy",
+            graph(),
+            features().into(),
+            vec![UNLABELLED; 4],
+            Some(2),
+            Splits::default(),
+        );
         assert!(none.unwrap_err().to_string().contains("no node has a label"));
     }
 
@@ -397,7 +497,10 @@ mod tests {
         let pruned = data.with_graph(Graph::builder(4).edges([(0, 1)]).build().unwrap()).unwrap();
         assert_eq!((pruned.graph().num_edges(), data.graph().num_edges()), (1, 4));
         let twin = pruned.cast::<f64>();
-        assert_eq!((twin.name(), twin.labels(), twin.split(0)), (data.name(), data.labels(), data.split(0)));
+        assert_eq!(
+            (twin.name(), twin.labels(), twin.split(0)),
+            (data.name(), data.labels(), data.split(0))
+        );
         assert_eq!(twin.features().to_dense()[[0, 1]], 4.0f64);
     }
 }

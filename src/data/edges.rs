@@ -11,13 +11,21 @@ use rayon::prelude::*;
 ///
 /// # Errors
 /// [`Error::IndexOutOfRange`] for a node that does not exist, [`Error::Data`] for no nodes at all.
-pub(super) fn undirected(num_nodes: usize, pairs: impl Iterator<Item = (u32, u32)> + Clone, loops: SelfLoops) -> Result<Graph<f32>> {
+pub(super) fn undirected(
+    num_nodes: usize,
+    pairs: impl Iterator<Item = (u32, u32)> + Clone,
+    loops: SelfLoops,
+) -> Result<Graph<f32>> {
     let pairs = pairs.filter(move |(a, b)| a != b || loops != SelfLoops::Remove);
     let mut starts = vec![0usize; num_nodes + 1];
     for (k, (a, b)) in pairs.clone().enumerate() {
         let index = a.max(b) as usize;
         if index >= num_nodes {
-            return Err(Error::IndexOutOfRange { at: format!("edge {k} ({a} - {b})"), index, len: num_nodes });
+            return Err(Error::IndexOutOfRange {
+                at: format!("edge {k} ({a} - {b})"),
+                index,
+                len: num_nodes,
+            });
         }
         starts[a as usize + 1] += 1;
         if a != b {
@@ -93,8 +101,14 @@ mod tests {
 
     #[test]
     fn a_node_that_does_not_exist_is_named() {
-        let message = undirected(2, [(0, 1), (0, 2)].into_iter(), SelfLoops::Keep).unwrap_err().to_string();
+        let message =
+            undirected(2, [(0, 1), (0, 2)].into_iter(), SelfLoops::Keep).unwrap_err().to_string();
         assert!(message.contains("edge 1 (0 - 2)"), "{message}");
-        assert!(undirected(0, [].into_iter(), SelfLoops::Keep).unwrap_err().to_string().contains("no nodes"));
+        assert!(
+            undirected(0, [].into_iter(), SelfLoops::Keep)
+                .unwrap_err()
+                .to_string()
+                .contains("no nodes")
+        );
     }
 }

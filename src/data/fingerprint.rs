@@ -9,8 +9,9 @@ use crate::scalar::Scalar;
 use crate::value::{CsrView, ValueRef};
 
 impl<F: Scalar> Dataset<F> {
-    /// A number made of all that training and judging read: edges with their weights, features and types, features of the nodes, labels
-    /// and splits; not of the name. Equal data have equal numbers, on every machine.
+    /// A number made of all that training and judging read: edges with their weights, features and
+    /// types, features of the nodes, labels and splits; not of the name. Equal data have equal
+    /// numbers, on every machine.
     ///
     /// ```
     /// use gnn_prune::Dataset;
@@ -32,7 +33,9 @@ impl<F: Scalar> Dataset<F> {
         digest.bytes(self.feature_norm().to_string().as_bytes());
         match self.labels() {
             Labels::Classes(classes) => nodes(&mut digest, classes),
-            Labels::Several { matrix, known } => matrix.iter().chain(&**known).for_each(|&label| digest.word(label.into())),
+            Labels::Several { matrix, known } => {
+                matrix.iter().chain(&**known).for_each(|&label| digest.word(label.into()))
+            }
         }
         digest.word(self.num_classes() as u64);
         splits(&mut digest, self.splits());
@@ -69,12 +72,18 @@ fn nodes(digest: &mut Digest, nodes: &[u32]) {
 }
 
 fn splits(digest: &mut Digest, splits: &Splits) {
-    let mut split = |split: &Split| [&split.train, &split.val, &split.test].into_iter().for_each(|part| nodes(digest, part));
+    let mut split = |split: &Split| {
+        [&split.train, &split.val, &split.test].into_iter().for_each(|part| nodes(digest, part))
+    };
     match splits {
         Splits::Fixed(fixed) => split(fixed),
         Splits::Masks(masks) => masks.iter().for_each(split),
-        Splits::PerClass { train, val } => [*train, *val].into_iter().for_each(|count| digest.word(count as u64)),
-        Splits::Shares { train, val, test } => [train, val, test].into_iter().for_each(|share| digest.word(share.to_bits())),
+        Splits::PerClass { train, val } => {
+            [*train, *val].into_iter().for_each(|count| digest.word(count as u64))
+        }
+        Splits::Shares { train, val, test } => {
+            [train, val, test].into_iter().for_each(|share| digest.word(share.to_bits()))
+        }
         Splits::None => {}
     }
 }
@@ -97,7 +106,10 @@ mod tests {
         fn new() -> Self {
             let split = Split { train: vec![0], val: vec![1], test: vec![2, 3] };
             Self {
-                graph: Graph::builder(4).weighted_edges([(0, 1, 1.0), (2, 3, 2.0)]).build().unwrap(),
+                graph: Graph::builder(4)
+                    .weighted_edges([(0, 1, 1.0), (2, 3, 2.0)])
+                    .build()
+                    .unwrap(),
                 features: array![[1.0], [0.0], [3.0], [4.0]].into(),
                 labels: vec![0, 1, 0, 1],
                 classes: 2,
@@ -106,7 +118,16 @@ mod tests {
         }
 
         fn fingerprint(self) -> u64 {
-            Dataset::new("parts", self.graph, self.features, self.labels, Some(self.classes), self.splits).unwrap().fingerprint()
+            Dataset::new(
+                "parts",
+                self.graph,
+                self.features,
+                self.labels,
+                Some(self.classes),
+                self.splits,
+            )
+            .unwrap()
+            .fingerprint()
         }
     }
 
@@ -118,7 +139,8 @@ mod tests {
             parts.fingerprint()
         };
         let graph = |builder: crate::graph::GraphBuilder| builder.build().unwrap();
-        let weighted = |weight: f32| Graph::builder(4).weighted_edges([(0, 1, 1.0), (2, 3, weight)]);
+        let weighted =
+            |weight: f32| Graph::builder(4).weighted_edges([(0, 1, 1.0), (2, 3, weight)]);
         let split = |train: Vec<u32>| Splits::Fixed(Split { train, val: vec![1], test: vec![2] });
         let mut all = vec![
             of(&|_| ()),
@@ -132,7 +154,10 @@ mod tests {
             of(&|parts| parts.classes = 3),
             of(&|parts| parts.splits = split(vec![0])),
             of(&|parts| parts.splits = split(vec![0, 3])),
-            of(&|parts| parts.splits = Splits::Masks(vec![Split { train: vec![0], val: vec![1], test: vec![3] }; 2])),
+            of(&|parts| {
+                parts.splits =
+                    Splits::Masks(vec![Split { train: vec![0], val: vec![1], test: vec![3] }; 2])
+            }),
             of(&|parts| parts.splits = Splits::Shares { train: 0.5, val: 0.25, test: 0.25 }),
             of(&|parts| parts.splits = Splits::Shares { train: 0.25, val: 0.25, test: 0.25 }),
         ];
@@ -142,7 +167,9 @@ mod tests {
         all.dedup();
         assert_eq!(all.len(), count);
         let parts = Parts::new();
-        let renamed = Dataset::new("other", parts.graph, parts.features, parts.labels, None, parts.splits).unwrap();
+        let renamed =
+            Dataset::new("other", parts.graph, parts.features, parts.labels, None, parts.splits)
+                .unwrap();
         assert_eq!(renamed.fingerprint(), of(&|_| ()));
     }
 }

@@ -56,7 +56,9 @@ impl Labels {
     pub(super) fn for_splits(&self) -> Cow<'_, [u32]> {
         match self {
             Labels::Classes(classes) => Cow::Borrowed(classes),
-            Labels::Several { known, .. } => known.iter().map(|known| if *known { 0 } else { UNLABELLED }).collect(),
+            Labels::Several { known, .. } => {
+                known.iter().map(|known| if *known { 0 } else { UNLABELLED }).collect()
+            }
         }
     }
 }

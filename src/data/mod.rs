@@ -1,7 +1,8 @@
 //! Data sets for node classification: a graph, a row of features and a label per node, and splits.
 //!
-//! They come from files ([`Dataset::read`]), from memory ([`Dataset::new`]), from the crate itself ([`Dataset::digits`]) or from
-//! generators ([`Sbm`], [`PowerLaw`]); [`Dataset::open`] resolves the word that stands for any of them on the command line.
+//! They come from files ([`Dataset::read`]), from memory ([`Dataset::new`]), from the crate itself
+//! ([`Dataset::digits`]) or from generators ([`Sbm`], [`PowerLaw`]); [`Dataset::open`] resolves the
+//! word that stands for any of them on the command line.
 
 mod dataset;
 mod digits;

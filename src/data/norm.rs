@@ -22,9 +22,11 @@ pub enum FeatureNorm {
 }
 
 impl FeatureNorm {
-    const ALL: [FeatureNorm; 4] = [FeatureNorm::L1, FeatureNorm::L2, FeatureNorm::Binary, FeatureNorm::Raw];
+    const ALL: [FeatureNorm; 4] =
+        [FeatureNorm::L1, FeatureNorm::L2, FeatureNorm::Binary, FeatureNorm::Raw];
 
-    /// What a reader uses where nothing was chosen: [`L2`](Self::L2) for sparse features, [`Raw`](Self::Raw) for dense ones.
+    /// What a reader uses where nothing was chosen: [`L2`](Self::L2) for sparse features,
+    /// [`Raw`](Self::Raw) for dense ones.
     pub fn default_for<F>(features: &Value<F>) -> Self {
         match features {
             Value::Dense(_) => FeatureNorm::Raw,
@@ -64,7 +66,11 @@ impl FeatureNorm {
     fn scale<F: Scalar, I: Iterator<Item = F>>(self, row: impl Fn() -> I) -> Scale {
         let length = |unit: f64| {
             let parts = row().map(|x| x.as_f64() / unit);
-            if self == FeatureNorm::L1 { parts.map(f64::abs).sum::<f64>() } else { parts.map(|x| x * x).sum::<f64>().sqrt() }
+            if self == FeatureNorm::L1 {
+                parts.map(f64::abs).sum::<f64>()
+            } else {
+                parts.map(|x| x * x).sum::<f64>().sqrt()
+            }
         };
         match self {
             FeatureNorm::Raw => Scale::Keep,
@@ -74,7 +80,8 @@ impl FeatureNorm {
                 if plain.is_normal() {
                     return Scale::Divide(1.0, plain);
                 }
-                // The sum over- or underflows although the quotient does not: divide by the largest entry first.
+                // The sum over- or underflows although the quotient does not: divide by the largest
+                // entry first.
                 let unit = row().map(|x| x.as_f64().abs()).fold(0.0, f64::max);
                 if unit == 0.0 { Scale::Keep } else { Scale::Divide(unit, length(unit)) }
             }
@@ -104,13 +111,16 @@ impl Scale {
 pub(super) fn check_finite<F: Scalar>(features: &Value<F>) -> Result<()> {
     let bad = match features {
         Value::Dense(x) => x.indexed_iter().find(|(_, v)| !v.is_finite()).map(|(at, v)| (at, *v)),
-        Value::Sparse(x) => x.iter().find(|(v, _)| !v.is_finite()).map(|(v, (i, j))| ((i as usize, j as usize), *v)),
+        Value::Sparse(x) => {
+            x.iter().find(|(v, _)| !v.is_finite()).map(|(v, (i, j))| ((i as usize, j as usize), *v))
+        }
     };
     match bad {
         None => Ok(()),
-        Some(((node, column), value)) => {
-            Err(Error::NotFinite { at: format!("features of node {node}, column {column}"), value: value.as_f64() })
-        }
+        Some(((node, column), value)) => Err(Error::NotFinite {
+            at: format!("features of node {node}, column {column}"),
+            value: value.as_f64(),
+        }),
     }
 }
 
@@ -147,10 +157,19 @@ mod tests {
     fn rows_have_unit_length_and_zero_rows_stay_zero() {
         let unit = |norm: FeatureNorm| norm.apply::<f64, f64>(&rows().into()).unwrap().into_dense();
         let half = 0.5f64.sqrt();
-        assert_eq!(unit(FeatureNorm::L1), array![[3.0 / 7.0, -4.0 / 7.0, 0.0], [0.0; 3], [0.5, 0.5, 0.0], [1.0, 0.0, 0.0]]);
-        assert_eq!(unit(FeatureNorm::Binary), array![[1.0, 1.0, 0.0], [0.0; 3], [1.0, 1.0, 0.0], [1.0, 0.0, 0.0]]);
+        assert_eq!(
+            unit(FeatureNorm::L1),
+            array![[3.0 / 7.0, -4.0 / 7.0, 0.0], [0.0; 3], [0.5, 0.5, 0.0], [1.0, 0.0, 0.0]]
+        );
+        assert_eq!(
+            unit(FeatureNorm::Binary),
+            array![[1.0, 1.0, 0.0], [0.0; 3], [1.0, 1.0, 0.0], [1.0, 0.0, 0.0]]
+        );
         assert_eq!(unit(FeatureNorm::Raw), rows());
-        approx::assert_relative_eq!(unit(FeatureNorm::L2), array![[0.6, -0.8, 0.0], [0.0; 3], [half, half, 0.0], [1.0, 0.0, 0.0]]);
+        approx::assert_relative_eq!(
+            unit(FeatureNorm::L2),
+            array![[0.6, -0.8, 0.0], [0.0; 3], [half, half, 0.0], [1.0, 0.0, 0.0]]
+        );
     }
 
     #[test]
@@ -167,9 +186,17 @@ mod tests {
 
     #[test]
     fn non_finite_features_are_refused_before_and_after_rounding() {
-        for (value, norm) in [(f64::NAN, FeatureNorm::Binary), (f64::INFINITY, FeatureNorm::L1), (1e300, FeatureNorm::Raw)] {
-            let message = norm.apply::<f64, f32>(&array![[0.0, value]].into()).unwrap_err().to_string();
-            assert!(message.contains("node 0, column 1") && message.contains("not finite"), "{message}");
+        for (value, norm) in [
+            (f64::NAN, FeatureNorm::Binary),
+            (f64::INFINITY, FeatureNorm::L1),
+            (1e300, FeatureNorm::Raw),
+        ] {
+            let message =
+                norm.apply::<f64, f32>(&array![[0.0, value]].into()).unwrap_err().to_string();
+            assert!(
+                message.contains("node 0, column 1") && message.contains("not finite"),
+                "{message}"
+            );
         }
     }
 
@@ -179,6 +206,8 @@ mod tests {
             assert_eq!(norm.to_string().parse::<FeatureNorm>().unwrap(), norm);
             assert_eq!(serde_json::to_string(&norm).unwrap(), format!("\"{norm}\""));
         }
-        assert!("L2".parse::<FeatureNorm>().unwrap_err().to_string().contains("l1, l2, binary or raw"));
+        assert!(
+            "L2".parse::<FeatureNorm>().unwrap_err().to_string().contains("l1, l2, binary or raw")
+        );
     }
 }

@@ -41,7 +41,16 @@ pub(super) struct Planted {
 
 impl Planted {
     pub(super) const fn new(nodes: usize, classes: usize) -> Self {
-        Self { nodes, classes, homophily: 0.8, features: 32, signal: 1.0, seed: 0, train: 20, val: 30 }
+        Self {
+            nodes,
+            classes,
+            homophily: 0.8,
+            features: 32,
+            signal: 1.0,
+            seed: 0,
+            train: 20,
+            val: 30,
+        }
     }
 
     /// Takes every setting but the number of nodes and edges.
@@ -56,10 +65,15 @@ impl Planted {
 
     pub(super) fn check(&self) -> Result<()> {
         if !(2..=MAX_CLASSES).contains(&self.classes) {
-            return Err(Error::setting("classes", self.classes, format!("between 2 and {MAX_CLASSES}")));
+            return Err(Error::setting(
+                "classes",
+                self.classes,
+                format!("between 2 and {MAX_CLASSES}"),
+            ));
         }
         if self.nodes < self.classes || self.nodes > MAX_ENTRIES {
-            let legal = format!("between the number of classes, {}, and {MAX_ENTRIES}", self.classes);
+            let legal =
+                format!("between the number of classes, {}, and {MAX_ENTRIES}", self.classes);
             return Err(Error::setting("nodes", self.nodes, legal));
         }
         if self.features == 0 || self.features > MAX_ENTRIES / self.nodes {
@@ -79,7 +93,11 @@ impl Planted {
     }
 
     /// The settings that come last in the word for the data set, with their defaults.
-    pub(super) fn word(&self, kind: &str, own: &[(&str, &dyn Display, Option<&dyn Display>)]) -> String {
+    pub(super) fn word(
+        &self,
+        kind: &str,
+        own: &[(&str, &dyn Display, Option<&dyn Display>)],
+    ) -> String {
         let usual = Self::new(self.nodes, self.classes);
         let shared: [(&str, &dyn Display, Option<&dyn Display>); 5] = [
             ("seed", &self.seed, None),
@@ -101,19 +119,29 @@ impl Planted {
         let mut means = Array2::<f32>::zeros((self.classes, self.features));
         let mut rng = generator(self.seed, &[purpose::DATA, draws::MEANS]);
         for mut mean in means.rows_mut() {
-            let direction: Vec<f64> = (0..self.features).map(|_| rng.sample(StandardNormal)).collect();
+            let direction: Vec<f64> =
+                (0..self.features).map(|_| rng.sample(StandardNormal)).collect();
             let length = direction.iter().map(|x| x * x).sum::<f64>().sqrt().max(f64::MIN_POSITIVE);
-            mean.iter_mut().zip(direction).for_each(|(m, x)| *m = (self.signal * x / length) as f32);
+            mean.iter_mut()
+                .zip(direction)
+                .for_each(|(m, x)| *m = (self.signal * x / length) as f32);
         }
         let mut features = vec![0.0f32; labels.len() * self.features];
         let fill = |(k, (rows, labels)): (usize, (&mut [f32], &[u32]))| {
             let mut rng = generator(self.seed, &[purpose::DATA, draws::FEATURES, k as u64]);
             for (row, &label) in rows.chunks_mut(self.features).zip(labels) {
-                row.iter_mut().zip(means.row(label as usize)).for_each(|(x, m)| *x = m + rng.sample::<f32, _>(StandardNormal));
+                row.iter_mut()
+                    .zip(means.row(label as usize))
+                    .for_each(|(x, m)| *x = m + rng.sample::<f32, _>(StandardNormal));
             }
         };
-        features.par_chunks_mut(ROWS * self.features).zip(labels.par_chunks(ROWS)).enumerate().for_each(fill);
-        Array2::from_shape_vec((labels.len(), self.features), features).expect("there are as many numbers as rows times columns")
+        features
+            .par_chunks_mut(ROWS * self.features)
+            .zip(labels.par_chunks(ROWS))
+            .enumerate()
+            .for_each(fill);
+        Array2::from_shape_vec((labels.len(), self.features), features)
+            .expect("there are as many numbers as rows times columns")
     }
 
     pub(super) fn dataset(&self, name: String, graph: Graph, labels: Vec<u32>) -> Result<Dataset> {
@@ -140,9 +168,10 @@ macro_rules! planted_setters {
             self
         }
 
-        /// How far each class mean lies from the origin, in standard deviations of the noise of one feature. With 0 features say
-        /// nothing; with 1 the best guess between two classes from a node's own features is wrong for about 24 % of the nodes.
-        /// Default 1, legal 0 to 1,000,000.
+        /// How far each class mean lies from the origin, in standard deviations of the noise of one
+        /// feature. With 0 features say nothing; with 1 the best guess between two classes from a
+        /// node's own features is wrong for about 24 % of the nodes. Default 1, legal 0 to
+        /// 1,000,000.
         #[must_use]
         pub fn signal(mut self, signal: f64) -> Self {
             self.planted.signal = signal;
@@ -156,8 +185,8 @@ macro_rules! planted_setters {
             self
         }
 
-        /// Training and validation nodes per class. Default 20 and 30, legal at least 1 each; every class has more nodes than both
-        /// together.
+        /// Training and validation nodes per class. Default 20 and 30, legal at least 1 each; every
+        /// class has more nodes than both together.
         #[must_use]
         pub fn per_class(mut self, train: usize, val: usize) -> Self {
             (self.planted.train, self.planted.val) = (train, val);
@@ -171,6 +200,11 @@ pub(super) use planted_setters;
 #[cfg(test)]
 pub(super) fn homophily(data: &Dataset) -> f64 {
     let classes = data.classes().expect("each node has one class");
-    let same = data.graph().adjacency().iter().filter(|(_, (i, j))| classes[*i as usize] == classes[*j as usize]).count();
+    let same = data
+        .graph()
+        .adjacency()
+        .iter()
+        .filter(|(_, (i, j))| classes[*i as usize] == classes[*j as usize])
+        .count();
     same as f64 / data.graph().num_edges() as f64
 }

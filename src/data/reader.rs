@@ -16,10 +16,11 @@ const SUPPORTED: &str = "what is read is a .npz file in the gnn-benchmark or the
 /// What data are read for: nothing more is asked of a file than that reads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Purpose {
-    /// Running a network: features and edges. Labels and masks are not looked at: no node has a label, and every part of the split is
-    /// empty.
+    /// Running a network: features and edges. Labels and masks are not looked at: no node has a
+    /// label, and every part of the split is empty.
     Predict,
-    /// Measuring a network: labels and a test part beside. The other parts are only looked at for nodes that test too.
+    /// Measuring a network: labels and a test part beside. The other parts are only looked at for
+    /// nodes that test too.
     Measure,
     /// Training, and all that chooses by validation: everything.
     #[default]
@@ -55,7 +56,8 @@ pub(super) struct Wanted {
 }
 
 impl Reader {
-    /// How to normalise the rows of the features. Default: [`FeatureNorm::L2`] for sparse features, [`FeatureNorm::Raw`] for dense ones.
+    /// How to normalise the rows of the features. Default: [`FeatureNorm::L2`] for sparse features,
+    /// [`FeatureNorm::Raw`] for dense ones.
     #[must_use]
     pub fn features(mut self, norm: FeatureNorm) -> Self {
         self.wanted.norm = Some(norm);
@@ -69,36 +71,44 @@ impl Reader {
         self
     }
 
-    /// Number of outputs of the network that the data are for: a file whose labels all lie below has that many classes, so that label v is
-    /// output v. Default: the largest label and one.
+    /// Number of outputs of the network that the data are for: a file whose labels all lie below
+    /// has that many classes, so that label v is output v. Default: the largest label and one.
     #[must_use]
     pub fn classes(mut self, classes: usize) -> Self {
         self.wanted.classes = Some(classes);
         self
     }
 
-    /// Takes this split instead of the file's own. Default: the masks of the file, without any 20 training and 30 validation nodes per
-    /// class.
+    /// Takes this split instead of the file's own. Default: the masks of the file, without any 20
+    /// training and 30 validation nodes per class.
     #[must_use]
     pub fn split(mut self, split: impl Into<SplitSource>) -> Self {
         self.wanted.split = Some(split.into());
         self
     }
 
-    /// Reads and validates the file; the data set is named after its stem. From `.npz` files and OGB's folders the graph is undirected,
-    /// every edge once each way and of weight 1; from lists of edges and safetensors it is as listed, and an edge that is listed twice
-    /// counts twice. What was assumed or not used stands in [`Dataset::notes`].
+    /// Reads and validates the file; the data set is named after its stem. From `.npz` files and
+    /// OGB's folders the graph is undirected, every edge once each way and of weight 1; from lists
+    /// of edges and safetensors it is as listed, and an edge that is listed twice counts twice.
+    /// What was assumed or not used stands in [`Dataset::notes`].
     ///
-    /// Labels are not renumbered: label v is class v, but in `.npz` files that count them from 1 without gaps, where it is class v − 1 unless
-    /// the network has an output more. A label of −1, NaN or an empty one is none.
+    /// Labels are not renumbered: label v is class v, but in `.npz` files that count them from 1
+    /// without gaps, where it is class v − 1 unless the network has an output more. A label of −1,
+    /// NaN or an empty one is none.
     ///
     /// # Errors
-    /// [`Error::File`] if the file is missing, of an unknown kind or damaged, names the array that is missing or wrong;
-    /// [`Error::NotFinite`] for a feature that is NaN or infinite. For a word as [`Dataset::open`].
+    /// [`Error::File`] if the file is missing, of an unknown kind or damaged, names the array that
+    /// is missing or wrong; [`Error::NotFinite`] for a feature that is NaN or infinite. For a word
+    /// as [`Dataset::open`].
     pub fn read(self) -> Result<Dataset> {
         let data = self.opened()?;
-        let (edges, features, classes) = (data.graph().num_edges(), data.num_features(), data.num_classes());
-        log::info!("{}: {} nodes, {edges} edges, {features} features, {classes} classes", data.name(), data.num_nodes());
+        let (edges, features, classes) =
+            (data.graph().num_edges(), data.num_features(), data.num_classes());
+        log::info!(
+            "{}: {} nodes, {edges} edges, {features} features, {classes} classes",
+            data.name(),
+            data.num_nodes()
+        );
         Ok(data)
     }
 
@@ -130,7 +140,9 @@ fn generated(word: &str) -> Result<Option<Dataset>> {
     Ok(Some(match word.split_once(':').unwrap_or((word, "")) {
         ("digits", "") => Dataset::digits()?,
         ("sbm", settings) => Sbm::from_spec(spec::Settings::parse("sbm", settings)?)?.build()?,
-        ("powerlaw", settings) => PowerLaw::from_spec(spec::Settings::parse("powerlaw", settings)?)?.build()?,
+        ("powerlaw", settings) => {
+            PowerLaw::from_spec(spec::Settings::parse("powerlaw", settings)?)?.build()?
+        }
         _ => return Ok(None),
     }))
 }
@@ -146,7 +158,11 @@ fn read_file(path: &Path, wanted: &Wanted) -> Result<Dataset> {
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     if kind.is_dir() {
         let raw = ["edge.csv.gz", "raw/edge.csv.gz"].iter().any(|file| path.join(file).is_file());
-        return if raw { tables::ogb(path, name, wanted) } else { Err(Error::file(path, format!("is a folder; {SUPPORTED}"))) };
+        return if raw {
+            tables::ogb(path, name, wanted)
+        } else {
+            Err(Error::file(path, format!("is a folder; {SUPPORTED}")))
+        };
     }
     let named = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
     if [".csv", ".csv.gz", ".tsv", ".tsv.gz"].iter().any(|end| named.ends_with(end)) {
@@ -162,7 +178,8 @@ fn read_file(path: &Path, wanted: &Wanted) -> Result<Dataset> {
 }
 
 impl Dataset<f32> {
-    /// Reads a data set with the default normalisation of its features; [`reader`](Self::reader) gives the choice.
+    /// Reads a data set with the default normalisation of its features; [`reader`](Self::reader)
+    /// gives the choice.
     ///
     /// # Errors
     /// As [`Reader::read`].
@@ -180,11 +197,14 @@ impl Dataset<f32> {
         Reader { place: Place::Word(word.into()), wanted: Wanted::default() }
     }
 
-    /// The data set that a word of the command line stands for: `digits`, `sbm:nodes=…,classes=…,degree=…,seed=…`,
-    /// `powerlaw:nodes=…,edges=…,features=…,classes=…,seed=…` (every setting of the generators has a default here), else a path.
+    /// The data set that a word of the command line stands for: `digits`,
+    /// `sbm:nodes=…,classes=…,degree=…,seed=…`,
+    /// `powerlaw:nodes=…,edges=…,features=…,classes=…,seed=…` (every setting of the generators has
+    /// a default here), else a path.
     ///
     /// # Errors
-    /// [`Error::Setting`] for a setting of a generator that does not exist or is out of range, else as [`Reader::read`].
+    /// [`Error::Setting`] for a setting of a generator that does not exist or is out of range, else
+    /// as [`Reader::read`].
     ///
     /// ```
     /// use gnn_prune::Dataset;
@@ -214,7 +234,12 @@ mod tests {
 
     #[test]
     fn words_open_what_they_name_and_names_open_the_same_again() {
-        for word in ["digits", "sbm", "sbm:nodes=400,classes=2,seed=3,homophily=0.25", "powerlaw:nodes=600,edges=4000,classes=3"] {
+        for word in [
+            "digits",
+            "sbm",
+            "sbm:nodes=400,classes=2,seed=3,homophily=0.25",
+            "powerlaw:nodes=600,edges=4000,classes=3",
+        ] {
             let data = Dataset::open(word, None).unwrap();
             let again = Dataset::open(data.name(), Some(FeatureNorm::L2)).unwrap();
             assert_eq!(data.name(), again.name());
@@ -224,14 +249,22 @@ mod tests {
                 (again.classes().unwrap(), FeatureNorm::Raw, FeatureNorm::L2)
             );
         }
-        assert_eq!(Dataset::open("sbm:seed=3,classes=2,nodes=400", None).unwrap().name(), "sbm:nodes=400,classes=2,degree=10,seed=3");
+        assert_eq!(
+            Dataset::open("sbm:seed=3,classes=2,nodes=400", None).unwrap().name(),
+            "sbm:nodes=400,classes=2,degree=10,seed=3"
+        );
     }
 
     #[test]
     fn what_cannot_be_opened_says_why_and_what_can() {
         assert!(message("no/such/file.npz").contains("no such file"));
-        assert!(message(env!("CARGO_MANIFEST_DIR")).contains("is a folder; what is read is a .npz"));
-        assert!(message(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")).contains("is a .toml file; what is read is a .npz"));
+        assert!(
+            message(env!("CARGO_MANIFEST_DIR")).contains("is a folder; what is read is a .npz")
+        );
+        assert!(
+            message(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
+                .contains("is a .toml file; what is read is a .npz")
+        );
         assert!(message("sbm:nodes=many").contains("nodes is many"));
         assert!(message("sbm:node=5").contains("nodes, classes, degree"));
         assert!(message("sbm:nodes=5,nodes=6").contains("twice"));

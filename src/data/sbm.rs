@@ -15,11 +15,14 @@ const MAX_EDGES: f64 = 1e9;
 
 /// Settings of a stochastic block model.
 ///
-/// Node `i` is of class `i mod classes`. Every pair of nodes of one class is an edge with probability `p`, every other pair with `q`,
-/// independently, where `p` and `q` are such that a node expects `degree·homophily` neighbours of its class and `degree·(1 − homophily)`
-/// others. Features are `x_i = signal·m_c + N(0, I)` with random unit vectors `m_c`. Time is linear in nodes and edges.
+/// Node `i` is of class `i mod classes`. Every pair of nodes of one class is an edge with
+/// probability `p`, every other pair with `q`, independently, where `p` and `q` are such that a
+/// node expects `degree·homophily` neighbours of its class and `degree·(1 − homophily)` others.
+/// Features are `x_i = signal·m_c + N(0, I)` with random unit vectors `m_c`. Time is linear in
+/// nodes and edges.
 ///
-/// *Source*: Holland, Laskey and Leinhardt 1983; skipping from edge to edge: Batagelj and Brandes 2005, algorithm 1.
+/// *Source*: Holland, Laskey and Leinhardt 1983; skipping from edge to edge: Batagelj and Brandes
+/// 2005, algorithm 1.
 ///
 /// ```
 /// use gnn_prune::data::Sbm;
@@ -58,21 +61,27 @@ impl Sbm {
     /// Draws the data set.
     ///
     /// # Errors
-    /// [`Error::Setting`] for what is out of range, [`Error::Data`] for classes with too few nodes for the split.
+    /// [`Error::Setting`] for what is out of range, [`Error::Data`] for classes with too few nodes
+    /// for the split.
     pub fn build(&self) -> Result<Dataset> {
         self.planted.check()?;
         let (inside, across) = self.probabilities()?;
         let classes = self.planted.classes;
-        let blocks: Vec<(usize, usize)> = (0..classes).flat_map(|a| (a..classes).map(move |b| (a, b))).collect();
-        let draw = |&(a, b): &(usize, usize)| self.block(a, b, if a == b { inside } else { across });
+        let blocks: Vec<(usize, usize)> =
+            (0..classes).flat_map(|a| (a..classes).map(move |b| (a, b))).collect();
+        let draw =
+            |&(a, b): &(usize, usize)| self.block(a, b, if a == b { inside } else { across });
         let drawn: Vec<Vec<(u32, u32)>> = blocks.par_iter().map(draw).collect();
-        let labels: Vec<u32> = (0..self.planted.nodes).map(|node| (node % classes) as u32).collect();
-        let graph = undirected(self.planted.nodes, drawn.iter().flatten().copied(), SelfLoops::Remove)?;
+        let labels: Vec<u32> =
+            (0..self.planted.nodes).map(|node| (node % classes) as u32).collect();
+        let graph =
+            undirected(self.planted.nodes, drawn.iter().flatten().copied(), SelfLoops::Remove)?;
         drop(drawn);
         self.planted.dataset(self.word(), graph, labels)
     }
 
-    /// The settings of a word; those that it lacks have the defaults 1,000 nodes in 5 classes and the builder's.
+    /// The settings of a word; those that it lacks have the defaults 1,000 nodes in 5 classes and
+    /// the builder's.
     pub(super) fn from_spec(mut settings: Settings) -> Result<Self> {
         let mut sbm = Self::builder(settings.take("nodes", 1000)?, settings.take("classes", 5)?);
         sbm.degree = settings.take("degree", sbm.degree)?;
@@ -98,17 +107,28 @@ impl Sbm {
     /// Of an edge inside a class and of one between two.
     fn probabilities(&self) -> Result<(f64, f64)> {
         let nodes = self.planted.nodes as f64;
-        let inside: f64 =
-            (0..self.planted.classes).map(|class| self.planted.class_size(class) as f64).map(|size| size * (size - 1.0) / 2.0).sum();
+        let inside: f64 = (0..self.planted.classes)
+            .map(|class| self.planted.class_size(class) as f64)
+            .map(|size| size * (size - 1.0) / 2.0)
+            .sum();
         let across = nodes * (nodes - 1.0) / 2.0 - inside;
         let edges = nodes * self.degree / 2.0;
         if !(0.0..=MAX_EDGES).contains(&edges) {
-            return Err(Error::setting("degree", self.degree, format!("between 0 and {} for {nodes} nodes", 2.0 * MAX_EDGES / nodes)));
+            return Err(Error::setting(
+                "degree",
+                self.degree,
+                format!("between 0 and {} for {nodes} nodes", 2.0 * MAX_EDGES / nodes),
+            ));
         }
-        let (wanted_inside, wanted_across) = (edges * self.planted.homophily, edges * (1.0 - self.planted.homophily));
-        for (wanted, pairs, which) in [(wanted_inside, inside, "inside"), (wanted_across, across, "between")] {
+        let (wanted_inside, wanted_across) =
+            (edges * self.planted.homophily, edges * (1.0 - self.planted.homophily));
+        for (wanted, pairs, which) in
+            [(wanted_inside, inside, "inside"), (wanted_across, across, "between")]
+        {
             if wanted > pairs {
-                let legal = format!("lower, since the {pairs} pairs of nodes {which} classes cannot hold {wanted} edges");
+                let legal = format!(
+                    "lower, since the {pairs} pairs of nodes {which} classes cannot hold {wanted} edges"
+                );
                 return Err(Error::setting("degree", self.degree, legal));
             }
         }
@@ -125,17 +145,27 @@ impl Sbm {
         if a == b {
             // Pair t of the triangle: row r holds the pairs (r, 0) … (r, r − 1).
             let (mut row, mut start) = (1, 0);
-            skip_through(&mut generator(self.planted.seed, &key), probability, rows * (rows - 1) / 2, |t| {
-                while t >= start + row {
-                    start += row;
-                    row += 1;
-                }
-                edges.push((node(a, row), node(a, t - start)));
-            });
+            skip_through(
+                &mut generator(self.planted.seed, &key),
+                probability,
+                rows * (rows - 1) / 2,
+                |t| {
+                    while t >= start + row {
+                        start += row;
+                        row += 1;
+                    }
+                    edges.push((node(a, row), node(a, t - start)));
+                },
+            );
         } else {
-            skip_through(&mut generator(self.planted.seed, &key), probability, rows * columns, |t| {
-                edges.push((node(a, t / columns), node(b, t % columns)));
-            });
+            skip_through(
+                &mut generator(self.planted.seed, &key),
+                probability,
+                rows * columns,
+                |t| {
+                    edges.push((node(a, t / columns), node(b, t % columns)));
+                },
+            );
         }
         edges
     }
@@ -146,7 +176,8 @@ fn skip_through(rng: &mut impl Rng, probability: f64, len: usize, mut found: imp
     if probability == 0.0 {
         return;
     }
-    // The number of failures before a success is ⌊ln U / ln(1 − p)⌋ for U uniform in (0, 1]; p = 1 divides by −∞ and gives 0.
+    // The number of failures before a success is ⌊ln U / ln(1 − p)⌋ for U uniform in (0, 1]; p = 1
+    // divides by −∞ and gives 0.
     let log_failure = (-probability).ln_1p();
     let mut next = 0usize;
     loop {
@@ -203,7 +234,8 @@ mod tests {
     fn class_means_lie_signal_from_the_origin() {
         let data = Sbm::builder(40_000, 2).signal(3.0).features(8).degree(1.0).build().unwrap();
         let x = data.features().to_dense();
-        let mean = (0..8).map(|c| (0..20_000).map(|i| f64::from(x[[2 * i, c]])).sum::<f64>() / 20_000.0);
+        let mean =
+            (0..8).map(|c| (0..20_000).map(|i| f64::from(x[[2 * i, c]])).sum::<f64>() / 20_000.0);
         let length = mean.map(|m| m * m).sum::<f64>().sqrt();
         // Five standard deviations of the mean of 20,000 unit normals, along the mean's direction.
         assert!((length - 3.0).abs() < 5.0 / 20_000f64.sqrt() + 1e-3, "{length}");
@@ -222,7 +254,9 @@ mod tests {
         assert!(message(Sbm::builder(100, 2).signal(-1.0)).contains("signal is -1"));
         assert!(message(Sbm::builder(100, 2).degree(f64::NAN)).contains("degree is NaN"));
         assert!(message(Sbm::builder(100, 2).degree(90.0)).contains("inside classes"));
-        assert!(message(Sbm::builder(100, 2).degree(90.0).homophily(0.0)).contains("between classes"));
+        assert!(
+            message(Sbm::builder(100, 2).degree(90.0).homophily(0.0)).contains("between classes")
+        );
         assert!(message(Sbm::builder(90, 2)).contains("class 0 has 45 nodes"));
     }
 }

@@ -1,7 +1,8 @@
-//! Tables as people write them: commas, tabs or semicolons, with a heading or without, nodes named in a column or counted by their lines.
+//! Tables as people write them: commas, tabs or semicolons, with a heading or without, nodes named
+//! in a column or counted by their lines.
 //!
-//! Where there is a heading it decides what a column is. A column that it names otherwise is refused rather than taken for the one that
-//! stands at that place.
+//! Where there is a heading it decides what a column is. A column that it names otherwise is
+//! refused rather than taken for the one that stands at that place.
 
 use super::numbers::{MOST_IN_F64, whole};
 use super::table::opened;
@@ -73,15 +74,24 @@ impl<'p> Sheet<'p> {
     fn open(path: &'p Path) -> Result<Self> {
         let mut from = opened(path)?;
         let mut start = Vec::new();
-        from.by_ref().take(SNIFFED).read_to_end(&mut start).map_err(|error| Error::file(path, format!("cannot be read: {error}")))?;
+        from.by_ref()
+            .take(SNIFFED)
+            .read_to_end(&mut start)
+            .map_err(|error| Error::file(path, format!("cannot be read: {error}")))?;
         if start.starts_with(b"\xef\xbb\xbf") {
             start.drain(..3);
         }
         let (separator, comment) = sniffed(&start);
         let whole: Box<dyn Read> = Box::new(Cursor::new(start).chain(from));
         let mut builder = csv::ReaderBuilder::new();
-        builder.delimiter(separator).has_headers(false).flexible(true).trim(csv::Trim::All).comment(Some(b'#'));
-        let mut sheet = Self { path, reader: builder.from_reader(whole), first: None, comment, width: 0 };
+        builder
+            .delimiter(separator)
+            .has_headers(false)
+            .flexible(true)
+            .trim(csv::Trim::All)
+            .comment(Some(b'#'));
+        let mut sheet =
+            Self { path, reader: builder.from_reader(whole), first: None, comment, width: 0 };
         let mut first = StringRecord::new();
         if sheet.read(&mut first)? {
             sheet.width = first.len();
@@ -92,7 +102,9 @@ impl<'p> Sheet<'p> {
 
     /// The first line, which is taken as a heading if it is one.
     fn heading(&mut self, is_heading: impl Fn(&StringRecord) -> bool) -> Option<Vec<String>> {
-        self.first.take_if(|first| is_heading(first)).map(|first| first.iter().map(String::from).collect())
+        self.first
+            .take_if(|first| is_heading(first))
+            .map(|first| first.iter().map(String::from).collect())
     }
 
     fn read(&mut self, record: &mut StringRecord) -> Result<bool> {
@@ -111,7 +123,11 @@ impl<'p> Sheet<'p> {
         }
         let line = record.position().map_or(0, csv::Position::line);
         if record.len() != self.width {
-            return Err(self.wrong(format!("line {line} has {} fields, the first line {}", record.len(), self.width)));
+            return Err(self.wrong(format!(
+                "line {line} has {} fields, the first line {}",
+                record.len(),
+                self.width
+            )));
         }
         Ok(Some(line))
     }
@@ -141,8 +157,13 @@ fn sniffed(start: &[u8]) -> (u8, Vec<String>) {
     }
     let count = |separator: u8| first.bytes().filter(|byte| *byte == separator).count();
     // Of equal counts the first.
-    let separator = [b';', b'\t', b','].into_iter().max_by_key(|&separator| count(separator)).unwrap_or(b',');
-    let fields = comment.trim_start_matches('#').split(char::from(separator)).map(|field| field.trim().to_string()).collect();
+    let separator =
+        [b';', b'\t', b','].into_iter().max_by_key(|&separator| count(separator)).unwrap_or(b',');
+    let fields = comment
+        .trim_start_matches('#')
+        .split(char::from(separator))
+        .map(|field| field.trim().to_string())
+        .collect();
     (separator, fields)
 }
 
@@ -175,7 +196,12 @@ enum Role {
 }
 
 fn role(name: &str) -> Option<Role> {
-    let known = [(&SOURCES[..], Role::Source), (&TARGETS, Role::Target), (&WEIGHTS, Role::Weight), (&COUNTERS, Role::Counter)];
+    let known = [
+        (&SOURCES[..], Role::Source),
+        (&TARGETS, Role::Target),
+        (&WEIGHTS, Role::Weight),
+        (&COUNTERS, Role::Counter),
+    ];
     known.into_iter().find(|(names, _)| is_one_of(name, names)).map(|(_, role)| role)
 }
 
@@ -191,17 +217,26 @@ fn roles(heading: &[String]) -> std::result::Result<Vec<Role>, String> {
             ));
         };
         if found.contains(&role) {
-            return Err(format!("the heading names two columns for one thing, the second `{}`; keep one", shown(name)));
+            return Err(format!(
+                "the heading names two columns for one thing, the second `{}`; keep one",
+                shown(name)
+            ));
         }
         found.push(role);
     }
-    match [(Role::Source, "source"), (Role::Target, "target")].into_iter().find(|(role, _)| !found.contains(role)) {
-        Some((_, name)) => Err(format!("the heading names no column `{name}`; it may be source,target or source,target,weight")),
+    match [(Role::Source, "source"), (Role::Target, "target")]
+        .into_iter()
+        .find(|(role, _)| !found.contains(role))
+    {
+        Some((_, name)) => Err(format!(
+            "the heading names no column `{name}`; it may be source,target or source,target,weight"
+        )),
         None => Ok(found),
     }
 }
 
-/// A column that numbers the lines from 0 or 1: checked line by line, since a column that does not is something else.
+/// A column that numbers the lines from 0 or 1: checked line by line, since a column that does not
+/// is something else.
 struct Counter {
     column: usize,
     name: String,
@@ -238,8 +273,8 @@ pub(super) struct Edges {
     pub notes: Vec<String>,
 }
 
-/// Reads the list of edges of `nodes` nodes: `source,target` or `source,target,weight`, in the order that the heading gives, or in this
-/// one.
+/// Reads the list of edges of `nodes` nodes: `source,target` or `source,target,weight`, in the
+/// order that the heading gives, or in this one.
 ///
 /// # Errors
 /// [`Error::File`] with the line or the column.
@@ -247,7 +282,8 @@ pub(super) fn edges(path: &Path, nodes: usize) -> Result<Edges> {
     let mut sheet = Sheet::open(path)?;
     let mut notes = Vec::new();
     let heading = sheet.heading(|first| !is_numbers(first));
-    let commented = (heading.is_none() && sheet.comment.len() == sheet.width).then(|| sheet.comment.clone());
+    let commented =
+        (heading.is_none() && sheet.comment.len() == sheet.width).then(|| sheet.comment.clone());
     let roles = match (&heading, commented.and_then(|names| roles(&names).ok())) {
         (Some(names), _) => roles(names).map_err(|problem| sheet.wrong(problem))?,
         (None, Some(roles)) => roles,
@@ -255,10 +291,16 @@ pub(super) fn edges(path: &Path, nodes: usize) -> Result<Edges> {
             0 => Vec::new(),
             width @ 2..=3 => {
                 let names = ["source", "target", "weight"][..width].join(", ");
-                notes.push(format!("the list of edges has no heading, and its columns are taken for {names}"));
+                notes.push(format!(
+                    "the list of edges has no heading, and its columns are taken for {names}"
+                ));
                 [Role::Source, Role::Target, Role::Weight][..width].to_vec()
             }
-            width => return Err(sheet.wrong(format!("line 1 has {width} fields, expected source, target and at most a weight"))),
+            width => {
+                return Err(sheet.wrong(format!(
+                    "line 1 has {width} fields, expected source, target and at most a weight"
+                )));
+            }
         },
     };
     let place = |role| roles.iter().position(|found| *found == role);
@@ -271,15 +313,22 @@ pub(super) fn edges(path: &Path, nodes: usize) -> Result<Edges> {
         let end = |column: Option<usize>| {
             let field = &record[column.expect("a list with lines has both ends")];
             let expected = "the number of a node: nodes are counted from 0";
-            let value: f64 = field.parse().map_err(|_| sheet.not_a_number(line, field, expected))?;
+            let value: f64 =
+                field.parse().map_err(|_| sheet.not_a_number(line, field, expected))?;
             match value {
                 v if v >= 0.0 && v.fract() == 0.0 && v < nodes as f64 => Ok(v as usize),
-                v => Err(sheet.wrong(format!("edge {} names the node {v}; nodes are 0 to {}", list.len(), nodes.saturating_sub(1)))),
+                v => Err(sheet.wrong(format!(
+                    "edge {} names the node {v}; nodes are 0 to {}",
+                    list.len(),
+                    nodes.saturating_sub(1)
+                ))),
             }
         };
         let (source, target) = (end(source)?, end(target)?);
         let weight = weight.map_or(Ok(1.0), |column| {
-            record[column].parse::<f32>().map_err(|_| sheet.not_a_number(line, &record[column], "the number of a weight"))
+            record[column]
+                .parse::<f32>()
+                .map_err(|_| sheet.not_a_number(line, &record[column], "the number of a weight"))
         })?;
         if let Some(counter) = &mut counter {
             counter.check(&sheet, line, &record)?;
@@ -299,16 +348,23 @@ pub(super) fn features(path: &Path) -> Result<(Array2<f32>, Vec<String>)> {
     let heading = sheet.heading(|first| !is_numbers(first)).unwrap_or_default();
     let mut notes = Vec::new();
     if let Some(name) = heading.iter().find(|name| is_one_of(name, &LABELS)) {
-        return Err(sheet.wrong(format!("the column `{}` is named like labels and is no feature; take it out", shown(name))));
+        return Err(sheet.wrong(format!(
+            "the column `{}` is named like labels and is no feature; take it out",
+            shown(name)
+        )));
     }
     let mut key = Key::of(&sheet, &heading)?;
     let (mut values, mut rows) = (Vec::new(), 0);
     let mut record = StringRecord::new();
     while let Some(line) = sheet.next(&mut record)? {
         key.read(&sheet, line, &record)?;
-        for (column, field) in record.iter().enumerate().filter(|(column, _)| Some(*column) != key.column()) {
+        for (column, field) in
+            record.iter().enumerate().filter(|(column, _)| Some(*column) != key.column())
+        {
             let expected = format!("a number (column {})", column + 1);
-            values.push(field.parse::<f32>().map_err(|_| sheet.not_a_number(line, field, &expected))?);
+            values.push(
+                field.parse::<f32>().map_err(|_| sheet.not_a_number(line, field, &expected))?,
+            );
         }
         rows += 1;
     }
@@ -318,7 +374,9 @@ pub(super) fn features(path: &Path) -> Result<(Array2<f32>, Vec<String>)> {
         None => features,
         Some(nodes) => {
             if let Some(node) = nodes.iter().position(Option::is_none) {
-                return Err(sheet.wrong(format!("node {node} has no line of features; nodes are counted from 0")));
+                return Err(sheet.wrong(format!(
+                    "node {node} has no line of features; nodes are counted from 0"
+                )));
             }
             features.select(ndarray::Axis(0), &nodes.into_iter().flatten().collect::<Vec<_>>())
         }
@@ -339,8 +397,9 @@ enum Key {
 
 impl Key {
     fn of(sheet: &Sheet, heading: &[String]) -> Result<Self> {
-        let columns: Vec<usize> =
-            (0..heading.len()).filter(|&c| is_one_of(&heading[c], &NODES) || is_one_of(&heading[c], &COUNTERS[..2])).collect();
+        let columns: Vec<usize> = (0..heading.len())
+            .filter(|&c| is_one_of(&heading[c], &NODES) || is_one_of(&heading[c], &COUNTERS[..2]))
+            .collect();
         match columns[..] {
             [] => Ok(Key::Place),
             [column] if is_one_of(&heading[column], &NODES) => Ok(Key::Column(column, Vec::new())),
@@ -365,10 +424,18 @@ impl Key {
             Key::Place => Ok(()),
             Key::Counter(counter) => counter.check(sheet, line, record),
             Key::Column(column, nodes) => {
-                let node = record[*column].parse().ok().and_then(|v| whole(v, MOST_IN_F64).ok()).and_then(|v| usize::try_from(v).ok());
-                nodes.push(
-                    node.ok_or_else(|| sheet.not_a_number(line, &record[*column], "the number of a node: nodes are counted from 0"))?,
-                );
+                let node = record[*column]
+                    .parse()
+                    .ok()
+                    .and_then(|v| whole(v, MOST_IN_F64).ok())
+                    .and_then(|v| usize::try_from(v).ok());
+                nodes.push(node.ok_or_else(|| {
+                    sheet.not_a_number(
+                        line,
+                        &record[*column],
+                        "the number of a node: nodes are counted from 0",
+                    )
+                })?);
                 Ok(())
             }
         }
@@ -382,7 +449,12 @@ impl Key {
             match places.get_mut(node) {
                 Some(place @ None) => *place = Some(line),
                 Some(Some(_)) => return Err(sheet.wrong(format!("node {node} has two lines"))),
-                None => return Err(sheet.wrong(format!("names the node {node}; nodes are 0 to {}", count.saturating_sub(1)))),
+                None => {
+                    return Err(sheet.wrong(format!(
+                        "names the node {node}; nodes are 0 to {}",
+                        count.saturating_sub(1)
+                    )));
+                }
             }
         }
         Ok(Some(places))
@@ -401,8 +473,9 @@ pub(super) struct Words {
     pub notes: Vec<String>,
 }
 
-/// Reads a word per node: a column of them in the order of the nodes, or one beside a column `node`. `names` are what the column of words
-/// may be called where there are others. An empty field, `NaN` or `NA` is none.
+/// Reads a word per node: a column of them in the order of the nodes, or one beside a column
+/// `node`. `names` are what the column of words may be called where there are others. An empty
+/// field, `NaN` or `NA` is none.
 ///
 /// # Errors
 /// [`Error::File`] with the line or the column.
@@ -411,7 +484,8 @@ pub(super) fn of_nodes(path: &Path, nodes: usize, names: &[&str], what: &str) ->
     let mut notes = Vec::new();
     let is_key = |name: &str| is_one_of(name, &NODES) || is_one_of(name, &COUNTERS[..2]);
     let heading = match sheet.width {
-        // Whether the first line of one column is a name or a word can be told by the number of lines alone.
+        // Whether the first line of one column is a name or a word can be told by the number of
+        // lines alone.
         0 | 1 => Vec::new(),
         width => sheet.heading(|first| first.iter().any(is_key)).ok_or_else(|| {
             sheet.wrong(format!(
@@ -421,25 +495,41 @@ pub(super) fn of_nodes(path: &Path, nodes: usize, names: &[&str], what: &str) ->
         })?,
     };
     let mut key = Key::of(&sheet, &heading)?;
-    let others: Vec<usize> = (0..sheet.width).filter(|&column| Some(column) != key.column()).collect();
-    let named: Vec<usize> =
-        others.iter().copied().filter(|&column| heading.get(column).is_some_and(|name| is_one_of(name, names))).collect();
+    let others: Vec<usize> =
+        (0..sheet.width).filter(|&column| Some(column) != key.column()).collect();
+    let named: Vec<usize> = others
+        .iter()
+        .copied()
+        .filter(|&column| heading.get(column).is_some_and(|name| is_one_of(name, names)))
+        .collect();
     let column = match (&others[..], &named[..]) {
         ([], _) => 0,
         ([only], _) | (_, [only]) => *only,
-        _ => return Err(sheet.wrong(format!("the heading does not say which column is {what}; name one `{}`", names[0]))),
+        _ => {
+            return Err(sheet.wrong(format!(
+                "the heading does not say which column is {what}; name one `{}`",
+                names[0]
+            )));
+        }
     };
-    let unread: Vec<String> =
-        others.iter().filter(|other| **other != column).map(|&other| format!("`{}`", shown(&heading[other]))).collect();
+    let unread: Vec<String> = others
+        .iter()
+        .filter(|other| **other != column)
+        .map(|&other| format!("`{}`", shown(&heading[other])))
+        .collect();
     if !unread.is_empty() {
-        notes.push(format!("columns that are not read: {}", super::parts::listed(unread.into_iter())));
+        notes.push(format!(
+            "columns that are not read: {}",
+            super::parts::listed(unread.into_iter())
+        ));
     }
     let (mut words, mut known, mut found) = (Vec::new(), HashMap::new(), Vec::new());
     let mut record = StringRecord::new();
     while let Some(line) = sheet.next(&mut record)? {
         key.read(&sheet, line, &record)?;
         let word = &record[column];
-        let missing = word.is_empty() || ["nan", "na", "<na>", "null"].contains(&word.to_ascii_lowercase().as_str());
+        let missing = word.is_empty()
+            || ["nan", "na", "<na>", "null"].contains(&word.to_ascii_lowercase().as_str());
         found.push((!missing).then(|| match known.get(word) {
             Some(&place) => place,
             None => {
@@ -465,11 +555,15 @@ pub(super) fn of_nodes(path: &Path, nodes: usize, names: &[&str], what: &str) ->
         found.remove(0);
     }
     let of_nodes = match key.places(&sheet, nodes)? {
-        Some(places) => places.into_iter().map(|place| place.and_then(|place| found[place])).collect(),
+        Some(places) => {
+            places.into_iter().map(|place| place.and_then(|place| found[place])).collect()
+        }
         None if found.len() == nodes => found,
         None => {
-            let problem =
-                format!("has {} lines, and there are {nodes} nodes; empty lines do not count: write -1 for a node without", found.len());
+            let problem = format!(
+                "has {} lines, and there are {nodes} nodes; empty lines do not count: write -1 for a node without",
+                found.len()
+            );
             return Err(sheet.wrong(problem));
         }
     };

@@ -16,11 +16,15 @@ impl<'a> Settings<'a> {
     pub(super) fn parse(kind: &'static str, text: &'a str) -> Result<Self> {
         let mut given: Vec<(&str, &str)> = Vec::new();
         for setting in text.split(',').filter(|_| !text.is_empty()) {
-            let (name, value) = setting
-                .split_once('=')
-                .ok_or_else(|| Error::setting(format!("setting of {kind}"), format!("`{setting}`"), "name=value"))?;
+            let (name, value) = setting.split_once('=').ok_or_else(|| {
+                Error::setting(format!("setting of {kind}"), format!("`{setting}`"), "name=value")
+            })?;
             if given.iter().any(|(other, _)| *other == name) {
-                return Err(Error::setting(format!("setting `{name}` of {kind}"), "given twice", "given once"));
+                return Err(Error::setting(
+                    format!("setting `{name}` of {kind}"),
+                    "given twice",
+                    "given once",
+                ));
             }
             given.push((name, value));
         }
@@ -36,7 +40,15 @@ impl<'a> Settings<'a> {
                 let (_, value) = self.given.swap_remove(k);
                 value.parse().map_err(|_| {
                     let kind = std::any::type_name::<T>();
-                    Error::setting(name, value, if kind.starts_with('f') { "a number" } else { "a whole number, 0 or more" })
+                    Error::setting(
+                        name,
+                        value,
+                        if kind.starts_with('f') {
+                            "a number"
+                        } else {
+                            "a whole number, 0 or more"
+                        },
+                    )
                 })
             }
         }
@@ -46,16 +58,24 @@ impl<'a> Settings<'a> {
     pub(super) fn finish(self) -> Result<()> {
         match self.given.first() {
             None => Ok(()),
-            Some((name, _)) => Err(Error::setting(format!("setting of {}", self.kind), name, format!("one of {}", self.known.join(", ")))),
+            Some((name, _)) => Err(Error::setting(
+                format!("setting of {}", self.kind),
+                name,
+                format!("one of {}", self.known.join(", ")),
+            )),
         }
     }
 }
 
 /// The word for settings: those without a default, and the others where they differ from theirs.
-pub(super) fn word<'a>(kind: &str, settings: impl IntoIterator<Item = (&'a str, &'a dyn Display, Option<&'a dyn Display>)>) -> String {
+pub(super) fn word<'a>(
+    kind: &str,
+    settings: impl IntoIterator<Item = (&'a str, &'a dyn Display, Option<&'a dyn Display>)>,
+) -> String {
     let shown = settings.into_iter().filter_map(|(name, value, default)| {
         let value = value.to_string();
-        (default.map(ToString::to_string).as_ref() != Some(&value)).then(|| format!("{name}={value}"))
+        (default.map(ToString::to_string).as_ref() != Some(&value))
+            .then(|| format!("{name}={value}"))
     });
     format!("{kind}:{}", shown.collect::<Vec<_>>().join(","))
 }

@@ -34,8 +34,8 @@ pub enum Splits {
         /// Validation nodes per class, at least 1.
         val: usize,
     },
-    /// Drawn by the seed: shares of all nodes that have a label, each at least one node. Where they add up to less than 1, the rest is in
-    /// no part.
+    /// Drawn by the seed: shares of all nodes that have a label, each at least one node. Where they
+    /// add up to less than 1, the rest is in no part.
     Shares {
         /// Share that trains, in (0, 1).
         train: f64,
@@ -56,12 +56,24 @@ impl Default for Splits {
 }
 
 impl Splits {
-    /// Sorts the parts and makes sure that every seed gives a split of `labels.len()` nodes with what `purpose` reads; what it does not
-    /// read of parts that were given is dropped.
-    pub(super) fn validated(mut self, name: &str, labels: &[u32], purpose: Purpose) -> Result<Self> {
+    /// Sorts the parts and makes sure that every seed gives a split of `labels.len()` nodes with
+    /// what `purpose` reads; what it does not read of parts that were given is dropped.
+    pub(super) fn validated(
+        mut self,
+        name: &str,
+        labels: &[u32],
+        purpose: Purpose,
+    ) -> Result<Self> {
         match &mut self {
-            Splits::Fixed(split) => split.validate(&format!("{name}: split"), labels, purpose, &mut vec![0; labels.len()])?,
-            Splits::Masks(splits) if splits.is_empty() => return Err(Error::data(name, "the list of masks is empty")),
+            Splits::Fixed(split) => split.validate(
+                &format!("{name}: split"),
+                labels,
+                purpose,
+                &mut vec![0; labels.len()],
+            )?,
+            Splits::Masks(splits) if splits.is_empty() => {
+                return Err(Error::data(name, "the list of masks is empty"));
+            }
             Splits::Masks(splits) => {
                 let mut part_of = vec![0; labels.len()];
                 for (k, split) in splits.iter_mut().enumerate() {
@@ -73,20 +85,38 @@ impl Splits {
             Splits::Shares { train, val, test } => {
                 for (part, share) in [("training", *train), ("validation", *val), ("test", *test)] {
                     if !(share > 0.0 && share < 1.0) {
-                        return Err(Error::setting(format!("the share of {part} nodes"), share, "between 0 and 1"));
+                        return Err(Error::setting(
+                            format!("the share of {part} nodes"),
+                            share,
+                            "between 0 and 1",
+                        ));
                     }
                 }
                 let sum = *train + *val + *test;
                 if sum > 1.0 + SUM_ROUNDING {
-                    return Err(Error::setting("the sum of the shares of the split", sum, "at most 1"));
+                    return Err(Error::setting(
+                        "the sum of the shares of the split",
+                        sum,
+                        "at most 1",
+                    ));
                 }
                 let labelled = labels.iter().filter(|label| **label != UNLABELLED).count();
                 if counts_of_shares([*train, *val, *test], labelled).is_none() {
-                    return Err(Error::data(name, format!("has {labelled} nodes with labels, too few for one in each part of the split")));
+                    return Err(Error::data(
+                        name,
+                        format!(
+                            "has {labelled} nodes with labels, too few for one in each part of the split"
+                        ),
+                    ));
                 }
             }
             Splits::None if purpose == Purpose::Predict => {}
-            Splits::None => return Err(Error::data(name, "no node is in train, val or test; give masks or a split")),
+            Splits::None => {
+                return Err(Error::data(
+                    name,
+                    "no node is in train, val or test; give masks or a split",
+                ));
+            }
         }
         Ok(self)
     }
@@ -108,33 +138,55 @@ const SUM_ROUNDING: f64 = 1e-9;
 
 impl Split {
     fn sort(&mut self) {
-        [&mut self.train, &mut self.val, &mut self.test].into_iter().for_each(|part| part.sort_unstable());
+        [&mut self.train, &mut self.val, &mut self.test]
+            .into_iter()
+            .for_each(|part| part.sort_unstable());
     }
 
     /// Sorts the parts; `part_of` holds a zero for each node.
-    fn validate(&mut self, at: &str, labels: &[u32], purpose: Purpose, part_of: &mut [u8]) -> Result<()> {
+    fn validate(
+        &mut self,
+        at: &str,
+        labels: &[u32],
+        purpose: Purpose,
+        part_of: &mut [u8],
+    ) -> Result<()> {
         const PARTS: [&str; 4] = ["no part", "train", "val", "test"];
         for (part, nodes) in (1u8..).zip([&mut self.train, &mut self.val, &mut self.test]) {
             let word = PARTS[usize::from(part)];
             let read = purpose == Purpose::Learn || word == "test";
             if nodes.is_empty() && read {
-                return Err(Error::data(at, format!("no node is in {word}; every part needs at least one")));
+                return Err(Error::data(
+                    at,
+                    format!("no node is in {word}; every part needs at least one"),
+                ));
             }
             nodes.sort_unstable();
             for &node in nodes.iter() {
                 let len = part_of.len();
                 let Some(seen) = part_of.get_mut(node as usize) else {
-                    return Err(Error::IndexOutOfRange { at: format!("{at}: {word}"), index: node as usize, len });
+                    return Err(Error::IndexOutOfRange {
+                        at: format!("{at}: {word}"),
+                        index: node as usize,
+                        len,
+                    });
                 };
                 if *seen != 0 {
                     let other = PARTS[usize::from(*seen)];
-                    return Err(Error::data(at, format!("node {node} is in {other} and again in {word}; the parts must not overlap")));
+                    return Err(Error::data(
+                        at,
+                        format!(
+                            "node {node} is in {other} and again in {word}; the parts must not overlap"
+                        ),
+                    ));
                 }
                 *seen = part;
                 if read && labels[node as usize] == UNLABELLED {
                     return Err(Error::data(
                         at,
-                        format!("node {node} is in {word} and has no label; take it out of the masks or label it"),
+                        format!(
+                            "node {node} is in {word} and has no label; take it out of the masks or label it"
+                        ),
                     ));
                 }
             }
@@ -150,7 +202,10 @@ impl Split {
 /// Refuses to go on without nodes in a part of the split; `word` says which.
 pub(crate) fn check_part(data: &str, word: &str, nodes: &[u32]) -> Result<()> {
     if nodes.is_empty() {
-        return Err(Error::data(data, format!("no node is in {word}; give masks or a split, and read the data to learn")));
+        return Err(Error::data(
+            data,
+            format!("no node is in {word}; give masks or a split, and read the data to learn"),
+        ));
     }
     Ok(())
 }
@@ -172,7 +227,10 @@ fn check_per_class(name: &str, train: usize, val: usize, labels: &[u32]) -> Resu
     let needed = train.saturating_add(val).saturating_add(1);
     let members = members(labels);
     if members.is_empty() {
-        return Err(Error::data(name, "no node has a label, so there is nothing to draw a split from"));
+        return Err(Error::data(
+            name,
+            "no node has a label, so there is nothing to draw a split from",
+        ));
     }
     match members.iter().find(|(_, nodes)| nodes.len() < needed) {
         None => Ok(()),
@@ -222,19 +280,30 @@ fn counts_of_shares(shares: [f64; 3], nodes: usize) -> Option<[usize; 3]> {
 }
 
 fn by_shares(shares: [f64; 3], seed: u64, labels: &[u32]) -> Split {
-    let mut nodes: Vec<u32> = (0u32..).zip(labels).filter(|(_, label)| **label != UNLABELLED).map(|(node, _)| node).collect();
-    let [train, val, test] = counts_of_shares(shares, nodes.len()).expect("the shares were validated for these labels");
+    let mut nodes: Vec<u32> = (0u32..)
+        .zip(labels)
+        .filter(|(_, label)| **label != UNLABELLED)
+        .map(|(node, _)| node)
+        .collect();
+    let [train, val, test] =
+        counts_of_shares(shares, nodes.len()).expect("the shares were validated for these labels");
     draw(&mut nodes, train + val + test, &mut generator(seed, &[purpose::SPLIT]));
     let part = |range: std::ops::Range<usize>| nodes[range].to_vec();
-    let mut split = Split { train: part(0..train), val: part(train..train + val), test: part(train + val..train + val + test) };
+    let mut split = Split {
+        train: part(0..train),
+        val: part(train..train + val),
+        test: part(train + val..train + val + test),
+    };
     split.sort();
     split
 }
 
-/// Where a split comes from that is to replace the data's own: a rule, or a file with the part of every node.
+/// Where a split comes from that is to replace the data's own: a rule, or a file with the part of
+/// every node.
 ///
-/// As a word: `0.6/0.2/0.2` are shares of training, validation and test nodes, `20/30` training and validation nodes per class, anything
-/// else a file: `.npy` with 0, 1, 2 for the parts and -1 for none, or `.csv` with these or the words `train`, `val`, `test`.
+/// As a word: `0.6/0.2/0.2` are shares of training, validation and test nodes, `20/30` training and
+/// validation nodes per class, anything else a file: `.npy` with 0, 1, 2 for the parts and -1 for
+/// none, or `.csv` with these or the words `train`, `val`, `test`.
 ///
 /// ```
 /// use gnn_prune::data::{SplitSource, Splits};
@@ -266,9 +335,17 @@ impl FromStr for SplitSource {
             (Some(&[train, val, test]), _) => Ok(Splits::Shares { train, val, test }.into()),
             (Some([_, _]), [train, val]) => match (train.parse(), val.parse()) {
                 (Ok(train), Ok(val)) => Ok(Splits::PerClass { train, val }.into()),
-                _ => Err(Error::setting("split", word, "two whole numbers of nodes a class, three shares such as 0.6/0.2/0.2, or a file")),
+                _ => Err(Error::setting(
+                    "split",
+                    word,
+                    "two whole numbers of nodes a class, three shares such as 0.6/0.2/0.2, or a file",
+                )),
             },
-            (Some(_), _) => Err(Error::setting("split", word, "nodes a class such as 20/30, shares such as 0.6/0.2/0.2, or a file")),
+            (Some(_), _) => Err(Error::setting(
+                "split",
+                word,
+                "nodes a class such as 20/30, shares such as 0.6/0.2/0.2, or a file",
+            )),
             (None, _) => Ok(SplitSource::File(word.into())),
         }
     }
@@ -288,7 +365,9 @@ mod tests {
 
     #[test]
     fn per_class_draws_so_many_of_each_class_and_depends_on_the_seed_alone() {
-        let splits = Splits::PerClass { train: 4, val: 6 }.validated("toy", &labels(), Purpose::Learn).unwrap();
+        let splits = Splits::PerClass { train: 4, val: 6 }
+            .validated("toy", &labels(), Purpose::Learn)
+            .unwrap();
         let split = splits.of(1, &labels());
         assert_eq!(split, splits.of(1, &labels()));
         assert_ne!(split, splits.of(2, &labels()));
@@ -298,15 +377,24 @@ mod tests {
                 assert_eq!(part.iter().filter(|node| *node % 3 == class).count(), size);
             }
         }
-        assert!(Splits::Fixed(split).validated("toy", &labels(), Purpose::Learn).is_ok(), "a drawn split is itself valid");
+        assert!(
+            Splits::Fixed(split).validated("toy", &labels(), Purpose::Learn).is_ok(),
+            "a drawn split is itself valid"
+        );
     }
 
     #[test]
     fn every_node_may_be_drawn_for_every_part() {
-        let splits = Splits::PerClass { train: 4, val: 6 }.validated("toy", &labels(), Purpose::Learn).unwrap();
+        let splits = Splits::PerClass { train: 4, val: 6 }
+            .validated("toy", &labels(), Purpose::Learn)
+            .unwrap();
         let drawn: Vec<Split> = (0..60).map(|seed| splits.of(seed, &labels())).collect();
         for node in 0..60 {
-            for part in [|split: &Split| split.train.clone(), |split: &Split| split.val.clone(), |split: &Split| split.test.clone()] {
+            for part in [
+                |split: &Split| split.train.clone(),
+                |split: &Split| split.val.clone(),
+                |split: &Split| split.test.clone(),
+            ] {
                 assert!(drawn.iter().any(|split| part(split).contains(&node)), "{node}");
             }
         }
@@ -315,32 +403,50 @@ mod tests {
     #[test]
     fn masks_are_taken_modulo_their_number_and_sorted() {
         let one = |train: Vec<u32>| Split { train, val: vec![10], test: vec![11] };
-        let splits = Splits::Masks(vec![one(vec![2, 1]), one(vec![3])]).validated("toy", &labels(), Purpose::Learn).unwrap();
+        let splits = Splits::Masks(vec![one(vec![2, 1]), one(vec![3])])
+            .validated("toy", &labels(), Purpose::Learn)
+            .unwrap();
         assert_eq!(splits.of(2, &labels()).train, [1, 2]);
         assert_eq!(splits.of(u64::MAX, &labels()).train, [3]);
     }
 
     #[test]
     fn a_split_that_cannot_be_used_is_refused_with_its_place() {
-        let split = |train: &[u32], val: &[u32], test: &[u32]| Split { train: train.into(), val: val.into(), test: test.into() };
+        let split = |train: &[u32], val: &[u32], test: &[u32]| Split {
+            train: train.into(),
+            val: val.into(),
+            test: test.into(),
+        };
         assert!(message(Splits::Fixed(split(&[0], &[], &[1]))).contains("no node is in val"));
         assert!(message(Splits::Masks(vec![])).contains("empty"));
-        let overlap = message(Splits::Masks(vec![split(&[0], &[1], &[2]), split(&[0], &[1], &[0])]));
-        assert!(overlap.contains("mask 1") && overlap.contains("node 0 is in train and again in test"), "{overlap}");
+        let overlap =
+            message(Splits::Masks(vec![split(&[0], &[1], &[2]), split(&[0], &[1], &[0])]));
+        assert!(
+            overlap.contains("mask 1") && overlap.contains("node 0 is in train and again in test"),
+            "{overlap}"
+        );
         assert!(message(Splits::Fixed(split(&[5, 5], &[1], &[0]))).contains("node 5"));
         assert!(message(Splits::Fixed(split(&[60], &[1], &[0]))).contains("60"));
         let few = message(Splits::default());
         assert!(few.contains("class 0 has 20 nodes") && few.contains("51"), "{few}");
         assert!(message(Splits::PerClass { train: 0, val: 1 }).contains("training nodes a class"));
         assert!(message(Splits::PerClass { train: usize::MAX, val: 1 }).contains("class 0"));
-        let empty = Splits::PerClass { train: 1, val: 1 }.validated("toy", &[UNLABELLED; 9], Purpose::Learn).unwrap_err().to_string();
+        let empty = Splits::PerClass { train: 1, val: 1 }
+            .validated("toy", &[UNLABELLED; 9], Purpose::Learn)
+            .unwrap_err()
+            .to_string();
         assert!(empty.contains("no node has a label"), "{empty}");
         let shares = |train, val, test| message(Splits::Shares { train, val, test });
         assert!(shares(0.0, 0.5, 0.5).contains("share of training nodes is 0"));
         assert!(shares(0.5, f64::NAN, 0.1).contains("share of validation nodes"));
         assert!(shares(0.5, 0.4, 0.2).contains("sum of the shares"));
         let few = Splits::Shares { train: 0.4, val: 0.3, test: 0.3 };
-        assert!(few.validated("toy", &[0, 1], Purpose::Learn).unwrap_err().to_string().contains("2 nodes with labels"));
+        assert!(
+            few.validated("toy", &[0, 1], Purpose::Learn)
+                .unwrap_err()
+                .to_string()
+                .contains("2 nodes with labels")
+        );
         assert!(message(Splits::None).contains("no node is in train, val or test"));
     }
 
@@ -352,17 +458,25 @@ mod tests {
     #[test]
     fn nodes_without_labels_are_in_no_drawn_part_and_classes_without_nodes_are_skipped() {
         let labels = with_gaps();
-        for splits in [Splits::PerClass { train: 4, val: 6 }, Splits::Shares { train: 0.2, val: 0.3, test: 0.5 }] {
+        for splits in [
+            Splits::PerClass { train: 4, val: 6 },
+            Splits::Shares { train: 0.2, val: 0.3, test: 0.5 },
+        ] {
             let splits = splits.validated("toy", &labels, Purpose::Learn).unwrap();
             let split = splits.of(7, &labels);
             let all: Vec<u32> = [&split.train[..], &split.val, &split.test].concat();
             assert_eq!(all.len(), 81, "{splits:?}");
             assert!(all.iter().all(|&node| labels[node as usize] != UNLABELLED), "{splits:?}");
-            assert!(Splits::Fixed(split.clone()).validated("toy", &labels, Purpose::Learn).is_ok(), "{splits:?}");
+            assert!(
+                Splits::Fixed(split.clone()).validated("toy", &labels, Purpose::Learn).is_ok(),
+                "{splits:?}"
+            );
             assert_ne!(split, splits.of(8, &labels));
         }
         let split = Splits::PerClass { train: 4, val: 6 }.of(7, &labels);
-        assert!([0, 2, 5].iter().all(|class| split.train.iter().filter(|node| labels[**node as usize] == *class).count() == 4));
+        assert!([0, 2, 5].iter().all(|class| {
+            split.train.iter().filter(|node| labels[**node as usize] == *class).count() == 4
+        }));
     }
 
     #[test]
@@ -383,22 +497,46 @@ mod tests {
     #[test]
     fn a_node_of_a_part_that_is_read_must_have_a_label_and_a_part_that_is_not_may_be_missing() {
         let labels = [UNLABELLED, 0, 1, UNLABELLED];
-        let split = |train: &[u32], val: &[u32], test: &[u32]| Split { train: train.into(), val: val.into(), test: test.into() };
-        let validated = |split: Split, purpose| Splits::Fixed(split).validated("toy", &labels, purpose);
+        let split = |train: &[u32], val: &[u32], test: &[u32]| Split {
+            train: train.into(),
+            val: val.into(),
+            test: test.into(),
+        };
+        let validated =
+            |split: Split, purpose| Splits::Fixed(split).validated("toy", &labels, purpose);
         let message = validated(split(&[1], &[0], &[2]), Purpose::Learn).unwrap_err().to_string();
         assert!(message.contains("node 0 is in val and has no label"), "{message}");
-        assert_eq!(validated(split(&[3], &[], &[2, 1]), Purpose::Measure).unwrap(), Splits::Fixed(split(&[], &[], &[1, 2])));
-        assert!(validated(split(&[1], &[2], &[0]), Purpose::Measure).unwrap_err().to_string().contains("node 0 is in test"));
-        assert!(validated(split(&[1], &[2], &[]), Purpose::Measure).unwrap_err().to_string().contains("no node is in test"));
+        assert_eq!(
+            validated(split(&[3], &[], &[2, 1]), Purpose::Measure).unwrap(),
+            Splits::Fixed(split(&[], &[], &[1, 2]))
+        );
         assert!(
-            validated(split(&[1], &[], &[1]), Purpose::Measure).unwrap_err().to_string().contains("node 1 is in train and again in test")
+            validated(split(&[1], &[2], &[0]), Purpose::Measure)
+                .unwrap_err()
+                .to_string()
+                .contains("node 0 is in test")
+        );
+        assert!(
+            validated(split(&[1], &[2], &[]), Purpose::Measure)
+                .unwrap_err()
+                .to_string()
+                .contains("no node is in test")
+        );
+        assert!(
+            validated(split(&[1], &[], &[1]), Purpose::Measure)
+                .unwrap_err()
+                .to_string()
+                .contains("node 1 is in train and again in test")
         );
     }
 
     #[test]
     fn words_are_rules_or_files() {
         let of = |word: &str| word.parse::<SplitSource>();
-        assert_eq!(of("0.6/0.2/0.2").unwrap(), Splits::Shares { train: 0.6, val: 0.2, test: 0.2 }.into());
+        assert_eq!(
+            of("0.6/0.2/0.2").unwrap(),
+            Splits::Shares { train: 0.6, val: 0.2, test: 0.2 }.into()
+        );
         assert_eq!(of("20/30").unwrap(), Splits::PerClass { train: 20, val: 30 }.into());
         assert_eq!(of("a/split.csv").unwrap(), SplitSource::File("a/split.csv".into()));
         for word in ["0.5/0.5", "20", "1/2/3/4", "-1/3"] {

@@ -49,30 +49,39 @@ impl AdversarialBuilder {
     /// [`Error::Setting`] for a number outside its range.
     pub fn build<F: Scalar>(self) -> Result<Adversarial<F>> {
         if self.every == 0 {
-            return Err(Error::setting("epochs between steps of the discriminator", 0, "at least 1"));
+            return Err(Error::setting(
+                "epochs between steps of the discriminator",
+                0,
+                "at least 1",
+            ));
         }
-        let adam = Adam::builder().learning_rate(self.learning_rate).weight_decay(self.weight_decay);
+        let adam =
+            Adam::builder().learning_rate(self.learning_rate).weight_decay(self.weight_decay);
         adam.clone().build::<F>()?;
         Ok(Adversarial { every: self.every, adam, seed: 0, critic: None })
     }
 }
 
-/// The student learns to give logits that a discriminator takes for the teacher's, while the discriminator learns to tell them apart.
+/// The student learns to give logits that a discriminator takes for the teacher's, while the
+/// discriminator learns to tell them apart.
 ///
-/// The discriminator is `D(z) = W₂·relu(z + W₁z + b)` with one output per class and a last one `s`, larger for the teacher. Over the rows
-/// `R` and the labelled nodes, with `σ` the sigmoid, and `CE` the cross-entropy of the class outputs with the labels:
+/// The discriminator is `D(z) = W₂·relu(z + W₁z + b)` with one output per class and a last one `s`,
+/// larger for the teacher. Over the rows `R` and the labelled nodes, with `σ` the sigmoid, and `CE`
+/// the cross-entropy of the class outputs with the labels:
 ///
-/// - the discriminator minimises `½[mean_R −log σ(s(z_T)) − log(1 − σ(s(z_S))) + CE(D(z_T)) + CE(D(z_S))]`, one step of its own Adam in
-///   [`observe`](DistillLoss::observe);
-/// - the student minimises `½[mean_R −log σ(s(z_S)) + CE(D(z_S))]` through the discriminator as it is.
+/// - the discriminator minimises
+///   `½[mean_R −log σ(s(z_T)) − log(1 − σ(s(z_S))) + CE(D(z_T)) + CE(D(z_S))]`, one step of its own
+///   Adam in [`observe`](DistillLoss::observe);
+/// - the student minimises `½[mean_R −log σ(s(z_S)) + CE(D(z_S))]` through the discriminator as it
+///   is.
 ///
-/// Best beside [`SoftLabels`](super::SoftLabels), as the paper has it beside an L1 distance of the logits: alone it only says *like a
-/// teacher's*, not *this node's*.
+/// Best beside [`SoftLabels`](super::SoftLabels), as the paper has it beside an L1 distance of the
+/// logits: alone it only says *like a teacher's*, not *this node's*.
 ///
 /// *Shapes*: logits of both `[n, classes]`, `W₁: [classes, classes]`, `W₂: [classes, classes + 1]`.
 ///
-/// *Source*: He et al., "Compressing Deep Graph Neural Networks via Adversarial Knowledge Distillation", KDD 2022, the discriminator on
-/// logits.
+/// *Source*: He et al., "Compressing Deep Graph Neural Networks via Adversarial Knowledge
+/// Distillation", KDD 2022, the discriminator on logits.
 #[derive(Debug, Clone)]
 pub struct Adversarial<F: Scalar = f32> {
     every: usize,
@@ -82,7 +91,8 @@ pub struct Adversarial<F: Scalar = f32> {
 }
 
 impl Adversarial<f32> {
-    /// Starts from a discriminator that moves in every epoch, by Adam at 0.01 with weight decay 5e-4.
+    /// Starts from a discriminator that moves in every epoch, by Adam at 0.01 with weight decay
+    /// 5e-4.
     pub fn builder() -> AdversarialBuilder {
         AdversarialBuilder { every: 1, learning_rate: 0.01, weight_decay: 5e-4 }
     }
@@ -107,13 +117,24 @@ impl<F: Scalar> DistillLoss<F> for Adversarial<F> {
         Box::new(Self { seed: hash(seed, &[CRITIC]), critic: None, ..self.clone() })
     }
 
-    fn loss(&self, student: &Signals<F>, teacher: &Signals<F>, rows: &[u32]) -> Result<(F, Seeds<F>)> {
+    fn loss(
+        &self,
+        student: &Signals<F>,
+        teacher: &Signals<F>,
+        rows: &[u32],
+    ) -> Result<(F, Seeds<F>)> {
         student.check_against(teacher, rows)?;
         let (value, gradient) = self.critic(student.logits().ncols())?.fooled(student, rows)?;
         Ok((value, vec![(student.output(), gradient)]))
     }
 
-    fn observe(&mut self, student: &Signals<F>, teacher: &Signals<F>, rows: &[u32], epoch: usize) -> Result<()> {
+    fn observe(
+        &mut self,
+        student: &Signals<F>,
+        teacher: &Signals<F>,
+        rows: &[u32],
+        epoch: usize,
+    ) -> Result<()> {
         student.check_against(teacher, rows)?;
         if epoch.saturating_sub(1).is_multiple_of(self.every) {
             let mut critic = self.critic(student.logits().ncols())?;
@@ -145,7 +166,8 @@ impl<F: Scalar> Critic<F> {
         let linear = b.add("lin", Linear::builder(classes, classes).build()?, &[NodeId::INPUT])?;
         let sum = b.add("add", Add::new(2)?, &[NodeId::INPUT, linear])?;
         let hidden = b.add("act", Activation::new(ActivationFn::Relu), &[sum])?;
-        let out = b.add("out", Linear::builder(classes, classes + 1).no_bias().build()?, &[hidden])?;
+        let out =
+            b.add("out", Linear::builder(classes, classes + 1).no_bias().build()?, &[hidden])?;
         Ok(Self { model: b.build(out, seed)?, adam: adam.build()? })
     }
 
@@ -160,26 +182,44 @@ impl<F: Scalar> Critic<F> {
     }
 
     /// What the discriminator minimises, and its gradients.
-    fn telling_apart(&self, student: &Signals<F>, teacher: &Signals<F>, rows: &[u32]) -> Result<(F, Grads<F>)> {
+    fn telling_apart(
+        &self,
+        student: &Signals<F>,
+        teacher: &Signals<F>,
+        rows: &[u32],
+    ) -> Result<(F, Grads<F>)> {
         let (real, mut grads, _) = self.term(teacher, rows, Side::Teacher)?;
         let (fake, other, _) = self.term(student, rows, Side::Student)?;
         grads.add_scaled(&other, F::one());
         Ok((real + fake, grads))
     }
 
-    /// `½[mean_R BCE(s(z), side) + CE(D(z))]` with its gradients by the discriminator's parameters and by `z`.
-    fn term(&self, signals: &Signals<F>, rows: &[u32], side: Side) -> Result<(F, Grads<F>, Array2<F>)> {
+    /// `½[mean_R BCE(s(z), side) + CE(D(z))]` with its gradients by the discriminator's parameters
+    /// and by `z`.
+    fn term(
+        &self,
+        signals: &Signals<F>,
+        rows: &[u32],
+        side: Side,
+    ) -> Result<(F, Grads<F>, Array2<F>)> {
         let cx = Cx::without_graph();
         let x = Value::from(signals.logits().to_owned());
         let trace = self.model.trace(&cx, x.view())?;
         let (value, seed) = objective(trace.output(), signals.labelled(), rows, side);
-        let (grads, dz) = self.model.backward_to_input(&cx, trace, &[(self.model.output(), seed)])?;
+        let (grads, dz) =
+            self.model.backward_to_input(&cx, trace, &[(self.model.output(), seed)])?;
         Ok((value, grads, dz.into_dense()))
     }
 }
 
-/// `½[mean_R BCE + CE]` of the discriminator's outputs `d: [n, classes + 1]`, and its gradient by them.
-fn objective<F: Scalar>(d: ArrayView2<F>, labelled: &[(u32, u32)], rows: &[u32], side: Side) -> (F, Array2<F>) {
+/// `½[mean_R BCE + CE]` of the discriminator's outputs `d: [n, classes + 1]`, and its gradient by
+/// them.
+fn objective<F: Scalar>(
+    d: ArrayView2<F>,
+    labelled: &[(u32, u32)],
+    rows: &[u32],
+    side: Side,
+) -> (F, Array2<F>) {
     let classes = d.ncols() - 1;
     let mut gradient = Array2::zeros(d.dim());
     let half = |count: usize| F::of(0.5 / count.max(1) as f64);
@@ -212,7 +252,8 @@ mod tests {
     use crate::rng::generator;
     use ndarray_rand::rand::Rng;
 
-    /// Step of the differences in f64: far below the distance of these numbers to the kinks of the discriminator.
+    /// Step of the differences in f64: far below the distance of these numbers to the kinks of the
+    /// discriminator.
     const STEP: f64 = 1e-6;
     /// Central differences of that step are good to about 1e-9 of the value.
     const TOLERANCE: f64 = 1e-7;
@@ -254,7 +295,10 @@ mod tests {
                 };
                 let difference = (loss_at(STEP) - loss_at(-2.0 * STEP)) / (2.0 * STEP);
                 loss_at(STEP);
-                assert!((difference - expected).abs() < TOLERANCE, "parameter {k} at {at:?}: {expected}, by differences {difference}");
+                assert!(
+                    (difference - expected).abs() < TOLERANCE,
+                    "parameter {k} at {at:?}: {expected}, by differences {difference}"
+                );
             }
         }
     }
@@ -284,7 +328,9 @@ mod tests {
         let (student, teacher) = (random(1), random(2));
         let (student, teacher) = (signals(&student), signals(&teacher));
         let mut loss = Adversarial::builder().learning_rate(1e-3).build::<f64>().unwrap();
-        let value = |loss: &Adversarial<f64>| loss.critic(3).unwrap().telling_apart(&student, &teacher, &ROWS).unwrap().0;
+        let value = |loss: &Adversarial<f64>| {
+            loss.critic(3).unwrap().telling_apart(&student, &teacher, &ROWS).unwrap().0
+        };
         let mut before = value(&loss);
         for epoch in 1..=20 {
             loss.observe(&student, &teacher, &ROWS, epoch).unwrap();

@@ -6,7 +6,9 @@ use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::nn::{Cx, Grads, Model, Trace};
 use crate::scalar::Scalar;
-use crate::train::{Epoch, Hear, Loss, Objective, Schedule, Trainer, TrainerBuilder, cross_entropy};
+use crate::train::{
+    Epoch, Hear, Loss, Objective, Schedule, Trainer, TrainerBuilder, cross_entropy,
+};
 use ndarray::Array2;
 use std::sync::Arc;
 
@@ -15,7 +17,8 @@ use std::sync::Arc;
 pub enum Nodes {
     /// The training nodes.
     Labelled,
-    /// All nodes; of those that do not train only features, edges and the teacher's outputs are used.
+    /// All nodes; of those that do not train only features, edges and the teacher's outputs are
+    /// used.
     #[default]
     All,
 }
@@ -32,7 +35,12 @@ pub struct DistillerBuilder<F: Scalar = f32> {
 impl<F: Scalar> DistillerBuilder<F> {
     /// Starts a distiller of any scalar; see [`Distiller::builder`].
     pub fn new(loss: impl DistillLoss<F> + 'static) -> Self {
-        Self { losses: vec![(1.0, Arc::new(loss))], labels: 0.0, nodes: Nodes::All, trainer: Trainer::builder().weight_decay(0.0) }
+        Self {
+            losses: vec![(1.0, Arc::new(loss))],
+            labels: 0.0,
+            nodes: Nodes::All,
+            trainer: Trainer::builder().weight_decay(0.0),
+        }
     }
 
     /// Adds `weight` times another loss; the first has weight 1. Legal is any weight of 0 or more.
@@ -42,7 +50,8 @@ impl<F: Scalar> DistillerBuilder<F> {
         self
     }
 
-    /// Weight `λ` of the cross-entropy of the training nodes, in [0, 1); the losses get `1 − λ`. Default 0.
+    /// Weight `λ` of the cross-entropy of the training nodes, in [0, 1); the losses get `1 − λ`.
+    /// Default 0.
     #[must_use]
     pub fn labels(mut self, weight: f64) -> Self {
         self.labels = weight;
@@ -77,7 +86,8 @@ impl<F: Scalar> DistillerBuilder<F> {
         self
     }
 
-    /// L2 penalty on all parameters of the student, at least 0. Default 0: the teacher's soft labels on all nodes leave little to overfit.
+    /// L2 penalty on all parameters of the student, at least 0. Default 0: the teacher's soft
+    /// labels on all nodes leave little to overfit.
     #[must_use]
     pub fn weight_decay(mut self, weight_decay: f64) -> Self {
         self.trainer = self.trainer.weight_decay(weight_decay);
@@ -91,7 +101,8 @@ impl<F: Scalar> DistillerBuilder<F> {
         self
     }
 
-    /// Counts the student as it comes as a candidate too: what healing a pruned model wants. Default: only trained states count.
+    /// Counts the student as it comes as a candidate too: what healing a pruned model wants.
+    /// Default: only trained states count.
     #[must_use]
     pub fn keep_start(mut self) -> Self {
         self.trainer = self.trainer.keep_start();
@@ -120,21 +131,29 @@ impl<F: Scalar> DistillerBuilder<F> {
         if !(0.0..1.0).contains(&self.labels) {
             return Err(Error::setting("weight of the labels", self.labels, "in [0, 1)"));
         }
-        if let Some((weight, loss)) = self.losses.iter().find(|(weight, _)| !(*weight >= 0.0 && weight.is_finite())) {
+        if let Some((weight, loss)) =
+            self.losses.iter().find(|(weight, _)| !(*weight >= 0.0 && weight.is_finite()))
+        {
             return Err(Error::setting(format!("weight of {}", loss.name()), weight, "0 or more"));
         }
-        Ok(Distiller { losses: self.losses, labels: self.labels, nodes: self.nodes, trainer: self.trainer.build()? })
+        Ok(Distiller {
+            losses: self.losses,
+            labels: self.labels,
+            nodes: self.nodes,
+            trainer: self.trainer.build()?,
+        })
     }
 }
 
-/// Trains a student on `λ·CE + (1 − λ)·Σ_k w_k·loss_k`: the labels of the training nodes and the outputs of a teacher.
+/// Trains a student on `λ·CE + (1 − λ)·Σ_k w_k·loss_k`: the labels of the training nodes and the
+/// outputs of a teacher.
 ///
-/// The teacher runs once, in evaluation mode. The student is a fresh model of any kind, or one that is to be healed, such as a pruned
-/// copy of the teacher. Its training is a [`Trainer`]'s: split and randomness follow its own seed, and the best epoch is chosen on the
-/// validation nodes.
+/// The teacher runs once, in evaluation mode. The student is a fresh model of any kind, or one that
+/// is to be healed, such as a pruned copy of the teacher. Its training is a [`Trainer`]'s: split
+/// and randomness follow its own seed, and the best epoch is chosen on the validation nodes.
 ///
-/// *Source*: Hinton et al. 2015 for the sum; Zhang et al., "Graph-less Neural Networks", ICLR 2022, eq. 1, for all nodes and students
-/// without a graph, with `λ = 0` as there.
+/// *Source*: Hinton et al. 2015 for the sum; Zhang et al., "Graph-less Neural Networks", ICLR 2022,
+/// eq. 1, for all nodes and students without a graph, with `λ = 0` as there.
 ///
 /// ```
 /// use gnn_prune::{Dataset, Distiller, Gcn, Mlp, SoftLabels, Trainer, nn::Cx};
@@ -157,7 +176,8 @@ pub struct Distiller<F: Scalar = f32> {
 }
 
 impl Distiller<f32> {
-    /// Starts from one loss on all nodes, no labels, and the protocol of the [`Trainer`] without its weight decay.
+    /// Starts from one loss on all nodes, no labels, and the protocol of the [`Trainer`] without
+    /// its weight decay.
     pub fn builder(loss: impl DistillLoss<f32> + 'static) -> DistillerBuilder<f32> {
         DistillerBuilder::new(loss)
     }
@@ -167,15 +187,24 @@ impl<F: Scalar> Distiller<F> {
     /// Trains `student` to do as `teacher` does on `data`, and returns the best of its epochs.
     ///
     /// # Errors
-    /// - [`Error::Model`] where student and teacher differ in features or classes, or in the split that their seeds give: a teacher that
-    ///   has seen labels of the student's validation or test nodes would pass them on.
-    /// - [`Error::Data`] where the data have other features or classes than the teacher, or are not those that it was trained on.
-    /// - [`Error::NotFinite`] for an output of the teacher, [`Error::Diverged`] for a loss of the student, and what a loss refuses.
-    pub fn distill(&self, student: Model<F>, teacher: &Model<F>, data: &Dataset<F>) -> Result<Model<F>> {
+    /// - [`Error::Model`] where student and teacher differ in features or classes, or in the split
+    ///   that their seeds give: a teacher that has seen labels of the student's validation or test
+    ///   nodes would pass them on.
+    /// - [`Error::Data`] where the data have other features or classes than the teacher, or are not
+    ///   those that it was trained on.
+    /// - [`Error::NotFinite`] for an output of the teacher, [`Error::Diverged`] for a loss of the
+    ///   student, and what a loss refuses.
+    pub fn distill(
+        &self,
+        student: Model<F>,
+        teacher: &Model<F>,
+        data: &Dataset<F>,
+    ) -> Result<Model<F>> {
         self.distill_heard(student, teacher, data, &|_| Ok(()))
     }
 
-    /// Refuses what [`Distiller::distill`] refuses before its first epoch; the teacher need not be trained yet.
+    /// Refuses what [`Distiller::distill`] refuses before its first epoch; the teacher need not be
+    /// trained yet.
     ///
     /// # Errors
     /// [`Error::Model`] and [`Error::Data`] as [`Distiller::distill`].
@@ -187,7 +216,13 @@ impl<F: Scalar> Distiller<F> {
     ///
     /// # Errors
     /// As [`Distiller::distill`], and what `hear` returns.
-    pub fn distill_heard(&self, student: Model<F>, teacher: &Model<F>, data: &Dataset<F>, hear: Hear) -> Result<Model<F>> {
+    pub fn distill_heard(
+        &self,
+        student: Model<F>,
+        teacher: &Model<F>,
+        data: &Dataset<F>,
+        hear: Hear,
+    ) -> Result<Model<F>> {
         check_pair(&student, teacher, data)?;
         let logits = teacher.infer(&Cx::eval(data.graph()), data.features())?;
         if let Some((at, value)) = logits.indexed_iter().find(|(_, value)| !value.is_finite()) {
@@ -196,7 +231,8 @@ impl<F: Scalar> Distiller<F> {
         }
         let train = data.split(student.seed()).train;
         let classes = one_class(data)?;
-        let labelled: Vec<(u32, u32)> = train.iter().map(|&node| (node, classes[node as usize])).collect();
+        let labelled: Vec<(u32, u32)> =
+            train.iter().map(|&node| (node, classes[node as usize])).collect();
         let rows = match self.nodes {
             Nodes::Labelled => train.clone(),
             Nodes::All => (0..data.num_nodes() as u32).collect(),
@@ -205,7 +241,11 @@ impl<F: Scalar> Distiller<F> {
         labelled.iter().for_each(|&(node, class)| classes[node as usize] = class);
         let share = 1.0 - self.labels;
         let mut lesson = Lesson {
-            losses: self.losses.iter().map(|(weight, loss)| (F::of(weight * share), loss.start(student.seed()))).collect(),
+            losses: self
+                .losses
+                .iter()
+                .map(|(weight, loss)| (F::of(weight * share), loss.start(student.seed())))
+                .collect(),
             labels: F::of(self.labels),
             teacher: Probe::new(teacher, data, &rows, &classes)?,
             logits,
@@ -242,13 +282,16 @@ impl<F: Scalar> Loss<F> for Lesson<'_, F> {
             objective.seeds.push((model.output(), gradient * self.labels));
         }
         let student = Signals::new(model.output(), trace.output(), &self.labelled)?;
-        let teacher = Signals::new(self.teacher.model().output(), self.logits.view(), &self.labelled)?;
+        let teacher =
+            Signals::new(self.teacher.model().output(), self.logits.view(), &self.labelled)?;
         let probe = Probe::new(model, self.data, self.rows, self.classes)?;
         for (weight, loss) in &mut self.losses {
             loss.observe(&student, &teacher, self.rows, epoch)?;
             let (value, seeds) = loss.loss(&student, &teacher, self.rows)?;
             objective.value += *weight * value;
-            objective.seeds.extend(seeds.into_iter().map(|(node, gradient)| (node, gradient * *weight)));
+            objective
+                .seeds
+                .extend(seeds.into_iter().map(|(node, gradient)| (node, gradient * *weight)));
             if let Some((value, grads)) = loss.direct(&probe, &self.teacher, self.rows)? {
                 objective.value += *weight * value;
                 objective.grads.get_or_insert_with(|| Grads::new(0)).add_scaled(&grads, *weight);
@@ -263,7 +306,12 @@ impl<F: Scalar> Loss<F> for Lesson<'_, F> {
 /// # Errors
 /// [`Error::Data`] where nodes may have several labels.
 fn one_class<F: Scalar>(data: &Dataset<F>) -> Result<&[u32]> {
-    let several = || Error::data(data.name(), "has nodes of several labels, and distillation is built for one class per node");
+    let several = || {
+        Error::data(
+            data.name(),
+            "has nodes of several labels, and distillation is built for one class per node",
+        )
+    };
     data.classes().ok_or_else(several)
 }
 
@@ -283,14 +331,17 @@ fn check_pair<F: Scalar>(student: &Model<F>, teacher: &Model<F>, data: &Dataset<
         if own != teacher {
             return Err(Error::data(
                 data.name(),
-                format!("has {own} {what}, and the teacher {teacher}; take the data that it was trained on"),
+                format!(
+                    "has {own} {what}, and the teacher {teacher}; take the data that it was trained on"
+                ),
             ));
         }
     }
     if let Some(origin) = teacher.origin() {
         let (nodes, features) = (data.num_nodes(), data.feature_norm().to_string());
         if (origin.nodes, &origin.features) != (nodes, &features) {
-            let (of, origin_nodes, origin_features) = (&origin.data, origin.nodes, &origin.features);
+            let (of, origin_nodes, origin_features) =
+                (&origin.data, origin.nodes, &origin.features);
             let problem = format!(
                 "has {nodes} nodes with features {features}, and the teacher was trained on {origin_nodes} nodes with features \
                  {origin_features} (`{of}`); take those, or clear its origin"
@@ -298,11 +349,15 @@ fn check_pair<F: Scalar>(student: &Model<F>, teacher: &Model<F>, data: &Dataset<
             return Err(Error::data(data.name(), problem));
         }
     }
-    if student.seed() != teacher.seed() && data.split(student.seed()) != data.split(teacher.seed()) {
+    if student.seed() != teacher.seed() && data.split(student.seed()) != data.split(teacher.seed())
+    {
         let seed = |model: &Model<F>| format!("seed {}", model.seed());
         return Err(mismatch(
             &format!("{} and its split", seed(student)),
-            &format!("{} and another; build both with one, or let the student be `following` it", seed(teacher)),
+            &format!(
+                "{} and another; build both with one, or let the student be `following` it",
+                seed(teacher)
+            ),
         ));
     }
     Ok(())

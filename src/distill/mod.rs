@@ -1,7 +1,9 @@
-//! Distillation: a student learns from the outputs of a trained teacher, on labelled or on all nodes.
+//! Distillation: a student learns from the outputs of a trained teacher, on labelled or on all
+//! nodes.
 //!
-//! A [`Distiller`] trains the student on `λ·CE(labels) + (1 − λ)·Σ_k w_k·loss_k`; what the student imitates is a [`DistillLoss`], one a
-//! file. A student may be narrower, shallower or of another kind: a multi-layer perceptron then needs no graph at inference.
+//! A [`Distiller`] trains the student on `λ·CE(labels) + (1 − λ)·Σ_k w_k·loss_k`; what the student
+//! imitates is a [`DistillLoss`], one a file. A student may be narrower, shallower or of another
+//! kind: a multi-layer perceptron then needs no graph at inference.
 
 mod adversarial;
 mod distiller;
@@ -24,8 +26,8 @@ use crate::train::Seeds;
 
 /// What a student imitates of its teacher: a value and its gradients; anyone may add one.
 ///
-/// In every epoch [`observe`](Self::observe) comes first, then [`loss`](Self::loss) and [`direct`](Self::direct), whose values and
-/// gradients add up.
+/// In every epoch [`observe`](Self::observe) comes first, then [`loss`](Self::loss) and
+/// [`direct`](Self::direct), whose values and gradients add up.
 ///
 /// Half the squared distance of the logits, in the mean over rows:
 ///
@@ -69,17 +71,29 @@ pub trait DistillLoss<F: Scalar>: Send + Sync {
 
     /// The loss over `rows`, and its gradients by the values of some of the student's nodes.
     ///
-    /// *Shapes*: each gradient has its node's, `[n, channels]`, and is zero where the loss does not look.
+    /// *Shapes*: each gradient has its node's, `[n, channels]`, and is zero where the loss does not
+    /// look.
     ///
     /// # Errors
     /// Signals of student and teacher that do not match.
-    fn loss(&self, student: &Signals<F>, teacher: &Signals<F>, rows: &[u32]) -> Result<(F, Seeds<F>)>;
+    fn loss(
+        &self,
+        student: &Signals<F>,
+        teacher: &Signals<F>,
+        rows: &[u32],
+    ) -> Result<(F, Seeds<F>)>;
 
-    /// What no gradient by a node's value expresses: a value, and its gradients by the student's parameters. `None`: there is none.
+    /// What no gradient by a node's value expresses: a value, and its gradients by the student's
+    /// parameters. `None`: there is none.
     ///
     /// # Errors
     /// Models that do not match, and what they refuse.
-    fn direct(&self, _student: &Probe<F>, _teacher: &Probe<F>, _rows: &[u32]) -> Result<Option<(F, Grads<F>)>> {
+    fn direct(
+        &self,
+        _student: &Probe<F>,
+        _teacher: &Probe<F>,
+        _rows: &[u32],
+    ) -> Result<Option<(F, Grads<F>)>> {
         Ok(None)
     }
 
@@ -87,7 +101,13 @@ pub trait DistillLoss<F: Scalar>: Send + Sync {
     ///
     /// # Errors
     /// Signals of student and teacher that do not match.
-    fn observe(&mut self, _student: &Signals<F>, _teacher: &Signals<F>, _rows: &[u32], _epoch: usize) -> Result<()> {
+    fn observe(
+        &mut self,
+        _student: &Signals<F>,
+        _teacher: &Signals<F>,
+        _rows: &[u32],
+        _epoch: usize,
+    ) -> Result<()> {
         Ok(())
     }
 }

@@ -8,11 +8,12 @@ use crate::train::cross_entropy;
 use crate::value::{Value, ValueRef};
 use std::sync::OnceLock;
 
-/// A model with its data, and the loss `L(X) = |R|^(−1/2) Σ_{i∈R} CE(softmax(z_i(X)), y_i)` without dropout.
+/// A model with its data, and the loss `L(X) = |R|^(−1/2) Σ_{i∈R} CE(softmax(z_i(X)), y_i)` without
+/// dropout.
 ///
-/// `R` are the rows to distil on. A [`Distiller`](super::Distiller) sets `y` to the labels of the training nodes, and for every other node
-/// to the class that the teacher predicts: no other label is read. With the factor `|R|^(−1/2)` squared gradients are means over `R`,
-/// whatever its size.
+/// `R` are the rows to distil on. A [`Distiller`](super::Distiller) sets `y` to the labels of the
+/// training nodes, and for every other node to the class that the teacher predicts: no other label
+/// is read. With the factor `|R|^(−1/2)` squared gradients are means over `R`, whatever its size.
 ///
 /// *Shapes*: `X: [n, features]` dense or sparse, `y`: one per node, of which those of `R` are read.
 pub struct Probe<'a, F: Scalar> {
@@ -27,15 +28,27 @@ impl<'a, F: Scalar> Probe<'a, F> {
     /// Asks `model` about `rows` of `data`, whose nodes are taken to be of `classes`.
     ///
     /// # Errors
-    /// [`Error::Data`] where `classes` has not one entry per node, [`Error::IndexOutOfRange`] for a row or a class that is not there.
-    pub fn new(model: &'a Model<F>, data: &'a Dataset<F>, rows: &'a [u32], classes: &'a [u32]) -> Result<Self> {
+    /// [`Error::Data`] where `classes` has not one entry per node, [`Error::IndexOutOfRange`] for a
+    /// row or a class that is not there.
+    pub fn new(
+        model: &'a Model<F>,
+        data: &'a Dataset<F>,
+        rows: &'a [u32],
+        classes: &'a [u32],
+    ) -> Result<Self> {
         let (nodes, width) = (data.num_nodes(), model.out_channels());
         if classes.len() != nodes {
-            return Err(Error::data(data.name(), format!("has {nodes} nodes, and a probe was given {} classes", classes.len())));
+            return Err(Error::data(
+                data.name(),
+                format!("has {nodes} nodes, and a probe was given {} classes", classes.len()),
+            ));
         }
         for &row in rows {
-            let (row, class) = (row as usize, classes.get(row as usize).map_or(0, |class| *class as usize));
-            for (at, index, len) in [("row to distil on", row, nodes), ("class of a row", class, width)] {
+            let (row, class) =
+                (row as usize, classes.get(row as usize).map_or(0, |class| *class as usize));
+            for (at, index, len) in
+                [("row to distil on", row, nodes), ("class of a row", class, width)]
+            {
                 if index >= len {
                     return Err(Error::IndexOutOfRange { at: at.into(), index, len });
                 }
@@ -73,7 +86,11 @@ impl<'a, F: Scalar> Probe<'a, F> {
     pub fn parameter_gradients(&self, x: ValueRef<F>) -> Result<Grads<F>> {
         let expected = self.data.features().shape();
         if x.shape() != expected {
-            return Err(Error::ShapeMismatch { at: "features of a probe".into(), expected, found: x.shape() });
+            return Err(Error::ShapeMismatch {
+                at: "features of a probe".into(),
+                expected,
+                found: x.shape(),
+            });
         }
         Ok(self.gradients(x)?.0)
     }

@@ -20,10 +20,17 @@ impl<'a, F: Scalar> Signals<'a, F> {
     ///
     /// # Errors
     /// [`Error::IndexOutOfRange`] for a labelled node or a class that `logits` does not have.
-    pub fn new(output: NodeId, logits: ArrayView2<'a, F>, labelled: &'a [(u32, u32)]) -> Result<Self> {
+    pub fn new(
+        output: NodeId,
+        logits: ArrayView2<'a, F>,
+        labelled: &'a [(u32, u32)],
+    ) -> Result<Self> {
         let (nodes, classes) = logits.dim();
         for &(node, class) in labelled {
-            for (at, index, len) in [("labelled node", node as usize, nodes), ("class of a labelled node", class as usize, classes)] {
+            for (at, index, len) in [
+                ("labelled node", node as usize, nodes),
+                ("class of a labelled node", class as usize, classes),
+            ] {
                 if index >= len {
                     return Err(Error::IndexOutOfRange { at: at.into(), index, len });
                 }
@@ -53,13 +60,22 @@ impl<'a, F: Scalar> Signals<'a, F> {
     /// [`Error::Model`] with the numbers of both sides, [`Error::IndexOutOfRange`] for a row.
     pub fn check_against(&self, teacher: &Signals<F>, rows: &[u32]) -> Result<()> {
         let (student, teacher) = (self.logits.dim(), teacher.logits.dim());
-        for (what, student, teacher) in [("nodes", student.0, teacher.0), ("classes", student.1, teacher.1)] {
+        for (what, student, teacher) in
+            [("nodes", student.0, teacher.0), ("classes", student.1, teacher.1)]
+        {
             if student != teacher {
-                return Err(mismatch(&format!("logits of {student} {what}"), &format!("of {teacher}")));
+                return Err(mismatch(
+                    &format!("logits of {student} {what}"),
+                    &format!("of {teacher}"),
+                ));
             }
         }
         match rows.iter().find(|row| **row as usize >= student.0) {
-            Some(&row) => Err(Error::IndexOutOfRange { at: "row to distil on".into(), index: row as usize, len: student.0 }),
+            Some(&row) => Err(Error::IndexOutOfRange {
+                at: "row to distil on".into(),
+                index: row as usize,
+                len: student.0,
+            }),
             None => Ok(()),
         }
     }
@@ -67,7 +83,9 @@ impl<'a, F: Scalar> Signals<'a, F> {
 
 /// An error that names both sides: `the student has X, its teacher Y`.
 pub(super) fn mismatch(student: &str, teacher: &str) -> Error {
-    Error::Model(format!("student and teacher do not match: the student has {student}, its teacher {teacher}"))
+    Error::Model(format!(
+        "student and teacher do not match: the student has {student}, its teacher {teacher}"
+    ))
 }
 
 /// Writes `log softmax(z/T)` of one row to `out`.
@@ -84,7 +102,9 @@ pub(super) fn log_softmax<F: Scalar>(row: ndarray::ArrayView1<F>, temperature: F
 
 /// The class of the largest logit of each node; of equal ones the first.
 pub(super) fn predictions<F: Scalar>(logits: &Array2<F>) -> Vec<u32> {
-    let best = |row: ndarray::ArrayView1<F>| (1..row.len()).fold(0, |best, c| if row[c] > row[best] { c } else { best }) as u32;
+    let best = |row: ndarray::ArrayView1<F>| {
+        (1..row.len()).fold(0, |best, c| if row[c] > row[best] { c } else { best }) as u32
+    };
     logits.rows().into_iter().map(best).collect()
 }
 
@@ -95,6 +115,9 @@ mod tests {
 
     #[test]
     fn of_equal_logits_the_first_class_is_predicted() {
-        assert_eq!(predictions(&array![[1.0, 3.0, 3.0], [2.0, 2.0, 1.0], [0.0, -1.0, 0.5]]), [1, 0, 2]);
+        assert_eq!(
+            predictions(&array![[1.0, 3.0, 3.0], [2.0, 2.0, 1.0], [0.0, -1.0, 0.5]]),
+            [1, 0, 2]
+        );
     }
 }

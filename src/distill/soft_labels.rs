@@ -7,9 +7,11 @@ use crate::scalar::Scalar;
 use crate::train::Seeds;
 use ndarray::Array2;
 
-/// `T²/|R| Σ_{i∈R} KL(p_i ‖ q_i)` with `p = softmax(z_T/T)` of the teacher and `q = softmax(z_S/T)` of the student, summed over classes.
+/// `T²/|R| Σ_{i∈R} KL(p_i ‖ q_i)` with `p = softmax(z_T/T)` of the teacher and `q = softmax(z_S/T)`
+/// of the student, summed over classes.
 ///
-/// Its gradient is `∂/∂z_S = T/|R|·(q − p)`; the factor `T²` keeps its size as `T` grows. An empty `R` gives zero.
+/// Its gradient is `∂/∂z_S = T/|R|·(q − p)`; the factor `T²` keeps its size as `T` grows. An empty
+/// `R` gives zero.
 ///
 /// *Shapes*: logits of both `[n, classes]`.
 ///
@@ -27,7 +29,8 @@ pub struct SoftLabels {
 }
 
 impl SoftLabels {
-    /// Softens both sides by `temperature`, a positive number. Default 1: see [`SoftLabels::default`].
+    /// Softens both sides by `temperature`, a positive number. Default 1: see
+    /// [`SoftLabels::default`].
     ///
     /// # Errors
     /// [`Error::Setting`] for any other temperature.
@@ -60,7 +63,12 @@ impl<F: Scalar> DistillLoss<F> for SoftLabels {
         Box::new(*self)
     }
 
-    fn loss(&self, student: &Signals<F>, teacher: &Signals<F>, rows: &[u32]) -> Result<(F, Seeds<F>)> {
+    fn loss(
+        &self,
+        student: &Signals<F>,
+        teacher: &Signals<F>,
+        rows: &[u32],
+    ) -> Result<(F, Seeds<F>)> {
         student.check_against(teacher, rows)?;
         let (zs, zt) = (student.logits(), teacher.logits());
         let mut gradient = Array2::zeros(zs.dim());

@@ -1,12 +1,14 @@
 //! What reading a file may allocate, decided in one place.
 //!
-//! A file of a few bytes can claim any shape, and an archive of a few kilobytes unpacks to megabytes. So every number that a reader takes
-//! memory for is first asked for here, and what was asked for is counted.
+//! A file of a few bytes can claim any shape, and an archive of a few kilobytes unpacks to
+//! megabytes. So every number that a reader takes memory for is first asked for here, and what was
+//! asked for is counted.
 
 use std::cell::Cell;
 
-/// How many times its own bytes a file may unpack to: tables of numbers pack about ten to one, columns of one repeated word a hundred to one,
-/// and what is made to fill the memory a thousand to one.
+/// How many times its own bytes a file may unpack to: tables of numbers pack about ten to one,
+/// columns of one repeated word a hundred to one, and what is made to fill the memory a thousand to
+/// one.
 pub const FACTOR: u64 = 250;
 
 /// Bytes that a short file may have beside.
@@ -15,11 +17,13 @@ pub const SHORT: u64 = 1 << 20;
 /// Bytes from which on the system is asked for room before a reader allocates.
 const LARGE: u64 = 1 << 20;
 
-/// What is asked for, in sizes of the array: the numbers as they lie unpacked, widened to eight bytes, and a copy in the form that is kept.
+/// What is asked for, in sizes of the array: the numbers as they lie unpacked, widened to eight
+/// bytes, and a copy in the form that is kept.
 const COPIES: u64 = 4;
 
-/// The account of one file. Numbers are counted as they lie in the file or would lie unpacked; a reader that widens them or keeps two copies
-/// takes a small multiple of that, at most sixteen times.
+/// The account of one file. Numbers are counted as they lie in the file or would lie unpacked; a
+/// reader that widens them or keeps two copies takes a small multiple of that, at most sixteen
+/// times.
 #[derive(Debug, Clone)]
 pub struct Budget {
     file: u64,
@@ -37,16 +41,19 @@ impl Budget {
         self.left.get()
     }
 
-    /// Takes room for an array of `shape` with `size` bytes per number. An axis of length zero counts as one: an array without numbers can
-    /// have an axis that is longer than any memory, and code that walks along it.
+    /// Takes room for an array of `shape` with `size` bytes per number. An axis of length zero
+    /// counts as one: an array without numbers can have an axis that is longer than any memory, and
+    /// code that walks along it.
     ///
-    /// Where the array is large, the system is asked whether it has memory for it and its copies: the allocations that follow have no way
-    /// to fail but to end the process.
+    /// Where the array is large, the system is asked whether it has memory for it and its copies:
+    /// the allocations that follow have no way to fail but to end the process.
     ///
     /// # Errors
     /// What is wrong, as the end of a sentence, where there is no room.
     pub fn take(&self, shape: &[usize], size: usize) -> Result<(), String> {
-        let bytes = shape.iter().try_fold(size as u64, |bytes, &axis| bytes.checked_mul(axis.max(1) as u64));
+        let bytes = shape
+            .iter()
+            .try_fold(size as u64, |bytes, &axis| bytes.checked_mul(axis.max(1) as u64));
         match bytes.and_then(|bytes| self.left.get().checked_sub(bytes)) {
             Some(left) => {
                 let taken = self.left.replace(left) - left;
@@ -94,9 +101,14 @@ mod tests {
         assert_eq!(budget.left(), 2500 + SHORT);
         budget.take(&[100, 5], 4).unwrap();
         assert_eq!(budget.left(), 500 + SHORT);
-        for shape in [&[0, usize::MAX][..], &[1 << 60, 0], &[1 << 40, 1 << 40], &[1, SHORT as usize + 501]] {
+        for shape in
+            [&[0, usize::MAX][..], &[1 << 60, 0], &[1 << 40, 1 << 40], &[1, SHORT as usize + 501]]
+        {
             let message = budget.take(shape, 1).unwrap_err();
-            assert!(message.starts_with("claims the shape") && message.contains("a file of 10 bytes"), "{message}");
+            assert!(
+                message.starts_with("claims the shape") && message.contains("a file of 10 bytes"),
+                "{message}"
+            );
         }
         assert_eq!(budget.left(), 500 + SHORT);
         assert_eq!(reserved::<u64>(64).unwrap().capacity(), 64);

@@ -6,7 +6,8 @@ const LEGACY: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 
 /// How far into a file that number stands at most.
 const SEARCHED: usize = 32;
 
-/// Fields that follow the version in an ONNX file: the name of its writer, its version, domain, number, remark, graph or set of operators.
+/// Fields that follow the version in an ONNX file: the name of its writer, its version, domain,
+/// number, remark, graph or set of operators.
 const ONNX_FIELDS: [u8; 7] = [0x12, 0x1a, 0x22, 0x28, 0x32, 0x3a, 0x42];
 
 /// The newest version of ONNX files that is thinkable.
@@ -44,15 +45,21 @@ impl Kind {
             // The length of a header in JSON may look like anything.
             [_, _, _, _, _, _, 0, 0, b'{', ..] => Self::Safetensors,
             [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] => Self::Pickled(Pickled::Zip),
-            [0x80, 1..=5, ..] if front.windows(LEGACY.len()).any(|window| window == LEGACY) => Self::Pickled(Pickled::Legacy),
+            [0x80, 1..=5, ..] if front.windows(LEGACY.len()).any(|window| window == LEGACY) => {
+                Self::Pickled(Pickled::Legacy)
+            }
             [0x80, 1..=5, ..] => Self::Pickled(Pickled::Plain),
             [8, version, field, ..] if version < ONNX_VERSIONS && ONNX_FIELDS.contains(&field) => {
-                Self::Foreign("is an ONNX file, a graph of operators; save the state dict of the network it was exported from")
+                Self::Foreign(
+                    "is an ONNX file, a graph of operators; save the state dict of the network it was exported from",
+                )
             }
-            [0x89, b'H', b'D', b'F', ..] => Self::Foreign("is an HDF5 file, which is not read; save its tensors as safetensors"),
-            _ if bytes.get(TAR) == Some(b"ustar") => {
-                Self::Foreign("is a tar archive, as PyTorch before 0.1.10 wrote; load it by PyTorch and save it again")
+            [0x89, b'H', b'D', b'F', ..] => {
+                Self::Foreign("is an HDF5 file, which is not read; save its tensors as safetensors")
             }
+            _ if bytes.get(TAR) == Some(b"ustar") => Self::Foreign(
+                "is a tar archive, as PyTorch before 0.1.10 wrote; load it by PyTorch and save it again",
+            ),
             _ => Self::Safetensors,
         }
     }
@@ -80,7 +87,10 @@ mod tests {
         assert!(matches!(Kind::of(&tar), Kind::Foreign(words) if words.contains("tar archive")));
         assert_eq!(Kind::of(b"PK\x03\x04"), Kind::Pickled(Pickled::Zip));
         assert_eq!(Kind::of(b"\x80\x02}."), Kind::Pickled(Pickled::Plain));
-        assert_eq!(Kind::of(&[&b"\x80\x02\x8a\n"[..], &LEGACY, b"."].concat()), Kind::Pickled(Pickled::Legacy));
+        assert_eq!(
+            Kind::of(&[&b"\x80\x02\x8a\n"[..], &LEGACY, b"."].concat()),
+            Kind::Pickled(Pickled::Legacy)
+        );
         // From protocol 4 on a frame stands before the number.
         let framed = [&b"\x80\x04\x95\x0d\0\0\0\0\0\0\0\x8a\n"[..], &LEGACY, b"."].concat();
         assert_eq!(Kind::of(&framed), Kind::Pickled(Pickled::Legacy));

@@ -1,4 +1,5 @@
-//! Files are written beside their place and renamed, so that a crash loses nothing that was there; tensors are read from safetensors and files of PyTorch.
+//! Files are written beside their place and renamed, so that a crash loses nothing that was there;
+//! tensors are read from safetensors and files of PyTorch.
 
 pub mod budget;
 mod kinds;

@@ -7,7 +7,8 @@ use ndarray::{Array, ArrayD, Dimension, IxDyn, ShapeBuilder};
 
 /// What NumPy itself refuses to parse beyond.
 pub const MAX_HEADER: usize = 10_000;
-/// Magic, version and the length of the header in the versions 2 and 3; version 1 takes two bytes less.
+/// Magic, version and the length of the header in the versions 2 and 3; version 1 takes two bytes
+/// less.
 pub const PREFIX: usize = 12;
 /// Headers end at a multiple of this.
 const ALIGNED: usize = 64;
@@ -23,12 +24,17 @@ pub struct Header {
     pub shape: Vec<usize>,
 }
 
-/// Where the numbers begin, by the first [`PREFIX`] bytes; `None` where they are not those of an array.
+/// Where the numbers begin, by the first [`PREFIX`] bytes; `None` where they are not those of an
+/// array.
 pub fn header_end(prefix: &[u8]) -> Option<usize> {
     match *prefix {
-        [b'\x93', b'N', b'U', b'M', b'P', b'Y', 1, _, a, b, ..] => Some(PREFIX - 2 + usize::from(u16::from_le_bytes([a, b]))),
+        [b'\x93', b'N', b'U', b'M', b'P', b'Y', 1, _, a, b, ..] => {
+            Some(PREFIX - 2 + usize::from(u16::from_le_bytes([a, b])))
+        }
         [b'\x93', b'N', b'U', b'M', b'P', b'Y', 2 | 3, _, a, b, c, d, ..] => {
-            Some(PREFIX.saturating_add(usize::try_from(u32::from_le_bytes([a, b, c, d])).unwrap_or(usize::MAX)))
+            Some(PREFIX.saturating_add(
+                usize::try_from(u32::from_le_bytes([a, b, c, d])).unwrap_or(usize::MAX),
+            ))
         }
         _ => None,
     }
@@ -42,7 +48,8 @@ impl Header {
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         const UNREADABLE: &str = "does not begin like an array of NumPy";
         let begin = if bytes.get(6) == Some(&1) { PREFIX - 2 } else { PREFIX };
-        let text = bytes.get(begin..).and_then(|text| std::str::from_utf8(text).ok()).ok_or(UNREADABLE)?;
+        let text =
+            bytes.get(begin..).and_then(|text| std::str::from_utf8(text).ok()).ok_or(UNREADABLE)?;
         let mut words = Words(text.trim());
         let (mut descriptor, mut fortran_order, mut shape) = (None, None, None);
         words.take("{").ok_or(UNREADABLE)?;
@@ -63,16 +70,24 @@ impl Header {
             }
         }
         match (descriptor, fortran_order, shape, words.0.is_empty()) {
-            (Some(descriptor), Some(fortran_order), Some(shape), true) => Ok(Self { descriptor, fortran_order, shape }),
+            (Some(descriptor), Some(fortran_order), Some(shape), true) => {
+                Ok(Self { descriptor, fortran_order, shape })
+            }
             _ => Err(UNREADABLE.into()),
         }
     }
 
-    /// The numbers of `body`, each of `N` bytes, which `of` reads in the order of a little-endian machine.
+    /// The numbers of `body`, each of `N` bytes, which `of` reads in the order of a little-endian
+    /// machine.
     ///
     /// # Errors
-    /// What is wrong, as the end of a sentence, where there are not as many as the shape says or `of` does not know one.
-    pub fn numbers<T, const N: usize>(&self, body: &[u8], of: impl Fn([u8; N]) -> Option<T>) -> Result<ArrayD<T>, String> {
+    /// What is wrong, as the end of a sentence, where there are not as many as the shape says or
+    /// `of` does not know one.
+    pub fn numbers<T, const N: usize>(
+        &self,
+        body: &[u8],
+        of: impl Fn([u8; N]) -> Option<T>,
+    ) -> Result<ArrayD<T>, String> {
         const DAMAGED: &str = "is damaged: its bytes are not of the type that it names";
         let swapped = self.descriptor.starts_with('>');
         let read = |bytes: &[u8; N]| {
@@ -90,7 +105,8 @@ impl Header {
         for number in numbers {
             values.push(read(number).ok_or(DAMAGED)?);
         }
-        ArrayD::from_shape_vec(IxDyn(&self.shape).set_f(self.fortran_order), values).map_err(|_| DAMAGED.into())
+        ArrayD::from_shape_vec(IxDyn(&self.shape).set_f(self.fortran_order), values)
+            .map_err(|_| DAMAGED.into())
     }
 }
 
@@ -155,7 +171,11 @@ impl Number for i64 {
 /// The bytes of a `.npy` file, row by row.
 pub fn encode<A: Number, D: Dimension>(array: &Array<A, D>) -> Vec<u8> {
     let shape: String = array.shape().iter().map(|length| format!("{length}, ")).collect();
-    let mut header = format!("{{'descr': '{}', 'fortran_order': False, 'shape': ({}), }}", A::DESCRIPTOR, shape.trim_end());
+    let mut header = format!(
+        "{{'descr': '{}', 'fortran_order': False, 'shape': ({}), }}",
+        A::DESCRIPTOR,
+        shape.trim_end()
+    );
     let end = (PREFIX - 2 + header.len() + 1).next_multiple_of(ALIGNED);
     header.extend(std::iter::repeat_n(' ', end - (PREFIX - 2) - header.len() - 1));
     header.push('\n');
@@ -182,13 +202,22 @@ mod tests {
         let end = header_end(&bytes[..PREFIX]).unwrap();
         assert_eq!((end % ALIGNED, bytes[end - 1], bytes.len()), (0, b'\n', end + 24));
         let found = Header::parse(&bytes[..end]).unwrap();
-        assert_eq!(found, Header { descriptor: "<f4".into(), fortran_order: false, shape: vec![2, 3] });
-        assert_eq!(found.numbers(&bytes[end..], |b| Some(f32::from_le_bytes(b))).unwrap(), x.into_dyn());
+        assert_eq!(
+            found,
+            Header { descriptor: "<f4".into(), fortran_order: false, shape: vec![2, 3] }
+        );
+        assert_eq!(
+            found.numbers(&bytes[end..], |b| Some(f32::from_le_bytes(b))).unwrap(),
+            x.into_dyn()
+        );
         let labels = encode(&array![-1i64, 5]);
         let end = header_end(&labels[..PREFIX]).unwrap();
         let found = Header::parse(&labels[..end]).unwrap();
         assert_eq!((found.descriptor.as_str(), &found.shape[..]), ("<i8", &[2][..]));
-        assert_eq!(found.numbers(&labels[end..], |b| Some(i64::from_le_bytes(b))).unwrap(), array![-1, 5].into_dyn());
+        assert_eq!(
+            found.numbers(&labels[end..], |b| Some(i64::from_le_bytes(b))).unwrap(),
+            array![-1, 5].into_dyn()
+        );
     }
 
     #[test]
@@ -198,12 +227,21 @@ mod tests {
             ("{\"shape\":(),\"descr\":\"<i8\",\"fortran_order\":True}", vec![]),
             ("{'shape': (2L, 5L), 'fortran_order': True, 'descr': '<i8'}", vec![2, 5]),
         ] {
-            assert_eq!(header(text).unwrap(), Header { descriptor: "<i8".into(), fortran_order: true, shape }, "{text}");
+            assert_eq!(
+                header(text).unwrap(),
+                Header { descriptor: "<i8".into(), fortran_order: true, shape },
+                "{text}"
+            );
         }
         let big = Header { descriptor: ">i2".into(), fortran_order: true, shape: vec![2, 2] };
-        let numbers = big.numbers(&[0, 1, 0, 2, 0, 3, 1, 0], |b| Some(i16::from_le_bytes(b))).unwrap();
+        let numbers =
+            big.numbers(&[0, 1, 0, 2, 0, 3, 1, 0], |b| Some(i16::from_le_bytes(b))).unwrap();
         assert_eq!(numbers, array![[1, 3], [2, 256]].into_dyn());
-        assert!(big.numbers(&[0, 1, 0], |b| Some(i16::from_le_bytes(b))).unwrap_err().contains("damaged"));
+        assert!(
+            big.numbers(&[0, 1, 0], |b| Some(i16::from_le_bytes(b)))
+                .unwrap_err()
+                .contains("damaged")
+        );
         assert!(big.numbers(&[0; 8], |_: [u8; 2]| None::<bool>).unwrap_err().contains("damaged"));
     }
 
@@ -224,7 +262,14 @@ mod tests {
         ] {
             assert!(header(text).unwrap_err().contains("does not begin like"), "{text}");
         }
-        assert!(header("{'descr': [('a', '<i8')], 'fortran_order': True, 'shape': (3,)}").unwrap_err().contains("structured"));
-        assert_eq!((header_end(b"\x93NUMPY\x04\x00\x10\x00\x00\x00"), header_end(b"PK")), (None, None));
+        assert!(
+            header("{'descr': [('a', '<i8')], 'fortran_order': True, 'shape': (3,)}")
+                .unwrap_err()
+                .contains("structured")
+        );
+        assert_eq!(
+            (header_end(b"\x93NUMPY\x04\x00\x10\x00\x00\x00"), header_end(b"PK")),
+            (None, None)
+        );
     }
 }

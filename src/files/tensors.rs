@@ -25,8 +25,13 @@ impl Array {
     /// A sentence where the numbers do not make whole rows.
     pub fn matrix(&self, rows: usize) -> Result<Array2<f32>, String> {
         // A matrix of no rows has its columns all the same.
-        let cols = self.values.len().checked_div(rows).unwrap_or_else(|| self.shape.get(1).copied().unwrap_or(0));
-        Array2::from_shape_vec((rows, cols), self.values.clone()).map_err(|_| format!("has shape {:?}, not {rows} rows", self.shape))
+        let cols = self
+            .values
+            .len()
+            .checked_div(rows)
+            .unwrap_or_else(|| self.shape.get(1).copied().unwrap_or(0));
+        Array2::from_shape_vec((rows, cols), self.values.clone())
+            .map_err(|_| format!("has shape {:?}, not {rows} rows", self.shape))
     }
 }
 
@@ -35,24 +40,28 @@ impl Array {
 pub struct Tensors {
     /// Tensors of floats of any width by name, rounded to 32 bits.
     pub floats: BTreeMap<String, Array>,
-    /// Tensors of integers of any width, and of truth values, by name: shape, and numbers row by row.
+    /// Tensors of integers of any width, and of truth values, by name: shape, and numbers row by
+    /// row.
     pub integers: BTreeMap<String, (Vec<usize>, Vec<i64>)>,
     /// Free text by key.
     pub metadata: BTreeMap<String, String>,
 }
 
 impl Tensors {
-    /// Reads a safetensors file, or with the feature `pt` what `torch.save` wrote: a state dict, a whole module, a Lightning checkpoint, either
-    /// within a dict of other things, or a `Data` of PyTorch Geometric. Nothing in it is run.
+    /// Reads a safetensors file, or with the feature `pt` what `torch.save` wrote: a state dict, a
+    /// whole module, a Lightning checkpoint, either within a dict of other things, or a `Data` of
+    /// PyTorch Geometric. Nothing in it is run.
     ///
-    /// Of a whole module, `metadata` has under `module.PATH` (`module` for the outermost) the class and the public attributes of each module
-    /// in it, as a JSON object; under `pt.order` and `pt.modules` the names of tensors and modules in their order, as JSON lists. Under
-    /// `pt.read` stands the key of a wrapper that was read, under `pt.unread` what else holds tensors there, under `pt.hyper_parameters`,
-    /// `pt.hparams`, `pt.config` and `pt.args` the settings beside it, and under `data.NAME` what a graph tells beside its tensors.
+    /// Of a whole module, `metadata` has under `module.PATH` (`module` for the outermost) the class
+    /// and the public attributes of each module in it, as a JSON object; under `pt.order` and
+    /// `pt.modules` the names of tensors and modules in their order, as JSON lists. Under `pt.read`
+    /// stands the key of a wrapper that was read, under `pt.unread` what else holds tensors there,
+    /// under `pt.hyper_parameters`, `pt.hparams`, `pt.config` and `pt.args` the settings beside it,
+    /// and under `data.NAME` what a graph tells beside its tensors.
     ///
     /// # Errors
-    /// [`Error::File`] for a file that is missing, cut off, of another kind (a TorchScript archive or an ONNX file, say, by name), or that
-    /// holds a number that is not finite.
+    /// [`Error::File`] for a file that is missing, cut off, of another kind (a TorchScript archive
+    /// or an ONNX file, say, by name), or that holds a number that is not finite.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let tensors = Self::read_as_listed(path)?;
@@ -60,7 +69,8 @@ impl Tensors {
         Ok(tensors)
     }
 
-    /// As [`Tensors::read`], with the numbers that are not finite: in a graph NaN may stand for a label that is not known.
+    /// As [`Tensors::read`], with the numbers that are not finite: in a graph NaN may stand for a
+    /// label that is not known.
     ///
     /// # Errors
     /// [`Error::File`] for a file that is missing, cut off or no safetensors file.
@@ -89,15 +99,19 @@ impl Tensors {
         let mut tensors = Self::default();
         let budget = Budget::of_bytes(bytes.len() as u64);
         if let Some(metadata) = header.metadata() {
-            tensors.metadata = metadata.iter().map(|(key, text)| (key.clone(), text.clone())).collect();
+            tensors.metadata =
+                metadata.iter().map(|(key, text)| (key.clone(), text.clone())).collect();
         }
         for (name, view) in file.iter() {
             let shape = view.shape().to_vec();
-            budget.take(&shape, size_of::<i64>()).map_err(|problem| format!("tensor `{name}` {problem}"))?;
+            budget
+                .take(&shape, size_of::<i64>())
+                .map_err(|problem| format!("tensor `{name}` {problem}"))?;
             if let Some(values) = floats(&view) {
                 tensors.floats.insert(name.to_string(), Array { shape, values });
             } else {
-                let values = integers(&view).map_err(|problem| format!("tensor `{name}` holds {problem}"))?;
+                let values = integers(&view)
+                    .map_err(|problem| format!("tensor `{name}` holds {problem}"))?;
                 tensors.integers.insert(name.to_string(), (shape, values));
             }
         }
@@ -110,19 +124,31 @@ impl Tensors {
     /// [`Error::File`] where it cannot be written.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        let bytes: Vec<(&String, &Array, Vec<u8>)> =
-            self.floats.iter().map(|(name, array)| (name, array, array.values.iter().flat_map(|v| v.to_le_bytes()).collect())).collect();
-        let views = bytes.iter().map(|(name, array, bytes)| Ok((*name, TensorView::new(Dtype::F32, array.shape.clone(), bytes)?)));
+        let bytes: Vec<(&String, &Array, Vec<u8>)> = self
+            .floats
+            .iter()
+            .map(|(name, array)| {
+                (name, array, array.values.iter().flat_map(|v| v.to_le_bytes()).collect())
+            })
+            .collect();
+        let views = bytes.iter().map(|(name, array, bytes)| {
+            Ok((*name, TensorView::new(Dtype::F32, array.shape.clone(), bytes)?))
+        });
         let views = views.collect::<std::result::Result<Vec<_>, safetensors::SafeTensorError>>();
-        let metadata: Option<HashMap<String, String>> = (!self.metadata.is_empty()).then(|| self.metadata.clone().into_iter().collect());
-        let file = views.and_then(|views| safetensors::serialize(views, metadata)).map_err(|error| Error::file(path, error))?;
+        let metadata: Option<HashMap<String, String>> =
+            (!self.metadata.is_empty()).then(|| self.metadata.clone().into_iter().collect());
+        let file = views
+            .and_then(|views| safetensors::serialize(views, metadata))
+            .map_err(|error| Error::file(path, error))?;
         super::write_atomically(path, &file)
     }
 
     /// Those whose names begin with `prefix`, without it.
     #[must_use]
     pub fn under(&self, prefix: &str) -> Self {
-        let floats = self.floats.iter().filter_map(|(name, array)| Some((name.strip_prefix(prefix)?.to_string(), array.clone())));
+        let floats = self.floats.iter().filter_map(|(name, array)| {
+            Some((name.strip_prefix(prefix)?.to_string(), array.clone()))
+        });
         Self { floats: floats.collect(), integers: BTreeMap::new(), metadata: BTreeMap::new() }
     }
 }
@@ -142,9 +168,15 @@ fn floats(view: &TensorView) -> Option<Vec<f32>> {
     let data = view.data();
     Some(match view.dtype() {
         Dtype::F32 => data.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
-        Dtype::F64 => data.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes) as f32).collect(),
-        Dtype::F16 => data.as_chunks().0.iter().map(|bytes| f16::from_le_bytes(*bytes).to_f32()).collect(),
-        Dtype::BF16 => data.as_chunks().0.iter().map(|bytes| bf16::from_le_bytes(*bytes).to_f32()).collect(),
+        Dtype::F64 => {
+            data.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes) as f32).collect()
+        }
+        Dtype::F16 => {
+            data.as_chunks().0.iter().map(|bytes| f16::from_le_bytes(*bytes).to_f32()).collect()
+        }
+        Dtype::BF16 => {
+            data.as_chunks().0.iter().map(|bytes| bf16::from_le_bytes(*bytes).to_f32()).collect()
+        }
         _ => return None,
     })
 }
@@ -154,18 +186,36 @@ fn integers(view: &TensorView) -> Result<Vec<i64>, String> {
     let data = view.data();
     Ok(match view.dtype() {
         Dtype::I64 => data.as_chunks().0.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect(),
-        Dtype::I32 => data.as_chunks().0.iter().map(|bytes| i32::from_le_bytes(*bytes).into()).collect(),
-        Dtype::I16 => data.as_chunks().0.iter().map(|bytes| i16::from_le_bytes(*bytes).into()).collect(),
-        Dtype::I8 => data.as_chunks().0.iter().map(|bytes| i8::from_le_bytes(*bytes).into()).collect(),
+        Dtype::I32 => {
+            data.as_chunks().0.iter().map(|bytes| i32::from_le_bytes(*bytes).into()).collect()
+        }
+        Dtype::I16 => {
+            data.as_chunks().0.iter().map(|bytes| i16::from_le_bytes(*bytes).into()).collect()
+        }
+        Dtype::I8 => {
+            data.as_chunks().0.iter().map(|bytes| i8::from_le_bytes(*bytes).into()).collect()
+        }
         Dtype::U64 => {
             let wide = data.as_chunks().0.iter().map(|bytes| u64::from_le_bytes(*bytes));
-            let read = |v| i64::try_from(v).map_err(|_| format!("{v}, and the largest integer that is read is {}", i64::MAX));
+            let read = |v| {
+                i64::try_from(v).map_err(|_| {
+                    format!("{v}, and the largest integer that is read is {}", i64::MAX)
+                })
+            };
             wide.map(read).collect::<Result<_, _>>()?
         }
-        Dtype::U32 => data.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes).into()).collect(),
-        Dtype::U16 => data.as_chunks().0.iter().map(|bytes| u16::from_le_bytes(*bytes).into()).collect(),
+        Dtype::U32 => {
+            data.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes).into()).collect()
+        }
+        Dtype::U16 => {
+            data.as_chunks().0.iter().map(|bytes| u16::from_le_bytes(*bytes).into()).collect()
+        }
         Dtype::U8 | Dtype::BOOL => data.iter().map(|&byte| byte.into()).collect(),
-        other => return Err(format!("{other:?}, which is not read; save it as floats, integers or truth values")),
+        other => {
+            return Err(format!(
+                "{other:?}, which is not read; save it as floats, integers or truth values"
+            ));
+        }
     })
 }
 
@@ -195,16 +245,29 @@ mod tests {
             (Dtype::U64, bytes!(u64)),
         ];
         for (dtype, bytes) in whole {
-            assert_eq!(read(dtype, bytes).unwrap().integers["t"], (vec![3], vec![1, 0, 100]), "{dtype:?}");
+            assert_eq!(
+                read(dtype, bytes).unwrap().integers["t"],
+                (vec![3], vec![1, 0, 100]),
+                "{dtype:?}"
+            );
         }
-        let negative = read(Dtype::I8, [-1i8, -128, 127].iter().flat_map(|v| v.to_le_bytes()).collect()).unwrap();
+        let negative =
+            read(Dtype::I8, [-1i8, -128, 127].iter().flat_map(|v| v.to_le_bytes()).collect())
+                .unwrap();
         assert_eq!(negative.integers["t"].1, [-1, -128, 127]);
-        let halves = [1.5f32, -0.25, 65504.0].map(|v| half::f16::from_f32(v).to_le_bytes()).concat();
+        let halves =
+            [1.5f32, -0.25, 65504.0].map(|v| half::f16::from_f32(v).to_le_bytes()).concat();
         assert_eq!(read(Dtype::F16, halves).unwrap().floats["t"].values, [1.5, -0.25, 65504.0]);
-        let brains = [1.5f32, -0.25, 65536.0].map(|v| half::bf16::from_f32(v).to_le_bytes()).concat();
+        let brains =
+            [1.5f32, -0.25, 65536.0].map(|v| half::bf16::from_f32(v).to_le_bytes()).concat();
         assert_eq!(read(Dtype::BF16, brains).unwrap().floats["t"].values, [1.5, -0.25, 65536.0]);
-        let huge = read(Dtype::U64, [u64::MAX; 3].iter().flat_map(|v| v.to_le_bytes()).collect()).unwrap_err();
+        let huge = read(Dtype::U64, [u64::MAX; 3].iter().flat_map(|v| v.to_le_bytes()).collect())
+            .unwrap_err();
         assert!(huge.contains("`t` holds 18446744073709551615"), "{huge}");
-        assert!(read(Dtype::F8_E4M3, vec![0; 3]).unwrap_err().contains("`t` holds F8_E4M3, which is not read"));
+        assert!(
+            read(Dtype::F8_E4M3, vec![0; 3])
+                .unwrap_err()
+                .contains("`t` holds F8_E4M3, which is not read")
+        );
     }
 }

@@ -26,15 +26,19 @@ enum Step {
     Renamed,
 }
 
-/// Writes `bytes` to `path`: to a new file in the same folder first, which then takes the place of the old one and its permissions.
+/// Writes `bytes` to `path`: to a new file in the same folder first, which then takes the place of
+/// the old one and its permissions.
 ///
-/// A link stays, and what it points at is replaced. A pipe or a device is written to and never replaced. Any number of threads and processes
-/// may write to one path: the last one wins, and whoever reads finds one of theirs. Files that a killed process left beside it are removed.
+/// A link stays, and what it points at is replaced. A pipe or a device is written to and never
+/// replaced. Any number of threads and processes may write to one path: the last one wins, and
+/// whoever reads finds one of theirs. Files that a killed process left beside it are removed.
 ///
 /// # Errors
-/// [`Error::File`] if the folder does not exist or cannot be written, or the path is a folder; the old file is then as it was.
+/// [`Error::File`] if the folder does not exist or cannot be written, or the path is a folder; the
+/// old file is then as it was.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    write_watched(path, bytes, &mut |_| ()).map_err(|error| Error::file(path, format!("cannot be written: {error}")))?;
+    write_watched(path, bytes, &mut |_| ())
+        .map_err(|error| Error::file(path, format!("cannot be written: {error}")))?;
     log::debug!("{}: {} bytes written", path.display(), bytes.len());
     Ok(())
 }
@@ -43,7 +47,9 @@ fn write_watched(path: &Path, bytes: &[u8], at: &mut dyn FnMut(Step)) -> io::Res
     let place = followed(path)?;
     let old = match fs::metadata(&place) {
         Ok(old) if old.is_dir() => return Err(io::Error::from(io::ErrorKind::IsADirectory)),
-        Ok(old) if !old.is_file() => return OpenOptions::new().write(true).open(&place)?.write_all(bytes),
+        Ok(old) if !old.is_file() => {
+            return OpenOptions::new().write(true).open(&place)?.write_all(bytes);
+        }
         Ok(old) => Some(old.permissions()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(error),
@@ -64,7 +70,8 @@ fn write_watched(path: &Path, bytes: &[u8], at: &mut dyn FnMut(Step)) -> io::Res
         fs::rename(&temporary, &place)
     })();
     if let Err(error) = written {
-        // The write failed already; a temporary file that cannot be removed either changes nothing for the caller.
+        // The write failed already; a temporary file that cannot be removed either changes nothing
+        // for the caller.
         let _ = fs::remove_file(&temporary);
         return Err(error);
     }
@@ -87,7 +94,8 @@ fn followed(path: &Path) -> io::Result<PathBuf> {
     Err(io::Error::other("too many links, one pointing at the next"))
 }
 
-/// Temporary files beside a place. Whoever writes one holds a lock on it, which the system drops with the process.
+/// Temporary files beside a place. Whoever writes one holds a lock on it, which the system drops
+/// with the process.
 struct Beside<'a> {
     folder: &'a Path,
     prefix: String,
@@ -95,8 +103,12 @@ struct Beside<'a> {
 
 impl<'a> Beside<'a> {
     fn of(place: &'a Path) -> io::Result<Self> {
-        let name = place.file_name().ok_or_else(|| io::Error::other("it is not the name of a file"))?;
-        let folder = place.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let name =
+            place.file_name().ok_or_else(|| io::Error::other("it is not the name of a file"))?;
+        let folder = place
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
         // A name of its own length could be longer than the system allows.
         let mut hash = std::hash::DefaultHasher::new();
         name.hash(&mut hash);
@@ -107,13 +119,19 @@ impl<'a> Beside<'a> {
     fn create(&self) -> io::Result<(File, PathBuf)> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         for _ in 0..TRIES {
-            let name = format!("{}{}-{}.tmp", self.prefix, std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+            let name = format!(
+                "{}{}-{}.tmp",
+                self.prefix,
+                std::process::id(),
+                COUNT.fetch_add(1, Ordering::Relaxed)
+            );
             let path = self.folder.join(name);
             let file = match File::create_new(&path) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 created => created?,
             };
-            // Between its creation and the lock another may have taken it for a leftover. Where there are no locks nothing is removed either.
+            // Between its creation and the lock another may have taken it for a leftover. Where
+            // there are no locks nothing is removed either.
             if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) || !path.exists() {
                 continue;
             }
@@ -122,7 +140,8 @@ impl<'a> Beside<'a> {
         Err(io::Error::other("no name for a temporary file is free"))
     }
 
-    /// Removes files of writes that did not come to an end. None of it is needed for the write at hand.
+    /// Removes files of writes that did not come to an end. None of it is needed for the write at
+    /// hand.
     fn remove_leftovers(&self) {
         remove_leftovers(self.folder, &self.prefix);
     }
@@ -136,7 +155,8 @@ pub(crate) fn remove_half_written(folder: &Path) {
 fn remove_leftovers(folder: &Path, prefix: &str) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let ours = name.to_str().is_some_and(|name| name.starts_with(prefix) && name.ends_with(".tmp"));
+        let ours =
+            name.to_str().is_some_and(|name| name.starts_with(prefix) && name.ends_with(".tmp"));
         if ours
             && let Ok(file) = File::open(entry.path())
             && file.try_lock().is_ok()
@@ -151,7 +171,11 @@ fn remove_leftovers(folder: &Path, prefix: &str) {
 fn sync_folder(folder: &Path) -> io::Result<()> {
     match File::open(folder)?.sync_all() {
         // Some file systems do not sync folders, and say so.
-        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) =>
+        {
+            Ok(())
+        }
         done => done,
     }
 }
@@ -171,7 +195,8 @@ mod tests {
 
     impl Folder {
         fn new(name: &str) -> Self {
-            let folder = std::env::temp_dir().join(format!("gnn-prune-{name}-{}", std::process::id()));
+            let folder =
+                std::env::temp_dir().join(format!("gnn-prune-{name}-{}", std::process::id()));
             let _ = fs::remove_dir_all(&folder);
             fs::create_dir_all(&folder).unwrap();
             Self(folder)
@@ -196,7 +221,10 @@ mod tests {
         write_atomically(&kept, b"new").unwrap();
         assert_eq!(fs::read(&kept).unwrap(), b"new");
         fs::create_dir(&taken).unwrap();
-        assert!(write_atomically(&taken, b"x").unwrap_err().to_string().contains("directory"), "a folder is no file");
+        assert!(
+            write_atomically(&taken, b"x").unwrap_err().to_string().contains("directory"),
+            "a folder is no file"
+        );
         assert!(write_atomically(&folder.0.join("no/such"), b"x").is_err());
         assert!(write_atomically(Path::new(".."), b"x").is_err());
         assert_eq!(folder.count(), 2);
@@ -256,7 +284,10 @@ mod tests {
         symlink("far/model", at("link")).unwrap();
         symlink("link", at("link to it")).unwrap();
         write_atomically(&at("link to it"), b"new").unwrap();
-        assert!(fs::symlink_metadata(at("link")).unwrap().is_symlink() && fs::symlink_metadata(at("link to it")).unwrap().is_symlink());
+        assert!(
+            fs::symlink_metadata(at("link")).unwrap().is_symlink()
+                && fs::symlink_metadata(at("link to it")).unwrap().is_symlink()
+        );
         assert_eq!(fs::read(at("far/model")).unwrap(), b"new");
         assert_eq!(fs::metadata(at("far/model")).unwrap().permissions().mode() & 0o777, 0o640);
         symlink("far/none yet", at("dangling")).unwrap();
@@ -280,12 +311,15 @@ mod tests {
         }
     }
 
-    /// Set for the process that is to be killed: the step at which it waits, and the path that it writes to.
+    /// Set for the process that is to be killed: the step at which it waits, and the path that it
+    /// writes to.
     const STEP: &str = "GNN_PRUNE_TEST_STEP";
     const PLACE: &str = "GNN_PRUNE_TEST_PLACE";
-    const STEPS: [Step; 5] = [Step::Created, Step::HalfWritten, Step::Written, Step::Synced, Step::Renamed];
+    const STEPS: [Step; 5] =
+        [Step::Created, Step::HalfWritten, Step::Written, Step::Synced, Step::Renamed];
 
-    /// Not a test of its own: what [`a_kill_at_any_step_leaves_one_whole_file_and_nothing_after_the_next_save`] runs and kills.
+    /// Not a test of its own: what
+    /// [`a_kill_at_any_step_leaves_one_whole_file_and_nothing_after_the_next_save`] runs and kills.
     #[test]
     fn the_process_that_is_killed() {
         let (Ok(step), Ok(place)) = (std::env::var(STEP), std::env::var(PLACE)) else { return };
@@ -323,7 +357,11 @@ mod tests {
             assert_eq!(fs::read(&path).unwrap(), expected, "{step:?}");
             assert_eq!(folder.count(), if step == Step::Renamed { 1 } else { 2 }, "{step:?}");
             write_atomically(&path, b"next").unwrap();
-            assert_eq!((fs::read(&path).unwrap().as_slice(), folder.count()), (&b"next"[..], 1), "{step:?}");
+            assert_eq!(
+                (fs::read(&path).unwrap().as_slice(), folder.count()),
+                (&b"next"[..], 1),
+                "{step:?}"
+            );
         }
     }
 }

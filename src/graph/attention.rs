@@ -5,10 +5,12 @@ use crate::kernels::Neighbourhoods;
 use crate::scalar::Scalar;
 use ndarray::{Array2, ArrayView2, Axis};
 
-/// The edges of a graph by targets and by sources, its self-loops replaced by exactly one per node or as they are listed.
+/// The edges of a graph by targets and by sources, its self-loops replaced by exactly one per node
+/// or as they are listed.
 ///
-/// The edges into a node lie side by side in the order of [`Graph::edge_list`]; a loop that replaced others comes last. Weights are left out. A loop has the mean of
-/// the features of the edges into its node, zeros where there are none (`fill_value="mean"` in PyTorch Geometric).
+/// The edges into a node lie side by side in the order of [`Graph::edge_list`]; a loop that
+/// replaced others comes last. Weights are left out. A loop has the mean of the features of the
+/// edges into its node, zeros where there are none (`fill_value="mean"` in PyTorch Geometric).
 #[derive(Debug, Clone)]
 pub struct AttentionEdges<F: Scalar> {
     starts: Vec<usize>,
@@ -31,10 +33,13 @@ impl<F: Scalar> AttentionEdges<F> {
     pub(super) fn with_loops(graph: &Graph<F>) -> Self {
         let n = graph.num_nodes();
         let (first, listed) = graph.edge_list();
-        let (mut starts, mut sources) = (Vec::with_capacity(n + 1), Vec::with_capacity(listed.len() + n));
+        let (mut starts, mut sources) =
+            (Vec::with_capacity(n + 1), Vec::with_capacity(listed.len() + n));
         starts.push(0);
         for i in 0..n {
-            sources.extend(listed[first[i]..first[i + 1]].iter().copied().filter(|&j| j as usize != i));
+            sources.extend(
+                listed[first[i]..first[i + 1]].iter().copied().filter(|&j| j as usize != i),
+            );
             sources.push(i as u32);
             starts.push(sources.len());
         }
@@ -109,13 +114,20 @@ mod tests {
     #[test]
     fn every_node_has_one_loop_with_the_mean_of_what_comes_in() {
         let features = array![[1.0], [5.0], [3.0], [9.0]];
-        let graph = Graph::builder(3).edges([(1, 0), (1, 1), (2, 0), (0, 2)]).edge_features(features).build().unwrap();
+        let graph = Graph::builder(3)
+            .edges([(1, 0), (1, 1), (2, 0), (0, 2)])
+            .edge_features(features)
+            .build()
+            .unwrap();
         let edges = graph.attention();
         assert!(Arc::ptr_eq(&edges, &graph.clone().attention()));
         let lists = edges.neighbourhoods();
         assert_eq!((lists.starts, lists.sources), (&[0, 3, 4, 6][..], &[1, 2, 0, 1, 0, 2][..]));
         assert_eq!(edges.features().unwrap(), array![[1.0], [3.0], [2.0], [0.0], [9.0], [9.0]]);
-        assert_eq!((lists.back_starts, lists.targets), (&[0, 2, 4, 6][..], &[0, 2, 0, 1, 0, 2][..]));
+        assert_eq!(
+            (lists.back_starts, lists.targets),
+            (&[0, 2, 4, 6][..], &[0, 2, 0, 1, 0, 2][..])
+        );
         assert_eq!(lists.places, [2, 4, 0, 3, 1, 5]);
     }
 }

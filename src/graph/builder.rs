@@ -16,7 +16,8 @@ pub enum Duplicates {
     Merge,
     /// Add their weights up.
     Sum,
-    /// Keep them all, each with its own features, as PyTorch Geometric does: sums add their weights up, attention scores each.
+    /// Keep them all, each with its own features, as PyTorch Geometric does: sums add their weights
+    /// up, attention scores each.
     Keep,
 }
 
@@ -44,7 +45,8 @@ pub struct GraphBuilder {
     types: Option<Vec<u32>>,
 }
 
-/// An edge as it is listed, or its reverse, by its place in the matrix; `id` is its place in the list.
+/// An edge as it is listed, or its reverse, by its place in the matrix; `id` is its place in the
+/// list.
 #[derive(Clone, Copy)]
 struct Entry {
     row: u32,
@@ -56,7 +58,15 @@ struct Entry {
 impl GraphBuilder {
     pub(super) fn new(num_nodes: usize) -> Self {
         let (duplicates, self_loops) = (Duplicates::Merge, SelfLoops::Keep);
-        Self { num_nodes, edges: Vec::new(), undirected: false, duplicates, self_loops, features: None, types: None }
+        Self {
+            num_nodes,
+            edges: Vec::new(),
+            undirected: false,
+            duplicates,
+            self_loops,
+            features: None,
+            types: None,
+        }
     }
 
     /// Adds edges `(source, target)` of weight 1.
@@ -94,14 +104,16 @@ impl GraphBuilder {
         self
     }
 
-    /// Gives every listed edge a row of features, `[edges, channels]`, in the order of the list; a reverse edge has those of its edge.
+    /// Gives every listed edge a row of features, `[edges, channels]`, in the order of the list; a
+    /// reverse edge has those of its edge.
     #[must_use]
     pub fn edge_features(mut self, features: Array2<f32>) -> Self {
         self.features = Some(features);
         self
     }
 
-    /// Gives every listed edge a type, its relation, in the order of the list. Edges of different types may join the same two nodes.
+    /// Gives every listed edge a type, its relation, in the order of the list. Edges of different
+    /// types may join the same two nodes.
     #[must_use]
     pub fn edge_types(mut self, types: Vec<u32>) -> Self {
         self.types = Some(types);
@@ -111,10 +123,11 @@ impl GraphBuilder {
     /// Validates the edges and builds the graph.
     ///
     /// # Errors
-    /// [`Error::IndexOutOfRange`] for a node that does not exist, [`Error::NotFinite`] for a weight,
-    /// [`Error::ConflictingEdge`] for one edge with two weights or two rows of features, [`Error::Data`] for no nodes at all,
-    /// [`Error::ShapeMismatch`] for features or types of another number of edges, [`Error::Setting`] for added self-loops where edges
-    /// have features or types, which those would lack.
+    /// [`Error::IndexOutOfRange`] for a node that does not exist, [`Error::NotFinite`] for a
+    /// weight, [`Error::ConflictingEdge`] for one edge with two weights or two rows of features,
+    /// [`Error::Data`] for no nodes at all, [`Error::ShapeMismatch`] for features or types of
+    /// another number of edges, [`Error::Setting`] for added self-loops where edges have features
+    /// or types, which those would lack.
     pub fn build(self) -> Result<Graph<f32>> {
         let n = self.num_nodes;
         if u32::try_from(n).is_err() {
@@ -122,14 +135,22 @@ impl GraphBuilder {
         }
         for (k, &(source, target, weight)) in self.edges.iter().enumerate() {
             if let Some(index) = [source, target].into_iter().find(|&node| node >= n) {
-                return Err(Error::IndexOutOfRange { at: format!("edge {k} ({source} -> {target})"), index, len: n });
+                return Err(Error::IndexOutOfRange {
+                    at: format!("edge {k} ({source} -> {target})"),
+                    index,
+                    len: n,
+                });
             }
             if !weight.is_finite() {
-                return Err(Error::NotFinite { at: format!("weight of edge {k}"), value: f64::from(weight) });
+                return Err(Error::NotFinite {
+                    at: format!("weight of edge {k}"),
+                    value: f64::from(weight),
+                });
             }
         }
         self.check_attributes()?;
-        let mut entries: Vec<Entry> = Vec::with_capacity(self.edges.len() * (1 + usize::from(self.undirected)));
+        let mut entries: Vec<Entry> =
+            Vec::with_capacity(self.edges.len() * (1 + usize::from(self.undirected)));
         for (id, &(source, target, weight)) in self.edges.iter().enumerate() {
             if source == target && self.self_loops == SelfLoops::Remove {
                 continue;
@@ -139,10 +160,12 @@ impl GraphBuilder {
                 entries.push(Entry { row: source as u32, col: target as u32, weight, id });
             }
         }
-        // A stable sort keeps equal edges in the order of the list, so that their sum has the same bits every time.
+        // A stable sort keeps equal edges in the order of the list, so that their sum has the same
+        // bits every time.
         entries.sort_by_key(|entry| (entry.row, entry.col));
         let mut merged = self.merged(entries.iter().copied())?;
-        let parallel = (merged.len() < entries.len() && self.duplicates == Duplicates::Keep).then(|| self.parallel(n, &entries));
+        let parallel = (merged.len() < entries.len() && self.duplicates == Duplicates::Keep)
+            .then(|| self.parallel(n, &entries));
         let features = self.features.as_ref().map(|features| {
             let listed = if parallel.is_some() { &entries } else { &merged };
             let ids: Vec<usize> = listed.iter().map(|entry| entry.id).collect();
@@ -154,18 +177,25 @@ impl GraphBuilder {
                 let count = types.iter().max().map_or(0, |&most| most as usize + 1);
                 let mut by_type = vec![Vec::new(); count];
                 entries.iter().for_each(|entry| by_type[types[entry.id] as usize].push(*entry));
-                let matrices = by_type.into_iter().map(|entries| Ok(matrix(n, &self.merged(entries.into_iter())?)));
+                let matrices = by_type
+                    .into_iter()
+                    .map(|entries| Ok(matrix(n, &self.merged(entries.into_iter())?)));
                 Some(matrices.collect::<Result<Vec<_>>>()?)
             }
         };
         if self.self_loops == SelfLoops::Add {
-            let looped: std::collections::BTreeSet<u32> = merged.iter().filter(|e| e.row == e.col).map(|e| e.row).collect();
+            let looped: std::collections::BTreeSet<u32> =
+                merged.iter().filter(|e| e.row == e.col).map(|e| e.row).collect();
             let missing = (0..n as u32).filter(|i| !looped.contains(i));
             merged.extend(missing.map(|i| Entry { row: i, col: i, weight: 1.0, id: usize::MAX }));
             merged.sort_unstable_by_key(|entry| (entry.row, entry.col));
         }
         let weighted = self.edges.iter().any(|edge| edge.2 != 1.0);
-        Ok(Graph { parallel, weighted, ..Graph::validated(matrix(n, &merged), features, relations)? })
+        Ok(Graph {
+            parallel,
+            weighted,
+            ..Graph::validated(matrix(n, &merged), features, relations)?
+        })
     }
 
     /// Checks that features and types fit the list of edges.
@@ -177,25 +207,45 @@ impl GraphBuilder {
                 return Err(Error::ShapeMismatch { at: "edge features".into(), expected, found });
             }
             if let Some(((k, _), &value)) = features.indexed_iter().find(|(_, v)| !v.is_finite()) {
-                return Err(Error::NotFinite { at: format!("features of edge {k}"), value: value.into() });
+                return Err(Error::NotFinite {
+                    at: format!("features of edge {k}"),
+                    value: value.into(),
+                });
             }
         }
         if let Some(types) = &self.types {
             if types.len() != count {
-                return Err(Error::ShapeMismatch { at: "edge types".into(), expected: (count, 1), found: (types.len(), 1) });
+                return Err(Error::ShapeMismatch {
+                    at: "edge types".into(),
+                    expected: (count, 1),
+                    found: (types.len(), 1),
+                });
             }
             // Each type has a matrix of its own: a number out of the air must not allocate.
             if let Some((k, &found)) = types.iter().enumerate().find(|(_, t)| **t >= MOST_TYPES) {
-                return Err(Error::IndexOutOfRange { at: format!("type of edge {k}"), index: found as usize, len: MOST_TYPES as usize });
+                return Err(Error::IndexOutOfRange {
+                    at: format!("type of edge {k}"),
+                    index: found as usize,
+                    len: MOST_TYPES as usize,
+                });
             }
             let most = types.iter().max().map_or(0, |&most| most as usize + 1);
             let own = count * size_of::<Entry>() + self.num_nodes * size_of::<usize>();
             Budget::of_bytes(own as u64)
                 .take(&[most, self.num_nodes + 1], size_of::<usize>())
-                .map_err(|problem| Error::data("edge types", format!("a matrix for each of {most} types {problem}")))?;
+                .map_err(|problem| {
+                    Error::data(
+                        "edge types",
+                        format!("a matrix for each of {most} types {problem}"),
+                    )
+                })?;
         }
         if self.self_loops == SelfLoops::Add && (self.features.is_some() || self.types.is_some()) {
-            return Err(Error::setting("self_loops", "add", "`keep` or `remove` where edges have features or types"));
+            return Err(Error::setting(
+                "self_loops",
+                "add",
+                "`keep` or `remove` where edges have features or types",
+            ));
         }
         Ok(())
     }
@@ -205,9 +255,15 @@ impl GraphBuilder {
         let mut starts = vec![0; n + 1];
         entries.iter().for_each(|entry| starts[entry.row as usize + 1] += 1);
         (0..n).for_each(|i| starts[i + 1] += starts[i]);
-        let loops = entries.iter().filter(|entry| entry.row == entry.col).map(|entry| (entry.row, f64::from(entry.weight)));
+        let loops = entries
+            .iter()
+            .filter(|entry| entry.row == entry.col)
+            .map(|entry| (entry.row, f64::from(entry.weight)));
         let mut counts = BTreeMap::new();
-        for place in entries.chunk_by(|a, b| (a.row, a.col) == (b.row, b.col)).filter(|place| place.len() > 1) {
+        for place in entries
+            .chunk_by(|a, b| (a.row, a.col) == (b.row, b.col))
+            .filter(|place| place.len() > 1)
+        {
             let (row, col) = (place[0].row, place[0].col);
             counts.insert((None, row, col), place.len() as u32);
             for entry in place {
@@ -216,7 +272,12 @@ impl GraphBuilder {
                 }
             }
         }
-        Arc::new(Parallel { starts, sources: entries.iter().map(|entry| entry.col).collect(), loops: loops.collect(), counts })
+        Arc::new(Parallel {
+            starts,
+            sources: entries.iter().map(|entry| entry.col).collect(),
+            loops: loops.collect(),
+            counts,
+        })
     }
 
     /// Sorted entries with those of the same place made one.
@@ -225,15 +286,24 @@ impl GraphBuilder {
         for entry in entries {
             match merged.last_mut() {
                 Some(last) if (last.row, last.col) == (entry.row, entry.col) => {
-                    let same_features =
-                        self.features.as_ref().is_none_or(|all| last.id == entry.id || all.row(last.id) == all.row(entry.id));
+                    let same_features = self.features.as_ref().is_none_or(|all| {
+                        last.id == entry.id || all.row(last.id) == all.row(entry.id)
+                    });
                     match self.duplicates {
                         _ if !same_features && self.duplicates != Duplicates::Keep => {
-                            return Err(Error::ConflictingEdge { from: entry.col as usize, to: entry.row as usize });
+                            return Err(Error::ConflictingEdge {
+                                from: entry.col as usize,
+                                to: entry.row as usize,
+                            });
                         }
                         Duplicates::Sum | Duplicates::Keep => last.weight += entry.weight,
                         Duplicates::Merge if last.weight == entry.weight => {}
-                        Duplicates::Merge => return Err(Error::ConflictingEdge { from: entry.col as usize, to: entry.row as usize }),
+                        Duplicates::Merge => {
+                            return Err(Error::ConflictingEdge {
+                                from: entry.col as usize,
+                                to: entry.row as usize,
+                            });
+                        }
                     }
                 }
                 _ => merged.push(entry),
@@ -264,9 +334,18 @@ mod tests {
     #[test]
     fn a_loop_of_an_undirected_graph_is_one_edge() {
         for duplicates in [Duplicates::Merge, Duplicates::Sum, Duplicates::Keep] {
-            let graph = Graph::builder(3).edges([(0, 0), (0, 1)]).undirected().duplicates(duplicates).build().unwrap();
+            let graph = Graph::builder(3)
+                .edges([(0, 0), (0, 1)])
+                .undirected()
+                .duplicates(duplicates)
+                .build()
+                .unwrap();
             assert_eq!(graph.num_edges(), 3, "{duplicates:?}");
-            assert_eq!(graph.adjacency().to_dense(), ndarray::array![[1.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]], "{duplicates:?}");
+            assert_eq!(
+                graph.adjacency().to_dense(),
+                ndarray::array![[1.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]],
+                "{duplicates:?}"
+            );
         }
     }
 
@@ -293,9 +372,15 @@ mod tests {
             .duplicates(Duplicates::Keep)
             .build()
             .unwrap();
-        assert_eq!((graph.num_edges(), graph.adjacency().get(1, 0), graph.is_weighted()), (3, Some(&2.0), false));
+        assert_eq!(
+            (graph.num_edges(), graph.adjacency().get(1, 0), graph.is_weighted()),
+            (3, Some(&2.0), false)
+        );
         assert_eq!(graph.edge_list(), (&[0, 0, 5, 5][..], &[0, 0, 1, 1, 2][..]));
-        assert_eq!(graph.edge_features().unwrap(), ndarray::array![[1.0], [3.0], [4.0], [5.0], [2.0]]);
+        assert_eq!(
+            graph.edge_features().unwrap(),
+            ndarray::array![[1.0], [3.0], [4.0], [5.0], [2.0]]
+        );
         // One self-loop in the place of both, as if it were listed once: 2 + 1 + 1 come in.
         let symmetric = graph.operator(crate::graph::Norm::Symmetric).unwrap();
         assert!((symmetric.forward().get(1, 1).unwrap() - 0.25).abs() < 1e-6);
@@ -303,7 +388,10 @@ mod tests {
         assert_eq!(graph.attention_as_listed().neighbourhoods().sources, &[0, 0, 1, 1, 2]);
         let moved = graph.permuted(&[1, 2, 0]).unwrap();
         assert_eq!(moved.edge_list(), (&[0, 5, 5, 5][..], &[0, 0, 1, 2, 2][..]));
-        assert_eq!(moved.edge_features().unwrap(), ndarray::array![[4.0], [5.0], [2.0], [1.0], [3.0]]);
+        assert_eq!(
+            moved.edge_features().unwrap(),
+            ndarray::array![[4.0], [5.0], [2.0], [1.0], [3.0]]
+        );
         let plain = Graph::builder(2).edges([(0, 1)]).duplicates(Duplicates::Keep).build().unwrap();
         assert_eq!(plain.edge_list().1, &[0]);
     }
@@ -312,25 +400,52 @@ mod tests {
     fn unweighted_norms_count_edges_whatever_they_weigh() {
         use crate::graph::Norm;
         let edges = [(0, 1, 0.5), (2, 1, 4.0), (0, 1, 0.25), (1, 2, 0.0)];
-        let graph = Graph::builder(3).weighted_edges(edges).edge_types(vec![0, 1, 0, 1]).duplicates(Duplicates::Keep).build().unwrap();
-        let dense = |operator: Result<Arc<crate::graph::Operator<f32>>>| operator.unwrap().forward().to_dense();
+        let graph = Graph::builder(3)
+            .weighted_edges(edges)
+            .edge_types(vec![0, 1, 0, 1])
+            .duplicates(Duplicates::Keep)
+            .build()
+            .unwrap();
+        let dense = |operator: Result<Arc<crate::graph::Operator<f32>>>| {
+            operator.unwrap().forward().to_dense()
+        };
         let counts = ndarray::array![[0.0, 0.0, 0.0], [2.0, 0.0, 1.0], [0.0, 1.0, 0.0]];
         assert_eq!(dense(graph.operator(Norm::UnweightedSum)), counts);
         assert_eq!(dense(graph.operator(Norm::Sum))[[1, 0]], 0.75);
-        assert_eq!(dense(graph.operator(Norm::UnweightedMean)).row(1), ndarray::array![2.0 / 3.0, 0.0, 1.0 / 3.0]);
+        assert_eq!(
+            dense(graph.operator(Norm::UnweightedMean)).row(1),
+            ndarray::array![2.0 / 3.0, 0.0, 1.0 / 3.0]
+        );
         assert_eq!(dense(graph.relation_operator(0, Norm::UnweightedSum))[[1, 0]], 2.0);
         assert_eq!(dense(graph.relation_operator(1, Norm::UnweightedSum))[[1, 2]], 1.0);
         let moved = graph.permuted(&[1, 2, 0]).unwrap();
-        assert_eq!(dense(moved.operator(Norm::UnweightedSum)), ndarray::array![[0.0, 1.0, 2.0], [1.0, 0.0, 0.0], [0.0; 3]]);
+        assert_eq!(
+            dense(moved.operator(Norm::UnweightedSum)),
+            ndarray::array![[0.0, 1.0, 2.0], [1.0, 0.0, 0.0], [0.0; 3]]
+        );
         assert_eq!(dense(moved.relation_operator(0, Norm::UnweightedSum))[[0, 2]], 2.0);
-        let once = Graph::builder(3).weighted_edges(edges).duplicates(Duplicates::Sum).build().unwrap();
-        assert_eq!(dense(once.operator(Norm::UnweightedSum))[[1, 0]], 1.0, "edges that were added up are one");
+        let once =
+            Graph::builder(3).weighted_edges(edges).duplicates(Duplicates::Sum).build().unwrap();
+        assert_eq!(
+            dense(once.operator(Norm::UnweightedSum))[[1, 0]],
+            1.0,
+            "edges that were added up are one"
+        );
     }
 
     #[test]
     fn self_loops_are_kept_removed_or_added() {
         let edges = [(0, 0, 3.0), (0, 1, 1.0)];
-        let data = |mode| Graph::builder(2).weighted_edges(edges).self_loops(mode).build().unwrap().adjacency().data().to_vec();
+        let data = |mode| {
+            Graph::builder(2)
+                .weighted_edges(edges)
+                .self_loops(mode)
+                .build()
+                .unwrap()
+                .adjacency()
+                .data()
+                .to_vec()
+        };
         assert_eq!(data(SelfLoops::Keep), [3.0, 1.0]);
         assert_eq!(data(SelfLoops::Remove), [1.0]);
         assert_eq!(data(SelfLoops::Add), [3.0, 1.0, 1.0]);
@@ -340,7 +455,10 @@ mod tests {
     fn errors_name_the_edge() {
         let message = |b: GraphBuilder| b.build().unwrap_err().to_string();
         assert!(message(Graph::builder(2).edges([(0, 1), (0, 2)])).contains("edge 1 (0 -> 2)"));
-        assert!(message(Graph::builder(2).weighted_edges([(0, 1, f32::NAN)])).contains("weight of edge 0"));
+        assert!(
+            message(Graph::builder(2).weighted_edges([(0, 1, f32::NAN)]))
+                .contains("weight of edge 0")
+        );
         assert!(message(Graph::builder(0)).contains("no nodes"));
     }
 
@@ -352,8 +470,13 @@ mod tests {
             .edge_types(vec![0, 1, 1, 2])
             .build()
             .unwrap();
-        assert_eq!(graph.edge_features().unwrap(), ndarray::array![[6.0], [5.0], [7.0]], "in the order of rows");
-        let relations: Vec<usize> = graph.relations().iter().map(|relation| relation.nnz()).collect();
+        assert_eq!(
+            graph.edge_features().unwrap(),
+            ndarray::array![[6.0], [5.0], [7.0]],
+            "in the order of rows"
+        );
+        let relations: Vec<usize> =
+            graph.relations().iter().map(|relation| relation.nnz()).collect();
         assert_eq!((graph.num_edges(), relations), (3, vec![1, 2, 1]));
         assert_eq!(graph.relations()[2].get(1, 0), Some(&1.0));
         let moved = graph.permuted(&[2, 0, 1]).unwrap();
@@ -361,9 +484,16 @@ mod tests {
         assert_eq!(moved.relations()[0].get(2, 0), Some(&1.0));
         let message = |b: GraphBuilder| b.build().unwrap_err().to_string();
         let twice = Graph::builder(2).edges([(0, 1), (0, 1)]);
-        assert!(matches!(twice.clone().edge_features(ndarray::array![[1.0], [2.0]]).build(), Err(Error::ConflictingEdge { .. })));
-        assert!(message(twice.clone().edge_features(ndarray::array![[1.0]])).contains("edge features"));
+        assert!(matches!(
+            twice.clone().edge_features(ndarray::array![[1.0], [2.0]]).build(),
+            Err(Error::ConflictingEdge { .. })
+        ));
+        assert!(
+            message(twice.clone().edge_features(ndarray::array![[1.0]])).contains("edge features")
+        );
         assert!(message(twice.clone().edge_types(vec![0, u32::MAX])).contains("type of edge 1"));
-        assert!(message(twice.edge_types(vec![0, 0]).self_loops(SelfLoops::Add)).contains("self_loops"));
+        assert!(
+            message(twice.edge_types(vec![0, 0]).self_loops(SelfLoops::Add)).contains("self_loops")
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! Graphs: validated once, immutable, with their normalised operators cached beside them.
 //!
-//! A graph is a square CSR matrix: row = target node, column = source node, so that a product with it gathers from in-neighbours.
+//! A graph is a square CSR matrix: row = target node, column = source node, so that a product with
+//! it gathers from in-neighbours.
 
 mod attention;
 mod builder;
@@ -53,9 +54,11 @@ pub struct Graph<F: Scalar = f32> {
 struct Parallel {
     starts: Vec<usize>,
     sources: Vec<u32>,
-    /// Weight of the last self-loop of each node that has any: where loops are filled in, PyTorch Geometric reads no other.
+    /// Weight of the last self-loop of each node that has any: where loops are filled in, PyTorch
+    /// Geometric reads no other.
     loops: BTreeMap<u32, f64>,
-    /// How many edges share a place, where it is more than one: by relation (the whole graph being `None`), row and column.
+    /// How many edges share a place, where it is more than one: by relation (the whole graph being
+    /// `None`), row and column.
     counts: BTreeMap<(Option<usize>, u32, u32), u32>,
 }
 
@@ -63,14 +66,24 @@ struct Parallel {
 type Built<K, V> = Arc<RwLock<BTreeMap<K, Arc<V>>>>;
 
 /// What is kept under `key`, built at the first call that can.
-fn kept<K: Ord, V>(built: &Built<K, V>, key: K, build: impl FnOnce() -> Result<V>) -> Result<Arc<V>> {
-    // A poisoned lock only means that another thread panicked between two whole insertions: the map is sound.
+fn kept<K: Ord, V>(
+    built: &Built<K, V>,
+    key: K,
+    build: impl FnOnce() -> Result<V>,
+) -> Result<Arc<V>> {
+    // A poisoned lock only means that another thread panicked between two whole insertions: the map
+    // is sound.
     let known = built.read().unwrap_or_else(|poisoned| poisoned.into_inner()).get(&key).cloned();
     if let Some(known) = known {
         return Ok(known);
     }
     let new = Arc::new(build()?);
-    Ok(built.write().unwrap_or_else(|poisoned| poisoned.into_inner()).entry(key).or_insert(new).clone())
+    Ok(built
+        .write()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+        .entry(key)
+        .or_insert(new)
+        .clone())
 }
 
 impl Graph<f32> {
@@ -82,10 +95,18 @@ impl Graph<f32> {
 
 impl<F: Scalar> Graph<F> {
     /// Takes an adjacency matrix as it is, after validation; row = target, column = source.
-    fn validated(adjacency: Csr<F>, edge_features: Option<Array2<F>>, relations: Option<Vec<Csr<F>>>) -> Result<Self> {
+    fn validated(
+        adjacency: Csr<F>,
+        edge_features: Option<Array2<F>>,
+        relations: Option<Vec<Csr<F>>>,
+    ) -> Result<Self> {
         let (rows, cols) = adjacency.shape();
         if rows != cols {
-            return Err(Error::ShapeMismatch { at: "graph".into(), expected: (rows, rows), found: (rows, cols) });
+            return Err(Error::ShapeMismatch {
+                at: "graph".into(),
+                expected: (rows, rows),
+                found: (rows, cols),
+            });
         }
         if rows == 0 {
             return Err(Error::data("graph", "has no nodes; a graph needs at least one"));
@@ -100,7 +121,16 @@ impl<F: Scalar> Graph<F> {
         let weighted = adjacency.data().iter().any(|w| *w != F::one());
         let (adjacency, edge_features) = (Arc::new(adjacency), edge_features.map(Arc::new));
         let (operators, pairs, attention) = (Arc::default(), Arc::default(), Arc::default());
-        Ok(Self { adjacency, edge_features, relations, operators, pairs, attention, parallel: None, weighted })
+        Ok(Self {
+            adjacency,
+            edge_features,
+            relations,
+            operators,
+            pairs,
+            attention,
+            parallel: None,
+            weighted,
+        })
     }
 
     /// Number of nodes.
@@ -108,7 +138,8 @@ impl<F: Scalar> Graph<F> {
         self.adjacency.rows()
     }
 
-    /// Number of directed edges, self-loops included; those that join the same two nodes count once.
+    /// Number of directed edges, self-loops included; those that join the same two nodes count
+    /// once.
     pub fn num_edges(&self) -> usize {
         self.adjacency.nnz()
     }
@@ -118,8 +149,8 @@ impl<F: Scalar> Graph<F> {
         self.adjacency.view()
     }
 
-    /// All edges by targets: those into `i` come from `sources[starts[i]..starts[i + 1]]`, ascending. An edge that was listed twice and
-    /// kept ([`Duplicates::Keep`]) stands there twice.
+    /// All edges by targets: those into `i` come from `sources[starts[i]..starts[i + 1]]`,
+    /// ascending. An edge that was listed twice and kept ([`Duplicates::Keep`]) stands there twice.
     pub fn edge_list(&self) -> (&[usize], &[u32]) {
         match &self.parallel {
             Some(parallel) => (&parallel.starts, &parallel.sources),
@@ -145,7 +176,8 @@ impl<F: Scalar> Graph<F> {
         self.edge_features.as_ref().map(|features| features.view())
     }
 
-    /// The edges of each type, each `[n, n]` as [`Graph::adjacency`]; empty where edges have no types.
+    /// The edges of each type, each `[n, n]` as [`Graph::adjacency`]; empty where edges have no
+    /// types.
     pub fn relations(&self) -> &[Csr<F>] {
         &self.relations
     }
@@ -161,16 +193,18 @@ impl<F: Scalar> Graph<F> {
         self.kept_operator(Some(relation), norm)
     }
 
-    /// The operator that aggregation with `norm` multiplies by; built at the first call and kept with the graph and its clones.
+    /// The operator that aggregation with `norm` multiplies by; built at the first call and kept
+    /// with the graph and its clones.
     ///
     /// # Errors
-    /// [`Error::Degree`] for the first node on which the norm has no value: a negative weighted degree under a symmetric norm, weights that
-    /// add up to zero under a mean.
+    /// [`Error::Degree`] for the first node on which the norm has no value: a negative weighted
+    /// degree under a symmetric norm, weights that add up to zero under a mean.
     pub fn operator(&self, norm: Norm) -> Result<Arc<Operator<F>>> {
         self.kept_operator(None, norm)
     }
 
-    /// The edges as attention reads them, with one self-loop per node; built at the first call and kept with the graph and its clones.
+    /// The edges as attention reads them, with one self-loop per node; built at the first call and
+    /// kept with the graph and its clones.
     pub fn attention(&self) -> Arc<AttentionEdges<F>> {
         self.attention[0].get_or_init(|| Arc::new(AttentionEdges::with_loops(self))).clone()
     }
@@ -180,13 +214,16 @@ impl<F: Scalar> Graph<F> {
         self.attention[1].get_or_init(|| Arc::new(AttentionEdges::as_listed(self))).clone()
     }
 
-    /// All relations at once, each normalised by itself: one row per relation and node that has edges of it.
+    /// All relations at once, each normalised by itself: one row per relation and node that has
+    /// edges of it.
     ///
     /// # Errors
     /// As [`Graph::operator`].
     pub fn relation_pairs(&self, norm: Norm) -> Result<Arc<RelationPairs<F>>> {
         kept(&self.pairs, norm, || {
-            let operators = (0..self.relations.len()).map(|r| self.relation_operator(r, norm)).collect::<Result<Vec<_>>>()?;
+            let operators = (0..self.relations.len())
+                .map(|r| self.relation_operator(r, norm))
+                .collect::<Result<Vec<_>>>()?;
             Ok(RelationPairs::new(self.num_nodes(), &operators))
         })
     }
@@ -196,7 +233,11 @@ impl<F: Scalar> Graph<F> {
             let matrix = relation.map_or(self.adjacency(), |r| self.relations[r].view());
             let counted = (!norm.is_weighted()).then(|| self.counted(relation, matrix));
             let matrix = counted.as_ref().map_or(matrix, |counted| counted.view());
-            let loops = self.parallel.iter().flat_map(|parallel| &parallel.loops).map(|(&i, &w)| (i as usize, F::of(w)));
+            let loops = self
+                .parallel
+                .iter()
+                .flat_map(|parallel| &parallel.loops)
+                .map(|(&i, &w)| (i as usize, F::of(w)));
             Operator::new(matrix, norm, self.weighted, loops)
         })
     }
@@ -204,9 +245,11 @@ impl<F: Scalar> Graph<F> {
     /// `matrix` with the number of edges at each place instead of their weight.
     fn counted(&self, relation: Option<usize>, matrix: CsrView<F>) -> Csr<F> {
         let mut counted = matrix.map(|_| F::one());
-        for (&(of, row, col), &count) in self.parallel.iter().flat_map(|parallel| &parallel.counts) {
+        for (&(of, row, col), &count) in self.parallel.iter().flat_map(|parallel| &parallel.counts)
+        {
             if of == relation {
-                *counted.get_mut(row as usize, col as usize).expect("counted edges are stored") = F::of(count.into());
+                *counted.get_mut(row as usize, col as usize).expect("counted edges are stored") =
+                    F::of(count.into());
             }
         }
         counted
@@ -217,7 +260,10 @@ impl<F: Scalar> Graph<F> {
         let cast = |matrix: &Csr<F>| matrix.map(|w| G::of(w.as_f64()));
         Graph {
             adjacency: Arc::new(cast(&self.adjacency)),
-            edge_features: self.edge_features.as_ref().map(|features| Arc::new(features.mapv(|v| G::of(v.as_f64())))),
+            edge_features: self
+                .edge_features
+                .as_ref()
+                .map(|features| Arc::new(features.mapv(|v| G::of(v.as_f64())))),
             relations: Arc::new(self.relations.iter().map(cast).collect()),
             operators: Arc::default(),
             pairs: Arc::default(),
@@ -236,27 +282,45 @@ impl<F: Scalar> Graph<F> {
         let mut new_of_old = vec![u32::MAX; n];
         for (new, &old) in order.iter().enumerate() {
             if old as usize >= n || new_of_old[old as usize] != u32::MAX || order.len() != n {
-                return Err(Error::setting("order", format!("{} entries", order.len()), "a permutation of the nodes"));
+                return Err(Error::setting(
+                    "order",
+                    format!("{} entries", order.len()),
+                    "a permutation of the nodes",
+                ));
             }
             new_of_old[old as usize] = new as u32;
         }
-        let relations = self.relations.iter().map(|relation| moved(relation, &new_of_old)).collect();
+        let relations =
+            self.relations.iter().map(|relation| moved(relation, &new_of_old)).collect();
         // Where every edge went, in the order of the list.
         let (starts, sources) = self.edge_list();
         let targets = (0..n).flat_map(|i| std::iter::repeat_n(i, starts[i + 1] - starts[i]));
-        let mut edges: Vec<(u32, u32, usize)> =
-            targets.zip(sources).enumerate().map(|(e, (i, &j))| (new_of_old[i], new_of_old[j as usize], e)).collect();
+        let mut edges: Vec<(u32, u32, usize)> = targets
+            .zip(sources)
+            .enumerate()
+            .map(|(e, (i, &j))| (new_of_old[i], new_of_old[j as usize], e))
+            .collect();
         edges.sort_unstable();
         let places: Vec<usize> = edges.iter().map(|edge| edge.2).collect();
-        let features = self.edge_features.as_ref().map(|features| features.select(ndarray::Axis(0), &places));
+        let features =
+            self.edge_features.as_ref().map(|features| features.select(ndarray::Axis(0), &places));
         let parallel = self.parallel.as_ref().map(|parallel| {
-            let starts = (0..=n).map(|i| edges.partition_point(|edge| (edge.0 as usize) < i)).collect();
+            let starts =
+                (0..=n).map(|i| edges.partition_point(|edge| (edge.0 as usize) < i)).collect();
             let loops = parallel.loops.iter().map(|(&i, &w)| (new_of_old[i as usize], w)).collect();
-            let moved = |(&(of, row, col), &count)| ((of, new_of_old[row as usize], new_of_old[col as usize]), count);
+            let moved = |(&(of, row, col), &count)| {
+                ((of, new_of_old[row as usize], new_of_old[col as usize]), count)
+            };
             let counts = parallel.counts.iter().map(moved).collect();
-            Arc::new(Parallel { starts, sources: edges.iter().map(|edge| edge.1).collect(), loops, counts })
+            Arc::new(Parallel {
+                starts,
+                sources: edges.iter().map(|edge| edge.1).collect(),
+                loops,
+                counts,
+            })
         });
-        let graph = Self::validated(moved(&self.adjacency, &new_of_old), features, Some(relations))?;
+        let graph =
+            Self::validated(moved(&self.adjacency, &new_of_old), features, Some(relations))?;
         Ok(Self { parallel, weighted: self.weighted, ..graph })
     }
 }
@@ -267,7 +331,8 @@ fn moved<T: Copy + Default>(matrix: &Csr<T>, new_of_old: &[u32]) -> Csr<T> {
     let mut rows = vec![Vec::new(); n];
     for (target, row) in matrix.outer_iterator().enumerate() {
         let row: &mut Vec<(u32, T)> = {
-            rows[new_of_old[target] as usize] = row.iter().map(|(source, &value)| (new_of_old[source], value)).collect();
+            rows[new_of_old[target] as usize] =
+                row.iter().map(|(source, &value)| (new_of_old[source], value)).collect();
             &mut rows[new_of_old[target] as usize]
         };
         row.sort_unstable_by_key(|&(source, _)| source);
@@ -314,7 +379,10 @@ mod tests {
     #[test]
     fn operators_are_shared_between_clones() {
         let graph = Graph::builder(2).edges([(0, 1)]).build().unwrap();
-        assert!(Arc::ptr_eq(&graph.operator(Norm::Mean).unwrap(), &graph.clone().operator(Norm::Mean).unwrap()));
+        assert!(Arc::ptr_eq(
+            &graph.operator(Norm::Mean).unwrap(),
+            &graph.clone().operator(Norm::Mean).unwrap()
+        ));
     }
 
     #[test]

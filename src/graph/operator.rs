@@ -5,20 +5,24 @@ use crate::scalar::Scalar;
 use crate::value::{Csr, CsrView};
 
 /// How aggregation weighs the messages of in-neighbours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Norm {
-    /// `D̃^{-1/2}(A+I)D̃^{-1/2}`, where `I` fills in only the self-loops that `A` lacks and `D̃` is the weighted in-degree
-    /// (Kipf and Welling 2017, eq. 2; directed and weighted as PyTorch Geometric's `gcn_norm`). As there, a node of degree zero passes and
-    /// takes nothing on; a negative degree, where that gives NaN, is an error.
+    /// `D̃^{-1/2}(A+I)D̃^{-1/2}`, where `I` fills in only the self-loops that `A` lacks and `D̃` is
+    /// the weighted in-degree (Kipf and Welling 2017, eq. 2; directed and weighted as PyTorch
+    /// Geometric's `gcn_norm`). As there, a node of degree zero passes and takes nothing on; a
+    /// negative degree, where that gives NaN, is an error.
     Symmetric,
-    /// As [`Norm::Symmetric`] with added self-loops of weight 2 where edges have weights other than 1 (`improved` in PyTorch Geometric's
-    /// `gcn_norm`, which without weights changes nothing).
+    /// As [`Norm::Symmetric`] with added self-loops of weight 2 where edges have weights other than
+    /// 1 (`improved` in PyTorch Geometric's `gcn_norm`, which without weights changes nothing).
     SymmetricImproved,
     /// `D^{-1/2}AD^{-1/2}` without added self-loops (He et al., "LightGCN", SIGIR 2020, eq. 3).
     SymmetricPlain,
-    /// `D^{-1}A`: the weighted mean over in-neighbours; zero where there are none, or all weigh zero. Weights may be negative (the shares
-    /// add up to one all the same) as long as they do not cancel.
+    /// `D^{-1}A`: the weighted mean over in-neighbours; zero where there are none, or all weigh
+    /// zero. Weights may be negative (the shares add up to one all the same) as long as they do not
+    /// cancel.
     Mean,
     /// `A` itself.
     Sum,
@@ -60,21 +64,32 @@ enum Transpose<F: Scalar> {
 }
 
 impl<F: Scalar> Operator<F> {
-    /// `weighted` tells whether edges were listed with weights; `loops` are what self-loops weigh where others are filled in beside them.
+    /// `weighted` tells whether edges were listed with weights; `loops` are what self-loops weigh
+    /// where others are filled in beside them.
     ///
     /// # Errors
     /// [`Error::Degree`] where the norm has no value.
-    pub(super) fn new(adjacency: CsrView<F>, norm: Norm, weighted: bool, loops: impl Iterator<Item = (usize, F)>) -> Result<Self> {
+    pub(super) fn new(
+        adjacency: CsrView<F>,
+        norm: Norm,
+        weighted: bool,
+        loops: impl Iterator<Item = (usize, F)>,
+    ) -> Result<Self> {
         let forward = match norm {
             // Where weights are not read, the matrix counts edges.
             Norm::Sum | Norm::UnweightedSum => adjacency.to_owned(),
             Norm::Mean | Norm::UnweightedMean => mean(adjacency)?,
             Norm::Symmetric => symmetric(with_self_loops(adjacency, F::one(), loops))?,
-            Norm::SymmetricImproved => symmetric(with_self_loops(adjacency, F::of(if weighted { 2.0 } else { 1.0 }), loops))?,
+            Norm::SymmetricImproved => symmetric(with_self_loops(
+                adjacency,
+                F::of(if weighted { 2.0 } else { 1.0 }),
+                loops,
+            ))?,
             Norm::SymmetricPlain => symmetric(adjacency.to_owned())?,
         };
         let transposed = forward.transpose_view().to_csr();
-        let transpose = if transposed == forward { Transpose::Itself } else { Transpose::Other(transposed) };
+        let transpose =
+            if transposed == forward { Transpose::Itself } else { Transpose::Other(transposed) };
         Ok(Self { forward, transpose })
     }
 
@@ -119,16 +134,23 @@ fn symmetric<F: Scalar>(mut scaled: Csr<F>) -> Result<Csr<F>> {
             d => Err(Error::Degree { node, degree: d.as_f64(), norm: "symmetric" }),
         }
     };
-    let inverse_sqrt = scaled.outer_iterator().enumerate().map(factor).collect::<Result<Vec<F>>>()?;
+    let inverse_sqrt =
+        scaled.outer_iterator().enumerate().map(factor).collect::<Result<Vec<F>>>()?;
     for (i, mut row) in scaled.outer_iterator_mut().enumerate() {
-        // The product of the two factors is formed first: it is the same number for (i, j) and (j, i).
+        // The product of the two factors is formed first: it is the same number for (i, j) and (j,
+        // i).
         row.iter_mut().for_each(|(j, w)| *w *= inverse_sqrt[i] * inverse_sqrt[j]);
     }
     Ok(scaled)
 }
 
-/// `A` with `weight` on the diagonal where it stores nothing there, and the weights of `loops` where they are.
-fn with_self_loops<F: Scalar>(adjacency: CsrView<F>, weight: F, loops: impl Iterator<Item = (usize, F)>) -> Csr<F> {
+/// `A` with `weight` on the diagonal where it stores nothing there, and the weights of `loops`
+/// where they are.
+fn with_self_loops<F: Scalar>(
+    adjacency: CsrView<F>,
+    weight: F,
+    loops: impl Iterator<Item = (usize, F)>,
+) -> Csr<F> {
     let n = adjacency.rows();
     let mut indptr = Vec::with_capacity(n + 1);
     let mut indices = Vec::with_capacity(adjacency.nnz() + n);
@@ -169,7 +191,8 @@ mod tests {
 
     #[test]
     fn symmetric_norm_is_the_formula_and_its_own_transpose() {
-        let graph = Graph::builder(3).edges([(0, 1), (1, 2)]).undirected().build().unwrap().cast::<f64>();
+        let graph =
+            Graph::builder(3).edges([(0, 1), (1, 2)]).undirected().build().unwrap().cast::<f64>();
         let op = graph.operator(Norm::Symmetric).unwrap();
         assert_relative_eq!(*op.forward().get(0, 0).unwrap(), 1.0 / 2.0);
         assert_relative_eq!(*op.forward().get(0, 1).unwrap(), 1.0 / (2.0f64 * 3.0).sqrt());
@@ -195,21 +218,33 @@ mod tests {
 
     #[test]
     fn a_norm_without_a_value_names_the_first_node_and_degrees_of_zero_have_one() {
-        let of =
-            |edges: &[(usize, usize, f32)], norm| Graph::builder(4).weighted_edges(edges.iter().copied()).build().unwrap().operator(norm);
+        let of = |edges: &[(usize, usize, f32)], norm| {
+            Graph::builder(4).weighted_edges(edges.iter().copied()).build().unwrap().operator(norm)
+        };
         // With its self-loop node 2 has 0, node 1 is the first below it.
         let negative = [(0, 1, -1.5), (0, 2, -1.0), (0, 3, -7.0)];
         for norm in [Norm::Symmetric, Norm::SymmetricPlain] {
             let message = of(&negative, norm).unwrap_err().to_string();
-            assert!(message.contains("node 1 ") && message.contains("negative degree"), "{message}");
+            assert!(
+                message.contains("node 1 ") && message.contains("negative degree"),
+                "{message}"
+            );
         }
         // Added self-loops weigh 2 here, which leaves nodes 1 and 2 above zero.
-        assert!(of(&negative, Norm::SymmetricImproved).unwrap_err().to_string().contains("node 3 has the weighted degree -5"));
+        assert!(
+            of(&negative, Norm::SymmetricImproved)
+                .unwrap_err()
+                .to_string()
+                .contains("node 3 has the weighted degree -5")
+        );
         let zero = of(&[(0, 2, -1.0), (0, 1, 1.0)], Norm::Symmetric).unwrap();
         assert_eq!((zero.forward().get(2, 0), zero.forward().get(2, 2)), (Some(&0.0), Some(&0.0)));
         assert_eq!(of(&negative, Norm::Sum).unwrap().forward().get(3, 0), Some(&-7.0));
         let mean = of(&[(0, 1, -3.0), (2, 1, 1.0), (0, 3, 0.0)], Norm::Mean).unwrap();
-        assert_eq!((mean.forward().get(1, 0), mean.forward().get(1, 2), mean.forward().get(3, 0)), (Some(&1.5), Some(&-0.5), Some(&0.0)));
+        assert_eq!(
+            (mean.forward().get(1, 0), mean.forward().get(1, 2), mean.forward().get(3, 0)),
+            (Some(&1.5), Some(&-0.5), Some(&0.0))
+        );
         let cancelled = of(&[(0, 2, 1.0), (1, 2, -1.0)], Norm::Mean).unwrap_err().to_string();
         assert!(cancelled.contains("node 2 ") && cancelled.contains("cancel"), "{cancelled}");
     }

@@ -1,4 +1,5 @@
-//! Orders of the nodes that bring neighbours close together, so that rows which a product gathers are still in the cache.
+//! Orders of the nodes that bring neighbours close together, so that rows which a product gathers
+//! are still in the cache.
 
 use super::Graph;
 use crate::scalar::Scalar;
@@ -10,14 +11,18 @@ use std::collections::VecDeque;
 pub enum NodeOrder {
     /// By number of in-neighbours, the largest first.
     Degree,
-    /// Reverse Cuthill–McKee: breadth first from a node of small degree, neighbours by degree, turned round. A small bandwidth.
+    /// Reverse Cuthill–McKee: breadth first from a node of small degree, neighbours by degree,
+    /// turned round. A small bandwidth.
     ///
-    /// *Source*: Cuthill and McKee, "Reducing the bandwidth of sparse symmetric matrices", ACM 1969; reversed: George 1971.
+    /// *Source*: Cuthill and McKee, "Reducing the bandwidth of sparse symmetric matrices", ACM
+    /// 1969; reversed: George 1971.
     Rcm,
-    /// Communities one after the other, inside each the nodes by degree: the order to try first on graphs of people, papers and goods.
+    /// Communities one after the other, inside each the nodes by degree: the order to try first on
+    /// graphs of people, papers and goods.
     ///
-    /// *Source*: communities by label propagation, Raghavan et al., Physical Review E 76, 2007, with a bound on their size as in
-    /// Meyerhenke et al., "Partitioning complex networks via size-constrained clustering", SEA 2014.
+    /// *Source*: communities by label propagation, Raghavan et al., Physical Review E 76, 2007,
+    /// with a bound on their size as in Meyerhenke et al., "Partitioning complex networks via
+    /// size-constrained clustering", SEA 2014.
     Communities,
 }
 
@@ -28,10 +33,12 @@ const SWEEPS: usize = 5;
 const MOST_MEMBERS: usize = 1024;
 
 impl<F: Scalar> Graph<F> {
-    /// A permutation of the nodes: place `i` of the new order is taken by node `order[i]`, as [`Graph::permuted`] reads it. Time is linear in
-    /// the edges, and the same graph gives the same order.
+    /// A permutation of the nodes: place `i` of the new order is taken by node `order[i]`, as
+    /// [`Graph::permuted`] reads it. Time is linear in the edges, and the same graph gives the same
+    /// order.
     pub fn node_order(&self, order: NodeOrder) -> Vec<u32> {
-        let by_degree = |nodes: &mut [u32]| nodes.sort_by_key(|&i| (std::cmp::Reverse(self.degree(i)), i));
+        let by_degree =
+            |nodes: &mut [u32]| nodes.sort_by_key(|&i| (std::cmp::Reverse(self.degree(i)), i));
         let mut nodes: Vec<u32> = (0..self.num_nodes() as u32).collect();
         match order {
             NodeOrder::Degree => by_degree(&mut nodes),
@@ -69,7 +76,11 @@ impl<F: Scalar> Graph<F> {
             while let Some(node) = queue.pop_front() {
                 order.push(node);
                 next.clear();
-                next.extend(self.neighbours(node).iter().filter(|&&j| !std::mem::replace(&mut seen[j as usize], true)));
+                next.extend(
+                    self.neighbours(node)
+                        .iter()
+                        .filter(|&&j| !std::mem::replace(&mut seen[j as usize], true)),
+                );
                 next.sort_by_key(|&j| (self.degree(j), j));
                 queue.extend(&next);
             }
@@ -96,7 +107,9 @@ impl<F: Scalar> Graph<F> {
                 for &j in self.neighbours(node) {
                     let other = label[j as usize];
                     let (theirs, ours) = (votes[other as usize], votes[best as usize]);
-                    if (theirs > ours || (theirs == ours && other < best)) && (other == own || members[other as usize] < MOST_MEMBERS) {
+                    if (theirs > ours || (theirs == ours && other < best))
+                        && (other == own || members[other as usize] < MOST_MEMBERS)
+                    {
                         best = other;
                     }
                 }
@@ -139,7 +152,11 @@ mod tests {
     #[test]
     fn a_shuffled_path_has_bandwidth_one_again() {
         let place = |i: usize| (i * 7) % 20;
-        let graph = Graph::builder(20).edges((1..20).map(|i| (place(i - 1), place(i)))).undirected().build().unwrap();
+        let graph = Graph::builder(20)
+            .edges((1..20).map(|i| (place(i - 1), place(i))))
+            .undirected()
+            .build()
+            .unwrap();
         let graph = graph.permuted(&graph.node_order(NodeOrder::Rcm)).unwrap();
         assert!(graph.adjacency().iter().all(|(_, (i, j))| i.abs_diff(j) == 1));
     }
@@ -147,16 +164,26 @@ mod tests {
     #[test]
     fn breadth_first_from_a_node_of_small_degree_and_turned_round() {
         // A hub with three leaves, of which the last leads on to another.
-        let graph = Graph::builder(5).edges([(0, 1), (0, 2), (0, 3), (3, 4)]).undirected().build().unwrap();
+        let graph =
+            Graph::builder(5).edges([(0, 1), (0, 2), (0, 3), (3, 4)]).undirected().build().unwrap();
         assert_eq!(graph.node_order(NodeOrder::Rcm), [4, 3, 2, 0, 1]);
     }
 
     #[test]
     fn communities_become_neighbours() {
         // Cliques of five whose members are 8 apart, joined in a ring by one edge each.
-        let inside = (0..8usize).flat_map(|c| (0..5usize).flat_map(move |a| (0..a).map(move |b| (c + 8 * a, c + 8 * b))));
-        let graph = Graph::builder(40).edges(inside.chain((0..8).map(|c| (c, (c + 1) % 8)))).undirected().build().unwrap();
+        let inside = (0..8usize).flat_map(|c| {
+            (0..5usize).flat_map(move |a| (0..a).map(move |b| (c + 8 * a, c + 8 * b)))
+        });
+        let graph = Graph::builder(40)
+            .edges(inside.chain((0..8).map(|c| (c, (c + 1) % 8))))
+            .undirected()
+            .build()
+            .unwrap();
         let order = graph.node_order(NodeOrder::Communities);
-        assert!(order.chunks(5).all(|clique| clique.iter().all(|i| i % 8 == clique[0] % 8)), "{order:?}");
+        assert!(
+            order.chunks(5).all(|clique| clique.iter().all(|i| i % 8 == clique[0] % 8)),
+            "{order:?}"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! All relations of a graph as one matrix, so that a product with it aggregates over every one of them.
+//! All relations of a graph as one matrix, so that a product with it aggregates over every one of
+//! them.
 
 use super::Operator;
 use crate::scalar::Scalar;
@@ -8,9 +9,10 @@ use std::sync::Arc;
 
 /// The pairs of a relation and a node with edges of it, relation by relation.
 ///
-/// `gather: [pairs, n]` holds the edges into each pair, `spread: [n, pairs]` a one for each pair of a node: `Σ_r Â_r X W_r` is `spread·T` where
-/// the rows of `T` that belong to relation `r` are those of `gather·X`, times `W_r`. Pairs without edges do not exist, so that many
-/// relations with few edges each cost what their edges do.
+/// `gather: [pairs, n]` holds the edges into each pair, `spread: [n, pairs]` a one for each pair of
+/// a node: `Σ_r Â_r X W_r` is `spread·T` where the rows of `T` that belong to relation `r` are
+/// those of `gather·X`, times `W_r`. Pairs without edges do not exist, so that many relations with
+/// few edges each cost what their edges do.
 #[derive(Debug)]
 pub struct RelationPairs<F: Scalar> {
     gather: Csr<F>,
@@ -26,7 +28,9 @@ impl<F: Scalar> RelationPairs<F> {
         let (mut homes, mut blocks) = (Vec::new(), Vec::new());
         for relation in relations {
             let first = homes.len();
-            for (i, row) in relation.forward().outer_iterator().enumerate().filter(|(_, row)| row.nnz() > 0) {
+            for (i, row) in
+                relation.forward().outer_iterator().enumerate().filter(|(_, row)| row.nnz() > 0)
+            {
                 cols.extend_from_slice(row.indices());
                 vals.extend_from_slice(row.data());
                 starts.push(cols.len());
@@ -36,9 +40,16 @@ impl<F: Scalar> RelationPairs<F> {
         }
         let pairs = homes.len();
         let gather = Csr::new((pairs, nodes), starts, cols, vals);
-        let spread_transposed = Csr::new((pairs, nodes), (0..=pairs).collect::<Vec<_>>(), homes, vec![F::one(); pairs]);
+        let spread_transposed =
+            Csr::new((pairs, nodes), (0..=pairs).collect::<Vec<_>>(), homes, vec![F::one(); pairs]);
         let transposed = |matrix: &Csr<F>| matrix.transpose_view().to_csr();
-        Self { gather_transposed: transposed(&gather), spread: transposed(&spread_transposed), gather, spread_transposed, blocks }
+        Self {
+            gather_transposed: transposed(&gather),
+            spread: transposed(&spread_transposed),
+            gather,
+            spread_transposed,
+            blocks,
+        }
     }
 
     /// Number of pairs.
@@ -91,7 +102,10 @@ mod tests {
         assert_eq!((pairs.len(), pairs.blocks()), (4, &[0..2, 2..2, 2..4][..]));
         let dense = |matrix: crate::value::CsrView<f32>| ValueRef::Sparse(matrix).to_dense();
         let all = dense(pairs.spread()).dot(&dense(pairs.gather()));
-        let sum = (0..3).map(|r| dense(graph.relation_operator(r, Norm::Mean).unwrap().forward())).reduce(|a, b| a + b).unwrap();
+        let sum = (0..3)
+            .map(|r| dense(graph.relation_operator(r, Norm::Mean).unwrap().forward()))
+            .reduce(|a, b| a + b)
+            .unwrap();
         assert_eq!(all, sum);
         assert_eq!(dense(pairs.gather_transposed()), dense(pairs.gather()).t());
         assert_eq!(dense(pairs.spread_transposed()), dense(pairs.spread()).t());

@@ -1,6 +1,7 @@
 //! An adaptive arithmetic coder of yes and no: a decision costs about as many bits as it surprises.
 //!
-//! *Source*: Witten, Neal and Cleary, "Arithmetic coding for data compression", CACM 1987; the chances are running means.
+//! *Source*: Witten, Neal and Cleary, "Arithmetic coding for data compression", CACM 1987; the
+//! chances are running means.
 
 /// Chances are counted in parts of this.
 const WHOLE: u32 = 1 << 16;
@@ -23,18 +24,24 @@ impl Default for Chance {
 }
 
 impl Chance {
-    /// Moves the mean by the share of one decision among those seen, of which the start counts as a half.
+    /// Moves the mean by the share of one decision among those seen, of which the start counts as a
+    /// half.
     fn learn(&mut self, yes: bool) {
         let target = if yes { WHOLE - LEAST } else { LEAST };
         let share = |distance: u32| distance * 2 / (2 * self.seen + 3);
-        self.of_yes = if yes { self.of_yes + share(target - self.of_yes) } else { self.of_yes - share(self.of_yes - target) };
+        self.of_yes = if yes {
+            self.of_yes + share(target - self.of_yes)
+        } else {
+            self.of_yes - share(self.of_yes - target)
+        };
         self.seen = MEMORY.min(self.seen + 1);
     }
 }
 
 /// Writes decisions, or reads them: what describes a value in decisions is one function for both.
 pub(super) trait Coder {
-    /// Codes a decision that is yes with a chance of `of_yes`; a reader returns what was written and does not look at `yes`.
+    /// Codes a decision that is yes with a chance of `of_yes`; a reader returns what was written
+    /// and does not look at `yes`.
     fn code(&mut self, of_yes: u32, yes: bool) -> bool;
 
     /// A decision whose chance is learned.
@@ -50,7 +57,8 @@ pub(super) trait Coder {
     }
 }
 
-/// The numbers that begin with what was coded so far; both ends belong to it, and their first bytes differ.
+/// The numbers that begin with what was coded so far; both ends belong to it, and their first bytes
+/// differ.
 struct Interval {
     low: u32,
     high: u32,
@@ -177,7 +185,8 @@ mod tests {
             let surprise = |&(of_yes, yes): &(u32, bool)| -(f64::from(if yes { of_yes } else { WHOLE - of_yes }) / f64::from(WHOLE)).log2();
             let bits: f64 = decisions.iter().map(surprise).sum();
             let taken = there_and_back(&decisions) as f64;
-            // Splits are whole numbers, which costs most where the ends of the interval are close: a hundredth, and the last byte.
+            // Splits are whole numbers, which costs most where the ends of the interval are close:
+            // a hundredth, and the last byte.
             prop_assert!(taken <= bits / 8.0 * 1.01 + 2.0, "{taken} bytes for {bits} bits");
         }
 

@@ -11,7 +11,8 @@ const ALL: &str = "weight";
 const MASK: &str = Form::Map.suffix();
 /// ... and they themselves packed, in row order.
 const VALUES: &str = "values";
-/// A stream of decisions, see [`sparse_code`]: the shortest where zeros are many, or small integers more frequent than large ones.
+/// A stream of decisions, see [`sparse_code`]: the shortest where zeros are many, or small integers
+/// more frequent than large ones.
 const CODED: &str = Form::Coded.suffix();
 
 /// The tensors of a weight's integers, the first of equally short forms; `name` makes their names.
@@ -23,25 +24,44 @@ pub(super) fn encode(name: impl Fn(&str) -> String, weight: &QuantWeight) -> Vec
         vec![(MASK, positions::map(ints.iter().map(|&q| q != 0))), (VALUES, pack(&nonzero, bits))],
         vec![(CODED, sparse_code::encode(ints, weight.shape().1, Magnitudes::up_to(bits.most())))],
     ];
-    let length = |form: &Vec<(&str, Vec<u8>)>| form.iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
+    let length =
+        |form: &Vec<(&str, Vec<u8>)>| form.iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
     let shortest = forms.into_iter().min_by_key(length).expect("there are three forms");
     shortest.into_iter().map(|(what, bytes)| Tensor::bytes(name(what), bytes)).collect()
 }
 
 /// Reads the integers of a weight of that shape, row by row.
-pub(super) fn decode(reader: &mut Reader, name: impl Fn(&str) -> String, bits: Bits, shape: (usize, usize)) -> Result<Vec<i8>, String> {
-    let damaged = |what: &str| format!("tensor `{}` does not fill a weight of {}x{} with {bits} bits each", name(what), shape.0, shape.1);
+pub(super) fn decode(
+    reader: &mut Reader,
+    name: impl Fn(&str) -> String,
+    bits: Bits,
+    shape: (usize, usize),
+) -> Result<Vec<i8>, String> {
+    let damaged = |what: &str| {
+        format!(
+            "tensor `{}` does not fill a weight of {}x{} with {bits} bits each",
+            name(what),
+            shape.0,
+            shape.1
+        )
+    };
     if reader.has(&name(CODED)) {
-        let coded = sparse_code::decode(reader.bytes(&name(CODED))?, shape, Magnitudes::up_to(bits.most()));
+        let coded =
+            sparse_code::decode(reader.bytes(&name(CODED))?, shape, Magnitudes::up_to(bits.most()));
         return coded.map_err(|problem| format!("tensor `{}` {problem}", name(CODED)));
     }
     if reader.has(&name(MASK)) {
         let mask = reader.bytes(&name(MASK))?;
-        let kept = positions::from_map(mask, shape).map_err(|problem| format!("tensor `{}` {problem}", name(MASK)))?;
+        let kept = positions::from_map(mask, shape)
+            .map_err(|problem| format!("tensor `{}` {problem}", name(MASK)))?;
         let nonzero = kept.iter().filter(|keep| **keep).count();
-        let values = unpack(reader.bytes(&name(VALUES))?, nonzero, bits).ok_or_else(|| damaged(VALUES))?;
+        let values =
+            unpack(reader.bytes(&name(VALUES))?, nonzero, bits).ok_or_else(|| damaged(VALUES))?;
         let mut values = values.into_iter();
-        return Ok(kept.into_iter().map(|keep| if keep { values.next().unwrap_or(0) } else { 0 }).collect());
+        return Ok(kept
+            .into_iter()
+            .map(|keep| if keep { values.next().unwrap_or(0) } else { 0 })
+            .collect());
     }
     let count = shape.0.checked_mul(shape.1).ok_or_else(|| damaged(ALL))?;
     unpack(reader.bytes(&name(ALL))?, count, bits).ok_or_else(|| damaged(ALL))
@@ -60,8 +80,11 @@ mod tests {
 
     /// One for each form, and how many bytes it takes.
     fn weights() -> [(&'static str, usize, QuantWeight); 6] {
-        let full = |at: usize, bits: Bits| (at * 7919 % (2 * bits.most() as usize + 1)) as i16 - i16::from(bits.most());
-        let few = |at: usize, every: usize, int: i16| if at.is_multiple_of(every) { int } else { 0 };
+        let full = |at: usize, bits: Bits| {
+            (at * 7919 % (2 * bits.most() as usize + 1)) as i16 - i16::from(bits.most())
+        };
+        let few =
+            |at: usize, every: usize, int: i16| if at.is_multiple_of(every) { int } else { 0 };
         [
             (ALL, 21, weight(Bits::Four, (6, 7), |at| full(at, Bits::Four))),
             (ALL, 42, weight(Bits::Eight, (6, 7), |at| full(at, Bits::Eight))),
@@ -80,12 +103,19 @@ mod tests {
             let bytes = serialise(&tensors, String::new()).unwrap();
             let mut reader = Reader::new(open(&bytes).unwrap().0, bytes.len());
             assert!(reader.has(form), "not {form}");
-            assert_eq!(decode(&mut reader, str::to_string, weight.bits(), weight.shape()).as_deref(), Ok(weight.ints()));
+            assert_eq!(
+                decode(&mut reader, str::to_string, weight.bits(), weight.shape()).as_deref(),
+                Ok(weight.ints())
+            );
             reader.finish("weights").unwrap();
             let (rows, cols) = weight.shape();
-            // A short code may also be that of a matrix with some rows more, so these are more than its bytes can tell of.
+            // A short code may also be that of a matrix with some rows more, so these are more than
+            // its bytes can tell of.
             for shape in [(rows + 20_000, cols), (usize::MAX, cols), (1 << 60, 1 << 3)] {
-                assert!(decode(&mut reader, str::to_string, weight.bits(), shape).is_err(), "{form} as {shape:?}");
+                assert!(
+                    decode(&mut reader, str::to_string, weight.bits(), shape).is_err(),
+                    "{form} as {shape:?}"
+                );
             }
         }
     }

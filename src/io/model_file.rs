@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// What the metadata say; the fields stand in alphabetical order, so that the same model always gives the same bytes.
+/// What the metadata say; the fields stand in alphabetical order, so that the same model always
+/// gives the same bytes.
 #[derive(Serialize, Deserialize)]
 struct Header {
     format: u32,
@@ -37,13 +38,15 @@ fn tensors<F: Scalar>(model: &Model<F>) -> Vec<Tensor> {
     tensors
 }
 
-/// Bytes of all parameter tensors as a file stores them: values, and the positions of those that masks keep; not the metadata.
+/// Bytes of all parameter tensors as a file stores them: values, and the positions of those that
+/// masks keep; not the metadata.
 pub fn stored_bytes<F: Scalar>(model: &Model<F>) -> u64 {
     total_bytes(&tensors(model))
 }
 
 impl<F: Scalar> Model<F> {
-    /// Writes the model to a safetensors file, its architecture and seed in the metadata; the file is replaced as a whole.
+    /// Writes the model to a safetensors file, its architecture and seed in the metadata; the file
+    /// is replaced as a whole.
     ///
     /// The same model gives the same file, byte for byte.
     ///
@@ -89,7 +92,8 @@ impl<F: Scalar> Model<F> {
             output: self.output(),
             seed: self.seed(),
         };
-        let text = serde_json::to_string(&header).map_err(|error| Error::Model(error.to_string()))?;
+        let text =
+            serde_json::to_string(&header).map_err(|error| Error::Model(error.to_string()))?;
         serialise(&tensors(self), text)
     }
 
@@ -105,10 +109,12 @@ impl<F: Scalar> Model<F> {
 }
 
 impl Model<f32> {
-    /// Reads a model that [`Model::save`] wrote, to the same bits; layers are made by the standard registry.
+    /// Reads a model that [`Model::save`] wrote, to the same bits; layers are made by the standard
+    /// registry.
     ///
     /// # Errors
-    /// [`Error::File`] for a file that is missing, cut off, not of this crate, or of another scalar type.
+    /// [`Error::File`] for a file that is missing, cut off, not of this crate, or of another scalar
+    /// type.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         Self::load_with(path, &Registry::standard())
     }
@@ -136,10 +142,14 @@ fn from_bytes<F: Scalar>(bytes: &[u8], registry: &Registry<F>) -> Result<Model<F
         let mut params = BTreeMap::new();
         for name in names.remove(&node.name).unwrap_or_default() {
             let full = format!("{}.{name}", node.name);
-            params.insert(name, decode::<F>(&mut reader, &full, header.masked.get(&full).copied())?);
+            params
+                .insert(name, decode::<F>(&mut reader, &full, header.masked.get(&full).copied())?);
         }
-        let shapes = Shapes(params.iter().map(|(name, decoded)| (name.clone(), decoded.value.dim())).collect());
-        // What a layer makes of the numbers in its metadata is bounded as well, before its shapes are compared.
+        let shapes = Shapes(
+            params.iter().map(|(name, decoded)| (name.clone(), decoded.value.dim())).collect(),
+        );
+        // What a layer makes of the numbers in its metadata is bounded as well, before its shapes
+        // are compared.
         let most = (reader.budget().left() / size_of::<F>() as u64) as usize;
         let mut layer = with_at_most(most, || registry.load(&node.kind, &node.attrs, &shapes))
             .map_err(|error| format!("layer `{}`: {error}", node.name))?;
@@ -150,17 +160,25 @@ fn from_bytes<F: Scalar>(bytes: &[u8], registry: &Registry<F>) -> Result<Model<F
                 decoded.mask.iter().for_each(|mask| param.restrict(mask));
             }
             _ => {
-                wrong = Some(format!("parameter `{}.{}` is missing or has another shape than the layer's others", node.name, param.name()))
+                wrong = Some(format!(
+                    "parameter `{}.{}` is missing or has another shape than the layer's others",
+                    node.name,
+                    param.name()
+                ))
             }
         });
         wrong.map_or(Ok(()), Err)?;
         if let Some(name) = params.keys().next() {
-            return Err(format!("tensor `{}.{name}` belongs to no parameter of a {}", node.name, node.kind));
+            return Err(format!(
+                "tensor `{}.{name}` belongs to no parameter of a {}",
+                node.name, node.kind
+            ));
         }
         builder.add_boxed(&node.name, layer, &node.inputs).map_err(|error| error.to_string())?;
     }
     reader.finish("layers")?;
-    let mut model = builder.build_undrawn(header.output, header.seed).map_err(|error| error.to_string())?;
+    let mut model =
+        builder.build_undrawn(header.output, header.seed).map_err(|error| error.to_string())?;
     model.set_origin(header.origin);
     Ok(model)
 }
@@ -169,7 +187,11 @@ fn from_bytes<F: Scalar>(bytes: &[u8], registry: &Registry<F>) -> Result<Model<F
 fn param_names(reader: &Reader, header: &Header) -> BTreeMap<String, Vec<String>> {
     let mut by_node: BTreeMap<String, Vec<String>> = BTreeMap::new();
     // What is stored in parts is named by the header.
-    let dense = reader.names().into_iter().filter_map(|full| full.split_once('.')).filter(|(_, name)| !name.contains('.'));
+    let dense = reader
+        .names()
+        .into_iter()
+        .filter_map(|full| full.split_once('.'))
+        .filter(|(_, name)| !name.contains('.'));
     for (node, name) in dense.chain(header.masked.keys().filter_map(|full| full.split_once('.'))) {
         by_node.entry(node.into()).or_default().push(name.into());
     }
@@ -183,9 +205,11 @@ mod tests {
     use crate::nn::Mask;
     use safetensors::tensor::SafeTensors;
 
-    /// Masks of every form: a first weight with a few entries, one in which most are kept, and one with a single one.
+    /// Masks of every form: a first weight with a few entries, one in which most are kept, and one
+    /// with a single one.
     fn model() -> Model {
-        let mut model = Gcn::builder(5, 3).hidden(10).layers(4).residual().jumping_concat().build(7).unwrap();
+        let mut model =
+            Gcn::builder(5, 3).hidden(10).layers(4).residual().jumping_concat().build(7).unwrap();
         let mut number = 0;
         model.visit_mut(&mut |param| {
             let mask = match number {
@@ -204,7 +228,13 @@ mod tests {
 
     fn params(model: &Model) -> Vec<(String, Vec<u32>, Option<Mask>)> {
         let mut all = Vec::new();
-        model.visit(&mut |name, param| all.push((name.into(), param.value().iter().map(|w| w.to_bits()).collect(), param.mask().cloned())));
+        model.visit(&mut |name, param| {
+            all.push((
+                name.into(),
+                param.value().iter().map(|w| w.to_bits()).collect(),
+                param.mask().cloned(),
+            ))
+        });
         all
     }
 
@@ -216,11 +246,19 @@ mod tests {
         assert_eq!(params(&back), params(&model));
         assert_eq!((back.seed(), back.to_string()), (7, model.to_string()));
         assert_eq!(back.to_bytes().unwrap(), bytes);
-        let tensors: u64 = SafeTensors::deserialize(&bytes).unwrap().tensors().iter().map(|(_, t)| t.data().len() as u64).sum();
+        let tensors: u64 = SafeTensors::deserialize(&bytes)
+            .unwrap()
+            .tensors()
+            .iter()
+            .map(|(_, t)| t.data().len() as u64)
+            .sum();
         assert_eq!(stored_bytes(&model), tensors);
         let file = SafeTensors::deserialize(&bytes).unwrap();
         for form in [".mask", ".runs", ".coded"] {
-            assert!(file.names().iter().any(|name| name.ends_with(form)), "no mask is stored as {form}");
+            assert!(
+                file.names().iter().any(|name| name.ends_with(form)),
+                "no mask is stored as {form}"
+            );
         }
     }
 
@@ -228,7 +266,10 @@ mod tests {
     fn every_truncation_and_every_flipped_byte_is_an_error_or_a_model_but_never_a_panic() {
         for bytes in [model().to_bytes().unwrap(), FORMAT_1.to_vec()] {
             for end in 0..bytes.len() {
-                assert!(from_bytes::<f32>(&bytes[..end], &Registry::standard()).is_err(), "cut at {end}");
+                assert!(
+                    from_bytes::<f32>(&bytes[..end], &Registry::standard()).is_err(),
+                    "cut at {end}"
+                );
             }
             for at in 0..bytes.len() {
                 for flip in [0x55, 0x01, 0x80] {
@@ -244,7 +285,9 @@ mod tests {
     fn what_could_not_be_loaded_is_not_saved() {
         for value in [f32::NAN, f32::INFINITY] {
             let mut model = model();
-            model.visit_mut(&mut |param| param.value_mut().iter_mut().take(1).for_each(|w| *w = value));
+            model.visit_mut(&mut |param| {
+                param.value_mut().iter_mut().take(1).for_each(|w| *w = value)
+            });
             let message = model.to_bytes().unwrap_err().to_string();
             assert!(message.contains("tensor `conv1.") && message.contains("finite"), "{message}");
         }
@@ -256,10 +299,17 @@ mod tests {
     #[test]
     fn a_file_of_format_1_loads_and_is_written_smaller() {
         let file = SafeTensors::deserialize(FORMAT_1).unwrap();
-        assert!([".runs", ".mask"].iter().all(|form| file.names().iter().any(|name| name.ends_with(form))));
+        assert!(
+            [".runs", ".mask"]
+                .iter()
+                .all(|form| file.names().iter().any(|name| name.ends_with(form)))
+        );
         let model = from_bytes::<f32>(FORMAT_1, &Registry::standard()).unwrap();
         assert_eq!((model.num_params(), model.num_nonzero_params()), (435, 44));
-        assert!(stored_bytes(&model) < file.tensors().iter().map(|(_, tensor)| tensor.data().len() as u64).sum());
+        assert!(
+            stored_bytes(&model)
+                < file.tensors().iter().map(|(_, tensor)| tensor.data().len() as u64).sum()
+        );
         let back = from_bytes::<f32>(&model.to_bytes().unwrap(), &Registry::standard()).unwrap();
         assert_eq!(params(&back), params(&model));
     }
@@ -267,8 +317,16 @@ mod tests {
     #[test]
     fn another_scalar_type_and_foreign_files_are_named() {
         let bytes = model().to_bytes().unwrap();
-        assert!(from_bytes::<f64>(&bytes, &Registry::standard()).unwrap_err().contains("expected F64"));
-        let foreign = safetensors::serialize(Vec::<(String, safetensors::tensor::TensorView)>::new(), None).unwrap();
-        assert!(from_bytes::<f32>(&foreign, &Registry::standard()).unwrap_err().contains("not a model of gnn-prune"));
+        assert!(
+            from_bytes::<f64>(&bytes, &Registry::standard()).unwrap_err().contains("expected F64")
+        );
+        let foreign =
+            safetensors::serialize(Vec::<(String, safetensors::tensor::TensorView)>::new(), None)
+                .unwrap();
+        assert!(
+            from_bytes::<f32>(&foreign, &Registry::standard())
+                .unwrap_err()
+                .contains("not a model of gnn-prune")
+        );
     }
 }

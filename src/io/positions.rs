@@ -41,7 +41,8 @@ impl Form {
             Form::Runs => {
                 let kept = from_runs(bytes)?;
                 let fits = shape.0.checked_mul(shape.1) == Some(kept.len());
-                fits.then_some(kept).ok_or_else(|| format!("does not tell of {}x{} entries", shape.0, shape.1))
+                fits.then_some(kept)
+                    .ok_or_else(|| format!("does not tell of {}x{} entries", shape.0, shape.1))
             }
             Form::Coded => sparse_code::decode(bytes, shape, ()),
         }
@@ -63,8 +64,12 @@ pub(super) fn map(kept: impl ExactSizeIterator<Item = bool>) -> Vec<u8> {
 
 /// What [`map`] wrote. The bits are in the file, so what they cover is no larger than that.
 pub(super) fn from_map(bytes: &[u8], (rows, cols): (usize, usize)) -> Result<Vec<bool>, String> {
-    let Some(count) = rows.checked_mul(cols).filter(|count| count.div_ceil(8) == bytes.len()) else {
-        return Err(format!("has {} bytes, which are no bit map of {rows}x{cols} entries", bytes.len()));
+    let Some(count) = rows.checked_mul(cols).filter(|count| count.div_ceil(8) == bytes.len())
+    else {
+        return Err(format!(
+            "has {} bytes, which are no bit map of {rows}x{cols} entries",
+            bytes.len()
+        ));
     };
     let bit = |at: usize| bytes[at / 8] >> (at % 8) & 1 == 1;
     if (count..8 * bytes.len()).any(bit) {
@@ -73,7 +78,8 @@ pub(super) fn from_map(bytes: &[u8], (rows, cols): (usize, usize)) -> Result<Vec
     Ok((0..count).map(bit).collect())
 }
 
-/// Removed entries that a byte of [`runs`] stands for if nothing kept follows them; a smaller byte ends at a kept entry.
+/// Removed entries that a byte of [`runs`] stands for if nothing kept follows them; a smaller byte
+/// ends at a kept entry.
 const LONG: u8 = u8::MAX;
 
 /// How many removed entries stand before each kept one, row by row, and before the end.
@@ -93,7 +99,8 @@ fn runs(kept: &[bool]) -> Vec<u8> {
     bytes
 }
 
-/// What [`runs`] wrote. A byte stands for 255 entries at most, so what is allocated is bounded by what the file really has.
+/// What [`runs`] wrote. A byte stands for 255 entries at most, so what is allocated is bounded by
+/// what the file really has.
 pub(super) fn from_runs(bytes: &[u8]) -> Result<Vec<bool>, String> {
     let mut kept = Vec::new();
     for &byte in bytes {
@@ -122,7 +129,10 @@ mod tests {
             let others = other.encode(kept, shape.1);
             assert_eq!(other.decode(&others, shape).as_deref(), Ok(kept), "{other:?}");
             assert!(bytes.len() <= others.len());
-            assert!(bytes.len() < others.len() || form as usize <= other as usize, "of equals the first");
+            assert!(
+                bytes.len() < others.len() || form as usize <= other as usize,
+                "of equals the first"
+            );
         }
         bytes.len()
     }
@@ -147,7 +157,9 @@ mod tests {
 
     #[test]
     fn every_density_and_every_length_of_run_comes_back() {
-        for (rows, cols) in [(1, 1), (1, 9), (7, 1), (3, 254), (3, 255), (3, 256), (40, 64), (2, 600)] {
+        for (rows, cols) in
+            [(1, 1), (1, 9), (7, 1), (3, 254), (3, 255), (3, 256), (40, 64), (2, 600)]
+        {
             for every in [1, 2, 5, 8, 9, 30, 254, 255, 256, 257, 511, 5000] {
                 for first in [0, 1, every - 1] {
                     let kept: Vec<bool> = (0..rows * cols).map(|at| at % every == first).collect();
@@ -159,26 +171,39 @@ mod tests {
 
     #[test]
     fn uneven_rows_take_less_than_their_gaps() {
-        // A pruned first layer: one row in seven holds everything that is left, a third of its entries.
+        // A pruned first layer: one row in seven holds everything that is left, a third of its
+        // entries.
         let mut state = 1u32;
         let mut below = |bound: u32| {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             (state >> 16).is_multiple_of(bound)
         };
-        let kept: Vec<bool> = (0..1433).flat_map(|_| if below(7) { [0; 12].map(|_| below(3)) } else { [false; 12] }).collect();
-        let (count, bytes) = (kept.iter().filter(|keep| **keep).count(), there_and_back(&kept, (1433, 12)));
+        let kept: Vec<bool> = (0..1433)
+            .flat_map(|_| if below(7) { [0; 12].map(|_| below(3)) } else { [false; 12] })
+            .collect();
+        let (count, bytes) =
+            (kept.iter().filter(|keep| **keep).count(), there_and_back(&kept, (1433, 12)));
         assert!(kept.len() > 19 * count, "about 95 % are removed");
-        assert!((bytes * 8) as f64 / count as f64 <= 4.6, "{bytes} bytes for {count} entries; golomb's best gaps take 5.7 bits");
+        assert!(
+            (bytes * 8) as f64 / count as f64 <= 4.6,
+            "{bytes} bytes for {count} entries; golomb's best gaps take 5.7 bits"
+        );
     }
 
     #[test]
     fn forms_that_do_not_fit_are_refused() {
-        for (bytes, shape) in
-            [(vec![], (1, 4)), (vec![255], (1, 5)), (vec![3, 255], (1, 4)), (vec![2, 2], (1, 4)), (vec![4], (usize::MAX, 4))]
-        {
+        for (bytes, shape) in [
+            (vec![], (1, 4)),
+            (vec![255], (1, 5)),
+            (vec![3, 255], (1, 4)),
+            (vec![2, 2], (1, 4)),
+            (vec![4], (usize::MAX, 4)),
+        ] {
             assert!(Form::Runs.decode(&bytes, shape).is_err(), "{bytes:?}");
         }
-        for (bytes, shape) in [(vec![], (1, 4)), (vec![16], (1, 4)), (vec![1, 0], (2, 4)), (vec![0], (usize::MAX, 2))] {
+        for (bytes, shape) in
+            [(vec![], (1, 4)), (vec![16], (1, 4)), (vec![1, 0], (2, 4)), (vec![0], (usize::MAX, 2))]
+        {
             assert!(Form::Map.decode(&bytes, shape).is_err(), "{bytes:?}");
         }
     }

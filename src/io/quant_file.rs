@@ -10,7 +10,8 @@ use crate::quant::{Bits, Calibration, QuantModel, QuantOp, QuantStage, QuantWeig
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// What the metadata say; the fields stand in alphabetical order, so that the same model always gives the same bytes.
+/// What the metadata say; the fields stand in alphabetical order, so that the same model always
+/// gives the same bytes.
 #[derive(Serialize, Deserialize)]
 struct Header {
     activation_bits: Bits,
@@ -71,7 +72,9 @@ fn tensors(model: &QuantModel) -> Vec<Tensor> {
                 tensors.extend(int_codec::encode(|what| name(k, stage.layer(), what), weight));
                 tensors.push(floats(name(k, stage.layer(), "scales"), weight.scales()));
             }
-            QuantOp::Add(coefficients) => tensors.push(floats(name(k, stage.layer(), "coefficients"), coefficients)),
+            QuantOp::Add(coefficients) => {
+                tensors.push(floats(name(k, stage.layer(), "coefficients"), coefficients))
+            }
             QuantOp::Aggregate(_) | QuantOp::Concat => {}
         }
         tensors.extend(stage.bias().map(|bias| floats(name(k, stage.layer(), "bias"), bias)));
@@ -80,13 +83,14 @@ fn tensors(model: &QuantModel) -> Vec<Tensor> {
 }
 
 impl QuantModel {
-    /// Bytes of all tensors as a file stores them: integers (packed, or coded by how frequent they are where that is smaller), scales and
-    /// biases; not the metadata.
+    /// Bytes of all tensors as a file stores them: integers (packed, or coded by how frequent they
+    /// are where that is smaller), scales and biases; not the metadata.
     pub fn stored_bytes(&self) -> u64 {
         total_bytes(&tensors(self))
     }
 
-    /// Writes the model to a safetensors file, its stages and seed in the metadata; the file is replaced as a whole.
+    /// Writes the model to a safetensors file, its stages and seed in the metadata; the file is
+    /// replaced as a whole.
     ///
     /// The same model gives the same file, byte for byte.
     ///
@@ -120,7 +124,11 @@ impl QuantModel {
             inputs: stage.inputs().to_vec(),
             layer: stage.layer().into(),
             op: match stage.op() {
-                QuantOp::Linear(weight) => OpHeader::Linear { bits: weight.bits(), cols: weight.shape().1, rows: weight.shape().0 },
+                QuantOp::Linear(weight) => OpHeader::Linear {
+                    bits: weight.bits(),
+                    cols: weight.shape().1,
+                    rows: weight.shape().0,
+                },
                 QuantOp::Aggregate(norm) => OpHeader::Aggregate(*norm),
                 QuantOp::Add(_) => OpHeader::Add,
                 QuantOp::Concat => OpHeader::Concat,
@@ -136,21 +144,29 @@ impl QuantModel {
             seed: self.seed(),
             stages: self.stages().iter().map(stage).collect(),
         };
-        let text = serde_json::to_string(&header).map_err(|error| Error::Model(error.to_string()))?;
+        let text =
+            serde_json::to_string(&header).map_err(|error| Error::Model(error.to_string()))?;
         serialise(&tensors(self), text)
     }
 
     /// The model of a file's bytes.
     ///
     /// # Errors
-    /// [`Error::Model`] for bytes that no model was written to, and [`Error::Unsupported`] for weights whose products could overflow.
+    /// [`Error::Model`] for bytes that no model was written to, and [`Error::Unsupported`] for
+    /// weights whose products could overflow.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         read(bytes).map_err(Error::Model)?.checked()
     }
 }
 
 /// Reads the weight of stage `k`.
-fn weight(reader: &mut Reader, k: usize, layer: &str, bits: Bits, shape: (usize, usize)) -> Result<QuantWeight, String> {
+fn weight(
+    reader: &mut Reader,
+    k: usize,
+    layer: &str,
+    bits: Bits,
+    shape: (usize, usize),
+) -> Result<QuantWeight, String> {
     let ints = int_codec::decode(reader, |what| name(k, layer, what), bits, shape)?;
     let scales: Vec<f32> = reader.vector(&name(k, layer, "scales"))?;
     let found = scales.len();
@@ -166,15 +182,25 @@ fn read(bytes: &[u8]) -> Result<QuantModel, String> {
     let header: Header = serde_json::from_str(&text).map_err(damaged)?;
     check_format(header.quantised)?;
     let mut reader = Reader::new(file, bytes.len());
-    let output_scales = if header.stages.len() > 1 { reader.vector(OUTPUT_SCALES)? } else { Vec::new() };
+    let output_scales =
+        if header.stages.len() > 1 { reader.vector(OUTPUT_SCALES)? } else { Vec::new() };
     if output_scales.len() + 1 != header.stages.len() {
-        return Err(format!("has {} output scales for {} stages", output_scales.len(), header.stages.len()));
+        return Err(format!(
+            "has {} output scales for {} stages",
+            output_scales.len(),
+            header.stages.len()
+        ));
     }
-    let input_scales = if reader.has(INPUT_SCALES) { Some(reader.vector(INPUT_SCALES)?) } else { None };
+    let input_scales =
+        if reader.has(INPUT_SCALES) { Some(reader.vector(INPUT_SCALES)?) } else { None };
     let mut stages = Vec::new();
-    for (k, StageHeader { activation, calibration, inputs, layer, op, width }) in header.stages.into_iter().enumerate() {
+    for (k, StageHeader { activation, calibration, inputs, layer, op, width }) in
+        header.stages.into_iter().enumerate()
+    {
         let op = match op {
-            OpHeader::Linear { bits, cols, rows } => QuantOp::Linear(weight(&mut reader, k, &layer, bits, (rows, cols))?),
+            OpHeader::Linear { bits, cols, rows } => {
+                QuantOp::Linear(weight(&mut reader, k, &layer, bits, (rows, cols))?)
+            }
             OpHeader::Aggregate(norm) => QuantOp::Aggregate(norm),
             OpHeader::Add => QuantOp::Add(reader.vector(&name(k, &layer, "coefficients"))?),
             OpHeader::Concat => QuantOp::Concat,
@@ -189,7 +215,9 @@ fn read(bytes: &[u8]) -> Result<QuantModel, String> {
     let told = stages.iter().map(|stage| (stage.calibration, stage.scale.is_some()));
     for (calibration, has_scale) in told.chain([(input_calibration, input_scales.is_some())]) {
         match calibration {
-            Some(calibration) if !has_scale => return Err(format!("tells that `{calibration}` gave a scale which is not there")),
+            Some(calibration) if !has_scale => {
+                return Err(format!("tells that `{calibration}` gave a scale which is not there"));
+            }
             Some(calibration) => calibration.check().map_err(|error| error.to_string())?,
             None => {}
         }
@@ -197,7 +225,15 @@ fn read(bytes: &[u8]) -> Result<QuantModel, String> {
     if !matches!(activation_bits, Bits::Four | Bits::Eight) {
         return Err(format!("has {activation_bits}-bit activations, legal are 4 and 8"));
     }
-    Ok(QuantModel { in_channels, activation_bits, input_scales, input_calibration, stages, seed, origin })
+    Ok(QuantModel {
+        in_channels,
+        activation_bits,
+        input_scales,
+        input_calibration,
+        stages,
+        seed,
+        origin,
+    })
 }
 
 #[cfg(test)]
@@ -209,11 +245,14 @@ mod tests {
 
     fn model(bits: Bits) -> QuantModel {
         let data = Dataset::sbm(120, 2).features(40).build().unwrap();
-        let mut model = Gcn::builder(40, 2).hidden(9).layers(3).residual().jumping_concat().build(3).unwrap();
+        let mut model =
+            Gcn::builder(40, 2).hidden(9).layers(3).residual().jumping_concat().build(3).unwrap();
         let mut first = true;
         model.visit_mut(&mut |param| {
             if std::mem::take(&mut first) {
-                param.restrict(&ndarray::Array2::from_shape_fn(param.value().dim(), |(i, j)| (i + j) % 4 == 0));
+                param.restrict(&ndarray::Array2::from_shape_fn(param.value().dim(), |(i, j)| {
+                    (i + j) % 4 == 0
+                }));
             }
         });
         let mut small = Quantizer::builder(bits).build().unwrap().quantize(&model, &data).unwrap();
@@ -221,7 +260,11 @@ mod tests {
         let most = i16::from(bits.most());
         for stage in &mut small.stages[1..] {
             if let QuantOp::Linear(weight) = &mut stage.op {
-                weight.ints.iter_mut().enumerate().for_each(|(at, q)| *q = (at as i16 * 37 % (2 * most + 1) - most) as i8);
+                weight
+                    .ints
+                    .iter_mut()
+                    .enumerate()
+                    .for_each(|(at, q)| *q = (at as i16 * 37 % (2 * most + 1) - most) as i8);
             }
         }
         small.checked().unwrap()
@@ -247,7 +290,10 @@ mod tests {
             assert_eq!(back, model);
             assert_eq!(back.to_bytes().unwrap(), bytes);
             let file = SafeTensors::deserialize(&bytes).unwrap();
-            assert_eq!(file.tensors().iter().map(|(_, tensor)| tensor.data().len() as u64).sum::<u64>(), model.stored_bytes());
+            assert_eq!(
+                file.tensors().iter().map(|(_, tensor)| tensor.data().len() as u64).sum::<u64>(),
+                model.stored_bytes()
+            );
             let has = |form: &str| file.names().iter().any(|name| name.ends_with(form));
             assert!(has(".coded"), "three quarters of a weight are zero");
             assert!(has(".weight") || model == two_bits(), "another has integers of all sizes");
@@ -268,25 +314,38 @@ mod tests {
             change(&mut model);
             (QuantModel::from_bytes(&model.to_bytes().unwrap()), model)
         };
-        let (back, model) = with(&|model| model.stages[0].calibration = Some(Calibration::Percentile(99.5)));
+        let (back, model) =
+            with(&|model| model.stages[0].calibration = Some(Calibration::Percentile(99.5)));
         assert_eq!(back.unwrap(), model);
-        assert!(model.to_string().contains("by percentile:99.5\n") && model.to_string().contains("by max\n"), "{model}");
+        assert!(
+            model.to_string().contains("by percentile:99.5\n")
+                && model.to_string().contains("by max\n"),
+            "{model}"
+        );
         // Files from before these words have none.
-        let (back, model) = with(&|model| model.stages.iter_mut().for_each(|stage| stage.calibration = None));
+        let (back, model) =
+            with(&|model| model.stages.iter_mut().for_each(|stage| stage.calibration = None));
         assert_eq!(back.unwrap(), model);
         for p in [0.0, -1.0, 100.5, 1e300] {
-            let (back, _) = with(&|model| model.stages[0].calibration = Some(Calibration::Percentile(p)));
+            let (back, _) =
+                with(&|model| model.stages[0].calibration = Some(Calibration::Percentile(p)));
             assert!(back.unwrap_err().to_string().contains("percentile"), "{p}");
         }
-        let (back, _) = with(&|model| model.stages.last_mut().unwrap().calibration = Some(Calibration::MinMax));
+        let (back, _) =
+            with(&|model| model.stages.last_mut().unwrap().calibration = Some(Calibration::MinMax));
         assert!(back.unwrap_err().to_string().contains("`max`"));
-        let (back, _) = with(&|model| model.input_calibration = Some(Calibration::Percentile(99.0)));
+        let (back, _) =
+            with(&|model| model.input_calibration = Some(Calibration::Percentile(99.0)));
         assert!(back.unwrap_err().to_string().contains("`percentile:99`"));
     }
 
     #[test]
     fn every_truncation_and_every_flipped_byte_is_an_error_or_a_model_but_never_a_panic() {
-        for bytes in [two_bits().to_bytes().unwrap(), model(Bits::Four).to_bytes().unwrap(), FORMAT_1.to_vec()] {
+        for bytes in [
+            two_bits().to_bytes().unwrap(),
+            model(Bits::Four).to_bytes().unwrap(),
+            FORMAT_1.to_vec(),
+        ] {
             for end in 0..bytes.len() {
                 assert!(QuantModel::from_bytes(&bytes[..end]).is_err(), "cut at {end}");
             }
@@ -306,10 +365,17 @@ mod tests {
     #[test]
     fn a_file_of_format_1_loads_and_is_written_smaller() {
         let file = SafeTensors::deserialize(FORMAT_1).unwrap();
-        assert!([".mask", ".values"].iter().all(|form| file.names().iter().any(|name| name.ends_with(form))));
+        assert!(
+            [".mask", ".values"]
+                .iter()
+                .all(|form| file.names().iter().any(|name| name.ends_with(form)))
+        );
         let model = QuantModel::from_bytes(FORMAT_1).unwrap();
         assert_eq!((model.num_params(), model.num_nonzero_params()), (435, 57));
-        assert!(model.stored_bytes() < file.tensors().iter().map(|(_, tensor)| tensor.data().len() as u64).sum());
+        assert!(
+            model.stored_bytes()
+                < file.tensors().iter().map(|(_, tensor)| tensor.data().len() as u64).sum()
+        );
         assert_eq!(QuantModel::from_bytes(&model.to_bytes().unwrap()).unwrap(), model);
     }
 

@@ -1,11 +1,14 @@
-//! A matrix with many zeros as one stream of decisions: which rows have anything, which entries of those are kept, and what they are.
+//! A matrix with many zeros as one stream of decisions: which rows have anything, which entries of
+//! those are kept, and what they are.
 //!
-//! A pruned weight is uneven: most rows belong to features that hardly occur and are empty, others are nearly full. So how likely an entry
-//! is kept is learned for each number of kept and of removed ones before it in its row.
+//! A pruned weight is uneven: most rows belong to features that hardly occur and are empty, others
+//! are nearly full. So how likely an entry is kept is learned for each number of kept and of
+//! removed ones before it in its row.
 
 use super::coder::{Chance, Coder, Decoder, Encoder};
 
-/// A byte tells of this many entries at most: shorter codes are filled up, so that what a file claims is bounded by what it has.
+/// A byte tells of this many entries at most: shorter codes are filled up, so that what a file
+/// claims is bounded by what it has.
 const MOST_PER_BYTE: usize = 1024;
 
 /// What a matrix has as entries; the default is the entry that is not kept.
@@ -38,11 +41,16 @@ pub(super) struct Magnitudes {
 impl Magnitudes {
     /// Of integers in ±`most`, which is one less than a power of two.
     pub(super) fn up_to(most: i8) -> Self {
-        Self { most: 8 - most.leading_zeros(), longer: Default::default(), second: Default::default() }
+        Self {
+            most: 8 - most.leading_zeros(),
+            longer: Default::default(),
+            second: Default::default(),
+        }
     }
 }
 
-/// Sign, length of the magnitude, and its bits below the first; only lengths and the first of these bits are worth learning.
+/// Sign, length of the magnitude, and its bits below the first; only lengths and the first of these
+/// bits are worth learning.
 impl Entry for i8 {
     type Values = Magnitudes;
 
@@ -50,14 +58,20 @@ impl Entry for i8 {
         let negative = coder.even(self < 0);
         let own = self.unsigned_abs();
         let mut length = 1;
-        while length < values.most && coder.learned(&mut values.longer[length as usize], 8 - own.leading_zeros() > length) {
+        while length < values.most
+            && coder.learned(&mut values.longer[length as usize], 8 - own.leading_zeros() > length)
+        {
             length += 1;
         }
         let mut magnitude = 1;
         for below in (0..length - 1).rev() {
             let bit = own >> below & 1 == 1;
             let second = below + 2 == length;
-            let bit = if second { coder.learned(&mut values.second[length as usize], bit) } else { coder.even(bit) };
+            let bit = if second {
+                coder.learned(&mut values.second[length as usize], bit)
+            } else {
+                coder.even(bit)
+            };
             magnitude = magnitude << 1 | i8::from(bit);
         }
         if negative { -magnitude } else { magnitude }
@@ -99,12 +113,20 @@ pub(super) fn encode<T: Entry>(entries: &[T], cols: usize, values: T::Values) ->
     bytes
 }
 
-/// The entries of the matrix that [`encode`] wrote, row by row; an error for bytes that it never writes.
-pub(super) fn decode<T: Entry>(bytes: &[u8], shape: (usize, usize), values: T::Values) -> Result<Vec<T>, String> {
+/// The entries of the matrix that [`encode`] wrote, row by row; an error for bytes that it never
+/// writes.
+pub(super) fn decode<T: Entry>(
+    bytes: &[u8],
+    shape: (usize, usize),
+    values: T::Values,
+) -> Result<Vec<T>, String> {
     let (rows, cols) = shape;
     let bound = bytes.len().saturating_mul(MOST_PER_BYTE);
     let Some(count) = rows.checked_mul(cols).filter(|count| *count <= bound) else {
-        return Err(format!("has {} bytes, which is too few for {rows}x{cols} entries", bytes.len()));
+        return Err(format!(
+            "has {} bytes, which is too few for {rows}x{cols} entries",
+            bytes.len()
+        ));
     };
     let mut entries = vec![T::default(); count];
     walk(&mut entries, cols, values.clone(), &mut Decoder::new(bytes));
@@ -120,8 +142,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn matrix<T: std::fmt::Debug>(entry: impl Strategy<Value = T> + Clone) -> impl Strategy<Value = (Vec<T>, (usize, usize))> {
-        (0usize..40, 1usize..40).prop_flat_map(move |(rows, cols)| (prop::collection::vec(entry.clone(), rows * cols), Just((rows, cols))))
+    fn matrix<T: std::fmt::Debug>(
+        entry: impl Strategy<Value = T> + Clone,
+    ) -> impl Strategy<Value = (Vec<T>, (usize, usize))> {
+        (0usize..40, 1usize..40).prop_flat_map(move |(rows, cols)| {
+            (prop::collection::vec(entry.clone(), rows * cols), Just((rows, cols)))
+        })
     }
 
     fn ints(most: i8) -> impl Strategy<Value = i8> + Clone {
@@ -186,8 +212,10 @@ mod tests {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             (state >> 16) % 100 < percent
         };
-        // Every other row keeps a tenth, the others all but that: 0.47 bits per entry for who knows the row, 1 for who does not.
-        let kept: Vec<bool> = (0..400).flat_map(|row| [if row % 2 == 0 { 10 } else { 90 }; 64]).map(chance).collect();
+        // Every other row keeps a tenth, the others all but that: 0.47 bits per entry for who knows
+        // the row, 1 for who does not.
+        let kept: Vec<bool> =
+            (0..400).flat_map(|row| [if row % 2 == 0 { 10 } else { 90 }; 64]).map(chance).collect();
         let bits = (8 * encode(&kept, 64, ()).len()) as f64 / kept.len() as f64;
         assert!(bits < 0.6, "{bits} bits per entry");
     }

@@ -34,7 +34,10 @@ impl Tensor {
             return Err(Error::NotFinite { at: format!("tensor `{}`", self.name), value });
         }
         let view = TensorView::new(self.dtype, self.shape.clone(), &self.bytes);
-        Ok((&self.name, view.map_err(|error| Error::Model(format!("tensor `{}`: {error}", self.name)))?))
+        Ok((
+            &self.name,
+            view.map_err(|error| Error::Model(format!("tensor `{}`: {error}", self.name)))?,
+        ))
     }
 }
 
@@ -50,7 +53,8 @@ pub(super) fn total_bytes(tensors: &[Tensor]) -> u64 {
 /// A file of these tensors, with `text` under the crate's one key.
 pub(super) fn serialise(tensors: &[Tensor], text: String) -> Result<Vec<u8>> {
     let views = tensors.iter().map(Tensor::view).collect::<Result<Vec<_>>>()?;
-    safetensors::serialize(views, Some(HashMap::from([(KEY.to_string(), text)]))).map_err(|error| Error::Model(error.to_string()))
+    safetensors::serialize(views, Some(HashMap::from([(KEY.to_string(), text)])))
+        .map_err(|error| Error::Model(error.to_string()))
 }
 
 /// Takes tensors out of a file and notes which.
@@ -82,7 +86,9 @@ impl<'a> Reader<'a> {
     pub(super) fn tensor(&mut self, name: &str) -> Result<TensorView<'a>, String> {
         self.read.insert(name.to_string());
         let tensor = self.file.tensor(name).map_err(|_| format!("tensor `{name}` is missing"))?;
-        self.budget.take(tensor.shape(), size_of::<f64>()).map_err(|problem| format!("tensor `{name}` {problem}"))?;
+        self.budget
+            .take(tensor.shape(), size_of::<f64>())
+            .map_err(|problem| format!("tensor `{name}` {problem}"))?;
         Ok(tensor)
     }
 
@@ -91,7 +97,9 @@ impl<'a> Reader<'a> {
         let tensor = self.tensor(name)?;
         match (tensor.dtype(), tensor.shape()) {
             (Dtype::U8, [_]) => Ok(tensor.data()),
-            (dtype, shape) => Err(format!("tensor `{name}` holds {dtype:?} of shape {shape:?}, expected a vector of U8")),
+            (dtype, shape) => Err(format!(
+                "tensor `{name}` holds {dtype:?} of shape {shape:?}, expected a vector of U8"
+            )),
         }
     }
 
@@ -107,9 +115,12 @@ impl<'a> Reader<'a> {
     /// A matrix of finite numbers.
     pub(super) fn matrix<F: Scalar>(&mut self, name: &str) -> Result<ndarray::Array2<F>, String> {
         let tensor = self.tensor(name)?;
-        let &[rows, cols] = tensor.shape() else { return Err(format!("tensor `{name}` is not a matrix")) };
+        let &[rows, cols] = tensor.shape() else {
+            return Err(format!("tensor `{name}` is not a matrix"));
+        };
         let values = numbers(&tensor, name)?;
-        ndarray::Array2::from_shape_vec((rows, cols), values).map_err(|_| format!("tensor `{name}` has the wrong size"))
+        ndarray::Array2::from_shape_vec((rows, cols), values)
+            .map_err(|_| format!("tensor `{name}` has the wrong size"))
     }
 
     /// Refuses a file with tensors that nothing took; `whose` are those that would have.

@@ -1,4 +1,5 @@
-//! Attention over in-neighbours: scores, softmax and weighted sum in one pass over the edges of a target.
+//! Attention over in-neighbours: scores, softmax and weighted sum in one pass over the edges of a
+//! target.
 
 use super::exp::exp;
 use super::heads::add_heads;
@@ -53,13 +54,15 @@ pub struct Edge {
     pub place: usize,
 }
 
-/// How the edges of a target are scored, and where the gradients of the scores go. All numbers lie row by row; `spare` holds one row of `Z`.
+/// How the edges of a target are scored, and where the gradients of the scores go. All numbers lie
+/// row by row; `spare` holds one row of `Z`.
 pub trait Scores<F: Scalar>: Sync {
     /// Writes the score of every edge of `row` and head, `[edges, heads]`.
     /// `H` is their number where the compiler is to know it, else 0.
     fn score<const H: usize>(&self, row: Row, spare: &mut [F], out: &mut [F]);
 
-    /// Asks for what scores the edges of a source; a hint that computes nothing. `H` as in [`Scores::score`].
+    /// Asks for what scores the edges of a source; a hint that computes nothing. `H` as in
+    /// [`Scores::score`].
     fn fetch<const H: usize>(&self, _source: usize) {}
 
     /// Numbers of a target's own gradient.
@@ -71,14 +74,22 @@ pub trait Scores<F: Scalar>: Sync {
     /// Numbers of the gradient that all edges share.
     fn shared_len(&self) -> usize;
 
-    /// Adds to the target's gradient and to the shared one, given the scores and their gradients `ds`, `[edges, heads]`; what is left in
-    /// `ds` is handed to the sources.
+    /// Adds to the target's gradient and to the shared one, given the scores and their gradients
+    /// `ds`, `[edges, heads]`; what is left in `ds` is handed to the sources.
     fn row_gradient(&self, row: Row, scores: &[F], ds: &mut [F], own: Own<F>);
 
     /// Adds to the gradients of the edge's source: of its row of `Z`, and its own.
-    fn source_gradient(&self, edge: Edge, ds: &[F], dz: &mut [F], dsource: &mut [F], spare: &mut [F]);
+    fn source_gradient(
+        &self,
+        edge: Edge,
+        ds: &[F],
+        dz: &mut [F],
+        dsource: &mut [F],
+        spare: &mut [F],
+    );
 
-    /// Adds to the gradient of a node's row of `Z` what follows from its own gradients as a source and as a target.
+    /// Adds to the gradient of a node's row of `Z` what follows from its own gradients as a source
+    /// and as a target.
     fn finish(&self, dsource: &[F], dtarget: &[F], dz: &mut [F]);
 }
 
@@ -98,8 +109,9 @@ pub type Thin<'a, F> = Option<&'a (dyn Fn(usize, &mut [F]) + Sync)>;
 
 /// Multi-head attention `y_ih = Σ_j α_ijh z_jh + b_h`, `α_i·h = softmax_j(s_ijh)`.
 ///
-/// *Shapes*: `z, y: [n, heads·dim]`, scores `[edges, heads]`. *Cost*: `edges·heads·dim` multiply-adds and one row of `z` fetched an edge.
-/// Scores and weights of one target live in a few kilobytes; forward keeps none of them, and backward computes them again.
+/// *Shapes*: `z, y: [n, heads·dim]`, scores `[edges, heads]`. *Cost*: `edges·heads·dim`
+/// multiply-adds and one row of `z` fetched an edge. Scores and weights of one target live in a few
+/// kilobytes; forward keeps none of them, and backward computes them again.
 #[derive(Clone, Copy)]
 pub struct Attend<'a, F, S> {
     /// The edges.
@@ -155,7 +167,13 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
 
     pub(super) fn room(&self) -> Room<F> {
         let empty = Vec::new;
-        Room { scores: empty(), alpha: empty(), dalpha: empty(), head: vec![F::zero(); self.heads], spare: vec![F::zero(); self.width()] }
+        Room {
+            scores: empty(),
+            alpha: empty(),
+            dalpha: empty(),
+            head: vec![F::zero(); self.heads],
+            spare: vec![F::zero(); self.width()],
+        }
     }
 
     /// Overwrites `y`.
@@ -173,12 +191,17 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
     #[doc(hidden)]
     pub fn forward_with(&self, isa: Isa, y: &mut [F]) {
         self.check(y);
-        assert!(self.bias.is_none_or(|bias| bias.len() == self.width()), "attend: one bias a channel");
+        assert!(
+            self.bias.is_none_or(|bias| bias.len() == self.width()),
+            "attend: one bias a channel"
+        );
         if y.is_empty() {
             return;
         }
         let cut = Cut::ByNonzeros { starts: self.edges.starts, parts: parts_for(self.work()) };
-        for_row_blocks(y, self.width(), cut, self.work(), |block, y| forward_rows(isa, self, block, y));
+        for_row_blocks(y, self.width(), cut, self.work(), |block, y| {
+            forward_rows(isa, self, block, y)
+        });
     }
 
     /// Rows `block`; `H` is the number of heads where the compiler is to know it, else 0.
@@ -198,14 +221,27 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
             let len = row.sources.len() * heads;
             room.alpha.resize(len.next_multiple_of(LANES), F::zero());
             self.scores.score::<H>(row, &mut room.spare, &mut room.alpha[..len]);
-            exponentials::<F, H>(known, &mut room.alpha, len, &mut room.head, |edge| self.fetch_score::<H>(row.first + edge));
+            exponentials::<F, H>(known, &mut room.alpha, len, &mut room.head, |edge| {
+                self.fetch_score::<H>(row.first + edge)
+            });
             if let Some(thin) = self.thin {
                 thin(row.first * heads, &mut room.alpha[..len]);
             }
             room.head.iter_mut().for_each(|sum| *sum = sum.recip());
             let (alpha, first) = (&room.alpha[..len], row.first);
-            let sum = RowSum { x: self.z, rows: self.edges.sources, scale: Some(&room.head), bias: self.bias };
-            self.sum_rows::<H, _>(known, sum, first..first + row.sources.len(), |e| &alpha[(e - first) * heads..][..heads], y);
+            let sum = RowSum {
+                x: self.z,
+                rows: self.edges.sources,
+                scale: Some(&room.head),
+                bias: self.bias,
+            };
+            self.sum_rows::<H, _>(
+                known,
+                sum,
+                first..first + row.sources.len(),
+                |e| &alpha[(e - first) * heads..][..heads],
+                y,
+            );
         }
     }
 
@@ -217,7 +253,8 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
         }
     }
 
-    /// `y_hc = s_h Σ_e w_eh x_jhc + b_hc` over the edges `span`, `j = rows[e]`, in registers where groups of 8 channels belong to one head.
+    /// `y_hc = s_h Σ_e w_eh x_jhc + b_hc` over the edges `span`, `j = rows[e]`, in registers where
+    /// groups of 8 channels belong to one head.
     #[inline(always)]
     pub(super) fn sum_rows<'w, const H: usize, P: Known>(
         &self,
@@ -243,7 +280,8 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
                     self.groups::<$count, { $heads }, P>(known, first, sum, span, weights, y)
                 };
             }
-            // Where there is one head, or the groups are the whole row, the compiler knows the head of each.
+            // Where there is one head, or the groups are the whole row, the compiler knows the head
+            // of each.
             first += match (left, H) {
                 (8.., 1) => groups!(8, 1),
                 (5.., 1) => groups!(5, 1),
@@ -277,8 +315,8 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
         }
     }
 
-    /// `K` groups of channels from `first` on; returns how many channels that are. `H` is 1, or, if the groups are a row, the number of
-    /// heads, or 0.
+    /// `K` groups of channels from `first` on; returns how many channels that are. `H` is 1, or, if
+    /// the groups are a row, the number of heads, or 0.
     #[inline(always)]
     fn groups<'w, const K: usize, const H: usize, P: Known>(
         &self,
@@ -293,33 +331,53 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
         F: 'w,
     {
         let width = self.width();
-        let heads: [usize; K] = std::array::from_fn(|g| if H > 0 { g * H / K } else { (first + g * LANES) / self.dim });
+        let heads: [usize; K] =
+            std::array::from_fn(|g| if H > 0 { g * H / K } else { (first + g * LANES) / self.dim });
         let mut sums = [[F::zero(); LANES]; K];
-        if !in_registers::<F, K>(known, &sum, width, first, span.clone(), heads, &weights, &mut sums) {
+        if !in_registers::<F, K>(
+            known,
+            &sum,
+            width,
+            first,
+            span.clone(),
+            heads,
+            &weights,
+            &mut sums,
+        ) {
             for e in span {
                 if let Some(&ahead) = sum.rows.get(e + AHEAD) {
-                    prefetch(sum.x.as_ptr().wrapping_add(ahead as usize * width + first), K * LANES);
+                    prefetch(
+                        sum.x.as_ptr().wrapping_add(ahead as usize * width + first),
+                        K * LANES,
+                    );
                 }
                 let weights = weights(e);
-                let (x, _) = sum.x[sum.rows[e] as usize * width + first..][..K * LANES].as_chunks::<LANES>();
+                let (x, _) =
+                    sum.x[sum.rows[e] as usize * width + first..][..K * LANES].as_chunks::<LANES>();
                 for ((sum, x), &h) in sums.iter_mut().zip(x).zip(&heads) {
                     let weight = weights[h];
                     for (sum, &x) in sum.iter_mut().zip(x) {
-                        *sum = if P::IS_AVX2_FMA { weight.mul_add(x, *sum) } else { *sum + weight * x };
+                        *sum = if P::IS_AVX2_FMA {
+                            weight.mul_add(x, *sum)
+                        } else {
+                            *sum + weight * x
+                        };
                     }
                 }
             }
         }
         let (y, _) = y[first..first + K * LANES].as_chunks_mut::<LANES>();
         for (g, (y, sums)) in y.iter_mut().zip(&sums).enumerate() {
-            *y = std::array::from_fn(|lane| sum.finished(sums[lane], heads[g], first + g * LANES + lane));
+            *y = std::array::from_fn(|lane| {
+                sum.finished(sums[lane], heads[g], first + g * LANES + lane)
+            });
         }
         K * LANES
     }
 }
 
-/// The sums of [`Attend::groups`] in the registers of AVX2, where numbers are `f32` and the function around is compiled for it, which is
-/// proven; says whether it could.
+/// The sums of [`Attend::groups`] in the registers of AVX2, where numbers are `f32` and the
+/// function around is compiled for it, which is proven; says whether it could.
 #[inline(always)]
 #[allow(unsafe_code, unused_variables)]
 #[allow(clippy::too_many_arguments, reason = "everything stays in registers")]
@@ -339,7 +397,9 @@ fn in_registers<'w, F: Scalar, const K: usize>(
     {
         let weights = |e: usize| F::as_f32(weights(e)).expect("weights are of the type of rows");
         // SAFETY: the proof says that the processor has the features.
-        unsafe { super::x86_attention::group_sums(x, sum.rows, width, first, span, heads, weights, sums) };
+        unsafe {
+            super::x86_attention::group_sums(x, sum.rows, width, first, span, heads, weights, sums)
+        };
         return true;
     }
     false
@@ -369,7 +429,12 @@ by_level! {
 }
 
 #[inline(always)]
-fn forward_rows_here<F: Scalar, S: Scores<F>>(known: impl Known, job: &Attend<F, S>, block: Range<usize>, y: &mut [F]) {
+fn forward_rows_here<F: Scalar, S: Scores<F>>(
+    known: impl Known,
+    job: &Attend<F, S>,
+    block: Range<usize>,
+    y: &mut [F],
+) {
     match job.heads {
         1 => job.rows::<1, _>(known, block, y),
         4 => job.rows::<4, _>(known, block, y),
@@ -387,9 +452,10 @@ pub(super) const AHEAD: usize = 8;
 /// How many edges ahead the few numbers are fetched that score one.
 const FAR: usize = 32;
 
-/// `e^{s − max}` over the edges, a head by itself, in place; `head` gets their sums. `scores` holds `[edges, heads]` in its first `len`
-/// numbers, and room up to a whole number of registers; `H` as in [`Attend::rows`]. `meanwhile` is told about every edge, and perhaps about
-/// some that are not there: memory can answer while there is much to compute.
+/// `e^{s − max}` over the edges, a head by itself, in place; `head` gets their sums. `scores` holds
+/// `[edges, heads]` in its first `len` numbers, and room up to a whole number of registers; `H` as
+/// in [`Attend::rows`]. `meanwhile` is told about every edge, and perhaps about some that are not
+/// there: memory can answer while there is much to compute.
 #[inline(always)]
 pub(super) fn exponentials<F: Scalar, const H: usize>(
     known: impl Known,
@@ -405,7 +471,9 @@ pub(super) fn exponentials<F: Scalar, const H: usize>(
     scores[len..].fill(F::neg_infinity());
     let of_head = |lane: usize| (lane % H..LANES).step_by(H);
     let larger = |a: F, b: F| if b > a { b } else { a };
-    let of_lanes = |most: [F; LANES]| std::array::from_fn(|lane| of_head(lane).map(|other| most[other]).fold(most[lane], larger));
+    let of_lanes = |most: [F; LANES]| {
+        std::array::from_fn(|lane| of_head(lane).map(|other| most[other]).fold(most[lane], larger))
+    };
     let edges = |register: usize| {
         for edge in 0..LANES / H {
             meanwhile(register * (LANES / H) + edge);
@@ -439,14 +507,21 @@ fn largest<F: Scalar>(known: impl Known, scores: &[F]) -> [F; LANES] {
     most
 }
 
-/// `e^{s − most}` lane by lane in place, and the sum of each lane; `meanwhile` is told about every register.
+/// `e^{s − most}` lane by lane in place, and the sum of each lane; `meanwhile` is told about every
+/// register.
 #[inline(always)]
 #[allow(unsafe_code, unused_variables)]
-fn exponentiate<F: Scalar>(known: impl Known, scores: &mut [F], most: [F; LANES], meanwhile: impl Fn(usize)) -> [F; LANES] {
+fn exponentiate<F: Scalar>(
+    known: impl Known,
+    scores: &mut [F],
+    most: [F; LANES],
+    meanwhile: impl Fn(usize),
+) -> [F; LANES] {
     let mut sums = [F::zero(); LANES];
     #[cfg(target_arch = "x86_64")]
     if let Some(_proof) = known.avx2_fma()
-        && let (Some(scores), Some(most), Some(out)) = (F::as_f32_mut(scores), F::as_f32(&most), F::as_f32_mut(&mut sums))
+        && let (Some(scores), Some(most), Some(out)) =
+            (F::as_f32_mut(scores), F::as_f32(&most), F::as_f32_mut(&mut sums))
     {
         // SAFETY: the proof says that the processor has the features.
         unsafe { super::x86_attention::exponentials(scores, most, out, meanwhile) };
@@ -498,7 +573,8 @@ mod tests {
     use super::super::{AdditiveScores, reference};
     use super::*;
 
-    /// Terms of the score, softmax and sum, each good to about a rounding, over at most some hundred edges.
+    /// Terms of the score, softmax and sum, each good to about a rounding, over at most some
+    /// hundred edges.
     const TOLERANCE: f32 = 1e-4;
 
     fn attend(nodes: usize, degree: usize, heads: usize, dim: usize) -> (Vec<f32>, Vec<f32>) {
@@ -508,30 +584,60 @@ mod tests {
         let own = dense::<f32>(nodes, 2 * heads, 3).into_raw_vec_and_offset().0;
         let (source, target) = own.split_at(nodes * heads);
         let att = vec![0.0; heads * dim];
-        let scores = AdditiveScores { source, target, edge: None, att_source: &att, att_target: &att, heads, slope: 0.2 };
+        let scores = AdditiveScores {
+            source,
+            target,
+            edge: None,
+            att_source: &att,
+            att_target: &att,
+            heads,
+            slope: 0.2,
+        };
         let edges = Neighbourhoods { starts, sources, back_starts: &[], targets: &[], places: &[] };
         let mut y = vec![f32::NAN; z.len()];
         let bias = dense::<f32>(1, heads * dim, 4).into_raw_vec_and_offset().0;
-        let attend = Attend { edges, scores: &scores, heads, dim, z: &z, thin: None, bias: Some(&bias) };
+        let attend =
+            Attend { edges, scores: &scores, heads, dim, z: &z, thin: None, bias: Some(&bias) };
         attend.forward(&mut y);
         for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
             let mut other = vec![f32::NAN; z.len()];
             attend.forward_with(isa, &mut other);
-            assert!(other.iter().zip(&y).all(|(a, b)| (a - b).abs() <= TOLERANCE), "{isa:?}, {heads} heads of {dim}");
+            assert!(
+                other.iter().zip(&y).all(|(a, b)| (a - b).abs() <= TOLERANCE),
+                "{isa:?}, {heads} heads of {dim}"
+            );
         }
         let mut all = vec![0.0; sources.len() * heads];
         for i in 0..nodes {
             let row = edges.edges_into(i);
-            scores.score::<0>(row, &mut [], &mut all[row.first * heads..][..row.sources.len() * heads]);
+            scores.score::<0>(
+                row,
+                &mut [],
+                &mut all[row.first * heads..][..row.sources.len() * heads],
+            );
         }
         let mut expected = reference::attend(starts, sources, &all, &z, heads);
-        expected.chunks_exact_mut(bias.len()).for_each(|row| row.iter_mut().zip(&bias).for_each(|(y, &b)| *y += b));
+        expected
+            .chunks_exact_mut(bias.len())
+            .for_each(|row| row.iter_mut().zip(&bias).for_each(|(y, &b)| *y += b));
         (y, expected)
     }
 
     #[test]
     fn agrees_with_the_reference_at_every_width_and_gives_zero_where_nothing_comes_in() {
-        for (heads, dim) in [(1, 1), (1, 7), (1, 61), (3, 5), (4, 4), (8, 8), (8, 3), (4, 24), (2, 16), (1, 32), (2, 40)] {
+        for (heads, dim) in [
+            (1, 1),
+            (1, 7),
+            (1, 61),
+            (3, 5),
+            (4, 4),
+            (8, 8),
+            (8, 3),
+            (4, 24),
+            (2, 16),
+            (1, 32),
+            (2, 40),
+        ] {
             for (nodes, degree) in [(1, 1), (7, 2), (300, 5)] {
                 let (found, expected) = attend(nodes, degree, heads, dim);
                 let close = found.iter().zip(&expected).all(|(a, b)| (a - b).abs() <= TOLERANCE);
@@ -549,18 +655,35 @@ mod tests {
     fn a_diverged_score_reaches_the_sums_of_its_targets_on_every_level() {
         // Node 1 has neighbours 0 and 2, node 2 only 0.
         let (starts, sources) = ([0, 1, 3, 4], [0, 0, 2, 0]);
-        let edges = Neighbourhoods { starts: &starts, sources: &sources, back_starts: &[], targets: &[], places: &[] };
+        let edges = Neighbourhoods {
+            starts: &starts,
+            sources: &sources,
+            back_starts: &[],
+            targets: &[],
+            places: &[],
+        };
         let (z, zeros, att) = ([1.0f32; 3 * 64], [0.0f32; 3 * 8], [0.0; 64]);
         let mut source = zeros;
         source[2 * 8 + 5] = f32::NAN;
-        let scores =
-            AdditiveScores { source: &source, target: &zeros, edge: None, att_source: &att, att_target: &att, heads: 8, slope: 0.2 };
+        let scores = AdditiveScores {
+            source: &source,
+            target: &zeros,
+            edge: None,
+            att_source: &att,
+            att_target: &att,
+            heads: 8,
+            slope: 0.2,
+        };
         for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
             let mut y = [0.0f32; 3 * 64];
-            Attend { edges, scores: &scores, heads: 8, dim: 8, z: &z, thin: None, bias: None }.forward_with(isa, &mut y);
+            Attend { edges, scores: &scores, heads: 8, dim: 8, z: &z, thin: None, bias: None }
+                .forward_with(isa, &mut y);
             for (k, y) in y.iter().enumerate() {
                 let diverged = (64 + 5 * 8..64 + 6 * 8).contains(&k);
-                assert!(if diverged { y.is_nan() } else { *y == 1.0 }, "{isa:?}: channel {k} is {y}");
+                assert!(
+                    if diverged { y.is_nan() } else { *y == 1.0 },
+                    "{isa:?}: channel {k} is {y}"
+                );
             }
         }
     }

@@ -8,7 +8,8 @@ use super::rows::{SERIAL_WORK, blocks_by_nonzeros, parts_for, pieces, run};
 use crate::scalar::Scalar;
 use std::ops::Range;
 
-/// Parts that the first pass is cut into at most. A constant, since every part has a sum of its own and their order is that of the parts.
+/// Parts that the first pass is cut into at most. A constant, since every part has a sum of its own
+/// and their order is that of the parts.
 const PARTS: usize = 64;
 
 /// What one part of the first pass writes.
@@ -37,10 +38,11 @@ struct Given<'a, F> {
 }
 
 impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
-    /// First half of the backward pass: `dα_ijh = dy_ih·z_jh`, `ds_ij = α_ij (dα_ij − Σ_k α_ik dα_ik)`.
+    /// First half of the backward pass: `dα_ijh = dy_ih·z_jh`,
+    /// `ds_ij = α_ij (dα_ij − Σ_k α_ik dα_ik)`.
     ///
-    /// Overwrites `pairs: [edges, 2·heads]` with the weights after dropout and the gradients for the sources, and `dtarget` with the
-    /// targets' gradients; returns the shared gradient.
+    /// Overwrites `pairs: [edges, 2·heads]` with the weights after dropout and the gradients for
+    /// the sources, and `dtarget` with the targets' gradients; returns the shared gradient.
     ///
     /// # Panics
     /// If the shapes do not fit.
@@ -53,14 +55,25 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
     /// # Panics
     /// As [`Attend::to_targets`], and if the processor does not have the level.
     #[doc(hidden)]
-    pub fn to_targets_with(&self, isa: Isa, dy: &[F], pairs: &mut [F], dtarget: &mut [F]) -> Vec<F> {
+    pub fn to_targets_with(
+        &self,
+        isa: Isa,
+        dy: &[F],
+        pairs: &mut [F],
+        dtarget: &mut [F],
+    ) -> Vec<F> {
         self.check(dy);
         let (heads, wide) = (self.heads, self.scores.target_width());
-        let blocks = blocks_by_nonzeros(self.edges.starts, (self.work() / SERIAL_WORK).clamp(1, PARTS));
+        let blocks =
+            blocks_by_nonzeros(self.edges.starts, (self.work() / SERIAL_WORK).clamp(1, PARTS));
         let pairs = pieces(pairs, &blocks, |i| self.edges.starts[i] * 2 * heads);
         let dtarget = pieces(dtarget, &blocks, |i| i * wide);
-        let jobs =
-            blocks.into_iter().zip(pairs).zip(dtarget).map(|((block, pairs), dtarget)| ToTargets { block, pairs, dtarget }).collect();
+        let jobs = blocks
+            .into_iter()
+            .zip(pairs)
+            .zip(dtarget)
+            .map(|((block, pairs), dtarget)| ToTargets { block, pairs, dtarget })
+            .collect();
         let sums = run(jobs, self.work(), |part| targets_of(isa, self, dy, part));
         let mut total = vec![F::zero(); self.scores.shared_len()];
         for sum in sums.iter() {
@@ -72,7 +85,8 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
     #[inline(always)]
     fn targets<const H: usize, K: Known>(&self, known: K, dy: &[F], part: ToTargets<F>) -> Vec<F> {
         let ToTargets { block, mut pairs, dtarget } = part;
-        let (heads, width, wide) = (if H == 0 { self.heads } else { H }, self.width(), self.scores.target_width());
+        let (heads, width, wide) =
+            (if H == 0 { self.heads } else { H }, self.width(), self.scores.target_width());
         let (mut room, mut shared) = (self.room(), vec![F::zero(); self.scores.shared_len()]);
         for (k, i) in block.enumerate() {
             let row = self.edges.edges_into(i);
@@ -107,8 +121,11 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
         room.dalpha.resize(len, F::zero());
         self.scores.score::<H>(row, &mut room.spare, &mut room.scores[..len]);
         room.alpha.copy_from_slice(&room.scores);
-        exponentials::<F, H>(known, &mut room.alpha, len, &mut room.head, |edge| self.fetch_score::<H>(row.first + edge));
-        let (alpha, dalpha, head) = (&mut room.alpha[..len], &mut room.dalpha[..], &mut room.head[..heads]);
+        exponentials::<F, H>(known, &mut room.alpha, len, &mut room.head, |edge| {
+            self.fetch_score::<H>(row.first + edge)
+        });
+        let (alpha, dalpha, head) =
+            (&mut room.alpha[..len], &mut room.dalpha[..], &mut room.head[..heads]);
         for sum in head.iter_mut() {
             *sum = sum.recip();
         }
@@ -117,7 +134,8 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
                 *alpha *= inverse;
             }
         }
-        for (e, (&j, dalpha)) in row.sources.iter().zip(dalpha.chunks_exact_mut(heads)).enumerate() {
+        for (e, (&j, dalpha)) in row.sources.iter().zip(dalpha.chunks_exact_mut(heads)).enumerate()
+        {
             if let Some(&ahead) = self.edges.sources.get(row.first + e + AHEAD) {
                 prefetch(self.z.as_ptr().wrapping_add(ahead as usize * width), width);
             }
@@ -146,11 +164,19 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
         }
     }
 
-    /// Second half: `dz_j = Σ_i α_ij dy_i` and what the scores add. Overwrites `dz: [n, heads·dim]` and the sources' own gradients.
+    /// Second half: `dz_j = Σ_i α_ij dy_i` and what the scores add. Overwrites `dz: [n, heads·dim]`
+    /// and the sources' own gradients.
     ///
     /// # Panics
     /// If the shapes do not fit.
-    pub fn to_sources(&self, dy: &[F], pairs: &[F], dtarget: &[F], dz: &mut [F], dsource: &mut [F]) {
+    pub fn to_sources(
+        &self,
+        dy: &[F],
+        pairs: &[F],
+        dtarget: &[F],
+        dz: &mut [F],
+        dsource: &mut [F],
+    ) {
         self.to_sources_with(Isa::best(), dy, pairs, dtarget, dz, dsource);
     }
 
@@ -159,14 +185,27 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
     /// # Panics
     /// As [`Attend::to_sources`], and if the processor does not have the level.
     #[doc(hidden)]
-    pub fn to_sources_with(&self, isa: Isa, dy: &[F], pairs: &[F], dtarget: &[F], dz: &mut [F], dsource: &mut [F]) {
+    pub fn to_sources_with(
+        &self,
+        isa: Isa,
+        dy: &[F],
+        pairs: &[F],
+        dtarget: &[F],
+        dz: &mut [F],
+        dsource: &mut [F],
+    ) {
         self.check(dy);
         self.check(dz);
         let (width, own) = (self.width(), self.scores.source_width());
         let blocks = blocks_by_nonzeros(self.edges.back_starts, parts_for(self.work()));
         let dz = pieces(dz, &blocks, |j| j * width);
         let dsource = pieces(dsource, &blocks, |j| j * own);
-        let jobs = blocks.into_iter().zip(dz).zip(dsource).map(|((block, dz), dsource)| ToSources { block, dz, dsource }).collect();
+        let jobs = blocks
+            .into_iter()
+            .zip(dz)
+            .zip(dsource)
+            .map(|((block, dz), dsource)| ToSources { block, dz, dsource })
+            .collect();
         let given = Given { dy, pairs, dtarget };
         run(jobs, self.work(), |part| sources_of(isa, self, &given, part));
     }
@@ -203,7 +242,12 @@ by_level! {
 }
 
 #[inline(always)]
-fn targets_here<F: Scalar, S: Scores<F>>(known: impl Known, job: &Attend<F, S>, dy: &[F], part: ToTargets<F>) -> Vec<F> {
+fn targets_here<F: Scalar, S: Scores<F>>(
+    known: impl Known,
+    job: &Attend<F, S>,
+    dy: &[F],
+    part: ToTargets<F>,
+) -> Vec<F> {
     match job.heads {
         1 => job.targets::<1, _>(known, dy, part),
         8 => job.targets::<8, _>(known, dy, part),
@@ -216,7 +260,12 @@ by_level! {
 }
 
 #[inline(always)]
-fn sources_here<F: Scalar, S: Scores<F>>(known: impl Known, job: &Attend<F, S>, given: &Given<F>, part: ToSources<F>) {
+fn sources_here<F: Scalar, S: Scores<F>>(
+    known: impl Known,
+    job: &Attend<F, S>,
+    given: &Given<F>,
+    part: ToSources<F>,
+) {
     match job.heads {
         1 => job.sources::<1, _>(known, given, part),
         8 => job.sources::<8, _>(known, given, part),
@@ -237,17 +286,40 @@ mod tests {
     fn back(isa: Isa, nodes: usize, degree: usize, heads: usize, dim: usize) -> Vec<f32> {
         let a = sparse::<f32>(nodes, nodes, degree, 1);
         let (starts, sources, _) = a.view().into_raw_storage();
-        let mut by_source: Vec<(u32, u32, usize)> =
-            (0..nodes).flat_map(|i| (starts[i]..starts[i + 1]).map(move |e| (sources[e], i as u32, e))).collect();
+        let mut by_source: Vec<(u32, u32, usize)> = (0..nodes)
+            .flat_map(|i| (starts[i]..starts[i + 1]).map(move |e| (sources[e], i as u32, e)))
+            .collect();
         by_source.sort_unstable();
-        let back_starts: Vec<usize> = (0..=nodes).map(|j| by_source.partition_point(|edge| (edge.0 as usize) < j)).collect();
-        let (targets, places): (Vec<u32>, Vec<usize>) = by_source.iter().map(|&(_, i, e)| (i, e)).unzip();
-        let numbers = |rows: usize, cols: usize, seed: u64| dense::<f32>(rows, cols, seed).into_raw_vec_and_offset().0;
-        let (z, dy, att) = (numbers(nodes, heads * dim, 2), numbers(nodes, heads * dim, 3), numbers(2, heads * dim, 4));
+        let back_starts: Vec<usize> =
+            (0..=nodes).map(|j| by_source.partition_point(|edge| (edge.0 as usize) < j)).collect();
+        let (targets, places): (Vec<u32>, Vec<usize>) =
+            by_source.iter().map(|&(_, i, e)| (i, e)).unzip();
+        let numbers = |rows: usize, cols: usize, seed: u64| {
+            dense::<f32>(rows, cols, seed).into_raw_vec_and_offset().0
+        };
+        let (z, dy, att) = (
+            numbers(nodes, heads * dim, 2),
+            numbers(nodes, heads * dim, 3),
+            numbers(2, heads * dim, 4),
+        );
         let (source, target) = (numbers(nodes, heads, 5), numbers(nodes, heads, 6));
         let (att_source, att_target) = att.split_at(heads * dim);
-        let scores = AdditiveScores { source: &source, target: &target, edge: None, att_source, att_target, heads, slope: 0.2 };
-        let edges = Neighbourhoods { starts, sources, back_starts: &back_starts, targets: &targets, places: &places };
+        let scores = AdditiveScores {
+            source: &source,
+            target: &target,
+            edge: None,
+            att_source,
+            att_target,
+            heads,
+            slope: 0.2,
+        };
+        let edges = Neighbourhoods {
+            starts,
+            sources,
+            back_starts: &back_starts,
+            targets: &targets,
+            places: &places,
+        };
         let attend = Attend { edges, scores: &scores, heads, dim, z: &z, thin: None, bias: None };
         let empty = |len: usize| vec![f32::NAN; len];
         let (mut pairs, mut dtarget) = (empty(sources.len() * 2 * heads), empty(nodes * heads));
@@ -264,7 +336,10 @@ mod tests {
                 let expected = back(Isa::Portable, nodes, degree, heads, dim);
                 for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
                     let found = back(isa, nodes, degree, heads, dim);
-                    let close = found.iter().zip(&expected).all(|(a, b)| (a - b).abs() <= TOLERANCE * b.abs().max(1.0));
+                    let close = found
+                        .iter()
+                        .zip(&expected)
+                        .all(|(a, b)| (a - b).abs() <= TOLERANCE * b.abs().max(1.0));
                     assert!(close, "{isa:?}, {heads} heads of {dim}, {nodes} nodes");
                 }
             }
@@ -273,6 +348,8 @@ mod tests {
 
     #[test]
     fn threads_do_not_change_bits() {
-        assert_same_in_all_pools(|| back(Isa::best(), 3000, 8, 4, 8).iter().map(|v| v.to_bits()).collect::<Vec<_>>());
+        assert_same_in_all_pools(|| {
+            back(Isa::best(), 3000, 8, 4, 8).iter().map(|v| v.to_bits()).collect::<Vec<_>>()
+        });
     }
 }

@@ -1,4 +1,5 @@
-//! The two ways in which edges are scored: from a number of each end (GAT), and from both ends' channels (GATv2).
+//! The two ways in which edges are scored: from a number of each end (GAT), and from both ends'
+//! channels (GATv2).
 
 use super::attention::{Edge, Own, Row, Scores};
 use super::heads::{add_heads, dot};
@@ -18,7 +19,8 @@ fn slope_at<F: Scalar>(v: F, slope: F) -> F {
 
 /// `s_ijh = leaky(p_jh + q_ih + r_eh)`, with `p = a_source·z`, `q = a_target·z` per head.
 ///
-/// A source's own gradient is `dp`, a target's `dq`, `[n, heads]` both; those left for the sources are `dr`.
+/// A source's own gradient is `dp`, a target's `dq`, `[n, heads]` both; those left for the sources
+/// are `dr`.
 #[derive(Debug, Clone, Copy)]
 pub struct AdditiveScores<'a, F> {
     /// `p: [n, heads]`.
@@ -119,8 +121,8 @@ impl<F: Scalar> Scores<F> for AdditiveScores<'_, F> {
 
 /// `s_ijh = a_h·leaky(u_h)` with `u = p_j + q_i + W_e f_e`.
 ///
-/// A target's gradient is that of its row of `q`, what a source adds goes to its row of `Z`, which is `p`; the shared one is that of `a`
-/// and, row by row, of `W_e`.
+/// A target's gradient is that of its row of `q`, what a source adds goes to its row of `Z`, which
+/// is `p`; the shared one is that of `a` and, row by row, of `W_e`.
 #[derive(Debug, Clone, Copy)]
 pub struct ChannelScores<'a, F> {
     /// `p: [n, heads·dim]`.
@@ -147,14 +149,20 @@ impl<F: Scalar> ChannelScores<'_, F> {
     fn features(&self, place: usize) -> impl Iterator<Item = (F, &[F])> {
         let (features, weight) = self.edge.unwrap_or_default();
         let channels = weight.len() / self.width();
-        features[place * channels..][..channels].iter().copied().zip(weight.chunks_exact(self.width()))
+        features[place * channels..][..channels]
+            .iter()
+            .copied()
+            .zip(weight.chunks_exact(self.width()))
     }
 
     /// Writes `u`.
     #[inline(always)]
     fn inner(&self, edge: Edge, u: &mut [F]) {
         let width = self.width();
-        let (p, q) = (&self.source[edge.source * width..][..width], &self.target[edge.target * width..][..width]);
+        let (p, q) = (
+            &self.source[edge.source * width..][..width],
+            &self.target[edge.target * width..][..width],
+        );
         for (u, (&p, &q)) in u.iter_mut().zip(p.iter().zip(q)) {
             *u = p + q;
         }
@@ -171,7 +179,10 @@ impl<F: Scalar> Scores<F> for ChannelScores<'_, F> {
     fn score<const H: usize>(&self, row: Row, spare: &mut [F], out: &mut [F]) {
         let dim = self.width() / self.heads;
         for (k, (&j, out)) in row.sources.iter().zip(out.chunks_exact_mut(self.heads)).enumerate() {
-            self.inner(Edge { source: j as usize, target: row.target, place: row.first + k }, spare);
+            self.inner(
+                Edge { source: j as usize, target: row.target, place: row.first + k },
+                spare,
+            );
             for u in spare.iter_mut() {
                 *u = leaky(*u, self.slope);
             }
@@ -203,7 +214,10 @@ impl<F: Scalar> Scores<F> for ChannelScores<'_, F> {
         for (k, (&j, ds)) in row.sources.iter().zip(ds.chunks_exact(self.heads)).enumerate() {
             let place = row.first + k;
             self.inner(Edge { source: j as usize, target: row.target, place }, u);
-            let channels = datt.chunks_exact_mut(dim).zip(self.att.chunks_exact(dim)).zip(u.chunks_exact_mut(dim));
+            let channels = datt
+                .chunks_exact_mut(dim)
+                .zip(self.att.chunks_exact(dim))
+                .zip(u.chunks_exact_mut(dim));
             for (((datt, att), u), &ds) in channels.zip(ds) {
                 for ((datt, &a), u) in datt.iter_mut().zip(att).zip(u) {
                     *datt += ds * leaky(*u, self.slope);
@@ -225,7 +239,8 @@ impl<F: Scalar> Scores<F> for ChannelScores<'_, F> {
     fn source_gradient(&self, edge: Edge, ds: &[F], dz: &mut [F], _: &mut [F], u: &mut [F]) {
         let dim = self.width() / self.heads;
         self.inner(edge, u);
-        let channels = dz.chunks_exact_mut(dim).zip(self.att.chunks_exact(dim)).zip(u.chunks_exact(dim));
+        let channels =
+            dz.chunks_exact_mut(dim).zip(self.att.chunks_exact(dim)).zip(u.chunks_exact(dim));
         for (((dz, att), u), &ds) in channels.zip(ds) {
             for (dz, (&a, &u)) in dz.iter_mut().zip(att.iter().zip(u)) {
                 *dz += ds * a * slope_at(u, self.slope);

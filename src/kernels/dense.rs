@@ -1,20 +1,26 @@
 //! Dense products, bias and column sums over row blocks.
 //!
-//! In `f32`, where the processor has AVX2, a product packs its right operand once and runs a register block over it; elsewhere it is
-//! a single-threaded library call (`ndarray::linalg::general_mat_mul`) on a block of rows. Rayon runs the blocks. Block heights depend on the
-//! shape alone, and sums over rows are added in block order: the same bits for any number of threads.
+//! In `f32`, where the processor has AVX2, a product packs its right operand once and runs a
+//! register block over it; elsewhere it is a single-threaded library call
+//! (`ndarray::linalg::general_mat_mul`) on a block of rows. Rayon runs the blocks. Block heights
+//! depend on the shape alone, and sums over rows are added in block order: the same bits for any
+//! number of threads.
 
 use super::gemm::{Epilogue, GemmBlock, GemmKernel, PackedWeight, Panels};
 use super::isa::Isa;
 use super::pages::{self, Buffer};
-use super::rows::{Cut, SERIAL_WORK, blocks_of, for_each_chunk, for_row_blocks, map_rows, overwrite_rows, update_rows, with_rows};
+use super::rows::{
+    Cut, SERIAL_WORK, blocks_of, for_each_chunk, for_row_blocks, map_rows, overwrite_rows,
+    update_rows, with_rows,
+};
 use crate::scalar::Scalar;
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, Slice};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Multiply-adds of a row block of a product: a few hundred microseconds, so that threads end together.
+/// Multiply-adds of a row block of a product: a few hundred microseconds, so that threads end
+/// together.
 const BLOCK_WORK: usize = 1 << 22;
 
 /// Most blocks that a sum over rows is cut into.
@@ -31,9 +37,11 @@ const SUM_ROWS: usize = 1024;
 
 /// Dense product `Y = X·W`, overwriting `y`.
 ///
-/// *Shapes*: `x: [n, in]`, `w: [in, out]`, `y: [n, out]`. *Cost*: `n·in·out` multiply-adds; `W` is packed once per call.
+/// *Shapes*: `x: [n, in]`, `w: [in, out]`, `y: [n, out]`. *Cost*: `n·in·out` multiply-adds; `W` is
+/// packed once per call.
 ///
-/// *Source*: register blocks over packed panels, Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", TOMS 2008.
+/// *Source*: register blocks over packed panels, Goto and van de Geijn, "Anatomy of
+/// High-Performance Matrix Multiplication", TOMS 2008.
 ///
 /// # Panics
 /// If the shapes do not fit.
@@ -45,7 +53,12 @@ pub fn matmul<F: Scalar>(x: ArrayView2<F>, w: ArrayView2<F>, y: ArrayViewMut2<F>
 ///
 /// # Panics
 /// As [`matmul`], and if the bias has not one number per column.
-pub fn matmul_then<F: Scalar>(x: ArrayView2<F>, w: ArrayView2<F>, y: ArrayViewMut2<F>, epilogue: Epilogue<F>) {
+pub fn matmul_then<F: Scalar>(
+    x: ArrayView2<F>,
+    w: ArrayView2<F>,
+    y: ArrayViewMut2<F>,
+    epilogue: Epilogue<F>,
+) {
     matmul_with(Isa::best(), x, w, y, epilogue);
 }
 
@@ -54,24 +67,49 @@ pub fn matmul_then<F: Scalar>(x: ArrayView2<F>, w: ArrayView2<F>, y: ArrayViewMu
 /// # Panics
 /// As [`matmul_then`], and if the processor does not have the level.
 #[doc(hidden)]
-pub fn matmul_with<F: Scalar>(isa: Isa, x: ArrayView2<F>, w: ArrayView2<F>, y: ArrayViewMut2<F>, epilogue: Epilogue<F>) {
-    assert!(x.ncols() == w.nrows() && y.dim() == (x.nrows(), w.ncols()), "matmul: x {:?}, w {:?}, y {:?}", x.dim(), w.dim(), y.dim());
+pub fn matmul_with<F: Scalar>(
+    isa: Isa,
+    x: ArrayView2<F>,
+    w: ArrayView2<F>,
+    y: ArrayViewMut2<F>,
+    epilogue: Epilogue<F>,
+) {
+    assert!(
+        x.ncols() == w.nrows() && y.dim() == (x.nrows(), w.ncols()),
+        "matmul: x {:?}, w {:?}, y {:?}",
+        x.dim(),
+        w.dim(),
+        y.dim()
+    );
     product(isa, x, w, y, epilogue);
 }
 
-/// Dense product `Y = X·W` with a packed weight, overwriting `y` or as the epilogue says; see [`matmul_then`].
+/// Dense product `Y = X·W` with a packed weight, overwriting `y` or as the epilogue says; see
+/// [`matmul_then`].
 ///
 /// # Panics
 /// As [`matmul_then`].
-pub fn matmul_packed<F: Scalar>(x: ArrayView2<F>, w: &PackedWeight<F>, y: ArrayViewMut2<F>, epilogue: Epilogue<F>) {
-    assert!(x.ncols() == w.dim().0 && y.dim() == (x.nrows(), w.dim().1), "matmul: x {:?}, w {:?}, y {:?}", x.dim(), w.dim(), y.dim());
+pub fn matmul_packed<F: Scalar>(
+    x: ArrayView2<F>,
+    w: &PackedWeight<F>,
+    y: ArrayViewMut2<F>,
+    epilogue: Epilogue<F>,
+) {
+    assert!(
+        x.ncols() == w.dim().0 && y.dim() == (x.nrows(), w.dim().1),
+        "matmul: x {:?}, w {:?}, y {:?}",
+        x.dim(),
+        w.dim(),
+        y.dim()
+    );
     match (Isa::best().kernels().gemm.as_ref(), &w.panels) {
         (Some(kernel), Some(panels)) => fast_product(kernel, x, panels, y, epilogue),
         _ => plain_product(x, w.view(), y, epilogue),
     }
 }
 
-/// Dense product with a transposed right operand, `dX = dY·Wᵀ`, overwriting `dx`: the gradient of [`matmul`] to its input.
+/// Dense product with a transposed right operand, `dX = dY·Wᵀ`, overwriting `dx`: the gradient of
+/// [`matmul`] to its input.
 ///
 /// *Shapes*: `dy: [n, out]`, `w: [in, out]`, `dx: [n, in]`. *Cost*: `n·in·out` multiply-adds.
 ///
@@ -85,7 +123,12 @@ pub fn matmul_nt<F: Scalar>(dy: ArrayView2<F>, w: ArrayView2<F>, dx: ArrayViewMu
 ///
 /// # Panics
 /// As [`matmul_nt`].
-pub fn matmul_nt_then<F: Scalar>(dy: ArrayView2<F>, w: ArrayView2<F>, dx: ArrayViewMut2<F>, epilogue: Epilogue<F>) {
+pub fn matmul_nt_then<F: Scalar>(
+    dy: ArrayView2<F>,
+    w: ArrayView2<F>,
+    dx: ArrayViewMut2<F>,
+    epilogue: Epilogue<F>,
+) {
     assert!(
         dy.ncols() == w.ncols() && dx.dim() == (dy.nrows(), w.nrows()),
         "matmul_nt: dy {:?}, w {:?}, dx {:?}",
@@ -96,8 +139,16 @@ pub fn matmul_nt_then<F: Scalar>(dy: ArrayView2<F>, w: ArrayView2<F>, dx: ArrayV
     product(Isa::best(), dy, w.t(), dx, epilogue);
 }
 
-fn product<F: Scalar>(isa: Isa, x: ArrayView2<F>, w: ArrayView2<F>, y: ArrayViewMut2<F>, epilogue: Epilogue<F>) {
-    let Some((kernel, panels)) = isa.kernels().gemm.as_ref().and_then(|kernel| Some((kernel, packed(kernel, w)?))) else {
+fn product<F: Scalar>(
+    isa: Isa,
+    x: ArrayView2<F>,
+    w: ArrayView2<F>,
+    y: ArrayViewMut2<F>,
+    epilogue: Epilogue<F>,
+) {
+    let Some((kernel, panels)) =
+        isa.kernels().gemm.as_ref().and_then(|kernel| Some((kernel, packed(kernel, w)?)))
+    else {
         return plain_product(x, w, y, epilogue);
     };
     fast_product(kernel, x, &panels, y, epilogue);
@@ -105,14 +156,21 @@ fn product<F: Scalar>(isa: Isa, x: ArrayView2<F>, w: ArrayView2<F>, y: ArrayView
 
 /// `w` in panels, whichever way it lies.
 fn packed<F: Scalar>(kernel: &GemmKernel, w: ArrayView2<F>) -> Option<Panels> {
-    let (stored, strides) = if w.t().is_standard_layout() { (w.t(), (1, w.nrows())) } else { (w, (w.ncols(), 1)) };
+    let (stored, strides) =
+        if w.t().is_standard_layout() { (w.t(), (1, w.nrows())) } else { (w, (w.ncols(), 1)) };
     let stored = stored.as_standard_layout();
     let mut panels = Panels::default();
     panels.pack(kernel, F::as_f32(stored.as_slice()?)?, w.dim(), strides);
     Some(panels)
 }
 
-fn fast_product<F: Scalar>(kernel: &GemmKernel, x: ArrayView2<F>, panels: &Panels, y: ArrayViewMut2<F>, epilogue: Epilogue<F>) {
+fn fast_product<F: Scalar>(
+    kernel: &GemmKernel,
+    x: ArrayView2<F>,
+    panels: &Panels,
+    y: ArrayViewMut2<F>,
+    epilogue: Epilogue<F>,
+) {
     let ((rows, inner), width) = (x.dim(), panels.width);
     if let Some(bias) = epilogue.bias {
         assert_eq!(bias.len(), width, "matmul: {} biases for {width} columns", bias.len());
@@ -121,7 +179,12 @@ fn fast_product<F: Scalar>(kernel: &GemmKernel, x: ArrayView2<F>, panels: &Panel
         return;
     }
     if inner == 0 {
-        return plain_product(x, ArrayView2::from_shape((0, width), &[]).expect("no rows"), y, epilogue);
+        return plain_product(
+            x,
+            ArrayView2::from_shape((0, width), &[]).expect("no rows"),
+            y,
+            epilogue,
+        );
     }
     let cut = Cut::Even { rows, height: block_height(inner * width) };
     with_rows(x, |x| {
@@ -132,13 +195,28 @@ fn fast_product<F: Scalar>(kernel: &GemmKernel, x: ArrayView2<F>, panels: &Panel
             for_row_blocks(y, width, cut, rows * inner * width, |block, y| {
                 let y = F::as_f32_mut(y).expect("only numbers of this type are packed");
                 let a = &x[block.start * inner..block.end * inner];
-                (kernel.block)(&GemmBlock { a, rows: block.len(), row_stride: inner, inner_stride: 1, b: panels, epilogue }, y);
+                (kernel.block)(
+                    &GemmBlock {
+                        a,
+                        rows: block.len(),
+                        row_stride: inner,
+                        inner_stride: 1,
+                        b: panels,
+                        epilogue,
+                    },
+                    y,
+                );
             });
         });
     });
 }
 
-fn plain_product<F: Scalar>(x: ArrayView2<F>, w: ArrayView2<F>, y: ArrayViewMut2<F>, epilogue: Epilogue<F>) {
+fn plain_product<F: Scalar>(
+    x: ArrayView2<F>,
+    w: ArrayView2<F>,
+    y: ArrayViewMut2<F>,
+    epilogue: Epilogue<F>,
+) {
     let (rows, inner) = x.dim();
     let width = w.ncols();
     if rows == 0 || width == 0 {
@@ -148,7 +226,8 @@ fn plain_product<F: Scalar>(x: ArrayView2<F>, w: ArrayView2<F>, y: ArrayViewMut2
     let before = if epilogue.add { F::one() } else { F::zero() };
     update_rows(y, |y| {
         for_row_blocks(y, width, cut, rows * inner * width, |block, y| {
-            let mut rows = ArrayViewMut2::from_shape((block.len(), width), &mut *y).expect("a block is whole rows");
+            let mut rows = ArrayViewMut2::from_shape((block.len(), width), &mut *y)
+                .expect("a block is whole rows");
             gemm(x.slice_axis(Axis(0), Slice::from(block)), w, before, &mut rows);
             epilogue.apply(width, y);
         });
@@ -169,11 +248,14 @@ fn block_height(row_work: usize) -> usize {
     (BLOCK_WORK / row_work.max(1)).clamp(64, 1024).next_multiple_of(64)
 }
 
-/// Dense product with a transposed left operand, `dW = Xᵀ·dY`, overwriting `dw`: the gradient of [`matmul`] to its weights.
+/// Dense product with a transposed left operand, `dW = Xᵀ·dY`, overwriting `dw`: the gradient of
+/// [`matmul`] to its weights.
 ///
-/// The rows are cut into blocks whose number depends on the shape alone; the partial products are added in block order.
+/// The rows are cut into blocks whose number depends on the shape alone; the partial products are
+/// added in block order.
 ///
-/// *Shapes*: `x: [n, in]`, `dy: [n, out]`, `dw: [in, out]`. *Cost*: `n·in·out` multiply-adds and at most 32 arrays of `dw`'s size.
+/// *Shapes*: `x: [n, in]`, `dy: [n, out]`, `dw: [in, out]`. *Cost*: `n·in·out` multiply-adds and at
+/// most 32 arrays of `dw`'s size.
 ///
 /// # Panics
 /// If the shapes do not fit.
@@ -186,7 +268,12 @@ pub fn matmul_tn<F: Scalar>(x: ArrayView2<F>, dy: ArrayView2<F>, dw: ArrayViewMu
 /// # Panics
 /// As [`matmul_tn`], and if the processor does not have the level.
 #[doc(hidden)]
-pub fn matmul_tn_with<F: Scalar>(isa: Isa, x: ArrayView2<F>, dy: ArrayView2<F>, dw: ArrayViewMut2<F>) {
+pub fn matmul_tn_with<F: Scalar>(
+    isa: Isa,
+    x: ArrayView2<F>,
+    dy: ArrayView2<F>,
+    dw: ArrayViewMut2<F>,
+) {
     assert!(
         x.nrows() == dy.nrows() && dw.dim() == (x.ncols(), dy.ncols()),
         "matmul_tn: x {:?}, dy {:?}, dw {:?}",
@@ -201,7 +288,10 @@ pub fn matmul_tn_with<F: Scalar>(isa: Isa, x: ArrayView2<F>, dy: ArrayView2<F>, 
     let blocks = blocks_of(rows, rows.div_ceil(partial_blocks(rows, dw.len())));
     let part = |block: Range<usize>| {
         let mut sum = pages::zeros(dim);
-        let (x, dy) = (x.slice_axis(Axis(0), Slice::from(block.clone())), dy.slice_axis(Axis(0), Slice::from(block)));
+        let (x, dy) = (
+            x.slice_axis(Axis(0), Slice::from(block.clone())),
+            dy.slice_axis(Axis(0), Slice::from(block)),
+        );
         match isa.kernels().gemm.as_ref() {
             Some(kernel) if fast_tn(kernel, x, dy, &mut sum) => (),
             _ => gemm(x.t(), dy, F::zero(), &mut sum.view_mut()),
@@ -220,8 +310,16 @@ pub fn matmul_tn_with<F: Scalar>(isa: Isa, x: ArrayView2<F>, dy: ArrayView2<F>, 
 }
 
 /// `sum += Xᵀ·dY` by packing both operands, some rows at a time; says whether it could.
-fn fast_tn<F: Scalar>(kernel: &GemmKernel, x: ArrayView2<F>, dy: ArrayView2<F>, sum: &mut Array2<F>) -> bool {
-    let (Some(x), Some(dy)) = (x.to_slice().and_then(F::as_f32), dy.to_slice().and_then(F::as_f32)) else { return false };
+fn fast_tn<F: Scalar>(
+    kernel: &GemmKernel,
+    x: ArrayView2<F>,
+    dy: ArrayView2<F>,
+    sum: &mut Array2<F>,
+) -> bool {
+    let (Some(x), Some(dy)) = (x.to_slice().and_then(F::as_f32), dy.to_slice().and_then(F::as_f32))
+    else {
+        return false;
+    };
     let (inputs, outputs) = sum.dim();
     let Some(sum) = sum.as_slice_mut().and_then(F::as_f32_mut) else { return false };
     let (mut left, mut right) = (Vec::new(), Panels::default());
@@ -232,9 +330,20 @@ fn fast_tn<F: Scalar>(kernel: &GemmKernel, x: ArrayView2<F>, dy: ArrayView2<F>, 
         for (first, sum) in (0..inputs).step_by(kernel.rows).zip(strips) {
             let height = kernel.rows.min(inputs - first);
             left.clear();
-            x.chunks_exact(inputs).for_each(|row| left.extend_from_slice(&row[first..first + height]));
+            x.chunks_exact(inputs)
+                .for_each(|row| left.extend_from_slice(&row[first..first + height]));
             let epilogue = Epilogue { add: true, ..Epilogue::NONE };
-            (kernel.block)(&GemmBlock { a: &left, rows: height, row_stride: 1, inner_stride: height, b: &right, epilogue }, sum);
+            (kernel.block)(
+                &GemmBlock {
+                    a: &left,
+                    rows: height,
+                    row_stride: 1,
+                    inner_stride: height,
+                    b: &right,
+                    epilogue,
+                },
+                sum,
+            );
         }
     }
     true
@@ -257,7 +366,8 @@ fn add_in_order<F: Scalar>(partials: &[Buffer<F>], out: &mut [F]) {
     });
 }
 
-/// Sums over rows, `out_c = Σ_i dy_ic`: the gradient of [`add_bias`] to the bias. Partial sums of 1024 rows are added in block order.
+/// Sums over rows, `out_c = Σ_i dy_ic`: the gradient of [`add_bias`] to the bias. Partial sums of
+/// 1024 rows are added in block order.
 ///
 /// *Shapes*: `dy: [n, c]`, `out: [c]`. *Cost*: `n·c` additions.
 ///
@@ -275,8 +385,11 @@ pub fn column_sums<F: Scalar>(dy: ArrayView2<F>, out: &mut [F]) {
         sum
     };
     let blocks = blocks_of(dy.nrows(), SUM_ROWS);
-    let partials: Vec<Vec<F>> =
-        if dy.len() < SERIAL_WORK { blocks.into_iter().map(part).collect() } else { blocks.into_par_iter().map(part).collect() };
+    let partials: Vec<Vec<F>> = if dy.len() < SERIAL_WORK {
+        blocks.into_iter().map(part).collect()
+    } else {
+        blocks.into_par_iter().map(part).collect()
+    };
     out.fill(F::zero());
     for partial in partials {
         out.iter_mut().zip(partial).for_each(|(sum, term)| *sum += term);
@@ -300,7 +413,8 @@ mod tests {
     use super::super::reference;
     use super::*;
 
-    /// Rows, inner and outer width: empty in every place, tiny, around the block height, tall, wide.
+    /// Rows, inner and outer width: empty in every place, tiny, around the block height, tall,
+    /// wide.
     const SHAPES: [(usize, usize, usize); 14] = [
         (0, 3, 2),
         (3, 0, 2),
@@ -335,17 +449,44 @@ mod tests {
         let (mut exact, mut magnitude) = (Array2::zeros(dim), Array2::zeros(dim));
         naive(x.view(), w.view(), exact.view_mut());
         naive(x.mapv(f64::abs).view(), w.mapv(f64::abs).view(), magnitude.view_mut());
-        assert_close(found.view(), exact.view(), magnitude.view(), terms, &format!("{:?} by {:?}", x.dim(), w.dim()));
+        assert_close(
+            found.view(),
+            exact.view(),
+            magnitude.view(),
+            terms,
+            &format!("{:?} by {:?}", x.dim(), w.dim()),
+        );
     }
 
     fn all_products_agree<F: Scalar>() {
         for (n, k, o) in SHAPES {
             let (x, w, dy) = (dense::<F>(n, k, 1), dense(k, o, 2), dense(n, o, 3));
             assert_agrees(matmul_nt, reference::matmul_nt, &dy, &w, (n, k), o);
-            assert_agrees(|x, w, y| matmul_packed(x, &PackedWeight::new(w), y, Epilogue::NONE), reference::matmul, &x, &w, (n, o), k);
+            assert_agrees(
+                |x, w, y| matmul_packed(x, &PackedWeight::new(w), y, Epilogue::NONE),
+                reference::matmul,
+                &x,
+                &w,
+                (n, o),
+                k,
+            );
             for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
-                assert_agrees(|x, w, y| matmul_with(isa, x, w, y, Epilogue::NONE), reference::matmul, &x, &w, (n, o), k);
-                assert_agrees(|x, dy, dw| matmul_tn_with(isa, x, dy, dw), reference::matmul_tn, &x, &dy, (k, o), n);
+                assert_agrees(
+                    |x, w, y| matmul_with(isa, x, w, y, Epilogue::NONE),
+                    reference::matmul,
+                    &x,
+                    &w,
+                    (n, o),
+                    k,
+                );
+                assert_agrees(
+                    |x, dy, dw| matmul_tn_with(isa, x, dy, dw),
+                    reference::matmul_tn,
+                    &x,
+                    &dy,
+                    (k, o),
+                    n,
+                );
             }
         }
     }
@@ -374,7 +515,13 @@ mod tests {
                 assert_eq!(relu, expected.mapv(|v| v.max(0.0)), "{isa:?} bias and activation");
                 let added = run(Epilogue { add: true, ..Epilogue::NONE });
                 let magnitude = Array2::from_elem((n, o), k as f64 + 1.0);
-                assert_close(added.view(), wide_dense((&bare + &before).view()).view(), magnitude.view(), k + 1, "added");
+                assert_close(
+                    added.view(),
+                    wide_dense((&bare + &before).view()).view(),
+                    magnitude.view(),
+                    k + 1,
+                    "added",
+                );
             }
         }
     }
@@ -384,7 +531,8 @@ mod tests {
         for (n, k, o) in SHAPES.into_iter().chain([(20_000, 30, 20)]) {
             let (x, w, dy) = (dense::<f32>(n, k, 4), dense(k, o, 5), dense(n, o, 6));
             assert_same_in_all_pools(|| {
-                let (mut y, mut dx, mut dw) = (Array2::zeros((n, o)), Array2::zeros((n, k)), Array2::zeros((k, o)));
+                let (mut y, mut dx, mut dw) =
+                    (Array2::zeros((n, o)), Array2::zeros((n, k)), Array2::zeros((k, o)));
                 let mut db = vec![0.0; o];
                 matmul(x.view(), w.view(), y.view_mut());
                 matmul_nt(dy.view(), w.view(), dx.view_mut());
@@ -403,8 +551,16 @@ mod tests {
         matmul(x.view(), w.view(), whole.view_mut());
         for begin in [1, 63, 64, 200] {
             let mut part = Array2::zeros((300, 65));
-            matmul(x.slice_axis(Axis(0), Slice::from(begin..begin + 300)), w.view(), part.view_mut());
-            assert_eq!(part, whole.slice_axis(Axis(0), Slice::from(begin..begin + 300)), "rows from {begin}");
+            matmul(
+                x.slice_axis(Axis(0), Slice::from(begin..begin + 300)),
+                w.view(),
+                part.view_mut(),
+            );
+            assert_eq!(
+                part,
+                whole.slice_axis(Axis(0), Slice::from(begin..begin + 300)),
+                "rows from {begin}"
+            );
         }
     }
 
@@ -430,7 +586,13 @@ mod tests {
             reference::column_sums(wide_dense(dy.view()).mapv(f64::abs).view(), &mut magnitude);
             let row = |v: &[f64]| Array2::from_shape_vec((1, cols), v.to_vec()).expect("one row");
             let found_row = Array2::from_shape_vec((1, cols), found.clone()).expect("one row");
-            assert_close(found_row.view(), row(&exact).view(), row(&magnitude).view(), rows, "column sums");
+            assert_close(
+                found_row.view(),
+                row(&exact).view(),
+                row(&magnitude).view(),
+                rows,
+                "column sums",
+            );
 
             let (mut y, mut naive) = (dy.clone(), dy);
             add_bias(y.view_mut(), &found);
@@ -442,6 +604,10 @@ mod tests {
     #[test]
     #[should_panic(expected = "matmul_tn: x (3, 2), dy (4, 2)")]
     fn shapes_are_checked() {
-        matmul_tn(Array2::<f32>::zeros((3, 2)).view(), Array2::zeros((4, 2)).view(), Array2::zeros((2, 2)).view_mut());
+        matmul_tn(
+            Array2::<f32>::zeros((3, 2)).view(),
+            Array2::zeros((4, 2)).view(),
+            Array2::zeros((2, 2)).view_mut(),
+        );
     }
 }

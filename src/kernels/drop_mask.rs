@@ -10,8 +10,8 @@ const LANES: usize = 4;
 
 /// Which positions dropout keeps, drawn again wherever it is asked for.
 ///
-/// *Source*: a counter-based generator, as in Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011, with SplitMix64's
-/// finaliser as its hash.
+/// *Source*: a counter-based generator, as in Salmon et al., "Parallel random numbers: as easy as
+/// 1, 2, 3", SC 2011, with SplitMix64's finaliser as its hash.
 #[derive(Debug, Clone, Copy)]
 pub struct DropMask {
     key: u64,
@@ -20,7 +20,8 @@ pub struct DropMask {
 }
 
 impl DropMask {
-    /// Drops with probability `p` in [0, 1), to within 2^-17; masks of different keys are independent.
+    /// Drops with probability `p` in [0, 1), to within 2^-17; masks of different keys are
+    /// independent.
     pub fn new(key: u64, p: f64) -> Self {
         Self { key, threshold: (p * 65536.0).round() as u16 }
     }
@@ -49,12 +50,14 @@ impl DropMask {
         (word >> (16 * lane)) as u16 >= self.threshold
     }
 
-    /// Multiplies what is kept by `factor` and zeroes the rest, in parallel where there is enough to do; `values[k]` stands at position `k`.
+    /// Multiplies what is kept by `factor` and zeroes the rest, in parallel where there is enough
+    /// to do; `values[k]` stands at position `k`.
     pub fn scale_all<F: Scalar>(self, values: &mut [F], factor: F) {
         for_each_chunk(values, |start, chunk| self.scale(start, chunk, factor));
     }
 
-    /// As [`DropMask::scale_all`] on the calling thread; `values[k]` stands at position `start + k`.
+    /// As [`DropMask::scale_all`] on the calling thread; `values[k]` stands at position
+    /// `start + k`.
     #[inline]
     pub fn scale<F: Scalar>(self, start: usize, values: &mut [F], factor: F) {
         self.scale_with(Isa::best(), start, values, factor);
@@ -69,13 +72,16 @@ impl DropMask {
     pub fn scale_with<F: Scalar>(self, isa: Isa, start: usize, values: &mut [F], factor: F) {
         let scale = isa.kernels().scale_kept;
         // Up to the next hash, whole hashes, and what is left.
-        let (first, rest) = values.split_at_mut((start.next_multiple_of(LANES) - start).min(values.len()));
+        let (first, rest) =
+            values.split_at_mut((start.next_multiple_of(LANES) - start).min(values.len()));
         self.scale_lanes(start, first, factor);
         let start = start.next_multiple_of(LANES);
         let (whole, last) = rest.as_chunks_mut::<LANES>();
         self.scale_lanes(start + whole.len() * LANES, last, factor);
         match F::as_f32_mut(whole.as_flattened_mut()) {
-            Some(whole) => scale(self, start / LANES, whole.as_chunks_mut().0, factor.as_f64() as f32),
+            Some(whole) => {
+                scale(self, start / LANES, whole.as_chunks_mut().0, factor.as_f64() as f32)
+            }
             None => scale_words(self, start / LANES, whole, factor),
         }
     }
@@ -88,7 +94,8 @@ impl DropMask {
         }
         let word = self.word(start / LANES);
         for (k, value) in values.iter_mut().enumerate() {
-            *value = if self.keeps_lane(word, start % LANES + k) { *value * factor } else { F::zero() };
+            *value =
+                if self.keeps_lane(word, start % LANES + k) { *value * factor } else { F::zero() };
         }
     }
 
@@ -99,7 +106,12 @@ impl DropMask {
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     #[allow(unsafe_code)]
-    pub(super) unsafe fn scale_words_x86(self, index: usize, values: &mut [[f32; LANES]], factor: f32) {
+    pub(super) unsafe fn scale_words_x86(
+        self,
+        index: usize,
+        values: &mut [[f32; LANES]],
+        factor: f32,
+    ) {
         use std::arch::x86_64::*;
         // SAFETY: the caller has the features; a chunk has four numbers.
         unsafe {
@@ -107,7 +119,8 @@ impl DropMask {
             for (k, values) in values.iter_mut().enumerate() {
                 let bits = _mm_cvtsi64_si128(self.word(index + k) as i64);
                 // Not below: the larger of both is itself. The mask of 16 bits becomes one of 32.
-                let kept = _mm_cvtepi16_epi32(_mm_cmpeq_epi16(_mm_max_epu16(bits, threshold), bits));
+                let kept =
+                    _mm_cvtepi16_epi32(_mm_cmpeq_epi16(_mm_max_epu16(bits, threshold), bits));
                 let scaled = _mm_mul_ps(_mm_loadu_ps(values.as_ptr()), factor);
                 _mm_storeu_ps(values.as_mut_ptr(), _mm_and_ps(scaled, _mm_castsi128_ps(kept)));
             }
@@ -116,7 +129,12 @@ impl DropMask {
 }
 
 /// The portable form: `values[k]` belongs to hash `index + k`.
-pub(super) fn scale_words<F: Scalar>(mask: DropMask, index: usize, values: &mut [[F; LANES]], factor: F) {
+pub(super) fn scale_words<F: Scalar>(
+    mask: DropMask,
+    index: usize,
+    values: &mut [[F; LANES]],
+    factor: F,
+) {
     for (k, values) in values.iter_mut().enumerate() {
         mask.scale_lanes((index + k) * LANES, values, factor);
     }
@@ -134,14 +152,22 @@ mod tests {
         let dropped = whole.iter().filter(|v| **v == 0.0).count() as f64 / whole.len() as f64;
         // Four standard deviations of a binomial share.
         assert!((dropped - 0.3).abs() < 4.0 * (0.21f64 / whole.len() as f64).sqrt(), "{dropped}");
-        assert!(mask.run().zip(&whole).enumerate().all(|(k, (kept, v))| kept == mask.keeps(k) && kept == (*v != 0.0)));
+        assert!(
+            mask.run()
+                .zip(&whole)
+                .enumerate()
+                .all(|(k, (kept, v))| kept == mask.keeps(k) && kept == (*v != 0.0))
+        );
         for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
             for cut in [0, 1, 2, 3, 4, 5, 12_345, 100_003] {
                 let mut parts = vec![1.0f32; whole.len()];
                 let (a, b) = parts.split_at_mut(cut);
                 mask.scale_with(isa, 0, a, 2.0);
                 mask.scale_with(isa, cut, b, 2.0);
-                assert!(whole.iter().zip(&parts).all(|(a, b)| *a as f32 == *b), "{isa:?} cut at {cut}");
+                assert!(
+                    whole.iter().zip(&parts).all(|(a, b)| *a as f32 == *b),
+                    "{isa:?} cut at {cut}"
+                );
             }
         }
     }
@@ -153,8 +179,13 @@ mod tests {
             for value in [f32::NAN, f32::INFINITY, -1.0] {
                 let mut values = [value; 64];
                 mask.scale_with(isa, 0, &mut values, 2.0);
-                let as_expected =
-                    |(k, v): (usize, &f32)| if mask.keeps(k) { v.to_bits() == (value * 2.0).to_bits() } else { v.to_bits() == 0 };
+                let as_expected = |(k, v): (usize, &f32)| {
+                    if mask.keeps(k) {
+                        v.to_bits() == (value * 2.0).to_bits()
+                    } else {
+                        v.to_bits() == 0
+                    }
+                };
                 assert!(values.iter().enumerate().all(as_expected), "{isa:?} {value}");
             }
         }

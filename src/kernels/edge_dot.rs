@@ -10,11 +10,14 @@ use std::ops::Range;
 /// Partial sums of the portable form, so that the compiler may use vectors.
 const LANES: usize = 8;
 
-/// Dot product of the two rows that each stored entry joins, `out_e = Σ_c a_ic b_jc` for `e = (i, j)`, in CSR order.
+/// Dot product of the two rows that each stored entry joins, `out_e = Σ_c a_ic b_jc` for
+/// `e = (i, j)`, in CSR order.
 ///
-/// The weights of `pattern` are not read. It is the gradient of a sparse input or of edge weights: `dA_ij = dY_i·X_j`.
+/// The weights of `pattern` are not read. It is the gradient of a sparse input or of edge weights:
+/// `dA_ij = dY_i·X_j`.
 ///
-/// *Shapes*: `pattern: [n, m]`, `a: [n, c]`, `b: [m, c]`, `out: [nnz]`. *Cost*: `nnz·c` multiply-adds, one row of `b` fetched per entry.
+/// *Shapes*: `pattern: [n, m]`, `a: [n, c]`, `b: [m, c]`, `out: [nnz]`. *Cost*: `nnz·c`
+/// multiply-adds, one row of `b` fetched per entry.
 ///
 /// *Source*: SDDMM as one gather and dot per edge, cut by edges (Hong et al., PPoPP 2019).
 ///
@@ -29,9 +32,17 @@ pub fn edge_dot<F: Scalar>(pattern: CsrView<F>, a: ArrayView2<F>, b: ArrayView2<
 /// # Panics
 /// As [`edge_dot`], and if the processor does not have the level.
 #[doc(hidden)]
-pub fn edge_dot_with<F: Scalar>(isa: Isa, pattern: CsrView<F>, a: ArrayView2<F>, b: ArrayView2<F>, out: &mut [F]) {
+pub fn edge_dot_with<F: Scalar>(
+    isa: Isa,
+    pattern: CsrView<F>,
+    a: ArrayView2<F>,
+    b: ArrayView2<F>,
+    out: &mut [F],
+) {
     assert!(
-        pattern.shape() == (a.nrows(), b.nrows()) && a.ncols() == b.ncols() && out.len() == pattern.nnz(),
+        pattern.shape() == (a.nrows(), b.nrows())
+            && a.ncols() == b.ncols()
+            && out.len() == pattern.nnz(),
         "edge_dot: pattern {:?} with {} entries, a {:?}, b {:?}, out {}",
         pattern.shape(),
         pattern.nnz(),
@@ -92,7 +103,8 @@ pub(super) fn edges<F: Scalar>(job: &EdgeDot<F>, block: Range<usize>, out: &mut 
     for (i, edges) in job.rows(block) {
         let (a_blocks, a_tail) = job.a[i * job.width..][..job.width].as_chunks::<LANES>();
         for e in edges {
-            let (b_blocks, b_tail) = job.b[job.cols[e] as usize * job.width..][..job.width].as_chunks::<LANES>();
+            let (b_blocks, b_tail) =
+                job.b[job.cols[e] as usize * job.width..][..job.width].as_chunks::<LANES>();
             let mut sums = [F::zero(); LANES];
             for (a, b) in a_blocks.iter().zip(b_blocks) {
                 (0..LANES).for_each(|lane| sums[lane] += a[lane] * b[lane]);
@@ -105,7 +117,9 @@ pub(super) fn edges<F: Scalar>(job: &EdgeDot<F>, block: Range<usize>, out: &mut 
 
 #[cfg(test)]
 mod tests {
-    use super::super::cases::{self, SHAPES, assert_close, assert_same_in_all_pools, dense, sparse, wide, wide_dense};
+    use super::super::cases::{
+        self, SHAPES, assert_close, assert_same_in_all_pools, dense, sparse, wide, wide_dense,
+    };
     use super::super::reference;
     use super::*;
     use crate::value::Csr;
@@ -127,10 +141,26 @@ mod tests {
         let found = run(isa, pattern, &a, &b);
         let (pattern, a, b) = (wide(pattern.view()), wide_dense(a.view()), wide_dense(b.view()));
         let (mut exact, mut magnitude) = (Array2::zeros(found.dim()), Array2::zeros(found.dim()));
-        reference::edge_dot(pattern.view(), a.view(), b.view(), exact.as_slice_mut().expect("contiguous"));
+        reference::edge_dot(
+            pattern.view(),
+            a.view(),
+            b.view(),
+            exact.as_slice_mut().expect("contiguous"),
+        );
         let (a, b) = (a.mapv(f64::abs), b.mapv(f64::abs));
-        reference::edge_dot(pattern.view(), a.view(), b.view(), magnitude.as_slice_mut().expect("contiguous"));
-        assert_close(found.view(), exact.view(), magnitude.view(), width, &format!("{isa:?} width {width}"));
+        reference::edge_dot(
+            pattern.view(),
+            a.view(),
+            b.view(),
+            magnitude.as_slice_mut().expect("contiguous"),
+        );
+        assert_close(
+            found.view(),
+            exact.view(),
+            magnitude.view(),
+            width,
+            &format!("{isa:?} width {width}"),
+        );
     }
 
     #[test]
@@ -149,7 +179,8 @@ mod tests {
 
     #[test]
     fn threads_do_not_change_bits() {
-        let (pattern, a, b) = (sparse::<f32>(5000, 700, 9, 7), dense(5000, 70, 8), dense(700, 70, 9));
+        let (pattern, a, b) =
+            (sparse::<f32>(5000, 700, 9, 7), dense(5000, 70, 8), dense(700, 70, 9));
         for isa in levels() {
             assert_same_in_all_pools(|| run(isa, &pattern, &a, &b));
         }
@@ -159,7 +190,12 @@ mod tests {
     #[should_panic(expected = "edge_dot: pattern (4, 5)")]
     fn shapes_are_checked() {
         let pattern = sparse::<f32>(4, 5, 2, 10);
-        edge_dot(pattern.view(), Array2::zeros((4, 2)).view(), Array2::zeros((4, 2)).view(), &mut vec![0.0; pattern.nnz()]);
+        edge_dot(
+            pattern.view(),
+            Array2::zeros((4, 2)).view(),
+            Array2::zeros((4, 2)).view(),
+            &mut vec![0.0; pattern.nnz()],
+        );
     }
 
     proptest! {

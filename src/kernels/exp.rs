@@ -12,9 +12,11 @@ pub(super) const LN2_LOW: f32 = -2.121_944_4e-4;
 pub(super) const LEAST: f32 = -87.0;
 
 /// Of `(e^r − 1) / r`, the highest power first.
-pub(super) const SERIES: [f32; 7] = [1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0];
+pub(super) const SERIES: [f32; 7] =
+    [1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0];
 
-/// `2^n` and `e^r − 1` with `v = n·ln 2 + r`, `|r| ≤ ln 2 / 2`: seven terms of the series, whose rest is below half a rounding.
+/// `2^n` and `e^r − 1` with `v = n·ln 2 + r`, `|r| ≤ ln 2 / 2`: seven terms of the series, whose
+/// rest is below half a rounding.
 #[inline(always)]
 fn parts(v: f32) -> (f32, f32) {
     let v = if v < LEAST { LEAST } else { v };
@@ -25,7 +27,10 @@ fn parts(v: f32) -> (f32, f32) {
     for term in &SERIES[1..] {
         series = series * r + term;
     }
-    (f32::from_bits(shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23), series * r)
+    (
+        f32::from_bits(shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23),
+        series * r,
+    )
 }
 
 /// `e^v` of a number that is not positive, good to two roundings; NaN stays NaN.
@@ -35,7 +40,8 @@ pub(super) fn exp_f32(v: f32) -> f32 {
     (rest + 1.0) * power
 }
 
-/// `e^v − 1` of a number that is not positive, good to three roundings of the result, also near zero; NaN stays NaN.
+/// `e^v − 1` of a number that is not positive, good to three roundings of the result, also near
+/// zero; NaN stays NaN.
 #[inline(always)]
 fn exp_m1_f32(v: f32) -> f32 {
     let (power, rest) = parts(v);
@@ -98,7 +104,11 @@ mod tests {
         for k in 0..=870_000 {
             let v = -(k as f32) * 1e-4;
             let exact = exact(f64::from(v));
-            assert!((f64::from(found(v)) - exact).abs() <= roundings * f64::from(f32::EPSILON) * exact.abs(), "{v}");
+            assert!(
+                (f64::from(found(v)) - exact).abs()
+                    <= roundings * f64::from(f32::EPSILON) * exact.abs(),
+                "{v}"
+            );
         }
         assert!(found(f32::NAN).is_nan());
     }
@@ -107,7 +117,10 @@ mod tests {
     fn the_exponentials_are_good_to_some_roundings() {
         assert_good_to(2.0, exp_f32, f64::exp);
         assert_good_to(3.0, exp_m1_f32, f64::exp_m1);
-        assert_eq!((exp_f32(0.0), exp_m1_f32(0.0), exp_m1_f32(f32::NEG_INFINITY)), (1.0, 0.0, -1.0));
+        assert_eq!(
+            (exp_f32(0.0), exp_m1_f32(0.0), exp_m1_f32(f32::NEG_INFINITY)),
+            (1.0, 0.0, -1.0)
+        );
         assert!(exp_f32(f32::NEG_INFINITY) < 1e-37);
         for tiny in [-1e-7f32, -1e-20, -1e-38] {
             assert!((exp_m1_f32(tiny) - tiny).abs() <= -tiny * f32::EPSILON, "{tiny}");
@@ -116,17 +129,28 @@ mod tests {
 
     #[test]
     fn every_level_gives_the_same_elu() {
-        let values: Vec<f32> = (0..1003).map(|k| (k as f32 - 500.0) * 0.05).chain([f32::NAN, f32::INFINITY, f32::NEG_INFINITY]).collect();
+        let values: Vec<f32> = (0..1003)
+            .map(|k| (k as f32 - 500.0) * 0.05)
+            .chain([f32::NAN, f32::INFINITY, f32::NEG_INFINITY])
+            .collect();
         let mut expected = values.clone();
         elu_with(Isa::Portable, &mut expected);
         for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
             let mut found = values.clone();
             elu_with(isa, &mut found);
-            assert!(found.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits()), "{isa:?}");
+            assert!(
+                found.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits()),
+                "{isa:?}"
+            );
         }
         for (&x, &y) in values.iter().zip(&expected) {
             let exact = if x > 0.0 { f64::from(x) } else { f64::from(x).exp_m1() };
-            assert!(x.is_nan() && y.is_nan() || x == y || (f64::from(y) - exact).abs() <= 4e-7 * exact.abs(), "{x}: {y}");
+            assert!(
+                x.is_nan() && y.is_nan()
+                    || x == y
+                    || (f64::from(y) - exact).abs() <= 4e-7 * exact.abs(),
+                "{x}: {y}"
+            );
         }
     }
 }

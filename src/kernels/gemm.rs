@@ -1,11 +1,13 @@
-//! The packed form of dense products: right operands laid out for the register block, and blocks of rows of the result.
+//! The packed form of dense products: right operands laid out for the register block, and blocks of
+//! rows of the result.
 
 use super::isa::Isa;
 use super::pages::{self, Buffer};
 use crate::scalar::Scalar;
 use ndarray::{Array2, ArrayView2};
 
-/// Terms of a sum that are added up in registers before they are stored: a panel of so many rows stays in the cache near the core.
+/// Terms of a sum that are added up in registers before they are stored: a panel of so many rows
+/// stays in the cache near the core.
 const INNER: usize = 512;
 
 /// The dense kernel of one level of instructions.
@@ -42,7 +44,8 @@ impl<'a, F: Scalar> Epilogue<'a, F> {
         Some(Epilogue { bias: bias.transpose().ok()?, relu: self.relu, add: self.add })
     }
 
-    /// Does to rows of `width` numbers what the fast form does in registers; `add` is not its business.
+    /// Does to rows of `width` numbers what the fast form does in registers; `add` is not its
+    /// business.
     pub(super) fn apply(&self, width: usize, y: &mut [F]) {
         if self.bias.is_none() && !self.relu {
             return;
@@ -59,7 +62,8 @@ impl<'a, F: Scalar> Epilogue<'a, F> {
     }
 }
 
-/// Rows of a product `A·B` with `B` packed: element `a_ik` stands at `i·row_stride + k·inner_stride`.
+/// Rows of a product `A·B` with `B` packed: element `a_ik` stands at
+/// `i·row_stride + k·inner_stride`.
 #[derive(Clone, Copy)]
 pub(super) struct GemmBlock<'a> {
     pub(super) a: &'a [f32],
@@ -77,7 +81,8 @@ pub(super) struct InnerPart {
     pub(super) last: bool,
 }
 
-/// A right operand `[inner, width]` in panels of some registers, each row by row, filled up with zeros.
+/// A right operand `[inner, width]` in panels of some registers, each row by row, filled up with
+/// zeros.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Panels {
     pub(super) packed: Buffer<f32>,
@@ -97,7 +102,8 @@ pub(super) struct Panel {
 }
 
 impl Panels {
-    /// Packs the matrix whose element `b_kj` stands at `k·row_stride + j·col_stride`, in place of what was packed before.
+    /// Packs the matrix whose element `b_kj` stands at `k·row_stride + j·col_stride`, in place of
+    /// what was packed before.
     pub(super) fn pack(
         &mut self,
         kernel: &GemmKernel,
@@ -112,7 +118,9 @@ impl Panels {
             self.packed = Buffer::zeros(len);
         }
         for panel in panels(width, inner, kernel.lanes, self.step) {
-            let rows = self.packed[panel.start..].chunks_exact_mut(panel.vectors * kernel.lanes).take(inner);
+            let rows = self.packed[panel.start..]
+                .chunks_exact_mut(panel.vectors * kernel.lanes)
+                .take(inner);
             for (k, to) in rows.enumerate() {
                 let from = &b[k * row_stride + panel.first * col_stride..];
                 let (to, padding) = to.split_at_mut(panel.width);
@@ -131,7 +139,11 @@ impl Panels {
 
     pub(super) fn inner_parts(&self) -> impl Iterator<Item = InnerPart> {
         let inner = self.inner;
-        (0..inner).step_by(INNER).map(move |begin| InnerPart { begin, len: INNER.min(inner - begin), last: begin + INNER >= inner })
+        (0..inner).step_by(INNER).map(move |begin| InnerPart {
+            begin,
+            len: INNER.min(inner - begin),
+            last: begin + INNER >= inner,
+        })
     }
 }
 

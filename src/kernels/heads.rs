@@ -1,7 +1,8 @@
-//! Dot products and weighted sums head by head: what attention's scores are made of, and their gradients.
+//! Dot products and weighted sums head by head: what attention's scores are made of, and their
+//! gradients.
 //!
-//! Loops are `for` loops here and not `for_each`: the function that an iterator hides behind it may stay outside and be compiled for the
-//! plainest processor.
+//! Loops are `for` loops here and not `for_each`: the function that an iterator hides behind it may
+//! stay outside and be compiled for the plainest processor.
 
 use super::isa::{Isa, by_level};
 use super::rows::{CHUNK, blocks_of, pieces, run};
@@ -9,10 +10,12 @@ use crate::scalar::Scalar;
 use ndarray::{Array2, ArrayView2};
 use std::ops::Range;
 
-/// Rows whose sum one part of [`head_sums`] takes. A constant, so that the bits do not depend on the number of threads.
+/// Rows whose sum one part of [`head_sums`] takes. A constant, so that the bits do not depend on
+/// the number of threads.
 const SUM_ROWS: usize = 1024;
 
-/// `y_hc += a_h x_hc`; `D` is the number of channels per head where the compiler is to know it, else 0.
+/// `y_hc += a_h x_hc`; `D` is the number of channels per head where the compiler is to know it,
+/// else 0.
 #[inline(always)]
 pub(super) fn add_heads<F: Scalar, const D: usize>(a: &[F], x: &[F], dim: usize, y: &mut [F]) {
     let dim = if D == 0 { dim } else { D };
@@ -50,15 +53,25 @@ pub(super) fn dots<F: Scalar, const D: usize>(a: &[F], b: &[F], dim: usize, out:
     }
 }
 
-/// `out_ih = Σ_c z_ihc a_hc` for each `a`. *Shapes*: `z: [n, heads·dim]`, `a: [heads·dim]`, `out: [n, heads]`.
+/// `out_ih = Σ_c z_ihc a_hc` for each `a`. *Shapes*: `z: [n, heads·dim]`, `a: [heads·dim]`,
+/// `out: [n, heads]`.
 ///
 /// # Panics
 /// If the shapes do not fit.
-pub fn head_dots<F: Scalar, const N: usize>(z: ArrayView2<F>, att: [&[F]; N], mut out: [Array2<F>; N]) -> [Array2<F>; N] {
+pub fn head_dots<F: Scalar, const N: usize>(
+    z: ArrayView2<F>,
+    att: [&[F]; N],
+    mut out: [Array2<F>; N],
+) -> [Array2<F>; N] {
     let (n, width) = z.dim();
     let heads = out[0].ncols();
-    let fits = att.iter().all(|att| att.len() == width) && out.iter().all(|out| out.dim() == (n, heads));
-    assert!(fits && heads > 0 && width.is_multiple_of(heads), "head_dots: z {:?}, {heads} heads", z.dim());
+    let fits =
+        att.iter().all(|att| att.len() == width) && out.iter().all(|out| out.dim() == (n, heads));
+    assert!(
+        fits && heads > 0 && width.is_multiple_of(heads),
+        "head_dots: z {:?}, {heads} heads",
+        z.dim()
+    );
     if width == 0 {
         out.iter_mut().for_each(|out| out.fill(F::zero()));
         return out;
@@ -67,10 +80,15 @@ pub fn head_dots<F: Scalar, const N: usize>(z: ArrayView2<F>, att: [&[F]; N], mu
     let z = z.as_slice().expect("a standard layout is a slice");
     let height = CHUNK.div_ceil(width);
     let blocks = blocks_of(n, height);
-    let mut parts =
-        out.each_mut().map(|out| pieces(out.as_slice_mut().expect("pool arrays are contiguous"), &blocks, |i| i * heads).into_iter());
+    let mut parts = out.each_mut().map(|out| {
+        pieces(out.as_slice_mut().expect("pool arrays are contiguous"), &blocks, |i| i * heads)
+            .into_iter()
+    });
     let isa = Isa::best();
-    let jobs = blocks.iter().map(|block| (block, parts.each_mut().map(|part| part.next().expect("one a block")))).collect();
+    let jobs = blocks
+        .iter()
+        .map(|block| (block, parts.each_mut().map(|part| part.next().expect("one a block"))))
+        .collect();
     run(jobs, n * width, |(block, out): (&Range<usize>, [&mut [F]; N])| {
         let z = &z[block.start * width..block.end * width];
         out.into_iter().zip(att).for_each(|(out, att)| dot_rows(isa, z, att, heads, out));
@@ -93,19 +111,29 @@ fn dot_rows_here<F: Scalar>(z: &[F], att: &[F], heads: usize, out: &mut [F]) {
     }
 }
 
-/// `Σ_i s_ih z_ihc`, `[1, heads·dim]`: the gradient of the weights of [`head_dots`]. *Shapes*: `z: [n, heads·dim]`, `s: [n, heads]`.
+/// `Σ_i s_ih z_ihc`, `[1, heads·dim]`: the gradient of the weights of [`head_dots`]. *Shapes*:
+/// `z: [n, heads·dim]`, `s: [n, heads]`.
 ///
 /// # Panics
 /// If the shapes do not fit.
 pub fn head_sums<F: Scalar>(z: ArrayView2<F>, s: ArrayView2<F>) -> Array2<F> {
-    assert!(z.nrows() == s.nrows() && z.ncols().is_multiple_of(s.ncols().max(1)), "head_sums: z {:?}, s {:?}", z.dim(), s.dim());
+    assert!(
+        z.nrows() == s.nrows() && z.ncols().is_multiple_of(s.ncols().max(1)),
+        "head_sums: z {:?}, s {:?}",
+        z.dim(),
+        s.dim()
+    );
     let (width, heads) = (z.ncols(), s.ncols());
     let (z, s) = (z.as_standard_layout(), s.as_standard_layout());
-    let (all, scales) = (z.as_slice().expect("a standard layout"), s.as_slice().expect("a standard layout"));
+    let (all, scales) =
+        (z.as_slice().expect("a standard layout"), s.as_slice().expect("a standard layout"));
     let isa = Isa::best();
     let part = |block: Range<usize>| {
         let mut sum = vec![F::zero(); width];
-        let (z, s) = (&all[block.start * width..block.end * width], &scales[block.start * heads..block.end * heads]);
+        let (z, s) = (
+            &all[block.start * width..block.end * width],
+            &scales[block.start * heads..block.end * heads],
+        );
         if width > 0 {
             sum_rows(isa, z, s, heads, &mut sum);
         }
@@ -141,10 +169,19 @@ mod tests {
     #[test]
     fn sums_of_heads_are_over_all_rows() {
         for (rows, heads, dim) in [(1, 2, 3), (SUM_ROWS, 1, 8), (2 * SUM_ROWS + 7, 3, 5)] {
-            let z = Array2::from_shape_fn((rows, heads * dim), |(i, c)| ((i * 7 + c * 3) % 11) as f64 - 4.0);
+            let z = Array2::from_shape_fn((rows, heads * dim), |(i, c)| {
+                ((i * 7 + c * 3) % 11) as f64 - 4.0
+            });
             let s = Array2::from_shape_fn((rows, heads), |(i, h)| ((i * 5 + h) % 7) as f64 - 2.5);
-            let expected = Array2::from_shape_fn((1, heads * dim), |(_, c)| (0..rows).map(|i| s[[i, c / dim]] * z[[i, c]]).sum::<f64>());
-            assert_relative_eq!(head_sums(z.view(), s.view()), expected, max_relative = 1e-12, epsilon = 1e-9);
+            let expected = Array2::from_shape_fn((1, heads * dim), |(_, c)| {
+                (0..rows).map(|i| s[[i, c / dim]] * z[[i, c]]).sum::<f64>()
+            });
+            assert_relative_eq!(
+                head_sums(z.view(), s.view()),
+                expected,
+                max_relative = 1e-12,
+                epsilon = 1e-9
+            );
         }
     }
 }

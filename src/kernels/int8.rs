@@ -1,8 +1,9 @@
 //! Products of 8-bit integers with 32-bit accumulators, and the one definition of requantisation.
 //!
-//! Sums of integers are exact in any order as long as they fit, which callers check when they build; so every level of instructions, every
-//! cut into blocks and every number of threads gives the same accumulators, and [`Finish`] turns them into the same outputs: its few
-//! floating-point operations stand in one fixed order, without fused multiply-adds.
+//! Sums of integers are exact in any order as long as they fit, which callers check when they
+//! build; so every level of instructions, every cut into blocks and every number of threads gives
+//! the same accumulators, and [`Finish`] turns them into the same outputs: its few floating-point
+//! operations stand in one fixed order, without fused multiply-adds.
 //!
 //! Quantisers give integers in ±127; the kernels take −128 as well.
 
@@ -22,7 +23,8 @@ pub(super) const TILE: usize = 256;
 /// Outputs that are finished together.
 const PIECE: usize = 64;
 
-/// Most multiply-accumulates of ±127 by ±127 that a 32-bit accumulator surely holds: `⌊(2³¹ − 1) / 127²⌋`. What does not fit wraps.
+/// Most multiply-accumulates of ±127 by ±127 that a 32-bit accumulator surely holds:
+/// `⌊(2³¹ − 1) / 127²⌋`. What does not fit wraps.
 pub const MOST_TERMS: usize = 133_144;
 
 /// Multiply-accumulates of a block of rows of a dense product.
@@ -56,7 +58,8 @@ pub enum Out<'a> {
     },
     /// `y` itself, `[n, width]`.
     Real(&'a mut [f32]),
-    /// What stands there plus the scaled accumulator, `[n, width]`, before bias and activation. Products only.
+    /// What stands there plus the scaled accumulator, `[n, width]`, before bias and activation.
+    /// Products only.
     Added(&'a mut [f32]),
 }
 
@@ -77,10 +80,17 @@ pub struct Finish<'a> {
 }
 
 impl Finish<'_> {
-    /// Finishes `acc`, the accumulators of row `i` from channel `first` on; `at` is where the row's part of `out` begins. `FMA` as in
-    /// [`quantize_row`].
+    /// Finishes `acc`, the accumulators of row `i` from channel `first` on; `at` is where the row's
+    /// part of `out` begins. `FMA` as in [`quantize_row`].
     #[inline(always)]
-    pub(super) fn write<const FMA: bool>(&self, i: usize, first: usize, acc: &[i32], out: &mut Out, at: usize) {
+    pub(super) fn write<const FMA: bool>(
+        &self,
+        i: usize,
+        first: usize,
+        acc: &[i32],
+        out: &mut Out,
+        at: usize,
+    ) {
         let row = self.rows.map_or(1.0, |rows| rows[i]);
         let (pieces, rest) = acc.as_chunks::<PIECE>();
         let (registers, tail) = rest.as_chunks::<LANES>();
@@ -101,7 +111,14 @@ impl Finish<'_> {
 
     /// At most [`PIECE`] numbers of [`write`](Self::write).
     #[inline(always)]
-    fn write_piece<const FMA: bool>(&self, row: f32, first: usize, acc: &[i32], out: &mut Out, at: usize) {
+    fn write_piece<const FMA: bool>(
+        &self,
+        row: f32,
+        first: usize,
+        acc: &[i32],
+        out: &mut Out,
+        at: usize,
+    ) {
         let mut y = [0.0f32; PIECE];
         let y = &mut y[..acc.len()];
         for ((y, &acc), &col) in y.iter_mut().zip(acc).zip(&self.cols[first..][..acc.len()]) {
@@ -159,7 +176,8 @@ pub(super) struct DenseJob<'a> {
     pub(super) finish: Finish<'a>,
 }
 
-/// The integer kernels of one level: rows `.1` of a product, finished into `.2`, which holds only those rows.
+/// The integer kernels of one level: rows `.1` of a product, finished into `.2`, which holds only
+/// those rows.
 pub(super) struct Int8Kernels {
     pub(super) spmm: fn(&SparseJob, Range<usize>, Out),
     pub(super) matmul: fn(&DenseJob, Range<usize>, Out),
@@ -181,7 +199,8 @@ pub(super) static PORTABLE: Int8Kernels = Int8Kernels {
 /// Outputs of a register.
 const LANES: usize = 16;
 
-/// An 8-bit matrix `[inner, width]` for dense products: row by row, and laid out as the instructions of a level read it, once they are asked for.
+/// An 8-bit matrix `[inner, width]` for dense products: row by row, and laid out as the
+/// instructions of a level read it, once they are asked for.
 #[derive(Debug, Clone)]
 pub struct PackedInt8 {
     pub(super) inner: usize,
@@ -191,7 +210,8 @@ pub struct PackedInt8 {
     pairs: OnceLock<Panels<i16>>,
     #[cfg(target_arch = "x86_64")]
     columns: OnceLock<Columns>,
-    /// And `−128·Σ_k w_kc`: what is too much where the left operand was shifted by 128 to be unsigned.
+    /// And `−128·Σ_k w_kc`: what is too much where the left operand was shifted by 128 to be
+    /// unsigned.
     #[cfg(target_arch = "x86_64")]
     fours: OnceLock<(Panels<i8>, Vec<i32>)>,
 }
@@ -246,7 +266,9 @@ impl PackedInt8 {
             // Zero where a panel has no column.
             let mut shift = vec![0i32; self.width.next_multiple_of(LANES)];
             for row in self.rows.chunks_exact(self.width.max(1)) {
-                shift.iter_mut().zip(row).for_each(|(shift, &value)| *shift = shift.wrapping_sub(128 * i32::from(value)));
+                shift.iter_mut().zip(row).for_each(|(shift, &value)| {
+                    *shift = shift.wrapping_sub(128 * i32::from(value))
+                });
             }
             (int8_dense_x86::fours(&self.rows, self.inner, self.width), shift)
         })
@@ -257,10 +279,16 @@ impl PackedInt8 {
 fn for_blocks(out: Out, width: usize, cut: Cut, work: usize, f: impl Fn(Range<usize>, Out) + Sync) {
     match out {
         Out::Int { data, scale, most } => {
-            for_row_blocks(data, width, cut, work, |block, data| f(block, Out::Int { data, scale, most }));
+            for_row_blocks(data, width, cut, work, |block, data| {
+                f(block, Out::Int { data, scale, most })
+            });
         }
-        Out::Real(data) => for_row_blocks(data, width, cut, work, |block, data| f(block, Out::Real(data))),
-        Out::Added(data) => for_row_blocks(data, width, cut, work, |block, data| f(block, Out::Added(data))),
+        Out::Real(data) => {
+            for_row_blocks(data, width, cut, work, |block, data| f(block, Out::Real(data)))
+        }
+        Out::Added(data) => {
+            for_row_blocks(data, width, cut, work, |block, data| f(block, Out::Added(data)))
+        }
     }
 }
 
@@ -281,7 +309,11 @@ impl<'a> Out<'a> {
     pub(super) fn split_off(&mut self, count: usize) -> Out<'a> {
         let enough = "the output holds all rows";
         match self {
-            Out::Int { data, scale, most } => Out::Int { data: data.split_off_mut(..count).expect(enough), scale: *scale, most: *most },
+            Out::Int { data, scale, most } => Out::Int {
+                data: data.split_off_mut(..count).expect(enough),
+                scale: *scale,
+                most: *most,
+            },
             Out::Real(data) => Out::Real(data.split_off_mut(..count).expect(enough)),
             Out::Added(data) => Out::Added(data.split_off_mut(..count).expect(enough)),
         }
@@ -297,8 +329,9 @@ impl<'a> Out<'a> {
 
 /// Sparse × dense product of 8-bit integers, `acc_ic = Σ_j a_ij x_jc`, finished into `out`.
 ///
-/// *Shapes*: `a: [n, m]`, `x: [m, width]`, `out: [n, width]`. *Cost*: `nnz·width` multiply-accumulates on a quarter of the bytes of
-/// [`spmm`](fn@super::spmm). Accumulators must fit: `Σ_j |a_ij|·127 < 2³¹`, see [`MOST_TERMS`].
+/// *Shapes*: `a: [n, m]`, `x: [m, width]`, `out: [n, width]`. *Cost*: `nnz·width`
+/// multiply-accumulates on a quarter of the bytes of [`spmm`](fn@super::spmm). Accumulators must
+/// fit: `Σ_j |a_ij|·127 < 2³¹`, see [`MOST_TERMS`].
 ///
 /// # Panics
 /// If the shapes do not fit, or an index of `a` is past the rows of `x`.
@@ -315,8 +348,12 @@ pub fn spmm_int8_with(isa: Isa, a: SparseInt8, x: &[i8], width: usize, finish: F
     assert!(!a.starts.is_empty(), "spmm_int8: the left operand has no row ends");
     let rows = a.starts.len() - 1;
     check(&finish, rows, width, &out);
-    // The forms of the levels read entries without a check each: all that they rely on is checked here and where a block begins.
-    assert!(a.starts[0] == 0 && a.starts[rows] == a.cols.len() && a.cols.len() == a.vals.len(), "spmm_int8: entries of the left operand");
+    // The forms of the levels read entries without a check each: all that they rely on is checked
+    // here and where a block begins.
+    assert!(
+        a.starts[0] == 0 && a.starts[rows] == a.cols.len() && a.cols.len() == a.vals.len(),
+        "spmm_int8: entries of the left operand"
+    );
     assert!(a.starts.is_sorted(), "spmm_int8: a row of the left operand ends before it begins");
     if rows == 0 || width == 0 {
         return;
@@ -331,7 +368,8 @@ pub fn spmm_int8_with(isa: Isa, a: SparseInt8, x: &[i8], width: usize, finish: F
 
 /// Dense product of 8-bit integers, `acc_ic = Σ_k x_ik w_kc`, finished into `out`.
 ///
-/// *Shapes*: `x: [n, inner]`, `w: [inner, width]`, `out: [n, width]`. Accumulators must fit: `127·Σ_k |w_kc| < 2³¹`.
+/// *Shapes*: `x: [n, inner]`, `w: [inner, width]`, `out: [n, width]`. Accumulators must fit:
+/// `127·Σ_k |w_kc| < 2³¹`.
 ///
 /// # Panics
 /// If the shapes do not fit.
@@ -352,17 +390,29 @@ pub fn matmul_int8_with(isa: Isa, x: &[i8], w: &PackedInt8, finish: Finish, out:
         return;
     }
     let row_work = w.inner * w.width;
-    let cut = Cut::Even { rows, height: (BLOCK_WORK / row_work.max(1)).clamp(24, 1024).next_multiple_of(12) };
+    let cut = Cut::Even {
+        rows,
+        height: (BLOCK_WORK / row_work.max(1)).clamp(24, 1024).next_multiple_of(12),
+    };
     let job = DenseJob { x, w, finish };
     let kernels = isa.int8();
     for_blocks(out, w.width, cut, rows * row_work, |block, out| (kernels.matmul)(&job, block, out));
 }
 
 fn check(finish: &Finish, rows: usize, width: usize, out: &Out) {
-    assert!(finish.rows.is_none_or(|scales| scales.len() == rows), "integer product: one scale a row");
+    assert!(
+        finish.rows.is_none_or(|scales| scales.len() == rows),
+        "integer product: one scale a row"
+    );
     assert!(finish.cols.len() == width, "integer product: one scale a column");
-    assert!(finish.bias.is_none_or(|bias| bias.len() == width), "integer product: one bias a column");
-    assert!(out.len() == rows * width, "integer product: {rows} rows of {width} do not fit the output");
+    assert!(
+        finish.bias.is_none_or(|bias| bias.len() == width),
+        "integer product: one bias a column"
+    );
+    assert!(
+        out.len() == rows * width,
+        "integer product: {rows} rows of {width} do not fit the output"
+    );
 }
 
 /// The portable form of [`spmm_int8`].
@@ -376,7 +426,9 @@ fn spmm_rows(job: &SparseJob, block: Range<usize>, mut out: Out) {
                 // The product of two numbers of 8 bits fits 16.
                 let value = i16::from(a.vals[e]);
                 let x = &job.x[a.cols[e] as usize * width + first..][..acc.len()];
-                acc.iter_mut().zip(x).for_each(|(acc, &x)| *acc = acc.wrapping_add(i32::from(value * i16::from(x))));
+                acc.iter_mut()
+                    .zip(x)
+                    .for_each(|(acc, &x)| *acc = acc.wrapping_add(i32::from(value * i16::from(x))));
             }
             job.finish.write::<false>(i, first, acc, &mut out, at * width + first);
         }
@@ -393,7 +445,9 @@ fn matmul_rows(job: &DenseJob, block: Range<usize>, mut out: Out) {
             let acc = &mut acc[..TILE.min(w.width - first)];
             for (&x, row) in x.iter().zip(w.rows.chunks_exact(w.width)) {
                 // As above.
-                acc.iter_mut().zip(&row[first..]).for_each(|(acc, &w)| *acc = acc.wrapping_add(i32::from(i16::from(x) * i16::from(w))));
+                acc.iter_mut().zip(&row[first..]).for_each(|(acc, &w)| {
+                    *acc = acc.wrapping_add(i32::from(i16::from(x) * i16::from(w)))
+                });
             }
             job.finish.write::<false>(i, first, acc, &mut out, at * w.width + first);
         }
@@ -418,15 +472,25 @@ pub(super) struct JoinJob<'a> {
     place: usize,
 }
 
-/// Joins integers of different scales: `y = Σ_k q_k·col_k`, added from the first term to the last, then bias, activation and [`Out`].
+/// Joins integers of different scales: `y = Σ_k q_k·col_k`, added from the first term to the last,
+/// then bias, activation and [`Out`].
 ///
-/// The join is a requantisation like [`Finish`], with a sum of scaled integers in the place of the scaled accumulator.
+/// The join is a requantisation like [`Finish`], with a sum of scaled integers in the place of the
+/// scaled accumulator.
 ///
-/// *Shapes*: every term `[n, width]`; the output's columns `place..place + width` of `[n, out_width]` are written.
+/// *Shapes*: every term `[n, width]`; the output's columns `place..place + width` of
+/// `[n, out_width]` are written.
 ///
 /// # Panics
 /// If the shapes do not fit.
-pub fn join_int8(terms: &[Term], bias: Option<&[f32]>, activate: Activate, out: Out, out_width: usize, place: usize) {
+pub fn join_int8(
+    terms: &[Term],
+    bias: Option<&[f32]>,
+    activate: Activate,
+    out: Out,
+    out_width: usize,
+    place: usize,
+) {
     join_int8_with(Isa::best(), terms, bias, activate, out, out_width, place);
 }
 
@@ -435,13 +499,24 @@ pub fn join_int8(terms: &[Term], bias: Option<&[f32]>, activate: Activate, out: 
 /// # Panics
 /// As [`join_int8`], and if the processor does not have the level.
 #[doc(hidden)]
-pub fn join_int8_with(isa: Isa, terms: &[Term], bias: Option<&[f32]>, activate: Activate, out: Out, out_width: usize, place: usize) {
+pub fn join_int8_with(
+    isa: Isa,
+    terms: &[Term],
+    bias: Option<&[f32]>,
+    activate: Activate,
+    out: Out,
+    out_width: usize,
+    place: usize,
+) {
     let width = terms[0].cols.len();
     assert!(
         terms.iter().all(|term| term.cols.len() == width && term.data.len() == terms[0].data.len()),
         "join_int8: terms differ in shape"
     );
-    assert!(place + width <= out_width && out.len() * width == terms[0].data.len() * out_width, "join_int8: output");
+    assert!(
+        place + width <= out_width && out.len() * width == terms[0].data.len() * out_width,
+        "join_int8: output"
+    );
     assert!(bias.is_none_or(|bias| bias.len() == width), "join_int8: one bias a column");
     if width == 0 || out.len() == 0 {
         return;
@@ -450,10 +525,13 @@ pub fn join_int8_with(isa: Isa, terms: &[Term], bias: Option<&[f32]>, activate: 
     let cut = Cut::Even { rows, height: JOIN_NUMBERS.div_ceil(width) };
     let job = JoinJob { terms, bias, activate, out_width, place };
     let kernels = isa.int8();
-    for_blocks(out, out_width, cut, terms.len() * rows * width, |block, out| (kernels.join)(&job, block, out));
+    for_blocks(out, out_width, cut, terms.len() * rows * width, |block, out| {
+        (kernels.join)(&job, block, out)
+    });
 }
 
-/// Rows `block` of a join; every level is this text, compiled with its features. `FMA` as in [`quantize_row`].
+/// Rows `block` of a join; every level is this text, compiled with its features. `FMA` as in
+/// [`quantize_row`].
 #[inline(always)]
 pub(super) fn join_rows<const FMA: bool>(job: &JoinJob, block: Range<usize>, mut out: Out) {
     let width = job.terms[0].cols.len();
@@ -515,15 +593,18 @@ mod tests {
         if y <= 0.0 { 0.0 } else { y }
     }
 
-    /// Runs `product` to integers and to real numbers with and without bias, and compares each with the reference.
+    /// Runs `product` to integers and to real numbers with and without bias, and compares each with
+    /// the reference.
     fn assert_finishes(acc: &[i32], width: usize, what: &str, product: impl Fn(Finish, Out)) {
         let n = acc.len() / width;
-        let (rows, cols, biases) = (scales(n, 1), scales(width, 2), cases::dense::<f32>(1, width, 3));
+        let (rows, cols, biases) =
+            (scales(n, 1), scales(width, 2), cases::dense::<f32>(1, width, 3));
         let tanh = |values: &mut [f32]| values.iter_mut().for_each(|v| *v = v.tanh());
         for case in 0..4 {
             let bias = (case % 2 == 0).then(|| biases.as_slice().unwrap());
             let row_scales = (case < 2).then_some(&rows[..]);
-            let activate = [Activate::Identity, Activate::Relu, Activate::Map(&tanh), Activate::Relu][case];
+            let activate =
+                [Activate::Identity, Activate::Relu, Activate::Map(&tanh), Activate::Relu][case];
             let finish = Finish { rows: row_scales, cols: &cols, bias, activate };
             let (mut q, mut y) = (vec![99i8; acc.len()], vec![f32::NAN; acc.len()]);
             let (scale, most) = (0.37, if case == 1 { 7 } else { 127 });
@@ -539,12 +620,27 @@ mod tests {
                     2 => real.tanh(),
                     _ => relu(real),
                 };
-                let real = activated(reference::rescale(acc, row, cols[c], bias.map(|bias| bias[c])));
+                let real =
+                    activated(reference::rescale(acc, row, cols[c], bias.map(|bias| bias[c])));
                 let added = 0.5 + reference::rescale(acc, row, cols[c], None);
                 let added = activated(bias.map_or(added, |bias| added + bias[c]));
-                assert_eq!(sum[at].to_bits(), added.to_bits(), "{what} case {case} at {i}, {c}: {} for {added}", sum[at]);
-                assert_eq!(y[at].to_bits(), real.to_bits(), "{what} case {case} at {i}, {c}: {} for {real}", y[at]);
-                assert_eq!(q[at], reference::requantize(real, scale, most), "{what} case {case} at {i}, {c}: {real}");
+                assert_eq!(
+                    sum[at].to_bits(),
+                    added.to_bits(),
+                    "{what} case {case} at {i}, {c}: {} for {added}",
+                    sum[at]
+                );
+                assert_eq!(
+                    y[at].to_bits(),
+                    real.to_bits(),
+                    "{what} case {case} at {i}, {c}: {} for {real}",
+                    y[at]
+                );
+                assert_eq!(
+                    q[at],
+                    reference::requantize(real, scale, most),
+                    "{what} case {case} at {i}, {c}: {real}"
+                );
             }
         }
     }
@@ -559,9 +655,21 @@ mod tests {
                 let x = ints(inner * width, 3);
                 let acc = reference::spmm_int8(starts, cols, &vals, &x, width);
                 for isa in levels() {
-                    assert_finishes(&acc, width, &format!("{isa:?} {rows}x{inner} width {width}"), |finish, out| {
-                        spmm_int8_with(isa, SparseInt8 { starts, cols, vals: &vals }, &x, width, finish, out);
-                    });
+                    assert_finishes(
+                        &acc,
+                        width,
+                        &format!("{isa:?} {rows}x{inner} width {width}"),
+                        |finish, out| {
+                            spmm_int8_with(
+                                isa,
+                                SparseInt8 { starts, cols, vals: &vals },
+                                &x,
+                                width,
+                                finish,
+                                out,
+                            );
+                        },
+                    );
                 }
             }
         }
@@ -576,12 +684,25 @@ mod tests {
             let vals = vec![value; rows * degree];
             for width in widths().chain([144, 320, 515]) {
                 // The longest row at its largest: what 16 bits cannot hold.
-                let x = if degree > 500 { vec![127; inner * width] } else { ints(inner * width, 3) };
+                let x =
+                    if degree > 500 { vec![127; inner * width] } else { ints(inner * width, 3) };
                 let acc = reference::spmm_int8(&starts, &cols, &vals, &x, width);
                 for isa in levels() {
-                    assert_finishes(&acc, width, &format!("{isa:?} {degree} times {value} width {width}"), |finish, out| {
-                        spmm_int8_with(isa, SparseInt8 { starts: &starts, cols: &cols, vals: &vals }, &x, width, finish, out);
-                    });
+                    assert_finishes(
+                        &acc,
+                        width,
+                        &format!("{isa:?} {degree} times {value} width {width}"),
+                        |finish, out| {
+                            spmm_int8_with(
+                                isa,
+                                SparseInt8 { starts: &starts, cols: &cols, vals: &vals },
+                                &x,
+                                width,
+                                finish,
+                                out,
+                            );
+                        },
+                    );
                 }
             }
         }
@@ -592,14 +713,22 @@ mod tests {
         // From left to right: infinite both ways, NaN by a bias, huge, and tiny.
         let (x, w) = ([1i8; 2], vec![100i8; 2 * 21]);
         let packed = PackedInt8::new(&w, 2, 21);
-        let cols: Vec<f32> = (0..21).map(|c| [f32::MAX, -f32::MAX, f32::INFINITY, 1e30, 1e-42][c % 5]).collect();
-        let bias: Vec<f32> = (0..21).map(|c| if c % 5 == 2 { f32::NEG_INFINITY } else { 0.0 }).collect();
+        let cols: Vec<f32> =
+            (0..21).map(|c| [f32::MAX, -f32::MAX, f32::INFINITY, 1e30, 1e-42][c % 5]).collect();
+        let bias: Vec<f32> =
+            (0..21).map(|c| if c % 5 == 2 { f32::NEG_INFINITY } else { 0.0 }).collect();
         for scale in [1e-3, 1e35, 1e-38] {
             for activate in [Activate::Identity, Activate::Relu] {
                 let on = |isa| {
                     let mut q = [99i8; 21];
                     let finish = Finish { rows: None, cols: &cols, bias: Some(&bias), activate };
-                    matmul_int8_with(isa, &x, &packed, finish, Out::Int { data: &mut q, scale, most: 127 });
+                    matmul_int8_with(
+                        isa,
+                        &x,
+                        &packed,
+                        finish,
+                        Out::Int { data: &mut q, scale, most: 127 },
+                    );
                     q
                 };
                 let expected = on(Isa::Portable);
@@ -610,15 +739,26 @@ mod tests {
 
     #[test]
     fn every_level_of_the_dense_product_is_the_reference_at_every_width() {
-        for (rows, inner) in [(0, 3), (1, 1), (3, 2), (5, 4), (7, 7), (4, 64), (9, 129), (130, 33), (2, 0)] {
+        for (rows, inner) in
+            [(0, 3), (1, 1), (3, 2), (5, 4), (7, 7), (4, 64), (9, 129), (130, 33), (2, 0)]
+        {
             for width in widths() {
                 let (x, w) = (ints(rows * inner, 4), ints(inner * width, 5));
                 let packed = PackedInt8::new(&w, inner, width);
-                let acc = if inner == 0 { vec![0; rows * width] } else { reference::matmul_int8(&x, &w, inner, width) };
+                let acc = if inner == 0 {
+                    vec![0; rows * width]
+                } else {
+                    reference::matmul_int8(&x, &w, inner, width)
+                };
                 for isa in levels() {
-                    assert_finishes(&acc, width, &format!("{isa:?} {rows}x{inner} width {width}"), |finish, out| {
-                        matmul_int8_with(isa, &x, &packed, finish, out);
-                    });
+                    assert_finishes(
+                        &acc,
+                        width,
+                        &format!("{isa:?} {rows}x{inner} width {width}"),
+                        |finish, out| {
+                            matmul_int8_with(isa, &x, &packed, finish, out);
+                        },
+                    );
                 }
             }
         }
@@ -633,10 +773,28 @@ mod tests {
             let exact = i32::from(left) * i32::from(right) * count as i32;
             for isa in levels() {
                 let mut y = [0.0; 3];
-                let finish = Finish { rows: None, cols: &[1.0; 3], bias: None, activate: Activate::Identity };
-                spmm_int8_with(isa, SparseInt8 { starts: &starts, cols: &cols, vals: &vals }, &x, 3, finish, Out::Real(&mut y));
+                let finish = Finish {
+                    rows: None,
+                    cols: &[1.0; 3],
+                    bias: None,
+                    activate: Activate::Identity,
+                };
+                spmm_int8_with(
+                    isa,
+                    SparseInt8 { starts: &starts, cols: &cols, vals: &vals },
+                    &x,
+                    3,
+                    finish,
+                    Out::Real(&mut y),
+                );
                 assert_eq!(y, [exact as f32; 3], "{isa:?}");
-                matmul_int8_with(isa, &vals, &PackedInt8::new(&x, count, 3), finish, Out::Real(&mut y));
+                matmul_int8_with(
+                    isa,
+                    &vals,
+                    &PackedInt8::new(&x, count, 3),
+                    finish,
+                    Out::Real(&mut y),
+                );
                 assert_eq!(y, [exact as f32; 3], "{isa:?}");
             }
         }
@@ -652,10 +810,16 @@ mod tests {
         let packed = PackedInt8::new(&w, 64, 33);
         assert_same_in_all_pools(|| {
             let (mut y, mut z) = (vec![0; 5000 * 70], vec![0.0; 700 * 70 / 64 * 33]);
-            let finish = Finish { rows: Some(&row_scales), cols: &[0.01; 70], bias: None, activate: Activate::Relu };
+            let finish = Finish {
+                rows: Some(&row_scales),
+                cols: &[0.01; 70],
+                bias: None,
+                activate: Activate::Relu,
+            };
             let out = Out::Int { data: &mut y, scale: 0.1, most: 127 };
             spmm_int8(SparseInt8 { starts, cols, vals: &vals }, &x, 70, finish, out);
-            let finish = Finish { rows: None, cols: &[0.01; 33], bias: None, activate: Activate::Identity };
+            let finish =
+                Finish { rows: None, cols: &[0.01; 33], bias: None, activate: Activate::Identity };
             matmul_int8(&x[..z.len() / 33 * 64], &packed, finish, Out::Real(&mut z));
             (y, z.iter().map(|v| v.to_bits()).collect::<Vec<_>>())
         });
@@ -666,7 +830,14 @@ mod tests {
         let (a, b) = ([1, 2, 3, 4], [10, 20, 30, 40]);
         let mut y = [9i8; 6];
         let terms = [Term { data: &a, cols: &[1.0, 2.0] }, Term { data: &b, cols: &[0.5, -0.5] }];
-        join_int8(&terms, Some(&[0.0, 1.0]), Activate::Relu, Out::Int { data: &mut y, scale: 1.0, most: 127 }, 3, 1);
+        join_int8(
+            &terms,
+            Some(&[0.0, 1.0]),
+            Activate::Relu,
+            Out::Int { data: &mut y, scale: 1.0, most: 127 },
+            3,
+            1,
+        );
         assert_eq!(y, [9, 6, 0, 9, 18, 0]);
     }
 }

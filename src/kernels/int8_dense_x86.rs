@@ -1,9 +1,11 @@
-//! AVX2 and AVX-512 VNNI forms of the dense integer product. Their safe portable twin stands in `int8.rs`.
+//! AVX2 and AVX-512 VNNI forms of the dense integer product. Their safe portable twin stands in
+//! `int8.rs`.
 //!
-//! The right operand is packed into panels of some registers of columns, and a panel stays in the cache near the core while a block of rows
-//! passes. AVX2 multiplies 16-bit numbers in pairs and adds the two products in 32 bits (`pmaddwd`): nothing saturates, and no signs move.
-//! VNNI's `dpbusd` multiplies unsigned by signed bytes, four at a time: the left operand is shifted by 128, and `128·Σ` of the right one is
-//! taken off again.
+//! The right operand is packed into panels of some registers of columns, and a panel stays in the
+//! cache near the core while a block of rows passes. AVX2 multiplies 16-bit numbers in pairs and
+//! adds the two products in 32 bits (`pmaddwd`): nothing saturates, and no signs move. VNNI's
+//! `dpbusd` multiplies unsigned by signed bytes, four at a time: the left operand is shifted by
+//! 128, and `128·Σ` of the right one is taken off again.
 #![allow(unsafe_code)]
 
 use super::int8::{DenseJob, Out};
@@ -88,13 +90,14 @@ thread_local! {
     static WIDENED: RefCell<Vec<i16>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Columns up to which each is a sum of products along its row: panels of eight columns would be mostly empty, and rows need not be widened
-/// in memory.
+/// Columns up to which each is a sum of products along its row: panels of eight columns would be
+/// mostly empty, and rows need not be widened in memory.
 const NARROW: usize = 8;
 /// Numbers of a register of 16 bits.
 const WORDS: usize = 16;
 
-/// A narrow right operand: columns one after the other, each filled up to whole registers with zeros.
+/// A narrow right operand: columns one after the other, each filled up to whole registers with
+/// zeros.
 #[derive(Debug, Clone)]
 pub(super) struct Columns {
     data: Buffer<i16>,
@@ -121,21 +124,36 @@ fn matmul_narrow(job: &DenseJob, block: Range<usize>, mut out: Out) {
         macro_rules! dots {
             ($($n:literal)*) => {
                 match width {
-                    // SAFETY: this function has the features; there are `n` columns of the padded length, at least that of the row.
+                    // SAFETY: this function has the features; there are `n` columns of the padded
+                    // length, at least that of the row.
                     $($n => unsafe { dots::<$n>(x, w, &mut acc) },)*
                     _ => unreachable!("a narrow product has one to eight columns"),
                 }
             };
         }
         dots!(1 2 3 4 5 6 7 8);
-        finish(&job.finish, &Tile { acc: &acc, stride: width, rows: 1, count: width, i, first: 0, at: at * width, width }, &mut out);
+        finish(
+            &job.finish,
+            &Tile {
+                acc: &acc,
+                stride: width,
+                rows: 1,
+                count: width,
+                i,
+                first: 0,
+                at: at * width,
+                width,
+            },
+            &mut out,
+        );
     }
 }
 
 /// Sums of a row's products with `N` columns.
 ///
 /// # Safety
-/// The processor has AVX2; there are `N` columns, filled up to whole registers, and the row is no longer than they are.
+/// The processor has AVX2; there are `N` columns, filled up to whole registers, and the row is no
+/// longer than they are.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn dots<const N: usize>(x: &[i8], w: &Columns, acc: &mut [i32; NARROW]) {
@@ -177,7 +195,10 @@ pub(super) fn matmul_avx2(job: &DenseJob, block: Range<usize>, mut out: Out) {
     let mut x = WIDENED.take();
     // Padding meets zeros of the right operand, whatever it is.
     x.resize(block.len() * w.inner, 0);
-    for (to, from) in x.chunks_exact_mut(w.inner.max(1)).zip(job.x[block.start * inner..].chunks_exact(inner.max(1))) {
+    for (to, from) in x
+        .chunks_exact_mut(w.inner.max(1))
+        .zip(job.x[block.start * inner..].chunks_exact(inner.max(1)))
+    {
         for (to, &from) in to.iter_mut().zip(from) {
             *to = i16::from(from);
         }
@@ -193,7 +214,8 @@ pub(super) fn matmul_avx2(job: &DenseJob, block: Range<usize>, mut out: Out) {
             for (r, left) in left.iter_mut().enumerate() {
                 *left = &x[(top + r.min(rows - 1)) * w.inner..][..w.inner];
             }
-            // SAFETY: this function has the features; all left rows and the panel are as long as the inner dimension says.
+            // SAFETY: this function has the features; all left rows and the panel are as long as
+            // the inner dimension says.
             unsafe {
                 match panel.registers {
                     1 => pair_tile::<1>(left, right, &mut acc),
@@ -202,7 +224,11 @@ pub(super) fn matmul_avx2(job: &DenseJob, block: Range<usize>, mut out: Out) {
             }
             let count = columns.min(width - panel.first);
             let (i, first, at) = (block.start + top, panel.first, top * width + panel.first);
-            finish(&job.finish, &Tile { acc: &acc, stride: columns, rows, count, i, first, at, width }, &mut out);
+            finish(
+                &job.finish,
+                &Tile { acc: &acc, stride: columns, rows, count, i, first, at, width },
+                &mut out,
+            );
         }
     }
     WIDENED.set(x);
@@ -211,7 +237,8 @@ pub(super) fn matmul_avx2(job: &DenseJob, block: Range<usize>, mut out: Out) {
 /// Six rows by `N` registers of columns.
 ///
 /// # Safety
-/// The processor has AVX2; every row of `left` is of one even length, and `right` holds `8·N` numbers for each of them.
+/// The processor has AVX2; every row of `left` is of one even length, and `right` holds `8·N`
+/// numbers for each of them.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn pair_tile<const N: usize>(left: [&[i16]; PAIR_ROWS], right: &[i16], acc: &mut [i32]) {
@@ -223,7 +250,8 @@ unsafe fn pair_tile<const N: usize>(left: [&[i16]; PAIR_ROWS], right: &[i16], ac
     }
     let mut from = right.as_ptr().cast::<__m256i>();
     for g in 0..left[0].len() / PAIRS.depth {
-        // SAFETY: as the function says: `g` is a pair of each row, and a register of each of the `N` of the panel.
+        // SAFETY: as the function says: `g` is a pair of each row, and a register of each of the
+        // `N` of the panel.
         unsafe {
             let mut w = [_mm256_setzero_si256(); N];
             for (n, w) in w.iter_mut().enumerate() {
@@ -271,7 +299,8 @@ pub(super) fn matmul_vnni(job: &DenseJob, block: Range<usize>, mut out: Out) {
             for (r, left) in left.iter_mut().enumerate() {
                 *left = &job.x[(block.start + top + r.min(rows - 1)) * inner..][..inner];
             }
-            // SAFETY: this function has the features; the panel holds all groups of the inner dimension.
+            // SAFETY: this function has the features; the panel holds all groups of the inner
+            // dimension.
             unsafe {
                 match panel.registers {
                     1 => four_tile::<1>(left, right, &mut acc),
@@ -286,7 +315,11 @@ pub(super) fn matmul_vnni(job: &DenseJob, block: Range<usize>, mut out: Out) {
                 }
             }
             let (i, first, at) = (block.start + top, panel.first, top * width + panel.first);
-            finish(&job.finish, &Tile { acc: &acc, stride: columns, rows, count, i, first, at, width }, &mut out);
+            finish(
+                &job.finish,
+                &Tile { acc: &acc, stride: columns, rows, count, i, first, at, width },
+                &mut out,
+            );
         }
     }
 }
@@ -294,7 +327,8 @@ pub(super) fn matmul_vnni(job: &DenseJob, block: Range<usize>, mut out: Out) {
 /// Four rows by `N` registers of columns, the rows shifted by 128.
 ///
 /// # Safety
-/// The processor has VNNI; all rows of `left` have one length, and `right` holds `64·N` bytes for every four of it.
+/// The processor has VNNI; all rows of `left` have one length, and `right` holds `64·N` bytes for
+/// every four of it.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 unsafe fn four_tile<const N: usize>(left: [&[i8]; FOUR_ROWS], right: &[i8], acc: &mut [i32]) {
@@ -309,7 +343,11 @@ unsafe fn four_tile<const N: usize>(left: [&[i8]; FOUR_ROWS], right: &[i8], acc:
         }
         for (sums, x) in sums.iter_mut().zip(left) {
             // SAFETY: the four bytes lie within the row.
-            let x = if k + 4 <= x.len() { unsafe { x.as_ptr().add(k).cast::<i32>().read_unaligned() } } else { four(x, k) };
+            let x = if k + 4 <= x.len() {
+                unsafe { x.as_ptr().add(k).cast::<i32>().read_unaligned() }
+            } else {
+                four(x, k)
+            };
             let x = _mm512_xor_si512(_mm512_set1_epi32(x), _mm512_set1_epi8(-128));
             for (sum, &w) in sums.iter_mut().zip(&w) {
                 *sum = _mm512_dpbusd_epi32(*sum, x, w);

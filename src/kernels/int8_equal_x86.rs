@@ -1,6 +1,8 @@
-//! AVX2 form of sparse integer products for rows whose entries are all one number: means, sums, and features that are there or not.
+//! AVX2 form of sparse integer products for rows whose entries are all one number: means, sums, and
+//! features that are there or not.
 //!
-//! `Σ_j a·x_jc = a·Σ_j x_jc`: bytes are widened and added, and nothing is multiplied or interleaved. 16 bits hold 258 of them.
+//! `Σ_j a·x_jc = a·Σ_j x_jc`: bytes are widened and added, and nothing is multiplied or
+//! interleaved. 16 bits hold 258 of them.
 #![allow(unsafe_code)]
 
 use super::int8::{Out, SparseJob};
@@ -16,18 +18,28 @@ pub(super) const LANES: usize = 16;
 const MOST: usize = 8;
 /// Terms of a 16-bit sum: `256·127 < 2¹⁵`, and `−256·128` is the least that 16 bits hold.
 const TERMS: usize = 256;
-/// Row `i`, whose entries are all `value`; `ahead` says that rows are to be fetched before their turn.
+/// Row `i`, whose entries are all `value`; `ahead` says that rows are to be fetched before their
+/// turn.
 ///
 /// # Safety
-/// The processor has AVX2 and FMA; all columns of the row are rows of `x`, which are at least [`LANES`] wide.
+/// The processor has AVX2 and FMA; all columns of the row are rows of `x`, which are at least
+/// [`LANES`] wide.
 #[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn row(job: &SparseJob, i: usize, value: i8, ahead: bool, out: &mut Out, at: usize) {
+pub(super) unsafe fn row(
+    job: &SparseJob,
+    i: usize,
+    value: i8,
+    ahead: bool,
+    out: &mut Out,
+    at: usize,
+) {
     let width = job.width;
     let edges = job.a.starts[i]..job.a.starts[i + 1];
     let mut acc = [0i32; MOST * LANES];
     let mut begin = 0;
     while begin < width {
-        // What is left may be less than a register: then it begins earlier, and some channels are computed twice.
+        // What is left may be less than a register: then it begins earlier, and some channels are
+        // computed twice.
         let first = begin.min(width - LANES);
         let count = (width - first).min(MOST * LANES);
         macro_rules! part {
@@ -45,7 +57,16 @@ pub(super) unsafe fn row(job: &SparseJob, i: usize, value: i8, ahead: bool, out:
         }
         // What was computed before is not written again: it may have been added to.
         let fresh = &acc[begin - first..count];
-        let tile = Tile { acc: fresh, stride: fresh.len(), rows: 1, count: fresh.len(), i, first: begin, at: at * width + begin, width };
+        let tile = Tile {
+            acc: fresh,
+            stride: fresh.len(),
+            rows: 1,
+            count: fresh.len(),
+            i,
+            first: begin,
+            at: at * width + begin,
+            width,
+        };
         finish(&job.finish, &tile, out);
         begin = first + count;
     }
@@ -57,7 +78,14 @@ pub(super) unsafe fn row(job: &SparseJob, i: usize, value: i8, ahead: bool, out:
 /// As [`row`]; there are at least [`LANES`] channels, and at most as many as `N` registers hold.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn sum<const N: usize>(job: &SparseJob, edges: Range<usize>, first: usize, count: usize, ahead: bool, acc: &mut [i32]) {
+unsafe fn sum<const N: usize>(
+    job: &SparseJob,
+    edges: Range<usize>,
+    first: usize,
+    count: usize,
+    ahead: bool,
+    acc: &mut [i32],
+) {
     let (cols, width) = (job.a.cols, job.width);
     let base = job.x.as_ptr().wrapping_add(first);
     let (last, distance) = (count - LANES, distance(width));
@@ -70,24 +98,30 @@ unsafe fn sum<const N: usize>(job: &SparseJob, edges: Range<usize>, first: usize
         let mut sums = [_mm256_setzero_si256(); N];
         for e in begin..end {
             if ahead {
-                let next = base.wrapping_add(cols[(e + distance).min(cols.len() - 1)] as usize * width);
+                let next =
+                    base.wrapping_add(cols[(e + distance).min(cols.len() - 1)] as usize * width);
                 prefetch(next, count);
                 if split {
                     prefetch(next.wrapping_add(count - 1), 1);
                 }
             }
-            // SAFETY: as the function says; `e` is an entry, and every register ends within the row.
+            // SAFETY: as the function says; `e` is an entry, and every register ends within the
+            // row.
             unsafe {
                 let from = base.add(*cols.get_unchecked(e) as usize * width);
                 for (n, sum) in sums.iter_mut().enumerate() {
                     let from = from.add(if n + 1 == N { last } else { n * LANES });
-                    *sum = _mm256_add_epi16(*sum, _mm256_cvtepi8_epi16(_mm_loadu_si128(from.cast())));
+                    *sum =
+                        _mm256_add_epi16(*sum, _mm256_cvtepi8_epi16(_mm_loadu_si128(from.cast())));
                 }
             }
         }
         for (wide, sum) in wide.iter_mut().zip(sums) {
             wide[0] = _mm256_add_epi32(wide[0], _mm256_cvtepi16_epi32(_mm256_castsi256_si128(sum)));
-            wide[1] = _mm256_add_epi32(wide[1], _mm256_cvtepi16_epi32(_mm256_extracti128_si256::<1>(sum)));
+            wide[1] = _mm256_add_epi32(
+                wide[1],
+                _mm256_cvtepi16_epi32(_mm256_extracti128_si256::<1>(sum)),
+            );
         }
         begin = end;
     }

@@ -1,6 +1,8 @@
-//! The finish of integer products in AVX2 registers, for all levels that have them. Its safe portable twin is `Finish::write`.
+//! The finish of integer products in AVX2 registers, for all levels that have them. Its safe
+//! portable twin is `Finish::write`.
 //!
-//! A division is what costs most there: with a correctly rounded inverse, three multiply-adds give the same quotient to the bit.
+//! A division is what costs most there: with a correctly rounded inverse, three multiply-adds give
+//! the same quotient to the bit.
 #![allow(unsafe_code)]
 
 use super::int8::{Activate, Finish, Out};
@@ -27,7 +29,8 @@ pub(super) struct Tile<'a> {
 }
 
 impl Tile<'_> {
-    /// Whether all of it lies in accumulators and in an output of so many numbers, and the finish has all columns and rows.
+    /// Whether all of it lies in accumulators and in an output of so many numbers, and the finish
+    /// has all columns and rows.
     fn fits(&self, finish: &Finish, out: usize) -> bool {
         let last = self.rows.saturating_sub(1);
         let columns = self.first + self.count;
@@ -45,15 +48,21 @@ pub(super) fn finish(finish: &Finish, tile: &Tile, out: &mut Out) {
     assert!(tile.fits(finish, out.len()), "integer product: a tile outside of its output");
     let relu = match (finish.activate, &*out) {
         (Activate::Map(_), _) => return slowly(finish, tile, out),
-        (_, Out::Int { scale, .. }) if !SAFE_SCALES.contains(scale) => return slowly(finish, tile, out),
+        (_, Out::Int { scale, .. }) if !SAFE_SCALES.contains(scale) => {
+            return slowly(finish, tile, out);
+        }
         (Activate::Relu, _) => true,
         (Activate::Identity, _) => false,
     };
     // SAFETY: the tile lies within its slices.
     unsafe {
         match (out, finish.bias.is_some()) {
-            (Out::Int { data, scale, most }, true) => to_ints::<true>(finish, tile, relu, (*scale, *most), data),
-            (Out::Int { data, scale, most }, false) => to_ints::<false>(finish, tile, relu, (*scale, *most), data),
+            (Out::Int { data, scale, most }, true) => {
+                to_ints::<true>(finish, tile, relu, (*scale, *most), data)
+            }
+            (Out::Int { data, scale, most }, false) => {
+                to_ints::<false>(finish, tile, relu, (*scale, *most), data)
+            }
             (Out::Real(y), true) => to_reals::<true, false>(finish, tile, relu, y),
             (Out::Real(y), false) => to_reals::<false, false>(finish, tile, relu, y),
             (Out::Added(y), true) => to_reals::<true, true>(finish, tile, relu, y),
@@ -98,17 +107,23 @@ impl Row {
         Self { factor: _mm256_set1_ps(factor), acc, cols: finish.cols[tile.first..].as_ptr(), bias }
     }
 
-    /// `acc·(row·col)` of eight numbers from column `c` on, added to `before` if `ADD`, then the bias if `BIAS`.
+    /// `acc·(row·col)` of eight numbers from column `c` on, added to `before` if `ADD`, then the
+    /// bias if `BIAS`.
     ///
     /// # Safety
     /// There are eight.
     #[inline]
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn eight<const BIAS: bool, const ADD: bool>(&self, c: usize, before: *const f32) -> __m256 {
+    unsafe fn eight<const BIAS: bool, const ADD: bool>(
+        &self,
+        c: usize,
+        before: *const f32,
+    ) -> __m256 {
         // SAFETY: as the function says.
         unsafe {
             let acc = _mm256_cvtepi32_ps(_mm256_loadu_si256(self.acc.add(c).cast()));
-            let mut y = _mm256_mul_ps(acc, _mm256_mul_ps(self.factor, _mm256_loadu_ps(self.cols.add(c))));
+            let mut y =
+                _mm256_mul_ps(acc, _mm256_mul_ps(self.factor, _mm256_loadu_ps(self.cols.add(c))));
             if ADD {
                 y = _mm256_add_ps(_mm256_loadu_ps(before), y);
             }
@@ -125,8 +140,14 @@ impl Row {
     /// There are `count`, less than eight.
     #[inline(never)]
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn part<const BIAS: bool, const ADD: bool>(&self, c: usize, before: *const f32, count: usize) -> __m256 {
-        let (mut acc, mut cols, mut bias, mut stood) = ([0; LANES], [0.0; LANES], [0.0; LANES], [0.0; LANES]);
+    unsafe fn part<const BIAS: bool, const ADD: bool>(
+        &self,
+        c: usize,
+        before: *const f32,
+        count: usize,
+    ) -> __m256 {
+        let (mut acc, mut cols, mut bias, mut stood) =
+            ([0; LANES], [0.0; LANES], [0.0; LANES], [0.0; LANES]);
         // SAFETY: as the function says; the copies hold eight numbers.
         unsafe {
             for k in 0..count {
@@ -138,7 +159,12 @@ impl Row {
                     stood[k] = *before.add(k);
                 }
             }
-            let row = Row { factor: self.factor, acc: acc.as_ptr(), cols: cols.as_ptr(), bias: bias.as_ptr() };
+            let row = Row {
+                factor: self.factor,
+                acc: acc.as_ptr(),
+                cols: cols.as_ptr(),
+                bias: bias.as_ptr(),
+            };
             row.eight::<BIAS, ADD>(0, stood.as_ptr())
         }
     }
@@ -148,7 +174,13 @@ impl Row {
 /// The tile lies within its slices.
 #[inline(never)]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn to_ints<const BIAS: bool>(finish: &Finish, tile: &Tile, relu: bool, (scale, most): (f32, i8), data: &mut [i8]) {
+unsafe fn to_ints<const BIAS: bool>(
+    finish: &Finish,
+    tile: &Tile,
+    relu: bool,
+    (scale, most): (f32, i8),
+    data: &mut [i8],
+) {
     let by = Rounding::new(scale, most, relu);
     for r in 0..tile.rows {
         let row = Row::of(finish, tile, r);
@@ -168,15 +200,28 @@ unsafe fn to_ints<const BIAS: bool>(finish: &Finish, tile: &Tile, relu: bool, (s
                 c += 4 * LANES;
             }
             while c + 2 * LANES <= tile.count {
-                let order = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(round(c), round(c + LANES)));
-                let packed = _mm_packs_epi16(_mm256_castsi256_si128(order), _mm256_extracti128_si256::<1>(order));
+                let order = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(
+                    round(c),
+                    round(c + LANES),
+                ));
+                let packed = _mm_packs_epi16(
+                    _mm256_castsi256_si128(order),
+                    _mm256_extracti128_si256::<1>(order),
+                );
                 _mm_storeu_si128(q.add(c).cast(), without_nan(packed));
                 c += 2 * LANES;
             }
             while c < tile.count {
                 let count = LANES.min(tile.count - c);
-                let eight = if count == LANES { round(c) } else { by.round(row.part::<BIAS, false>(c, std::ptr::null(), count)) };
-                let half = _mm_packs_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256::<1>(eight));
+                let eight = if count == LANES {
+                    round(c)
+                } else {
+                    by.round(row.part::<BIAS, false>(c, std::ptr::null(), count))
+                };
+                let half = _mm_packs_epi32(
+                    _mm256_castsi256_si128(eight),
+                    _mm256_extracti128_si256::<1>(eight),
+                );
                 let packed = without_nan(_mm_packs_epi16(half, half));
                 if count == LANES {
                     _mm_storel_epi64(q.add(c).cast(), packed);
@@ -196,7 +241,12 @@ unsafe fn to_ints<const BIAS: bool>(finish: &Finish, tile: &Tile, relu: bool, (s
 /// The tile lies within its slices.
 #[inline(never)]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn to_reals<const BIAS: bool, const ADD: bool>(finish: &Finish, tile: &Tile, relu: bool, y: &mut [f32]) {
+unsafe fn to_reals<const BIAS: bool, const ADD: bool>(
+    finish: &Finish,
+    tile: &Tile,
+    relu: bool,
+    y: &mut [f32],
+) {
     // What a number must be above to stay; a comparison with NaN fails, and NaN stays.
     let least = _mm256_set1_ps(if relu { 0.0 } else { f32::NEG_INFINITY });
     for r in 0..tile.rows {
@@ -207,14 +257,22 @@ unsafe fn to_reals<const BIAS: bool, const ADD: bool>(finish: &Finish, tile: &Ti
         unsafe {
             while c + LANES <= tile.count {
                 let real = row.eight::<BIAS, ADD>(c, to.add(c));
-                let real = if relu { _mm256_andnot_ps(_mm256_cmp_ps::<_CMP_LE_OQ>(real, least), real) } else { real };
+                let real = if relu {
+                    _mm256_andnot_ps(_mm256_cmp_ps::<_CMP_LE_OQ>(real, least), real)
+                } else {
+                    real
+                };
                 _mm256_storeu_ps(to.add(c), real);
                 c += LANES;
             }
             if c < tile.count {
                 let count = tile.count - c;
                 let real = row.part::<BIAS, ADD>(c, to.add(c), count);
-                let real = if relu { _mm256_andnot_ps(_mm256_cmp_ps::<_CMP_LE_OQ>(real, least), real) } else { real };
+                let real = if relu {
+                    _mm256_andnot_ps(_mm256_cmp_ps::<_CMP_LE_OQ>(real, least), real)
+                } else {
+                    real
+                };
                 let mut part = [0.0f32; LANES];
                 _mm256_storeu_ps(part.as_mut_ptr(), real);
                 for (k, &real) in part.iter().enumerate().take(count) {
@@ -230,7 +288,8 @@ unsafe fn to_reals<const BIAS: bool, const ADD: bool>(finish: &Finish, tile: &Ti
 struct Rounding {
     scale: __m256,
     inverse: __m256,
-    /// A quarter of a step past the largest integer, and its negative or zero: what lies beyond becomes this, and it rounds to that integer.
+    /// A quarter of a step past the largest integer, and its negative or zero: what lies beyond
+    /// becomes this, and it rounds to that integer.
     most: __m256,
     least: __m256,
 }

@@ -1,18 +1,24 @@
-//! The product of a model's real input with an 8-bit weight: rows are quantised where they are multiplied, while they are in the cache.
+//! The product of a model's real input with an 8-bit weight: rows are quantised where they are
+//! multiplied, while they are in the cache.
 //!
-//! Reading the input is most of the cost, so it is read once and its integers are never written to memory.
+//! Reading the input is most of the cost, so it is read once and its integers are never written to
+//! memory.
 
-use super::int8::{DenseJob, Finish, Out, PackedInt8, SparseInt8, SparseJob, matmul_int8_with, spmm_int8_with};
+use super::int8::{
+    DenseJob, Finish, Out, PackedInt8, SparseInt8, SparseJob, matmul_int8_with, spmm_int8_with,
+};
 use super::isa::Isa;
 use super::rows::{SERIAL_WORK, blocks_by_nonzeros, blocks_of, parts_for};
 use crate::value::ValueRef;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Rows that are quantised together: a stretch of the input that fits the cache near the core, and is read in long runs.
+/// Rows that are quantised together: a stretch of the input that fits the cache near the core, and
+/// is read in long runs.
 const ROWS: usize = 64;
 
-/// An 8-bit weight in both layouts: gathered by row for sparse rows of the input, packed for dense ones.
+/// An 8-bit weight in both layouts: gathered by row for sparse rows of the input, packed for dense
+/// ones.
 #[derive(Debug, Clone)]
 pub struct InputWeight {
     packed: PackedInt8,
@@ -28,26 +34,46 @@ impl InputWeight {
     }
 }
 
-/// Quantises each row of `x` to ±`most` by a scale of its own and multiplies it by `w`: `acc_ic = Σ_k q(x_ik) w_kc`, finished into `out`.
+/// Quantises each row of `x` to ±`most` by a scale of its own and multiplies it by `w`:
+/// `acc_ic = Σ_k q(x_ik) w_kc`, finished into `out`.
 ///
-/// The scales of the rows are written to `scales` and take the place of `finish.rows`; a row with an entry that is not finite gets a scale
-/// that is not finite, and its output means nothing.
+/// The scales of the rows are written to `scales` and take the place of `finish.rows`; a row with
+/// an entry that is not finite gets a scale that is not finite, and its output means nothing.
 ///
-/// *Shapes*: `x: [n, inner]`, dense row by row or CSR from entry 0; `w: [inner, width]`, `scales: [n]`, `out: [n, width]`.
+/// *Shapes*: `x: [n, inner]`, dense row by row or CSR from entry 0; `w: [inner, width]`,
+/// `scales: [n]`, `out: [n, width]`.
 ///
 /// # Panics
 /// If the shapes do not fit, or `x` is laid out otherwise.
-#[allow(clippy::too_many_arguments, reason = "a kernel: what it reads, and the two places that it writes")]
-pub fn input_int8(isa: Isa, x: ValueRef<f32>, w: &InputWeight, most: i8, finish: Finish, scales: &mut [f32], mut out: Out) {
+#[allow(
+    clippy::too_many_arguments,
+    reason = "a kernel: what it reads, and the two places that it writes"
+)]
+pub fn input_int8(
+    isa: Isa,
+    x: ValueRef<f32>,
+    w: &InputWeight,
+    most: i8,
+    finish: Finish,
+    scales: &mut [f32],
+    mut out: Out,
+) {
     let (rows, inner) = x.shape();
     let width = w.packed.width;
-    assert!(inner == w.packed.inner && scales.len() == rows, "input_int8: x {:?}, weight {:?}", x.shape(), (w.packed.inner, width));
+    assert!(
+        inner == w.packed.inner && scales.len() == rows,
+        "input_int8: x {:?}, weight {:?}",
+        x.shape(),
+        (w.packed.inner, width)
+    );
     if width == 0 {
         return;
     }
     let work = x.stored() * width;
     let blocks = match x {
-        ValueRef::Dense(_) => blocks_of(rows, rows.div_ceil(parts_for(work)).next_multiple_of(ROWS)),
+        ValueRef::Dense(_) => {
+            blocks_of(rows, rows.div_ceil(parts_for(work)).next_multiple_of(ROWS))
+        }
         ValueRef::Sparse(x) => blocks_by_nonzeros(x.indptr().raw_storage(), parts_for(work)),
     };
     let mut scales = scales;
@@ -64,16 +90,31 @@ pub fn input_int8(isa: Isa, x: ValueRef<f32>, w: &InputWeight, most: i8, finish:
     pieces.collect::<Vec<_>>().into_par_iter().with_max_len(1).for_each(run);
 }
 
-/// As [`input_int8`], with the integers of the stored entries of `x` in `q` and the scales of its rows in `finish.rows`.
+/// As [`input_int8`], with the integers of the stored entries of `x` in `q` and the scales of its
+/// rows in `finish.rows`.
 ///
 /// # Panics
 /// If the shapes do not fit.
-pub fn quantized_input_int8(isa: Isa, x: ValueRef<f32>, q: &[i8], w: &InputWeight, finish: Finish, out: Out) {
+pub fn quantized_input_int8(
+    isa: Isa,
+    x: ValueRef<f32>,
+    q: &[i8],
+    w: &InputWeight,
+    finish: Finish,
+    out: Out,
+) {
     match x {
         ValueRef::Dense(_) => matmul_int8_with(isa, q, &w.packed, finish, out),
         ValueRef::Sparse(x) => {
             let (starts, cols, _) = x.into_raw_storage();
-            spmm_int8_with(isa, SparseInt8 { starts, cols, vals: q }, &w.packed.rows, w.packed.width, finish, out);
+            spmm_int8_with(
+                isa,
+                SparseInt8 { starts, cols, vals: q },
+                &w.packed.rows,
+                w.packed.width,
+                finish,
+                out,
+            );
         }
     }
 }
@@ -100,26 +141,40 @@ impl Block<'_, '_> {
             match self.x {
                 ValueRef::Dense(x) => {
                     dense.resize(count * inner, 0);
-                    let x = &x.as_slice().expect("rows are contiguous here")[i * inner..][..count * inner];
+                    let x = &x.as_slice().expect("rows are contiguous here")[i * inner..]
+                        [..count * inner];
                     for (k, scale) in scales.iter_mut().enumerate() {
-                        *scale = (kernels.quantize_row)(&x[k * inner..][..inner], self.most, &mut dense[k * inner..][..inner]);
+                        *scale = (kernels.quantize_row)(
+                            &x[k * inner..][..inner],
+                            self.most,
+                            &mut dense[k * inner..][..inner],
+                        );
                     }
                     self.multiply_dense(&dense, scales, out.reborrow());
                 }
                 ValueRef::Sparse(x) => {
                     let (starts, cols, values) = x.into_raw_storage();
                     let first = starts[i];
-                    let starts: [usize; ROWS + 1] = std::array::from_fn(|k| starts[i + k.min(count)] - first);
+                    let starts: [usize; ROWS + 1] =
+                        std::array::from_fn(|k| starts[i + k.min(count)] - first);
                     let stored = starts[count];
                     let (cols, values) = (&cols[first..][..stored], &values[first..][..stored]);
                     q.resize(stored, 0);
                     for (k, scale) in scales.iter_mut().enumerate() {
                         let entries = starts[k]..starts[k + 1];
-                        *scale = (kernels.quantize_row)(&values[entries.clone()], self.most, &mut q[entries]);
+                        *scale = (kernels.quantize_row)(
+                            &values[entries.clone()],
+                            self.most,
+                            &mut q[entries],
+                        );
                     }
                     let finish = Finish { rows: Some(scales), ..self.finish };
                     let a = SparseInt8 { starts: &starts[..=count], cols, vals: &q };
-                    (kernels.spmm)(&SparseJob { a, x: &self.w.packed.rows, width, finish }, 0..count, out);
+                    (kernels.spmm)(
+                        &SparseJob { a, x: &self.w.packed.rows, width, finish },
+                        0..count,
+                        out,
+                    );
                 }
             }
             i += count;
@@ -149,7 +204,15 @@ mod tests {
         let (mut scales, mut y) = (vec![0.0; rows], vec![f32::NAN; rows * width]);
         let cols = vec![0.01; width];
         let finish = Finish { rows: None, cols: &cols, bias: None, activate: Activate::Relu };
-        input_int8(isa, x, &InputWeight::new(w, inner, width), 127, finish, &mut scales, Out::Real(&mut y));
+        input_int8(
+            isa,
+            x,
+            &InputWeight::new(w, inner, width),
+            127,
+            finish,
+            &mut scales,
+            Out::Real(&mut y),
+        );
         (scales, y)
     }
 
@@ -159,7 +222,11 @@ mod tests {
         let (mut q, mut scales) = (vec![0; values.len()], vec![0.0; x.rows()]);
         quantize_rows(starts, values, 127, &mut q, &mut scales);
         let acc = reference::spmm_int8(starts, cols, &q, w, width);
-        let y = acc.iter().enumerate().map(|(at, &acc)| reference::rescale(acc, scales[at / width], 0.01, None).max(0.0)).collect();
+        let y = acc
+            .iter()
+            .enumerate()
+            .map(|(at, &acc)| reference::rescale(acc, scales[at / width], 0.01, None).max(0.0))
+            .collect();
         (scales, y)
     }
 
@@ -171,9 +238,17 @@ mod tests {
                 let w = ints(inner * width);
                 let expected = expected(&x, &w, width);
                 for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
-                    assert_eq!(run(isa, ValueRef::Sparse(x.view()), &w, width), expected, "{isa:?} sparse {rows}x{inner} width {width}");
+                    assert_eq!(
+                        run(isa, ValueRef::Sparse(x.view()), &w, width),
+                        expected,
+                        "{isa:?} sparse {rows}x{inner} width {width}"
+                    );
                     let x = Value::Sparse(x.clone()).into_dense();
-                    assert_eq!(run(isa, ValueRef::Dense(x.view()), &w, width), expected, "{isa:?} dense {rows}x{inner} width {width}");
+                    assert_eq!(
+                        run(isa, ValueRef::Dense(x.view()), &w, width),
+                        expected,
+                        "{isa:?} dense {rows}x{inner} width {width}"
+                    );
                 }
             }
         }

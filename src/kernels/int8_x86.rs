@@ -1,9 +1,12 @@
-//! AVX2 and AVX-512 VNNI forms of the integer kernels. Their safe portable twins stand in `int8.rs`.
+//! AVX2 and AVX-512 VNNI forms of the integer kernels. Their safe portable twins stand in
+//! `int8.rs`.
 //!
-//! Four rows of the right operand are interleaved byte by byte, so that one instruction multiplies four pairs and adds them to a 32-bit
-//! accumulator. VNNI's `dpbusd` multiplies unsigned by signed bytes: one operand is shifted by 128, and `128·Σ` of the other is taken off
-//! again. AVX2 has `maddubs`, whose 16-bit sums saturate: with `w = w⁺ − w⁻`, both at most 128, a sum of two products lies in ±2·128²
-//! and never does; shifted operands of up to 255 would. Wrapping sums on the way are harmless, since the final value fits.
+//! Four rows of the right operand are interleaved byte by byte, so that one instruction multiplies
+//! four pairs and adds them to a 32-bit accumulator. VNNI's `dpbusd` multiplies unsigned by signed
+//! bytes: one operand is shifted by 128, and `128·Σ` of the other is taken off again. AVX2 has
+//! `maddubs`, whose 16-bit sums saturate: with `w = w⁺ − w⁻`, both at most 128, a sum of two
+//! products lies in ±2·128² and never does; shifted operands of up to 255 would. Wrapping sums on
+//! the way are harmless, since the final value fits.
 #![allow(unsafe_code)]
 
 use super::int8::{Int8Kernels, JoinJob, Out, SparseJob, join_rows};
@@ -21,8 +24,9 @@ const GROUP: usize = 4;
 /// A register of bytes, seen as 128-bit lanes.
 ///
 /// # Safety
-/// The methods may only be called inside a function with the features of the level (and not from a closure, which would be compiled
-/// without them); a pointer must be valid for all bytes, or for the first `count` in [`Bytes::load_part`].
+/// The methods may only be called inside a function with the features of the level (and not from a
+/// closure, which would be compiled without them); a pointer must be valid for all bytes, or for
+/// the first `count` in [`Bytes::load_part`].
 trait Bytes: Copy {
     /// Bytes of a register.
     const BYTES: usize;
@@ -41,11 +45,13 @@ trait Bytes: Copy {
     unsafe fn high8(self, other: Self) -> Self;
     unsafe fn low16(self, other: Self) -> Self;
     unsafe fn high16(self, other: Self) -> Self;
-    /// `acc + Σ_t x_t·w_t` over the four bytes of every 32 bits, with `x + 128` for `x` if it shifts.
+    /// `acc + Σ_t x_t·w_t` over the four bytes of every 32 bits, with `x + 128` for `x` if it
+    /// shifts.
     unsafe fn dot4(acc: Self, x: Self, w: Self) -> Self;
     /// `acc + Σ_t x_t·w_t` over the four bytes of every 32 bits, where no `w` is negative.
     unsafe fn dot4_by_unsigned(acc: Self, x: Self, w: Self) -> Self;
-    /// Writes four registers of accumulators of interleaved rows, lane by lane, in the order of channels.
+    /// Writes four registers of accumulators of interleaved rows, lane by lane, in the order of
+    /// channels.
     unsafe fn store4(acc: [Self; 4], to: *mut i32);
 }
 
@@ -195,7 +201,8 @@ bytes!(
         for (acc, raw) in acc.iter().zip(&mut raw) {
             _mm512_storeu_si512(raw.as_mut_ptr().cast(), acc.0);
         }
-        // Interleaving worked within lanes of 128 bits: lane `l` of register `k` holds channels `16·l + 4·k` and on.
+        // Interleaving worked within lanes of 128 bits: lane `l` of register `k` holds channels
+        // `16·l + 4·k` and on.
         for lane in 0..4 {
             for (k, raw) in raw.iter().enumerate() {
                 let four = _mm_loadu_si128(raw.as_ptr().add(4 * lane).cast());
@@ -221,8 +228,8 @@ bytes!(
 /// Most channels of one pass over a row's entries: four registers of 64.
 const PASS: usize = 256;
 
-/// Bytes of rows that are fetched ahead of those being added: rows of bytes are added faster than memory answers, so many are under way at once.
-/// Each pass over the channels asks for its own.
+/// Bytes of rows that are fetched ahead of those being added: rows of bytes are added faster than
+/// memory answers, so many are under way at once. Each pass over the channels asks for its own.
 const AHEAD_BYTES: usize = 4096;
 
 /// How many entries ahead a row of this width is fetched ...
@@ -233,15 +240,17 @@ pub(super) fn distance(width: usize) -> usize {
 /// ... and from what size of the gathered matrix on.
 const CACHE_BYTES: usize = 4 << 20;
 
-/// How a sparse product gathers: `UNSIGNED` if no entry of the row is negative, `AHEAD` if rows are fetched ahead.
+/// How a sparse product gathers: `UNSIGNED` if no entry of the row is negative, `AHEAD` if rows are
+/// fetched ahead.
 struct Gather<const UNSIGNED: bool, const AHEAD: bool>;
 
 impl<const UNSIGNED: bool, const AHEAD: bool> Gather<UNSIGNED, AHEAD> {
-    /// Channels from `first` on of one row in `N` registers of bytes, the last one of `tail` bytes if that is not zero.
+    /// Channels from `first` on of one row in `N` registers of bytes, the last one of `tail` bytes
+    /// if that is not zero.
     ///
     /// # Safety
-    /// As [`Bytes`]; all columns are rows of `x`, the channels lie within a row, and `to` is valid for `N` registers of bytes as 32-bit
-    /// numbers.
+    /// As [`Bytes`]; all columns are rows of `x`, the channels lie within a row, and `to` is valid
+    /// for `N` registers of bytes as 32-bit numbers.
     #[inline(always)]
     unsafe fn part<V: Bytes, const N: usize, const TAIL: bool>(
         job: &SparseJob,
@@ -251,7 +260,8 @@ impl<const UNSIGNED: bool, const AHEAD: bool> Gather<UNSIGNED, AHEAD> {
         to: *mut i32,
     ) {
         let (cols, vals, width) = (job.a.cols, job.a.vals, job.width);
-        // SAFETY: the caller has the features. Entries are within their slices, columns within `x`, and `load_part` reads within the row.
+        // SAFETY: the caller has the features. Entries are within their slices, columns within `x`,
+        // and `load_part` reads within the row.
         unsafe {
             let base = job.x.as_ptr().add(first);
             let distance = distance(width);
@@ -264,7 +274,10 @@ impl<const UNSIGNED: bool, const AHEAD: bool> Gather<UNSIGNED, AHEAD> {
             while e + GROUP <= edges.end {
                 if AHEAD {
                     for t in 0..GROUP {
-                        let next = base.wrapping_add(*cols.get_unchecked((e + distance + t).min(cols.len() - 1)) as usize * width);
+                        let next = base.wrapping_add(
+                            *cols.get_unchecked((e + distance + t).min(cols.len() - 1)) as usize
+                                * width,
+                        );
                         prefetch(next, bytes);
                         if split {
                             prefetch(next.wrapping_add(bytes - 1), 1);
@@ -272,13 +285,23 @@ impl<const UNSIGNED: bool, const AHEAD: bool> Gather<UNSIGNED, AHEAD> {
                     }
                 }
                 let weights = vals.as_ptr().add(e).cast::<i32>().read_unaligned();
-                Self::add_four::<V, N, TAIL>([row(e), row(e + 1), row(e + 2), row(e + 3)], weights, tail, &mut acc);
+                Self::add_four::<V, N, TAIL>(
+                    [row(e), row(e + 1), row(e + 2), row(e + 3)],
+                    weights,
+                    tail,
+                    &mut acc,
+                );
                 e += GROUP;
             }
             if e < edges.end {
                 // A missing entry has weight zero, and reads the row of the last one.
                 let row = |t: usize| row((e + t).min(edges.end - 1));
-                Self::add_four::<V, N, TAIL>([row(0), row(1), row(2), row(3)], four(&vals[..edges.end], e), tail, &mut acc);
+                Self::add_four::<V, N, TAIL>(
+                    [row(0), row(1), row(2), row(3)],
+                    four(&vals[..edges.end], e),
+                    tail,
+                    &mut acc,
+                );
             }
             for (k, acc) in acc.into_iter().enumerate() {
                 V::store4(acc, to.add(k * V::BYTES));
@@ -308,9 +331,18 @@ impl<const UNSIGNED: bool, const AHEAD: bool> Gather<UNSIGNED, AHEAD> {
                 }
                 let (ab_low, ab_high) = (x[0].low8(x[1]), x[0].high8(x[1]));
                 let (cd_low, cd_high) = (x[2].low8(x[3]), x[2].high8(x[3]));
-                let fours = [ab_low.low16(cd_low), ab_low.high16(cd_low), ab_high.low16(cd_high), ab_high.high16(cd_high)];
+                let fours = [
+                    ab_low.low16(cd_low),
+                    ab_low.high16(cd_low),
+                    ab_high.low16(cd_high),
+                    ab_high.high16(cd_high),
+                ];
                 for (acc, four) in acc.iter_mut().zip(fours) {
-                    *acc = if UNSIGNED { V::dot4_by_unsigned(*acc, four, weights) } else { V::dot4(*acc, four, weights) };
+                    *acc = if UNSIGNED {
+                        V::dot4_by_unsigned(*acc, four, weights)
+                    } else {
+                        V::dot4(*acc, four, weights)
+                    };
                 }
             }
         }
@@ -321,16 +353,27 @@ impl<const UNSIGNED: bool, const AHEAD: bool> Gather<UNSIGNED, AHEAD> {
     /// # Safety
     /// As [`spmm`]; all columns are rows of `x`.
     #[inline(always)]
-    unsafe fn row<W: Bytes, S: Bytes>(job: &SparseJob, i: usize, acc: &mut [i32; PASS], out: &mut Out, at: usize) {
+    unsafe fn row<W: Bytes, S: Bytes>(
+        job: &SparseJob,
+        i: usize,
+        acc: &mut [i32; PASS],
+        out: &mut Out,
+        at: usize,
+    ) {
         let width = job.width;
         let most = W::MOST * W::BYTES;
         let edges = job.a.starts[i]..job.a.starts[i + 1];
         let shifts = W::SHIFTS && !UNSIGNED;
-        let shift = if shifts { job.a.vals[edges.clone()].iter().map(|&q| i32::from(q)).sum::<i32>().wrapping_mul(128) } else { 0 };
+        let shift = if shifts {
+            job.a.vals[edges.clone()].iter().map(|&q| i32::from(q)).sum::<i32>().wrapping_mul(128)
+        } else {
+            0
+        };
         let mut begin = 0;
         while begin < width {
             let left = width - begin;
-            // Without masks a part of a register is slow to read: what is left begins earlier, and some channels are computed twice.
+            // Without masks a part of a register is slow to read: what is left begins earlier, and
+            // some channels are computed twice.
             let whole = !W::SHIFTS && width >= S::BYTES;
             let narrow = left <= S::BYTES || (whole && left < W::BYTES);
             let register = if narrow { S::BYTES } else { W::BYTES };
@@ -351,7 +394,8 @@ impl<const UNSIGNED: bool, const AHEAD: bool> Gather<UNSIGNED, AHEAD> {
                     }
                 };
             }
-            // SAFETY: as the function says; the registers end within the row, or in a last one of which only `tail` bytes are read.
+            // SAFETY: as the function says; the registers end within the row, or in a last one of
+            // which only `tail` bytes are read.
             unsafe {
                 match (narrow, count.div_ceil(register)) {
                     (true, _) => part!(S, 1),
@@ -367,7 +411,16 @@ impl<const UNSIGNED: bool, const AHEAD: bool> Gather<UNSIGNED, AHEAD> {
                 sums.iter_mut().for_each(|sum| *sum = sum.wrapping_sub(shift));
             }
             let fresh = sums.len();
-            let tile = Tile { acc: sums, stride: fresh, rows: 1, count: fresh, i, first: begin, at: at * width + begin, width };
+            let tile = Tile {
+                acc: sums,
+                stride: fresh,
+                rows: 1,
+                count: fresh,
+                i,
+                first: begin,
+                at: at * width + begin,
+                width,
+            };
             // SAFETY: every level with this form has AVX2.
             unsafe { finish(&job.finish, &tile, out) };
             begin = first + count;
@@ -383,7 +436,10 @@ impl<const UNSIGNED: bool, const AHEAD: bool> Gather<UNSIGNED, AHEAD> {
 fn assert_columns(cols: &[u32], rows: usize) {
     // The largest of all instead of the first that fails: this runs on whole registers.
     let largest = cols.iter().fold(0, |largest: u32, &j| largest.max(j));
-    assert!(cols.is_empty() || (largest as usize) < rows, "integer product: index {largest} of a right operand of {rows} rows");
+    assert!(
+        cols.is_empty() || (largest as usize) < rows,
+        "integer product: index {largest} of a right operand of {rows} rows"
+    );
 }
 
 /// Whether all numbers are the first one.
@@ -407,7 +463,9 @@ unsafe fn spmm<W: Bytes, S: Bytes>(job: &SparseJob, block: Range<usize>, mut out
         let vals = &a.vals[a.starts[i]..a.starts[i + 1]];
         if !W::SHIFTS && job.width >= int8_equal_x86::LANES && all_equal(vals) {
             // SAFETY: the caller has the features, and the columns have been checked.
-            unsafe { int8_equal_x86::row(job, i, vals.first().copied().unwrap_or(0), ahead, &mut out, at) };
+            unsafe {
+                int8_equal_x86::row(job, i, vals.first().copied().unwrap_or(0), ahead, &mut out, at)
+            };
             continue;
         }
         let unsigned = vals.iter().fold(0, |all, q| all | q) >= 0;
@@ -417,7 +475,9 @@ unsafe fn spmm<W: Bytes, S: Bytes>(job: &SparseJob, block: Range<usize>, mut out
                 (true, true) => Gather::<true, true>::row::<W, S>(job, i, &mut acc, &mut out, at),
                 (true, false) => Gather::<true, false>::row::<W, S>(job, i, &mut acc, &mut out, at),
                 (false, true) => Gather::<false, true>::row::<W, S>(job, i, &mut acc, &mut out, at),
-                (false, false) => Gather::<false, false>::row::<W, S>(job, i, &mut acc, &mut out, at),
+                (false, false) => {
+                    Gather::<false, false>::row::<W, S>(job, i, &mut acc, &mut out, at)
+                }
             }
         }
     }
@@ -450,7 +510,8 @@ macro_rules! level {
                 join_rows::<true>(job, block, out)
             }
 
-            // SAFETY of the calls: `Isa::int8` hands out this table only where the processor has the features.
+            // SAFETY of the calls: `Isa::int8` hands out this table only where the processor has
+            // the features.
             pub(in super::super) static TABLE: Int8Kernels = Int8Kernels {
                 // SAFETY: see above.
                 spmm: |job, block, out| unsafe { spmm(job, block, out) },
@@ -469,4 +530,11 @@ macro_rules! level {
 }
 
 level!(avx2, AVX2, Avx2Wide, Avx2Narrow, int8_dense_x86::matmul_avx2, "avx2,fma");
-level!(vnni, VNNI, VnniWide, VnniNarrow, int8_dense_x86::matmul_vnni, "avx512f,avx512bw,avx512vl,avx512vnni");
+level!(
+    vnni,
+    VNNI,
+    VnniWide,
+    VnniNarrow,
+    int8_dense_x86::matmul_vnni,
+    "avx512f,avx512bw,avx512vl,avx512vnni"
+);

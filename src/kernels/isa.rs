@@ -1,7 +1,8 @@
 //! Which instructions the kernels use: chosen once, at run time.
 //!
-//! A kernel with a fast path has one field in [`Kernels`], one function a level in `x86.rs`, and its plain form beside its entry. A published
-//! crate is compiled for plain x86-64, so the levels are compiled with `#[target_feature]` and picked by what the processor reports.
+//! A kernel with a fast path has one field in [`Kernels`], one function a level in `x86.rs`, and
+//! its plain form beside its entry. A published crate is compiled for plain x86-64, so the levels
+//! are compiled with `#[target_feature]` and picked by what the processor reports.
 
 use super::drop_mask::DropMask;
 use super::edge_dot::EdgeDot;
@@ -37,8 +38,12 @@ pub(super) struct Kernels {
     pub(super) gemm: Option<GemmKernel>,
 }
 
-static PORTABLE: Kernels =
-    Kernels { spmm: super::spmm::rows, edge_dot: super::edge_dot::edges, scale_kept: super::drop_mask::scale_words, gemm: None };
+static PORTABLE: Kernels = Kernels {
+    spmm: super::spmm::rows,
+    edge_dot: super::edge_dot::edges,
+    scale_kept: super::drop_mask::scale_words,
+    gemm: None,
+};
 
 impl Isa {
     /// Every level, the plainest first.
@@ -47,7 +52,13 @@ impl Isa {
     /// The best level of this processor.
     pub fn best() -> Isa {
         static BEST: OnceLock<Isa> = OnceLock::new();
-        *BEST.get_or_init(|| *Isa::ALL.iter().rev().find(|isa| isa.available()).expect("the portable level is always there"))
+        *BEST.get_or_init(|| {
+            *Isa::ALL
+                .iter()
+                .rev()
+                .find(|isa| isa.available())
+                .expect("the portable level is always there")
+        })
     }
 
     /// Whether this processor has the level.
@@ -106,8 +117,9 @@ impl Isa {
     }
 }
 
-/// That the processor has AVX2 and FMA. It has no other constructor than the question, so whoever holds one may use those instructions: what
-/// takes a proof by value cannot be told a lie by its caller.
+/// That the processor has AVX2 and FMA. It has no other constructor than the question, so whoever
+/// holds one may use those instructions: what takes a proof by value cannot be told a lie by its
+/// caller.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Avx2Fma(());
 
@@ -148,8 +160,9 @@ impl Known for Avx2Fma {
     }
 }
 
-/// Defines a function that runs another one, which must be `#[inline(always)]`, compiled for a level: the same code in wider vectors.
-/// With `known`, the other one takes what is known of the processor first, as [`Known`].
+/// Defines a function that runs another one, which must be `#[inline(always)]`, compiled for a
+/// level: the same code in wider vectors. With `known`, the other one takes what is known of the
+/// processor first, as [`Known`].
 macro_rules! by_level {
     ($vis:vis fn $name:ident<F $(, $more:ident: $bound:path)?>($($arg:ident: $kind:ty),* $(,)?) $(-> $out:ty)? = $body:ident $(, $known:ident)?) => {
         #[allow(unsafe_code)]

@@ -15,7 +15,8 @@ pub const NOBODY: u32 = u32::MAX;
 /// Channels whose largest numbers, and whose they are, stay in registers.
 const LANES: usize = 16;
 
-/// The largest of the in-neighbours, `y_ic = max_j x_jc` over the stored `j` of row `i`, and which it was; zero and [`NOBODY`] without any.
+/// The largest of the in-neighbours, `y_ic = max_j x_jc` over the stored `j` of row `i`, and which
+/// it was; zero and [`NOBODY`] without any.
 ///
 /// Of equal ones the first counts. The values of `a` are not read.
 ///
@@ -32,7 +33,11 @@ pub fn spmm_max<F: Scalar>(a: CsrView<F>, x: ArrayView2<F>) -> (Array2<F>, Array
 /// # Panics
 /// As [`spmm_max`], and if the processor does not have the level.
 #[doc(hidden)]
-pub fn spmm_max_with<F: Scalar>(isa: Isa, a: CsrView<F>, x: ArrayView2<F>) -> (Array2<F>, Array2<u32>) {
+pub fn spmm_max_with<F: Scalar>(
+    isa: Isa,
+    a: CsrView<F>,
+    x: ArrayView2<F>,
+) -> (Array2<F>, Array2<u32>) {
     assert_eq!(a.cols(), x.nrows(), "spmm_max: a {:?}, x {:?}", a.shape(), x.dim());
     let (rows, width) = (a.rows(), x.ncols());
     let (mut y, mut who) = (Buffer::zeros(rows * width), Buffer::zeros(rows * width));
@@ -40,8 +45,16 @@ pub fn spmm_max_with<F: Scalar>(isa: Isa, a: CsrView<F>, x: ArrayView2<F>) -> (A
     let work = a.cols.len() * width;
     let blocks = blocks_by_nonzeros(&a.starts, parts_for(work));
     with_rows(x, |x| {
-        let parts = pieces(&mut y, &blocks, |i| i * width).into_iter().zip(pieces(&mut who, &blocks, |i| i * width));
-        let jobs = blocks.iter().zip(parts).map(|(block, (y, who))| Part { block: block.clone(), y, who }).collect();
+        let parts = pieces(&mut y, &blocks, |i| i * width).into_iter().zip(pieces(
+            &mut who,
+            &blocks,
+            |i| i * width,
+        ));
+        let jobs = blocks
+            .iter()
+            .zip(parts)
+            .map(|(block, (y, who))| Part { block: block.clone(), y, who })
+            .collect();
         run(jobs, work, |part| largest(isa, &a, x, width, part));
     });
     (y.into_array((rows, width)), who.into_array((rows, width)))
@@ -106,7 +119,8 @@ fn largest_here<F: Scalar>(a: &Rows<F>, x: &[F], width: usize, part: Part<F>) {
     }
 }
 
-/// The gradient of [`spmm_max`]: `dx_jc = Σ_i dy_ic` over the `i` whose largest was `j`; `at` is the transpose of `a`.
+/// The gradient of [`spmm_max`]: `dx_jc = Σ_i dy_ic` over the `i` whose largest was `j`; `at` is
+/// the transpose of `a`.
 ///
 /// *Shapes*: `at: [m, n]`, `who`, `dy: [n, c]`, `dx: [m, c]`.
 ///
@@ -121,8 +135,18 @@ pub fn spmm_max_t<F: Scalar>(at: CsrView<F>, who: &Array2<u32>, dy: ArrayView2<F
 /// # Panics
 /// As [`spmm_max_t`], and if the processor does not have the level.
 #[doc(hidden)]
-pub fn spmm_max_t_with<F: Scalar>(isa: Isa, at: CsrView<F>, who: &Array2<u32>, dy: ArrayView2<F>) -> Array2<F> {
-    assert!(at.cols() == dy.nrows() && who.dim() == dy.dim(), "spmm_max_t: at {:?}, dy {:?}", at.shape(), dy.dim());
+pub fn spmm_max_t_with<F: Scalar>(
+    isa: Isa,
+    at: CsrView<F>,
+    who: &Array2<u32>,
+    dy: ArrayView2<F>,
+) -> Array2<F> {
+    assert!(
+        at.cols() == dy.nrows() && who.dim() == dy.dim(),
+        "spmm_max_t: at {:?}, dy {:?}",
+        at.shape(),
+        dy.dim()
+    );
     let (rows, width) = (at.rows(), dy.ncols());
     let mut dx = Buffer::zeros(rows * width);
     let at = Rows::of(at);
@@ -147,7 +171,9 @@ fn sums_here<F: Scalar>(at: &Rows<F>, who: &[u32], dy: &[F], block: Range<usize>
         let row = &mut dx[k * width..][..width];
         for &i in &at.cols[at.starts[j]..at.starts[j + 1]] {
             let from = i as usize * width;
-            for ((dx, &dy), &who) in row.iter_mut().zip(&dy[from..][..width]).zip(&who[from..][..width]) {
+            for ((dx, &dy), &who) in
+                row.iter_mut().zip(&dy[from..][..width]).zip(&who[from..][..width])
+            {
                 *dx += if who as usize == j { dy } else { F::zero() };
             }
         }
@@ -171,7 +197,8 @@ mod tests {
                 // Few different numbers, so that many are equal.
                 let x = dense::<f32>(cols, width, 2).mapv(|v| (v * 3.0).round());
                 let dy = dense::<f32>(rows, width, 3);
-                let (mut y, mut who) = (Array2::zeros((rows, width)), Array2::from_elem((rows, width), NOBODY));
+                let (mut y, mut who) =
+                    (Array2::zeros((rows, width)), Array2::from_elem((rows, width), NOBODY));
                 let mut dx = Array2::<f32>::zeros((cols, width));
                 for (i, row) in a.outer_iterator().enumerate() {
                     for c in 0..width {
@@ -187,8 +214,16 @@ mod tests {
                 }
                 let at = a.transpose_view().to_csr();
                 for isa in levels() {
-                    assert_eq!(spmm_max_with(isa, a.view(), x.view()), (y.clone(), who.clone()), "{isa:?} {rows}x{cols} width {width}");
-                    assert_eq!(spmm_max_t_with(isa, at.view(), &who, dy.view()), dx, "{isa:?} {rows}x{cols} width {width}");
+                    assert_eq!(
+                        spmm_max_with(isa, a.view(), x.view()),
+                        (y.clone(), who.clone()),
+                        "{isa:?} {rows}x{cols} width {width}"
+                    );
+                    assert_eq!(
+                        spmm_max_t_with(isa, at.view(), &who, dy.view()),
+                        dx,
+                        "{isa:?} {rows}x{cols} width {width}"
+                    );
                 }
             }
         }

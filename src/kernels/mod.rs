@@ -18,12 +18,15 @@
 //! | [`map_rows`], [`for_each_chunk`] | | element-wise work |
 //! | [`spmm_int8`], [`matmul_int8`], [`input_int8`], [`join_int8`] | integer products and joins | quantised models |
 //!
-//! All of them overwrite their output unless their name says otherwise, check shapes once at entry (also in release, since a mismatch is a
-//! bug of the caller), run on rayon's ambient pool and give the same bits for any number of threads: every output number has one writer
-//! and one order of summation. Arrays that are not in standard layout are copied. Each has a naive serial twin in [`reference`](mod@reference).
+//! All of them overwrite their output unless their name says otherwise, check shapes once at entry
+//! (also in release, since a mismatch is a bug of the caller), run on rayon's ambient pool and give
+//! the same bits for any number of threads: every output number has one writer and one order of
+//! summation. Arrays that are not in standard layout are copied. Each has a naive serial twin in
+//! [`reference`](mod@reference).
 //!
-//! The `f32` forms of some are picked at run time from a table, one per level of instructions. To add a kernel to it: a field of
-//! `isa::Kernels`, a portable form beside the kernel's entry, the other forms in `x86.rs`.
+//! The `f32` forms of some are picked at run time from a table, one per level of instructions. To
+//! add a kernel to it: a field of `isa::Kernels`, a portable form beside the kernel's entry, the
+//! other forms in `x86.rs`.
 
 mod attention;
 mod attention_back;
@@ -66,16 +69,24 @@ mod x86_gemm;
 
 pub use attention::{Attend, Edge, Neighbourhoods, Own, Row, Scores, Thin};
 pub use attention_scores::{AdditiveScores, ChannelScores};
-pub use dense::{add_bias, column_sums, matmul, matmul_nt, matmul_nt_then, matmul_packed, matmul_then, matmul_tn};
+pub use dense::{
+    add_bias, column_sums, matmul, matmul_nt, matmul_nt_then, matmul_packed, matmul_then, matmul_tn,
+};
 pub use drop_mask::DropMask;
 pub use edge_dot::edge_dot;
 pub use exp::elu;
 pub use gemm::{Epilogue, PackedWeight};
 pub use heads::{head_dots, head_sums};
-pub use int8::{Activate, Finish, MOST_TERMS, Out, PackedInt8, SparseInt8, Term, join_int8, matmul_int8, spmm_int8};
+pub use int8::{
+    Activate, Finish, MOST_TERMS, Out, PackedInt8, SparseInt8, Term, join_int8, matmul_int8,
+    spmm_int8,
+};
 pub use int8_input::{InputWeight, input_int8, quantized_input_int8};
 pub use max::{NOBODY, spmm_max, spmm_max_t};
-pub use quantize::{ColumnScales, first_not_finite, max_abs, quantize_columns, quantize_rows, quantize_with, symmetric_scale};
+pub use quantize::{
+    ColumnScales, first_not_finite, max_abs, quantize_columns, quantize_rows, quantize_with,
+    symmetric_scale,
+};
 pub use rows::{CHUNK, copy_rows, for_each_chunk, map_rows};
 pub use sparse_weight::matmul_sparse;
 pub use spgemm::{spgemm, stored_entries};

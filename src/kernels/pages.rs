@@ -1,9 +1,11 @@
-//! Memory for arrays that are read row by row: it begins at a cache line, and lies on huge pages where the system has them.
+//! Memory for arrays that are read row by row: it begins at a cache line, and lies on huge pages
+//! where the system has them.
 //!
-//! An allocator promises 16 bytes. A row of 16 numbers then lies on two cache lines instead of one, a wider one on one line more than it
-//! fills, and half of all registers are loaded from two lines. And a gather reads rows all over an array: with pages of 4 KiB nearly every
-//! row of an array of 90 MB misses the table of addresses, and the first touch of every page costs a call into the kernel. What both are
-//! worth is in `docs/performance.md`.
+//! An allocator promises 16 bytes. A row of 16 numbers then lies on two cache lines instead of one,
+//! a wider one on one line more than it fills, and half of all registers are loaded from two lines.
+//! And a gather reads rows all over an array: with pages of 4 KiB nearly every row of an array of
+//! 90 MB misses the table of addresses, and the first touch of every page costs a call into the
+//! kernel. What both are worth is in `docs/performance.md`.
 #![allow(unsafe_code)]
 
 use ndarray::{Array1, Array2, ArrayView2, s};
@@ -18,8 +20,8 @@ const PAGE: usize = 2 << 20;
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
-/// Numbers that begin at a cache line, in memory that is advised to lie on huge pages where it is large; what comes from an array stays
-/// where it is.
+/// Numbers that begin at a cache line, in memory that is advised to lie on huge pages where it is
+/// large; what comes from an array stays where it is.
 #[derive(Debug, Default)]
 pub struct Buffer<T> {
     numbers: Vec<T>,
@@ -31,7 +33,8 @@ impl<T: Copy + Default> Buffer<T> {
     /// So many zeros.
     pub fn zeros(len: usize) -> Self {
         let size = size_of::<T>().max(1);
-        // What is worth huge pages begins at one: else up to two of few would be cut into small ones.
+        // What is worth huge pages begins at one: else up to two of few would be cut into small
+        // ones.
         let align = if len.saturating_mul(size) >= WORTH_BYTES { PAGE } else { LINE };
         let spare = align / size;
         let numbers = vec![T::default(); len + spare];
@@ -100,7 +103,8 @@ pub fn aligned<T: Copy + Default>(array: Array2<T>) -> Array2<T> {
     if fits { array } else { copied(array.view()) }
 }
 
-/// Tells the system that `data` is read all over; it keeps its contents, and what the system makes of the hint changes no result.
+/// Tells the system that `data` is read all over; it keeps its contents, and what the system makes
+/// of the hint changes no result.
 pub fn advise<T>(data: &[T]) {
     if size_of_val(data) >= WORTH_BYTES {
         ask(data.as_ptr() as usize, size_of_val(data));
@@ -111,7 +115,8 @@ pub fn advise<T>(data: &[T]) {
 fn ask(begin: usize, bytes: usize) {
     let (first, end) = (begin.next_multiple_of(PAGE), (begin + bytes) / PAGE * PAGE);
     if end > first {
-        // SAFETY: the range lies within one live allocation, and the advice changes neither contents nor mapping. A refusal is no error.
+        // SAFETY: the range lies within one live allocation, and the advice changes neither
+        // contents nor mapping. A refusal is no error.
         unsafe { libc::madvise(first as *mut libc::c_void, end - first, libc::MADV_HUGEPAGE) };
     }
 }
@@ -119,7 +124,8 @@ fn ask(begin: usize, bytes: usize) {
 #[cfg(not(target_os = "linux"))]
 fn ask(_: usize, _: usize) {}
 
-/// Asks for the cache lines of `count` numbers that are needed soon. Nothing is read: they need not be there.
+/// Asks for the cache lines of `count` numbers that are needed soon. Nothing is read: they need not
+/// be there.
 #[inline(always)]
 pub(super) fn prefetch<T>(at: *const T, count: usize) {
     #[cfg(target_arch = "x86_64")]
@@ -132,8 +138,9 @@ pub(super) fn prefetch<T>(at: *const T, count: usize) {
     let _ = (at, count);
 }
 
-/// Hands memory that is free, but kept for later by the allocator, back to the system: reading a large graph leaves about as much as the
-/// graph takes. It is for programs to call, at a moment of their choice; the library never does. Does nothing but on Linux with glibc.
+/// Hands memory that is free, but kept for later by the allocator, back to the system: reading a
+/// large graph leaves about as much as the graph takes. It is for programs to call, at a moment of
+/// their choice; the library never does. Does nothing but on Linux with glibc.
 pub fn trim() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: only memory that nobody holds is handed back.
@@ -150,7 +157,11 @@ mod tests {
     fn buffers_are_zero_begin_at_a_line_and_become_arrays_and_back() {
         for len in [1, 3, WORTH_BYTES / 4 - 1, 3 * WORTH_BYTES / 4 + 5] {
             let mut buffer = Buffer::<f32>::zeros(len);
-            assert!(buffer.len() == len && buffer.iter().all(|v| *v == 0.0) && buffer.as_ptr().addr().is_multiple_of(LINE));
+            assert!(
+                buffer.len() == len
+                    && buffer.iter().all(|v| *v == 0.0)
+                    && buffer.as_ptr().addr().is_multiple_of(LINE)
+            );
             buffer.iter_mut().enumerate().for_each(|(k, v)| *v = k as f32);
             let at = buffer.as_ptr();
             let copy = buffer.clone();
@@ -159,7 +170,10 @@ mod tests {
             assert_eq!((array.as_ptr(), array.iter().sum::<f32>()), (at, copy.iter().sum()));
             assert_eq!(Buffer::of(array).map(|back| back.as_ptr()), Some(at));
         }
-        assert!(zeros::<f32>((0, 3)).is_empty() && Buffer::of(zeros::<f32>((2, 3)).reversed_axes()).is_none());
+        assert!(
+            zeros::<f32>((0, 3)).is_empty()
+                && Buffer::of(zeros::<f32>((2, 3)).reversed_axes()).is_none()
+        );
     }
 
     #[test]
@@ -176,6 +190,10 @@ mod tests {
         let kept = aligned(whole);
         assert_eq!(kept.as_ptr(), at);
         let moved = aligned(kept.slice_move(s![1.., ..3]));
-        assert!(moved.dim() == (4, 3) && moved.as_ptr().addr().is_multiple_of(LINE) && moved.iter().all(|v| *v == 2.0));
+        assert!(
+            moved.dim() == (4, 3)
+                && moved.as_ptr().addr().is_multiple_of(LINE)
+                && moved.iter().all(|v| *v == 2.0)
+        );
     }
 }

@@ -1,6 +1,8 @@
-//! The naive serial twin of every kernel: the formula and nothing else. Tests and benches compare with it; nothing calls it in earnest.
+//! The naive serial twin of every kernel: the formula and nothing else. Tests and benches compare
+//! with it; nothing calls it in earnest.
 //!
-//! Shapes are those of the kernels of the same name and are not checked beyond what indexing checks.
+//! Shapes are those of the kernels of the same name and are not checked beyond what indexing
+//! checks.
 
 use crate::scalar::Scalar;
 use crate::value::CsrView;
@@ -36,7 +38,8 @@ pub fn spmm_int8(starts: &[usize], cols: &[u32], vals: &[i8], x: &[i8], width: u
     for i in 0..starts.len() - 1 {
         for e in starts[i]..starts[i + 1] {
             for c in 0..width {
-                acc[i * width + c] += i32::from(vals[e]) * i32::from(x[cols[e] as usize * width + c]);
+                acc[i * width + c] +=
+                    i32::from(vals[e]) * i32::from(x[cols[e] as usize * width + c]);
             }
         }
     }
@@ -46,7 +49,9 @@ pub fn spmm_int8(starts: &[usize], cols: &[u32], vals: &[i8], x: &[i8], width: u
 /// `acc_ic = Σ_k x_ik w_kc` in 32-bit integers.
 pub fn matmul_int8(x: &[i8], w: &[i8], inner: usize, width: usize) -> Vec<i32> {
     let rows = x.len() / inner.max(1);
-    let at = |i: usize, c: usize| (0..inner).map(|k| i32::from(x[i * inner + k]) * i32::from(w[k * width + c])).sum();
+    let at = |i: usize, c: usize| {
+        (0..inner).map(|k| i32::from(x[i * inner + k]) * i32::from(w[k * width + c])).sum()
+    };
     (0..rows).flat_map(|i| (0..width).map(move |c| (i, c))).map(|(i, c)| at(i, c)).collect()
 }
 
@@ -119,8 +124,15 @@ pub fn add_bias<F: Scalar>(mut y: ArrayViewMut2<F>, bias: &[F]) {
     }
 }
 
-/// `y_ih = Σ_e softmax_e(s_eh) z_jh` over the edges `e = (j, i)` into each target; `s: [edges, heads]`.
-pub fn attend<F: Scalar>(starts: &[usize], sources: &[u32], s: &[F], z: &[F], heads: usize) -> Vec<F> {
+/// `y_ih = Σ_e softmax_e(s_eh) z_jh` over the edges `e = (j, i)` into each target;
+/// `s: [edges, heads]`.
+pub fn attend<F: Scalar>(
+    starts: &[usize],
+    sources: &[u32],
+    s: &[F],
+    z: &[F],
+    heads: usize,
+) -> Vec<F> {
     let n = starts.len() - 1;
     let (width, mut y) = (z.len() / n.max(1), vec![F::zero(); z.len()]);
     for i in 0..n {
@@ -128,7 +140,8 @@ pub fn attend<F: Scalar>(starts: &[usize], sources: &[u32], s: &[F], z: &[F], he
             let h = c * heads / width;
             let total: F = (starts[i]..starts[i + 1]).map(|e| s[e * heads + h].exp()).sum();
             for e in starts[i]..starts[i + 1] {
-                y[i * width + c] += s[e * heads + h].exp() / total * z[sources[e] as usize * width + c];
+                y[i * width + c] +=
+                    s[e * heads + h].exp() / total * z[sources[e] as usize * width + c];
             }
         }
     }

@@ -1,6 +1,8 @@
-//! Cutting work into pieces that rayon runs in any order, each piece the only writer of what it writes.
+//! Cutting work into pieces that rayon runs in any order, each piece the only writer of what it
+//! writes.
 //!
-//! Everything here runs on rayon's ambient pool; a caller chooses the number of threads with `ThreadPool::install`.
+//! Everything here runs on rayon's ambient pool; a caller chooses the number of threads with
+//! `ThreadPool::install`.
 
 use crate::scalar::Scalar;
 use crate::value::CsrView;
@@ -9,13 +11,16 @@ use rayon::prelude::*;
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// Work below this many multiply-adds runs on the calling thread: handing it over costs more than it saves.
+/// Work below this many multiply-adds runs on the calling thread: handing it over costs more than
+/// it saves.
 pub(crate) const SERIAL_WORK: usize = 32 * 1024;
 
-/// Parts a thread gets where parts are taken dynamically: enough to even out hub rows, few enough to cost nothing.
+/// Parts a thread gets where parts are taken dynamically: enough to even out hub rows, few enough
+/// to cost nothing.
 const PARTS_PER_THREAD: usize = 32;
 
-/// Numbers in a chunk of [`for_each_chunk`]. A constant, so that what a chunk computes never depends on the number of threads.
+/// Numbers in a chunk of [`for_each_chunk`]. A constant, so that what a chunk computes never
+/// depends on the number of threads.
 pub const CHUNK: usize = 8 * 1024;
 
 /// A CSR matrix as three slices; `starts` begins at zero even where the view is a slice of rows.
@@ -39,7 +44,8 @@ impl<'a, F: Scalar> Rows<'a, F> {
     }
 }
 
-/// How many parts to cut `work` multiply-adds into, given the threads at hand. The cut must not change any result.
+/// How many parts to cut `work` multiply-adds into, given the threads at hand. The cut must not
+/// change any result.
 pub(crate) fn parts_for(work: usize) -> usize {
     match rayon::current_num_threads() {
         1 => 1,
@@ -89,7 +95,8 @@ impl Cut<'_> {
             Cut::ByNonzeros { parts, .. } if k == parts => self.rows(),
             Cut::ByNonzeros { starts, parts } => {
                 let rows = self.rows();
-                // `starts` is the prefix sum of the row lengths, so the cost of the rows before `i` is read off, not summed.
+                // `starts` is the prefix sum of the row lengths, so the cost of the rows before `i`
+                // is read off, not summed.
                 let cost = |i: usize| starts[i] + i;
                 let goal = (cost(rows) as u128 * k as u128 / parts as u128) as usize;
                 first_not(0..rows, |i| cost(i) < goal)
@@ -99,11 +106,15 @@ impl Cut<'_> {
 
     /// All blocks that have rows.
     fn blocks(self) -> Vec<Range<usize>> {
-        (0..self.count()).map(|k| self.start(k)..self.start(k + 1)).filter(|block| !block.is_empty()).collect()
+        (0..self.count())
+            .map(|k| self.start(k)..self.start(k + 1))
+            .filter(|block| !block.is_empty())
+            .collect()
     }
 }
 
-/// Cuts rows into at most `parts` consecutive ranges of about as many stored entries each (an empty row counts as one).
+/// Cuts rows into at most `parts` consecutive ranges of about as many stored entries each (an empty
+/// row counts as one).
 pub(crate) fn blocks_by_nonzeros(starts: &[usize], parts: usize) -> Vec<Range<usize>> {
     Cut::ByNonzeros { starts, parts }.blocks()
 }
@@ -123,21 +134,40 @@ pub(crate) fn blocks_of(rows: usize, height: usize) -> Vec<Range<usize>> {
     Cut::Even { rows, height: height.max(1) }.blocks()
 }
 
-/// Runs `f(rows, numbers of those rows)` for every block, in parallel where `work` multiply-adds are worth it. Nothing is allocated.
+/// Runs `f(rows, numbers of those rows)` for every block, in parallel where `work` multiply-adds
+/// are worth it. Nothing is allocated.
 ///
 /// `data` holds `width` numbers per row.
 ///
 /// # Panics
 /// If it has another number of rows.
-pub(crate) fn for_row_blocks<T: Send>(data: &mut [T], width: usize, cut: Cut, work: usize, f: impl Fn(Range<usize>, &mut [T]) + Sync) {
+pub(crate) fn for_row_blocks<T: Send>(
+    data: &mut [T],
+    width: usize,
+    cut: Cut,
+    work: usize,
+    f: impl Fn(Range<usize>, &mut [T]) + Sync,
+) {
     let (rows, count) = (cut.rows(), cut.count());
-    assert_eq!(data.len(), rows * width, "row blocks cover {rows} rows of {width}, the array has {} numbers", data.len());
+    assert_eq!(
+        data.len(),
+        rows * width,
+        "row blocks cover {rows} rows of {width}, the array has {} numbers",
+        data.len()
+    );
     let serial = count < 2 || work < SERIAL_WORK || rayon::current_num_threads() == 1;
     halve(data, width, cut, 0..count, serial, &f);
 }
 
 /// Blocks `range`, whose numbers are `data`: halves of them beside each other, down to single ones.
-fn halve<T: Send>(data: &mut [T], width: usize, cut: Cut, range: Range<usize>, serial: bool, f: &(impl Fn(Range<usize>, &mut [T]) + Sync)) {
+fn halve<T: Send>(
+    data: &mut [T],
+    width: usize,
+    cut: Cut,
+    range: Range<usize>,
+    serial: bool,
+    f: &(impl Fn(Range<usize>, &mut [T]) + Sync),
+) {
     match range.len() {
         0 => {}
         1 => {
@@ -148,28 +178,45 @@ fn halve<T: Send>(data: &mut [T], width: usize, cut: Cut, range: Range<usize>, s
         }
         several => {
             let middle = range.start + several / 2;
-            let (left, right) = data.split_at_mut((cut.start(middle) - cut.start(range.start)) * width);
+            let (left, right) =
+                data.split_at_mut((cut.start(middle) - cut.start(range.start)) * width);
             let (first, second) = (range.start..middle, middle..range.end);
             if serial {
                 halve(left, width, cut, first, serial, f);
                 halve(right, width, cut, second, serial, f);
             } else {
-                rayon::join(|| halve(left, width, cut, first, serial, f), || halve(right, width, cut, second, serial, f));
+                rayon::join(
+                    || halve(left, width, cut, first, serial, f),
+                    || halve(right, width, cut, second, serial, f),
+                );
             }
         }
     }
 }
 
 /// Cuts `data` so that each block has its rows; row `i` begins at `at(i)`.
-pub(crate) fn pieces<'a, F>(mut data: &'a mut [F], blocks: &[Range<usize>], at: impl Fn(usize) -> usize) -> Vec<&'a mut [F]> {
-    let pieces =
-        blocks.iter().map(|block| data.split_off_mut(..at(block.end) - at(block.start)).expect("the array has all rows")).collect();
+pub(crate) fn pieces<'a, F>(
+    mut data: &'a mut [F],
+    blocks: &[Range<usize>],
+    at: impl Fn(usize) -> usize,
+) -> Vec<&'a mut [F]> {
+    let pieces = blocks
+        .iter()
+        .map(|block| {
+            data.split_off_mut(..at(block.end) - at(block.start)).expect("the array has all rows")
+        })
+        .collect();
     assert!(data.is_empty(), "{} numbers are in no block of rows", data.len());
     pieces
 }
 
-/// Runs all jobs, in parallel where the work is worth it, and returns what they give in their order.
-pub(crate) fn run<T: Send, R: Send>(jobs: Vec<T>, work: usize, f: impl Fn(T) -> R + Sync + Send) -> Vec<R> {
+/// Runs all jobs, in parallel where the work is worth it, and returns what they give in their
+/// order.
+pub(crate) fn run<T: Send, R: Send>(
+    jobs: Vec<T>,
+    work: usize,
+    f: impl Fn(T) -> R + Sync + Send,
+) -> Vec<R> {
     if work < SERIAL_WORK || rayon::current_num_threads() == 1 {
         return jobs.into_iter().map(f).collect();
     }
@@ -190,7 +237,8 @@ pub fn map_rows<F: Scalar>(y: ArrayViewMut2<F>, f: impl Fn(usize, &mut [F]) + Sy
     });
 }
 
-/// Runs `f(offset, chunk)` for every chunk of [`CHUNK`] numbers (the last one shorter), in parallel where there are several.
+/// Runs `f(offset, chunk)` for every chunk of [`CHUNK`] numbers (the last one shorter), in parallel
+/// where there are several.
 pub fn for_each_chunk<T: Send>(data: &mut [T], f: impl Fn(usize, &mut [T]) + Sync) {
     if data.len() < SERIAL_WORK || rayon::current_num_threads() == 1 {
         data.chunks_mut(CHUNK).enumerate().for_each(|(k, chunk)| f(k * CHUNK, chunk));
@@ -206,7 +254,9 @@ pub fn for_each_chunk<T: Send>(data: &mut [T], f: impl Fn(usize, &mut [T]) + Syn
 pub fn copy_rows<F: Scalar>(x: ArrayView2<F>, mut y: ArrayViewMut2<F>) {
     assert_eq!(x.dim(), y.dim(), "copy_rows: x and y");
     match (x.as_slice(), y.as_slice_mut()) {
-        (Some(x), Some(y)) => for_each_chunk(y, |start, y| y.copy_from_slice(&x[start..][..y.len()])),
+        (Some(x), Some(y)) => {
+            for_each_chunk(y, |start, y| y.copy_from_slice(&x[start..][..y.len()]))
+        }
         _ => y.assign(&x),
     }
 }
@@ -260,13 +310,17 @@ mod tests {
     fn every_number_is_visited_once_with_its_place() {
         for len in [0, 1, CHUNK, 5 * CHUNK + 3] {
             let mut data = vec![0usize; len];
-            for_each_chunk(&mut data, |offset, chunk| chunk.iter_mut().enumerate().for_each(|(k, v)| *v += offset + k + 1));
+            for_each_chunk(&mut data, |offset, chunk| {
+                chunk.iter_mut().enumerate().for_each(|(k, v)| *v += offset + k + 1)
+            });
             assert!(data.iter().enumerate().all(|(k, &v)| v == k + 1));
         }
         for (rows, cols) in [(0, 3), (3, 0), (1, 1), (5000, 7), (3, 40_000)] {
             let mut y = Array2::<f32>::zeros((rows, cols));
             map_rows(y.view_mut(), |i, row| row.iter_mut().for_each(|v| *v += i as f32));
-            map_rows(y.view_mut().reversed_axes(), |c, column| column.iter_mut().for_each(|v| *v += c as f32));
+            map_rows(y.view_mut().reversed_axes(), |c, column| {
+                column.iter_mut().for_each(|v| *v += c as f32)
+            });
             assert!(y.indexed_iter().all(|((i, c), &v)| v == (i + c) as f32));
         }
     }

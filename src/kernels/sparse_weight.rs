@@ -8,29 +8,38 @@ use crate::scalar::Scalar;
 use crate::value::CsrView;
 use ndarray::{ArrayView2, ArrayViewMut2};
 
-/// Rows of `X` that are multiplied together: each stored weight is one multiply-add of whole registers over them.
+/// Rows of `X` that are multiplied together: each stored weight is one multiply-add of whole
+/// registers over them.
 const HEIGHT: usize = 64;
 
 /// Side of the squares in which a block is transposed: 16 rows of one cache line each.
 const TILE: usize = 16;
 
-/// Dense × sparse product `y_io = Σ_k x_ik w_ko` over the stored `w_ko`, overwriting `y`; `wt` is `Wᵀ`, by rows.
+/// Dense × sparse product `y_io = Σ_k x_ik w_ko` over the stored `w_ko`, overwriting `y`; `wt` is
+/// `Wᵀ`, by rows.
 ///
-/// A block of 64 rows of `X` is transposed, so that the product is `Yᵀ = Wᵀ·Xᵀ`: [`spmm`](super::spmm()) with the rows of the block as
-/// channels. Every number is summed over `k` in the order of `wt`, wherever its row stands.
+/// A block of 64 rows of `X` is transposed, so that the product is `Yᵀ = Wᵀ·Xᵀ`:
+/// [`spmm`](super::spmm()) with the rows of the block as channels. Every number is summed over `k`
+/// in the order of `wt`, wherever its row stands.
 ///
-/// *Shapes*: `x: [n, in]`, `wt: [out, in]`, `y: [n, out]`. *Cost*: `n·nnz(W)` multiply-adds, `n·(in + out)` moves, `64·(in + out)`
-/// numbers per thread.
+/// *Shapes*: `x: [n, in]`, `wt: [out, in]`, `y: [n, out]`. *Cost*: `n·nnz(W)` multiply-adds,
+/// `n·(in + out)` moves, `64·(in + out)` numbers per thread.
 ///
-/// *Source*: the product as in [`spmm`](super::spmm()); sharing each weight over a block of inputs as in Gale et al., "Sparse GPU
-/// Kernels for Deep Learning", SC 2020, §5.
+/// *Source*: the product as in [`spmm`](super::spmm()); sharing each weight over a block of inputs
+/// as in Gale et al., "Sparse GPU Kernels for Deep Learning", SC 2020, §5.
 ///
 /// # Panics
 /// If the shapes do not fit, or `wt` is stored by columns.
 pub fn matmul_sparse<F: Scalar>(x: ArrayView2<F>, wt: CsrView<F>, y: ArrayViewMut2<F>) {
     let (rows, inner) = x.dim();
     let width = wt.rows();
-    assert!(inner == wt.cols() && y.dim() == (rows, width), "matmul_sparse: x {:?}, wt {:?}, y {:?}", x.dim(), wt.shape(), y.dim());
+    assert!(
+        inner == wt.cols() && y.dim() == (rows, width),
+        "matmul_sparse: x {:?}, wt {:?}, y {:?}",
+        x.dim(),
+        wt.shape(),
+        y.dim()
+    );
     if y.is_empty() {
         return;
     }
@@ -39,18 +48,31 @@ pub fn matmul_sparse<F: Scalar>(x: ArrayView2<F>, wt: CsrView<F>, y: ArrayViewMu
     let x = x.as_slice().expect("a standard layout is a slice");
     let moves = inner + width;
     overwrite_rows(y, |y| {
-        for_row_blocks(y, width, Cut::Even { rows, height: HEIGHT }, rows * (wt.cols.len() + moves), |block, y| {
-            let height = block.len();
-            let mut scratch = vec![F::zero(); height * moves];
-            let (xt, yt) = scratch.split_at_mut(height * inner);
-            transpose(&x[block.start * inner..block.end * inner], height, inner, xt);
-            let job = Spmm { starts: &wt.starts, cols: wt.cols, vals: wt.vals, x: &*xt, width: height, epilogue: Epilogue::NONE };
-            match (job.as_f32(), F::as_f32_mut(yt)) {
-                (Some(job), Some(yt)) => (kernels.spmm)(&job, 0..width, yt),
-                _ => spmm::rows(&job, 0..width, yt),
-            }
-            transpose(yt, width, height, y);
-        });
+        for_row_blocks(
+            y,
+            width,
+            Cut::Even { rows, height: HEIGHT },
+            rows * (wt.cols.len() + moves),
+            |block, y| {
+                let height = block.len();
+                let mut scratch = vec![F::zero(); height * moves];
+                let (xt, yt) = scratch.split_at_mut(height * inner);
+                transpose(&x[block.start * inner..block.end * inner], height, inner, xt);
+                let job = Spmm {
+                    starts: &wt.starts,
+                    cols: wt.cols,
+                    vals: wt.vals,
+                    x: &*xt,
+                    width: height,
+                    epilogue: Epilogue::NONE,
+                };
+                match (job.as_f32(), F::as_f32_mut(yt)) {
+                    (Some(job), Some(yt)) => (kernels.spmm)(&job, 0..width, yt),
+                    _ => spmm::rows(&job, 0..width, yt),
+                }
+                transpose(yt, width, height, y);
+            },
+        );
     });
 }
 
@@ -69,7 +91,9 @@ fn transpose<F: Scalar>(from: &[F], rows: usize, cols: usize, to: &mut [F]) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cases::{SHAPES, assert_close, assert_same_in_all_pools, dense, sparse, wide, wide_dense};
+    use super::super::cases::{
+        SHAPES, assert_close, assert_same_in_all_pools, dense, sparse, wide, wide_dense,
+    };
     use super::super::reference;
     use super::*;
     use crate::value::Csr;
@@ -86,8 +110,18 @@ mod tests {
         let (mut exact, mut magnitude) = (Array2::zeros(found.dim()), Array2::zeros(found.dim()));
         let (x, wt) = (wide_dense(x.view()), wide(wt.view()));
         reference::matmul_sparse(x.view(), wt.view(), exact.view_mut());
-        reference::matmul_sparse(x.mapv(f64::abs).view(), wt.map(|v| v.abs()).view(), magnitude.view_mut());
-        assert_close(found.view(), exact.view(), magnitude.view(), x.ncols(), &format!("{:?} by {:?}", x.dim(), wt.shape()));
+        reference::matmul_sparse(
+            x.mapv(f64::abs).view(),
+            wt.map(|v| v.abs()).view(),
+            magnitude.view_mut(),
+        );
+        assert_close(
+            found.view(),
+            exact.view(),
+            magnitude.view(),
+            x.ncols(),
+            &format!("{:?} by {:?}", x.dim(), wt.shape()),
+        );
     }
 
     #[test]
@@ -106,7 +140,11 @@ mod tests {
         let whole = product(&x, &wt);
         for begin in [1, 37, 64] {
             let part = x.slice(s![begin..begin + 130, ..]).to_owned();
-            assert_eq!(product(&part, &wt), whole.slice(s![begin..begin + 130, ..]), "rows from {begin}");
+            assert_eq!(
+                product(&part, &wt),
+                whole.slice(s![begin..begin + 130, ..]),
+                "rows from {begin}"
+            );
         }
     }
 
@@ -127,6 +165,10 @@ mod tests {
     #[test]
     #[should_panic(expected = "matmul_sparse: x (4, 5), wt (3, 6)")]
     fn shapes_are_checked() {
-        matmul_sparse(dense::<f32>(4, 5, 13).view(), sparse(3, 6, 2, 14).view(), Array2::zeros((4, 3)).view_mut());
+        matmul_sparse(
+            dense::<f32>(4, 5, 13).view(),
+            sparse(3, 6, 2, 14).view(),
+            Array2::zeros((4, 3)).view_mut(),
+        );
     }
 }

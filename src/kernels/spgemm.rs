@@ -8,10 +8,11 @@ use rayon::prelude::*;
 /// Rows that one task multiplies; a task has an accumulator as wide as `X`.
 const ROWS: usize = 512;
 
-/// `Y = own·X + A·X` for sparse `A: [m, n]` and sparse `X: [n, c]`; with `own` other than zero `A` is square.
+/// `Y = own·X + A·X` for sparse `A: [m, n]` and sparse `X: [n, c]`; with `own` other than zero `A`
+/// is square.
 ///
-/// Every row is summed in the order of `A`'s entries by one thread, so the bits do not depend on the number of threads. Sums that
-/// cancel to zero stay stored.
+/// Every row is summed in the order of `A`'s entries by one thread, so the bits do not depend on
+/// the number of threads. Sums that cancel to zero stay stored.
 ///
 /// *Source*: Gustavson, "Two Fast Algorithms for Sparse Matrices", ACM TOMS 1978.
 ///
@@ -135,8 +136,12 @@ mod tests {
     #[test]
     fn many_rows_come_back_in_their_order_on_any_number_of_threads() {
         let n = 3 * ROWS + 5;
-        let a = Array2::from_shape_fn((n, 7), |(i, j)| if (i * 5 + j * 3) % 4 == 0 { (i % 11) as f32 - j as f32 } else { 0.0 });
-        let x = Array2::from_shape_fn((7, 9), |(i, j)| if (i + j) % 3 == 0 { 0.25 * (i + j) as f32 } else { 0.0 });
+        let a = Array2::from_shape_fn((n, 7), |(i, j)| {
+            if (i * 5 + j * 3) % 4 == 0 { (i % 11) as f32 - j as f32 } else { 0.0 }
+        });
+        let x = Array2::from_shape_fn((7, 9), |(i, j)| {
+            if (i + j) % 3 == 0 { 0.25 * (i + j) as f32 } else { 0.0 }
+        });
         let (sparse_a, sparse_x) = (stored_entries(a.view()), stored_entries(x.view()));
         let on = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();

@@ -8,15 +8,19 @@ use crate::value::CsrView;
 use ndarray::{ArrayView2, ArrayViewMut2};
 use std::ops::Range;
 
-/// Channels that the portable form keeps in registers: 8 registers of 4 numbers, half of what plain x86-64 has.
+/// Channels that the portable form keeps in registers: 8 registers of 4 numbers, half of what plain
+/// x86-64 has.
 const BLOCK: usize = 32;
 
-/// Sparse × dense product `y_ic = Σ_j a_ij x_jc`, overwriting `y`; a row without entries becomes zero.
+/// Sparse × dense product `y_ic = Σ_j a_ij x_jc`, overwriting `y`; a row without entries becomes
+/// zero.
 ///
-/// *Shapes*: `a: [n, m]`, `x: [m, c]`, `y: [n, c]`. *Cost*: `nnz·c` multiply-adds, bound by fetching one row of `x` per entry.
+/// *Shapes*: `a: [n, m]`, `x: [m, c]`, `y: [n, c]`. *Cost*: `nnz·c` multiply-adds, bound by
+/// fetching one row of `x` per entry.
 ///
-/// *Source*: rows cut by non-zeros and taken dynamically, the output row held in registers over all its entries and written once, as in
-/// LIBXSMM's generated kernels (Heinecke et al., SC 2016) that DGL uses; rows fetched ahead where `x` is larger than the cache.
+/// *Source*: rows cut by non-zeros and taken dynamically, the output row held in registers over all
+/// its entries and written once, as in LIBXSMM's generated kernels (Heinecke et al., SC 2016) that
+/// DGL uses; rows fetched ahead where `x` is larger than the cache.
 ///
 /// # Panics
 /// If the shapes do not fit, or `a` is stored by columns.
@@ -28,7 +32,12 @@ pub fn spmm<F: Scalar>(a: CsrView<F>, x: ArrayView2<F>, y: ArrayViewMut2<F>) {
 ///
 /// # Panics
 /// As [`spmm`], and if the bias has not one number per column.
-pub fn spmm_then<F: Scalar>(a: CsrView<F>, x: ArrayView2<F>, y: ArrayViewMut2<F>, epilogue: Epilogue<F>) {
+pub fn spmm_then<F: Scalar>(
+    a: CsrView<F>,
+    x: ArrayView2<F>,
+    y: ArrayViewMut2<F>,
+    epilogue: Epilogue<F>,
+) {
     spmm_with(Isa::best(), a, x, y, epilogue);
 }
 
@@ -37,8 +46,20 @@ pub fn spmm_then<F: Scalar>(a: CsrView<F>, x: ArrayView2<F>, y: ArrayViewMut2<F>
 /// # Panics
 /// As [`spmm_then`], and if the processor does not have the level.
 #[doc(hidden)]
-pub fn spmm_with<F: Scalar>(isa: Isa, a: CsrView<F>, x: ArrayView2<F>, y: ArrayViewMut2<F>, epilogue: Epilogue<F>) {
-    assert!(a.cols() == x.nrows() && y.dim() == (a.rows(), x.ncols()), "spmm: a {:?}, x {:?}, y {:?}", a.shape(), x.dim(), y.dim());
+pub fn spmm_with<F: Scalar>(
+    isa: Isa,
+    a: CsrView<F>,
+    x: ArrayView2<F>,
+    y: ArrayViewMut2<F>,
+    epilogue: Epilogue<F>,
+) {
+    assert!(
+        a.cols() == x.nrows() && y.dim() == (a.rows(), x.ncols()),
+        "spmm: a {:?}, x {:?}, y {:?}",
+        a.shape(),
+        x.dim(),
+        y.dim()
+    );
     let width = x.ncols();
     if let Some(bias) = epilogue.bias {
         assert_eq!(bias.len(), width, "spmm: {} biases for {width} columns", bias.len());
@@ -75,7 +96,14 @@ pub(super) struct Spmm<'a, F> {
 impl<'a, F: Scalar> Spmm<'a, F> {
     pub(super) fn as_f32(&self) -> Option<Spmm<'a, f32>> {
         let Spmm { starts, cols, width, .. } = *self;
-        Some(Spmm { starts, cols, vals: F::as_f32(self.vals)?, x: F::as_f32(self.x)?, width, epilogue: self.epilogue.as_f32()? })
+        Some(Spmm {
+            starts,
+            cols,
+            vals: F::as_f32(self.vals)?,
+            x: F::as_f32(self.x)?,
+            width,
+            epilogue: self.epilogue.as_f32()?,
+        })
     }
 }
 
@@ -108,7 +136,9 @@ pub(super) fn rows<F: Scalar>(job: &Spmm<F>, block: Range<usize>, y: &mut [F]) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cases::{self, SHAPES, assert_is_product, assert_same_in_all_pools, dense, sparse};
+    use super::super::cases::{
+        self, SHAPES, assert_is_product, assert_same_in_all_pools, dense, sparse,
+    };
     use super::*;
     use crate::value::Csr;
     use ndarray::{Array2, s};
@@ -130,7 +160,12 @@ mod tests {
             for (rows, cols, degree) in SHAPES {
                 for width in cases::widths() {
                     let (a, x) = (sparse::<f32>(rows, cols, degree, 1), dense(cols, width, 2));
-                    assert_is_product(a.view(), x.view(), run(isa, &a, &x).view(), &format!("{isa:?} {rows}x{cols} width {width}"));
+                    assert_is_product(
+                        a.view(),
+                        x.view(),
+                        run(isa, &a, &x).view(),
+                        &format!("{isa:?} {rows}x{cols} width {width}"),
+                    );
                 }
             }
         }
@@ -143,7 +178,12 @@ mod tests {
         for isa in levels() {
             for width in [16, 40, 128] {
                 let x = dense(20_000, width, 4);
-                assert_is_product(a.view(), x.view(), run(isa, &a, &x).view(), &format!("{isa:?} width {width}"));
+                assert_is_product(
+                    a.view(),
+                    x.view(),
+                    run(isa, &a, &x).view(),
+                    &format!("{isa:?} width {width}"),
+                );
             }
         }
     }
@@ -166,8 +206,12 @@ mod tests {
                     let relu = run(Epilogue { bias: Some(&bias), relu: true, add: false });
                     assert_eq!(relu, expected.mapv(|v| v.max(0.0)), "{isa:?} width {width}");
                     let added = run(Epilogue { add: true, ..Epilogue::NONE });
-                    // Some terms and the old number, all below one; nothing to round where there are no terms.
-                    assert!((&added - &bare - &before).iter().all(|v| v.abs() <= most), "{isa:?} width {width}");
+                    // Some terms and the old number, all below one; nothing to round where there
+                    // are no terms.
+                    assert!(
+                        (&added - &bare - &before).iter().all(|v| v.abs() <= most),
+                        "{isa:?} width {width}"
+                    );
                 }
             }
         }
@@ -210,7 +254,11 @@ mod tests {
     #[test]
     #[should_panic(expected = "spmm: a (4, 5), x (4, 2)")]
     fn shapes_are_checked() {
-        spmm(sparse::<f32>(4, 5, 2, 12).view(), Array2::zeros((4, 2)).view(), Array2::zeros((4, 2)).view_mut());
+        spmm(
+            sparse::<f32>(4, 5, 2, 12).view(),
+            Array2::zeros((4, 2)).view(),
+            Array2::zeros((4, 2)).view_mut(),
+        );
     }
 
     proptest! {

@@ -1,4 +1,5 @@
-//! Transposed sparse × dense product without a stored transpose: the weight gradient of a layer with sparse input.
+//! Transposed sparse × dense product without a stored transpose: the weight gradient of a layer
+//! with sparse input.
 
 use super::rows::{Rows, SERIAL_WORK, with_rows};
 use crate::scalar::Scalar;
@@ -15,14 +16,16 @@ const RANGE_WORK: usize = 1 << 20;
 
 /// Transposed product `dx_jc = Σ_i a_ij dy_ic`, overwriting `dx`.
 ///
-/// Each task owns a strip of 16 channels of a range of columns of `A`, sums it in a compact array of its own and walks the non-zeros in
-/// row order, so every sum has one order. For a matrix that is used often (a graph's operator) a stored transpose and
-/// [`spmm`](super::spmm()) are faster. There is no hand-made form: AVX2 gained 1.0 to 1.3 × over what the compiler makes of this one.
+/// Each task owns a strip of 16 channels of a range of columns of `A`, sums it in a compact array
+/// of its own and walks the non-zeros in row order, so every sum has one order. For a matrix that
+/// is used often (a graph's operator) a stored transpose and [`spmm`](super::spmm()) are faster.
+/// There is no hand-made form: AVX2 gained 1.0 to 1.3 × over what the compiler makes of this one.
 ///
-/// *Shapes*: `a: [n, m]`, `dy: [n, c]`, `dx: [m, c]`. *Cost*: `nnz·c` multiply-adds; the entries are read `⌈c/16⌉` times; `16·m`
-/// numbers per thread.
+/// *Shapes*: `a: [n, m]`, `dy: [n, c]`, `dx: [m, c]`. *Cost*: `nnz·c` multiply-adds; the entries
+/// are read `⌈c/16⌉` times; `16·m` numbers per thread.
 ///
-/// *Source*: the outer-product form of the product (each row of `dY` scattered by its row of `A`), with one owner for each strip of the result.
+/// *Source*: the outer-product form of the product (each row of `dY` scattered by its row of `A`),
+/// with one owner for each strip of the result.
 ///
 /// # Panics
 /// If the shapes do not fit, or `a` is stored by columns.
@@ -42,7 +45,8 @@ pub fn spmm_t<F: Scalar>(a: CsrView<F>, dy: ArrayView2<F>, mut dx: ArrayViewMut2
     let work = a.cols.len() * width;
     let threads = if work < SERIAL_WORK { 1 } else { rayon::current_num_threads() };
     let strips = width.div_ceil(STRIP);
-    // A narrow product has fewer strips than threads. The number of ranges changes who computes a number, never how.
+    // A narrow product has fewer strips than threads. The number of ranges changes who computes a
+    // number, never how.
     let ranges = threads.div_ceil(strips).min(work / RANGE_WORK).clamp(1, dx.nrows());
     let height = dx.nrows().div_ceil(ranges);
     with_rows(dy, |dy| {
@@ -66,7 +70,10 @@ pub fn spmm_t<F: Scalar>(a: CsrView<F>, dy: ArrayView2<F>, mut dx: ArrayViewMut2
 }
 
 /// Hands `f` every strip of `rows` with its first channel.
-fn split_strips<'a, F>(mut rows: ArrayViewMut2<'a, F>, mut f: impl FnMut(usize, ArrayViewMut2<'a, F>)) {
+fn split_strips<'a, F>(
+    mut rows: ArrayViewMut2<'a, F>,
+    mut f: impl FnMut(usize, ArrayViewMut2<'a, F>),
+) {
     let mut first = 0;
     while rows.ncols() > 0 {
         let channels = STRIP.min(rows.ncols());
@@ -105,9 +112,12 @@ impl<F: Scalar> Strip<'_, F> {
     #[inline]
     fn edges(&self, i: usize) -> Range<usize> {
         let row = self.a.starts[i]..self.a.starts[i + 1];
-        let before = |column: usize| row.start + self.a.cols[row.clone()].partition_point(|&j| (j as usize) < column);
+        let before = |column: usize| {
+            row.start + self.a.cols[row.clone()].partition_point(|&j| (j as usize) < column)
+        };
         let from = if self.columns.start == 0 { row.start } else { before(self.columns.start) };
-        let until = if self.columns.end == self.num_columns { row.end } else { before(self.columns.end) };
+        let until =
+            if self.columns.end == self.num_columns { row.end } else { before(self.columns.end) };
         from..until
     }
 
@@ -140,7 +150,9 @@ fn strip<F: Scalar>(job: &Strip<F>, sums: &mut [[F; STRIP]]) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cases::{self, SHAPES, assert_is_product, assert_same_in_all_pools, dense, sparse};
+    use super::super::cases::{
+        self, SHAPES, assert_is_product, assert_same_in_all_pools, dense, sparse,
+    };
     use super::*;
     use crate::value::Csr;
     use ndarray::Array2;
@@ -152,7 +164,12 @@ mod tests {
         dx
     }
 
-    fn assert_is_transposed_product<F: Scalar>(a: &Csr<F>, dy: &Array2<F>, dx: &Array2<F>, what: &str) {
+    fn assert_is_transposed_product<F: Scalar>(
+        a: &Csr<F>,
+        dy: &Array2<F>,
+        dx: &Array2<F>,
+        what: &str,
+    ) {
         assert_is_product(a.transpose_view().to_csr().view(), dy.view(), dx.view(), what);
     }
 
@@ -161,7 +178,12 @@ mod tests {
         for (rows, cols, degree) in SHAPES {
             for width in cases::widths() {
                 let (a, dy) = (sparse::<f32>(rows, cols, degree, 1), dense(rows, width, 2));
-                assert_is_transposed_product(&a, &dy, &run(&a, &dy), &format!("{rows}x{cols} width {width}"));
+                assert_is_transposed_product(
+                    &a,
+                    &dy,
+                    &run(&a, &dy),
+                    &format!("{rows}x{cols} width {width}"),
+                );
             }
         }
     }
@@ -196,7 +218,11 @@ mod tests {
     #[test]
     #[should_panic(expected = "spmm_t: a (4, 5), dy (5, 2)")]
     fn shapes_are_checked() {
-        spmm_t(sparse::<f32>(4, 5, 2, 10).view(), Array2::zeros((5, 2)).view(), Array2::zeros((5, 2)).view_mut());
+        spmm_t(
+            sparse::<f32>(4, 5, 2, 10).view(),
+            Array2::zeros((5, 2)).view(),
+            Array2::zeros((5, 2)).view_mut(),
+        );
     }
 
     proptest! {

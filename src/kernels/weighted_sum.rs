@@ -6,17 +6,35 @@ use crate::scalar::Scalar;
 use crate::value::ValueRef;
 use ndarray::{ArrayViewMut2, CowArray, Ix2};
 
-/// `y = Σ_k a_k·x_k`, added from the first term to the last, then what the epilogue says; in one pass, in parallel where there is enough to do.
+/// `y = Σ_k a_k·x_k`, added from the first term to the last, then what the epilogue says; in one
+/// pass, in parallel where there is enough to do.
 ///
 /// *Shapes*: all `[n, c]`, one weight per term.
 ///
 /// # Panics
 /// If the shapes do not fit, or there is no term.
-pub fn weighted_sum<F: Scalar>(xs: &[ValueRef<F>], weights: &[F], y: ArrayViewMut2<F>, epilogue: Epilogue<F>) {
+pub fn weighted_sum<F: Scalar>(
+    xs: &[ValueRef<F>],
+    weights: &[F],
+    y: ArrayViewMut2<F>,
+    epilogue: Epilogue<F>,
+) {
     let (rows, width) = y.dim();
-    assert!(!xs.is_empty() && xs.len() == weights.len(), "weighted_sum: {} terms, {} weights", xs.len(), weights.len());
-    assert!(xs.iter().all(|x| x.shape() == (rows, width)), "weighted_sum: terms of {:?}", (rows, width));
-    assert!(epilogue.bias.is_none_or(|bias| bias.len() == width), "weighted_sum: one bias a column");
+    assert!(
+        !xs.is_empty() && xs.len() == weights.len(),
+        "weighted_sum: {} terms, {} weights",
+        xs.len(),
+        weights.len()
+    );
+    assert!(
+        xs.iter().all(|x| x.shape() == (rows, width)),
+        "weighted_sum: terms of {:?}",
+        (rows, width)
+    );
+    assert!(
+        epilogue.bias.is_none_or(|bias| bias.len() == width),
+        "weighted_sum: one bias a column"
+    );
     if rows == 0 || width == 0 {
         return;
     }
@@ -56,10 +74,15 @@ mod tests {
     use ndarray::{Array2, ArrayView2, ShapeBuilder};
 
     /// One number after the other, as the formula says.
-    fn expected(terms: &[(f32, ArrayView2<f32>)], before: &Array2<f32>, epilogue: Epilogue<f32>) -> Array2<f32> {
+    fn expected(
+        terms: &[(f32, ArrayView2<f32>)],
+        before: &Array2<f32>,
+        epilogue: Epilogue<f32>,
+    ) -> Array2<f32> {
         Array2::from_shape_fn(before.dim(), |at| {
             let begin = if epilogue.add { before[at] } else { 0.0 };
-            let sum = terms.iter().fold(begin, |sum, (a, x)| sum + a * x[at]) + epilogue.bias.map_or(0.0, |bias| bias[at.1]);
+            let sum = terms.iter().fold(begin, |sum, (a, x)| sum + a * x[at])
+                + epilogue.bias.map_or(0.0, |bias| bias[at.1]);
             if epilogue.relu { sum.max(0.0) } else { sum }
         })
     }
@@ -76,10 +99,18 @@ mod tests {
             let sparse = Csr::csr_from_dense(a.view(), 0.0);
             let bias: Vec<f32> = (0..width).map(|c| c as f32 - 1.5).collect();
             for case in 0..8 {
-                let epilogue = Epilogue { bias: (case & 1 > 0).then_some(&bias[..]), relu: case & 2 > 0, add: case & 4 > 0 };
+                let epilogue = Epilogue {
+                    bias: (case & 1 > 0).then_some(&bias[..]),
+                    relu: case & 2 > 0,
+                    add: case & 4 > 0,
+                };
                 let terms = [(0.5, a.view()), (-2.0, b.view()), (1.0, a.view())];
                 let expected = expected(&terms, &b, epilogue);
-                let xs = [ValueRef::Dense(a.view()), ValueRef::Dense(by_columns.view()), ValueRef::Sparse(sparse.view())];
+                let xs = [
+                    ValueRef::Dense(a.view()),
+                    ValueRef::Dense(by_columns.view()),
+                    ValueRef::Sparse(sparse.view()),
+                ];
                 let mut y = b.clone();
                 weighted_sum(&xs, &[0.5, -2.0, 1.0], y.view_mut(), epilogue);
                 assert_eq!(y, expected, "{rows}x{width} case {case}");

@@ -1,8 +1,10 @@
-//! AVX2 and AVX-512 forms of the `f32` kernels. Every function has a safe portable twin in the file of its kernel.
+//! AVX2 and AVX-512 forms of the `f32` kernels. Every function has a safe portable twin in the file
+//! of its kernel.
 //!
-//! One generic body per kernel, over a small trait of vector registers, is compiled once per level inside a `#[target_feature]` function.
-//! The products keep the numbers of one output row in registers over all its entries; a masked last register takes widths that are no
-//! multiple of the register.
+//! One generic body per kernel, over a small trait of vector registers, is compiled once per level
+//! inside a `#[target_feature]` function. The products keep the numbers of one output row in
+//! registers over all its entries; a masked last register takes widths that are no multiple of the
+//! register.
 #![allow(unsafe_code)]
 
 use super::drop_mask::DropMask;
@@ -13,8 +15,8 @@ use super::spmm::Spmm;
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-/// Numbers that are fetched ahead of those being added: a narrow row takes less time than memory does to answer, so more of them are
-/// under way at once.
+/// Numbers that are fetched ahead of those being added: a narrow row takes less time than memory
+/// does to answer, so more of them are under way at once.
 const AHEAD: usize = 512;
 
 /// How many entries ahead a row of this width is fetched.
@@ -22,7 +24,8 @@ fn distance(width: usize) -> usize {
     (AHEAD / width.max(1)).clamp(8, 32)
 }
 
-/// Fetching ahead pays where the gathered array exceeds the cache near the core (1 MB and more on server cores) ...
+/// Fetching ahead pays where the gathered array exceeds the cache near the core (1 MB and more on
+/// server cores) ...
 const CACHE_BYTES: usize = 1 << 20;
 
 /// ... and up to this width; a wider row keeps the processor's own prefetcher busy.
@@ -35,8 +38,9 @@ fn fetch_ahead(gathered: &[f32], width: usize) -> bool {
 /// A register of `f32`.
 ///
 /// # Safety
-/// The methods may only be called inside a function with the features of the level (and not from a closure, which would be compiled
-/// without them); a pointer must be valid for all lanes, or for the lanes of `mask`.
+/// The methods may only be called inside a function with the features of the level (and not from a
+/// closure, which would be compiled without them); a pointer must be valid for all lanes, or for
+/// the lanes of `mask`.
 pub(super) trait Vector: Copy {
     const LANES: usize;
     /// Most registers of sums that are kept at once.
@@ -125,7 +129,12 @@ impl Vector for __m256 {
     #[inline(always)]
     unsafe fn mask(lanes: usize) -> __m256i {
         // SAFETY: the caller has the features; nothing but registers is touched.
-        unsafe { _mm256_cmpgt_epi32(_mm256_set1_epi32(lanes as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)) }
+        unsafe {
+            _mm256_cmpgt_epi32(
+                _mm256_set1_epi32(lanes as i32),
+                _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7),
+            )
+        }
     }
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
@@ -178,7 +187,8 @@ impl Vector for __m256 {
     }
 }
 
-/// `N` registers of one output row from channel `first` on; the last one holds only the lanes of `mask` if `TAIL`.
+/// `N` registers of one output row from channel `first` on; the last one holds only the lanes of
+/// `mask` if `TAIL`.
 ///
 /// # Safety
 /// As [`Vector`]; `to` is valid for those channels.
@@ -196,7 +206,8 @@ unsafe fn row_part<V: Vector, const N: usize, const TAIL: bool, const AHEAD: boo
     let base = job.x.as_ptr().wrapping_add(first);
     // A row that begins within a cache line may end on one more.
     let split = !base.addr().is_multiple_of(64) || !job.width.is_multiple_of(16);
-    // SAFETY: the caller has the features. `j` is checked against the rows of `x`, and `first` and `mask` stay within a row.
+    // SAFETY: the caller has the features. `j` is checked against the rows of `x`, and `first` and
+    // `mask` stay within a row.
     unsafe {
         let mut sums = [V::splat(0.0); N];
         if job.epilogue.add {
@@ -207,9 +218,13 @@ unsafe fn row_part<V: Vector, const N: usize, const TAIL: bool, const AHEAD: boo
                 sums[N - 1] = V::load_part(to.add(whole * V::LANES), mask);
             }
         }
-        for (e, (&j, &weight)) in edges.clone().zip(job.cols[edges.clone()].iter().zip(&job.vals[edges])) {
+        for (e, (&j, &weight)) in
+            edges.clone().zip(job.cols[edges.clone()].iter().zip(&job.vals[edges]))
+        {
             if AHEAD {
-                let next = base.wrapping_add(*job.cols.get_unchecked((e + distance).min(last)) as usize * job.width);
+                let next = base.wrapping_add(
+                    *job.cols.get_unchecked((e + distance).min(last)) as usize * job.width,
+                );
                 prefetch(next, N * V::LANES);
                 if split {
                     prefetch(next.wrapping_add(N * V::LANES - 1), 1);
@@ -221,7 +236,8 @@ unsafe fn row_part<V: Vector, const N: usize, const TAIL: bool, const AHEAD: boo
                 *sum = V::load(x.add(k * V::LANES)).mul_add(weight, *sum);
             }
             if TAIL {
-                sums[N - 1] = V::load_part(x.add(whole * V::LANES), mask).mul_add(weight, sums[N - 1]);
+                sums[N - 1] =
+                    V::load_part(x.add(whole * V::LANES), mask).mul_add(weight, sums[N - 1]);
             }
         }
         if let Some(bias) = job.epilogue.bias {
@@ -252,7 +268,11 @@ unsafe fn row_part<V: Vector, const N: usize, const TAIL: bool, const AHEAD: boo
 /// # Safety
 /// As [`Vector`].
 #[inline(always)]
-unsafe fn spmm_rows<V: Vector, const AHEAD: bool>(job: &Spmm<f32>, block: Range<usize>, y: &mut [f32]) {
+unsafe fn spmm_rows<V: Vector, const AHEAD: bool>(
+    job: &Spmm<f32>,
+    block: Range<usize>,
+    y: &mut [f32],
+) {
     assert_eq!(y.len(), block.len() * job.width);
     let lanes_left = job.width % V::LANES;
     // SAFETY: the caller has the features.
@@ -273,7 +293,8 @@ unsafe fn spmm_rows<V: Vector, const AHEAD: bool>(job: &Spmm<f32>, block: Range<
                 fewer => fewer,
             };
             let tail = count == left && lanes_left != 0;
-            // SAFETY: `first + count · LANES` ends within the row, or within its masked lanes if `tail`.
+            // SAFETY: `first + count · LANES` ends within the row, or within its masked lanes if
+            // `tail`.
             unsafe {
                 let to = y.as_mut_ptr().add(first);
                 let edges = edges.clone();
@@ -313,7 +334,10 @@ unsafe fn dots<V: Vector>(job: &EdgeDot<f32>, block: Range<usize>, out: &mut [f3
             // SAFETY: the caller has the features; both rows hold `width` numbers.
             unsafe {
                 if ahead {
-                    let next = job.b.as_ptr().wrapping_add(job.cols[(e + distance(width)).min(last)] as usize * width);
+                    let next = job
+                        .b
+                        .as_ptr()
+                        .wrapping_add(job.cols[(e + distance(width)).min(last)] as usize * width);
                     prefetch(next, width);
                 }
                 let (a, b) = (a.as_ptr(), b.as_ptr());
@@ -331,7 +355,8 @@ unsafe fn dots<V: Vector>(job: &EdgeDot<f32>, block: Range<usize>, out: &mut [f3
                     c += V::LANES;
                 }
                 if c < width {
-                    sums[1] = V::load_part(a.add(c), mask).mul_add(V::load_part(b.add(c), mask), sums[1]);
+                    sums[1] =
+                        V::load_part(a.add(c), mask).mul_add(V::load_part(b.add(c), mask), sums[1]);
                 }
                 out[e - begin] = sums[0].add(sums[1]).add(sums[2].add(sums[3])).sum();
             }
@@ -370,10 +395,13 @@ macro_rules! level {
             }
 
             pub(in super::super) static TABLE: Kernels = Kernels {
-                // SAFETY of the calls: `Isa::kernels` hands out this table only where the processor has the features.
+                // SAFETY of the calls: `Isa::kernels` hands out this table only where the processor
+                // has the features.
                 spmm: |job, block, y| unsafe { spmm(job, block, y) },
                 edge_dot: |job, block, out| unsafe { edge_dot(job, block, out) },
-                scale_kept: |mask, index, values, factor| unsafe { scale_kept(mask, index, values, factor) },
+                scale_kept: |mask, index, values, factor| unsafe {
+                    scale_kept(mask, index, values, factor)
+                },
                 gemm: Some($gemm),
             };
         }

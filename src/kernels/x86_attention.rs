@@ -1,5 +1,5 @@
-//! AVX2 forms of what attention spends its time in. Written out, since the compiler keeps the portable forms in whole registers in one
-//! program and takes them apart in the next.
+//! AVX2 forms of what attention spends its time in. Written out, since the compiler keeps the
+//! portable forms in whole registers in one program and takes them apart in the next.
 #![allow(unsafe_code)]
 
 use super::attention::{AHEAD, LANES};
@@ -27,17 +27,24 @@ pub(super) unsafe fn largest(scores: &[f32], most: &mut [f32]) {
     }
 }
 
-/// `e^{s − most}` lane by lane in place, and writes the sum of each lane; the same polynomial as the portable form, in fused multiply-adds.
-/// `meanwhile` is told about every register before it is computed.
+/// `e^{s − most}` lane by lane in place, and writes the sum of each lane; the same polynomial as
+/// the portable form, in fused multiply-adds. `meanwhile` is told about every register before it is
+/// computed.
 ///
 /// # Safety
 /// As [`Vector`].
 #[inline(always)]
-pub(super) unsafe fn exponentials(scores: &mut [f32], most: &[f32], sums: &mut [f32], meanwhile: impl Fn(usize)) {
+pub(super) unsafe fn exponentials(
+    scores: &mut [f32],
+    most: &[f32],
+    sums: &mut [f32],
+    meanwhile: impl Fn(usize),
+) {
     assert!(most.len() == LANES && sums.len() == LANES);
     // SAFETY: the caller has the features, and a chunk holds a register.
     unsafe {
-        let (most, round, one) = (__m256::load(most.as_ptr()), __m256::splat(ROUND), __m256::splat(1.0));
+        let (most, round, one) =
+            (__m256::load(most.as_ptr()), __m256::splat(ROUND), __m256::splat(1.0));
         let to_exponent = _mm256_set1_epi32(127i32.wrapping_sub(ROUND.to_bits() as i32));
         let mut sum = __m256::splat(0.0);
         for (k, scores) in scores.chunks_exact_mut(LANES).enumerate() {
@@ -52,7 +59,10 @@ pub(super) unsafe fn exponentials(scores: &mut [f32], most: &[f32], sums: &mut [
             for &term in &SERIES[1..] {
                 series = series.mul_add(r, __m256::splat(term));
             }
-            let power = _mm256_slli_epi32::<23>(_mm256_add_epi32(_mm256_castps_si256(shifted), to_exponent));
+            let power = _mm256_slli_epi32::<23>(_mm256_add_epi32(
+                _mm256_castps_si256(shifted),
+                to_exponent,
+            ));
             let e = _mm256_mul_ps(series.mul_add(r, one), _mm256_castsi256_ps(power));
             sum = sum.add(e);
             e.store(scores.as_mut_ptr());
@@ -61,8 +71,8 @@ pub(super) unsafe fn exponentials(scores: &mut [f32], most: &[f32], sums: &mut [
     }
 }
 
-/// `K` registers of weighted sums of the rows `rows[span]` of `x` from channel `first` on, written to `sums`; register `k` takes the weight
-/// of head `heads[k]`.
+/// `K` registers of weighted sums of the rows `rows[span]` of `x` from channel `first` on, written
+/// to `sums`; register `k` takes the weight of head `heads[k]`.
 ///
 /// # Safety
 /// As [`Vector`].
@@ -78,8 +88,12 @@ pub(super) unsafe fn group_sums<'w, const K: usize>(
     weights: impl Fn(usize) -> &'w [f32],
     sums: &mut [f32],
 ) {
-    assert!(sums.len() == K * LANES && first + K * LANES <= width, "the registers are within a row");
-    // SAFETY: the caller has the features; a row holds `width` numbers, of which the registers are some.
+    assert!(
+        sums.len() == K * LANES && first + K * LANES <= width,
+        "the registers are within a row"
+    );
+    // SAFETY: the caller has the features; a row holds `width` numbers, of which the registers are
+    // some.
     unsafe {
         let mut registers = [__m256::splat(0.0); K];
         for e in span {
@@ -131,8 +145,17 @@ mod tests {
         let mut ends = [0.0, -87.0, -90.0, -1e30, f32::NEG_INFINITY, f32::NAN, 3.0, 4.0];
         // SAFETY: as above.
         unsafe { run(&mut ends, &[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 3.0, 5.0], &mut sums) };
-        assert!(ends[0] == 1.0 && ends[6] == 1.0 && (ends[7] - (-1.0f32).exp()).abs() < 1e-6 && ends[5].is_nan());
-        assert!(ends[1..5].iter().all(|e| *e > 0.0 && *e < 1e-37) && sums[..5] == ends[..5] && sums[5].is_nan());
+        assert!(
+            ends[0] == 1.0
+                && ends[6] == 1.0
+                && (ends[7] - (-1.0f32).exp()).abs() < 1e-6
+                && ends[5].is_nan()
+        );
+        assert!(
+            ends[1..5].iter().all(|e| *e > 0.0 && *e < 1e-37)
+                && sums[..5] == ends[..5]
+                && sums[5].is_nan()
+        );
     }
 
     #[test]
@@ -140,7 +163,8 @@ mod tests {
         if !Isa::Avx2.available() {
             return;
         }
-        let mut scores = [[f32::NAN; LANES], [-3.0; LANES], [f32::NAN; LANES], [-5.0; LANES]].concat();
+        let mut scores =
+            [[f32::NAN; LANES], [-3.0; LANES], [f32::NAN; LANES], [-5.0; LANES]].concat();
         scores[3 * LANES] = 7.0;
         let mut most = [0.0; LANES];
         // SAFETY: the processor has the features.

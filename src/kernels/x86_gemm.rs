@@ -1,4 +1,5 @@
-//! AVX2 and AVX-512 forms of the dense kernel: a block of rows times two or three registers of columns, held in registers over the inner dimension.
+//! AVX2 and AVX-512 forms of the dense kernel: a block of rows times two or three registers of
+//! columns, held in registers over the inner dimension.
 #![allow(unsafe_code)]
 
 use super::gemm::{GemmBlock, GemmKernel, Panel};
@@ -27,17 +28,18 @@ struct Tile<V: Vector> {
 /// Numbers of a cache line.
 const LINE: usize = 16;
 
-/// `M` rows by `N` registers of columns, of which the last is masked unless the registers are `FULL`. The next rows of the left operand
-/// are fetched ahead where they lie row by row.
+/// `M` rows by `N` registers of columns, of which the last is masked unless the registers are
+/// `FULL`. The next rows of the left operand are fetched ahead where they lie row by row.
 ///
 /// # Safety
-/// As [`Vector`]; the pointers are valid for the rows, the inner dimension and the columns of the tile.
+/// As [`Vector`]; the pointers are valid for the rows, the inner dimension and the columns of the
+/// tile.
 #[inline(always)]
 unsafe fn tile<V: Vector, const M: usize, const N: usize, const FULL: bool>(t: Tile<V>) {
     // SAFETY: as the function's own.
     unsafe {
-        // The result, and below the next rows of the left operand: far away in a large product, and not in an order in which the processor
-        // fetches by itself.
+        // The result, and below the next rows of the left operand: far away in a large product, and
+        // not in an order in which the processor fetches by itself.
         for i in 0..M {
             prefetch(t.y.wrapping_add(i * t.width), N * V::LANES);
         }
@@ -104,8 +106,15 @@ unsafe fn load<V: Vector>(from: *const f32, mask: Option<V::Mask>) -> V {
 /// # Safety
 /// As [`tile`].
 #[inline(always)]
-unsafe fn strips<V: Vector, const M: usize, const N: usize, const FULL: bool>(first: Tile<V>, rows: usize) {
-    let at = |row: usize| Tile { a: first.a.wrapping_add(row * first.row_stride), y: first.y.wrapping_add(row * first.width), ..first };
+unsafe fn strips<V: Vector, const M: usize, const N: usize, const FULL: bool>(
+    first: Tile<V>,
+    rows: usize,
+) {
+    let at = |row: usize| Tile {
+        a: first.a.wrapping_add(row * first.row_stride),
+        y: first.y.wrapping_add(row * first.width),
+        ..first
+    };
     let mut row = 0;
     // SAFETY: `row` plus the height of the tile stays within `rows`.
     unsafe {
@@ -132,7 +141,8 @@ unsafe fn strips<V: Vector, const M: usize, const N: usize, const FULL: bool>(fi
 unsafe fn block<V: Vector, const M: usize>(job: &GemmBlock, y: &mut [f32]) {
     let (width, inner) = (job.b.width, job.b.inner);
     assert_eq!(y.len(), job.rows * width);
-    let reach = job.rows.saturating_sub(1) * job.row_stride + inner.saturating_sub(1) * job.inner_stride;
+    let reach =
+        job.rows.saturating_sub(1) * job.row_stride + inner.saturating_sub(1) * job.inner_stride;
     assert!(job.rows == 0 || inner == 0 || reach < job.a.len(), "the left operand has all rows");
     for part in job.b.inner_parts() {
         for Panel { first, width: columns, vectors, start } in job.b.panels() {
@@ -144,13 +154,18 @@ unsafe fn block<V: Vector, const M: usize>(job: &GemmBlock, y: &mut [f32]) {
                 inner: part.len,
                 y: y.as_mut_ptr().wrapping_add(first),
                 width,
-                bias: job.epilogue.bias.filter(|_| part.last).map_or(std::ptr::null(), |bias| bias[first..].as_ptr()),
+                bias: job
+                    .epilogue
+                    .bias
+                    .filter(|_| part.last)
+                    .map_or(std::ptr::null(), |bias| bias[first..].as_ptr()),
                 add: job.epilogue.add || part.begin > 0,
                 relu: job.epilogue.relu && part.last,
                 // SAFETY: the caller has the features.
                 mask: unsafe { V::mask(columns - (vectors - 1) * V::LANES) },
             };
-            // SAFETY: the caller has the features; the sizes of both operands and of the result were checked above.
+            // SAFETY: the caller has the features; the sizes of both operands and of the result
+            // were checked above.
             unsafe {
                 match (vectors, columns == vectors * V::LANES) {
                     (1, true) => strips::<V, M, 1, true>(t, job.rows),
@@ -179,5 +194,7 @@ fn avx512(job: &GemmBlock, y: &mut [f32]) {
 }
 
 // SAFETY of the calls: `Isa::kernels` hands out a table only where the processor has the features.
-pub(super) const AVX2: GemmKernel = GemmKernel { lanes: 8, vectors: 2, rows: 6, block: |job, y| unsafe { avx2(job, y) } };
-pub(super) const AVX512: GemmKernel = GemmKernel { lanes: 16, vectors: 3, rows: 8, block: |job, y| unsafe { avx512(job, y) } };
+pub(super) const AVX2: GemmKernel =
+    GemmKernel { lanes: 8, vectors: 2, rows: 6, block: |job, y| unsafe { avx2(job, y) } };
+pub(super) const AVX512: GemmKernel =
+    GemmKernel { lanes: 16, vectors: 3, rows: 8, block: |job, y| unsafe { avx512(job, y) } };

@@ -4,8 +4,8 @@ use super::stack::{Stack, stack_setters};
 use crate::error::{Error, Result};
 use crate::nn::{DynLayer, GatConv, Gatv2Conv, Model};
 
-/// A stack of [`GatConv`] or [`Gatv2Conv`] layers: recipe of Veličković et al., ICLR 2018, with heads side by side in the hidden layers
-/// and averaged in the last.
+/// A stack of [`GatConv`] or [`Gatv2Conv`] layers: recipe of Veličković et al., ICLR 2018, with
+/// heads side by side in the hidden layers and averaged in the last.
 ///
 /// ```
 /// use gnn_prune::Gat;
@@ -20,11 +20,20 @@ impl Gat {
     /// Starts a network from `in_channels` features to `out_channels` classes.
     pub fn builder(in_channels: usize, out_channels: usize) -> GatBuilder {
         let stack = Stack { hidden: 8, ..Stack::new(in_channels, out_channels) };
-        GatBuilder { stack, heads: 8, output_heads: None, v2: false, attention_dropout: None, whole_heads: false, edge_dim: None }
+        GatBuilder {
+            stack,
+            heads: 8,
+            output_heads: None,
+            v2: false,
+            attention_dropout: None,
+            whole_heads: false,
+            edge_dim: None,
+        }
     }
 }
 
-/// Builder of a graph attention network; see [`Gat::builder`]. The width of the hidden layers, 8 by default, is that of one head.
+/// Builder of a graph attention network; see [`Gat::builder`]. The width of the hidden layers, 8 by
+/// default, is that of one head.
 #[derive(Debug, Clone)]
 pub struct GatBuilder {
     stack: Stack,
@@ -46,7 +55,8 @@ impl GatBuilder {
         self
     }
 
-    /// Heads of the last layer, which are averaged, at least 1. Default: as many as the hidden layers have.
+    /// Heads of the last layer, which are averaged, at least 1. Default: as many as the hidden
+    /// layers have.
     #[must_use]
     pub fn output_heads(mut self, heads: usize) -> Self {
         self.output_heads = Some(heads);
@@ -67,14 +77,16 @@ impl GatBuilder {
         self
     }
 
-    /// Lets pruning remove whole heads of the hidden layers. Default: the same channel of every head.
+    /// Lets pruning remove whole heads of the hidden layers. Default: the same channel of every
+    /// head.
     #[must_use]
     pub fn whole_heads(mut self) -> Self {
         self.whole_heads = true;
         self
     }
 
-    /// Lets features of the edges, this many per edge, take part in the scores. Default: they do not.
+    /// Lets features of the edges, this many per edge, take part in the scores. Default: they do
+    /// not.
     #[must_use]
     pub fn edge_dim(mut self, channels: usize) -> Self {
         self.edge_dim = Some(channels);
@@ -97,16 +109,25 @@ impl GatBuilder {
         self.stack.build_by_place("conv", seed, |i, o, last| self.layer(i, o, last))
     }
 
-    fn layer(&self, in_channels: usize, out_channels: usize, last: bool) -> Result<Box<dyn DynLayer<f32>>> {
-        let (heads, dim) =
-            if last { (self.output_heads.unwrap_or(self.heads), out_channels) } else { (self.heads, out_channels / self.heads) };
+    fn layer(
+        &self,
+        in_channels: usize,
+        out_channels: usize,
+        last: bool,
+    ) -> Result<Box<dyn DynLayer<f32>>> {
+        let (heads, dim) = if last {
+            (self.output_heads.unwrap_or(self.heads), out_channels)
+        } else {
+            (self.heads, out_channels / self.heads)
+        };
         let dropout = self.attention_dropout.unwrap_or(self.stack.dropout);
         macro_rules! build {
             ($conv:ident) => {{
                 let mut builder = $conv::builder(in_channels, dim).heads(heads).dropout(dropout);
                 builder = if last { builder.average() } else { builder };
                 builder = if self.whole_heads && !last { builder.whole_heads() } else { builder };
-                builder = self.edge_dim.map_or(builder.clone(), |channels| builder.edge_dim(channels));
+                builder =
+                    self.edge_dim.map_or(builder.clone(), |channels| builder.edge_dim(channels));
                 Box::new(builder.build::<f32>()?)
             }};
         }
@@ -121,14 +142,27 @@ mod tests {
     #[test]
     fn heads_and_dropout_have_ranges() {
         assert!(matches!(Gat::builder(4, 2).heads(0).build(0), Err(Error::Setting { .. })));
-        assert!(matches!(Gat::builder(4, 2).hidden(usize::MAX).build(0), Err(Error::Setting { .. })));
+        assert!(matches!(
+            Gat::builder(4, 2).hidden(usize::MAX).build(0),
+            Err(Error::Setting { .. })
+        ));
         assert!(matches!(Gat::builder(4, 2).output_heads(0).build(0), Err(Error::Setting { .. })));
-        assert!(matches!(Gat::builder(4, 2).attention_dropout(1.0).build(0), Err(Error::Setting { .. })));
+        assert!(matches!(
+            Gat::builder(4, 2).attention_dropout(1.0).build(0),
+            Err(Error::Setting { .. })
+        ));
     }
 
     #[test]
     fn with_a_jump_every_layer_has_its_heads_side_by_side() {
-        let model = Gat::builder(4, 2).hidden(2).layers(3).jumping_concat().v2().edge_dim(3).build(0).unwrap();
+        let model = Gat::builder(4, 2)
+            .hidden(2)
+            .layers(3)
+            .jumping_concat()
+            .v2()
+            .edge_dim(3)
+            .build(0)
+            .unwrap();
         assert_eq!(model.channels(model.node("conv3").unwrap()), 16);
         assert_eq!((model.channels(model.node("jump").unwrap()), model.out_channels()), (48, 2));
     }

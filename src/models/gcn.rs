@@ -4,7 +4,8 @@ use super::stack::{Stack, stack_setters};
 use crate::error::Result;
 use crate::nn::{GcnConv, Model};
 
-/// A stack of [`GcnConv`] layers: recipe of Kipf and Welling, ICLR 2017, with dropout, residual and jumping connections by choice.
+/// A stack of [`GcnConv`] layers: recipe of Kipf and Welling, ICLR 2017, with dropout, residual and
+/// jumping connections by choice.
 ///
 /// ```
 /// use gnn_prune::Gcn;

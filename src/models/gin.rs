@@ -37,6 +37,8 @@ impl GinBuilder {
     /// [`Error::Setting`](crate::Error::Setting) for a number outside its range.
     pub fn build(self, seed: u64) -> Result<Model> {
         let hidden = self.stack.hidden;
-        self.stack.build("conv", seed, |i, o| Ok(Box::new(GinConv::builder(i, hidden, o).train_eps().build::<f32>()?)))
+        self.stack.build("conv", seed, |i, o| {
+            Ok(Box::new(GinConv::builder(i, hidden, o).train_eps().build::<f32>()?))
+        })
     }
 }

@@ -4,7 +4,8 @@ use super::stack::{Stack, stack_setters};
 use crate::error::Result;
 use crate::nn::{Linear, Model};
 
-/// A stack of [`Linear`] layers: what a graph network is distilled into where inference has no graph.
+/// A stack of [`Linear`] layers: what a graph network is distilled into where inference has no
+/// graph.
 ///
 /// ```
 /// use gnn_prune::Mlp;

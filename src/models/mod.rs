@@ -12,5 +12,7 @@ pub use gat::{Gat, GatBuilder};
 pub use gcn::{Gcn, GcnBuilder};
 pub use gin::{Gin, GinBuilder};
 pub use mlp::{Mlp, MlpBuilder};
-pub use propagating::{AppnpNet, AppnpNetBuilder, DeepGcn, DeepGcnBuilder, GcnII, GcnIIBuilder, Sgc, SgcBuilder};
+pub use propagating::{
+    AppnpNet, AppnpNetBuilder, DeepGcn, DeepGcnBuilder, GcnII, GcnIIBuilder, Sgc, SgcBuilder,
+};
 pub use sage::{Sage, SageBuilder};

@@ -2,13 +2,17 @@
 
 use super::stack::{Normalisation, Stack};
 use crate::error::{Error, Result};
-use crate::nn::{Activation, ActivationFn, Add, Appnp, Dropout, Gcn2Conv, GcnConv, Linear, Model, ModelBuilder, NodeId, SgConv};
+use crate::nn::{
+    Activation, ActivationFn, Add, Appnp, Dropout, Gcn2Conv, GcnConv, Linear, Model, ModelBuilder,
+    NodeId, SgConv,
+};
 
 fn dropped(b: &mut ModelBuilder, name: &str, p: f64, x: NodeId) -> Result<NodeId> {
     if p == 0.0 { Ok(x) } else { b.add(name, Dropout::new(p)?, &[x]) }
 }
 
-/// One [`SgConv`], dropout before it: recipe of Wu et al., ICML 2019. It has no hidden layer to prune.
+/// One [`SgConv`], dropout before it: recipe of Wu et al., ICML 2019. It has no hidden layer to
+/// prune.
 ///
 /// ```
 /// use gnn_prune::Sgc;
@@ -56,7 +60,11 @@ impl SgcBuilder {
     pub fn build(self, seed: u64) -> Result<Model> {
         let mut b = ModelBuilder::new(self.in_channels);
         let x = dropped(&mut b, "dropout1", self.dropout, NodeId::INPUT)?;
-        let y = b.add("conv1", SgConv::builder(self.in_channels, self.out_channels).hops(self.hops).build::<f32>()?, &[x])?;
+        let y = b.add(
+            "conv1",
+            SgConv::builder(self.in_channels, self.out_channels).hops(self.hops).build::<f32>()?,
+            &[x],
+        )?;
         b.build(y, seed)
     }
 }
@@ -74,7 +82,15 @@ pub struct AppnpNet;
 impl AppnpNet {
     /// Starts a network from `in_channels` features to `out_channels` classes.
     pub fn builder(in_channels: usize, out_channels: usize) -> AppnpNetBuilder {
-        AppnpNetBuilder { in_channels, out_channels, hidden: 64, layers: 2, hops: 10, alpha: 0.1, dropout: 0.5 }
+        AppnpNetBuilder {
+            in_channels,
+            out_channels,
+            hidden: 64,
+            layers: 2,
+            hops: 10,
+            alpha: 0.1,
+            dropout: 0.5,
+        }
     }
 }
 
@@ -139,7 +155,11 @@ impl AppnpNetBuilder {
         for k in 1..=self.layers {
             x = dropped(&mut b, &format!("dropout{k}"), self.dropout, x)?;
             let out = if k == self.layers { self.out_channels } else { self.hidden };
-            x = b.add(&format!("linear{k}"), Linear::builder(b.channels(x), out).build::<f32>()?, &[x])?;
+            x = b.add(
+                &format!("linear{k}"),
+                Linear::builder(b.channels(x), out).build::<f32>()?,
+                &[x],
+            )?;
             if k < self.layers {
                 x = b.add(&format!("act{k}"), Activation::new(ActivationFn::Relu), &[x])?;
             }
@@ -163,7 +183,15 @@ pub struct GcnII;
 impl GcnII {
     /// Starts a network from `in_channels` features to `out_channels` classes.
     pub fn builder(in_channels: usize, out_channels: usize) -> GcnIIBuilder {
-        GcnIIBuilder { in_channels, out_channels, hidden: 64, layers: 16, alpha: 0.1, theta: 0.5, dropout: 0.5 }
+        GcnIIBuilder {
+            in_channels,
+            out_channels,
+            hidden: 64,
+            layers: 16,
+            alpha: 0.1,
+            theta: 0.5,
+            dropout: 0.5,
+        }
     }
 }
 
@@ -225,22 +253,35 @@ impl GcnIIBuilder {
         }
         let mut b = ModelBuilder::new(self.in_channels);
         let x = dropped(&mut b, "dropout_in", self.dropout, NodeId::INPUT)?;
-        let x = b.add("linear_in", Linear::builder(self.in_channels, self.hidden).build::<f32>()?, &[x])?;
+        let x = b.add(
+            "linear_in",
+            Linear::builder(self.in_channels, self.hidden).build::<f32>()?,
+            &[x],
+        )?;
         let first = b.add("act_in", Activation::new(ActivationFn::Relu), &[x])?;
         let mut x = first;
         for k in 1..=self.layers {
             let y = dropped(&mut b, &format!("dropout{k}"), self.dropout, x)?;
             let beta = (self.theta / k as f64 + 1.0).ln();
-            let y = b.add(&format!("conv{k}"), Gcn2Conv::<f32>::new(self.hidden, self.alpha, beta)?, &[y, first])?;
+            let y = b.add(
+                &format!("conv{k}"),
+                Gcn2Conv::<f32>::new(self.hidden, self.alpha, beta)?,
+                &[y, first],
+            )?;
             x = b.add(&format!("act{k}"), Activation::new(ActivationFn::Relu), &[y])?;
         }
         let x = dropped(&mut b, "dropout_out", self.dropout, x)?;
-        let y = b.add("linear_out", Linear::builder(self.hidden, self.out_channels).build::<f32>()?, &[x])?;
+        let y = b.add(
+            "linear_out",
+            Linear::builder(self.hidden, self.out_channels).build::<f32>()?,
+            &[x],
+        )?;
         b.build(y, seed)
     }
 }
 
-/// Deep residual graph convolutions with pre-activation: norm, activation, dropout, convolution, sum, as often as there are layers.
+/// Deep residual graph convolutions with pre-activation: norm, activation, dropout, convolution,
+/// sum, as often as there are layers.
 ///
 /// *Source*: Li et al., "DeeperGCN", 2020, §4 ("res+" blocks).
 ///
@@ -256,7 +297,11 @@ pub struct DeepGcn;
 impl DeepGcn {
     /// Starts a network from `in_channels` features to `out_channels` classes.
     pub fn builder(in_channels: usize, out_channels: usize) -> DeepGcnBuilder {
-        let stack = Stack { layers: 8, norm: Some(Normalisation::Layer), ..Stack::new(in_channels, out_channels) };
+        let stack = Stack {
+            layers: 8,
+            norm: Some(Normalisation::Layer),
+            ..Stack::new(in_channels, out_channels)
+        };
         DeepGcnBuilder { stack }
     }
 }
@@ -301,13 +346,15 @@ impl DeepGcnBuilder {
     /// # Errors
     /// [`Error::Setting`] for a number outside its range.
     pub fn build(self, seed: u64) -> Result<Model> {
-        let Stack { in_channels, out_channels, hidden, layers, dropout, activation, norm, .. } = self.stack;
+        let Stack { in_channels, out_channels, hidden, layers, dropout, activation, norm, .. } =
+            self.stack;
         if layers == 0 {
             return Err(Error::setting("layers", 0, "at least 1"));
         }
         let mut b = ModelBuilder::new(in_channels);
         let x = dropped(&mut b, "dropout_in", dropout, NodeId::INPUT)?;
-        let mut x = b.add("linear_in", Linear::builder(in_channels, hidden).build::<f32>()?, &[x])?;
+        let mut x =
+            b.add("linear_in", Linear::builder(in_channels, hidden).build::<f32>()?, &[x])?;
         let activated = |b: &mut ModelBuilder, place: &str, x: NodeId| -> Result<NodeId> {
             let x = match norm {
                 Some(norm) => b.add_boxed(&format!("norm{place}"), norm.layer(hidden)?, &[x])?,
@@ -318,7 +365,8 @@ impl DeepGcnBuilder {
         };
         for k in 1..=layers {
             let y = activated(&mut b, &k.to_string(), x)?;
-            let y = b.add(&format!("conv{k}"), GcnConv::builder(hidden, hidden).build::<f32>()?, &[y])?;
+            let y =
+                b.add(&format!("conv{k}"), GcnConv::builder(hidden, hidden).build::<f32>()?, &[y])?;
             x = b.add(&format!("add{k}"), Add::new(2)?, &[x, y])?;
         }
         let x = activated(&mut b, "_out", x)?;

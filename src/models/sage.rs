@@ -4,7 +4,8 @@ use super::stack::{Stack, stack_setters};
 use crate::error::Result;
 use crate::nn::{Aggregation, Model, SageConv};
 
-/// A stack of [`SageConv`] layers: recipe of Hamilton et al., NeurIPS 2017, on the whole graph instead of sampled neighbours.
+/// A stack of [`SageConv`] layers: recipe of Hamilton et al., NeurIPS 2017, on the whole graph
+/// instead of sampled neighbours.
 ///
 /// ```
 /// use gnn_prune::Sage;
@@ -45,6 +46,8 @@ impl SageBuilder {
     /// [`Error::Setting`](crate::Error::Setting) for a number outside its range.
     pub fn build(self, seed: u64) -> Result<Model> {
         let aggregation = self.aggregation;
-        self.stack.build("conv", seed, |i, o| Ok(Box::new(SageConv::builder(i, o).aggregation(aggregation).build::<f32>()?)))
+        self.stack.build("conv", seed, |i, o| {
+            Ok(Box::new(SageConv::builder(i, o).aggregation(aggregation).build::<f32>()?))
+        })
     }
 }

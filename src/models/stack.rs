@@ -1,7 +1,11 @@
-//! What the recipes share: a stack of layers with dropout before each, an activation after each but the last, and its joins.
+//! What the recipes share: a stack of layers with dropout before each, an activation after each but
+//! the last, and its joins.
 
 use crate::error::{Error, Result};
-use crate::nn::{Activation, ActivationFn, Add, BatchNorm, Concat, Dropout, DynLayer, LayerNorm, Linear, Max, Model, ModelBuilder, NodeId};
+use crate::nn::{
+    Activation, ActivationFn, Add, BatchNorm, Concat, Dropout, DynLayer, LayerNorm, Linear, Max,
+    Model, ModelBuilder, NodeId,
+};
 
 /// How hidden layers are normalised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +61,12 @@ impl Stack {
     }
 
     /// Builds the model; `layer(in, out)` makes the k-th layer, whose node is called `{name}{k}`.
-    pub(super) fn build(&self, name: &str, seed: u64, layer: impl Fn(usize, usize) -> Result<Box<dyn DynLayer<f32>>>) -> Result<Model> {
+    pub(super) fn build(
+        &self,
+        name: &str,
+        seed: u64,
+        layer: impl Fn(usize, usize) -> Result<Box<dyn DynLayer<f32>>>,
+    ) -> Result<Model> {
         self.build_by_place(name, seed, |i, o, _| layer(i, o))
     }
 
@@ -77,7 +86,11 @@ impl Stack {
         for k in 1..=self.layers {
             let out = if k == plain_last { self.out_channels } else { self.hidden };
             let dropped = self.dropped(&mut b, k, x)?;
-            let y = b.add_boxed(&format!("{name}{k}"), layer(b.channels(x), out, k == plain_last)?, &[dropped])?;
+            let y = b.add_boxed(
+                &format!("{name}{k}"),
+                layer(b.channels(x), out, k == plain_last)?,
+                &[dropped],
+            )?;
             if k == plain_last {
                 return b.build(y, seed);
             }
@@ -97,18 +110,33 @@ impl Stack {
             _ => b.add("jump", Concat::new(), &hidden)?,
         };
         let dropped = self.dropped(&mut b, self.layers + 1, joined)?;
-        let out = b.add("out", Linear::builder(b.channels(joined), self.out_channels).build()?, &[dropped])?;
+        let out = b.add(
+            "out",
+            Linear::builder(b.channels(joined), self.out_channels).build()?,
+            &[dropped],
+        )?;
         b.build(out, seed)
     }
 
     fn dropped(&self, b: &mut ModelBuilder, k: usize, x: NodeId) -> Result<NodeId> {
-        if self.dropout == 0.0 { Ok(x) } else { b.add(&format!("dropout{k}"), Dropout::new(self.dropout)?, &[x]) }
+        if self.dropout == 0.0 {
+            Ok(x)
+        } else {
+            b.add(&format!("dropout{k}"), Dropout::new(self.dropout)?, &[x])
+        }
     }
 
     fn check(&self) -> Result<()> {
-        let counts =
-            [("in_channels", self.in_channels), ("out_channels", self.out_channels), ("hidden", self.hidden), ("layers", self.layers)];
-        counts.into_iter().find(|(_, value)| *value == 0).map_or(Ok(()), |(name, _)| Err(Error::setting(name, 0, "at least 1")))
+        let counts = [
+            ("in_channels", self.in_channels),
+            ("out_channels", self.out_channels),
+            ("hidden", self.hidden),
+            ("layers", self.layers),
+        ];
+        counts
+            .into_iter()
+            .find(|(_, value)| *value == 0)
+            .map_or(Ok(()), |(name, _)| Err(Error::setting(name, 0, "at least 1")))
     }
 }
 
@@ -136,28 +164,32 @@ macro_rules! stack_setters {
             self
         }
 
-        /// Activation after every hidden layer. Default [`ActivationFn::Relu`](crate::nn::ActivationFn::Relu).
+        /// Activation after every hidden layer. Default
+        /// [`ActivationFn::Relu`](crate::nn::ActivationFn::Relu).
         #[must_use]
         pub fn activation(mut self, activation: crate::nn::ActivationFn) -> Self {
             self.stack.activation = activation;
             self
         }
 
-        /// Adds the input of every hidden layer but the first to its output. Default: no residual connections.
+        /// Adds the input of every hidden layer but the first to its output. Default: no residual
+        /// connections.
         #[must_use]
         pub fn residual(mut self) -> Self {
             self.stack.residual = true;
             self
         }
 
-        /// Makes all layers hidden and lets a linear layer read all their outputs side by side. Default: the last layer gives the output.
+        /// Makes all layers hidden and lets a linear layer read all their outputs side by side.
+        /// Default: the last layer gives the output.
         #[must_use]
         pub fn jumping_concat(mut self) -> Self {
             self.stack.jumping = Some(super::stack::Jumping::Concat);
             self
         }
 
-        /// As [`jumping_concat`](Self::jumping_concat), with the largest of all layers channel by channel.
+        /// As [`jumping_concat`](Self::jumping_concat), with the largest of all layers channel by
+        /// channel.
         #[must_use]
         pub fn jumping_max(mut self) -> Self {
             self.stack.jumping = Some(super::stack::Jumping::Max);
@@ -171,7 +203,8 @@ macro_rules! stack_setters {
             self
         }
 
-        /// Layer normalisation, node by node, after every hidden layer, before its activation. Default: none.
+        /// Layer normalisation, node by node, after every hidden layer, before its activation.
+        /// Default: none.
         #[must_use]
         pub fn layer_norm(mut self) -> Self {
             self.stack.norm = Some(super::stack::Normalisation::Layer);

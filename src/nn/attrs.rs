@@ -21,7 +21,8 @@ impl Attrs {
     /// If `value` has no JSON form, which no number, string, list or unit enum lacks.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Serialize) -> Self {
-        let value = serde_json::to_value(value).expect("numbers, strings, lists and enums have a JSON form");
+        let value = serde_json::to_value(value)
+            .expect("numbers, strings, lists and enums have a JSON form");
         self.0.insert(name.to_string(), value);
         self
     }
@@ -31,8 +32,13 @@ impl Attrs {
     /// # Errors
     /// [`Error::Model`] if it is missing or of another type.
     pub fn get<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
-        let value = self.0.get(name).ok_or_else(|| Error::Model(format!("setting `{name}` of a layer is missing")))?;
-        T::deserialize(value).map_err(|error| Error::Model(format!("setting `{name}` of a layer is `{value}`: {error}")))
+        let value = self
+            .0
+            .get(name)
+            .ok_or_else(|| Error::Model(format!("setting `{name}` of a layer is missing")))?;
+        T::deserialize(value).map_err(|error| {
+            Error::Model(format!("setting `{name}` of a layer is `{value}`: {error}"))
+        })
     }
 
     /// Reads a setting that may be missing.
@@ -54,7 +60,8 @@ impl Attrs {
     }
 }
 
-/// Shapes of a layer's parameters by local name, as a file lists them: what [`super::Registered::from_attrs`] builds from.
+/// Shapes of a layer's parameters by local name, as a file lists them: what
+/// [`super::Registered::from_attrs`] builds from.
 #[derive(Debug, Clone, Default)]
 pub struct Shapes(pub(crate) BTreeMap<String, (usize, usize)>);
 
@@ -64,7 +71,8 @@ impl Shapes {
     /// # Errors
     /// [`Error::Model`] if there is none of that name.
     pub fn get(&self, name: &str) -> Result<(usize, usize)> {
-        self.find(name).ok_or_else(|| Error::Model(format!("parameter `{name}` of a layer is missing")))
+        self.find(name)
+            .ok_or_else(|| Error::Model(format!("parameter `{name}` of a layer is missing")))
     }
 
     /// Rows and columns of the parameter `name`, if there is one.
@@ -82,7 +90,11 @@ mod tests {
         let attrs = Attrs::new().with("eps", "much").with("heads", 3);
         assert_eq!(attrs.get_or("alpha", 0.5).unwrap(), 0.5);
         assert_eq!(attrs.get_or("heads", 1).unwrap(), 3);
-        for error in [attrs.get_or("eps", 0.5).unwrap_err(), attrs.get::<f64>("eps").unwrap_err(), attrs.get::<f64>("alpha").unwrap_err()] {
+        for error in [
+            attrs.get_or("eps", 0.5).unwrap_err(),
+            attrs.get::<f64>("eps").unwrap_err(),
+            attrs.get::<f64>("alpha").unwrap_err(),
+        ] {
             assert!(matches!(error, Error::Model(_)), "{error}");
         }
     }

@@ -27,18 +27,22 @@ pub enum Init {
 }
 
 impl Init {
-    /// Draws a matrix. The numbers are drawn as `f64` and rounded once, so that f32 and f64 twins start alike.
+    /// Draws a matrix. The numbers are drawn as `f64` and rounded once, so that f32 and f64 twins
+    /// start alike.
     pub fn draw<F: Scalar>(self, shape: (usize, usize), rng: &mut ChaCha8Rng) -> Array2<F> {
         let (rows, cols) = shape;
         let bound = match self {
             Init::Zeros => return Array2::zeros(shape),
             Init::Ones => return Array2::ones(shape),
             Init::Constant(value) => return Array2::from_elem(shape, F::of(value)),
-            Init::GlorotStacked { count } => (6.0 / (rows / count.max(1) + cols).max(1) as f64).sqrt(),
+            Init::GlorotStacked { count } => {
+                (6.0 / (rows / count.max(1) + cols).max(1) as f64).sqrt()
+            }
             Init::GlorotUniform => (6.0 / (rows + cols).max(1) as f64).sqrt(),
             Init::FanInUniform => (rows.max(1) as f64).sqrt().recip(),
         };
-        let range = Uniform::new_inclusive(-bound, bound).expect("the bound is finite and positive");
+        let range =
+            Uniform::new_inclusive(-bound, bound).expect("the bound is finite and positive");
         Array2::random_using(shape, range, rng).mapv(F::of)
     }
 }
@@ -66,7 +70,10 @@ mod tests {
             // Three matrices of twenty rows.
             (Init::GlorotStacked { count: 3 }, (6.0f64 / (20.0 + 8.0)).sqrt()),
         ] {
-            let largest = rule.draw::<f64>((60, 8), &mut generator(2, &[])).iter().fold(0.0, |most: f64, w| most.max(w.abs()));
+            let largest = rule
+                .draw::<f64>((60, 8), &mut generator(2, &[]))
+                .iter()
+                .fold(0.0, |most: f64, w| most.max(w.abs()));
             assert!(largest <= bound && largest > 0.95 * bound, "{rule:?}: {largest} of {bound}");
         }
     }

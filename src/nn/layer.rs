@@ -1,4 +1,5 @@
-//! The layer contract: forward and backward by hand, channels by wiring, inference by lowering to stages.
+//! The layer contract: forward and backward by hand, channels by wiring, inference by lowering to
+//! stages.
 
 use super::attrs::Attrs;
 use super::linear_map::See;
@@ -44,7 +45,13 @@ pub struct Cx<'a, F: Scalar> {
 impl<'a, F: Scalar> Cx<'a, F> {
     /// Evaluation on `graph`.
     pub fn eval(graph: &'a Graph<F>) -> Self {
-        Self { graph: Some(graph), mode: Mode::Eval, node: NodeId::INPUT, place: "", pool: Arc::default() }
+        Self {
+            graph: Some(graph),
+            mode: Mode::Eval,
+            node: NodeId::INPUT,
+            place: "",
+            pool: Arc::default(),
+        }
     }
 
     /// Evaluation without a graph, for models that aggregate nothing.
@@ -117,7 +124,11 @@ impl<'a, F: Scalar> Cx<'a, F> {
     pub fn check(&self, x: &ValueRef<F>, channels: usize) -> Result<()> {
         let found = x.shape();
         let expected = (self.graph.map_or(found.0, Graph::num_nodes), channels);
-        if found == expected { Ok(()) } else { Err(Error::ShapeMismatch { at: self.place.into(), expected, found }) }
+        if found == expected {
+            Ok(())
+        } else {
+            Err(Error::ShapeMismatch { at: self.place.into(), expected, found })
+        }
     }
 }
 
@@ -146,7 +157,8 @@ impl Reads {
     }
 }
 
-/// Inputs and output of a layer's forward pass, as its backward pass may read them, and which gradients are wanted.
+/// Inputs and output of a layer's forward pass, as its backward pass may read them, and which
+/// gradients are wanted.
 #[derive(Debug)]
 pub struct Io<'a, F: Scalar> {
     pub(crate) inputs: Vec<Option<ValueRef<'a, F>>>,
@@ -156,10 +168,16 @@ pub struct Io<'a, F: Scalar> {
 }
 
 impl<'a, F: Scalar> Io<'a, F> {
-    /// All inputs and the output of a layer that was run by itself, and the wish for every gradient.
+    /// All inputs and the output of a layer that was run by itself, and the wish for every
+    /// gradient.
     pub fn of(inputs: &[ValueRef<'a, F>], output: ValueRef<'a, F>) -> Self {
         let widths = inputs.iter().map(ValueRef::cols).collect();
-        Self { inputs: inputs.iter().map(|x| Some(*x)).collect(), output: Some(output), wants: vec![true; inputs.len()], widths }
+        Self {
+            inputs: inputs.iter().map(|x| Some(*x)).collect(),
+            output: Some(output),
+            wants: vec![true; inputs.len()],
+            widths,
+        }
     }
 
     /// Input `k`.
@@ -223,7 +241,12 @@ impl<F: Scalar> Grads<F> {
     /// # Panics
     /// If the shape is not the parameter's.
     pub fn add(&mut self, param: &Param<F>, gradient: Array2<F>) {
-        assert_eq!(gradient.dim(), param.value().dim(), "the gradient of `{}` has its shape", param.name());
+        assert_eq!(
+            gradient.dim(),
+            param.value().dim(),
+            "the gradient of `{}` has its shape",
+            param.name()
+        );
         if self.by_id.len() <= param.id.0 {
             self.by_id.resize(param.id.0 + 1, None);
         }
@@ -253,7 +276,8 @@ impl<F: Scalar> Grads<F> {
 
 /// A layer of a graph neural network.
 ///
-/// A type that implements it gets the erased [`DynLayer`] for free and can stand at a node of a [`Model`](super::Model).
+/// A type that implements it gets the erased [`DynLayer`] for free and can stand at a node of a
+/// [`Model`](super::Model).
 ///
 /// A gain for each channel, `Y_c = g_c · X_c`, learned:
 ///
@@ -335,10 +359,12 @@ pub trait Layer<F: Scalar>: Clone + Send + Sync + 'static {
     /// Computes the output from the inputs, all with one row per node.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] for an input of another width, [`Error::NoGraph`] where aggregation has no graph.
+    /// [`Error::ShapeMismatch`] for an input of another width, [`Error::NoGraph`] where aggregation
+    /// has no graph.
     fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, Self::Cache)>;
 
-    /// As [`Layer::forward`] where no backward pass follows: what only that would read goes back to the pool.
+    /// As [`Layer::forward`] where no backward pass follows: what only that would read goes back to
+    /// the pool.
     ///
     /// # Errors
     /// As [`Layer::forward`].
@@ -346,10 +372,19 @@ pub trait Layer<F: Scalar>: Clone + Send + Sync + 'static {
         Ok(self.forward(cx, xs)?.0)
     }
 
-    /// Adds the gradients of the parameters to `grads` and returns those of the inputs, given `dy`, the gradient of the output.
+    /// Adds the gradients of the parameters to `grads` and returns those of the inputs, given `dy`,
+    /// the gradient of the output.
     ///
-    /// The gradient of a sparse input lies on its stored entries; of a dense one that is returned for it, only those are used.
-    fn backward(&self, cx: &Cx<F>, io: &Io<F>, cache: Self::Cache, dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>>;
+    /// The gradient of a sparse input lies on its stored entries; of a dense one that is returned
+    /// for it, only those are used.
+    fn backward(
+        &self,
+        cx: &Cx<F>,
+        io: &Io<F>,
+        cache: Self::Cache,
+        dy: ValueRef<F>,
+        grads: &mut Grads<F>,
+    ) -> Vec<Option<Value<F>>>;
 
     /// What [`Layer::backward`] reads.
     fn reads(&self) -> Reads {
@@ -361,26 +396,38 @@ pub trait Layer<F: Scalar>: Clone + Send + Sync + 'static {
         Role::Other
     }
 
-    /// Whether the layer hands its only input on untouched in this mode: then it is not run, and nothing is copied.
+    /// Whether the layer hands its only input on untouched in this mode: then it is not run, and
+    /// nothing is copied.
     fn is_identity(&self, _mode: Mode) -> bool {
         false
     }
 
-    /// Whether the layer changes entries one by one and can do so in the memory of its only input. Its cache is then `()`.
+    /// Whether the layer changes entries one by one and can do so in the memory of its only input.
+    /// Its cache is then `()`.
     fn works_in_place(&self) -> bool {
         false
     }
 
-    /// Whether an entry of the output is positive where that of the input is, or the gradient of the input is zero there.
+    /// Whether an entry of the output is positive where that of the input is, or the gradient of
+    /// the input is zero there.
     fn keeps_signs(&self) -> bool {
         false
     }
 
-    /// What [`Layer::forward`] computes, in place of the input. Called only if [`Layer::works_in_place`], on an array in standard layout.
+    /// What [`Layer::forward`] computes, in place of the input. Called only if
+    /// [`Layer::works_in_place`], on an array in standard layout.
     fn forward_in_place(&self, _cx: &Cx<F>, _x: &mut Array2<F>) {}
 
-    /// As [`Layer::backward`], and the memory of `dy` may become that of a gradient, or goes back to the pool as soon as it is not read again.
-    fn backward_owned(&self, cx: &Cx<F>, io: &Io<F>, cache: Self::Cache, dy: Value<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
+    /// As [`Layer::backward`], and the memory of `dy` may become that of a gradient, or goes back
+    /// to the pool as soon as it is not read again.
+    fn backward_owned(
+        &self,
+        cx: &Cx<F>,
+        io: &Io<F>,
+        cache: Self::Cache,
+        dy: Value<F>,
+        grads: &mut Grads<F>,
+    ) -> Vec<Option<Value<F>>> {
         let dxs = self.backward(cx, io, cache, dy.view(), grads);
         if let Value::Dense(dy) = dy {
             cx.give(dy);
@@ -408,9 +455,10 @@ pub trait Layer<F: Scalar>: Clone + Send + Sync + 'static {
     /// Shows every parameter, to change.
     fn visit_mut(&mut self, _f: &mut dyn FnMut(&mut Param<F>)) {}
 
-    /// Shows every linear map of the layer in the order in which evaluation computes them, each with its input as the map sees it. `see` may
-    /// change weights and biases: what the layer computes after a map is computed from what `see` left. A layer whose matrices are shown
-    /// here can be refitted, truncated and rounded by least squares; by default none are.
+    /// Shows every linear map of the layer in the order in which evaluation computes them, each
+    /// with its input as the map sees it. `see` may change weights and biases: what the layer
+    /// computes after a map is computed from what `see` left. A layer whose matrices are shown here
+    /// can be refitted, truncated and rounded by least squares; by default none are.
     ///
     /// # Errors
     /// As [`Layer::forward`], and what `see` returns.
@@ -453,7 +501,14 @@ pub trait DynLayer<F: Scalar>: Send + Sync {
     #[allow(clippy::missing_errors_doc)]
     fn infer(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<Value<F>>;
     /// See [`Layer::backward`].
-    fn backward(&self, cx: &Cx<F>, io: &Io<F>, cache: AnyCache, dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>>;
+    fn backward(
+        &self,
+        cx: &Cx<F>,
+        io: &Io<F>,
+        cache: AnyCache,
+        dy: ValueRef<F>,
+        grads: &mut Grads<F>,
+    ) -> Vec<Option<Value<F>>>;
     /// See [`Layer::reads`].
     fn reads(&self) -> Reads;
     /// See [`Layer::role`].
@@ -467,7 +522,14 @@ pub trait DynLayer<F: Scalar>: Send + Sync {
     /// See [`Layer::forward_in_place`].
     fn forward_in_place(&self, cx: &Cx<F>, x: &mut Array2<F>);
     /// See [`Layer::backward_owned`].
-    fn backward_owned(&self, cx: &Cx<F>, io: &Io<F>, cache: AnyCache, dy: Value<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>>;
+    fn backward_owned(
+        &self,
+        cx: &Cx<F>,
+        io: &Io<F>,
+        cache: AnyCache,
+        dy: Value<F>,
+        grads: &mut Grads<F>,
+    ) -> Vec<Option<Value<F>>>;
     /// See [`Layer::absorb`].
     fn absorb(&mut self, cache: &AnyCache);
     /// See [`Layer::lower`].
@@ -511,7 +573,14 @@ impl<F: Scalar, L: Layer<F>> DynLayer<F> for L {
     fn infer(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<Value<F>> {
         Layer::infer(self, cx, xs)
     }
-    fn backward(&self, cx: &Cx<F>, io: &Io<F>, cache: AnyCache, dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
+    fn backward(
+        &self,
+        cx: &Cx<F>,
+        io: &Io<F>,
+        cache: AnyCache,
+        dy: ValueRef<F>,
+        grads: &mut Grads<F>,
+    ) -> Vec<Option<Value<F>>> {
         let cache = cache.downcast::<L::Cache>().expect("a trace hands every layer its own cache");
         Layer::backward(self, cx, io, *cache, dy, grads)
     }
@@ -533,12 +602,22 @@ impl<F: Scalar, L: Layer<F>> DynLayer<F> for L {
     fn forward_in_place(&self, cx: &Cx<F>, x: &mut Array2<F>) {
         Layer::forward_in_place(self, cx, x);
     }
-    fn backward_owned(&self, cx: &Cx<F>, io: &Io<F>, cache: AnyCache, dy: Value<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
+    fn backward_owned(
+        &self,
+        cx: &Cx<F>,
+        io: &Io<F>,
+        cache: AnyCache,
+        dy: Value<F>,
+        grads: &mut Grads<F>,
+    ) -> Vec<Option<Value<F>>> {
         let cache = cache.downcast::<L::Cache>().expect("a trace hands every layer its own cache");
         Layer::backward_owned(self, cx, io, *cache, dy, grads)
     }
     fn absorb(&mut self, cache: &AnyCache) {
-        Layer::absorb(self, cache.downcast_ref::<L::Cache>().expect("a trace hands every layer its own cache"));
+        Layer::absorb(
+            self,
+            cache.downcast_ref::<L::Cache>().expect("a trace hands every layer its own cache"),
+        );
     }
     fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {
         Layer::lower(self, lowering, xs)
@@ -584,7 +663,9 @@ mod tests {
     #[test]
     fn scaled_gradients_are_added_whether_or_not_there_are_any_yet() {
         let mut builder = ModelBuilder::<f64>::new(1);
-        let line = builder.add("line", Linear::builder(1, 2).no_bias().build::<f64>().unwrap(), &[NodeId::INPUT]).unwrap();
+        let line = builder
+            .add("line", Linear::builder(1, 2).no_bias().build::<f64>().unwrap(), &[NodeId::INPUT])
+            .unwrap();
         let model = builder.build(line, 0).unwrap();
         let (mut terms, mut id) = (Grads::new(1), ParamId(0));
         model.visit(&mut |_, param| {

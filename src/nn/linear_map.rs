@@ -1,4 +1,5 @@
-//! The linear maps inside a layer, each with its input as it sees it: what least squares needs to know of a layer.
+//! The linear maps inside a layer, each with its input as it sees it: what least squares needs to
+//! know of a layer.
 
 use super::layer::Cx;
 use super::param::Param;
@@ -10,9 +11,10 @@ use ndarray::{Array2, ArrayView2};
 
 /// `Z = Σ_t G_t·W_t + b + R`: one sum of products with the parameters of a layer.
 ///
-/// `G_t` is what `W_t` is multiplied with after everything linear that stands between the layer's input and it: for
-/// [`GcnConv`](super::GcnConv) `Â·X`, for [`SageConv`](super::SageConv) `AGG(X)` and `X`. Whatever the layer does to `Z` afterwards, a
-/// layer with the same `Z` gives the same output. Attention is such a layer: its scores are functions of `X·W`.
+/// `G_t` is what `W_t` is multiplied with after everything linear that stands between the layer's
+/// input and it: for [`GcnConv`](super::GcnConv) `Â·X`, for [`SageConv`](super::SageConv) `AGG(X)`
+/// and `X`. Whatever the layer does to `Z` afterwards, a layer with the same `Z` gives the same
+/// output. Attention is such a layer: its scores are functions of `X·W`.
 pub struct LinearMap<'a, F: Scalar> {
     terms: Vec<MapTerm<'a, F>>,
     bias: Option<&'a mut Param<F>>,
@@ -107,11 +109,19 @@ impl<'a, F: Scalar> LinearMap<'a, F> {
     }
 
     /// `Z − b` with other matrices in the place of the weights.
-    pub(crate) fn product_with<'p>(&'p self, of: impl Fn(&'p Param<F>) -> ArrayView2<'p, F>) -> Array2<F> {
+    pub(crate) fn product_with<'p>(
+        &'p self,
+        of: impl Fn(&'p Param<F>) -> ArrayView2<'p, F>,
+    ) -> Array2<F> {
         let rows = self.terms[0].input().rows();
         let mut z = Array2::zeros((rows, self.out_channels()));
         for (k, term) in self.terms.iter().enumerate() {
-            add_product(&term.input(), of(term.weight), &mut z, Epilogue { add: k > 0, ..Epilogue::NONE });
+            add_product(
+                &term.input(),
+                of(term.weight),
+                &mut z,
+                Epilogue { add: k > 0, ..Epilogue::NONE },
+            );
         }
         if let Some(rest) = &self.rest {
             z += rest;
@@ -135,11 +145,17 @@ impl<F: Scalar> MapTerm<'_, F> {
     }
 }
 
-/// Where more than this share of the entries of aggregated features is stored, the dense form is smaller.
+/// Where more than this share of the entries of aggregated features is stored, the dense form is
+/// smaller.
 const DENSE_SHARE: f64 = 0.4;
 
 /// `own·X + A·X`: sparse features stay sparse while that is the smaller form.
-pub(crate) fn aggregated<F: Scalar>(cx: &Cx<F>, a: CsrView<F>, own: F, x: &ValueRef<F>) -> Value<F> {
+pub(crate) fn aggregated<F: Scalar>(
+    cx: &Cx<F>,
+    a: CsrView<F>,
+    own: F,
+    x: &ValueRef<F>,
+) -> Value<F> {
     match x {
         ValueRef::Dense(x) => {
             let mut y = cx.take((a.rows(), x.ncols()));
@@ -152,7 +168,11 @@ pub(crate) fn aggregated<F: Scalar>(cx: &Cx<F>, a: CsrView<F>, own: F, x: &Value
         ValueRef::Sparse(x) => {
             let y = kernels::spgemm(a, x.view(), own);
             let share = y.nnz() as f64 / (y.rows() * y.cols()).max(1) as f64;
-            if share > DENSE_SHARE { Value::Dense(Value::Sparse(y).into_dense()) } else { Value::Sparse(y) }
+            if share > DENSE_SHARE {
+                Value::Dense(Value::Sparse(y).into_dense())
+            } else {
+                Value::Sparse(y)
+            }
         }
     }
 }

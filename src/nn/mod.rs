@@ -1,7 +1,8 @@
 //! Layers, models and their compiled form.
 //!
-//! Layers are open: anyone may implement [`Layer`]. Stages are closed: every layer lowers to a handful of them, and the compiled
-//! [`Program`], quantisation and the cost model know nothing else.
+//! Layers are open: anyone may implement [`Layer`]. Stages are closed: every layer lowers to a
+//! handful of them, and the compiled [`Program`], quantisation and the cost model know nothing
+//! else.
 
 mod attrs;
 pub mod conv;
@@ -23,9 +24,10 @@ mod wiring;
 
 pub use attrs::{Attrs, Shapes};
 pub use conv::{
-    Aggregation, Appnp, Embedding, GatConv, GatConvBuilder, Gatv2Conv, Gatv2ConvBuilder, Gcn2Conv, GcnConv, GcnConvBuilder, GinAggregation,
-    GinConv, GinConvBuilder, GineAggregation, GineConv, GineConvBuilder, LgConv, RgcnConv, RgcnConvBuilder, SageConv, SageConvBuilder,
-    SgConv, SgConvBuilder,
+    Aggregation, Appnp, Embedding, GatConv, GatConvBuilder, Gatv2Conv, Gatv2ConvBuilder, Gcn2Conv,
+    GcnConv, GcnConvBuilder, GinAggregation, GinConv, GinConvBuilder, GineAggregation, GineConv,
+    GineConvBuilder, LgConv, RgcnConv, RgcnConvBuilder, SageConv, SageConvBuilder, SgConv,
+    SgConvBuilder,
 };
 pub use dense::{Activation, ActivationFn, BatchNorm, Dropout, LayerNorm, Linear, LinearBuilder};
 pub use init::Init;

@@ -72,7 +72,8 @@ impl<F: Scalar> Node<F> {
     }
 }
 
-/// A directed acyclic graph of named layers, with its parameters and the seed of its splits and draws.
+/// A directed acyclic graph of named layers, with its parameters and the seed of its splits and
+/// draws.
 ///
 /// *Shapes*: input `[n, in_channels]`, output `[n, out_channels]`.
 /// ```
@@ -114,8 +115,9 @@ impl<F: Scalar> ModelBuilder<F> {
     /// Adds a layer, reading from `inputs`; returns its node.
     ///
     /// # Errors
-    /// [`Error::Model`] for a name that is taken or an input that is not there, [`Error::InputCount`] for a wrong number of inputs,
-    /// [`Error::ShapeMismatch`] where a parameter does not fit the channels that it carries.
+    /// [`Error::Model`] for a name that is taken or an input that is not there,
+    /// [`Error::InputCount`] for a wrong number of inputs, [`Error::ShapeMismatch`] where a
+    /// parameter does not fit the channels that it carries.
     pub fn add(&mut self, name: &str, layer: impl Layer<F>, inputs: &[NodeId]) -> Result<NodeId> {
         self.add_boxed(name, Box::new(layer), inputs)
     }
@@ -124,17 +126,30 @@ impl<F: Scalar> ModelBuilder<F> {
     ///
     /// # Errors
     /// As [`ModelBuilder::add`].
-    pub fn add_boxed(&mut self, name: &str, mut layer: Box<dyn DynLayer<F>>, inputs: &[NodeId]) -> Result<NodeId> {
-        if name.is_empty() || name == "input" || name.contains('.') || self.nodes.iter().any(|node| node.name == name) {
+    pub fn add_boxed(
+        &mut self,
+        name: &str,
+        mut layer: Box<dyn DynLayer<F>>,
+        inputs: &[NodeId],
+    ) -> Result<NodeId> {
+        if name.is_empty()
+            || name == "input"
+            || name.contains('.')
+            || self.nodes.iter().any(|node| node.name == name)
+        {
             let problem = format!("node name `{name}` is taken, empty or has a dot in it");
             return Err(Error::Model(problem));
         }
         if let Some(missing) = inputs.iter().find(|id| id.0 > self.nodes.len()) {
-            return Err(Error::Model(format!("node `{name}` reads node {}, which is not there yet", missing.0)));
+            return Err(Error::Model(format!(
+                "node `{name}` reads node {}, which is not there yet",
+                missing.0
+            )));
         }
         let (least, most) = layer.arity();
         if inputs.len() < least || inputs.len() > most {
-            let expected = if least == most { least.to_string() } else { format!("at least {least}") };
+            let expected =
+                if least == most { least.to_string() } else { format!("at least {least}") };
             return Err(Error::InputCount { at: name.into(), expected, found: inputs.len() });
         }
         let widths: Vec<usize> = inputs.iter().map(|&id| self.channels(id)).collect();
@@ -180,7 +195,10 @@ impl<F: Scalar> ModelBuilder<F> {
         read[output.0] = true;
         self.nodes.iter().flat_map(|node| &node.inputs).for_each(|id| read[id.0] = true);
         if let Some(unread) = (1..read.len()).find(|&k| !read[k]) {
-            return Err(Error::Model(format!("nothing reads node `{}`", self.nodes[unread - 1].name)));
+            return Err(Error::Model(format!(
+                "nothing reads node `{}`",
+                self.nodes[unread - 1].name
+            )));
         }
         let Self { in_channels, nodes, num_params } = self;
         Ok(Model { in_channels, nodes, output, num_params, seed, origin: None })
@@ -192,23 +210,39 @@ pub(crate) const MOST_CHANNELS: usize = 1 << 24;
 
 fn out_channels<F: Scalar>(name: &str, layer: &dyn DynLayer<F>, widths: &[usize]) -> Result<usize> {
     match layer.wiring() {
-        Wiring::Fresh { channels: 0, .. } => Err(Error::Model(format!("node `{name}` has no output channels"))),
+        Wiring::Fresh { channels: 0, .. } => {
+            Err(Error::Model(format!("node `{name}` has no output channels")))
+        }
         Wiring::Fresh { channels, .. } => Ok(channels),
         Wiring::Concat => {
-            let sum = widths.iter().try_fold(0usize, |sum, &width| sum.checked_add(width).filter(|&sum| sum <= MOST_CHANNELS));
-            sum.ok_or_else(|| Error::Model(format!("node `{name}` joins its inputs to more than {MOST_CHANNELS} channels")))
+            let sum = widths.iter().try_fold(0usize, |sum, &width| {
+                sum.checked_add(width).filter(|&sum| sum <= MOST_CHANNELS)
+            });
+            sum.ok_or_else(|| {
+                Error::Model(format!(
+                    "node `{name}` joins its inputs to more than {MOST_CHANNELS} channels"
+                ))
+            })
         }
         Wiring::Same => match widths.iter().find(|&&width| width != widths[0]) {
             None => Ok(widths[0]),
             Some(&other) => {
-                let problem = format!("node `{name}` joins {} channels with {other}; all its inputs need the same width", widths[0]);
+                let problem = format!(
+                    "node `{name}` joins {} channels with {other}; all its inputs need the same width",
+                    widths[0]
+                );
                 Err(Error::Model(problem))
             }
         },
     }
 }
 
-fn check_axes<F: Scalar>(name: &str, layer: &dyn DynLayer<F>, widths: &[usize], channels: usize) -> Result<()> {
+fn check_axes<F: Scalar>(
+    name: &str,
+    layer: &dyn DynLayer<F>,
+    widths: &[usize],
+    channels: usize,
+) -> Result<()> {
     let mut wrong = None;
     layer.visit(&mut |param| {
         let found = param.value().dim();
@@ -216,12 +250,18 @@ fn check_axes<F: Scalar>(name: &str, layer: &dyn DynLayer<F>, widths: &[usize], 
             Axis::Fixed | Axis::Nodes | Axis::Hidden(_) => len,
             Axis::In(k) => widths.get(k).copied().unwrap_or(0),
             Axis::Out => channels,
-            Axis::InTiled(k) => widths.get(k).map_or(0, |&width| len.next_multiple_of(width.max(1)).max(width)),
+            Axis::InTiled(k) => {
+                widths.get(k).map_or(0, |&width| len.next_multiple_of(width.max(1)).max(width))
+            }
             Axis::OutTiled => len.next_multiple_of(channels).max(channels),
         };
         let expected = (fit(param.axes()[0], found.0), fit(param.axes()[1], found.1));
         if expected != found && wrong.is_none() {
-            wrong = Some(Error::ShapeMismatch { at: format!("{name}.{}", param.name()), expected, found });
+            wrong = Some(Error::ShapeMismatch {
+                at: format!("{name}.{}", param.name()),
+                expected,
+                found,
+            });
         }
     });
     wrong.map_or(Ok(()), Err)
@@ -235,7 +275,8 @@ impl Model<f32> {
 }
 
 impl<F: Scalar> ModelBuilder<F> {
-    /// Starts a model of any scalar that reads `in_channels` features per node; see [`Model::builder`].
+    /// Starts a model of any scalar that reads `in_channels` features per node; see
+    /// [`Model::builder`].
     pub fn new(in_channels: usize) -> Self {
         Self { in_channels, nodes: Vec::new(), num_params: 0 }
     }
@@ -272,14 +313,15 @@ impl<F: Scalar> Model<F> {
         self.nodes.iter().position(|node| node.name == name).map(|k| NodeId(k + 1))
     }
 
-    /// The seed that every split and every dropout mask of this model follows, and that drew the parameters unless it was given another by
-    /// [`Model::following`].
+    /// The seed that every split and every dropout mask of this model follows, and that drew the
+    /// parameters unless it was given another by [`Model::following`].
     pub fn seed(&self) -> u64 {
         self.seed
     }
 
-    /// The same model with the splits and the dropout of `seed`; its parameters stay. A student drawn from another seed than its teacher
-    /// shares the teacher's split by it: `student.following(teacher.seed())`.
+    /// The same model with the splits and the dropout of `seed`; its parameters stay. A student
+    /// drawn from another seed than its teacher shares the teacher's split by it:
+    /// `student.following(teacher.seed())`.
     #[must_use]
     pub fn following(mut self, seed: u64) -> Self {
         self.seed = seed;
@@ -318,11 +360,14 @@ impl<F: Scalar> Model<F> {
     /// Number of parameters that are not zero.
     pub fn num_nonzero_params(&self) -> usize {
         let mut count = 0;
-        self.visit(&mut |_, param| count += param.value().iter().filter(|w| **w != F::zero()).count());
+        self.visit(&mut |_, param| {
+            count += param.value().iter().filter(|w| **w != F::zero()).count()
+        });
         count
     }
 
-    /// A model of the same shapes, drawn anew from `seed`, without masks: the network of that form trained from scratch starts here.
+    /// A model of the same shapes, drawn anew from `seed`, without masks: the network of that form
+    /// trained from scratch starts here.
     #[must_use]
     pub fn fresh(&self, seed: u64) -> Self {
         let mut model = Self { seed, origin: None, ..self.clone() };
@@ -337,7 +382,8 @@ impl<F: Scalar> Model<F> {
     /// Runs the model and returns its output `[n, out_channels]`.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] for an input of another width or number of rows, [`Error::NoGraph`] where one is needed.
+    /// [`Error::ShapeMismatch`] for an input of another width or number of rows, [`Error::NoGraph`]
+    /// where one is needed.
     pub fn infer(&self, cx: &Cx<F>, x: ValueRef<F>) -> Result<Array2<F>> {
         let mut kept = vec![Keep::No; self.nodes.len() + 1];
         let sources = self.sources(cx.mode());
@@ -360,7 +406,12 @@ impl<F: Scalar> Model<F> {
     ///
     /// # Errors
     /// As [`Model::infer`].
-    pub fn trace_keeping<'x>(&self, cx: &Cx<F>, x: ValueRef<'x, F>, keep: &[NodeId]) -> Result<Trace<'x, F>> {
+    pub fn trace_keeping<'x>(
+        &self,
+        cx: &Cx<F>,
+        x: ValueRef<'x, F>,
+        keep: &[NodeId],
+    ) -> Result<Trace<'x, F>> {
         let sources = self.sources(cx.mode());
         let mut kept = vec![Keep::No; self.nodes.len() + 1];
         keep.iter().chain([&self.output]).for_each(|id| kept[sources[id.0].0] = Keep::Whole);
@@ -378,7 +429,8 @@ impl<F: Scalar> Model<F> {
         self.run(cx, x, kept, sources, true)
     }
 
-    /// For each node the node whose value it has: itself, or what it hands on untouched in this mode. The output is its own.
+    /// For each node the node whose value it has: itself, or what it hands on untouched in this
+    /// mode. The output is its own.
     fn sources(&self, mode: Mode) -> Vec<NodeId> {
         let mut sources = vec![NodeId::INPUT];
         for (k, node) in self.nodes.iter().enumerate() {
@@ -391,17 +443,28 @@ impl<F: Scalar> Model<F> {
         sources
     }
 
-    /// Runs every layer; a value that is neither kept nor sparse goes back to the pool after its last reader, or becomes that reader's.
-    fn run<'x>(&self, cx: &Cx<F>, x: ValueRef<'x, F>, mut kept: Vec<Keep>, sources: Vec<NodeId>, caches: bool) -> Result<Trace<'x, F>> {
+    /// Runs every layer; a value that is neither kept nor sparse goes back to the pool after its
+    /// last reader, or becomes that reader's.
+    fn run<'x>(
+        &self,
+        cx: &Cx<F>,
+        x: ValueRef<'x, F>,
+        mut kept: Vec<Keep>,
+        sources: Vec<NodeId>,
+        caches: bool,
+    ) -> Result<Trace<'x, F>> {
         self.check_input(cx, &x)?;
         let mut readers = vec![Readers::default(); self.nodes.len() + 1];
-        for (k, node) in self.nodes.iter().enumerate().filter(|(k, _)| sources[k + 1] == NodeId(k + 1)) {
+        for (k, node) in
+            self.nodes.iter().enumerate().filter(|(k, _)| sources[k + 1] == NodeId(k + 1))
+        {
             for id in &node.inputs {
                 let readers = &mut readers[sources[id.0].0];
                 (readers.count, readers.last) = (readers.count + 1, k);
             }
         }
-        let mut trace = Trace { x, values: vec![None], caches: Vec::new(), output: self.output, sources };
+        let mut trace =
+            Trace { x, values: vec![None], caches: Vec::new(), output: self.output, sources };
         for (k, node) in self.nodes.iter().enumerate() {
             if trace.sources[k + 1] != NodeId(k + 1) {
                 trace.values.push(None);
@@ -410,29 +473,42 @@ impl<F: Scalar> Model<F> {
             }
             let at = cx.at(NodeId(k + 1), &node.name);
             let from = trace.sources[node.inputs[0].0].0;
-            let (value, cache) = match self.to_overwrite(&mut trace, k, from, kept[from], readers[from]) {
-                Some(mut value) => {
-                    node.layer.forward_in_place(&at, &mut value);
-                    // Whoever still asks for the sign of what was overwritten reads it here.
-                    trace.sources[from] = NodeId(k + 1);
-                    kept[k + 1] = kept[k + 1].max(kept[from]);
-                    (Value::Dense(value), Box::new(()) as AnyCache)
-                }
-                None => {
-                    let xs: Vec<_> =
-                        node.inputs.iter().map(|&id| trace.value(id).expect("a value lives until its last reader has run")).collect();
-                    match caches {
-                        true => node.layer.forward(&at, &xs)?,
-                        false => (node.layer.infer(&at, &xs)?, Box::new(()) as AnyCache),
+            let (value, cache) =
+                match self.to_overwrite(&mut trace, k, from, kept[from], readers[from]) {
+                    Some(mut value) => {
+                        node.layer.forward_in_place(&at, &mut value);
+                        // Whoever still asks for the sign of what was overwritten reads it here.
+                        trace.sources[from] = NodeId(k + 1);
+                        kept[k + 1] = kept[k + 1].max(kept[from]);
+                        (Value::Dense(value), Box::new(()) as AnyCache)
                     }
-                }
-            };
+                    None => {
+                        let xs: Vec<_> = node
+                            .inputs
+                            .iter()
+                            .map(|&id| {
+                                trace
+                                    .value(id)
+                                    .expect("a value lives until its last reader has run")
+                            })
+                            .collect();
+                        match caches {
+                            true => node.layer.forward(&at, &xs)?,
+                            false => (node.layer.infer(&at, &xs)?, Box::new(()) as AnyCache),
+                        }
+                    }
+                };
             let is_output = trace.sources[self.output.0] == NodeId(k + 1);
-            trace.values.push(Some(if is_output { Value::Dense(value.into_dense()) } else { value }));
+            trace.values.push(Some(if is_output {
+                Value::Dense(value.into_dense())
+            } else {
+                value
+            }));
             trace.caches.push(caches.then_some(cache));
             for id in &node.inputs {
                 let source = trace.sources[id.0].0;
-                // Sparse values stay: they are small, and the gradients of their readers follow their pattern.
+                // Sparse values stay: they are small, and the gradients of their readers follow
+                // their pattern.
                 let done = readers[source].last == k && source <= k && kept[source] == Keep::No;
                 if done && matches!(trace.values[source], Some(Value::Dense(_))) {
                     recycle(cx, trace.values[source].take());
@@ -443,7 +519,14 @@ impl<F: Scalar> Model<F> {
     }
 
     /// The value of node `from`, where the layer at `k` may turn it into its own output in place.
-    fn to_overwrite(&self, trace: &mut Trace<F>, k: usize, from: usize, kept: Keep, readers: Readers) -> Option<Array2<F>> {
+    fn to_overwrite(
+        &self,
+        trace: &mut Trace<F>,
+        k: usize,
+        from: usize,
+        kept: Keep,
+        readers: Readers,
+    ) -> Option<Array2<F>> {
         let free = match kept {
             Keep::No => readers.last == k,
             // Where a second reader sends a gradient, the sign must be the true one.
@@ -466,15 +549,26 @@ impl<F: Scalar> Model<F> {
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] for a seed of another shape than its node's value.
-    pub fn backward<'s>(&self, cx: &Cx<F>, trace: Trace<F>, seeds: impl Into<Cow<'s, [(NodeId, Array2<F>)]>>) -> Result<Grads<F>> {
+    pub fn backward<'s>(
+        &self,
+        cx: &Cx<F>,
+        trace: Trace<F>,
+        seeds: impl Into<Cow<'s, [(NodeId, Array2<F>)]>>,
+    ) -> Result<Grads<F>> {
         self.backward_from(cx, trace, seeds.into().into_owned(), false).map(|(grads, _)| grads)
     }
 
-    /// As [`Model::backward`], with the gradient of the model's input, on its stored entries where it is sparse.
+    /// As [`Model::backward`], with the gradient of the model's input, on its stored entries where
+    /// it is sparse.
     ///
     /// # Errors
     /// As [`Model::backward`].
-    pub fn backward_to_input(&self, cx: &Cx<F>, trace: Trace<F>, seeds: &[(NodeId, Array2<F>)]) -> Result<(Grads<F>, Value<F>)> {
+    pub fn backward_to_input(
+        &self,
+        cx: &Cx<F>,
+        trace: Trace<F>,
+        seeds: &[(NodeId, Array2<F>)],
+    ) -> Result<(Grads<F>, Value<F>)> {
         let x = trace.x;
         let (grads, dx) = self.backward_from(cx, trace, seeds.to_vec(), true)?;
         let zeros = || match x {
@@ -496,7 +590,11 @@ impl<F: Scalar> Model<F> {
         for (id, seed) in seeds {
             let expected = (rows, self.channels(id));
             if seed.dim() != expected {
-                return Err(Error::ShapeMismatch { at: format!("gradient of node {}", id.0), expected, found: seed.dim() });
+                return Err(Error::ShapeMismatch {
+                    at: format!("gradient of node {}", id.0),
+                    expected,
+                    found: seed.dim(),
+                });
             }
             add_gradient(&mut pending[id.0], gradient_like(trace.value(id), Value::Dense(seed)))?;
         }
@@ -511,7 +609,10 @@ impl<F: Scalar> Model<F> {
                 continue;
             };
             let held = (0..=k).rev().find(|&earlier| trace.overwritten(earlier, k + 1));
-            if held.is_none() && !node.layer.reads().output() && matches!(trace.values[k + 1], Some(Value::Dense(_))) {
+            if held.is_none()
+                && !node.layer.reads().output()
+                && matches!(trace.values[k + 1], Some(Value::Dense(_)))
+            {
                 recycle(cx, trace.values[k + 1].take());
             }
             let io = Io {
@@ -562,18 +663,25 @@ impl<F: Scalar> Model<F> {
     /// Compiles the model for inference on `graph` and inputs like `x`.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] where a layer has no stages, [`Error::ShapeMismatch`] for an input of another width.
+    /// [`Error::Unsupported`] where a layer has no stages, [`Error::ShapeMismatch`] for an input of
+    /// another width.
     pub fn compile(&self, graph: &Graph<F>, x: ValueRef<F>) -> Result<Program<F>> {
         self.check_input(&Cx::eval(graph), &x)?;
         Program::compile(self.lower(Some(graph), x)?)
     }
 
-    /// As [`Model::compile`], for nodes in an order that keeps neighbours close together; input and output stay in the caller's order. Worth
-    /// it where the graph has communities and rows are wide: every run moves the rows of `x` and of the output once.
+    /// As [`Model::compile`], for nodes in an order that keeps neighbours close together; input and
+    /// output stay in the caller's order. Worth it where the graph has communities and rows are
+    /// wide: every run moves the rows of `x` and of the output once.
     ///
     /// # Errors
     /// As [`Model::compile`].
-    pub fn compile_ordered(&self, graph: &Graph<F>, x: ValueRef<F>, order: NodeOrder) -> Result<Program<F>> {
+    pub fn compile_ordered(
+        &self,
+        graph: &Graph<F>,
+        x: ValueRef<F>,
+        order: NodeOrder,
+    ) -> Result<Program<F>> {
         self.check_input(&Cx::eval(graph), &x)?;
         let tied = |node: &&Node<F>| {
             let mut tied = false;
@@ -609,8 +717,12 @@ impl<F: Scalar> Model<F> {
         cx.at(NodeId::INPUT, "input").check(x, self.in_channels)
     }
 
-    /// Lets `f` change the layers of a copy, then works out all widths anew and checks that everything still fits.
-    pub(crate) fn rebuilt(&self, mut f: impl FnMut(NodeId, &mut Node<F>) -> Result<()>) -> Result<Self> {
+    /// Lets `f` change the layers of a copy, then works out all widths anew and checks that
+    /// everything still fits.
+    pub(crate) fn rebuilt(
+        &self,
+        mut f: impl FnMut(NodeId, &mut Node<F>) -> Result<()>,
+    ) -> Result<Self> {
         let mut builder = ModelBuilder::new(self.in_channels);
         for (k, node) in self.nodes.iter().enumerate() {
             let mut node = node.clone();
@@ -667,7 +779,9 @@ pub struct Trace<'x, F: Scalar> {
 impl<F: Scalar> Trace<'_, F> {
     /// Whether the value of node `earlier`, once its own, was overwritten by node `later`.
     fn overwritten(&self, earlier: usize, later: usize) -> bool {
-        earlier > 0 && self.sources[earlier] == NodeId(later) && self.caches.get(earlier - 1).is_some_and(Option::is_some)
+        earlier > 0
+            && self.sources[earlier] == NodeId(later)
+            && self.caches.get(earlier - 1).is_some_and(Option::is_some)
     }
 
     /// The model's output.
@@ -689,10 +803,23 @@ impl<F: Scalar> Trace<'_, F> {
 
 impl<F: Scalar> std::fmt::Display for Model<F> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        writeln!(f, "model: {} -> {} channels, {} parameters", self.in_channels, self.out_channels(), self.num_params())?;
+        writeln!(
+            f,
+            "model: {} -> {} channels, {} parameters",
+            self.in_channels,
+            self.out_channels(),
+            self.num_params()
+        )?;
         for node in &self.nodes {
             let inputs: Vec<&str> = node.inputs.iter().map(|&id| self.name_of(id)).collect();
-            write!(f, "  {:<12} {:<12} [n, {}] from {}", node.name, node.layer.kind(), node.channels, inputs.join(", "))?;
+            write!(
+                f,
+                "  {:<12} {:<12} [n, {}] from {}",
+                node.name,
+                node.layer.kind(),
+                node.channels,
+                inputs.join(", ")
+            )?;
             for (name, value) in node.layer.attrs().iter() {
                 write!(f, " {name}={value}")?;
             }

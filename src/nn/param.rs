@@ -14,7 +14,8 @@ pub struct ParamId(pub(crate) usize);
 pub enum Axis {
     /// No channels: the axis never changes.
     Fixed,
-    /// The nodes of the graph, in their order: the axis never changes, and renaming the nodes renames it.
+    /// The nodes of the graph, in their order: the axis never changes, and renaming the nodes
+    /// renames it.
     Nodes,
     /// The channels of input `k`.
     In(usize),
@@ -33,8 +34,9 @@ thread_local! {
     static MOST_NUMBERS: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
-/// Runs `f`, in which a parameter of more than `most` numbers is made empty: layers are made from numbers that a file claims, and the shape that
-/// they then have is not the one that the file has, which whoever reads it says.
+/// Runs `f`, in which a parameter of more than `most` numbers is made empty: layers are made from
+/// numbers that a file claims, and the shape that they then have is not the one that the file has,
+/// which whoever reads it says.
 pub(crate) fn with_at_most<R>(most: usize, f: impl FnOnce() -> R) -> R {
     /// Sets the number back, also where `f` panics.
     struct Back(usize);
@@ -68,9 +70,18 @@ impl<F: Scalar> Param<F> {
     /// `name` is local to the layer (`weight`, `bias`).
     pub fn new(name: &str, shape: (usize, usize), axes: [Axis; 2], init: Init) -> Self {
         let most = MOST_NUMBERS.get();
-        let fits = most == usize::MAX || shape.0.max(1).checked_mul(shape.1.max(1)).is_some_and(|numbers| numbers <= most);
+        let fits = most == usize::MAX
+            || shape.0.max(1).checked_mul(shape.1.max(1)).is_some_and(|numbers| numbers <= most);
         let value = Array2::zeros(if fits { shape } else { (0, 0) });
-        Self { id: ParamId(usize::MAX), name: name.to_string(), value, axes, init, mask: None, trainable: true }
+        Self {
+            id: ParamId(usize::MAX),
+            name: name.to_string(),
+            value,
+            axes,
+            init,
+            mask: None,
+            trainable: true,
+        }
     }
 
     /// Identity within the model.
@@ -150,7 +161,8 @@ impl<F: Scalar> Param<F> {
     pub(crate) fn gather(&mut self, rows: Option<&[usize]>, cols: Option<&[usize]>) {
         for (axis, kept) in [(0, rows), (1, cols)] {
             if let Some(kept) = kept {
-                self.value = self.value.select(ndarray::Axis(axis), kept).as_standard_layout().into_owned();
+                self.value =
+                    self.value.select(ndarray::Axis(axis), kept).as_standard_layout().into_owned();
                 self.mask = self.mask.take().map(|mask| mask.select(ndarray::Axis(axis), kept));
             }
         }

@@ -23,7 +23,8 @@ impl<F: Scalar> Pool<F> {
     pub(super) fn take(&self, shape: (usize, usize)) -> Array2<F> {
         let len = shape.0 * shape.1;
         let buffer = {
-            // A poisoned lock only means that another thread panicked between two whole operations on the map.
+            // A poisoned lock only means that another thread panicked between two whole operations
+            // on the map.
             let mut shelves = self.shelves.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             let shelf = shelves.entry(len).or_insert(Shelf { free: Vec::new(), out: 0 });
             shelf.out += 1;

@@ -13,14 +13,24 @@ pub(crate) fn product<F: Scalar>(cx: &Cx<F>, x: &ValueRef<F>, w: ArrayView2<F>) 
 }
 
 /// `X·W + b`, shape `[n, out]`, in an array from the pool.
-pub(crate) fn product_then<F: Scalar>(cx: &Cx<F>, x: &ValueRef<F>, w: ArrayView2<F>, epilogue: Epilogue<F>) -> Array2<F> {
+pub(crate) fn product_then<F: Scalar>(
+    cx: &Cx<F>,
+    x: &ValueRef<F>,
+    w: ArrayView2<F>,
+    epilogue: Epilogue<F>,
+) -> Array2<F> {
     let mut y = cx.take((x.rows(), w.ncols()));
     add_product(x, w, &mut y, epilogue);
     y
 }
 
 /// `Y = X·W`, or as the epilogue says.
-pub(crate) fn add_product<F: Scalar>(x: &ValueRef<F>, w: ArrayView2<F>, y: &mut Array2<F>, epilogue: Epilogue<F>) {
+pub(crate) fn add_product<F: Scalar>(
+    x: &ValueRef<F>,
+    w: ArrayView2<F>,
+    y: &mut Array2<F>,
+    epilogue: Epilogue<F>,
+) {
     match x {
         ValueRef::Dense(x) => kernels::matmul_then(x.view(), w, y.view_mut(), epilogue),
         ValueRef::Sparse(x) => kernels::spmm_then(x.view(), w, y.view_mut(), epilogue),
@@ -44,7 +54,12 @@ pub(crate) fn product_dw<F: Scalar>(x: &ValueRef<F>, dy: ArrayView2<F>) -> Array
 }
 
 /// `dX = dY·Wᵀ`, on the stored entries where `X` is sparse.
-pub(crate) fn product_dx<F: Scalar>(cx: &Cx<F>, x: &ValueRef<F>, dy: ArrayView2<F>, w: ArrayView2<F>) -> Value<F> {
+pub(crate) fn product_dx<F: Scalar>(
+    cx: &Cx<F>,
+    x: &ValueRef<F>,
+    dy: ArrayView2<F>,
+    w: ArrayView2<F>,
+) -> Value<F> {
     match x {
         ValueRef::Dense(x) => {
             let mut dx = cx.take(x.dim());
@@ -68,7 +83,12 @@ pub(crate) fn bias_gradient<F: Scalar>(dy: ArrayView2<F>) -> Array2<F> {
 
 /// The same pattern with other values.
 pub(crate) fn with_data<F: Scalar>(pattern: &CsrView<F>, data: Vec<F>) -> Csr<F> {
-    Csr::new(pattern.shape(), pattern.indptr().raw_storage().to_vec(), pattern.indices().to_vec(), data)
+    Csr::new(
+        pattern.shape(),
+        pattern.indptr().raw_storage().to_vec(),
+        pattern.indices().to_vec(),
+        data,
+    )
 }
 
 /// The gradient of `x`: on its stored entries where `x` is sparse.

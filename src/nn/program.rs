@@ -17,7 +17,8 @@ use std::time::{Duration, Instant};
 /// What a compiled program costs on its graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Cost {
-    /// Multiply-accumulates of one run: stored non-zeros × width for a sparse operand, feature or weight, `n·in·out` for a dense product.
+    /// Multiply-accumulates of one run: stored non-zeros × width for a sparse operand, feature or
+    /// weight, `n·in·out` for a dense product.
     pub macs: u64,
     /// Bytes of all planned buffers.
     pub peak_activations: u64,
@@ -60,11 +61,13 @@ pub(crate) enum Op<F: Scalar> {
     Concat,
     Scale(Arc<Vec<F>>),
     Whole(Arc<dyn DynLayer<F>>),
-    /// A sum of products, one per input, each added to what the one before left: linear maps of dense values and aggregations.
+    /// A sum of products, one per input, each added to what the one before left: linear maps of
+    /// dense values and aggregations.
     Sum(Vec<Op<F>>),
 }
 
-/// One pass over the nodes: an operation, then bias and activation on its result while it is at hand.
+/// One pass over the nodes: an operation, then bias and activation on its result while it is at
+/// hand.
 #[derive(Debug, Clone)]
 struct Instruction<F: Scalar> {
     op: Op<F>,
@@ -75,8 +78,9 @@ struct Instruction<F: Scalar> {
     activation: Option<ActivationFn>,
 }
 
-/// A model compiled for one graph. Products and aggregations allocate nothing after the first run, inside a thread pool at least;
-/// joins list their terms, and layers that have no compiled form take arrays from a pool.
+/// A model compiled for one graph. Products and aggregations allocate nothing after the first run,
+/// inside a thread pool at least; joins list their terms, and layers that have no compiled form
+/// take arrays from a pool.
 ///
 /// ```
 /// use gnn_prune::{Dataset, Gcn};
@@ -101,7 +105,8 @@ pub struct Program<F: Scalar = f32> {
     cost: Cost,
 }
 
-/// A program that works on nodes in an order of its own: which node stands at each place, and where each node does.
+/// A program that works on nodes in an order of its own: which node stands at each place, and where
+/// each node does.
 #[derive(Debug, Clone)]
 struct Ordered<F: Scalar> {
     order: Vec<u32>,
@@ -118,7 +123,8 @@ impl<F: Scalar> Program<F> {
         Self::planned(lowering, fused)
     }
 
-    /// A program of one instruction per stage of [`fuse`], whose values [`Program::run_watched`] shows.
+    /// A program of one instruction per stage of [`fuse`], whose values [`Program::run_watched`]
+    /// shows.
     pub(crate) fn compile_stagewise(lowering: Lowering<F>) -> Result<Self> {
         let fused = fuse(&lowering);
         Self::planned(lowering, fused)
@@ -131,7 +137,17 @@ impl<F: Scalar> Program<F> {
         let cost = Cost { macs: macs(&lowering), peak_activations: (elements * F::BYTES) as u64 };
         let in_channels = lowering.width(lowering.input());
         let graph = lowering.graph().ok().cloned();
-        Ok(Self { graph, rows, in_channels, instructions, buffer_widths, buffers: Vec::new(), pool: Arc::default(), order: None, cost })
+        Ok(Self {
+            graph,
+            rows,
+            in_channels,
+            instructions,
+            buffer_widths,
+            buffers: Vec::new(),
+            pool: Arc::default(),
+            order: None,
+            cost,
+        })
     }
 
     /// MACs and buffer bytes of one run.
@@ -139,7 +155,8 @@ impl<F: Scalar> Program<F> {
         self.cost
     }
 
-    /// How many products there are with weights, and in which form; what whole layers do inside is not counted.
+    /// How many products there are with weights, and in which form; what whole layers do inside is
+    /// not counted.
     pub fn products(&self) -> Products {
         fn count<F: Scalar>(op: &Op<F>, products: &mut Products) {
             match op {
@@ -154,7 +171,8 @@ impl<F: Scalar> Program<F> {
         products
     }
 
-    /// The same program on a graph whose nodes stand in this order; input and output stay in the caller's.
+    /// The same program on a graph whose nodes stand in this order; input and output stay in the
+    /// caller's.
     pub(crate) fn in_order(mut self, order: Vec<u32>) -> Self {
         let mut places = vec![0; order.len()];
         order.iter().enumerate().for_each(|(place, &node)| places[node as usize] = place as u32);
@@ -162,12 +180,15 @@ impl<F: Scalar> Program<F> {
         self
     }
 
-    /// Runs the program on `x` of shape `[n, in_channels]` and returns the output `[n, out_channels]`.
+    /// Runs the program on `x` of shape `[n, in_channels]` and returns the output
+    /// `[n, out_channels]`.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] for an input of another shape.
     pub fn run(&mut self, x: ValueRef<F>) -> Result<ArrayView2<'_, F>> {
-        let Some(mut ordered) = self.order.take() else { return self.run_watched(x, &mut |_, _| ()) };
+        let Some(mut ordered) = self.order.take() else {
+            return self.run_watched(x, &mut |_, _| ());
+        };
         let done = self.run_ordered(x, &mut ordered);
         self.order = Some(ordered);
         done?;
@@ -178,7 +199,11 @@ impl<F: Scalar> Program<F> {
         let Ordered { order, places, input, output } = ordered;
         let expected = (self.rows, self.in_channels);
         if x.shape() != expected {
-            return Err(Error::ShapeMismatch { at: "input of the program".into(), expected, found: x.shape() });
+            return Err(Error::ShapeMismatch {
+                at: "input of the program".into(),
+                expected,
+                found: x.shape(),
+            });
         }
         let moved;
         let x = match x {
@@ -189,7 +214,9 @@ impl<F: Scalar> Program<F> {
             ValueRef::Dense(x) => {
                 let input = input.get_or_insert_with(|| pages::zeros(expected));
                 let x = x.as_standard_layout();
-                kernels::map_rows(input.view_mut(), |i, row| row.copy_from_slice(row_of(&x.view(), order[i] as usize)));
+                kernels::map_rows(input.view_mut(), |i, row| {
+                    row.copy_from_slice(row_of(&x.view(), order[i] as usize))
+                });
                 ValueRef::Dense(input.view())
             }
         };
@@ -197,11 +224,14 @@ impl<F: Scalar> Program<F> {
         if output.dim() != logits.dim() {
             *output = pages::zeros(logits.dim());
         }
-        kernels::map_rows(output.view_mut(), |node, row| row.copy_from_slice(row_of(&logits, places[node] as usize)));
+        kernels::map_rows(output.view_mut(), |node, row| {
+            row.copy_from_slice(row_of(&logits, places[node] as usize))
+        });
         Ok(())
     }
 
-    /// Runs the program once, in its own order of the nodes, and says what each pass over them took.
+    /// Runs the program once, in its own order of the nodes, and says what each pass over them
+    /// took.
     ///
     /// # Errors
     /// As [`Program::run`].
@@ -209,18 +239,30 @@ impl<F: Scalar> Program<F> {
         let mut ends = vec![Instant::now()];
         self.run_watched(x, &mut |_, _| ends.push(Instant::now()))?;
         let took = ends.windows(2).map(|ends| ends[1] - ends[0]);
-        let what = self.instructions.iter().map(|instruction| format!("{} -> {}", instruction.op.name(), instruction.width));
+        let what = self
+            .instructions
+            .iter()
+            .map(|instruction| format!("{} -> {}", instruction.op.name(), instruction.width));
         Ok(what.zip(took).map(|(what, took)| StageTime { what, took }).collect())
     }
 
     /// As [`Program::run`], and shows the value of every instruction, in the order of [`fuse`].
-    pub(crate) fn run_watched(&mut self, x: ValueRef<F>, watch: &mut dyn FnMut(usize, ArrayView2<F>)) -> Result<ArrayView2<'_, F>> {
+    pub(crate) fn run_watched(
+        &mut self,
+        x: ValueRef<F>,
+        watch: &mut dyn FnMut(usize, ArrayView2<F>),
+    ) -> Result<ArrayView2<'_, F>> {
         let expected = (self.rows, self.in_channels);
         if x.shape() != expected {
-            return Err(Error::ShapeMismatch { at: "input of the program".into(), expected, found: x.shape() });
+            return Err(Error::ShapeMismatch {
+                at: "input of the program".into(),
+                expected,
+                found: x.shape(),
+            });
         }
         if self.buffers.is_empty() {
-            self.buffers = self.buffer_widths.iter().map(|width| Buffer::zeros(width * self.rows)).collect();
+            self.buffers =
+                self.buffer_widths.iter().map(|width| Buffer::zeros(width * self.rows)).collect();
         }
         let cx = Cx::on_pool(self.graph.as_ref(), self.pool.clone());
         for (k, instruction) in self.instructions.iter().enumerate() {
@@ -232,7 +274,8 @@ impl<F: Scalar> Program<F> {
         }
         let last = self.instructions.last().expect("a model has at least one layer");
         let shape = (self.rows, last.width);
-        Ok(ArrayView2::from_shape(shape, &self.buffers[last.output][..shape.0 * shape.1]).expect("planned for its width"))
+        Ok(ArrayView2::from_shape(shape, &self.buffers[last.output][..shape.0 * shape.1])
+            .expect("planned for its width"))
     }
 }
 
@@ -244,7 +287,9 @@ fn row_of<'x, F>(x: &'x ArrayView2<F>, i: usize) -> &'x [F] {
 /// The matrix whose row `i` is row `order[i]` of `x`.
 fn rows_in_order<F: Scalar>(x: &CsrView<F>, order: &[u32]) -> Csr<F> {
     let (starts, indices, data) = x.into_raw_storage();
-    let rows = order.iter().map(|&node| starts[node as usize] - starts[0]..starts[node as usize + 1] - starts[0]);
+    let rows = order
+        .iter()
+        .map(|&node| starts[node as usize] - starts[0]..starts[node as usize + 1] - starts[0]);
     let mut moved = (vec![0], Vec::with_capacity(x.nnz()), Vec::with_capacity(x.nnz()));
     for row in rows {
         moved.1.extend_from_slice(&indices[row.clone()]);
@@ -257,15 +302,25 @@ fn rows_in_order<F: Scalar>(x: &CsrView<F>, order: &[u32]) -> Csr<F> {
 impl<F: Scalar> Instruction<F> {
     /// Its value, in the buffer that it writes.
     fn value<'b>(&self, rows: usize, out: &'b mut [F]) -> ArrayViewMut2<'b, F> {
-        ArrayViewMut2::from_shape((rows, self.width), &mut out[..rows * self.width]).expect("buffers are planned for their widths")
+        ArrayViewMut2::from_shape((rows, self.width), &mut out[..rows * self.width])
+            .expect("buffers are planned for their widths")
     }
 
-    fn run(&self, cx: &Cx<F>, x: ValueRef<F>, buffers: &[Buffer<F>], rows: usize, out: &mut Buffer<F>) -> Result<()> {
+    fn run(
+        &self,
+        cx: &Cx<F>,
+        x: ValueRef<F>,
+        buffers: &[Buffer<F>],
+        rows: usize,
+        out: &mut Buffer<F>,
+    ) -> Result<()> {
         let view = |source: &Source| match *source {
             Source::Input => x.reborrow(),
             Source::Buffer { buffer, width } => {
                 let data = &buffers[buffer][..rows * width];
-                ValueRef::Dense(ArrayView2::from_shape((rows, width), data).expect("planned for its width"))
+                ValueRef::Dense(
+                    ArrayView2::from_shape((rows, width), data).expect("planned for its width"),
+                )
             }
         };
         let bias = self.bias.as_ref().map(|bias| &bias[..]);
@@ -275,7 +330,8 @@ impl<F: Scalar> Instruction<F> {
             replace(cx, layer.infer(cx, &xs)?.into_dense(), out);
         }
         let mut y = self.value(rows, out);
-        // A product adds its bias and applies ReLU on the way out; what is left to do here is the rest.
+        // A product adds its bias and applies ReLU on the way out; what is left to do here is the
+        // rest.
         let (bias, activation) = match &self.op {
             Op::Sum(ops) => {
                 for (k, (op, input)) in ops.iter().zip(&self.inputs).enumerate() {
@@ -286,10 +342,13 @@ impl<F: Scalar> Instruction<F> {
                 (None, self.activation.filter(|_| !relu))
             }
             Op::Whole(_) => (bias, self.activation),
-            op => match op.run(&self.inputs, view, y.view_mut(), Epilogue { bias, relu, add: false }) {
-                true => (None, self.activation.filter(|_| !relu)),
-                false => (bias, self.activation),
-            },
+            op => {
+                match op.run(&self.inputs, view, y.view_mut(), Epilogue { bias, relu, add: false })
+                {
+                    true => (None, self.activation.filter(|_| !relu)),
+                    false => (bias, self.activation),
+                }
+            }
         };
         if let Some(bias) = bias {
             kernels::add_bias(y.view_mut(), bias);
@@ -315,7 +374,8 @@ impl<F: Scalar> Op<F> {
         }
     }
 
-    /// The form in which a weight is multiplied fastest. A sparse `X` takes the plain one: it reads whole rows of `W` at once.
+    /// The form in which a weight is multiplied fastest. A sparse `X` takes the plain one: it reads
+    /// whole rows of `W` at once.
     pub(crate) fn linear(weight: &Array2<F>, sparse_input: bool) -> Self {
         if sparse_input {
             return Op::Linear(Arc::new(pages::copied(weight.view())));
@@ -334,17 +394,27 @@ impl<F: Scalar> Op<F> {
     /// A product, with what follows it done on the way out.
     pub(crate) fn multiply(&self, x: ValueRef<F>, y: ArrayViewMut2<F>, epilogue: Epilogue<F>) {
         match (self, x) {
-            (Op::PackedLinear(weight), ValueRef::Dense(x)) => kernels::matmul_packed(x, weight, y, epilogue),
-            (Op::PackedLinear(weight), ValueRef::Sparse(x)) => kernels::spmm_then(x, weight.view(), y, epilogue),
-            (Op::Linear(weight), ValueRef::Dense(x)) => kernels::matmul_then(x, weight.view(), y, epilogue),
-            (Op::Linear(weight), ValueRef::Sparse(x)) => kernels::spmm_then(x, weight.view(), y, epilogue),
-            (Op::Aggregate(operator, _), x) => x.with_dense(|x| kernels::spmm_then(operator.forward(), x, y, epilogue)),
+            (Op::PackedLinear(weight), ValueRef::Dense(x)) => {
+                kernels::matmul_packed(x, weight, y, epilogue)
+            }
+            (Op::PackedLinear(weight), ValueRef::Sparse(x)) => {
+                kernels::spmm_then(x, weight.view(), y, epilogue)
+            }
+            (Op::Linear(weight), ValueRef::Dense(x)) => {
+                kernels::matmul_then(x, weight.view(), y, epilogue)
+            }
+            (Op::Linear(weight), ValueRef::Sparse(x)) => {
+                kernels::spmm_then(x, weight.view(), y, epilogue)
+            }
+            (Op::Aggregate(operator, _), x) => {
+                x.with_dense(|x| kernels::spmm_then(operator.forward(), x, y, epilogue))
+            }
             _ => unreachable!("only products multiply"),
         }
     }
 
-    /// Any operation but whole layers and sums of products, on what `view` shows of its inputs; says whether it took the epilogue. A product
-    /// allocates nothing.
+    /// Any operation but whole layers and sums of products, on what `view` shows of its inputs;
+    /// says whether it took the epilogue. A product allocates nothing.
     pub(crate) fn run<'x, S>(
         &self,
         inputs: &[S],
@@ -362,7 +432,9 @@ impl<F: Scalar> Op<F> {
                 kernels::weighted_sum(&xs, coefficients, y, epilogue);
                 return true;
             }
-            Op::SparseLinear(wt) => xs[0].with_dense(|x| kernels::matmul_sparse(x, wt.view(), y.view_mut())),
+            Op::SparseLinear(wt) => {
+                xs[0].with_dense(|x| kernels::matmul_sparse(x, wt.view(), y.view_mut()))
+            }
             Op::Concat => {
                 let mut start = 0;
                 for x in xs {
@@ -374,7 +446,9 @@ impl<F: Scalar> Op<F> {
             }
             Op::Scale(scale) => xs[0].with_dense(|x| {
                 y.assign(&x);
-                kernels::map_rows(y.view_mut(), |_, row| row.iter_mut().zip(&scale[..]).for_each(|(y, &s)| *y *= s));
+                kernels::map_rows(y.view_mut(), |_, row| {
+                    row.iter_mut().zip(&scale[..]).for_each(|(y, &s)| *y *= s)
+                });
             }),
             _ => unreachable!("products are done, layers run by themselves, and sums term by term"),
         }
@@ -382,11 +456,13 @@ impl<F: Scalar> Op<F> {
     }
 }
 
-/// Makes `value` what the buffer begins with; where both have the same length, the memory changes hands and nothing is copied.
+/// Makes `value` what the buffer begins with; where both have the same length, the memory changes
+/// hands and nothing is copied.
 fn replace<F: Scalar>(cx: &Cx<F>, value: Array2<F>, out: &mut Buffer<F>) {
     let (shape, len) = (value.dim(), value.len());
     if len != out.len() || !value.is_standard_layout() {
-        let y = ArrayViewMut2::from_shape(shape, &mut out[..len]).expect("buffers are planned for their widths");
+        let y = ArrayViewMut2::from_shape(shape, &mut out[..len])
+            .expect("buffers are planned for their widths");
         kernels::copy_rows(value.view(), y);
         return cx.give(value);
     }
@@ -394,7 +470,8 @@ fn replace<F: Scalar>(cx: &Cx<F>, value: Array2<F>, out: &mut Buffer<F>) {
     cx.give(std::mem::replace(out, value).into_array(shape));
 }
 
-/// An instruction before buffers are planned: which stages it reads, and the stage whose value it makes.
+/// An instruction before buffers are planned: which stages it reads, and the stage whose value it
+/// makes.
 #[derive(Clone)]
 pub(crate) struct Fused<F: Scalar> {
     pub(crate) op: Op<F>,
@@ -406,7 +483,8 @@ pub(crate) struct Fused<F: Scalar> {
     pub(crate) makes: StageId,
 }
 
-/// Joins bias and activation to the operation that they follow, where nothing else reads the value in between.
+/// Joins bias and activation to the operation that they follow, where nothing else reads the value
+/// in between.
 pub(crate) fn fuse<F: Scalar>(lowering: &Lowering<F>) -> Vec<Fused<F>> {
     let stages = lowering.stages();
     let mut readers = vec![0usize; stages.len()];
@@ -419,38 +497,47 @@ pub(crate) fn fuse<F: Scalar>(lowering: &Lowering<F>) -> Vec<Fused<F>> {
         let (op, inputs, bias, activation) = match stage {
             Stage::Input => continue,
             Stage::Linear { x, weight, .. } => (Op::Linear(weight.clone()), vec![*x], None, None),
-            Stage::Aggregate { x, operator, norm } => (Op::Aggregate(operator.clone(), *norm), vec![*x], None, None),
-            Stage::Add { xs, coefficients } => (Op::Add(coefficients.clone()), xs.clone(), None, None),
+            Stage::Aggregate { x, operator, norm } => {
+                (Op::Aggregate(operator.clone(), *norm), vec![*x], None, None)
+            }
+            Stage::Add { xs, coefficients } => {
+                (Op::Add(coefficients.clone()), xs.clone(), None, None)
+            }
             Stage::Concat { xs } => (Op::Concat, xs.clone(), None, None),
             Stage::Scale { x, scale } => (Op::Scale(scale.clone()), vec![*x], None, None),
             Stage::Whole { xs, layer, .. } => (Op::Whole(layer.clone()), xs.clone(), None, None),
-            Stage::Bias { x, bias } => match fused.iter_mut().find(|f| f.makes == *x && readers[x.0] == 1) {
-                Some(before) if before.bias.is_none() && before.activation.is_none() => {
-                    (before.bias, before.makes) = (Some(bias.clone()), makes);
-                    continue;
+            Stage::Bias { x, bias } => {
+                match fused.iter_mut().find(|f| f.makes == *x && readers[x.0] == 1) {
+                    Some(before) if before.bias.is_none() && before.activation.is_none() => {
+                        (before.bias, before.makes) = (Some(bias.clone()), makes);
+                        continue;
+                    }
+                    _ => {
+                        let (op, inputs) = copy_of(*x);
+                        (op, inputs, Some(bias.clone()), None)
+                    }
                 }
-                _ => {
-                    let (op, inputs) = copy_of(*x);
-                    (op, inputs, Some(bias.clone()), None)
+            }
+            Stage::Activation { x, function } => {
+                match fused.iter_mut().find(|f| f.makes == *x && readers[x.0] == 1) {
+                    Some(before) if before.activation.is_none() => {
+                        (before.activation, before.makes) = (Some(*function), makes);
+                        continue;
+                    }
+                    _ => {
+                        let (op, inputs) = copy_of(*x);
+                        (op, inputs, None, Some(*function))
+                    }
                 }
-            },
-            Stage::Activation { x, function } => match fused.iter_mut().find(|f| f.makes == *x && readers[x.0] == 1) {
-                Some(before) if before.activation.is_none() => {
-                    (before.activation, before.makes) = (Some(*function), makes);
-                    continue;
-                }
-                _ => {
-                    let (op, inputs) = copy_of(*x);
-                    (op, inputs, None, Some(*function))
-                }
-            },
+            }
         };
         fused.push(Fused { op, inputs, bias, activation, starts: makes, makes });
     }
     fused
 }
 
-/// Turns a plain sum of products that nothing else reads into one instruction that adds them up in place.
+/// Turns a plain sum of products that nothing else reads into one instruction that adds them up in
+/// place.
 fn merged<F: Scalar>(lowering: &Lowering<F>, fused: Vec<Fused<F>>) -> Vec<Fused<F>> {
     let mut readers = vec![0usize; lowering.stages().len()];
     fused.iter().flat_map(|f| &f.inputs).for_each(|id| readers[id.0] += 1);
@@ -458,14 +545,20 @@ fn merged<F: Scalar>(lowering: &Lowering<F>, fused: Vec<Fused<F>>) -> Vec<Fused<
     let mut done: Vec<Fused<F>> = Vec::new();
     for mut next in fused {
         let term = |id: &StageId| {
-            let of = done.iter().position(|f| f.makes == *id && readers[id.0] == 1 && f.bias.is_none() && f.activation.is_none())?;
+            let of = done.iter().position(|f| {
+                f.makes == *id && readers[id.0] == 1 && f.bias.is_none() && f.activation.is_none()
+            })?;
             let is_dense = !lowering.is_sparse(done[of].inputs[0]);
-            let sparse_weight = matches!(&done[of].op, Op::Linear(weight) if pays(nonzeros(weight), weight.dim()));
+            let sparse_weight =
+                matches!(&done[of].op, Op::Linear(weight) if pays(nonzeros(weight), weight.dim()));
             (done[of].op.is_product() && is_dense && !sparse_weight).then_some(of)
         };
         let plain = matches!(&next.op, Op::Add(coefficients) if coefficients.len() > 1 && coefficients.iter().all(|a| *a == F::one()));
-        let terms: Option<Vec<usize>> = if plain { next.inputs.iter().map(term).collect() } else { None };
-        if let Some(terms) = terms.filter(|terms| terms.iter().all(|t| terms.iter().filter(|u| *u == t).count() == 1)) {
+        let terms: Option<Vec<usize>> =
+            if plain { next.inputs.iter().map(term).collect() } else { None };
+        if let Some(terms) = terms
+            .filter(|terms| terms.iter().all(|t| terms.iter().filter(|u| *u == t).count() == 1))
+        {
             let parts: Vec<Fused<F>> = terms.iter().map(|&t| done[t].clone()).collect();
             done.retain(|f| !parts.iter().any(|part| part.makes == f.makes));
             next.inputs = parts.iter().map(|part| part.inputs[0]).collect();
@@ -477,8 +570,12 @@ fn merged<F: Scalar>(lowering: &Lowering<F>, fused: Vec<Fused<F>>) -> Vec<Fused<
 }
 
 /// Picks the form of each product, and a buffer for each value.
-fn plan<F: Scalar>(lowering: &Lowering<F>, fused: Vec<Fused<F>>) -> (Vec<Instruction<F>>, Vec<usize>) {
-    let steps: Vec<(&[StageId], StageId, usize)> = fused.iter().map(|f| (&f.inputs[..], f.makes, lowering.width(f.makes))).collect();
+fn plan<F: Scalar>(
+    lowering: &Lowering<F>,
+    fused: Vec<Fused<F>>,
+) -> (Vec<Instruction<F>>, Vec<usize>) {
+    let steps: Vec<(&[StageId], StageId, usize)> =
+        fused.iter().map(|f| (&f.inputs[..], f.makes, lowering.width(f.makes))).collect();
     let (buffer_of, widths) = assign_buffers(&steps, lowering.stages().len());
     let source = |id: &StageId| match id.0 {
         0 => Source::Input,
@@ -487,9 +584,11 @@ fn plan<F: Scalar>(lowering: &Lowering<F>, fused: Vec<Fused<F>>) -> (Vec<Instruc
     let fast = |op: Op<F>, x: StageId| match op {
         Op::Linear(weight) => Op::linear(&weight, lowering.is_sparse(x)),
         // None of its terms has a sparse operand.
-        Op::Sum(ops) => {
-            Op::Sum(ops.into_iter().map(|op| if let Op::Linear(weight) = op { Op::linear(&weight, false) } else { op }).collect())
-        }
+        Op::Sum(ops) => Op::Sum(
+            ops.into_iter()
+                .map(|op| if let Op::Linear(weight) = op { Op::linear(&weight, false) } else { op })
+                .collect(),
+        ),
         op => op,
     };
     let instruction = |Fused { op, inputs, bias, activation, makes, .. }: Fused<F>| Instruction {
@@ -505,9 +604,12 @@ fn plan<F: Scalar>(lowering: &Lowering<F>, fused: Vec<Fused<F>>) -> (Vec<Instruc
 
 /// Gives every step a buffer that no later reader still needs: the free one that wastes least.
 ///
-/// A step is what it reads, what it makes and how wide that is; 0 is the input, which has no buffer. Returns the buffer of each of `values`
-/// values, and the width of each buffer.
-fn assign_buffers(steps: &[(&[StageId], StageId, usize)], values: usize) -> (Vec<usize>, Vec<usize>) {
+/// A step is what it reads, what it makes and how wide that is; 0 is the input, which has no
+/// buffer. Returns the buffer of each of `values` values, and the width of each buffer.
+fn assign_buffers(
+    steps: &[(&[StageId], StageId, usize)],
+    values: usize,
+) -> (Vec<usize>, Vec<usize>) {
     let mut last_read = vec![0usize; values];
     for (k, (inputs, ..)) in steps.iter().enumerate() {
         inputs.iter().for_each(|id| last_read[id.0] = k);
@@ -517,10 +619,11 @@ fn assign_buffers(steps: &[(&[StageId], StageId, usize)], values: usize) -> (Vec
     let mut free: Vec<usize> = Vec::new();
     for (k, &(inputs, makes, width)) in steps.iter().enumerate() {
         let fits = free.iter().copied().filter(|&b| widths[b] >= width).min_by_key(|&b| widths[b]);
-        let output = fits.or_else(|| free.iter().copied().max_by_key(|&b| widths[b])).unwrap_or_else(|| {
-            widths.push(0);
-            widths.len() - 1
-        });
+        let output =
+            fits.or_else(|| free.iter().copied().max_by_key(|&b| widths[b])).unwrap_or_else(|| {
+                widths.push(0);
+                widths.len() - 1
+            });
         free.retain(|&b| b != output);
         widths[output] = widths[output].max(width);
         buffer_of[makes.0] = output;
@@ -535,15 +638,18 @@ fn assign_buffers(steps: &[(&[StageId], StageId, usize)], values: usize) -> (Vec
 
 /// What a stored weight costs in a sparse product, in multiply-adds of the dense one ...
 const STORED_COST: usize = 2;
-/// ... and what a row of `X` costs per channel to be transposed and back. Both as measured, see `docs/sparsity.md`.
+/// ... and what a row of `X` costs per channel to be transposed and back. Both as measured, see
+/// `docs/sparsity.md`.
 const MOVE_COST: usize = 20;
 
-/// Whether a weight with `stored` non-zeros is multiplied faster in sparse form: `2·nnz + 20·(in + out) < in·out`.
+/// Whether a weight with `stored` non-zeros is multiplied faster in sparse form:
+/// `2·nnz + 20·(in + out) < in·out`.
 fn pays(stored: usize, shape: (usize, usize)) -> bool {
     product_cost(stored, shape) < shape.0 * shape.1
 }
 
-/// What a row of a dense `X` costs, in multiply-adds of a dense product, in the faster form of the weight.
+/// What a row of a dense `X` costs, in multiply-adds of a dense product, in the faster form of the
+/// weight.
 pub(crate) fn product_cost(stored: usize, (inputs, outputs): (usize, usize)) -> usize {
     (STORED_COST * stored + MOVE_COST * (inputs + outputs)).min(inputs * outputs)
 }
@@ -562,7 +668,9 @@ fn nonzeros<F: Scalar>(weight: &Array2<F>) -> usize {
 
 fn macs<F: Scalar>(lowering: &Lowering<F>) -> u64 {
     let of = |stage: &Stage<F>| match stage {
-        Stage::Linear { x, weight, .. } if lowering.is_sparse(*x) => lowering.input_stored() * weight.ncols(),
+        Stage::Linear { x, weight, .. } if lowering.is_sparse(*x) => {
+            lowering.input_stored() * weight.ncols()
+        }
         Stage::Linear { weight, .. } => {
             let stored = nonzeros(weight);
             lowering.rows() * if pays(stored, weight.dim()) { stored } else { weight.len() }
@@ -583,10 +691,13 @@ mod tests {
 
     #[test]
     fn another_order_of_the_nodes_changes_no_more_than_roundings() {
-        let data = PowerLaw::builder(300, 3000).features(8).classes(3).per_class(5, 5).build().unwrap();
+        let data =
+            PowerLaw::builder(300, 3000).features(8).classes(3).per_class(5, 5).build().unwrap();
         let dense = data.features();
         let sparse = Csr::csr_from_dense(data.features().to_dense().view(), 0.5);
-        for model in [Sage::builder(8, 3).hidden(16).build(0).unwrap(), Gat::builder(8, 3).build(0).unwrap()] {
+        for model in
+            [Sage::builder(8, 3).hidden(16).build(0).unwrap(), Gat::builder(8, 3).build(0).unwrap()]
+        {
             for x in [dense, ValueRef::Sparse(sparse.view())] {
                 let expected = model.compile(data.graph(), x).unwrap().run(x).unwrap().to_owned();
                 for order in [NodeOrder::Degree, NodeOrder::Rcm, NodeOrder::Communities] {
@@ -594,7 +705,10 @@ mod tests {
                     for _ in 0..2 {
                         let found = program.run(x).unwrap();
                         // Neighbours are summed in another order.
-                        assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-5), "{order:?}");
+                        assert!(
+                            found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-5),
+                            "{order:?}"
+                        );
                     }
                 }
             }
@@ -603,19 +717,24 @@ mod tests {
 
     #[test]
     fn a_sum_of_products_is_one_instruction_and_says_the_same_as_stage_by_stage() {
-        let data = PowerLaw::builder(200, 2000).features(8).classes(3).per_class(5, 5).build().unwrap();
+        let data =
+            PowerLaw::builder(200, 2000).features(8).classes(3).per_class(5, 5).build().unwrap();
         let model = Sage::builder(8, 3).hidden(16).layers(3).build(0).unwrap();
         let lowered = || model.lower(Some(data.graph()), data.features()).unwrap();
-        let (mut merged, mut stagewise) =
-            (super::Program::compile(lowered()).unwrap(), super::Program::compile_stagewise(lowered()).unwrap());
+        let (mut merged, mut stagewise) = (
+            super::Program::compile(lowered()).unwrap(),
+            super::Program::compile_stagewise(lowered()).unwrap(),
+        );
         assert!(merged.instructions.len() < stagewise.instructions.len());
-        let (a, b) = (merged.run(data.features()).unwrap(), stagewise.run(data.features()).unwrap());
+        let (a, b) =
+            (merged.run(data.features()).unwrap(), stagewise.run(data.features()).unwrap());
         assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-5));
     }
 
     #[test]
     fn products_are_counted_in_the_form_that_the_program_took() {
-        let data = PowerLaw::builder(100, 500).features(100).classes(3).per_class(5, 5).build().unwrap();
+        let data =
+            PowerLaw::builder(100, 500).features(100).classes(3).per_class(5, 5).build().unwrap();
         let mut model = crate::models::Mlp::builder(100, 3).hidden(100).build(0).unwrap();
         let of = |model: &crate::nn::Model| {
             let products = model.compile(data.graph(), data.features()).unwrap().products();
@@ -623,7 +742,9 @@ mod tests {
         };
         assert_eq!(of(&model), (2, 0));
         // 100 of 10,000 weights are left in the first, which pays; the second is too small for it.
-        model.visit_mut(&mut |param| param.value_mut().indexed_iter_mut().for_each(|((i, j), w)| *w *= f32::from(i == j)));
+        model.visit_mut(&mut |param| {
+            param.value_mut().indexed_iter_mut().for_each(|((i, j), w)| *w *= f32::from(i == j))
+        });
         assert_eq!(of(&model), (1, 1));
     }
 }

@@ -1,4 +1,5 @@
-//! What a layer is in PyTorch: its classes, its tensors and settings there, and the Python that makes it.
+//! What a layer is in PyTorch: its classes, its tensors and settings there, and the Python that
+//! makes it.
 
 /// How PyTorch lays out what is a matrix here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +26,8 @@ pub enum Layout {
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct Twin {
-    /// The names of its class, without modules, as a pickle has them; none for what is no module there.
+    /// The names of its class, without modules, as a pickle has them; none for what is no module
+    /// there.
     pub classes: &'static [&'static str],
     /// Its parameters: the name here, the name there, and the layout.
     pub tensors: &'static [(&'static str, &'static str, Layout)],
@@ -38,7 +40,10 @@ impl Twin {
     pub const EXPRESSION: Self = Self::new(&[], &[]);
 
     /// A module of these classes with these tensors.
-    pub const fn new(classes: &'static [&'static str], tensors: &'static [(&'static str, &'static str, Layout)]) -> Self {
+    pub const fn new(
+        classes: &'static [&'static str],
+        tensors: &'static [(&'static str, &'static str, Layout)],
+    ) -> Self {
         Self { classes, tensors, settings: &[] }
     }
 
@@ -64,13 +69,20 @@ pub struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    pub(crate) fn new(name: &'a str, inputs: &'a [String], in_channels: usize, out_channels: usize) -> Self {
+    pub(crate) fn new(
+        name: &'a str,
+        inputs: &'a [String],
+        in_channels: usize,
+        out_channels: usize,
+    ) -> Self {
         Self { name, inputs, in_channels, out_channels }
     }
 
-    /// The module that `made` makes, called with the inputs and what else it takes, as `edge_index`.
+    /// The module that `made` makes, called with the inputs and what else it takes, as
+    /// `edge_index`.
     pub fn module(&self, made: String, more: &[&str]) -> Python {
-        let arguments: Vec<&str> = self.inputs.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        let arguments: Vec<&str> =
+            self.inputs.iter().map(String::as_str).chain(more.iter().copied()).collect();
         let value = format!("self.{}({})", self.name, arguments.join(", "));
         Python { module: Some(made), value, ignores_edge_weights: false }
     }
@@ -84,7 +96,8 @@ pub struct Python {
     pub module: Option<String>,
     /// The expression of its value.
     pub value: String,
-    /// Whether the layer reads the weights of edges here and not there, so that it must not be given any.
+    /// Whether the layer reads the weights of edges here and not there, so that it must not be
+    /// given any.
     pub ignores_edge_weights: bool,
 }
 

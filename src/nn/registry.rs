@@ -2,8 +2,8 @@
 
 use super::attrs::{Attrs, Shapes};
 use super::conv::{
-    Appnp, Embedding, GatConv, Gatv2Conv, Gcn2Conv, GcnConv, GinAggregation, GinConv, GineAggregation, GineConv, LgConv, RgcnConv,
-    SageConv, SgConv,
+    Appnp, Embedding, GatConv, Gatv2Conv, Gcn2Conv, GcnConv, GinAggregation, GinConv,
+    GineAggregation, GineConv, LgConv, RgcnConv, SageConv, SgConv,
 };
 use super::dense::{Activation, BatchNorm, Dropout, LayerNorm, Linear};
 use super::join::{Add, Concat, Max};
@@ -18,7 +18,8 @@ use ndarray::Array2;
 
 /// What a layer gives so that it can be loaded from files and tested by contract.
 ///
-/// With it a layer of one's own is loaded from files, and stands under the laws of [`testing`](crate::testing):
+/// With it a layer of one's own is loaded from files, and stands under the laws of
+/// [`testing`](crate::testing):
 ///
 /// ```
 /// # use gnn_prune::ndarray::Array2;
@@ -80,8 +81,8 @@ pub trait Registered<F: Scalar>: Layer<F> {
     /// The layer's name in files.
     const KIND: &'static str;
 
-    /// What the layer is in PyTorch; or what keeps it from being anything there. [`io::pyg`](crate::io::pyg) reads and writes the layers of
-    /// [`Registry::standard`] by it.
+    /// What the layer is in PyTorch; or what keeps it from being anything there.
+    /// [`io::pyg`](crate::io::pyg) reads and writes the layers of [`Registry::standard`] by it.
     const PYTORCH: std::result::Result<Twin, &'static str>;
 
     /// A layer of these settings, with parameters of these shapes, all zero.
@@ -90,11 +91,12 @@ pub trait Registered<F: Scalar>: Layer<F> {
     /// [`Error::Model`] where a setting or a parameter is missing or out of range.
     fn from_attrs(attrs: &Attrs, shapes: &Shapes) -> Result<Self>;
 
-    /// A random instance that accepts inputs of these widths and, where it may choose, puts out about `out` channels;
-    /// `None` if it accepts no such inputs.
+    /// A random instance that accepts inputs of these widths and, where it may choose, puts out
+    /// about `out` channels; `None` if it accepts no such inputs.
     fn sample(widths: &[usize], out: usize, rng: &mut ChaCha8Rng) -> Option<Self>;
 
-    /// As [`sample`](Self::sample), to run on a graph of `nodes` nodes; for a layer that fits one graph only and has no sample without it.
+    /// As [`sample`](Self::sample), to run on a graph of `nodes` nodes; for a layer that fits one
+    /// graph only and has no sample without it.
     fn sample_on(nodes: usize, widths: &[usize], out: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
         let _ = nodes;
         Self::sample(widths, out, rng)
@@ -103,10 +105,12 @@ pub trait Registered<F: Scalar>: Layer<F> {
     /// The layer as Python, with the module of [`PYTORCH`](Self::PYTORCH) and the tensors of it.
     ///
     /// # Errors
-    /// What keeps a layer of these settings from being anything there, as in "a gcn_conv *by another norm*".
+    /// What keeps a layer of these settings from being anything there, as in "a gcn_conv *by
+    /// another norm*".
     fn to_python(&self, at: &Place) -> std::result::Result<Python, String>;
 
-    /// The layer's formula on dense matrices in evaluation mode, written without the crate's kernels.
+    /// The layer's formula on dense matrices in evaluation mode, written without the crate's
+    /// kernels.
     fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F>;
 }
 
@@ -135,7 +139,9 @@ impl<F: Scalar> Entry<F> {
             kind: L::KIND,
             load: |attrs, shapes| Ok(Box::new(L::from_attrs(attrs, shapes)?)),
             sample: |widths, out, rng| Some(Box::new(L::sample(widths, out, rng)?)),
-            sample_on: |nodes, widths, out, rng| Some(Box::new(L::sample_on(nodes, widths, out, rng)?)),
+            sample_on: |nodes, widths, out, rng| {
+                Some(Box::new(L::sample_on(nodes, widths, out, rng)?))
+            },
             oracle: |layer, graph, xs| Some(layer.as_any().downcast_ref::<L>()?.oracle(graph, xs)),
             pytorch: L::PYTORCH,
             to_python: |layer, at| match layer.as_any().downcast_ref::<L>() {
@@ -150,15 +156,23 @@ impl<F: Scalar> Entry<F> {
         self.kind
     }
 
-    /// A random instance, for a graph of so many nodes where that is known; see [`Registered::sample_on`].
-    pub fn sample(&self, nodes: Option<usize>, widths: &[usize], out: usize, rng: &mut ChaCha8Rng) -> Option<Box<dyn DynLayer<F>>> {
+    /// A random instance, for a graph of so many nodes where that is known; see
+    /// [`Registered::sample_on`].
+    pub fn sample(
+        &self,
+        nodes: Option<usize>,
+        widths: &[usize],
+        out: usize,
+        rng: &mut ChaCha8Rng,
+    ) -> Option<Box<dyn DynLayer<F>>> {
         match nodes {
             Some(nodes) => (self.sample_on)(nodes, widths, out, rng),
             None => (self.sample)(widths, out, rng),
         }
     }
 
-    /// What it is in PyTorch, or what keeps it from being anything there; see [`Registered::PYTORCH`].
+    /// What it is in PyTorch, or what keeps it from being anything there; see
+    /// [`Registered::PYTORCH`].
     ///
     /// # Errors
     /// The reason.
@@ -170,17 +184,27 @@ impl<F: Scalar> Entry<F> {
     ///
     /// # Errors
     /// What keeps it from being written.
-    pub fn to_python(&self, layer: &dyn DynLayer<F>, at: &Place) -> std::result::Result<Python, String> {
+    pub fn to_python(
+        &self,
+        layer: &dyn DynLayer<F>,
+        at: &Place,
+    ) -> std::result::Result<Python, String> {
         (self.to_python)(layer, at)
     }
 
     /// The dense formula of `layer`, see [`Registered::oracle`]; `None` if it is of another kind.
-    pub fn oracle(&self, layer: &dyn DynLayer<F>, graph: &Graph<F>, xs: &[Array2<F>]) -> Option<Array2<F>> {
+    pub fn oracle(
+        &self,
+        layer: &dyn DynLayer<F>,
+        graph: &Graph<F>,
+        xs: &[Array2<F>],
+    ) -> Option<Array2<F>> {
         (self.oracle)(layer, graph, xs)
     }
 }
 
-/// The layers that files may name. [`Registry::standard`] has all of the crate; [`Registry::with`] adds one's own.
+/// The layers that files may name. [`Registry::standard`] has all of the crate; [`Registry::with`]
+/// adds one's own.
 #[derive(Clone)]
 pub struct Registry<F: Scalar> {
     entries: Vec<Entry<F>>,
@@ -238,7 +262,10 @@ impl<F: Scalar> Registry<F> {
     /// [`Error::Model`] for an unknown kind, a missing setting or a missing parameter.
     pub fn load(&self, kind: &str, attrs: &Attrs, shapes: &Shapes) -> Result<Box<dyn DynLayer<F>>> {
         let known = || self.entries.iter().map(|entry| entry.kind).collect::<Vec<_>>().join(", ");
-        (self.entry(kind).ok_or_else(|| Error::Model(format!("unknown layer `{kind}`; known are {}", known())))?.load)(attrs, shapes)
+        (self
+            .entry(kind)
+            .ok_or_else(|| Error::Model(format!("unknown layer `{kind}`; known are {}", known())))?
+            .load)(attrs, shapes)
     }
 }
 
@@ -260,7 +287,9 @@ impl<F: Scalar> Model<F> {
             let mut layer = registry.load(node.layer().kind(), &node.layer().attrs(), &shapes)?;
             let mut params = params.into_iter();
             layer.visit_mut(&mut |param| {
-                let twin = params.next().expect("a layer rebuilt from its own settings has its own parameters");
+                let twin = params
+                    .next()
+                    .expect("a layer rebuilt from its own settings has its own parameters");
                 *param.value_mut() = twin.value().mapv(|w| G::of(w.as_f64()));
                 param.set_trainable(twin.is_trainable());
                 if let Some(mask) = twin.mask() {

@@ -73,7 +73,8 @@ pub enum Stage<F: Scalar> {
         /// `s`, one number per channel.
         scale: Arc<Vec<F>>,
     },
-    /// A layer as it stands, in evaluation mode: attention, maxima, norms over a row. It has no integer form.
+    /// A layer as it stands, in evaluation mode: attention, maxima, norms over a row. It has no
+    /// integer form.
     Whole {
         /// What it reads.
         xs: Vec<StageId>,
@@ -89,9 +90,10 @@ impl<F: Scalar> Stage<F> {
     pub fn inputs(&self) -> &[StageId] {
         match self {
             Stage::Input => &[],
-            Stage::Linear { x, .. } | Stage::Aggregate { x, .. } | Stage::Bias { x, .. } | Stage::Activation { x, .. } => {
-                std::slice::from_ref(x)
-            }
+            Stage::Linear { x, .. }
+            | Stage::Aggregate { x, .. }
+            | Stage::Bias { x, .. }
+            | Stage::Activation { x, .. } => std::slice::from_ref(x),
             Stage::Scale { x, .. } => std::slice::from_ref(x),
             Stage::Add { xs, .. } | Stage::Concat { xs } | Stage::Whole { xs, .. } => xs,
         }
@@ -195,7 +197,10 @@ impl<F: Scalar> Lowering<F> {
     /// Adds `X·W`.
     pub fn linear(&mut self, x: StageId, weight: &Param<F>) -> StageId {
         let width = weight.value().ncols();
-        self.push(Stage::Linear { x, weight: Arc::new(weight.value().clone()), param: weight.id() }, width)
+        self.push(
+            Stage::Linear { x, weight: Arc::new(weight.value().clone()), param: weight.id() },
+            width,
+        )
     }
 
     /// Adds `Â·X`.
@@ -205,7 +210,10 @@ impl<F: Scalar> Lowering<F> {
     pub fn aggregate(&mut self, x: StageId, norm: Norm) -> Result<StageId, Unsupported> {
         if self.is_sparse(x) {
             let layer = self.layers.last().cloned().unwrap_or_default();
-            return Err(Unsupported { layer, reason: "it aggregates sparse features before a product".into() });
+            return Err(Unsupported {
+                layer,
+                reason: "it aggregates sparse features before a product".into(),
+            });
         }
         let operator = self.operator(norm)?;
         Ok(self.push(Stage::Aggregate { x, operator, norm }, self.width(x)))
@@ -224,7 +232,10 @@ impl<F: Scalar> Lowering<F> {
 
     /// Adds `Σ_k a_k·X_k`.
     pub fn add(&mut self, xs: &[StageId], coefficients: &[F]) -> StageId {
-        self.push(Stage::Add { xs: xs.to_vec(), coefficients: coefficients.to_vec() }, self.width(xs[0]))
+        self.push(
+            Stage::Add { xs: xs.to_vec(), coefficients: coefficients.to_vec() },
+            self.width(xs[0]),
+        )
     }
 
     /// Adds the channels of all inputs side by side.
@@ -243,8 +254,15 @@ impl<F: Scalar> Lowering<F> {
         self.push(Stage::Bias { x, bias: Arc::new(bias) }, self.width(x))
     }
 
-    /// Adds a layer as it stands; `width` is that of its output, `macs` the multiply-accumulates of one run.
-    pub fn whole(&mut self, xs: &[StageId], layer: impl super::Layer<F>, width: usize, macs: u64) -> StageId {
+    /// Adds a layer as it stands; `width` is that of its output, `macs` the multiply-accumulates of
+    /// one run.
+    pub fn whole(
+        &mut self,
+        xs: &[StageId],
+        layer: impl super::Layer<F>,
+        width: usize,
+        macs: u64,
+    ) -> StageId {
         self.push(Stage::Whole { xs: xs.to_vec(), layer: Arc::new(layer), macs }, width)
     }
 
@@ -254,7 +272,10 @@ impl<F: Scalar> Lowering<F> {
     /// [`Unsupported`] where there is none.
     pub fn graph(&self) -> Result<&Graph<F>, Unsupported> {
         let layer = self.layers.last().cloned().unwrap_or_default();
-        self.graph.as_ref().ok_or_else(|| Unsupported { layer, reason: "it aggregates over neighbours, and there is no graph".into() })
+        self.graph.as_ref().ok_or_else(|| Unsupported {
+            layer,
+            reason: "it aggregates over neighbours, and there is no graph".into(),
+        })
     }
 
     /// The operator that aggregation with `norm` multiplies by; see [`Graph::operator`].
@@ -266,9 +287,14 @@ impl<F: Scalar> Lowering<F> {
     }
 
     /// What is built of the graph; what cannot be built of it is a reason not to compile.
-    pub(crate) fn of_graph<T>(&self, build: impl FnOnce(&Graph<F>) -> Result<T>) -> Result<T, Unsupported> {
-        build(self.graph()?)
-            .map_err(|error| Unsupported { layer: self.layers.last().cloned().unwrap_or_default(), reason: error.to_string() })
+    pub(crate) fn of_graph<T>(
+        &self,
+        build: impl FnOnce(&Graph<F>) -> Result<T>,
+    ) -> Result<T, Unsupported> {
+        build(self.graph()?).map_err(|error| Unsupported {
+            layer: self.layers.last().cloned().unwrap_or_default(),
+            reason: error.to_string(),
+        })
     }
 
     /// Stored entries of a stage's value: all of a dense one.

@@ -1,8 +1,9 @@
 //! Finished stages of a run in a folder, so that a run that was stopped goes on where it was.
 //!
-//! Of every stage of every seed there are two files: the model as a model file, and a record as JSON that names the run, says how good the
-//! model is, and has a digest of the model's bytes and of itself. The record is written after the model, both as a whole; a stage without a
-//! sound record is no stage.
+//! Of every stage of every seed there are two files: the model as a model file, and a record as
+//! JSON that names the run, says how good the model is, and has a digest of the model's bytes and
+//! of itself. The record is written after the model, both as a whole; a stage without a sound
+//! record is no stage.
 
 use super::compressed::Compressed;
 use super::identity::Identity;
@@ -21,14 +22,16 @@ const RUN: &str = "gnn-prune-run.json";
 const LOCK: &str = "gnn-prune-lock";
 const MODEL: &str = "safetensors";
 const RECORD: &str = "json";
-/// How the names of all stages begin: in a folder that is not ours alone no other file is taken for one.
+/// How the names of all stages begin: in a folder that is not ours alone no other file is taken for
+/// one.
 const PREFIX: &str = "gnn-prune-seed";
 
 /// A folder that keeps every finished stage of a [`Compression`](crate::Compression).
 ///
-/// The same compression with the folder of one that was stopped, by [`Error::Interrupted`] or with its process, runs only what is missing,
-/// and gives the same model and the same report but for times. The models in the folder are ordinary model files. A stage after one that
-/// changed the graph is not kept, and runs again.
+/// The same compression with the folder of one that was stopped, by [`Error::Interrupted`] or with
+/// its process, runs only what is missing, and gives the same model and the same report but for
+/// times. The models in the folder are ordinary model files. A stage after one that changed the
+/// graph is not kept, and runs again.
 ///
 /// ```
 /// use gnn_prune::{Checkpoints, ChannelPruner, Compression, Controls, Dataset, Gcn, Magnitude, Trainer};
@@ -66,15 +69,21 @@ impl Checkpoints {
         match Self::count(&folder) {
             0 => Ok(Self { folder, resume: false, registry: Registry::standard() }),
             kept => {
-                let stages = if kept == 1 { "1 finished stage".into() } else { format!("{kept} finished stages") };
-                let problem = format!("holds {stages} of an earlier run; go on with it (`--resume`), or remove the folder to begin anew");
+                let stages = if kept == 1 {
+                    "1 finished stage".into()
+                } else {
+                    format!("{kept} finished stages")
+                };
+                let problem = format!(
+                    "holds {stages} of an earlier run; go on with it (`--resume`), or remove the folder to begin anew"
+                );
                 Err(Error::file(folder, problem))
             }
         }
     }
 
-    /// For a run that goes on. Where the folder has nothing the run begins; where it has another run, the compression refuses and says
-    /// what differs.
+    /// For a run that goes on. Where the folder has nothing the run begins; where it has another
+    /// run, the compression refuses and says what differs.
     pub fn resume(folder: impl Into<PathBuf>) -> Self {
         Self { folder: folder.into(), resume: true, registry: Registry::standard() }
     }
@@ -88,7 +97,10 @@ impl Checkpoints {
 
     /// Number of finished stages in a folder; 0 where there is none.
     pub fn count(folder: impl AsRef<Path>) -> usize {
-        stage_files(folder.as_ref()).iter().filter(|path| path.extension().is_some_and(|extension| extension == RECORD)).count()
+        stage_files(folder.as_ref())
+            .iter()
+            .filter(|path| path.extension().is_some_and(|extension| extension == RECORD))
+            .count()
     }
 
     /// Removes what runs have kept in a folder, and the folder if it is then empty.
@@ -98,7 +110,8 @@ impl Checkpoints {
     pub fn remove(folder: impl AsRef<Path>) -> Result<()> {
         let folder = folder.as_ref();
         let mut stages = stage_files(folder);
-        // Without the name of the run, what is left after a kill is nobody's; and no record is left without its model.
+        // Without the name of the run, what is left after a kill is nobody's; and no record is left
+        // without its model.
         stages.sort_by_key(|path| path.extension().is_some_and(|extension| extension == MODEL));
         for path in [folder.join(RUN)].into_iter().chain(stages).chain([folder.join(LOCK)]) {
             match fs::remove_file(&path) {
@@ -118,7 +131,9 @@ impl Checkpoints {
     pub(super) fn open(&self, identity: &Identity, note: &dyn Fn(String)) -> Result<Store> {
         let folder = &self.folder;
         match fs::create_dir(folder) {
-            Err(error) if !folder.is_dir() => return Err(Error::file(folder, format!("cannot be made: {error}"))),
+            Err(error) if !folder.is_dir() => {
+                return Err(Error::file(folder, format!("cannot be made: {error}")));
+            }
             _ => {}
         }
         let lock = locked(folder)?;
@@ -140,28 +155,40 @@ impl Checkpoints {
                         return Err(Error::file(folder, problem));
                     }
                 }
-                Err(_) => note(format!("{} is damaged; each stage says of which run it is", named.display())),
+                Err(_) => note(format!(
+                    "{} is damaged; each stage says of which run it is",
+                    named.display()
+                )),
             },
             (true, Err(_)) if stage_files(folder).is_empty() => {
                 note(format!("{} has nothing to go on with; the run begins", folder.display()));
             }
             _ => {}
         }
-        let text = serde_json::to_string_pretty(identity).expect("an identity is a list of strings");
+        let text =
+            serde_json::to_string_pretty(identity).expect("an identity is a list of strings");
         files::write_atomically(&named, text.as_bytes())?;
         let run = Digest::of(text.as_bytes());
-        Ok(Store { folder: folder.clone(), run, resume: self.resume, registry: self.registry.clone(), lock: Some(lock) })
+        Ok(Store {
+            folder: folder.clone(),
+            run,
+            resume: self.resume,
+            registry: self.registry.clone(),
+            lock: Some(lock),
+        })
     }
 }
 
 /// Takes the folder for this process; the system lets go of it with the process.
 fn locked(folder: &Path) -> Result<File> {
     let path = folder.join(LOCK);
-    let file = File::create(&path).map_err(|error| Error::file(&path, format!("cannot be written: {error}")))?;
+    let file = File::create(&path)
+        .map_err(|error| Error::file(&path, format!("cannot be written: {error}")))?;
     match file.try_lock() {
-        Err(TryLockError::WouldBlock) => {
-            Err(Error::file(folder, "another process is at work in this folder; wait for it, or name another"))
-        }
+        Err(TryLockError::WouldBlock) => Err(Error::file(
+            folder,
+            "another process is at work in this folder; wait for it, or name another",
+        )),
         // Where there are no locks nobody is kept out.
         _ => Ok(file),
     }
@@ -170,10 +197,19 @@ fn locked(folder: &Path) -> Result<File> {
 /// All models and records of stages in a folder.
 fn stage_files(folder: &Path) -> Vec<PathBuf> {
     let is_stage = |path: &PathBuf| {
-        let named = path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(PREFIX));
+        let named = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(|name| name.starts_with(PREFIX));
         named && path.extension().is_some_and(|extension| extension == MODEL || extension == RECORD)
     };
-    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).filter(is_stage).collect()
+    fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(is_stage)
+        .collect()
 }
 
 /// What is known of a finished stage beside its model.
@@ -204,13 +240,15 @@ struct Sealed {
 
 impl Sealed {
     fn new(run: &str, place: &str, model: String, record: Record) -> Self {
-        let mut sealed = Self { run: run.into(), place: place.into(), model, record, digest: String::new() };
+        let mut sealed =
+            Self { run: run.into(), place: place.into(), model, record, digest: String::new() };
         sealed.digest = Digest::of(sealed.text().as_bytes());
         sealed
     }
 
     fn text(&self) -> String {
-        serde_json::to_string(&(&self.run, &self.place, &self.model, &self.record)).expect("a record is strings and numbers")
+        serde_json::to_string(&(&self.run, &self.place, &self.model, &self.record))
+            .expect("a record is strings and numbers")
     }
 }
 
@@ -229,8 +267,14 @@ impl Store {
         self.folder.join(format!("{PREFIX}{place}.{extension}"))
     }
 
-    /// The stage that an earlier process finished at `place`; one that is damaged is told to `note` and counts as not there.
-    pub(super) fn load(&self, place: &str, stage: &str, note: &dyn Fn(String)) -> Option<(Record, Compressed)> {
+    /// The stage that an earlier process finished at `place`; one that is damaged is told to `note`
+    /// and counts as not there.
+    pub(super) fn load(
+        &self,
+        place: &str,
+        stage: &str,
+        note: &dyn Fn(String),
+    ) -> Option<(Record, Compressed)> {
         let path = self.path(place, RECORD);
         if !self.resume || !path.exists() {
             return None;
@@ -246,7 +290,8 @@ impl Store {
 
     fn read(&self, place: &str, stage: &str) -> Result<(Record, Compressed), String> {
         let bytes = files::read(&self.path(place, RECORD)).map_err(|error| error.to_string())?;
-        let sealed: Sealed = serde_json::from_slice(&bytes).map_err(|_| "is damaged".to_string())?;
+        let sealed: Sealed =
+            serde_json::from_slice(&bytes).map_err(|_| "is damaged".to_string())?;
         if sealed.digest != Digest::of(sealed.text().as_bytes()) {
             return Err("is damaged".into());
         }
@@ -258,12 +303,19 @@ impl Store {
         if sealed.model != Digest::of(&model) {
             return Err("is of another model than the one beside it".into());
         }
-        let model = Compressed::load_with(&path, &self.registry).map_err(|error| error.to_string())?;
+        let model =
+            Compressed::load_with(&path, &self.registry).map_err(|error| error.to_string())?;
         Ok((sealed.record, model))
     }
 
     /// Keeps a stage: its model first, then its record.
-    pub(super) fn save(&self, place: &str, record: Record, model: Kept, note: &dyn Fn(String)) -> Result<()> {
+    pub(super) fn save(
+        &self,
+        place: &str,
+        record: Record,
+        model: Kept,
+        note: &dyn Fn(String),
+    ) -> Result<()> {
         let (path, stage) = (self.path(place, MODEL), record.stage.clone());
         // Between the two files there must be no record of an older model.
         let _ = fs::remove_file(self.path(place, RECORD));
@@ -272,17 +324,22 @@ impl Store {
             Kept::Integer(model) => model.save(&path)?,
         }
         let digest = Digest::of(&files::read(&path)?);
-        let sealed = serde_json::to_string_pretty(&Sealed::new(&self.run, place, digest, record)).expect("a record is strings and numbers");
+        let sealed = serde_json::to_string_pretty(&Sealed::new(&self.run, place, digest, record))
+            .expect("a record is strings and numbers");
         files::write_atomically(&self.path(place, RECORD), sealed.as_bytes())?;
         let problem = match (self.read(place, &stage), model) {
-            (Ok((_, Compressed::Float(back))), Kept::Float(model)) if !trains_alike(&back, model) => {
+            (Ok((_, Compressed::Float(back))), Kept::Float(model))
+                if !trains_alike(&back, model) =>
+            {
                 "a parameter that is frozen would not be".to_string()
             }
             (Ok(_), _) => return Ok(()),
             (Err(problem), _) => problem,
         };
         let _ = fs::remove_file(self.path(place, RECORD));
-        note(format!("`{stage}` cannot be kept, and will be done again if the run is stopped: {problem}"));
+        note(format!(
+            "`{stage}` cannot be kept, and will be done again if the run is stopped: {problem}"
+        ));
         Ok(())
     }
 }
@@ -324,7 +381,8 @@ mod tests {
 
     impl Folder {
         fn new(name: &str) -> Self {
-            let folder = std::env::temp_dir().join(format!("gnn-prune-{name}-{}", std::process::id()));
+            let folder =
+                std::env::temp_dir().join(format!("gnn-prune-{name}-{}", std::process::id()));
             let _ = fs::remove_dir_all(&folder);
             Self(folder)
         }
@@ -338,7 +396,13 @@ mod tests {
 
     fn record() -> Record {
         let epoch = Epoch { epoch: 1, epochs: 2, loss: 0.1 + 0.2, validation: 100.0 / 3.0 };
-        Record { stage: "dense".into(), test: 200.0 / 7.0, validation: Some(1e-300), epochs: vec![epoch], seconds: 0.5 }
+        Record {
+            stage: "dense".into(),
+            test: 200.0 / 7.0,
+            validation: Some(1e-300),
+            epochs: vec![epoch],
+            seconds: 0.5,
+        }
     }
 
     fn silent(note: String) {
@@ -355,7 +419,9 @@ mod tests {
         store.save("5-0", record(), Kept::Float(&model), &silent).unwrap();
         let (found, back) = store.load("5-0", "dense", &silent).unwrap();
         assert_eq!(found, record());
-        assert!(matches!(back, Compressed::Float(back) if back.to_bytes().unwrap() == model.to_bytes().unwrap()));
+        assert!(
+            matches!(back, Compressed::Float(back) if back.to_bytes().unwrap() == model.to_bytes().unwrap())
+        );
         for extension in [RECORD, MODEL] {
             let path = store.path("5-0", extension);
             let whole = fs::read(&path).unwrap();
@@ -364,7 +430,9 @@ mod tests {
                 bytes[at] ^= 1 << (at % 8);
                 bytes
             });
-            for damaged in flipped.chain((0..whole.len()).step_by(11).map(|len| whole[..len].to_vec())) {
+            for damaged in
+                flipped.chain((0..whole.len()).step_by(11).map(|len| whole[..len].to_vec()))
+            {
                 fs::write(&path, &damaged).unwrap();
                 let noted = std::cell::Cell::new(0);
                 match store.load("5-0", "dense", &|_| noted.set(noted.get() + 1)) {
@@ -396,13 +464,21 @@ mod tests {
         let store = begin().open(&identity, &silent).unwrap();
         fs::write(folder.0.join("notes.txt"), "the user's own").unwrap();
         fs::write(folder.0.join(".gnn-prune-0123-4-5.tmp"), "half of a model").unwrap();
-        store.save("0-0", record(), Kept::Float(&Gcn::builder(3, 2).build(0).unwrap()), &silent).unwrap();
+        store
+            .save("0-0", record(), Kept::Float(&Gcn::builder(3, 2).build(0).unwrap()), &silent)
+            .unwrap();
         drop(store);
         assert_eq!(Checkpoints::count(&folder.0), 1);
         let refused = Checkpoints::begin(&folder.0).err().unwrap().to_string();
-        assert!(refused.contains("1 finished stage") && refused.contains("--resume") && refused.contains("remove the folder"), "{refused}");
+        assert!(
+            refused.contains("1 finished stage")
+                && refused.contains("--resume")
+                && refused.contains("remove the folder"),
+            "{refused}"
+        );
         let other = Identity::of_words([("seeds", "0 to 2")]);
-        let refused = Checkpoints::resume(&folder.0).open(&other, &silent).err().unwrap().to_string();
+        let refused =
+            Checkpoints::resume(&folder.0).open(&other, &silent).err().unwrap().to_string();
         assert!(refused.contains("seeds: `0 to 1` there, `0 to 2` here"), "{refused}");
         Checkpoints::remove(&folder.0).unwrap();
         assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1, "the user's own file stays");
@@ -412,7 +488,11 @@ mod tests {
     fn a_record_of_another_run_is_not_taken_though_the_name_of_the_run_is_lost() {
         let folder = Folder::new("renamed");
         let model = Gcn::builder(3, 2).build(0).unwrap();
-        let open = |words: &str| Checkpoints::resume(&folder.0).open(&Identity::of_words([("seeds", words)]), &|_| ()).unwrap();
+        let open = |words: &str| {
+            Checkpoints::resume(&folder.0)
+                .open(&Identity::of_words([("seeds", words)]), &|_| ())
+                .unwrap()
+        };
         open("0 to 1").save("0-0", record(), Kept::Float(&model), &silent).unwrap();
         for damaged in ["", "{", "[1]"] {
             fs::write(folder.0.join(RUN), damaged).unwrap();
@@ -427,9 +507,14 @@ mod tests {
         let folder = Folder::new("frozen");
         let mut model = Gcn::builder(3, 2).hidden(2).build(0).unwrap();
         model.visit_mut(&mut |param| param.set_trainable(false));
-        let store = Checkpoints::begin(&folder.0).unwrap().open(&Identity::of_words([("seeds", "0")]), &silent).unwrap();
+        let store = Checkpoints::begin(&folder.0)
+            .unwrap()
+            .open(&Identity::of_words([("seeds", "0")]), &silent)
+            .unwrap();
         let notes = std::cell::RefCell::new(Vec::new());
-        store.save("0-0", record(), Kept::Float(&model), &|note| notes.borrow_mut().push(note)).unwrap();
+        store
+            .save("0-0", record(), Kept::Float(&model), &|note| notes.borrow_mut().push(note))
+            .unwrap();
         assert!(notes.borrow().len() == 1 && notes.borrow()[0].contains("frozen"), "{notes:?}");
         assert_eq!(Checkpoints::count(&folder.0), 0);
     }

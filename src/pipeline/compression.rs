@@ -23,8 +23,8 @@ use std::time::Instant;
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Progress {
-    /// What is to come, told first: the stages in their order, each with how often it will run. What only the result decides, as
-    /// a control of the final bytes, is not in it.
+    /// What is to come, told first: the stages in their order, each with how often it will run.
+    /// What only the result decides, as a control of the final bytes, is not in it.
     Plan {
         /// Name of a stage, and its number of runs.
         stages: Vec<(String, usize)>,
@@ -157,7 +157,8 @@ impl<'a> Compression<'a> {
         Self::start(Start::Trained(model), data)
     }
 
-    /// Trains a model of this form with each of the seeds `0..seeds` first, and compresses each; the report has means over them.
+    /// Trains a model of this form with each of the seeds `0..seeds` first, and compresses each;
+    /// the report has means over them.
     ///
     /// # Errors
     /// [`Error::Setting`] for no seeds.
@@ -175,8 +176,23 @@ impl<'a> Compression<'a> {
         };
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let (steps, listener, stop) = (Vec::new(), Arc::new(|_| ()), Arc::new(|| false));
-        let (quantizer, controls, checkpoints, store, out) = (None, Controls::All, None, None, None);
-        Self { start, data, steps, quantizer, controls, trainer, threads, listener, stop, checkpoints, store, out, ends_in: PhantomData }
+        let (quantizer, controls, checkpoints, store, out) =
+            (None, Controls::All, None, None, None);
+        Self {
+            start,
+            data,
+            steps,
+            quantizer,
+            controls,
+            trainer,
+            threads,
+            listener,
+            stop,
+            checkpoints,
+            store,
+            out,
+            ends_in: PhantomData,
+        }
     }
 
     /// Adds a step.
@@ -195,19 +211,48 @@ impl<'a> Compression<'a> {
     /// Ends in integers; nothing but the run comes after it.
     #[must_use]
     pub fn quantize(self, quantizer: Quantizer) -> Compression<'a, QuantModel> {
-        let Self { start, data, steps, controls, trainer, threads, listener, stop, checkpoints, store, out, .. } = self;
+        let Self {
+            start,
+            data,
+            steps,
+            controls,
+            trainer,
+            threads,
+            listener,
+            stop,
+            checkpoints,
+            store,
+            out,
+            ..
+        } = self;
         let (quantizer, ends_in) = (Some(quantizer), PhantomData);
-        Compression { start, data, steps, quantizer, controls, trainer, threads, listener, stop, checkpoints, store, out, ends_in }
+        Compression {
+            start,
+            data,
+            steps,
+            quantizer,
+            controls,
+            trainer,
+            threads,
+            listener,
+            stop,
+            checkpoints,
+            store,
+            out,
+            ends_in,
+        }
     }
 
     /// Runs all steps for all seeds, then measures.
     ///
-    /// What a step or the quantiser cannot do with a network of this form is refused before the first epoch.
+    /// What a step or the quantiser cannot do with a network of this form is refused before the
+    /// first epoch.
     ///
     /// # Errors
-    /// [`Error::Setting`] for steps in an order that makes no sense, and what training, a step or a measurement returns;
-    /// [`Error::Interrupted`] where [`Compression::stop_when`] says so, and [`Error::File`] where a model or a stage cannot be written, or
-    /// the folder of the stages holds another run.
+    /// [`Error::Setting`] for steps in an order that makes no sense, and what training, a step or a
+    /// measurement returns; [`Error::Interrupted`] where [`Compression::stop_when`] says so, and
+    /// [`Error::File`] where a model or a stage cannot be written, or the folder of the stages
+    /// holds another run.
     pub fn run(self) -> Result<Outcome<Model>> {
         let (last, report) = self.execute()?;
         Ok(Outcome { model: last.subject.model, report })
@@ -221,7 +266,9 @@ impl Compression<'_, QuantModel> {
     /// As for a compression that ends in floats, and what the quantiser returns.
     pub fn run(self) -> Result<Outcome<QuantModel>> {
         let (last, report) = self.execute()?;
-        let model = last.integers.expect("a compression of this type has a quantiser, and its stage is the last");
+        let model = last
+            .integers
+            .expect("a compression of this type has a quantiser, and its stage is the last");
         Ok(Outcome { model, report })
     }
 }
@@ -248,23 +295,25 @@ impl<M> Compression<'_, M> {
         self
     }
 
-    /// Keeps every finished stage in a folder, and takes from there what an earlier run of the same settings has finished. Default: nothing
-    /// is kept.
+    /// Keeps every finished stage in a folder, and takes from there what an earlier run of the same
+    /// settings has finished. Default: nothing is kept.
     #[must_use]
     pub fn keep(mut self, checkpoints: Checkpoints) -> Self {
         self.checkpoints = Some(checkpoints);
         self
     }
 
-    /// Asked after every epoch and every stage; where it says `true`, [`run`](Compression::run) returns [`Error::Interrupted`]. A stage
-    /// that has no epochs, or has just had its last, comes to its end. Default: never.
+    /// Asked after every epoch and every stage; where it says `true`, [`run`](Compression::run)
+    /// returns [`Error::Interrupted`]. A stage that has no epochs, or has just had its last, comes
+    /// to its end. Default: never.
     #[must_use]
     pub fn stop_when(mut self, stop: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         self.stop = Arc::new(stop);
         self
     }
 
-    /// Writes the model to a file as soon as it is known, before controls are trained and anything is measured. Default: nowhere.
+    /// Writes the model to a file as soon as it is known, before controls are trained and anything
+    /// is measured. Default: nowhere.
     #[must_use]
     pub fn save_to(mut self, path: impl Into<PathBuf>) -> Self {
         self.out = Some(path.into());
@@ -273,7 +322,8 @@ impl<M> Compression<'_, M> {
 
     fn execute(mut self) -> Result<(Stage, Report)> {
         if let Some(late) = self.steps.iter().skip(1).find(|step| step.starts_over()) {
-            let legal = "the first step: it starts a fresh model, and what came before would be lost";
+            let legal =
+                "the first step: it starts a fresh model, and what came before would be lost";
             return Err(Error::setting(format!("`{}`", late.name()), "a later step", legal));
         }
         rehearse(self.form(), self.data, &self.steps, self.quantizer.as_ref())?;
@@ -295,8 +345,13 @@ impl<M> Compression<'_, M> {
         }
         let best = &chain.best.first().expect("the dense model is the first stage").subject.model;
         let channels = LayerWidth::between(best, &last.subject.model);
-        let recipe: Vec<String> = chain.metrics.iter().skip(1).map(|(name, _)| name.clone()).collect();
-        let controls = if self.controls == Controls::All && !recipe.is_empty() { self.control_rows(&dense, &last)? } else { Vec::new() };
+        let recipe: Vec<String> =
+            chain.metrics.iter().skip(1).map(|(name, _)| name.clone()).collect();
+        let controls = if self.controls == Controls::All && !recipe.is_empty() {
+            self.control_rows(&dense, &last)?
+        } else {
+            Vec::new()
+        };
         // Measured after all that takes long: what is trained is kept, times are not.
         let mut rows = Vec::new();
         for ((name, metric), stage) in chain.metrics.into_iter().zip(&chain.best) {
@@ -309,10 +364,15 @@ impl<M> Compression<'_, M> {
             });
         }
         let mut report = Report::new(self.data, seeds, rows);
-        let calibrates =
-            self.steps.iter().filter_map(|step| step.calibrates_on()).chain(self.quantizer.iter().filter_map(Quantizer::calibrates));
-        let calibrates: BTreeSet<String> = calibrates.map(|nodes| nodes.in_words().to_string()).collect();
-        report.calibration = (!calibrates.is_empty()).then(|| calibrates.into_iter().collect::<Vec<_>>().join(" and "));
+        let calibrates = self
+            .steps
+            .iter()
+            .filter_map(|step| step.calibrates_on())
+            .chain(self.quantizer.iter().filter_map(Quantizer::calibrates));
+        let calibrates: BTreeSet<String> =
+            calibrates.map(|nodes| nodes.in_words().to_string()).collect();
+        report.calibration = (!calibrates.is_empty())
+            .then(|| calibrates.into_iter().collect::<Vec<_>>().join(" and "));
         report.channels = channels;
         report.curves = std::mem::take(&mut *curves.lock().unwrap_or_else(PoisonError::into_inner));
         report.recipe = recipe;
@@ -331,8 +391,12 @@ impl<M> Compression<'_, M> {
         self.listener = Arc::new(move |progress| {
             let mut curves = kept.lock().unwrap_or_else(PoisonError::into_inner);
             match &progress {
-                Progress::Stage { name, seed, .. } => curves.push(Curve { stage: name.clone(), seed: *seed, epochs: Vec::new() }),
-                Progress::Epoch(epoch) => curves.last_mut().into_iter().for_each(|curve| curve.epochs.push(*epoch)),
+                Progress::Stage { name, seed, .. } => {
+                    curves.push(Curve { stage: name.clone(), seed: *seed, epochs: Vec::new() })
+                }
+                Progress::Epoch(epoch) => {
+                    curves.last_mut().into_iter().for_each(|curve| curve.epochs.push(*epoch))
+                }
                 _ => {}
             }
             drop(curves);
@@ -362,8 +426,11 @@ impl<M> Compression<'_, M> {
 
     /// The names of the stages of `steps`, after `of`, the dense model first.
     fn names(&self, steps: &[&dyn Step], of: &str) -> Vec<String> {
-        let names = std::iter::once("dense".to_string()).chain(steps.iter().map(|step| step.name()));
-        let names = names.chain(self.quantizer.iter().map(|quantizer| format!("bits {}", quantizer.bits().count())));
+        let names =
+            std::iter::once("dense".to_string()).chain(steps.iter().map(|step| step.name()));
+        let names = names.chain(
+            self.quantizer.iter().map(|quantizer| format!("bits {}", quantizer.bits().count())),
+        );
         names.map(|name| format!("{of}{name}")).collect()
     }
 
@@ -378,9 +445,15 @@ impl<M> Compression<'_, M> {
     fn identity(&self) -> Result<Identity> {
         let (training, seeds) = match &self.start {
             Start::Trained(model) => ("done before".to_string(), model.seed().to_string()),
-            Start::Train { trainer, seeds, .. } => (trainer.to_string(), format!("0 to {}", seeds.len() - 1)),
+            Start::Train { trainer, seeds, .. } => {
+                (trainer.to_string(), format!("0 to {}", seeds.len() - 1))
+            }
         };
-        let stages = self.steps.iter().map(|step| step.settings()).chain(self.quantizer.iter().map(|quantizer| format!("{quantizer:?}")));
+        let stages = self
+            .steps
+            .iter()
+            .map(|step| step.settings())
+            .chain(self.quantizer.iter().map(|quantizer| format!("{quantizer:?}")));
         let words = [
             ("training", training),
             ("seeds", seeds),
@@ -394,12 +467,21 @@ impl<M> Compression<'_, M> {
         let last = self.steps.is_empty() && self.quantizer.is_none();
         match &self.start {
             Start::Trained(model) => {
-                let stage = Stage { subject: Subject { model: model.clone(), graph: self.data.graph().clone() }, integers: None };
+                let stage = Stage {
+                    subject: Subject { model: model.clone(), graph: self.data.graph().clone() },
+                    integers: None,
+                };
                 let judged = self.judged(&stage, last)?;
                 Ok(vec![(stage, judged)])
             }
             Start::Train { form, seeds, .. } => {
-                let at = |&seed: &u64| At { place: format!("{seed}-0"), name: "dense", seed, seeds: seeds.len(), last };
+                let at = |&seed: &u64| At {
+                    place: format!("{seed}-0"),
+                    name: "dense",
+                    seed,
+                    seeds: seeds.len(),
+                    last,
+                };
                 seeds.iter().map(|seed| self.trained(&at(seed), form, self.data)).collect()
             }
         }
@@ -425,17 +507,29 @@ impl<M> Compression<'_, M> {
         if (self.stop)() { Err(Error::Interrupted) } else { Ok(()) }
     }
 
-    /// What an earlier run has kept of this stage, or what `work` makes of `before`, judged and kept.
-    fn finished(&self, at: &At, before: Subject, work: impl FnOnce(Subject, Hear) -> Result<Stage>) -> Result<(Stage, Judged)> {
+    /// What an earlier run has kept of this stage, or what `work` makes of `before`, judged and
+    /// kept.
+    fn finished(
+        &self,
+        at: &At,
+        before: Subject,
+        work: impl FnOnce(Subject, Hear) -> Result<Stage>,
+    ) -> Result<(Stage, Judged)> {
         self.go_on()?;
         self.tell(at.name, at.seed, at.seeds);
         let note = |text| self.note(text);
-        if let Some((record, model)) = self.store.as_ref().and_then(|store| store.load(&at.place, at.name, &note)) {
+        if let Some((record, model)) =
+            self.store.as_ref().and_then(|store| store.load(&at.place, at.name, &note))
+        {
             (self.listener)(Progress::Kept { seconds: record.seconds });
             record.epochs.iter().for_each(|&epoch| (self.listener)(Progress::Epoch(epoch)));
             let stage = match model {
-                Compressed::Float(model) => Stage { subject: Subject { model, ..before }, integers: None },
-                Compressed::Integer(integers) => Stage { subject: before, integers: Some(integers) },
+                Compressed::Float(model) => {
+                    Stage { subject: Subject { model, ..before }, integers: None }
+                }
+                Compressed::Integer(integers) => {
+                    Stage { subject: before, integers: Some(integers) }
+                }
             };
             return Ok((stage, Judged { test: record.test, validation: record.validation }));
         }
@@ -449,27 +543,46 @@ impl<M> Compression<'_, M> {
         })?;
         let judged = self.judged(&stage, at.last)?;
         // A graph that a step has made is in no file.
-        if let Some(store) = self.store.as_ref().filter(|_| stage.subject.graph.is_clone_of(self.data.graph())) {
+        if let Some(store) =
+            self.store.as_ref().filter(|_| stage.subject.graph.is_clone_of(self.data.graph()))
+        {
             let Judged { test, validation } = judged;
             let epochs = heard().clone();
-            let record = Record { stage: at.name.into(), test, validation, epochs, seconds: began.elapsed().as_secs_f64() };
-            let model = stage.integers.as_ref().map_or(Kept::Float(&stage.subject.model), Kept::Integer);
+            let record = Record {
+                stage: at.name.into(),
+                test,
+                validation,
+                epochs,
+                seconds: began.elapsed().as_secs_f64(),
+            };
+            let model =
+                stage.integers.as_ref().map_or(Kept::Float(&stage.subject.model), Kept::Integer);
             store.save(&at.place, record, model, &note)?;
         }
         Ok((stage, judged))
     }
 
-    /// Runs `steps` and the quantiser on every dense model and judges every stage on the test nodes; `chain` tells the files of chains
-    /// apart, and names of stages begin with `of`.
-    fn chain(&self, chain: &str, dense: &[(Stage, Judged)], steps: &[&dyn Step], of: &str) -> Result<Chain> {
-        let mut metrics: Vec<(String, Vec<f64>)> = self.names(steps, of).into_iter().map(|name| (name, Vec::new())).collect();
+    /// Runs `steps` and the quantiser on every dense model and judges every stage on the test
+    /// nodes; `chain` tells the files of chains apart, and names of stages begin with `of`.
+    fn chain(
+        &self,
+        chain: &str,
+        dense: &[(Stage, Judged)],
+        steps: &[&dyn Step],
+        of: &str,
+    ) -> Result<Chain> {
+        let mut metrics: Vec<(String, Vec<f64>)> =
+            self.names(steps, of).into_iter().map(|name| (name, Vec::new())).collect();
         let mut best: (f64, Vec<Stage>) = (f64::NEG_INFINITY, Vec::new());
         for start in dense {
             let stages = self.stages_of(chain, start, steps, &metrics, dense.len())?;
             for ((_, judged), (_, metric)) in stages.iter().zip(&mut metrics) {
                 metric.push(judged.test);
             }
-            let validation = stages.last().and_then(|(_, judged)| judged.validation).expect("the last stage is judged so");
+            let validation = stages
+                .last()
+                .and_then(|(_, judged)| judged.validation)
+                .expect("the last stage is judged so");
             if validation > best.0 {
                 best = (validation, stages.into_iter().map(|(stage, _)| stage).collect());
             }
@@ -494,14 +607,16 @@ impl<M> Compression<'_, M> {
         for (k, step) in steps.iter().enumerate() {
             let before = stages[k].0.subject.clone();
             stages.push(self.finished(&at(k + 1), before, |subject, on_epoch| {
-                let env = Env { data: self.data, dense: model, seed: stage_seed(model, k), on_epoch };
+                let env =
+                    Env { data: self.data, dense: model, seed: stage_seed(model, k), on_epoch };
                 Ok(Stage { subject: step.run(subject, &env)?, integers: None })
             })?);
         }
         if let Some(quantizer) = &self.quantizer {
             let before = stages[stages.len() - 1].0.subject.clone();
             stages.push(self.finished(&at(steps.len() + 1), before, |subject, hear| {
-                let integers = quantizer.quantize_heard(&subject.model, &self.on(&subject.graph)?, hear)?;
+                let integers =
+                    quantizer.quantize_heard(&subject.model, &self.on(&subject.graph)?, hear)?;
                 Ok(Stage { subject, integers: Some(integers) })
             })?);
         }
@@ -536,11 +651,18 @@ impl<M> Compression<'_, M> {
             Some(integers) => integers,
             None => &stage.subject.model,
         };
-        let account = Account::of(model, &stage.subject.graph, &self.data.features(), self.threads)?;
-        Ok(Row { name: name.into(), metric: Metric::of(self.data), accuracy: Summary::of(metric), account })
+        let account =
+            Account::of(model, &stage.subject.graph, &self.data.features(), self.threads)?;
+        Ok(Row {
+            name: name.into(),
+            metric: Metric::of(self.data),
+            accuracy: Summary::of(metric),
+            account,
+        })
     }
 
-    /// Networks of the final shape and of the final bytes from scratch, and the same amounts at random.
+    /// Networks of the final shape and of the final bytes from scratch, and the same amounts at
+    /// random.
     fn control_rows(&self, dense: &[(Stage, Judged)], last: &Stage) -> Result<Vec<Unmeasured>> {
         let narrow = dense_form(&last.subject.model, self.data)?;
         let mut rows = vec![self.narrow_control("narrow", &narrow, &last.subject.graph, dense)?];
@@ -551,8 +673,15 @@ impl<M> Compression<'_, M> {
         Ok(rows)
     }
 
-    /// A shape trained from scratch by the protocol; what is the dense shape has been trained already.
-    fn narrow_control(&self, kind: &str, form: &Model, graph: &Graph, dense: &[(Stage, Judged)]) -> Result<Unmeasured> {
+    /// A shape trained from scratch by the protocol; what is the dense shape has been trained
+    /// already.
+    fn narrow_control(
+        &self,
+        kind: &str,
+        form: &Model,
+        graph: &Graph,
+        dense: &[(Stage, Judged)],
+    ) -> Result<Unmeasured> {
         let name = format!("{kind} control");
         if matches!(self.start, Start::Train { .. }) && same_shapes(form, self.form()) {
             return Ok(Unmeasured { name, metric: Vec::new(), stage: None });
@@ -561,7 +690,13 @@ impl<M> Compression<'_, M> {
         let (mut metric, mut first) = (Vec::new(), None);
         for (start, _) in dense {
             let seed = start.subject.model.seed();
-            let at = At { place: format!("{seed}-{kind}"), name: &name, seed, seeds: dense.len(), last: false };
+            let at = At {
+                place: format!("{seed}-{kind}"),
+                name: &name,
+                seed,
+                seeds: dense.len(),
+                last: false,
+            };
             let (stage, judged) = self.trained(&at, form, &data)?;
             metric.push(judged.test);
             first.get_or_insert(stage);
@@ -575,9 +710,16 @@ impl<M> Compression<'_, M> {
         if controls.iter().all(Option::is_none) {
             return Ok(None);
         }
-        let steps: Vec<&dyn Step> = self.steps.iter().zip(&controls).map(|(step, control)| control.as_deref().unwrap_or(&**step)).collect();
+        let steps: Vec<&dyn Step> = self
+            .steps
+            .iter()
+            .zip(&controls)
+            .map(|(step, control)| control.as_deref().unwrap_or(&**step))
+            .collect();
         let Chain { mut metrics, mut best } = self.chain("-random", dense, &steps, RANDOM)?;
-        let (Some((_, metric)), stage @ Some(_)) = (metrics.pop(), best.pop()) else { return Ok(None) };
+        let (Some((_, metric)), stage @ Some(_)) = (metrics.pop(), best.pop()) else {
+            return Ok(None);
+        };
         Ok(Some(Unmeasured { name: "random control".into(), metric, stage }))
     }
 }

@@ -4,7 +4,8 @@ use super::step::{Control, Env, Step, Subject};
 use crate::error::Result;
 use crate::train::Trainer;
 
-/// Trains the model on for some epochs by the protocol, the state before them being a candidate too; masks hold.
+/// Trains the model on for some epochs by the protocol, the state before them being a candidate
+/// too; masks hold.
 #[derive(Debug, Clone, Copy)]
 pub struct FineTune {
     epochs: usize,

@@ -1,4 +1,5 @@
-//! Composition: steps in a row, from a dense model to a small one, with a report that has a row per step and the controls.
+//! Composition: steps in a row, from a dense model to a small one, with a report that has a row per
+//! step and the controls.
 
 mod checkpoints;
 mod compressed;

@@ -53,15 +53,19 @@ impl OneShotBuilder {
     pub fn build(self) -> Result<OneShot> {
         let Self { channels, weights, bits, calibrate } = self;
         Ok(OneShot {
-            channels: ChannelPruner::builder(Subset::new()).ratio(channels).calibrate(calibrate).build()?,
+            channels: ChannelPruner::builder(Subset::new())
+                .ratio(channels)
+                .calibrate(calibrate)
+                .build()?,
             weights: WeightPruner::builder().sparsity(weights).calibrate(calibrate).build()?,
             quantizer: Quantizer::builder(bits).calibrate(calibrate).build()?,
         })
     }
 }
 
-/// Compresses a trained network by least squares alone: channels chosen by what their readers would lose, weights truncated and solved
-/// again, the rest rounded to integers with compensation. No label is read, no epoch trained.
+/// Compresses a trained network by least squares alone: channels chosen by what their readers would
+/// lose, weights truncated and solved again, the rest rounded to integers with compensation. No
+/// label is read, no epoch trained.
 ///
 /// ```
 /// use gnn_prune::{Dataset, Gcn, OneShot, Trainer};
@@ -80,12 +84,19 @@ pub struct OneShot {
 }
 
 impl OneShot {
-    /// The same as stages of a recipe and of the command line, with the amounts that the builder begins with.
-    pub const STAGES: [(&'static str, &'static str); 3] = [("channels", "0.8125"), ("weights", "0.9"), ("bits", "4")];
+    /// The same as stages of a recipe and of the command line, with the amounts that the builder
+    /// begins with.
+    pub const STAGES: [(&'static str, &'static str); 3] =
+        [("channels", "0.8125"), ("weights", "0.9"), ("bits", "4")];
 
     /// Starts with 0.8125 of the channels, 0.9 of the weights, and 4 bits.
     pub fn builder() -> OneShotBuilder {
-        OneShotBuilder { channels: 0.8125, weights: 0.9, bits: Bits::Four, calibrate: Calibrate::All }
+        OneShotBuilder {
+            channels: 0.8125,
+            weights: 0.9,
+            bits: Bits::Four,
+            calibrate: Calibrate::All,
+        }
     }
 
     /// The compressed model.
@@ -100,6 +111,9 @@ impl OneShot {
 
     /// Adds its three stages to a compression that reports on them.
     pub fn after<'a>(&self, compression: Compression<'a>) -> Compression<'a, QuantModel> {
-        compression.step(self.channels.clone()).step(self.weights.clone()).quantize(self.quantizer.clone())
+        compression
+            .step(self.channels.clone())
+            .step(self.weights.clone())
+            .quantize(self.quantizer.clone())
     }
 }

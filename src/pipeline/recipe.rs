@@ -8,7 +8,10 @@ use super::step::Step;
 use super::student::{Distill, Student};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::prune::{ChannelPruner, LayerCriterion, LayerPruner, Magnitude, Random, Scope, Subset, Taylor, WeightPruner};
+use crate::prune::{
+    ChannelPruner, LayerCriterion, LayerPruner, Magnitude, Random, Scope, Subset, Taylor,
+    WeightPruner,
+};
 use crate::quant::{Bits, Calibration, Quantizer};
 use crate::reconstruct::Calibrate;
 use crate::report::Report;
@@ -73,7 +76,8 @@ enum Stage {
     Bits(Bits),
 }
 
-/// The stages of a compression, read from TOML or from the words of a command line; decided at run time whether it ends in integers.
+/// The stages of a compression, read from TOML or from the words of a command line; decided at run
+/// time whether it ends in integers.
 ///
 /// ```
 /// use gnn_prune::pipeline::Recipe;
@@ -93,23 +97,32 @@ impl Recipe {
     /// Reads a TOML file.
     ///
     /// # Errors
-    /// [`Error::File`] where it cannot be read, is not TOML, or has a word that is not known; the nearest known word is named.
+    /// [`Error::File`] where it cannot be read, is not TOML, or has a word that is not known; the
+    /// nearest known word is named.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let text = String::from_utf8(files::read(path)?).map_err(|_| Error::file(path, "is not text; a recipe is TOML"))?;
+        let text = String::from_utf8(files::read(path)?)
+            .map_err(|_| Error::file(path, "is not text; a recipe is TOML"))?;
         text.parse().map_err(|error| Error::file(path, error))
     }
 
-    /// A recipe from stages `(word, amount)` in order and qualifiers `(word, value)`, which hold for all stages that they fit.
+    /// A recipe from stages `(word, amount)` in order and qualifiers `(word, value)`, which hold
+    /// for all stages that they fit.
     ///
     /// # Errors
-    /// [`Error::Setting`] for a word or an amount that is not legal, stages in an order that is not, or a qualifier that fits none.
+    /// [`Error::Setting`] for a word or an amount that is not legal, stages in an order that is
+    /// not, or a qualifier that fits none.
     pub fn from_words(stages: &[(&str, &str)], qualifiers: &[(&str, &str)]) -> Result<Self> {
         let mut common = Qualifiers::default();
         qualifiers.iter().try_for_each(|(word, value)| common.set(word, value))?;
-        let parsed = stages.iter().map(|(word, value)| Ok((Stage::parse(word, value)?, common))).collect::<Result<_>>()?;
+        let parsed = stages
+            .iter()
+            .map(|(word, value)| Ok((Stage::parse(word, value)?, common)))
+            .collect::<Result<_>>()?;
         let words: Vec<&str> = stages.iter().map(|(word, _)| *word).collect();
-        qualifiers.iter().try_for_each(|(qualifier, _)| check_fits(qualifier, &words, "given alone"))?;
+        qualifiers
+            .iter()
+            .try_for_each(|(qualifier, _)| check_fits(qualifier, &words, "given alone"))?;
         Recipe { stages: parsed, controls: None }.checked()
     }
 
@@ -169,7 +182,10 @@ impl Recipe {
             compression = match stage {
                 Stage::Bits(bits) => {
                     let outcome = compression.quantize(qualifiers.quantizer(*bits)?).run()?;
-                    return Ok(Outcome { model: Compressed::Integer(outcome.model), report: told(outcome.report) });
+                    return Ok(Outcome {
+                        model: Compressed::Integer(outcome.model),
+                        report: told(outcome.report),
+                    });
                 }
                 other => compression.boxed_step(other.step(qualifiers)?),
             };
@@ -181,9 +197,11 @@ impl Recipe {
     fn checked(self) -> Result<Self> {
         let last = self.stages.len().saturating_sub(1);
         match self.stages.iter().position(|(stage, _)| matches!(stage, Stage::Bits(_))) {
-            Some(k) if k != last => {
-                Err(Error::setting("`bits`", format!("stage {}", k + 1), "the last stage: integers cannot be changed further"))
-            }
+            Some(k) if k != last => Err(Error::setting(
+                "`bits`",
+                format!("stage {}", k + 1),
+                "the last stage: integers cannot be changed further",
+            )),
             _ => Ok(self),
         }
     }
@@ -193,7 +211,12 @@ impl std::str::FromStr for Recipe {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let one_line = |error: toml::de::Error| Error::data("recipe", format!("{}; it is TOML with `[[stage]]` tables", error.message()));
+        let one_line = |error: toml::de::Error| {
+            Error::data(
+                "recipe",
+                format!("{}; it is TOML with `[[stage]]` tables", error.message()),
+            )
+        };
         let table: toml::Table = text.parse().map_err(one_line)?;
         let mut recipe = Recipe::default();
         let mut common = Qualifiers::default();
@@ -205,28 +228,45 @@ impl std::str::FromStr for Recipe {
                 other => return Err(unknown(other, &["stage", "controls"])),
             }
         }
-        let wrong = |found: &toml::Value| Error::setting("`stage`", found.type_str(), "a list of tables: `[[stage]]`");
+        let wrong = |found: &toml::Value| {
+            Error::setting("`stage`", found.type_str(), "a list of tables: `[[stage]]`")
+        };
         let tables = match table.get("stage") {
-            None => return Err(Error::data("recipe", "has no stages; it needs at least one `[[stage]]` table")),
+            None => {
+                return Err(Error::data(
+                    "recipe",
+                    "has no stages; it needs at least one `[[stage]]` table",
+                ));
+            }
             Some(value) => value.as_array().ok_or_else(|| wrong(value))?,
         };
         for value in tables {
             recipe.stages.push(stage_table(value.as_table().ok_or_else(|| wrong(value))?, common)?);
         }
         let words: Vec<&str> = recipe.stages.iter().map(|(stage, _)| stage.word()).collect();
-        table.keys().filter(|word| is_qualifier(word)).try_for_each(|qualifier| check_fits(qualifier, &words, "given alone"))?;
+        table
+            .keys()
+            .filter(|word| is_qualifier(word))
+            .try_for_each(|qualifier| check_fits(qualifier, &words, "given alone"))?;
         recipe.checked()
     }
 }
 
 fn stage_table(table: &toml::Table, mut qualifiers: Qualifiers) -> Result<(Stage, Qualifiers)> {
-    let words: Vec<&str> = table.keys().map(String::as_str).filter(|word| STAGES.contains(word)).collect();
-    if let Some(word) = table.keys().find(|word| !STAGES.contains(&word.as_str()) && !is_qualifier(word)) {
+    let words: Vec<&str> =
+        table.keys().map(String::as_str).filter(|word| STAGES.contains(word)).collect();
+    if let Some(word) =
+        table.keys().find(|word| !STAGES.contains(&word.as_str()) && !is_qualifier(word))
+    {
         return Err(unknown(word, &[]));
     }
     let &[word] = words.as_slice() else {
         let found = if words.is_empty() { "no stage".into() } else { words.join(" and ") };
-        return Err(Error::setting("a `[[stage]]` table", found, format!("one of {}", STAGES.join(", "))));
+        return Err(Error::setting(
+            "a `[[stage]]` table",
+            found,
+            format!("one of {}", STAGES.join(", ")),
+        ));
     };
     for (qualifier, value) in table.iter().filter(|(key, _)| *key != word) {
         check_fits(qualifier, &[word], &format!("beside `{word}`"))?;
@@ -235,7 +275,8 @@ fn stage_table(table: &toml::Table, mut qualifiers: Qualifiers) -> Result<(Stage
     Ok((Stage::parse(word, &plain(word, &table[word])?)?, qualifiers))
 }
 
-/// An amount or a qualifier of the command line as TOML writes it; none of them has a character that a string must escape.
+/// An amount or a qualifier of the command line as TOML writes it; none of them has a character
+/// that a string must escape.
 fn toml_value(word: &str) -> String {
     if word.parse::<f64>().is_ok() { word.into() } else { format!("\"{word}\"") }
 }
@@ -252,12 +293,19 @@ fn plain(word: &str, value: &toml::Value) -> Result<String> {
 
 /// Refuses a qualifier that qualifies none of these stages; `found` says where it stands.
 fn check_fits(qualifier: &str, stages: &[&str], found: &str) -> Result<()> {
-    let fitting = QUALIFIERS.iter().find(|(name, _)| *name == qualifier).map_or(&[][..], |(_, stages)| stages);
+    let fitting = QUALIFIERS
+        .iter()
+        .find(|(name, _)| *name == qualifier)
+        .map_or(&[][..], |(_, stages)| stages);
     if fitting.iter().any(|stage| stages.contains(stage)) {
         return Ok(());
     }
     let fitting = fitting.iter().map(|stage| format!("`{stage}`")).collect::<Vec<_>>().join(" or ");
-    Err(Error::setting(format!("`{qualifier}`"), found, format!("beside a stage that it qualifies: {fitting}")))
+    Err(Error::setting(
+        format!("`{qualifier}`"),
+        found,
+        format!("beside a stage that it qualifies: {fitting}"),
+    ))
 }
 
 fn is_qualifier(word: &str) -> bool {
@@ -265,9 +313,15 @@ fn is_qualifier(word: &str) -> bool {
 }
 
 fn unknown(word: &str, more: &[&str]) -> Error {
-    let known = STAGES.into_iter().chain(QUALIFIERS.map(|(word, _)| word)).chain(more.iter().copied());
-    let nearest = known.max_by(|a, b| strsim::jaro_winkler(a, word).total_cmp(&strsim::jaro_winkler(b, word)));
-    Error::setting("a word of the recipe", format!("`{word}`"), format!("known; did you mean `{}`?", nearest.unwrap_or("stage")))
+    let known =
+        STAGES.into_iter().chain(QUALIFIERS.map(|(word, _)| word)).chain(more.iter().copied());
+    let nearest = known
+        .max_by(|a, b| strsim::jaro_winkler(a, word).total_cmp(&strsim::jaro_winkler(b, word)));
+    Error::setting(
+        "a word of the recipe",
+        format!("`{word}`"),
+        format!("known; did you mean `{}`?", nearest.unwrap_or("stage")),
+    )
 }
 
 fn number<T: std::str::FromStr>(word: &str, value: &str, legal: &str) -> Result<T> {
@@ -276,7 +330,11 @@ fn number<T: std::str::FromStr>(word: &str, value: &str, legal: &str) -> Result<
 
 fn share(word: &str, value: &str) -> Result<f64> {
     let share: f64 = number(word, value, "a share in [0, 1]")?;
-    if (0.0..=1.0).contains(&share) { Ok(share) } else { Err(Error::setting(format!("`{word}`"), value, "a share in [0, 1]")) }
+    if (0.0..=1.0).contains(&share) {
+        Ok(share)
+    } else {
+        Err(Error::setting(format!("`{word}`"), value, "a share in [0, 1]"))
+    }
 }
 
 fn bits(word: &str, value: &str) -> Result<Bits> {
@@ -298,7 +356,8 @@ fn activation_bits(word: &str, value: &str) -> Result<Bits> {
 
 impl Qualifiers {
     fn set(&mut self, word: &str, value: &str) -> Result<()> {
-        let illegal = |legal: &str| Err(Error::setting(format!("`{word}`"), format!("`{value}`"), legal));
+        let illegal =
+            |legal: &str| Err(Error::setting(format!("`{word}`"), format!("`{value}`"), legal));
         match (word, value) {
             ("criterion", "subset") => self.criterion = CriterionWord::Subset,
             ("criterion", "l1") => self.criterion = CriterionWord::L1,
@@ -313,7 +372,9 @@ impl Qualifiers {
             ("calibration", "outputs") => self.calibration = None,
             ("calibration", value) => match value.parse() {
                 Ok(calibration) => self.calibration = Some(calibration),
-                Err(_) => return illegal("outputs, max or percentile:P with P above 0 and at most 100"),
+                Err(_) => {
+                    return illegal("outputs, max or percentile:P with P above 0 and at most 100");
+                }
             },
             ("act-bits", value) => self.act_bits = Some(activation_bits(word, value)?),
             ("qat", value) => self.qat = number(word, value, "a whole number of epochs")?,
@@ -322,7 +383,8 @@ impl Qualifiers {
         Ok(())
     }
 
-    /// The value that [`Qualifiers::set`] reads; nothing where a qualifier was not given and its default depends on the others.
+    /// The value that [`Qualifiers::set`] reads; nothing where a qualifier was not given and its
+    /// default depends on the others.
     fn get(&self, word: &str) -> Option<String> {
         match word {
             "criterion" => Some(self.criterion.word().into()),
@@ -335,8 +397,10 @@ impl Qualifiers {
     }
 
     fn quantizer(&self, bits: Bits) -> Result<Quantizer> {
-        let builder =
-            Quantizer::builder(bits).qat(self.qat).calibrate(self.calibrate).activation_bits(self.act_bits.unwrap_or(Bits::Eight));
+        let builder = Quantizer::builder(bits)
+            .qat(self.qat)
+            .calibrate(self.calibrate)
+            .activation_bits(self.act_bits.unwrap_or(Bits::Eight));
         match self.calibration {
             Some(calibration) => builder.calibration(calibration).build(),
             None => builder.build(),
@@ -352,11 +416,23 @@ impl Stage {
             "drop-layers" => Stage::DropLayers(number(word, value, "a whole number of layers")?),
             "distill" => Stage::Distill(value.parse()?),
             "finetune" => match number(word, value, "a whole number of epochs, at least 1")? {
-                0 => return Err(Error::setting("`finetune`", 0, "a whole number of epochs, at least 1")),
+                0 => {
+                    return Err(Error::setting(
+                        "`finetune`",
+                        0,
+                        "a whole number of epochs, at least 1",
+                    ));
+                }
                 epochs => Stage::FineTune(epochs),
             },
             "bits" => Stage::Bits(bits(word, value)?),
-            "edges" => return Err(Error::setting("`edges`", "given", "left out: this stage is not built yet")),
+            "edges" => {
+                return Err(Error::setting(
+                    "`edges`",
+                    "given",
+                    "left out: this stage is not built yet",
+                ));
+            }
             other => return Err(unknown(other, &[])),
         })
     }
@@ -392,13 +468,28 @@ impl Stage {
                     CriterionWord::Taylor => ChannelPruner::builder(Taylor::new()),
                     CriterionWord::Random => ChannelPruner::builder(Random::new()),
                 };
-                Box::new(builder.ratio(ratio).scope(qualifiers.scope).calibrate(qualifiers.calibrate).build()?)
+                Box::new(
+                    builder
+                        .ratio(ratio)
+                        .scope(qualifiers.scope)
+                        .calibrate(qualifiers.calibrate)
+                        .build()?,
+                )
             }
-            Stage::Weights(sparsity) => Box::new(WeightPruner::builder().sparsity(sparsity).calibrate(qualifiers.calibrate).build()?),
-            Stage::DropLayers(count) => Box::new(LayerPruner::builder(LayerCriterion::Ablation).remove(count).build()?),
+            Stage::Weights(sparsity) => Box::new(
+                WeightPruner::builder()
+                    .sparsity(sparsity)
+                    .calibrate(qualifiers.calibrate)
+                    .build()?,
+            ),
+            Stage::DropLayers(count) => {
+                Box::new(LayerPruner::builder(LayerCriterion::Ablation).remove(count).build()?)
+            }
             Stage::Distill(student) => Box::new(Distill::into(student)),
             Stage::FineTune(epochs) => Box::new(FineTune::epochs(epochs)),
-            Stage::Bits(_) => return Err(Error::setting("`bits`", "a step", "the end of a compression")),
+            Stage::Bits(_) => {
+                return Err(Error::setting("`bits`", "a step", "the end of a compression"));
+            }
         })
     }
 }
@@ -418,23 +509,38 @@ mod tests {
             ("distill", "self"),
             ("bits", "4"),
         ];
-        for (criterion, scope, calibrate, act_bits, qat) in
-            [("subset", "layer", "all", "8", "0"), ("random", "global", "train", "4", "7"), ("taylor", "global", "all", "4", "0")]
-        {
-            let qualifiers = [("criterion", criterion), ("scope", scope), ("calibrate", calibrate), ("act-bits", act_bits), ("qat", qat)];
+        for (criterion, scope, calibrate, act_bits, qat) in [
+            ("subset", "layer", "all", "8", "0"),
+            ("random", "global", "train", "4", "7"),
+            ("taylor", "global", "all", "4", "0"),
+        ] {
+            let qualifiers = [
+                ("criterion", criterion),
+                ("scope", scope),
+                ("calibrate", calibrate),
+                ("act-bits", act_bits),
+                ("qat", qat),
+            ];
             for controls in [None, Some(Controls::All), Some(Controls::None)] {
-                let recipe = Recipe { controls, ..Recipe::from_words(&stages, &qualifiers).unwrap() };
+                let recipe =
+                    Recipe { controls, ..Recipe::from_words(&stages, &qualifiers).unwrap() };
                 let read: Recipe = recipe.to_toml().parse().unwrap();
                 // What qualifies nothing, such as the criterion of a fine-tuning, is not written.
                 assert_eq!((read.words(), read.controls), (recipe.words(), controls));
                 assert_eq!(read.to_toml(), recipe.to_toml());
-                let of = |recipe: &Recipe, word: &str| recipe.stages.iter().find(|(stage, _)| stage.words().starts_with(word)).copied();
-                let (before, after) = (of(&recipe, "channels").unwrap(), of(&read, "channels").unwrap());
+                let of = |recipe: &Recipe, word: &str| {
+                    recipe.stages.iter().find(|(stage, _)| stage.words().starts_with(word)).copied()
+                };
+                let (before, after) =
+                    (of(&recipe, "channels").unwrap(), of(&read, "channels").unwrap());
                 assert_eq!((before.0, before.1.criterion, before.1.scope, before.1.calibrate), {
                     (after.0, after.1.criterion, after.1.scope, after.1.calibrate)
                 });
                 let (before, after) = (of(&recipe, "bits").unwrap(), of(&read, "bits").unwrap());
-                assert_eq!((before.1.act_bits, before.1.qat, before.1.calibrate), (after.1.act_bits, after.1.qat, after.1.calibrate));
+                assert_eq!(
+                    (before.1.act_bits, before.1.qat, before.1.calibrate),
+                    (after.1.act_bits, after.1.qat, after.1.calibrate)
+                );
             }
         }
     }

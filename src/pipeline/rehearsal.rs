@@ -8,11 +8,18 @@ use crate::quant::Quantizer;
 use crate::rng::{hash, purpose};
 use crate::train::check_fits;
 
-/// Refuses what a step, the quantiser or the final account cannot do with a model of this form, whatever training makes of it.
-pub(super) fn rehearse(form: &Model, data: &Dataset, steps: &[Box<dyn Step>], quantizer: Option<&Quantizer>) -> Result<()> {
+/// Refuses what a step, the quantiser or the final account cannot do with a model of this form,
+/// whatever training makes of it.
+pub(super) fn rehearse(
+    form: &Model,
+    data: &Dataset,
+    steps: &[Box<dyn Step>],
+    quantizer: Option<&Quantizer>,
+) -> Result<()> {
     check_fits(form, data)?;
     let mut subject = Subject { model: form.clone(), graph: data.graph().clone() };
-    let compiles = |subject: &Subject| subject.model.lower(Some(&subject.graph), data.features()).map(|_| ());
+    let compiles =
+        |subject: &Subject| subject.model.lower(Some(&subject.graph), data.features()).map(|_| ());
     compiles(&subject)?;
     for (k, step) in steps.iter().enumerate() {
         let env = Env { data, dense: form, seed: stage_seed(form, k), on_epoch: &|_| Ok(()) };
@@ -23,7 +30,9 @@ pub(super) fn rehearse(form: &Model, data: &Dataset, steps: &[Box<dyn Step>], qu
         }
         compiles(&subject)?;
     }
-    quantizer.map_or(Ok(()), |quantizer| quantizer.check(&subject.model, &data.with_graph(subject.graph.clone())?))
+    quantizer.map_or(Ok(()), |quantizer| {
+        quantizer.check(&subject.model, &data.with_graph(subject.graph.clone())?)
+    })
 }
 
 /// The seed of stage `k` of a model.

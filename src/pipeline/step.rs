@@ -70,9 +70,9 @@ pub trait Step: Send + Sync {
     /// What the step refuses.
     fn run(&self, subject: Subject, env: &Env) -> Result<Subject>;
 
-    /// What the step would make of a subject of this form, tried before any epoch of training: the shapes are those that
-    /// [`run`](Self::run) will give, the numbers mean nothing. `None` where that cannot be told, and what comes after is not tried.
-    /// Default: `None`.
+    /// What the step would make of a subject of this form, tried before any epoch of training: the
+    /// shapes are those that [`run`](Self::run) will give, the numbers mean nothing. `None` where
+    /// that cannot be told, and what comes after is not tried. Default: `None`.
     ///
     /// # Errors
     /// What `run` is bound to refuse, whatever training makes of the numbers.
@@ -80,24 +80,26 @@ pub trait Step: Send + Sync {
         Ok(None)
     }
 
-    /// All that the outcome depends on beside the subject and the seed, in one line: what a run that goes on is compared by. Default: the
-    /// name.
+    /// All that the outcome depends on beside the subject and the seed, in one line: what a run
+    /// that goes on is compared by. Default: the name.
     fn settings(&self) -> String {
         self.name()
     }
 
-    /// Whether the step replaces the model by a fresh one, so that every step before it would be lost; it must then be the first.
+    /// Whether the step replaces the model by a fresh one, so that every step before it would be
+    /// lost; it must then be the first.
     fn starts_over(&self) -> bool {
         false
     }
 
-    /// Which nodes the step's least squares looks at, which the report says; `None` for a step without.
+    /// Which nodes the step's least squares looks at, which the report says; `None` for a step
+    /// without.
     fn calibrates_on(&self) -> Option<Calibrate> {
         None
     }
 
-    /// What stands in this step's place where the report's random control runs. It has no default, so that a step that chooses cannot
-    /// forget it.
+    /// What stands in this step's place where the report's random control runs. It has no default,
+    /// so that a step that chooses cannot forget it.
     fn control(&self) -> Control;
 }
 
@@ -185,7 +187,8 @@ impl Step for WeightPruner {
         self.calibrates()
     }
 
-    /// A threshold has no random twin: how many weights it takes depends on their sizes, which in the random chain are others.
+    /// A threshold has no random twin: how many weights it takes depends on their sizes, which in
+    /// the random chain are others.
     fn control(&self) -> Control {
         match self.sparsity() {
             Some(_) => Control::Random(Box::new(self.at_random())),

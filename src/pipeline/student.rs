@@ -29,7 +29,9 @@ impl std::str::FromStr for Student {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let illegal = || Error::setting("`distill`", format!("`{text}`"), "`self`, `gcn:WIDTH` or `mlp:WIDTH`");
+        let illegal = || {
+            Error::setting("`distill`", format!("`{text}`"), "`self`, `gcn:WIDTH` or `mlp:WIDTH`")
+        };
         if text == "self" {
             return Ok(Student::Itself);
         }
@@ -77,8 +79,14 @@ impl Distill {
         let (inputs, classes, seed) = (data.num_features(), data.num_classes(), model.seed());
         let (student, builder) = match self.student {
             Student::Itself => (model, builder.epochs(HEALING_EPOCHS).keep_start()),
-            Student::Gcn { hidden } => (Gcn::builder(inputs, classes).hidden(hidden).build(seed)?, builder.epochs(FRESH_EPOCHS)),
-            Student::Mlp { hidden } => (Mlp::builder(inputs, classes).hidden(hidden).build(seed)?, builder.epochs(FRESH_EPOCHS)),
+            Student::Gcn { hidden } => (
+                Gcn::builder(inputs, classes).hidden(hidden).build(seed)?,
+                builder.epochs(FRESH_EPOCHS),
+            ),
+            Student::Mlp { hidden } => (
+                Mlp::builder(inputs, classes).hidden(hidden).build(seed)?,
+                builder.epochs(FRESH_EPOCHS),
+            ),
         };
         Ok((student, builder.build()?))
     }

@@ -31,15 +31,24 @@ struct Known {
 
 impl Evidence {
     /// Runs `model` on `data` and keeps what every reader of a prunable channel sees.
-    pub(super) fn gather<F: Scalar>(model: &Model<F>, data: &Dataset<F>, labels: &ChannelLabels, calibrate: Calibrate) -> Result<Self> {
+    pub(super) fn gather<F: Scalar>(
+        model: &Model<F>,
+        data: &Dataset<F>,
+        labels: &ChannelLabels,
+        calibrate: Calibrate,
+    ) -> Result<Self> {
         let prunable = |units: Vec<usize>| units.into_iter().any(|unit| !labels.is_fixed(unit));
         let found = readers(model, data, calibrate, &|node, map| {
             map.terms().iter().any(|term| {
                 let weight = term.weight();
-                labels.along(model, node, weight.axes()[0], weight.value().nrows()).is_some_and(prunable)
+                labels
+                    .along(model, node, weight.axes()[0], weight.value().nrows())
+                    .is_some_and(prunable)
             })
         })?;
-        Ok(Self { readers: found.into_iter().map(|reader| Known::of(model, labels, reader)).collect() })
+        Ok(Self {
+            readers: found.into_iter().map(|reader| Known::of(model, labels, reader)).collect(),
+        })
     }
 
     /// The readers that see any of these units, the units numbered by their place.
@@ -47,7 +56,8 @@ impl Evidence {
         let place = |unit: &Option<usize>| unit.and_then(|unit| units.binary_search(&unit).ok());
         let view = |known: &Known| {
             let rows: Vec<usize> = (0..known.rows.len()).filter(|&row| known.alive[row]).collect();
-            let unit_of: Vec<Option<usize>> = rows.iter().map(|&row| place(&known.rows[row])).collect();
+            let unit_of: Vec<Option<usize>> =
+                rows.iter().map(|&row| place(&known.rows[row])).collect();
             let reads = unit_of.iter().any(Option::is_some);
             reads.then(|| ReaderView {
                 name: known.name.clone(),
@@ -85,7 +95,8 @@ impl Known {
             Some(units) => units.into_iter().map(Some).collect(),
             None => vec![None; len],
         };
-        let rows: Vec<Option<usize>> = terms.iter().flat_map(|&([rows, _], len)| units(rows, len)).collect();
+        let rows: Vec<Option<usize>> =
+            terms.iter().flat_map(|&([rows, _], len)| units(rows, len)).collect();
         let columns = units(terms[0].0[1], weight.ncols());
         let alive = vec![true; rows.len()];
         Self { name, target: gram.dot(&weight), gram, weight, energy, rows, columns, alive }
@@ -97,8 +108,11 @@ impl Known {
             return self.weight.clone();
         }
         let factor = Cholesky::of(self.gram.select(Axis(0), rows).select(Axis(1), rows));
-        let mut best = self.target.select(Axis(0), rows).reversed_axes().as_standard_layout().into_owned();
-        best.rows_mut().into_iter().for_each(|mut row| factor.solve(row.as_slice_mut().expect("in standard layout")));
+        let mut best =
+            self.target.select(Axis(0), rows).reversed_axes().as_standard_layout().into_owned();
+        best.rows_mut()
+            .into_iter()
+            .for_each(|mut row| factor.solve(row.as_slice_mut().expect("in standard layout")));
         best.reversed_axes().as_standard_layout().into_owned()
     }
 }
@@ -116,7 +130,8 @@ mod tests {
         let [first, second] = labels.groups() else { panic!("two layers are two groups") };
         let mut evidence = Evidence::gather(&model, &data, &labels, Calibrate::All).unwrap();
         let sizes = |evidence: &Evidence| -> Vec<usize> {
-            let mut sizes: Vec<usize> = evidence.readers(&second.units).iter().map(|reader| reader.gram.nrows()).collect();
+            let mut sizes: Vec<usize> =
+                evidence.readers(&second.units).iter().map(|reader| reader.gram.nrows()).collect();
             sizes.sort_unstable();
             sizes
         };

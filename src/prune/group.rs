@@ -16,18 +16,21 @@ pub struct Member<'a, F: Scalar> {
     pub gradient: Option<&'a Array2<F>>,
     /// Which axis carries the channels: 0 rows (a consumer), 1 columns (a producer).
     pub axis: usize,
-    /// For each position along the axis the unit, counted within the group; `None` for channels of other groups.
+    /// For each position along the axis the unit, counted within the group; `None` for channels of
+    /// other groups.
     pub unit_of: Vec<Option<usize>>,
     /// Whether the rows carry the model's input, which may be sparse.
     pub reads_input: bool,
 }
 
-/// A linear map that reads channels of the group: `Z = G·W`, several matrices of one sum standing one below the other.
+/// A linear map that reads channels of the group: `Z = G·W`, several matrices of one sum standing
+/// one below the other.
 #[derive(Debug)]
 pub struct ReaderView {
     /// The layer, and which of its maps it is.
     pub name: String,
-    /// `C = GᵀG + λI`, `[rows, rows]`, on the nodes that calibrate, centred where the map has a bias.
+    /// `C = GᵀG + λI`, `[rows, rows]`, on the nodes that calibrate, centred where the map has a
+    /// bias.
     pub gram: Array2<f64>,
     /// The best weights for what the map computed, `[rows, columns]`.
     pub weight: Array2<f64>,
@@ -35,7 +38,8 @@ pub struct ReaderView {
     pub energy: f64,
     /// For each row the unit, counted within the group; `None` for channels of other groups.
     pub unit_of: Vec<Option<usize>>,
-    /// For each column the unit that it makes, where it is one of this group: a layer in a residual chain.
+    /// For each column the unit that it makes, where it is one of this group: a layer in a residual
+    /// chain.
     pub column_unit: Vec<Option<usize>>,
 }
 
@@ -62,7 +66,13 @@ pub struct GroupView<'a, F: Scalar> {
 }
 
 impl<'a, F: Scalar> GroupView<'a, F> {
-    pub(super) fn of(model: &'a Model<F>, labels: &ChannelLabels, group: &'a Group, grads: Option<&'a Grads<F>>, seed: u64) -> Self {
+    pub(super) fn of(
+        model: &'a Model<F>,
+        labels: &ChannelLabels,
+        group: &'a Group,
+        grads: Option<&'a Grads<F>>,
+        seed: u64,
+    ) -> Self {
         let mut position = vec![None; labels.num_units()];
         group.units.iter().enumerate().for_each(|(k, &unit)| position[unit] = Some(k));
         let mut members = Vec::new();
@@ -73,11 +83,19 @@ impl<'a, F: Scalar> GroupView<'a, F> {
             for param in params {
                 let shape = param.value().dim();
                 for (axis, len) in [(0, shape.0), (1, shape.1)] {
-                    let Some(units) = labels.along(model, id, param.axes()[axis], len) else { continue };
+                    let Some(units) = labels.along(model, id, param.axes()[axis], len) else {
+                        continue;
+                    };
                     let unit_of: Vec<_> = units.into_iter().map(|unit| position[unit]).collect();
                     if unit_of.iter().any(Option::is_some) {
                         let reads_input = matches!(param.axes()[0], Rows::In(k) | Rows::InTiled(k) if node.inputs()[k] == NodeId::INPUT);
-                        members.push(Member { param, gradient: grads.and_then(|grads| grads.get(param.id())), axis, unit_of, reads_input });
+                        members.push(Member {
+                            param,
+                            gradient: grads.and_then(|grads| grads.get(param.id())),
+                            axis,
+                            unit_of,
+                            reads_input,
+                        });
                     }
                 }
             }
@@ -85,8 +103,8 @@ impl<'a, F: Scalar> GroupView<'a, F> {
         Self { name: &group.name, units: group.units.len(), members, readers: Vec::new(), seed }
     }
 
-    /// Multiply-accumulates of one inference that a unit stands for, on the average: its columns where it is made, its rows where it is
-    /// read.
+    /// Multiply-accumulates of one inference that a unit stands for, on the average: its columns
+    /// where it is made, its rows where it is read.
     pub(super) fn macs_of_a_unit(&self, model: &Model<F>, data: &Dataset<F>) -> f64 {
         let nodes = data.num_nodes() as f64;
         let stored = data.features().stored() as f64 / model.in_channels().max(1) as f64;
@@ -101,7 +119,8 @@ impl<'a, F: Scalar> GroupView<'a, F> {
         self.members.iter().map(of).sum()
     }
 
-    /// Sums `f(w, ∂L/∂w)` over all entries tied to each unit; the gradient is zero where there is none.
+    /// Sums `f(w, ∂L/∂w)` over all entries tied to each unit; the gradient is zero where there is
+    /// none.
     pub fn sum(&self, f: impl Fn(F, F) -> F) -> Array1<F> {
         let mut sums = Array1::zeros(self.units);
         for member in &self.members {

@@ -3,13 +3,16 @@
 use crate::nn::{Axis, Model, NodeId, Wiring};
 use crate::scalar::Scalar;
 
-/// Labels of all channels of a model: two channels carry the same unit if removing one means removing the other.
+/// Labels of all channels of a model: two channels carry the same unit if removing one means
+/// removing the other.
 ///
-/// Every channel that a layer makes starts as a unit of its own (a head, or a channel across heads, where its
-/// [`HeadUnits`](crate::nn::HeadUnits) say so). A layer that passes channels on joins the units of its inputs channel by channel;
-/// concatenation joins nothing. Units that reach the model's input or output are fixed.
+/// Every channel that a layer makes starts as a unit of its own (a head, or a channel across heads,
+/// where its [`HeadUnits`](crate::nn::HeadUnits) say so). A layer that passes channels on joins the
+/// units of its inputs channel by channel; concatenation joins nothing. Units that reach the
+/// model's input or output are fixed.
 ///
-/// *Source*: coupled channels as in Fang et al., "DepGraph", CVPR 2023, §3.2, here by union-find over labels instead of index maps.
+/// *Source*: coupled channels as in Fang et al., "DepGraph", CVPR 2023, §3.2, here by union-find
+/// over labels instead of index maps.
 #[derive(Debug, Clone)]
 pub struct ChannelLabels {
     /// Unit of each channel, by node; node 0 is the input.
@@ -36,7 +39,8 @@ impl ChannelLabels {
         let mut nodes = vec![ids.produce(model.in_channels(), "input".into())];
         let mut hidden = vec![Vec::new()];
         for node in model.nodes() {
-            let inputs: Vec<&Vec<usize>> = node.inputs().iter().map(|id| &nodes[id.index()]).collect();
+            let inputs: Vec<&Vec<usize>> =
+                node.inputs().iter().map(|id| &nodes[id.index()]).collect();
             let out = match node.layer().wiring() {
                 Wiring::Fresh { channels, units } => {
                     let made = ids.produce(channels, node.name().into());
@@ -90,8 +94,15 @@ impl ChannelLabels {
         &self.groups
     }
 
-    /// Units along an axis of a parameter of `node`, `None` where the axis carries no channels; `len` is the axis' length.
-    pub fn along<F: Scalar>(&self, model: &Model<F>, node: NodeId, axis: Axis, len: usize) -> Option<Vec<usize>> {
+    /// Units along an axis of a parameter of `node`, `None` where the axis carries no channels;
+    /// `len` is the axis' length.
+    pub fn along<F: Scalar>(
+        &self,
+        model: &Model<F>,
+        node: NodeId,
+        axis: Axis,
+        len: usize,
+    ) -> Option<Vec<usize>> {
         let inputs = model.nodes()[node.index() - 1].inputs();
         let tiled = |units: &[usize]| units.iter().copied().cycle().take(len).collect();
         match axis {
@@ -151,7 +162,12 @@ impl Ids {
     }
 
     /// Numbers the units, marks the fixed ones and gathers the others in groups.
-    fn settle(self, mut nodes: Vec<Vec<usize>>, mut hidden: Vec<Vec<Vec<usize>>>, output: &[usize]) -> ChannelLabels {
+    fn settle(
+        self,
+        mut nodes: Vec<Vec<usize>>,
+        mut hidden: Vec<Vec<Vec<usize>>>,
+        output: &[usize],
+    ) -> ChannelLabels {
         let mut unit_of_root = vec![usize::MAX; self.parent.len()];
         let mut units = 0;
         let mut unit = vec![0; self.parent.len()];
@@ -178,8 +194,12 @@ impl Ids {
         let mut groups = Vec::new();
         for root in (0..self.producers.len()).filter(|&p| group_of.root(p) == p) {
             let members = |p: usize| group_of.root(p) == root;
-            let names: Vec<&str> = (0..self.producers.len()).filter(|&p| members(p)).map(|p| self.producers[p].as_str()).collect();
-            let units: Vec<usize> = (0..units).filter(|&u| !fixed[u] && members(producer_of_unit[u])).collect();
+            let names: Vec<&str> = (0..self.producers.len())
+                .filter(|&p| members(p))
+                .map(|p| self.producers[p].as_str())
+                .collect();
+            let units: Vec<usize> =
+                (0..units).filter(|&u| !fixed[u] && members(producer_of_unit[u])).collect();
             if !units.is_empty() {
                 groups.push(Group { name: names.join("+"), units });
             }
@@ -197,7 +217,11 @@ mod tests {
     use crate::{Gcn, Mlp};
 
     fn sizes(model: &Model) -> Vec<(String, usize)> {
-        ChannelLabels::of(model).groups().iter().map(|group| (group.name.clone(), group.units.len())).collect()
+        ChannelLabels::of(model)
+            .groups()
+            .iter()
+            .map(|group| (group.name.clone(), group.units.len()))
+            .collect()
     }
 
     #[test]
@@ -211,7 +235,10 @@ mod tests {
         let model = Gcn::builder(5, 3).hidden(4).layers(4).residual().build(0).unwrap();
         assert_eq!(sizes(&model), [("conv1+conv2+conv3".to_string(), 4)]);
         let labels = ChannelLabels::of(&model);
-        assert_eq!(labels.node(model.node("conv1").unwrap()), labels.node(model.node("conv3").unwrap()));
+        assert_eq!(
+            labels.node(model.node("conv1").unwrap()),
+            labels.node(model.node("conv3").unwrap())
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Layer pruning: residual blocks that a network can do without are taken out, and the network is shallower.
+//! Layer pruning: residual blocks that a network can do without are taken out, and the network is
+//! shallower.
 
 use crate::data::{Dataset, check_part};
 use crate::error::{Error, PruneError, Result};
@@ -15,11 +16,14 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LayerCriterion {
-    /// Points of the metric on the validation nodes that are lost without the block; of equal losses the smaller cross-entropy there decides.
+    /// Points of the metric on the validation nodes that are lost without the block; of equal
+    /// losses the smaller cross-entropy there decides.
     Ablation,
-    /// `1 − mean_i cos(x_i, y_i)` between what goes into the block and what comes out of it, over all nodes.
+    /// `1 − mean_i cos(x_i, y_i)` between what goes into the block and what comes out of it, over
+    /// all nodes.
     ///
-    /// *Source*: block influence, Men et al., "ShortGPT: Layers in Large Language Models are More Redundant Than You Expect", 2024, eq. 1.
+    /// *Source*: block influence, Men et al., "ShortGPT: Layers in Large Language Models are More
+    /// Redundant Than You Expect", 2024, eq. 1.
     Cosine,
     /// A number drawn by the pruner's seed: what the others have to beat.
     Random,
@@ -56,13 +60,19 @@ impl LayerPrunerBuilder {
     /// # Errors
     /// [`Error::Setting`] for no layers.
     pub fn build(self) -> Result<LayerPruner> {
-        if self.remove == 0 { Err(Error::setting("layers to remove", 0, "at least 1")) } else { Ok(LayerPruner { settings: self }) }
+        if self.remove == 0 {
+            Err(Error::setting("layers to remove", 0, "at least 1"))
+        } else {
+            Ok(LayerPruner { settings: self })
+        }
     }
 }
 
-/// Takes out the residual blocks that matter least, one by one, and scores those that are left anew after each.
+/// Takes out the residual blocks that matter least, one by one, and scores those that are left anew
+/// after each.
 ///
-/// A block is what stands between `x` and `y = x + f(x)`: without it, `y` is `x`. Both its product and its aggregation go.
+/// A block is what stands between `x` and `y = x + f(x)`: without it, `y` is `x`. Both its product
+/// and its aggregation go.
 ///
 /// ```
 /// use gnn_prune::{Dataset, Gcn, LayerCriterion, LayerPruner};
@@ -91,8 +101,8 @@ impl LayerPruner {
         Self { settings: LayerPrunerBuilder { criterion, ..self.settings.clone() } }
     }
 
-    /// The same pruner with a seed for [`LayerCriterion::Random`]. Default: the model's, or that of its stage in a
-    /// [`Compression`](crate::Compression).
+    /// The same pruner with a seed for [`LayerCriterion::Random`]. Default: the model's, or that of
+    /// its stage in a [`Compression`](crate::Compression).
     #[must_use]
     pub fn with_seed(&self, seed: u64) -> Self {
         Self { settings: LayerPrunerBuilder { seed: Some(seed), ..self.settings.clone() } }
@@ -108,7 +118,8 @@ impl LayerPruner {
         self.settings.remove
     }
 
-    /// A model of a shape that [`LayerPruner::plan`] leads to, made before `model` is trained: which layers are gone means nothing.
+    /// A model of a shape that [`LayerPruner::plan`] leads to, made before `model` is trained:
+    /// which layers are gone means nothing.
     ///
     /// # Errors
     /// [`Error::Setting`] where the model has fewer residual blocks than shall go.
@@ -116,7 +127,13 @@ impl LayerPruner {
         (0..self.settings.remove).try_fold(model.clone(), |left, gone| {
             // The smallest block first: none goes along with another.
             let blocks = blocks(&left);
-            without(&left, blocks.iter().min_by_key(|block| block.inside.len()).ok_or_else(|| self.too_many(gone))?)
+            without(
+                &left,
+                blocks
+                    .iter()
+                    .min_by_key(|block| block.inside.len())
+                    .ok_or_else(|| self.too_many(gone))?,
+            )
         })
     }
 
@@ -128,7 +145,8 @@ impl LayerPruner {
     /// Decides which layers of `model` go. Ties are broken by layer order.
     ///
     /// # Errors
-    /// [`Error::Setting`] where the model has fewer residual blocks than shall go, [`Error::ShapeMismatch`] where model and data do not fit.
+    /// [`Error::Setting`] where the model has fewer residual blocks than shall go,
+    /// [`Error::ShapeMismatch`] where model and data do not fit.
     pub fn plan<F: Scalar>(&self, model: &Model<F>, data: &Dataset<F>) -> Result<LayerPlan> {
         let LayerPrunerBuilder { criterion, remove, seed } = self.settings;
         let mut rng = generator(seed.unwrap_or(model.seed()), &[purpose::RANDOM_CRITERION]);
@@ -142,8 +160,11 @@ impl LayerPruner {
                 LayerCriterion::Cosine => cosines(&left, &blocks, data)?,
                 LayerCriterion::Random => blocks.iter().map(|_| (rng.random(), 0.0)).collect(),
             };
-            let order = |a: &(f64, f64), b: &(f64, f64)| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1));
-            let Some((block, score)) = blocks.iter().zip(scores).min_by(|(_, a), (_, b)| order(a, b)) else {
+            let order =
+                |a: &(f64, f64), b: &(f64, f64)| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1));
+            let Some((block, score)) =
+                blocks.iter().zip(scores).min_by(|(_, a), (_, b)| order(a, b))
+            else {
                 return Err(self.too_many(gone));
             };
             plan.removed.push(RemovedLayer { name: block.name.clone(), score: Some(score.0) });
@@ -162,7 +183,8 @@ pub struct RemovedLayer {
     pub score: Option<f64>,
 }
 
-/// Which layers go, in this order: made by a [`LayerPruner`] or by name, printed for review, stored as JSON, applied to any model that has them.
+/// Which layers go, in this order: made by a [`LayerPruner`] or by name, printed for review, stored
+/// as JSON, applied to any model that has them.
 ///
 /// ```
 /// use gnn_prune::{Gcn, LayerPlan};
@@ -179,9 +201,11 @@ pub struct LayerPlan {
 }
 
 impl LayerPlan {
-    /// Takes out the blocks of these layers; a block answers to the name of any layer in it, or of its sum.
+    /// Takes out the blocks of these layers; a block answers to the name of any layer in it, or of
+    /// its sum.
     pub fn of<S: Into<String>>(names: impl IntoIterator<Item = S>) -> Self {
-        let removed = names.into_iter().map(|name| RemovedLayer { name: name.into(), score: None }).collect();
+        let removed =
+            names.into_iter().map(|name| RemovedLayer { name: name.into(), score: None }).collect();
         Self { criterion: "choice".into(), removed }
     }
 
@@ -192,18 +216,26 @@ impl LayerPlan {
 
     /// The model without these layers; all others keep their names, parameters and masks.
     ///
-    /// Whatever read the output of a block reads its input instead. So does a jumping connection, which then has the same channels twice:
-    /// its own reader keeps its shape, and the model computes what it did with the block at zero.
+    /// Whatever read the output of a block reads its input instead. So does a jumping connection,
+    /// which then has the same channels twice: its own reader keeps its shape, and the model
+    /// computes what it did with the block at zero.
     ///
     /// # Errors
-    /// [`PruneError::Refused`] with the layer's name and the reason where it is no residual block of the model.
+    /// [`PruneError::Refused`] with the layer's name and the reason where it is no residual block
+    /// of the model.
     pub fn shrink<F: Scalar>(&self, model: &Model<F>) -> Result<Model<F>> {
         self.removed.iter().try_fold(model.clone(), |left, RemovedLayer { name, .. }| {
             let found = blocks(&left);
-            let holds = |block: &&Block| block.inside.iter().chain([&block.sum]).any(|&id| left.name_of(id) == name);
+            let holds = |block: &&Block| {
+                block.inside.iter().chain([&block.sum]).any(|&id| left.name_of(id) == name)
+            };
             match found.iter().filter(holds).min_by_key(|block| block.inside.len()) {
                 Some(block) => without(&left, block),
-                None => Err(PruneError::Refused { layer: name.clone(), reason: why_not(model, &left, name) }.into()),
+                None => Err(PruneError::Refused {
+                    layer: name.clone(),
+                    reason: why_not(model, &left, name),
+                }
+                .into()),
             }
         })
     }
@@ -235,7 +267,10 @@ fn why_not<F: Scalar>(model: &Model<F>, left: &Model<F>, name: &str) -> String {
     if id == left.output() {
         "it gives the model's output".into()
     } else if width != node.channels() {
-        format!("it makes {} channels of {width}, and no skip connection goes round it", node.channels())
+        format!(
+            "it makes {} channels of {width}, and no skip connection goes round it",
+            node.channels()
+        )
     } else {
         "no skip connection goes round it, and its readers never saw its input".into()
     }
@@ -255,14 +290,18 @@ fn blocks<F: Scalar>(model: &Model<F>) -> Vec<Block> {
     for (k, node) in model.nodes().iter().enumerate() {
         node.inputs().iter().for_each(|id| readers[id.index()].push(NodeId(k + 1)));
     }
-    let sums = (1..=model.nodes().len()).map(NodeId).filter(|&id| id != model.output() && is_plain_sum(model, id));
+    let sums = (1..=model.nodes().len())
+        .map(NodeId)
+        .filter(|&id| id != model.output() && is_plain_sum(model, id));
     let ways = sums.flat_map(|sum| {
         let inputs = model.nodes()[sum.index() - 1].inputs();
         [(sum, inputs[0], inputs[1]), (sum, inputs[1], inputs[0])]
     });
     ways.filter_map(|(sum, input, branch)| {
         let inside = inside(model, &readers, sum, input, branch)?;
-        let fresh = |id: &&NodeId| matches!(model.nodes()[id.index() - 1].layer().wiring(), Wiring::Fresh { .. });
+        let fresh = |id: &&NodeId| {
+            matches!(model.nodes()[id.index() - 1].layer().wiring(), Wiring::Fresh { .. })
+        };
         let name = model.name_of(*inside.iter().find(fresh).unwrap_or(&sum)).to_string();
         Some(Block { name, input, inside, sum })
     })
@@ -273,8 +312,15 @@ fn is_plain_sum<F: Scalar>(model: &Model<F>, id: NodeId) -> bool {
     matches!(model.nodes()[id.index() - 1].layer().role(), Role::Sum(coefficients) if coefficients == [1.0, 1.0])
 }
 
-/// The nodes from `input` to `branch`, ascending, if they read nothing but `input` and each other, and nothing but `sum` reads them.
-fn inside<F: Scalar>(model: &Model<F>, readers: &[Vec<NodeId>], sum: NodeId, input: NodeId, branch: NodeId) -> Option<Vec<NodeId>> {
+/// The nodes from `input` to `branch`, ascending, if they read nothing but `input` and each other,
+/// and nothing but `sum` reads them.
+fn inside<F: Scalar>(
+    model: &Model<F>,
+    readers: &[Vec<NodeId>],
+    sum: NodeId,
+    input: NodeId,
+    branch: NodeId,
+) -> Option<Vec<NodeId>> {
     let (mut found, mut open) = (Vec::new(), vec![branch]);
     while let Some(id) = open.pop() {
         if id == input || found.contains(&id) {
@@ -287,7 +333,9 @@ fn inside<F: Scalar>(model: &Model<F>, readers: &[Vec<NodeId>], sum: NodeId, inp
         found.push(id);
         open.extend(model.nodes()[id.index() - 1].inputs());
     }
-    let stays_inside = |id: &NodeId| readers[id.index()].iter().all(|reader| *reader == sum || found.contains(reader));
+    let stays_inside = |id: &NodeId| {
+        readers[id.index()].iter().all(|reader| *reader == sum || found.contains(reader))
+    };
     (!found.is_empty() && found.iter().all(stays_inside)).then(|| {
         found.sort_unstable();
         found
@@ -321,27 +369,49 @@ fn validation<F: Scalar>(model: &Model<F>, data: &Dataset<F>) -> Result<(f64, f6
     Ok((metric, supervised(logits.view(), data, &rows).0.as_f64()))
 }
 
-/// For each block the points lost without it, counted from `start`, and the loss that decides between equals.
-fn ablations<F: Scalar>(model: &Model<F>, blocks: &[Block], data: &Dataset<F>, start: f64) -> Result<Vec<(f64, f64)>> {
-    let score = |block| validation(&without(model, block)?, data).map(|(metric, loss)| (start - metric, loss));
+/// For each block the points lost without it, counted from `start`, and the loss that decides
+/// between equals.
+fn ablations<F: Scalar>(
+    model: &Model<F>,
+    blocks: &[Block],
+    data: &Dataset<F>,
+    start: f64,
+) -> Result<Vec<(f64, f64)>> {
+    let score = |block| {
+        validation(&without(model, block)?, data).map(|(metric, loss)| (start - metric, loss))
+    };
     blocks.iter().map(score).collect()
 }
 
 /// For each block `1 − mean_i cos(x_i, y_i)`.
-fn cosines<F: Scalar>(model: &Model<F>, blocks: &[Block], data: &Dataset<F>) -> Result<Vec<(f64, f64)>> {
+fn cosines<F: Scalar>(
+    model: &Model<F>,
+    blocks: &[Block],
+    data: &Dataset<F>,
+) -> Result<Vec<(f64, f64)>> {
     let ends: Vec<NodeId> = blocks.iter().flat_map(|block| [block.input, block.sum]).collect();
     let trace = model.trace_keeping(&Cx::eval(data.graph()), data.features(), &ends)?;
     let value = |id| trace.value(id).expect("it was asked for");
-    Ok(blocks.iter().map(|block| (1.0 - mean_cosine(value(block.input), value(block.sum)), 0.0)).collect())
+    Ok(blocks
+        .iter()
+        .map(|block| (1.0 - mean_cosine(value(block.input), value(block.sum)), 0.0))
+        .collect())
 }
 
 /// Mean over rows; two zero rows are alike (1), a zero row is like no other (0).
 fn mean_cosine<F: Scalar>(x: ValueRef<F>, y: ValueRef<F>) -> f64 {
-    let dot = |a: ArrayView1<F>, b: ArrayView1<F>| a.iter().zip(b).map(|(a, b)| a.as_f64() * b.as_f64()).sum::<f64>();
+    let dot = |a: ArrayView1<F>, b: ArrayView1<F>| {
+        a.iter().zip(b).map(|(a, b)| a.as_f64() * b.as_f64()).sum::<f64>()
+    };
     let cosine = |x: ArrayView1<F>, y: ArrayView1<F>| match (dot(x, x), dot(y, y)) {
         (0.0, 0.0) => 1.0,
         (0.0, _) | (_, 0.0) => 0.0,
         (xx, yy) => dot(x, y) / (xx * yy).sqrt(),
     };
-    x.with_dense(|x| y.with_dense(|y| x.rows().into_iter().zip(y.rows()).map(|(x, y)| cosine(x, y)).sum::<f64>() / x.nrows() as f64))
+    x.with_dense(|x| {
+        y.with_dense(|y| {
+            x.rows().into_iter().zip(y.rows()).map(|(x, y)| cosine(x, y)).sum::<f64>()
+                / x.nrows() as f64
+        })
+    })
 }

@@ -1,4 +1,5 @@
-//! Pruning: labels that say which channels belong together, criteria that score them, plans that remove them.
+//! Pruning: labels that say which channels belong together, criteria that score them, plans that
+//! remove them.
 
 mod criteria;
 mod evidence;

@@ -17,7 +17,8 @@ pub struct GroupPlan {
     pub units: usize,
     /// Units that stay.
     pub kept: usize,
-    /// Where the criterion knows it: what all removals up to each cost together, as a share of what the readers of the group compute.
+    /// Where the criterion knows it: what all removals up to each cost together, as a share of what
+    /// the readers of the group compute.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub losses: Vec<f64>,
     /// The same for the units that went in the end.
@@ -33,7 +34,8 @@ struct NodePlan {
     hidden: Vec<(usize, Vec<usize>)>,
 }
 
-/// Which channels of which layers stay: made by a pruner, printed for review, stored as JSON, applied to any model of that form.
+/// Which channels of which layers stay: made by a pruner, printed for review, stored as JSON,
+/// applied to any model of that form.
 ///
 /// ```
 /// use gnn_prune::{ChannelPruner, Dataset, Gcn, Magnitude};
@@ -60,21 +62,29 @@ impl ChannelPlan {
         keep: &[bool],
         removals: Vec<Removal>,
     ) -> Result<Self, PruneError> {
-        let positions = |units: &[usize]| -> Vec<usize> { (0..units.len()).filter(|&c| keep[units[c]]).collect() };
+        let positions = |units: &[usize]| -> Vec<usize> {
+            (0..units.len()).filter(|&c| keep[units[c]]).collect()
+        };
         let mut nodes = BTreeMap::new();
         for (k, node) in model.nodes().iter().enumerate() {
             let id = NodeId(k + 1);
             let kept = positions(labels.node(id));
-            let hidden: Vec<_> = labels.hidden(id).iter().map(|units| (units.len(), positions(units))).collect();
+            let hidden: Vec<_> =
+                labels.hidden(id).iter().map(|units| (units.len(), positions(units))).collect();
             let fresh = matches!(node.layer().wiring(), Wiring::Fresh { .. });
             if (fresh && kept.is_empty()) || hidden.iter().any(|(_, kept)| kept.is_empty()) {
-                return Err(PruneError::EmptiesLayer { layer: node.name().into(), channels: node.channels() });
+                return Err(PruneError::EmptiesLayer {
+                    layer: node.name().into(),
+                    channels: node.channels(),
+                });
             }
-            nodes.insert(node.name().to_string(), NodePlan { width: node.channels(), kept, hidden });
+            nodes
+                .insert(node.name().to_string(), NodePlan { width: node.channels(), kept, hidden });
         }
         let kept_of = |units: &[usize]| units.iter().filter(|&&unit| keep[unit]).count();
         let group = |(group, Removal { losses, loss, .. }): (&Group, Removal)| {
-            let (name, units, kept) = (group.name.clone(), group.units.len(), kept_of(&group.units));
+            let (name, units, kept) =
+                (group.name.clone(), group.units.len(), kept_of(&group.units));
             GroupPlan { name, units, kept, losses, loss }
         };
         let groups = labels.groups().iter().zip(removals).map(group).collect();
@@ -98,8 +108,8 @@ impl ChannelPlan {
 
     /// The model with the removed channels at zero and held there, in tensors of full size.
     ///
-    /// Every parameter that carries a removed channel is zero there, on the side that makes it and on the side that reads it,
-    /// so the masked model computes what the shrunk one does.
+    /// Every parameter that carries a removed channel is zero there, on the side that makes it and
+    /// on the side that reads it, so the masked model computes what the shrunk one does.
     ///
     /// # Errors
     /// [`PruneError::OtherModel`] if the plan was made for another model.
@@ -109,9 +119,12 @@ impl ChannelPlan {
             let name = node.name.clone();
             change_params(&mut node.layer, |param| {
                 let [rows, cols] = decided.along(model, id, param);
-                let kept = |side: &Option<Vec<bool>>, k: usize| side.as_ref().is_none_or(|side| side[k]);
+                let kept =
+                    |side: &Option<Vec<bool>>, k: usize| side.as_ref().is_none_or(|side| side[k]);
                 if rows.is_some() || cols.is_some() {
-                    param.restrict(&Mask::from_shape_fn(param.value().dim(), |(i, j)| kept(&rows, i) && kept(&cols, j)));
+                    param.restrict(&Mask::from_shape_fn(param.value().dim(), |(i, j)| {
+                        kept(&rows, i) && kept(&cols, j)
+                    }));
                 }
             });
             node.layer.masked(&decided.kept(model, id)).map_err(|error| refused(&name, error))?;
@@ -122,15 +135,17 @@ impl ChannelPlan {
     /// The model without the removed channels, in really smaller tensors.
     ///
     /// # Errors
-    /// [`PruneError::OtherModel`] if the plan was made for another model, [`PruneError::Refused`] where a layer cannot live with what is
-    /// left.
+    /// [`PruneError::OtherModel`] if the plan was made for another model, [`PruneError::Refused`]
+    /// where a layer cannot live with what is left.
     pub fn shrink<F: Scalar>(&self, model: &Model<F>) -> Result<Model<F>> {
         let decided = self.decided(model)?;
         model.rebuilt(|id, node| {
             let name = node.name.clone();
             change_params(&mut node.layer, |param| {
-                let positions =
-                    |side: &Option<Vec<bool>>| side.as_ref().map(|side| (0..side.len()).filter(|&k| side[k]).collect::<Vec<_>>());
+                let positions = |side: &Option<Vec<bool>>| {
+                    side.as_ref()
+                        .map(|side| (0..side.len()).filter(|&k| side[k]).collect::<Vec<_>>())
+                };
                 let [rows, cols] = decided.along(model, id, param);
                 param.gather(positions(&rows).as_deref(), positions(&cols).as_deref());
             });
@@ -161,18 +176,26 @@ impl Decided {
         if let Some(name) = plan.nodes.keys().find(|name| model.node(name).is_none()) {
             return Err(other(format!("the model has no layer `{name}`")));
         }
-        let mut keep: Vec<Option<bool>> = (0..labels.num_units()).map(|unit| labels.is_fixed(unit).then_some(true)).collect();
+        let mut keep: Vec<Option<bool>> =
+            (0..labels.num_units()).map(|unit| labels.is_fixed(unit).then_some(true)).collect();
         let mut decide = |name: &str, units: &[usize], kept: &[usize]| -> Result<(), PruneError> {
             let mut stays = vec![false; units.len()];
             for &c in kept {
                 match stays.get_mut(c) {
                     Some(stays) => *stays = true,
-                    None => return Err(other(format!("`{name}` has {} channels, the plan keeps channel {c}", units.len()))),
+                    None => {
+                        return Err(other(format!(
+                            "`{name}` has {} channels, the plan keeps channel {c}",
+                            units.len()
+                        )));
+                    }
                 }
             }
             for (c, (&unit, &stays)) in units.iter().zip(&stays).enumerate() {
                 if keep[unit].is_some_and(|other| other != stays) {
-                    return Err(other(format!("channel {c} of `{name}` is coupled with one that the plan treats differently")));
+                    return Err(other(format!(
+                        "channel {c} of `{name}` is coupled with one that the plan treats differently"
+                    )));
                 }
                 keep[unit] = Some(stays);
             }
@@ -184,17 +207,29 @@ impl Decided {
             };
             let hidden = labels.hidden(NodeId(k + 1));
             if planned.width != node.channels() || planned.hidden.len() != hidden.len() {
-                return Err(other(format!("`{}` has {} channels, the plan expects {}", node.name(), node.channels(), planned.width)));
+                return Err(other(format!(
+                    "`{}` has {} channels, the plan expects {}",
+                    node.name(),
+                    node.channels(),
+                    planned.width
+                )));
             }
             decide(node.name(), labels.node(NodeId(k + 1)), &planned.kept)?;
             for (units, (width, kept)) in hidden.iter().zip(&planned.hidden) {
                 if *width != units.len() {
-                    return Err(other(format!("a hidden map of `{}` has {} channels, the plan expects {width}", node.name(), units.len())));
+                    return Err(other(format!(
+                        "a hidden map of `{}` has {} channels, the plan expects {width}",
+                        node.name(),
+                        units.len()
+                    )));
                 }
                 decide(node.name(), units, kept)?;
             }
             if planned.kept.is_empty() || planned.hidden.iter().any(|(_, kept)| kept.is_empty()) {
-                return Err(PruneError::EmptiesLayer { layer: node.name().into(), channels: node.channels() });
+                return Err(PruneError::EmptiesLayer {
+                    layer: node.name().into(),
+                    channels: node.channels(),
+                });
             }
         }
         let keep = keep.into_iter().map(|stays| stays.unwrap_or(true)).collect();
@@ -202,7 +237,12 @@ impl Decided {
     }
 
     /// Which rows and columns of a parameter stay; `None` for an axis without channels.
-    fn along<F: Scalar>(&self, model: &Model<F>, id: NodeId, param: &Param<F>) -> [Option<Vec<bool>>; 2] {
+    fn along<F: Scalar>(
+        &self,
+        model: &Model<F>,
+        id: NodeId,
+        param: &Param<F>,
+    ) -> [Option<Vec<bool>>; 2] {
         let shape = param.value().dim();
         let side = |axis: usize, len| {
             let units = self.labels.along(model, id, param.axes()[axis], len)?;
@@ -212,7 +252,9 @@ impl Decided {
     }
 
     fn kept<F: Scalar>(&self, model: &Model<F>, id: NodeId) -> Kept {
-        let positions = |units: &[usize]| -> Vec<usize> { (0..units.len()).filter(|&c| self.keep[units[c]]).collect() };
+        let positions = |units: &[usize]| -> Vec<usize> {
+            (0..units.len()).filter(|&c| self.keep[units[c]]).collect()
+        };
         let inputs = model.nodes()[id.index() - 1].inputs();
         Kept {
             inputs: inputs.iter().map(|&input| positions(self.labels.node(input))).collect(),
@@ -236,7 +278,9 @@ impl std::fmt::Display for ChannelPlan {
             let points: Vec<String> = (1..=4)
                 .map(at)
                 .filter(|&count| count > 0)
-                .map(|count| format!("{} {:.3} %", units.saturating_sub(count), 100.0 * losses[count - 1]))
+                .map(|count| {
+                    format!("{} {:.3} %", units.saturating_sub(count), 100.0 * losses[count - 1])
+                })
                 .collect();
             if !points.is_empty() {
                 write!(f, " (units left: {})", points.join(", "))?;

@@ -22,9 +22,8 @@ pub enum Scope {
     /// Within each coupled group: every group loses the same share.
     #[default]
     Layer,
-    /// Across the model, groups losing different shares: by scores divided by their group's mean, or by the loss per multiply-accumulate
-    /// saved
-    /// for a criterion that knows losses.
+    /// Across the model, groups losing different shares: by scores divided by their group's mean,
+    /// or by the loss per multiply-accumulate saved for a criterion that knows losses.
     Global,
 }
 
@@ -52,7 +51,8 @@ pub struct ChannelPrunerBuilder<F: Scalar> {
 }
 
 impl<F: Scalar> ChannelPrunerBuilder<F> {
-    /// Share of the hidden channels to remove, in [0, 1]; of n units round-half-to-even(ratio·n) go. Default 0.5.
+    /// Share of the hidden channels to remove, in [0, 1]; of n units round-half-to-even(ratio·n)
+    /// go. Default 0.5.
     #[must_use]
     pub fn ratio(mut self, ratio: f64) -> Self {
         self.ratio = ratio;
@@ -66,14 +66,16 @@ impl<F: Scalar> ChannelPrunerBuilder<F> {
         self
     }
 
-    /// Keeps a multiple of this many units in each group, rounded up, at most all of them; at least 1. Default 1.
+    /// Keeps a multiple of this many units in each group, rounded up, at most all of them; at least
+    /// 1. Default 1.
     #[must_use]
     pub fn round_to(mut self, multiple: usize) -> Self {
         self.round_to = multiple;
         self
     }
 
-    /// What [`ChannelPruner::prune`] does to the weights that read removed channels. Default [`Compensation::Refit`].
+    /// What [`ChannelPruner::prune`] does to the weights that read removed channels. Default
+    /// [`Compensation::Refit`].
     #[must_use]
     pub fn compensation(mut self, compensation: Compensation) -> Self {
         self.compensation = compensation;
@@ -105,8 +107,20 @@ impl<F: Scalar> ChannelPrunerBuilder<F> {
 impl<F: Scalar> std::fmt::Display for ChannelPruner<F> {
     /// All that the outcome depends on, in one line.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let ChannelPrunerBuilder { criterion, ratio, scope, round_to, compensation, calibrate, seed } = &self.settings;
-        write!(f, "channels {ratio} by {}, scope {scope:?}, multiples of {round_to}, ", criterion.name())?;
+        let ChannelPrunerBuilder {
+            criterion,
+            ratio,
+            scope,
+            round_to,
+            compensation,
+            calibrate,
+            seed,
+        } = &self.settings;
+        write!(
+            f,
+            "channels {ratio} by {}, scope {scope:?}, multiples of {round_to}, ",
+            criterion.name()
+        )?;
         write!(f, "compensation {compensation:?}, calibrated on {calibrate:?} nodes")?;
         seed.map_or(Ok(()), |seed| write!(f, ", drawn by seed {seed}"))
     }
@@ -144,18 +158,24 @@ impl<F: Scalar> ChannelPruner<F> {
 
     /// Which nodes least squares looks at; `None` where neither the criterion nor a refit does.
     pub fn calibrates(&self) -> Option<Calibrate> {
-        let looks = self.settings.compensation == Compensation::Refit || self.settings.criterion.needs() == Needs::Readers;
+        let looks = self.settings.compensation == Compensation::Refit
+            || self.settings.criterion.needs() == Needs::Readers;
         looks.then_some(self.settings.calibrate)
     }
 
     /// The same amounts by another criterion.
     #[must_use]
     pub fn with_criterion(&self, criterion: impl Criterion<F> + 'static) -> Self {
-        Self { settings: ChannelPrunerBuilder { criterion: Arc::new(criterion), ..self.settings.clone() } }
+        Self {
+            settings: ChannelPrunerBuilder {
+                criterion: Arc::new(criterion),
+                ..self.settings.clone()
+            },
+        }
     }
 
-    /// The same pruner with a seed for what its criterion draws. Default: the model's, or that of its stage in a
-    /// [`Compression`](crate::Compression).
+    /// The same pruner with a seed for what its criterion draws. Default: the model's, or that of
+    /// its stage in a [`Compression`](crate::Compression).
     #[must_use]
     pub fn with_seed(&self, seed: u64) -> Self {
         Self { settings: ChannelPrunerBuilder { seed: Some(seed), ..self.settings.clone() } }
@@ -166,7 +186,8 @@ impl<F: Scalar> ChannelPruner<F> {
         self.with_seed(self.settings.seed.unwrap_or(seed))
     }
 
-    /// Plans and applies in one go: the model without the removed channels, compensated as the builder says.
+    /// Plans and applies in one go: the model without the removed channels, compensated as the
+    /// builder says.
     ///
     /// # Errors
     /// As [`ChannelPruner::plan`] and [`ChannelPlan::shrink_refitted`].
@@ -176,16 +197,21 @@ impl<F: Scalar> ChannelPruner<F> {
             Compensation::None => plan.shrink(model),
             Compensation::Refit => plan.shrink_refitted(model, data, self.settings.calibrate),
         }?;
-        log::info!("channels removed: {} parameters of {} are left", pruned.num_params(), model.num_params());
+        log::info!(
+            "channels removed: {} parameters of {} are left",
+            pruned.num_params(),
+            model.num_params()
+        );
         Ok(pruned)
     }
 
-    /// A model of the shapes that [`ChannelPruner::prune`] gives, made before `model` is trained: how many channels stay is what it will
-    /// be, which ones means nothing. In [`Scope::Global`] training decides how many each layer loses, and the shapes are one possibility.
+    /// A model of the shapes that [`ChannelPruner::prune`] gives, made before `model` is trained:
+    /// how many channels stay is what it will be, which ones means nothing. In [`Scope::Global`]
+    /// training decides how many each layer loses, and the shapes are one possibility.
     ///
     /// # Errors
-    /// What any weights would be refused for: [`PruneError::NothingToPrune`] for a model without hidden channels, and
-    /// [`PruneError::EmptiesLayer`] where a layer is bound to lose all.
+    /// What any weights would be refused for: [`PruneError::NothingToPrune`] for a model without
+    /// hidden channels, and [`PruneError::EmptiesLayer`] where a layer is bound to lose all.
     pub fn rehearse(&self, model: &Model<F>, data: &Dataset<F>) -> Result<Model<F>> {
         let labels = ChannelLabels::of(model);
         let units = labels.groups().iter().map(|group| group.units.len()).sum();
@@ -193,7 +219,11 @@ impl<F: Scalar> ChannelPruner<F> {
             Scope::Layer => true,
             Scope::Global => units - share_of(self.settings.ratio, units) < labels.groups().len(),
         };
-        match self.with_criterion(Magnitude::l2()).plan(model, data).and_then(|plan| plan.shrink(model)) {
+        match self
+            .with_criterion(Magnitude::l2())
+            .plan(model, data)
+            .and_then(|plan| plan.shrink(model))
+        {
             Err(error @ Error::Prune(PruneError::NothingToPrune { .. })) => Err(error),
             Err(error @ Error::Prune(PruneError::EmptiesLayer { .. })) if bound => Err(error),
             // Other weights may fare better.
@@ -205,12 +235,16 @@ impl<F: Scalar> ChannelPruner<F> {
     /// Scores the units of `model` and decides which stay. Ties are broken by unit order.
     ///
     /// # Errors
-    /// [`PruneError::NothingToPrune`] for a model without hidden channels, [`PruneError::EmptiesLayer`] where a layer would lose all.
+    /// [`PruneError::NothingToPrune`] for a model without hidden channels,
+    /// [`PruneError::EmptiesLayer`] where a layer would lose all.
     pub fn plan(&self, model: &Model<F>, data: &Dataset<F>) -> Result<ChannelPlan> {
         let ChannelPrunerBuilder { criterion, scope, calibrate, .. } = &self.settings;
         let labels = ChannelLabels::of(model);
         if labels.groups().is_empty() {
-            return Err(PruneError::NothingToPrune { reason: "every channel is an input or a class".into() }.into());
+            return Err(PruneError::NothingToPrune {
+                reason: "every channel is an input or a class".into(),
+            }
+            .into());
         }
         let grads = match criterion.needs() {
             Needs::Gradients => Some(gradients(model, data)?),
@@ -224,18 +258,33 @@ impl<F: Scalar> ChannelPruner<F> {
         let seed = self.settings.seed.unwrap_or(model.seed());
         let view = |index: usize, evidence: &Evidence| GroupView {
             readers: evidence.readers(&groups[index].units),
-            ..GroupView::of(model, &labels, groups[index], grads.as_ref(), hash(seed, &[purpose::RANDOM_CRITERION, index as u64]))
+            ..GroupView::of(
+                model,
+                &labels,
+                groups[index],
+                grads.as_ref(),
+                hash(seed, &[purpose::RANDOM_CRITERION, index as u64]),
+            )
         };
         let counts = match scope {
-            Scope::Layer => groups.iter().map(|group| share_of(self.settings.ratio, group.units.len())).collect(),
-            Scope::Global => self.across(&(0..groups.len()).map(|index| view(index, &evidence)).collect::<Vec<_>>(), model, data),
+            Scope::Layer => groups
+                .iter()
+                .map(|group| share_of(self.settings.ratio, group.units.len()))
+                .collect(),
+            Scope::Global => self.across(
+                &(0..groups.len()).map(|index| view(index, &evidence)).collect::<Vec<_>>(),
+                model,
+                data,
+            ),
         };
         let mut removals = Vec::with_capacity(groups.len());
         for (index, count) in counts.into_iter().enumerate() {
             let view = view(index, &evidence);
             let removal = criterion.remove(&view, self.count(count, view.units));
             // A reader of several groups has fewer rows for the next one.
-            evidence.without(&removal.order.iter().map(|&unit| groups[index].units[unit]).collect::<Vec<_>>());
+            evidence.without(
+                &removal.order.iter().map(|&unit| groups[index].units[unit]).collect::<Vec<_>>(),
+            );
             removals.push(removal);
         }
         let mut keep = vec![true; labels.num_units()];
@@ -250,19 +299,25 @@ impl<F: Scalar> ChannelPruner<F> {
         units - (units - count).next_multiple_of(self.settings.round_to).min(units)
     }
 
-    /// How many units of each group go if all groups compete, each looked at beside all of the others.
+    /// How many units of each group go if all groups compete, each looked at beside all of the
+    /// others.
     fn across(&self, views: &[GroupView<F>], model: &Model<F>, data: &Dataset<F>) -> Vec<usize> {
         let ChannelPrunerBuilder { criterion, ratio, .. } = &self.settings;
         if criterion.needs() != Needs::Readers {
-            return lowest_of_all(&views.iter().map(|view| criterion.score(view)).collect::<Vec<_>>(), *ratio);
+            return lowest_of_all(
+                &views.iter().map(|view| criterion.score(view)).collect::<Vec<_>>(),
+                *ratio,
+            );
         }
-        let orders: Vec<Removal> = views.iter().map(|view| criterion.remove(view, view.units)).collect();
+        let orders: Vec<Removal> =
+            views.iter().map(|view| criterion.remove(view, view.units)).collect();
         let macs: Vec<f64> = views.iter().map(|view| view.macs_of_a_unit(model, data)).collect();
         cheapest_of_all(&orders, &macs, share_of(*ratio, views.iter().map(|view| view.units).sum()))
     }
 }
 
-/// How many units of each group go if the removal that loses least per multiply-accumulate comes next, each group keeping its own order.
+/// How many units of each group go if the removal that loses least per multiply-accumulate comes
+/// next, each group keeping its own order.
 fn cheapest_of_all(orders: &[Removal], macs: &[f64], count: usize) -> Vec<usize> {
     let mut counts = vec![0; orders.len()];
     for _ in 0..count {
@@ -272,7 +327,11 @@ fn cheapest_of_all(orders: &[Removal], macs: &[f64], count: usize) -> Vec<usize>
             let before = if at == 0 { 0.0 } else { losses[at - 1] };
             losses.get(at).map(|loss| ((loss - before) / macs[group].max(1.0), group))
         };
-        let Some((_, group)) = (0..orders.len()).filter_map(next).min_by(|a, b| a.0.total_cmp(&b.0)) else { break };
+        let Some((_, group)) =
+            (0..orders.len()).filter_map(next).min_by(|a, b| a.0.total_cmp(&b.0))
+        else {
+            break;
+        };
         counts[group] += 1;
     }
     counts
@@ -309,7 +368,11 @@ mod tests {
 
     #[test]
     fn groups_compete_by_what_the_next_removal_adds_for_a_product_saved() {
-        let removal = |losses: &[f64]| Removal { order: (0..losses.len()).collect(), losses: losses.to_vec(), loss: None };
+        let removal = |losses: &[f64]| Removal {
+            order: (0..losses.len()).collect(),
+            losses: losses.to_vec(),
+            loss: None,
+        };
         // Added: 2, 1, 1, 10 at one product each, and 5, 5, 5 at two.
         let orders = [removal(&[2.0, 3.0, 4.0, 14.0]), removal(&[5.0, 10.0, 15.0])];
         let expected = [[0, 0], [1, 0], [2, 0], [3, 0], [3, 1], [3, 2], [3, 3], [4, 3], [4, 3]];

@@ -6,11 +6,13 @@ use ndarray::Array2;
 
 /// The regressions of all readers of a group on the units that are kept.
 ///
-/// A sweep turns the Gram matrix `M` and the right-hand side `T` of one reader, in place, into those of the regression on one row more;
-/// the reverse takes it out again. With the rows `K` swept in, `M[K, K] = −(C_KK)⁻¹` and `T[K]` are the best weights; outside, `M` is the
-/// Gram matrix of what `K` does not explain, and `T` its products with what is left of the target.
+/// A sweep turns the Gram matrix `M` and the right-hand side `T` of one reader, in place, into
+/// those of the regression on one row more; the reverse takes it out again. With the rows `K` swept
+/// in, `M[K, K] = −(C_KK)⁻¹` and `T[K]` are the best weights; outside, `M` is the Gram matrix of
+/// what `K` does not explain, and `T` its products with what is left of the target.
 ///
-/// *Source*: Beaton 1964; Goodnight, "A Tutorial on the SWEEP Operator", The American Statistician 1979.
+/// *Source*: Beaton 1964; Goodnight, "A Tutorial on the SWEEP Operator", The American Statistician
+/// 1979.
 pub(super) struct Sweep {
     readers: Vec<Regression>,
     kept: Vec<bool>,
@@ -35,7 +37,9 @@ impl Sweep {
     pub(super) fn full<F: Scalar>(group: &GroupView<F>) -> Self {
         let collect = |of: &[Option<usize>]| {
             let mut positions = vec![Vec::new(); group.units];
-            of.iter().enumerate().for_each(|(k, unit)| unit.iter().for_each(|&unit| positions[unit].push(k)));
+            of.iter()
+                .enumerate()
+                .for_each(|(k, unit)| unit.iter().for_each(|&unit| positions[unit].push(k)));
             positions
         };
         let readers: Vec<Regression> = group
@@ -57,28 +61,35 @@ impl Sweep {
         self.kept[unit]
     }
 
-    /// A sum over readers, each relative to what it computes, as a share: the mean over the readers.
+    /// A sum over readers, each relative to what it computes, as a share: the mean over the
+    /// readers.
     pub(super) fn share(&self, spent: f64) -> f64 {
         spent / self.count
     }
 
     /// The kept unit whose removal costs least, and what it costs; the first of several.
     pub(super) fn cheapest(&self) -> Option<(usize, f64)> {
-        let costs = (0..self.kept.len()).filter(|&unit| self.kept[unit]).map(|unit| (unit, self.cost(unit)));
+        let costs = (0..self.kept.len())
+            .filter(|&unit| self.kept[unit])
+            .map(|unit| (unit, self.cost(unit)));
         costs.reduce(|best, next| if next.1 < best.1 { next } else { best })
     }
 
     /// The unit outside that wins most, and what it wins; the first of several.
     pub(super) fn most_useful(&self) -> Option<(usize, f64)> {
-        let gains = (0..self.kept.len()).filter(|&unit| !self.kept[unit]).map(|unit| (unit, self.cost(unit)));
+        let gains = (0..self.kept.len())
+            .filter(|&unit| !self.kept[unit])
+            .map(|unit| (unit, self.cost(unit)));
         gains.reduce(|best, next| if next.1 > best.1 { next } else { best })
     }
 
-    /// What removing a kept unit costs, or adding one that is not kept wins; columns that go with the unit are not missed.
+    /// What removing a kept unit costs, or adding one that is not kept wins; columns that go with
+    /// the unit are not missed.
     pub(super) fn cost(&self, unit: usize) -> f64 {
         let of = |reader: &Regression| {
             let costs = reader.costs(&reader.rows[unit]);
-            let missed = costs.iter().enumerate().filter(|(c, _)| !reader.columns[unit].contains(c));
+            let missed =
+                costs.iter().enumerate().filter(|(c, _)| !reader.columns[unit].contains(c));
             reader.scale * missed.map(|(_, cost)| cost).sum::<f64>()
         };
         self.readers.iter().map(of).sum()

@@ -42,10 +42,14 @@ fn per_byte(bits: Bits) -> usize {
     8 / bits.count() as usize
 }
 
-/// Integers as a file stores them: one, two or four per byte in two's complement, the first in the lowest bits, and zeros to the end.
+/// Integers as a file stores them: one, two or four per byte in two's complement, the first in the
+/// lowest bits, and zeros to the end.
 pub(crate) fn pack(ints: &[i8], bits: Bits) -> Vec<u8> {
     let mask = u8::MAX >> (8 - bits.count());
-    let byte = |ints: &[i8]| ints.iter().rev().fold(0u16, |byte, &q| byte << bits.count() | u16::from(q as u8 & mask)) as u8;
+    let byte = |ints: &[i8]| {
+        ints.iter().rev().fold(0u16, |byte, &q| byte << bits.count() | u16::from(q as u8 & mask))
+            as u8
+    };
     ints.chunks(per_byte(bits)).map(byte).collect()
 }
 
@@ -56,10 +60,14 @@ pub(crate) fn unpack(bytes: &[u8], count: usize, bits: Bits) -> Option<Vec<i8>> 
     }
     // The sign is brought up to the first bit and down again.
     let above = 8 - bits.count();
-    let of = |byte: u8| (0..per_byte(bits)).map(move |k| (byte >> (k as u32 * bits.count()) << above) as i8 >> above);
+    let of = |byte: u8| {
+        (0..per_byte(bits))
+            .map(move |k| (byte >> (k as u32 * bits.count()) << above) as i8 >> above)
+    };
     let mut ints: Vec<i8> = bytes.iter().flat_map(|&byte| of(byte)).collect();
     let padding = ints.split_off(count);
-    let legal = ints.iter().all(|&q| q >= -bits.most() && q <= bits.most()) && padding.iter().all(|&q| q == 0);
+    let legal = ints.iter().all(|&q| q >= -bits.most() && q <= bits.most())
+        && padding.iter().all(|&q| q == 0);
     legal.then_some(ints)
 }
 
@@ -70,7 +78,8 @@ mod tests {
     #[test]
     fn packing_is_undone_for_every_length_and_integer() {
         for bits in [Bits::Two, Bits::Four, Bits::Eight] {
-            let all: Vec<i8> = (-bits.most()..=bits.most()).chain([0, -bits.most(), bits.most(), 1]).collect();
+            let all: Vec<i8> =
+                (-bits.most()..=bits.most()).chain([0, -bits.most(), bits.most(), 1]).collect();
             for count in 0..=all.len() {
                 let bytes = pack(&all[..count], bits);
                 assert_eq!(bytes.len(), (count * bits.count() as usize).div_ceil(8));

@@ -4,7 +4,8 @@ use crate::error::{Error, Result};
 use crate::kernels::max_abs;
 use serde::{Deserialize, Serialize};
 
-/// What the largest integer of an activation stands for, of all values that the calibration data give it.
+/// What the largest integer of an activation stands for, of all values that the calibration data
+/// give it.
 ///
 /// In the words of the command line: `max`, and `percentile:99.5`.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -14,8 +15,9 @@ pub enum Calibration {
     /// The largest magnitude: nothing is clipped.
     #[default]
     MinMax,
-    /// The magnitude that this percentage of the values does not exceed (nearest rank), in (0, 100]: a few large values are clipped, and
-    /// all others have finer steps (Wu et al., "Integer Quantization for Deep Learning Inference", 2020, §5).
+    /// The magnitude that this percentage of the values does not exceed (nearest rank), in (0,
+    /// 100]: a few large values are clipped, and all others have finer steps (Wu et al., "Integer
+    /// Quantization for Deep Learning Inference", 2020, §5).
     Percentile(f64),
 }
 
@@ -24,12 +26,15 @@ impl Calibration {
     /// [`Error::Setting`] for a percentage outside (0, 100].
     pub(crate) fn check(self) -> Result<()> {
         match self {
-            Calibration::Percentile(p) if !(p > 0.0 && p <= 100.0) => Err(Error::setting("percentile", p, "above 0 and at most 100")),
+            Calibration::Percentile(p) if !(p > 0.0 && p <= 100.0) => {
+                Err(Error::setting("percentile", p, "above 0 and at most 100"))
+            }
             _ => Ok(()),
         }
     }
 
-    /// The magnitude that the largest integer stands for; not finite where one of the values is not, and 0 of nothing.
+    /// The magnitude that the largest integer stands for; not finite where one of the values is
+    /// not, and 0 of nothing.
     pub fn range(self, values: &[f32]) -> f32 {
         ranges(&[self], values)[0]
     }
@@ -40,7 +45,8 @@ impl Calibration {
     }
 }
 
-/// The ranges of several calibrations: each percentile is looked for among what lies above the one before.
+/// The ranges of several calibrations: each percentile is looked for among what lies above the one
+/// before.
 pub(super) fn ranges(calibrations: &[Calibration], values: &[f32]) -> Vec<f32> {
     let max = max_abs(values);
     let mut ranges = vec![max; calibrations.len()];
@@ -48,8 +54,10 @@ pub(super) fn ranges(calibrations: &[Calibration], values: &[f32]) -> Vec<f32> {
         Calibration::Percentile(p) => (p / 100.0 * values.len() as f64).ceil() as usize,
         Calibration::MinMax => values.len(),
     };
-    let mut ranks: Vec<(usize, usize)> = calibrations.iter().map(rank).enumerate().map(|(k, rank)| (rank.max(1), k)).collect();
-    // What no rank clips is known already; and beside a value that is not finite no percentile says what the others are worth.
+    let mut ranks: Vec<(usize, usize)> =
+        calibrations.iter().map(rank).enumerate().map(|(k, rank)| (rank.max(1), k)).collect();
+    // What no rank clips is known already; and beside a value that is not finite no percentile says
+    // what the others are worth.
     ranks.retain(|&(rank, _)| rank < values.len() && max.is_finite());
     if ranks.is_empty() {
         return ranges;
@@ -59,7 +67,8 @@ pub(super) fn ranges(calibrations: &[Calibration], values: &[f32]) -> Vec<f32> {
     let mut below = 0;
     for (rank, k) in ranks {
         let (_, at, _) = magnitudes[below..].select_nth_unstable(rank - 1 - below);
-        // A percentile of zero would clip everything: such a tensor is mostly zeros, and what else is in it counts.
+        // A percentile of zero would clip everything: such a tensor is mostly zeros, and what else
+        // is in it counts.
         ranges[k] = if *at == 0 { max } else { f32::from_bits(*at) };
         below = rank - 1;
     }
@@ -79,7 +88,13 @@ impl std::str::FromStr for Calibration {
     type Err = Error;
 
     fn from_str(word: &str) -> Result<Self> {
-        let illegal = || Error::setting("`calibration`", format!("`{word}`"), "max or percentile:P with P above 0 and at most 100");
+        let illegal = || {
+            Error::setting(
+                "`calibration`",
+                format!("`{word}`"),
+                "max or percentile:P with P above 0 and at most 100",
+            )
+        };
         let calibration = match word.split_once(':') {
             None if word == "max" => Calibration::MinMax,
             Some(("percentile", p)) => Calibration::Percentile(p.parse().map_err(|_| illegal())?),
@@ -96,12 +111,17 @@ mod tests {
 
     #[test]
     fn ranges_are_by_nearest_rank() {
-        let values: Vec<f32> = (1..=100).map(|k| if k % 2 == 0 { k as f32 } else { -(k as f32) }).collect();
+        let values: Vec<f32> =
+            (1..=100).map(|k| if k % 2 == 0 { k as f32 } else { -(k as f32) }).collect();
         assert_eq!(Calibration::MinMax.range(&values), 100.0);
         assert_eq!(Calibration::Percentile(99.0).range(&values), 99.0);
         assert_eq!(Calibration::Percentile(0.5).range(&values), 1.0);
         assert_eq!(Calibration::Percentile(100.0).range(&values), 100.0);
-        assert_eq!(Calibration::Percentile(98.1).range(&values), 99.0, "the nearest rank is the one above");
+        assert_eq!(
+            Calibration::Percentile(98.1).range(&values),
+            99.0,
+            "the nearest rank is the one above"
+        );
     }
 
     #[test]
@@ -115,23 +135,34 @@ mod tests {
             values[500] = bad;
             assert!(!Calibration::Percentile(99.0).range(&values).is_finite(), "{bad}");
         }
-        assert!(Calibration::Percentile(0.0).check().is_err() && Calibration::Percentile(f64::NAN).check().is_err());
+        assert!(
+            Calibration::Percentile(0.0).check().is_err()
+                && Calibration::Percentile(f64::NAN).check().is_err()
+        );
     }
 
     #[test]
     fn several_ranges_are_those_that_each_has_by_itself() {
         let percentages = [99.0, 50.0, 100.0, 99.99, 0.1, 50.0, 97.5];
-        let of: Vec<Calibration> = std::iter::once(Calibration::MinMax).chain(percentages.map(Calibration::Percentile)).collect();
+        let of: Vec<Calibration> = std::iter::once(Calibration::MinMax)
+            .chain(percentages.map(Calibration::Percentile))
+            .collect();
         for count in [1usize, 2, 7, 100, 1013] {
-            let values: Vec<f32> =
-                (0..count).map(|k| ((k * 7919) % 601) as f32 - 300.0).map(|v| if v < -150.0 { 0.0 } else { v }).collect();
+            let values: Vec<f32> = (0..count)
+                .map(|k| ((k * 7919) % 601) as f32 - 300.0)
+                .map(|v| if v < -150.0 { 0.0 } else { v })
+                .collect();
             let mut sorted: Vec<f32> = values.iter().map(|v| v.abs()).collect();
             sorted.sort_by(f32::total_cmp);
             let found = ranges(&of, &values);
             for (calibration, found) in of.iter().zip(found) {
                 let p = if let Calibration::Percentile(p) = calibration { *p } else { 100.0 };
                 let at = sorted[((p / 100.0 * count as f64).ceil() as usize).max(1) - 1];
-                assert_eq!(found, if at == 0.0 { sorted[count - 1] } else { at }, "{calibration} of {count}");
+                assert_eq!(
+                    found,
+                    if at == 0.0 { sorted[count - 1] } else { at },
+                    "{calibration} of {count}"
+                );
                 assert_eq!(found, calibration.range(&values), "{calibration} of {count}");
             }
         }
@@ -139,12 +170,26 @@ mod tests {
 
     #[test]
     fn words_are_read_as_they_are_written() {
-        for calibration in [Calibration::MinMax, Calibration::Percentile(99.5), Calibration::Percentile(100.0)] {
+        for calibration in
+            [Calibration::MinMax, Calibration::Percentile(99.5), Calibration::Percentile(100.0)]
+        {
             assert_eq!(calibration.to_string().parse::<Calibration>().unwrap(), calibration);
         }
-        for wrong in ["", "min", "percentile", "percentile:", "percentile:0", "percentile:101", "percentile:nan", "max:1"] {
+        for wrong in [
+            "",
+            "min",
+            "percentile",
+            "percentile:",
+            "percentile:0",
+            "percentile:101",
+            "percentile:nan",
+            "max:1",
+        ] {
             let error = wrong.parse::<Calibration>().unwrap_err().to_string();
-            assert!(error.contains(&format!("`{wrong}`")) && error.contains("percentile:P"), "{error}");
+            assert!(
+                error.contains(&format!("`{wrong}`")) && error.contains("percentile:P"),
+                "{error}"
+            );
         }
     }
 }

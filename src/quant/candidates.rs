@@ -1,9 +1,11 @@
-//! Which calibration each activation gets, where none is set: of a short list the one that changes what the network puts out least.
+//! Which calibration each activation gets, where none is set: of a short list the one that changes
+//! what the network puts out least.
 //!
-//! The error is measured where the network is used: the integer program runs, and its probabilities are compared with those of the float
-//! network. Squared errors of the values themselves, or of what reads them, are those of the few nodes whose values are large: after a sum
-//! over neighbours that of the hubs, for whose sake all other nodes would be rounded away. Probabilities count every node alike, and none
-//! for more than 2.
+//! The error is measured where the network is used: the integer program runs, and its probabilities
+//! are compared with those of the float network. Squared errors of the values themselves, or of
+//! what reads them, are those of the few nodes whose values are large: after a sum over neighbours
+//! that of the hubs, for whose sake all other nodes would be rounded away. Probabilities count
+//! every node alike, and none for more than 2.
 
 use super::calibration::Calibration;
 use super::forms::Forms;
@@ -28,7 +30,8 @@ pub(super) const TRIED: [Calibration; 7] = [
 /// Values that are looked at one by one, at most; of more, neighbours change together.
 const MOST_GROUPS: usize = 16;
 
-/// Another calibration must leave this share of the error or less: what wins less is not worth what it clips.
+/// Another calibration must leave this share of the error or less: what wins less is not worth what
+/// it clips.
 const GAIN: f64 = 0.99;
 
 /// A calibration of one value, and the scales that it gives.
@@ -39,11 +42,18 @@ pub(super) struct Candidate {
     pub scales: Vec<f32>,
 }
 
-/// What each value may be calibrated by: first the input, then every stage but the last. Without any, a value has no scales.
+/// What each value may be calibrated by: first the input, then every stage but the last. Without
+/// any, a value has no scales.
 pub(super) type Candidates = Vec<Vec<Candidate>>;
 
-/// Gives `small` the candidates of the smallest error among those that were tried, never one with a larger error than the first of all.
-pub(super) fn choose(small: &mut QuantModel, candidates: &Candidates, dense: &Model, data: &Dataset) -> Result<()> {
+/// Gives `small` the candidates of the smallest error among those that were tried, never one with a
+/// larger error than the first of all.
+pub(super) fn choose(
+    small: &mut QuantModel,
+    candidates: &Candidates,
+    dense: &Model,
+    data: &Dataset,
+) -> Result<()> {
     let wanted = Probabilities::of(dense, data)?;
     let mut error = |choice: &[usize]| -> Result<f64> {
         apply(small, candidates, choice);
@@ -63,7 +73,8 @@ pub(super) fn choose(small: &mut QuantModel, candidates: &Candidates, dense: &Mo
         before = choice;
     }
     // ... then each by itself, a step at a time, with all others as they are.
-    let open: Vec<usize> = (0..candidates.len()).filter(|&value| candidates[value].len() > 1).collect();
+    let open: Vec<usize> =
+        (0..candidates.len()).filter(|&value| candidates[value].len() > 1).collect();
     for group in open.chunks(open.len().div_ceil(MOST_GROUPS).max(1)) {
         let from = best.choice[group[0]];
         for finer in [true, false] {
@@ -92,7 +103,11 @@ struct Best {
 
 impl Best {
     /// Takes another choice if it is better.
-    fn try_out(&mut self, choice: Vec<usize>, error: &mut dyn FnMut(&[usize]) -> Result<f64>) -> Result<bool> {
+    fn try_out(
+        &mut self,
+        choice: Vec<usize>,
+        error: &mut dyn FnMut(&[usize]) -> Result<f64>,
+    ) -> Result<bool> {
         let found = error(&choice)?;
         let better = found < GAIN * self.error;
         if better {
@@ -108,7 +123,9 @@ fn step(at: usize, finer: bool, count: usize) -> Option<usize> {
 
 /// Whether two choices give the same scales.
 fn same(candidates: &Candidates, a: &[usize], b: &[usize]) -> bool {
-    let alike = |of: &[Candidate], a: usize, b: usize| of.get(a).map(|of| &of.scales) == of.get(b).map(|of| &of.scales);
+    let alike = |of: &[Candidate], a: usize, b: usize| {
+        of.get(a).map(|of| &of.scales) == of.get(b).map(|of| &of.scales)
+    };
     candidates.iter().zip(a.iter().zip(b)).all(|(of, (&a, &b))| a == b || alike(of, a, b))
 }
 
@@ -143,12 +160,17 @@ impl Probabilities {
         Ok(Self { wanted, several })
     }
 
-    /// The squared error of what these logits say, summed over the classes and meant over the nodes. Nodes are added in their order, so
-    /// that the number of threads does not matter.
+    /// The squared error of what these logits say, summed over the classes and meant over the
+    /// nodes. Nodes are added in their order, so that the number of threads does not matter.
     fn error(&self, logits: ArrayView2<f32>) -> f64 {
         let of = |i: usize| -> f64 {
             let probability = probability(logits.row(i), self.several);
-            self.wanted.row(i).iter().zip(logits.row(i)).map(|(&p, &z)| (f64::from(p) - probability(z)).powi(2)).sum()
+            self.wanted
+                .row(i)
+                .iter()
+                .zip(logits.row(i))
+                .map(|(&p, &z)| (f64::from(p) - probability(z)).powi(2))
+                .sum()
         };
         let errors: Vec<f64> = (0..logits.nrows()).into_par_iter().map(of).collect();
         errors.iter().sum::<f64>() / errors.len().max(1) as f64
@@ -157,9 +179,13 @@ impl Probabilities {
 
 /// The probability of a class by its logit, beside all logits of its node.
 fn probability(logits: ArrayView1<f32>, several: bool) -> impl Fn(f32) -> f64 + use<> {
-    let top = if several { 0.0 } else { f64::from(logits.fold(f32::NEG_INFINITY, |top, &z| top.max(z))) };
-    let sum: f64 = if several { 0.0 } else { logits.iter().map(|&z| (f64::from(z) - top).exp()).sum() };
-    move |z| if several { 1.0 / (1.0 + (-f64::from(z)).exp()) } else { (f64::from(z) - top).exp() / sum }
+    let top =
+        if several { 0.0 } else { f64::from(logits.fold(f32::NEG_INFINITY, |top, &z| top.max(z))) };
+    let sum: f64 =
+        if several { 0.0 } else { logits.iter().map(|&z| (f64::from(z) - top).exp()).sum() };
+    move |z| {
+        if several { 1.0 / (1.0 + (-f64::from(z)).exp()) } else { (f64::from(z) - top).exp() / sum }
+    }
 }
 
 #[cfg(test)]
@@ -175,7 +201,10 @@ mod tests {
         let wanted = Probabilities::of(&model, &data).unwrap();
         let logits = model.infer(&Cx::eval(data.graph()), data.features()).unwrap();
         for (&p, &z) in wanted.wanted.iter().zip(&logits) {
-            assert!((f64::from(p) - 1.0 / (1.0 + (-f64::from(z)).exp())).abs() < 1e-6, "{p} of {z}");
+            assert!(
+                (f64::from(p) - 1.0 / (1.0 + (-f64::from(z)).exp())).abs() < 1e-6,
+                "{p} of {z}"
+            );
         }
         assert!(wanted.error(logits.view()) < 1e-12 && wanted.error((logits + 1.0).view()) > 1e-3);
     }

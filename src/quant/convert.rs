@@ -5,7 +5,9 @@ use super::calibration::{Calibration, ranges};
 use super::candidates::{self, Candidate, Candidates, TRIED};
 use super::forms::Forms;
 use super::lower::Norms;
-use super::model::{QuantModel, QuantOp, QuantStage, QuantWeight, room_for_dense, with_dense_shape};
+use super::model::{
+    QuantModel, QuantOp, QuantStage, QuantWeight, room_for_dense, with_dense_shape,
+};
 use super::rounding::{Grids, Rounded, Rounding};
 use crate::data::Dataset;
 use crate::error::{Error, Result, Unsupported};
@@ -28,7 +30,8 @@ pub(super) struct Settings {
     pub rounding: Rounding,
 }
 
-/// The calibration of every value that has scales: of the input where a join or an aggregation reads it, and of each stage but the last.
+/// The calibration of every value that has scales: of the input where a join or an aggregation
+/// reads it, and of each stage but the last.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Calibrations {
     pub input: Option<Calibration>,
@@ -37,12 +40,16 @@ pub(super) struct Calibrations {
 
 impl Calibrations {
     pub(super) fn of(small: &QuantModel) -> Self {
-        Self { input: small.input_calibration, stages: small.stages.iter().filter_map(|stage| stage.calibration).collect() }
+        Self {
+            input: small.input_calibration,
+            stages: small.stages.iter().filter_map(|stage| stage.calibration).collect(),
+        }
     }
 }
 
-/// Whether integers read sparse features as dense ones. A layer that aggregates sparse features stands in a float program as it is; integers
-/// aggregate dense ones, where that is all that keeps the layer from having an integer form.
+/// Whether integers read sparse features as dense ones. A layer that aggregates sparse features
+/// stands in a float program as it is; integers aggregate dense ones, where that is all that keeps
+/// the layer from having an integer form.
 ///
 /// # Errors
 /// What lowering returns, and [`Error::Unsupported`] where there is no memory for them.
@@ -66,13 +73,23 @@ pub(super) fn as_read<'a>(model: &Model, data: &'a Dataset) -> Result<Cow<'a, Da
     if !reads_dense(model, data)? {
         return Ok(Cow::Borrowed(data));
     }
-    log::debug!("{} x {} sparse features are made dense: integers aggregate them before a product", data.num_nodes(), data.num_features());
+    log::debug!(
+        "{} x {} sparse features are made dense: integers aggregate them before a product",
+        data.num_nodes(),
+        data.num_features()
+    );
     Ok(Cow::Owned(data.clone().with_dense_features()))
 }
 
-/// Converts a model on its grids, its activations calibrated on all nodes of `data`: as its training calibrated them, as the settings say,
-/// or so that the outputs are nearest to those of `dense`.
-pub(super) fn convert(rounded: &Rounded, dense: &Model, data: &Dataset, settings: Settings) -> Result<QuantModel> {
+/// Converts a model on its grids, its activations calibrated on all nodes of `data`: as its
+/// training calibrated them, as the settings say, or so that the outputs are nearest to those of
+/// `dense`.
+pub(super) fn convert(
+    rounded: &Rounded,
+    dense: &Model,
+    data: &Dataset,
+    settings: Settings,
+) -> Result<QuantModel> {
     let Rounded { model, grids, calibrations } = rounded;
     let lowering = model.lower(Some(data.graph()), data.features())?;
     let fused = fuse(&lowering);
@@ -125,14 +142,24 @@ fn candidates(
 ) -> Result<Candidates> {
     let fused = fuse(lowering);
     let most = settings.activations.most();
-    let tried = |own: Option<Calibration>| own.or(settings.calibration).map_or(TRIED.to_vec(), |one| vec![one]);
-    let joins_input = |stage: &Fused<f32>| stage.inputs.contains(&lowering.input()) && !matches!(stage.op, Op::Linear(_));
+    let tried = |own: Option<Calibration>| {
+        own.or(settings.calibration).map_or(TRIED.to_vec(), |one| vec![one])
+    };
+    let joins_input = |stage: &Fused<f32>| {
+        stage.inputs.contains(&lowering.input()) && !matches!(stage.op, Op::Linear(_))
+    };
     let mut candidates = vec![match fused.iter().any(joins_input) {
-        true => of_input(lowering, data.features(), most, &tried(calibrations.and_then(|own| own.input))),
+        true => of_input(
+            lowering,
+            data.features(),
+            most,
+            &tried(calibrations.and_then(|own| own.input)),
+        ),
         false => Vec::new(),
     }];
     let mut bad = None;
-    let mut program = Program::compile_stagewise(model.lower(Some(data.graph()), data.features())?)?;
+    let mut program =
+        Program::compile_stagewise(model.lower(Some(data.graph()), data.features())?)?;
     program.run_watched(data.features(), &mut |k, y| {
         let values = y.as_slice().expect("buffers are contiguous");
         if k + 1 == fused.len() {
@@ -142,10 +169,16 @@ fn candidates(
         }
         let tried = tried(calibrations.map(|own| own.stages[k]));
         let ranges = ranges(&tried, values);
-        bad = bad.take().or(ranges.iter().find(|range| !range.is_finite()).map(|&range| (k, range)));
+        bad =
+            bad.take().or(ranges.iter().find(|range| !range.is_finite()).map(|&range| (k, range)));
         let scale = |range: f32| vec![symmetric_scale(range, most)];
-        candidates
-            .push(tried.into_iter().zip(ranges).map(|(calibration, range)| Candidate { calibration, scales: scale(range) }).collect());
+        candidates.push(
+            tried
+                .into_iter()
+                .zip(ranges)
+                .map(|(calibration, range)| Candidate { calibration, scales: scale(range) })
+                .collect(),
+        );
     })?;
     match bad {
         Some((k, value)) => {
@@ -157,18 +190,28 @@ fn candidates(
 }
 
 /// The candidates of the input: one scale per channel.
-fn of_input(lowering: &Lowering<f32>, x: ValueRef<f32>, most: i8, tried: &[Calibration]) -> Vec<Candidate> {
-    let mut candidates: Vec<Candidate> = tried.iter().map(|&calibration| Candidate { calibration, scales: Vec::new() }).collect();
+fn of_input(
+    lowering: &Lowering<f32>,
+    x: ValueRef<f32>,
+    most: i8,
+    tried: &[Calibration],
+) -> Vec<Candidate> {
+    let mut candidates: Vec<Candidate> =
+        tried.iter().map(|&calibration| Candidate { calibration, scales: Vec::new() }).collect();
     x.with_dense(|x| {
         for channel in 0..lowering.width(lowering.input()) {
             let ranges = ranges(tried, &x.column(channel).to_vec());
-            candidates.iter_mut().zip(ranges).for_each(|(of, range)| of.scales.push(symmetric_scale(range, most)));
+            candidates
+                .iter_mut()
+                .zip(ranges)
+                .for_each(|(of, range)| of.scales.push(symmetric_scale(range, most)));
         }
     });
     candidates
 }
 
-/// Refuses a model that has a layer without an integer form, or that sums over too many neighbours, before any time is spent on it.
+/// Refuses a model that has a layer without an integer form, or that sums over too many neighbours,
+/// before any time is spent on it.
 pub(super) fn check(model: &Model, data: &Dataset, settings: Settings) -> Result<()> {
     let lower = |x: ValueRef<f32>| model.lower(Some(data.graph()), x);
     let lowering = match reads_dense(model, data)? {
@@ -179,17 +222,28 @@ pub(super) fn check(model: &Model, data: &Dataset, settings: Settings) -> Result
     fuse(&lowering).iter().try_for_each(|stage| {
         let layer = lowering.layer(stage.starts);
         match op(layer, stage, &lowering, settings.weights, &Grids::new())? {
-            QuantOp::Aggregate(norm) => Ok(known.of(data.graph(), norm)?.check(layer, settings.activations)?),
+            QuantOp::Aggregate(norm) => {
+                Ok(known.of(data.graph(), norm)?.check(layer, settings.activations)?)
+            }
             _ => Ok(()),
         }
     })
 }
 
-fn op(layer: &str, stage: &Fused<f32>, lowering: &Lowering<f32>, bits: Bits, grids: &Grids) -> Result<QuantOp> {
+fn op(
+    layer: &str,
+    stage: &Fused<f32>,
+    lowering: &Lowering<f32>,
+    bits: Bits,
+    grids: &Grids,
+) -> Result<QuantOp> {
     Ok(match &stage.op {
         Op::Linear(weight) => {
             if let Some(&value) = weight.iter().find(|w| !w.is_finite()) {
-                return Err(Error::NotFinite { at: format!("weight of `{layer}`"), value: value.into() });
+                return Err(Error::NotFinite {
+                    at: format!("weight of `{layer}`"),
+                    value: value.into(),
+                });
             }
             let grid = match &lowering.stages()[stage.starts.0] {
                 Stage::Linear { param, .. } => grids.get(param),
@@ -201,7 +255,9 @@ fn op(layer: &str, stage: &Fused<f32>, lowering: &Lowering<f32>, bits: Bits, gri
                 None => QuantWeight::of(weight.view(), bits),
             })
         }
-        Op::PackedLinear(_) | Op::SparseLinear(_) | Op::Sum(_) => unreachable!("a form that the float program picks after fusion"),
+        Op::PackedLinear(_) | Op::SparseLinear(_) | Op::Sum(_) => {
+            unreachable!("a form that the float program picks after fusion")
+        }
         Op::Aggregate(_, norm) => QuantOp::Aggregate(*norm),
         Op::Add(coefficients) => QuantOp::Add(coefficients.clone()),
         Op::Concat => QuantOp::Concat,
@@ -215,9 +271,12 @@ fn no_integers(layer: &str, what: &str) -> Error {
 }
 
 impl QuantWeight {
-    /// Quantises `w: [in, out]` with a scale per output column: `s_c = max_k |w_kc| / (2^{b−1} − 1)`, `q = round_ties_even(w / s_c)`.
+    /// Quantises `w: [in, out]` with a scale per output column:
+    /// `s_c = max_k |w_kc| / (2^{b−1} − 1)`, `q = round_ties_even(w / s_c)`.
     pub fn of(w: ArrayView2<f32>, bits: Bits) -> Self {
-        let scale = |column: ndarray::ArrayView1<f32>| symmetric_scale(max_abs(&column.to_vec()), bits.most());
+        let scale = |column: ndarray::ArrayView1<f32>| {
+            symmetric_scale(max_abs(&column.to_vec()), bits.most())
+        };
         let scales: Vec<f32> = w.columns().into_iter().map(scale).collect();
         Self::on_grid(w, bits, &scales)
     }
@@ -234,8 +293,14 @@ impl QuantWeight {
         Self { shape: (rows, cols), bits, ints, scales: scales.to_vec() }
     }
 
-    /// A weight from integers in ±[`Bits::most`], row by row, and a scale per column; `None` where the lengths do not fit.
-    pub(crate) fn from_parts(shape: (usize, usize), bits: Bits, ints: Vec<i8>, scales: Vec<f32>) -> Option<Self> {
+    /// A weight from integers in ±[`Bits::most`], row by row, and a scale per column; `None` where
+    /// the lengths do not fit.
+    pub(crate) fn from_parts(
+        shape: (usize, usize),
+        bits: Bits,
+        ints: Vec<i8>,
+        scales: Vec<f32>,
+    ) -> Option<Self> {
         let fits = shape.0.checked_mul(shape.1) == Some(ints.len()) && scales.len() == shape.1;
         fits.then_some(Self { shape, bits, ints, scales })
     }

@@ -13,18 +13,21 @@ pub enum Granularity {
     SymmetricColumn,
     /// The same over each row: the nodes of features `[n, c]`.
     SymmetricRow,
-    /// `lo = min(w, 0)`, `hi = max(w, 0)`, `s = (hi − lo) / (2^b − 1)`, `zero = round(−lo / s)`, integers in `0 … 2^b − 1`.
+    /// `lo = min(w, 0)`, `hi = max(w, 0)`, `s = (hi − lo) / (2^b − 1)`, `zero = round(−lo / s)`,
+    /// integers in `0 … 2^b − 1`.
     AffineTensor,
 }
 
-/// Rounds to the numbers that integers of 2, 4 or 8 bits can stand for: `real = s·(int − zero)` with `int = round_ties_even(w/s) + zero`,
-/// clamped.
+/// Rounds to the numbers that integers of 2, 4 or 8 bits can stand for: `real = s·(int − zero)`
+/// with `int = round_ties_even(w/s) + zero`, clamped.
 ///
-/// The gradient is straight through: 1 where the integer was not clamped, else 0. An all-zero tensor stays as it is.
+/// The gradient is straight through: 1 where the integer was not clamped, else 0. An all-zero
+/// tensor stays as it is.
 ///
 /// *Shapes*: `[rows, columns]` in and out.
 ///
-/// *Source*: Jacob et al., "Quantization and Training of Neural Networks", CVPR 2018, eq. 1 and 12; the gradient by Bengio et al. 2013.
+/// *Source*: Jacob et al., "Quantization and Training of Neural Networks", CVPR 2018, eq. 1 and 12;
+/// the gradient by Bengio et al. 2013.
 ///
 /// ```
 /// use gnn_prune::{Bits, ndarray::array, quant::{FakeQuant, Granularity}};
@@ -103,13 +106,16 @@ impl FakeQuant {
     }
 
     fn each(&self, w: ArrayView2<f32>, mut y: ArrayViewMut2<f32>, f: impl Fn(Grid, f32, &mut f32)) {
-        let tensor = |grid: Grid, mut y: ArrayViewMut2<f32>| y.zip_mut_with(&w, |y, &w| f(grid, w, y));
+        let tensor =
+            |grid: Grid, mut y: ArrayViewMut2<f32>| y.zip_mut_with(&w, |y, &w| f(grid, w, y));
         let axis = match self.granularity {
             Granularity::SymmetricTensor => {
                 let all: Vec<f32> = w.iter().copied().collect();
                 return tensor(Grid::symmetric(max_abs(&all), self.bits), y);
             }
-            Granularity::AffineTensor => return tensor(Grid::affine(w.iter().copied(), self.bits), y),
+            Granularity::AffineTensor => {
+                return tensor(Grid::affine(w.iter().copied(), self.bits), y);
+            }
             Granularity::SymmetricColumn => Axis(1),
             Granularity::SymmetricRow => Axis(0),
         };

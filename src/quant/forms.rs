@@ -1,7 +1,8 @@
 //! Which form each stage takes: integers, or floats made of the stored integers.
 //!
-//! The choice follows a model of costs that knows the shapes, the stored entries and the level of instructions, and nothing else: no clock,
-//! no number of threads. So the same model on the same graph computes the same bits in every run on machines of one level.
+//! The choice follows a model of costs that knows the shapes, the stored entries and the level of
+//! instructions, and nothing else: no clock, no number of threads. So the same model on the same
+//! graph computes the same bits in every run on machines of one level.
 
 use super::model::{QuantModel, QuantOp, QuantStage};
 use crate::graph::Graph;
@@ -16,7 +17,8 @@ use serde::Serialize;
 pub enum Form {
     /// 8-bit integers, summed in 32 bits.
     Integers,
-    /// 32-bit floats: weights are their integers times their scales, activations are not rounded, `Â` is the graph's own.
+    /// 32-bit floats: weights are their integers times their scales, activations are not rounded,
+    /// `Â` is the graph's own.
     Floats,
 }
 
@@ -55,7 +57,8 @@ pub struct StageForm {
 /// What it takes to choose: integers must promise this share of the time of floats, or less.
 const MARGIN: f64 = 0.9;
 
-/// Nanoseconds on one core, fitted to measurements; `docs/quantization.md` says to which. Only their ratios matter.
+/// Nanoseconds on one core, fitted to measurements; `docs/quantization.md` says to which. Only
+/// their ratios matter.
 struct Costs {
     /// A multiply-add of a dense product ...
     float_dense: f64,
@@ -73,7 +76,8 @@ struct Costs {
     equal_channel: f64,
     /// Channels of a pass, in general and for equal entries.
     pass: [f64; 2],
-    /// A line of 64 bytes of a gathered row that comes from the third cache: more of them are under way where rows are wide.
+    /// A line of 64 bytes of a gathered row that comes from the third cache: more of them are under
+    /// way where rows are wide.
     float_line: f64,
     int_line: f64,
     /// A row of an integer product, and a number of it: its requantisation.
@@ -107,8 +111,15 @@ const AVX2: Costs = Costs {
 };
 
 /// Four times the arithmetic of AVX2 on integers and twice on floats; the rest as there.
-const VNNI: Costs =
-    Costs { float_dense: 0.02, int_dense: 0.008, int_operand: 0.0, int_channel: 0.012, equal_channel: 0.012, pass: [256.0, 256.0], ..AVX2 };
+const VNNI: Costs = Costs {
+    float_dense: 0.02,
+    int_dense: 0.008,
+    int_operand: 0.0,
+    int_channel: 0.012,
+    equal_channel: 0.012,
+    pass: [256.0, 256.0],
+    ..AVX2
+};
 
 /// Columns up to which a product is narrow.
 const NARROW: f64 = 8.0;
@@ -121,15 +132,21 @@ const MEMORY_LINE: f64 = 7.0;
 /// The same, one after the other.
 const STREAMED_LINE: f64 = 2.0;
 
-/// Bytes up to which gathered rows lie in the second cache and in a core's part of the third: those of common server cores, so that the
-/// choice does not follow the machine.
+/// Bytes up to which gathered rows lie in the second cache and in a core's part of the third: those
+/// of common server cores, so that the choice does not follow the machine.
 const NEAR: f64 = 512e3;
 const FAR: f64 = 10e6;
 /// Narrow rows of integers were seen to slow down from here on already.
 const NEAR_INTS: f64 = 256e3;
 
 /// Chooses a form for every stage.
-pub(super) fn choose(model: &QuantModel, graph: &Graph, x: &ValueRef<f32>, isa: Isa, forms: Forms) -> Vec<Form> {
+pub(super) fn choose(
+    model: &QuantModel,
+    graph: &Graph,
+    x: &ValueRef<f32>,
+    isa: Isa,
+    forms: Forms,
+) -> Vec<Form> {
     let all = |form| vec![form; model.stages.len()];
     match forms {
         Forms::Integers => all(Form::Integers),
@@ -160,22 +177,38 @@ impl<'a> Chooser<'a> {
     fn new(model: &'a QuantModel, graph: &Graph, x: &ValueRef<f32>, costs: &Costs) -> Self {
         let rows = graph.num_nodes() as f64;
         let stages = model.stages.iter().map(|stage| costs.stage(model, stage, graph, x)).collect();
-        let quantize = model.stages.iter().map(|stage| rows * stage.width as f64 * costs.quantize).collect();
-        Self { model, stages, quantize, quantize_input: rows * model.in_channels as f64 * costs.quantize }
+        let quantize =
+            model.stages.iter().map(|stage| rows * stage.width as f64 * costs.quantize).collect();
+        Self {
+            model,
+            stages,
+            quantize,
+            quantize_input: rows * model.in_channels as f64 * costs.quantize,
+        }
     }
 
     /// The cheapest that was found from three starts; floats, where it does not promise enough.
     fn best(&self) -> Vec<Form> {
         let all = |form| vec![form; self.stages.len()];
         let floats = all(Form::Floats);
-        let own = self.stages.iter().map(|cost| if cost.0 < cost.1 { Form::Integers } else { Form::Floats });
+        let own = self
+            .stages
+            .iter()
+            .map(|cost| if cost.0 < cost.1 { Form::Integers } else { Form::Floats });
         let starts = [all(Form::Integers), own.collect(), floats.clone()];
-        let best = starts.into_iter().map(|start| self.improve(start)).min_by(|a, b| self.total(a).total_cmp(&self.total(b)));
+        let best = starts
+            .into_iter()
+            .map(|start| self.improve(start))
+            .min_by(|a, b| self.total(a).total_cmp(&self.total(b)));
         best.filter(|best| self.total(best) < MARGIN * self.total(&floats)).unwrap_or(floats)
     }
 
     fn total(&self, forms: &[Form]) -> f64 {
-        let mut total: f64 = forms.iter().zip(&self.stages).map(|(form, cost)| if *form == Form::Integers { cost.0 } else { cost.1 }).sum();
+        let mut total: f64 = forms
+            .iter()
+            .zip(&self.stages)
+            .map(|(form, cost)| if *form == Form::Integers { cost.0 } else { cost.1 })
+            .sum();
         let mut as_ints = vec![false; forms.len() + 1];
         for (stage, form) in self.model.stages.iter().zip(forms) {
             // A product quantises the rows of the input itself.
@@ -215,15 +248,30 @@ impl<'a> Chooser<'a> {
 }
 
 impl Costs {
-    /// Nanoseconds of one stage on integers and on floats, which have four times the bytes to read and to write.
-    fn stage(&self, model: &QuantModel, stage: &QuantStage, graph: &Graph, x: &ValueRef<f32>) -> (f64, f64) {
+    /// Nanoseconds of one stage on integers and on floats, which have four times the bytes to read
+    /// and to write.
+    fn stage(
+        &self,
+        model: &QuantModel,
+        stage: &QuantStage,
+        graph: &Graph,
+        x: &ValueRef<f32>,
+    ) -> (f64, f64) {
         let (ints, floats) = self.arithmetic(model, stage, graph, x);
-        let widths = stage.inputs.iter().filter(|&&k| k > 0).map(|&k| model.width_of(k)).sum::<usize>() + stage.width;
+        let widths =
+            stage.inputs.iter().filter(|&&k| k > 0).map(|&k| model.width_of(k)).sum::<usize>()
+                + stage.width;
         let bytes = (graph.num_nodes() * widths) as f64;
         (ints + stream(bytes), floats + stream(4.0 * bytes))
     }
 
-    fn arithmetic(&self, model: &QuantModel, stage: &QuantStage, graph: &Graph, x: &ValueRef<f32>) -> (f64, f64) {
+    fn arithmetic(
+        &self,
+        model: &QuantModel,
+        stage: &QuantStage,
+        graph: &Graph,
+        x: &ValueRef<f32>,
+    ) -> (f64, f64) {
         let (rows, width) = (graph.num_nodes() as f64, stage.width as f64);
         let finish = rows * width * self.finish;
         match &stage.op {
@@ -236,30 +284,47 @@ impl Costs {
                         (ints + finish + x.nnz() as f64 * self.quantize, floats)
                     }
                     _ => {
-                        // The AVX2 form of few columns has neither panels nor an operand to lay out.
+                        // The AVX2 form of few columns has neither panels nor an operand to lay
+                        // out.
                         let narrow = width <= NARROW && self.int_operand > 0.0;
-                        // Of a row: columns are multiplied in whole registers; floats know what is zero.
+                        // Of a row: columns are multiplied in whole registers; floats know what is
+                        // zero.
                         let macs = inner * (width / 8.0).ceil() * 8.0;
                         let stored = weight.ints.iter().filter(|q| **q != 0).count();
                         let sparse = product_cost(stored, weight.shape) as f64;
                         let floats = if sparse < inner * width { sparse } else { macs };
                         let input = if stage.inputs[0] == 0 { self.quantize } else { 0.0 };
-                        let product =
-                            if narrow { inner * width * self.int_narrow } else { macs * self.int_dense + inner * self.int_operand };
+                        let product = if narrow {
+                            inner * width * self.int_narrow
+                        } else {
+                            macs * self.int_dense + inner * self.int_operand
+                        };
                         let ints = rows * (self.int_row + product + inner * input);
                         (ints + finish, rows * floats * self.float_dense)
                     }
                 }
             }
             QuantOp::Aggregate(norm) => {
-                let operator = graph.operator(*norm).expect("it was built before the forms are chosen");
+                let operator =
+                    graph.operator(*norm).expect("it was built before the forms are chosen");
                 let (starts, _, values) = operator.forward().into_raw_storage();
-                let (ints, floats) = self.gather(rows, values.len() as f64, width, rows, has_equal_rows(starts, values));
+                let (ints, floats) = self.gather(
+                    rows,
+                    values.len() as f64,
+                    width,
+                    rows,
+                    has_equal_rows(starts, values),
+                );
                 (ints + finish, floats)
             }
             // Most sums of two products are added up where they are made.
-            QuantOp::Add(coefficients) if coefficients.iter().all(|&a| a == 1.0) && sums_products(model, stage) => {
-                (rows * width * self.int_join * stage.inputs.len() as f64 + finish, rows * width * self.float_join)
+            QuantOp::Add(coefficients)
+                if coefficients.iter().all(|&a| a == 1.0) && sums_products(model, stage) =>
+            {
+                (
+                    rows * width * self.int_join * stage.inputs.len() as f64 + finish,
+                    rows * width * self.float_join,
+                )
             }
             QuantOp::Add(_) | QuantOp::Concat => {
                 let numbers = rows * width * stage.inputs.len() as f64;
@@ -270,13 +335,20 @@ impl Costs {
 
     /// A product with a sparse left operand, on integers and on floats.
     fn gather(&self, rows: f64, stored: f64, width: f64, gathered: f64, equal: bool) -> (f64, f64) {
-        let (channel, pass) = if equal { (self.equal_channel, self.pass[1]) } else { (self.int_channel, self.pass[0]) };
+        let (channel, pass) = if equal {
+            (self.equal_channel, self.pass[1])
+        } else {
+            (self.int_channel, self.pass[0])
+        };
         // Integers are taken 16 at a time, and what is no multiple of 32 in a pass of its own.
         let passes = (width / pass).ceil() + if width % 32.0 > 0.0 && !equal { 1.0 } else { 0.0 };
-        let ints =
-            self.int_entry * passes + channel * (width / 16.0).ceil() * 16.0 + fetch(width, gathered * width, NEAR_INTS, self.int_line);
+        let ints = self.int_entry * passes
+            + channel * (width / 16.0).ceil() * 16.0
+            + fetch(width, gathered * width, NEAR_INTS, self.int_line);
         let channels = (width / 8.0).ceil() * 8.0;
-        let floats = self.float_entry + self.float_channel * channels + fetch(4.0 * width, 4.0 * gathered * width, NEAR, self.float_line);
+        let floats = self.float_entry
+            + self.float_channel * channels
+            + fetch(4.0 * width, 4.0 * gathered * width, NEAR, self.float_line);
         (stored * ints + rows * self.int_row, stored * floats)
     }
 }
@@ -297,7 +369,9 @@ fn fetch(bytes: f64, of: f64, near: f64, line: f64) -> f64 {
 
 /// Whether a sum's terms are products that nothing else is done to.
 fn sums_products(model: &QuantModel, stage: &QuantStage) -> bool {
-    stage.inputs.iter().all(|&k| k > 0 && matches!(model.stages[k - 1].op, QuantOp::Linear(_) | QuantOp::Aggregate(_)))
+    stage.inputs.iter().all(|&k| {
+        k > 0 && matches!(model.stages[k - 1].op, QuantOp::Linear(_) | QuantOp::Aggregate(_))
+    })
 }
 
 /// Whether nearly all rows have entries of one value.
@@ -315,8 +389,11 @@ mod tests {
     #[test]
     fn integers_must_gain_their_margin_and_pay_for_what_is_made_integers() {
         let data = Dataset::sbm(180, 3).features(4).degree(4.0).seed(1).build().unwrap();
-        let model =
-            Quantizer::builder(Bits::Eight).build().unwrap().quantize(&Gcn::builder(4, 3).hidden(3).build(0).unwrap(), &data).unwrap();
+        let model = Quantizer::builder(Bits::Eight)
+            .build()
+            .unwrap()
+            .quantize(&Gcn::builder(4, 3).hidden(3).build(0).unwrap(), &data)
+            .unwrap();
         let count = model.stages.len();
         let chooser = |ints: f64, quantize: f64| Chooser {
             model: &model,
@@ -325,11 +402,22 @@ mod tests {
             quantize_input: quantize,
         };
         assert_eq!(chooser(0.8, 0.0).best(), vec![Form::Integers; count]);
-        assert_eq!(chooser(0.95, 0.0).best(), vec![Form::Floats; count], "a twentieth is not worth it");
+        assert_eq!(
+            chooser(0.95, 0.0).best(),
+            vec![Form::Floats; count],
+            "a twentieth is not worth it"
+        );
         // Integers that read integers pay nothing more; the first that reads floats pays for them.
         let (ints, floats) = (vec![Form::Integers; count], vec![Form::Floats; count]);
-        let input =
-            if model.stages.iter().any(|stage| stage.inputs.contains(&0) && !matches!(stage.op, QuantOp::Linear(_))) { 5.0 } else { 0.0 };
+        let input = if model
+            .stages
+            .iter()
+            .any(|stage| stage.inputs.contains(&0) && !matches!(stage.op, QuantOp::Linear(_)))
+        {
+            5.0
+        } else {
+            0.0
+        };
         assert_eq!(chooser(0.5, 5.0).total(&ints), 0.5 * count as f64 + input);
         assert_eq!(chooser(0.5, 5.0).total(&floats), count as f64);
         let last = [&floats[1..], &ints[..1]].concat();

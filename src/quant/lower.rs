@@ -1,4 +1,5 @@
-//! The operations of a compiled program: each stage of a quantised model on integers, or on floats made of them.
+//! The operations of a compiled program: each stage of a quantised model on integers, or on floats
+//! made of them.
 
 use super::bits::Bits;
 use super::forms::Form;
@@ -13,9 +14,9 @@ use std::sync::Arc;
 
 /// `Â` in 8 bits: `Â_ij ≈ scale_i · int_ij` on the pattern of the float operator.
 ///
-/// The scale varies by target, which is not summed; both factors `d_i^{-1/2}` and `d_j^{-1/2}` are in it and in the integers. The error
-/// of an
-/// entry is at most half a step of its row, `max_j Â_ij / 254`, and averages out over the neighbours.
+/// The scale varies by target, which is not summed; both factors `d_i^{-1/2}` and `d_j^{-1/2}` are
+/// in it and in the integers. The error of an entry is at most half a step of its row,
+/// `max_j Â_ij / 254`, and averages out over the neighbours.
 #[derive(Debug)]
 pub(super) struct QuantOperator {
     pub(super) operator: Arc<Operator<f32>>,
@@ -30,15 +31,22 @@ impl QuantOperator {
         let (starts, _, values) = operator.forward().into_raw_storage();
         let (mut ints, mut scales) = (vec![0; values.len()], vec![0.0; starts.len() - 1]);
         kernels::quantize_rows(starts, values, Bits::Eight.most(), &mut ints, &mut scales);
-        let sum = |row: &[usize]| ints[row[0]..row[1]].iter().map(|q| u64::from(q.unsigned_abs())).sum::<u64>();
+        let sum = |row: &[usize]| {
+            ints[row[0]..row[1]].iter().map(|q| u64::from(q.unsigned_abs())).sum::<u64>()
+        };
         let weight = starts.windows(2).map(sum).max().unwrap_or(0);
         Self { operator, ints, scales, weight }
     }
 
-    /// Refuses a sum over neighbours that could overflow; what is aggregated are activations, or the input with as many bits.
+    /// Refuses a sum over neighbours that could overflow; what is aggregated are activations, or
+    /// the input with as many bits.
     pub(super) fn check(&self, layer: &str, activations: Bits) -> Result<(), Unsupported> {
         let reach = self.weight * activations.most() as u64;
-        if reach > i32::MAX as u64 { Err(overflow(layer, "aggregation over the neighbours of one node", reach)) } else { Ok(()) }
+        if reach > i32::MAX as u64 {
+            Err(overflow(layer, "aggregation over the neighbours of one node", reach))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -113,8 +121,9 @@ pub(super) struct Lowerer<'a> {
 
 impl<'a> Lowerer<'a> {
     /// # Errors
-    /// [`Unsupported`] naming the stage whose accumulators could overflow on this graph: in whatever form it is going to run, so that a model
-    /// that compiles here compiles on every machine; [`Error::Degree`](crate::Error::Degree) where the norm has no value on the graph.
+    /// [`Unsupported`] naming the stage whose accumulators could overflow on this graph: in
+    /// whatever form it is going to run, so that a model that compiles here compiles on every
+    /// machine; [`Error::Degree`](crate::Error::Degree) where the norm has no value on the graph.
     pub(super) fn new(model: &'a QuantModel, graph: &Graph, sparse: bool) -> Result<Self> {
         let mut lowerer = Self { model, sparse, operators: Norms::default() };
         for stage in &model.stages {
@@ -146,19 +155,31 @@ impl<'a> Lowerer<'a> {
                         Op::FromInput { weight: laid_out, cols: weight.scales.clone() }
                     }
                     k => {
-                        let scale = self.model.stages[k - 1].scale.expect("only the last stage is real");
+                        let scale =
+                            self.model.stages[k - 1].scale.expect("only the last stage is real");
                         let packed = Arc::new(PackedInt8::new(&weight.ints, inputs, outputs));
-                        Op::Linear { packed, cols: weight.scales.iter().map(|s| scale * s).collect() }
+                        Op::Linear {
+                            packed,
+                            cols: weight.scales.iter().map(|s| scale * s).collect(),
+                        }
                     }
                 }
             }
-            QuantOp::Aggregate(norm) => Op::Aggregate { operator: self.operator(*norm), cols: self.columns(stage.inputs[0], 1.0) },
-            QuantOp::Add(coefficients) => Op::Add(stage.inputs.iter().zip(coefficients).map(|(&k, &a)| self.columns(k, a)).collect()),
-            QuantOp::Concat => Op::Concat(stage.inputs.iter().map(|&k| self.columns(k, 1.0)).collect()),
+            QuantOp::Aggregate(norm) => Op::Aggregate {
+                operator: self.operator(*norm),
+                cols: self.columns(stage.inputs[0], 1.0),
+            },
+            QuantOp::Add(coefficients) => Op::Add(
+                stage.inputs.iter().zip(coefficients).map(|(&k, &a)| self.columns(k, a)).collect(),
+            ),
+            QuantOp::Concat => {
+                Op::Concat(stage.inputs.iter().map(|&k| self.columns(k, 1.0)).collect())
+            }
         }
     }
 
-    /// The scales of the columns of value `k`, times a coefficient; only joins and aggregation ask for those of the input.
+    /// The scales of the columns of value `k`, times a coefficient; only joins and aggregation ask
+    /// for those of the input.
     fn columns(&self, k: usize, coefficient: f32) -> Vec<f32> {
         match (k, &self.model.input_scales) {
             (0, Some(scales)) => scales.iter().map(|&scale| coefficient * scale).collect(),
@@ -171,8 +192,12 @@ impl<'a> Lowerer<'a> {
 
     fn on_floats(&mut self, stage: &QuantStage) -> nn::Op<f32> {
         match &stage.op {
-            QuantOp::Linear(weight) => nn::Op::linear(&weight.to_floats(), self.sparse && stage.inputs[0] == 0),
-            QuantOp::Aggregate(norm) => nn::Op::Aggregate(self.operator(*norm).operator.clone(), *norm),
+            QuantOp::Linear(weight) => {
+                nn::Op::linear(&weight.to_floats(), self.sparse && stage.inputs[0] == 0)
+            }
+            QuantOp::Aggregate(norm) => {
+                nn::Op::Aggregate(self.operator(*norm).operator.clone(), *norm)
+            }
             QuantOp::Add(coefficients) => nn::Op::Add(coefficients.clone()),
             QuantOp::Concat => nn::Op::Concat,
         }
@@ -183,6 +208,8 @@ impl QuantWeight {
     /// The matrix that the integers stand for.
     pub(super) fn to_floats(&self) -> Array2<f32> {
         let cols = self.shape.1;
-        Array2::from_shape_fn(self.shape, |(k, c)| f32::from(self.ints[k * cols + c]) * self.scales[c])
+        Array2::from_shape_fn(self.shape, |(k, c)| {
+            f32::from(self.ints[k * cols + c]) * self.scales[c]
+        })
     }
 }

@@ -1,11 +1,14 @@
-//! Quantisation: models of 8-bit, 4-bit and 2-bit integers that run on integer kernels, training that prepares for them, and the fake
-//! quantiser.
+//! Quantisation: models of 8-bit, 4-bit and 2-bit integers that run on integer kernels, training
+//! that prepares for them, and the fake quantiser.
 //!
-//! `real = scale · (int − zero)`, and everything that runs on integers here is symmetric, `zero = 0`. A scale may vary along an index that
-//! is not summed: weights have one per output column, the model's input one per node, the aggregation operator one per target; every other
-//! activation has one per tensor, found by running the compiled float program on the data ([`Calibration`]).
+//! `real = scale · (int − zero)`, and everything that runs on integers here is symmetric,
+//! `zero = 0`. A scale may vary along an index that is not summed: weights have one per output
+//! column, the model's input one per node, the aggregation operator one per target; every other
+//! activation has one per tensor, found by running the compiled float program on the data
+//! ([`Calibration`]).
 //!
-//! [`Quantizer`] makes a [`QuantModel`] of a [`Model`](crate::Model); [`QuantModel::compile`] makes a [`QuantProgram`] of it for one graph.
+//! [`Quantizer`] makes a [`QuantModel`] of a [`Model`](crate::Model); [`QuantModel::compile`] makes
+//! a [`QuantProgram`] of it for one graph.
 
 mod bits;
 mod calibration;

@@ -125,13 +125,15 @@ impl QuantStage {
         self.scale
     }
 
-    /// How that scale was found; `None` where it puts out real numbers, and in files that do not tell.
+    /// How that scale was found; `None` where it puts out real numbers, and in files that do not
+    /// tell.
     pub fn calibration(&self) -> Option<Calibration> {
         self.calibration
     }
 }
 
-/// A quantised model: made by [`Quantizer`](super::Quantizer), runs on integer kernels, cannot train, and holds no graph.
+/// A quantised model: made by [`Quantizer`](super::Quantizer), runs on integer kernels, cannot
+/// train, and holds no graph.
 ///
 /// *Shapes*: input `[n, in_channels]`, output `[n, out_channels]`.
 ///
@@ -178,12 +180,14 @@ impl QuantModel {
         self.activation_bits
     }
 
-    /// Scale of each channel of the input, where something other than a product reads it; products have one per node.
+    /// Scale of each channel of the input, where something other than a product reads it; products
+    /// have one per node.
     pub fn input_scales(&self) -> Option<&[f32]> {
         self.input_scales.as_deref()
     }
 
-    /// How the scales of the input's channels were found; `None` where there are none, and in files that do not tell.
+    /// How the scales of the input's channels were found; `None` where there are none, and in files
+    /// that do not tell.
     pub fn input_calibration(&self) -> Option<Calibration> {
         self.input_calibration
     }
@@ -209,7 +213,11 @@ impl QuantModel {
         self.count(|weight| weight.ints.iter().filter(|q| **q != 0).count(), nonzero)
     }
 
-    fn count(&self, weights: impl Fn(&QuantWeight) -> usize, biases: impl Fn(&[f32]) -> usize) -> usize {
+    fn count(
+        &self,
+        weights: impl Fn(&QuantWeight) -> usize,
+        biases: impl Fn(&[f32]) -> usize,
+    ) -> usize {
         let of = |stage: &QuantStage| {
             let weights = if let QuantOp::Linear(weight) = &stage.op { weights(weight) } else { 0 };
             weights + stage.bias.as_deref().map_or(0, &biases)
@@ -217,7 +225,8 @@ impl QuantModel {
         self.stages.iter().map(of).sum()
     }
 
-    /// Compiles the model for `graph` and inputs like `x`, each stage in the form that is faster for its shape: [`Forms::Fastest`].
+    /// Compiles the model for `graph` and inputs like `x`, each stage in the form that is faster
+    /// for its shape: [`Forms::Fastest`].
     ///
     /// # Errors
     /// As [`QuantModel::compile_as`].
@@ -228,12 +237,22 @@ impl QuantModel {
     /// Compiles the model for `graph` and inputs like `x`, its stages in these forms.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] for an input of another shape, [`Error::Unsupported`] naming the stage whose 32-bit accumulators could
-    /// overflow on this graph, [`Error::Degree`] where a norm has no value on it.
-    pub fn compile_as(&self, graph: &Graph, x: ValueRef<f32>, forms: Forms) -> Result<QuantProgram> {
+    /// [`Error::ShapeMismatch`] for an input of another shape, [`Error::Unsupported`] naming the
+    /// stage whose 32-bit accumulators could overflow on this graph, [`Error::Degree`] where a norm
+    /// has no value on it.
+    pub fn compile_as(
+        &self,
+        graph: &Graph,
+        x: ValueRef<f32>,
+        forms: Forms,
+    ) -> Result<QuantProgram> {
         let expected = (graph.num_nodes(), self.in_channels);
         if x.shape() != expected {
-            return Err(Error::ShapeMismatch { at: "input of the quantised model".into(), expected, found: x.shape() });
+            return Err(Error::ShapeMismatch {
+                at: "input of the quantised model".into(),
+                expected,
+                found: x.shape(),
+            });
         }
         for stage in &self.stages {
             if let QuantOp::Aggregate(norm) = stage.op {
@@ -245,14 +264,25 @@ impl QuantModel {
 
     /// Compiles the model with a form for each stage, and floats for what has none.
     #[doc(hidden)]
-    pub fn compile_with(&self, graph: &Graph, x: ValueRef<f32>, forms: &[Form]) -> Result<QuantProgram> {
-        let forms = (0..self.stages.len()).map(|k| forms.get(k).copied().unwrap_or(Form::Floats)).collect();
+    pub fn compile_with(
+        &self,
+        graph: &Graph,
+        x: ValueRef<f32>,
+        forms: &[Form],
+    ) -> Result<QuantProgram> {
+        let forms =
+            (0..self.stages.len()).map(|k| forms.get(k).copied().unwrap_or(Form::Floats)).collect();
         self.compile_as_read(graph, x, |_| forms)
     }
 
-    /// Compiles for an input as the stages read it: dense where one aggregates it, since there is no product of two sparse matrices in
-    /// integers.
-    fn compile_as_read(&self, graph: &Graph, x: ValueRef<f32>, forms: impl FnOnce(&ValueRef<f32>) -> Vec<Form>) -> Result<QuantProgram> {
+    /// Compiles for an input as the stages read it: dense where one aggregates it, since there is
+    /// no product of two sparse matrices in integers.
+    fn compile_as_read(
+        &self,
+        graph: &Graph,
+        x: ValueRef<f32>,
+        forms: impl FnOnce(&ValueRef<f32>) -> Vec<Form>,
+    ) -> Result<QuantProgram> {
         let compile = |x: ValueRef<f32>| {
             let forms = forms(&x);
             QuantProgram::compile(self, graph, x, forms)
@@ -267,7 +297,9 @@ impl QuantModel {
     }
 
     pub(super) fn aggregates_input(&self) -> bool {
-        self.stages.iter().any(|stage| matches!(stage.op, QuantOp::Aggregate(_)) && stage.inputs[0] == 0)
+        self.stages
+            .iter()
+            .any(|stage| matches!(stage.op, QuantOp::Aggregate(_)) && stage.inputs[0] == 0)
     }
 
     /// The width of value `k`: 0 is the input.
@@ -275,12 +307,15 @@ impl QuantModel {
         if k == 0 { self.in_channels } else { self.stages[k - 1].width }
     }
 
-    /// Checks that the stages fit each other and that no product can overflow: what a built or loaded model has passed.
+    /// Checks that the stages fit each other and that no product can overflow: what a built or
+    /// loaded model has passed.
     ///
     /// # Errors
     /// [`Error::Model`] in words, [`Error::Unsupported`] for an overflow.
     pub(crate) fn checked(self) -> Result<Self> {
-        let wrong = |k: usize, problem: &str| Err(Error::Model(format!("stage {k} (`{}`) {problem}", self.stages[k].layer)));
+        let wrong = |k: usize, problem: &str| {
+            Err(Error::Model(format!("stage {k} (`{}`) {problem}", self.stages[k].layer)))
+        };
         let scale_is_sound = |scale: &f32| *scale > 0.0 && scale.is_finite();
         if self.stages.is_empty() || self.in_channels == 0 {
             return Err(Error::Model("a quantised model needs an input and a stage".into()));
@@ -292,11 +327,15 @@ impl QuantModel {
                 return wrong(k, "reads what is not there");
             }
             stage.inputs.iter().for_each(|&input| read[input] = true);
-            let widths: Vec<usize> = stage.inputs.iter().map(|&input| self.width_of(input)).collect();
+            let widths: Vec<usize> =
+                stage.inputs.iter().map(|&input| self.width_of(input)).collect();
             let width = match &stage.op {
                 QuantOp::Linear(weight) => {
                     let (rows, cols) = weight.shape;
-                    if widths != [rows] || rows.checked_mul(cols) != Some(weight.ints.len()) || weight.scales.len() != cols {
+                    if widths != [rows]
+                        || rows.checked_mul(cols) != Some(weight.ints.len())
+                        || weight.scales.len() != cols
+                    {
                         return wrong(k, "has a weight of another shape");
                     }
                     if !weight.scales.iter().all(scale_is_sound) {
@@ -304,36 +343,55 @@ impl QuantModel {
                     }
                     let reach = weight.reach(self.activation_bits.most());
                     if reach > i32::MAX as u64 {
-                        return Err(overflow(&stage.layer, &format!("a product over {rows} channels"), reach).into());
+                        return Err(overflow(
+                            &stage.layer,
+                            &format!("a product over {rows} channels"),
+                            reach,
+                        )
+                        .into());
                     }
                     cols
                 }
                 QuantOp::Aggregate(_) if widths.len() == 1 => widths[0],
-                QuantOp::Add(coefficients) if coefficients.len() == widths.len() && widths.iter().all(|&width| width == widths[0]) => {
+                QuantOp::Add(coefficients)
+                    if coefficients.len() == widths.len()
+                        && widths.iter().all(|&width| width == widths[0]) =>
+                {
                     if !coefficients.iter().all(|a| a.is_finite()) {
                         return wrong(k, "has a coefficient that is not finite");
                     }
                     widths[0]
                 }
-                QuantOp::Concat => widths.iter().try_fold(0usize, |sum, &width| sum.checked_add(width)).unwrap_or(0),
+                QuantOp::Concat => widths
+                    .iter()
+                    .try_fold(0usize, |sum, &width| sum.checked_add(width))
+                    .unwrap_or(0),
                 _ => return wrong(k, "has inputs that it cannot take"),
             };
             input_joined |= stage.inputs.contains(&0) && !matches!(stage.op, QuantOp::Linear(_));
             if stage.width != width || width == 0 || width > MOST_CHANNELS {
                 return wrong(k, "has another width than its inputs give it");
             }
-            if stage.bias.as_ref().is_some_and(|bias| bias.len() != width || !bias.iter().all(|b| b.is_finite())) {
+            if stage
+                .bias
+                .as_ref()
+                .is_some_and(|bias| bias.len() != width || !bias.iter().all(|b| b.is_finite()))
+            {
                 return wrong(k, "has a bias of another length, or one that is not finite");
             }
             // Only the output leaves as real numbers.
-            if stage.scale.is_none() != (k + 1 == self.stages.len()) || stage.scale.iter().any(|scale| !scale_is_sound(scale)) {
+            if stage.scale.is_none() != (k + 1 == self.stages.len())
+                || stage.scale.iter().any(|scale| !scale_is_sound(scale))
+            {
                 return wrong(k, "has an output scale that is not a positive number");
             }
         }
         if read[1..self.stages.len()].contains(&false) {
             return Err(Error::Model("a stage leads nowhere".into()));
         }
-        let sound = |scales: &Vec<f32>| scales.len() == self.in_channels && scales.iter().all(scale_is_sound);
+        let sound = |scales: &Vec<f32>| {
+            scales.len() == self.in_channels && scales.iter().all(scale_is_sound)
+        };
         if self.input_scales.is_some() != input_joined || !self.input_scales.iter().all(sound) {
             return Err(Error::Model("the scales of the input do not fit what reads it".into()));
         }
@@ -341,16 +399,24 @@ impl QuantModel {
     }
 }
 
-/// Lets `f` see a dense matrix of this shape, of which lowering and planning read no more: one number stands for all.
+/// Lets `f` see a dense matrix of this shape, of which lowering and planning read no more: one
+/// number stands for all.
 pub(super) fn with_dense_shape<T>(shape: (usize, usize), f: impl FnOnce(ValueRef<f32>) -> T) -> T {
     let zero = ndarray::arr0(0.0f32);
     f(ValueRef::Dense(zero.broadcast(shape).expect("one number takes any shape")))
 }
 
 /// Refuses features that do not fit into memory once they are dense.
-pub(super) fn room_for_dense(layer: &str, (rows, columns): (usize, usize)) -> Result<(), Unsupported> {
+pub(super) fn room_for_dense(
+    layer: &str,
+    (rows, columns): (usize, usize),
+) -> Result<(), Unsupported> {
     let room = reserved::<f32>(rows.saturating_mul(columns)).map(drop);
-    let reason = |problem| format!("integers aggregate {rows} x {columns} sparse features as dense ones, which {problem}");
+    let reason = |problem| {
+        format!(
+            "integers aggregate {rows} x {columns} sparse features as dense ones, which {problem}"
+        )
+    };
     room.map_err(|problem| Unsupported { layer: layer.into(), reason: reason(problem) })
 }
 
@@ -381,7 +447,14 @@ impl std::fmt::Display for QuantModel {
                 k => format!("stage {}", k - 1),
             };
             let inputs: Vec<String> = stage.inputs.iter().map(name).collect();
-            write!(f, "  stage {k:<3} {:<12} {:<10} [n, {}] from {}", stage.layer, stage.op.name(), stage.width, inputs.join(", "))?;
+            write!(
+                f,
+                "  stage {k:<3} {:<12} {:<10} [n, {}] from {}",
+                stage.layer,
+                stage.op.name(),
+                stage.width,
+                inputs.join(", ")
+            )?;
             if let QuantOp::Linear(weight) = &stage.op {
                 write!(f, " weights={}-bit", weight.bits)?;
             }

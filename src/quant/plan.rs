@@ -1,4 +1,5 @@
-//! From stages to instructions: sums of products are made where their terms are, and every value gets a buffer.
+//! From stages to instructions: sums of products are made where their terms are, and every value
+//! gets a buffer.
 
 use super::forms::Form;
 use super::lower::{Lowerer, Op};
@@ -75,7 +76,9 @@ impl Plan {
         let (mut int_spans, mut real_spans) = (Vec::new(), Vec::new());
         for (at, step) in steps.iter().enumerate() {
             let (value, width) = (step.makes + 1, model.stages[step.makes].width);
-            let floats = matches!(step.terms[0].1, Op::Floats(_)) || step.terms.len() > 1 || reals[value].is_some();
+            let floats = matches!(step.terms[0].1, Op::Floats(_))
+                || step.terms.len() > 1
+                || reals[value].is_some();
             if let Some(dies) = ints[value] {
                 int_spans.push(Span { value, born: at, dies, width });
             }
@@ -83,7 +86,8 @@ impl Plan {
                 real_spans.push(Span { value, born: at, dies: reals[value].unwrap_or(at), width });
             }
         }
-        let ((ints, int_widths), (reals, real_widths)) = (allot(&int_spans, count), allot(&real_spans, count));
+        let ((ints, int_widths), (reals, real_widths)) =
+            (allot(&int_spans, count), allot(&real_spans, count));
         let instructions = steps.into_iter().enumerate().map(|(at, step)| {
             let stage = &model.stages[step.makes];
             let source = |k: usize, on_floats: bool| match (k, on_floats) {
@@ -94,7 +98,10 @@ impl Plan {
             };
             let part = |(of, op): (usize, Op)| {
                 let on_floats = matches!(op, Op::Floats(_) | Op::FromInput { .. });
-                Part { inputs: model.stages[of].inputs.iter().map(|&k| source(k, on_floats)).collect(), op }
+                Part {
+                    inputs: model.stages[of].inputs.iter().map(|&k| source(k, on_floats)).collect(),
+                    op,
+                }
             };
             let value = step.makes + 1;
             Instruction {
@@ -107,14 +114,18 @@ impl Plan {
                     usize::MAX => Reals::Nowhere,
                     buffer => Reals::Buffer(buffer),
                 },
-                ints: stage.scale.filter(|_| ints[value] != usize::MAX).map(|scale| (ints[value], scale)),
+                ints: stage
+                    .scale
+                    .filter(|_| ints[value] != usize::MAX)
+                    .map(|scale| (ints[value], scale)),
             }
         });
         Plan { instructions: instructions.collect(), int_widths, real_widths }
     }
 }
 
-/// One step per stage, but for plain sums on floats of products that nothing else reads: these are one step.
+/// One step per stage, but for plain sums on floats of products that nothing else reads: these are
+/// one step.
 fn steps(model: &QuantModel, forms: &[Form], lowerer: &mut Lowerer) -> Vec<Step> {
     let mut readers = vec![0; model.stages.len() + 1];
     model.stages.iter().flat_map(|stage| &stage.inputs).for_each(|&k| readers[k] += 1);
@@ -128,14 +139,21 @@ fn steps(model: &QuantModel, forms: &[Form], lowerer: &mut Lowerer) -> Vec<Step>
             (plain && op.is_product() && !(lowerer.sparse && of.inputs[0] == 0)).then_some(at)
         };
         let plain = matches!(&stage.op, QuantOp::Add(a) if forms[makes] == Form::Floats && a.len() > 1 && a.iter().all(|&a| a == 1.0));
-        let terms: Option<Vec<usize>> = if plain { stage.inputs.iter().map(term).collect() } else { None };
+        let terms: Option<Vec<usize>> =
+            if plain { stage.inputs.iter().map(term).collect() } else { None };
         match terms {
             Some(terms) => {
-                let taken = terms.iter().map(|&at| std::mem::take(&mut steps[at].terms)).collect::<Vec<_>>().concat();
+                let taken = terms
+                    .iter()
+                    .map(|&at| std::mem::take(&mut steps[at].terms))
+                    .collect::<Vec<_>>()
+                    .concat();
                 steps.retain(|step| !step.terms.is_empty());
                 steps.push(Step { terms: taken, makes });
             }
-            None => steps.push(Step { terms: vec![(makes, lowerer.lower(stage, forms[makes]))], makes }),
+            None => {
+                steps.push(Step { terms: vec![(makes, lowerer.lower(stage, forms[makes]))], makes })
+            }
         }
     }
     steps
@@ -149,8 +167,8 @@ struct Span {
     width: usize,
 }
 
-/// Gives every span, in the order of their births, a buffer that is free then, the one that wastes least; returns the buffer of each value
-/// (`usize::MAX` for none) and the width of each buffer.
+/// Gives every span, in the order of their births, a buffer that is free then, the one that wastes
+/// least; returns the buffer of each value (`usize::MAX` for none) and the width of each buffer.
 fn allot(spans: &[Span], values: usize) -> (Vec<usize>, Vec<usize>) {
     let mut buffer_of = vec![usize::MAX; values];
     // Width of each buffer, and when its value dies.
@@ -182,7 +200,10 @@ impl std::fmt::Display for Instruction {
 impl Instruction {
     /// Whether some of it reads the model's input as it is, other than by quantising its rows.
     pub(super) fn reads_floats(&self) -> bool {
-        let on_floats = |part: &Part| matches!(part.op, Op::Floats(_)) && part.inputs.iter().any(|input| matches!(input, Source::Input));
+        let on_floats = |part: &Part| {
+            matches!(part.op, Op::Floats(_))
+                && part.inputs.iter().any(|input| matches!(input, Source::Input))
+        };
         self.parts.iter().any(on_floats)
     }
 
@@ -191,10 +212,14 @@ impl Instruction {
     }
 
     pub(super) fn reads_channels(&self) -> bool {
-        self.parts.iter().flat_map(|part| &part.inputs).any(|input| matches!(input, Source::InputByChannel))
+        self.parts
+            .iter()
+            .flat_map(|part| &part.inputs)
+            .any(|input| matches!(input, Source::InputByChannel))
     }
 
-    /// Multiply-accumulates of one run: stored non-zeros × width for a sparse operand, `n·in·out` for a dense product.
+    /// Multiply-accumulates of one run: stored non-zeros × width for a sparse operand, `n·in·out`
+    /// for a dense product.
     pub(super) fn macs(&self, rows: usize, input_stored: usize, sparse_input: bool) -> u64 {
         let of = |part: &Part| match &part.op {
             Op::FromInput { .. } => input_stored * self.width,

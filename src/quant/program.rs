@@ -13,12 +13,12 @@ use crate::value::{Value, ValueRef};
 use ndarray::{ArrayView2, ArrayViewMut2};
 use std::time::Instant;
 
-/// A quantised model compiled for one graph. Products and aggregations allocate nothing after the first run, inside a thread pool at least;
-/// joins list their terms, and layers that have no compiled form take arrays from a pool.
+/// A quantised model compiled for one graph. Products and aggregations allocate nothing after the
+/// first run, inside a thread pool at least; joins list their terms, and layers that have no
+/// compiled form take arrays from a pool.
 ///
-/// Each stage runs on integers, or on floats made of the stored integers where that is faster for its shape: see [`Forms`](super::Forms),
-/// and
-/// [`QuantProgram::forms`] for what was chosen.
+/// Each stage runs on integers, or on floats made of the stored integers where that is faster for
+/// its shape: see [`Forms`](super::Forms), and [`QuantProgram::forms`] for what was chosen.
 ///
 /// ```
 /// use gnn_prune::{Bits, Dataset, Gcn, Quantizer};
@@ -64,12 +64,18 @@ struct Buffers {
 
 impl QuantProgram {
     /// `x` is as the stages read it: see [`QuantModel::compile_as`].
-    pub(super) fn compile(model: &QuantModel, graph: &Graph, x: ValueRef<f32>, forms: Vec<Form>) -> Result<Self> {
+    pub(super) fn compile(
+        model: &QuantModel,
+        graph: &Graph,
+        x: ValueRef<f32>,
+        forms: Vec<Form>,
+    ) -> Result<Self> {
         let sparse = matches!(x, ValueRef::Sparse(_));
         let mut lowerer = Lowerer::new(model, graph, sparse)?;
         let Plan { instructions, int_widths, real_widths } = Plan::of(model, &forms, &mut lowerer);
         let rows = graph.num_nodes();
-        let macs = instructions.iter().map(|instruction| instruction.macs(rows, x.stored(), sparse)).sum();
+        let macs =
+            instructions.iter().map(|instruction| instruction.macs(rows, x.stored(), sparse)).sum();
         let by_channel = instructions.iter().any(Instruction::reads_channels);
         let input_scales = model.input_scales.clone().filter(|_| by_channel);
         let named = model.stages.iter().zip(forms);
@@ -83,9 +89,16 @@ impl QuantProgram {
             int_widths,
             real_widths,
             dense_input: model.aggregates_input(),
-            input_scales: input_scales.map(|scales| ColumnScales::new(scales, model.activation_bits.most())),
+            input_scales: input_scales
+                .map(|scales| ColumnScales::new(scales, model.activation_bits.most())),
             buffers: Buffers::default(),
-            forms: named.map(|(stage, form)| StageForm { layer: stage.layer.clone(), operation: stage.op.name(), form }).collect(),
+            forms: named
+                .map(|(stage, form)| StageForm {
+                    layer: stage.layer.clone(),
+                    operation: stage.op.name(),
+                    form,
+                })
+                .collect(),
             cost: Cost { macs, peak_activations: 0 },
         };
         program.cost.peak_activations = program.bytes();
@@ -110,28 +123,32 @@ impl QuantProgram {
         &self.forms
     }
 
-    /// Planned buffers: integers and floats between stages, scales and integers of the input, and the output.
+    /// Planned buffers: integers and floats between stages, scales and integers of the input, and
+    /// the output.
     fn bytes(&self) -> u64 {
         let ints: usize = self.int_widths.iter().sum::<usize>() * self.rows;
         let reals: usize = self.real_widths.iter().sum::<usize>() * self.rows * size_of::<f32>();
         let by_node = if self.by_node { self.rows * size_of::<f32>() } else { 0 };
         let by_channel = if self.input_scales.is_some() { self.rows * self.in_channels } else { 0 };
-        let output = self.instructions.last().map_or(0, |last| last.width) * self.rows * size_of::<f32>();
+        let output =
+            self.instructions.last().map_or(0, |last| last.width) * self.rows * size_of::<f32>();
         (ints + reals + by_node + by_channel + output) as u64
     }
 
-    /// Runs the program on `x` of shape `[n, in_channels]` and returns the output `[n, out_channels]` as real numbers.
+    /// Runs the program on `x` of shape `[n, in_channels]` and returns the output
+    /// `[n, out_channels]` as real numbers.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] for an input of another shape, [`Error::NotFinite`] for one with an entry that is not finite.
+    /// [`Error::ShapeMismatch`] for an input of another shape, [`Error::NotFinite`] for one with an
+    /// entry that is not finite.
     pub fn run(&mut self, x: ValueRef<f32>) -> Result<ArrayView2<'_, f32>> {
         self.checked_shape(&x)?;
         self.run_rows(Fixed::of(x, self.dense_input).view(), Input::New, &mut || ())?;
         Ok(self.output())
     }
 
-    /// Does what depends on the input alone, once: its integers are kept, and every run of what is returned begins with them. The input
-    /// cannot change while it is borrowed.
+    /// Does what depends on the input alone, once: its integers are kept, and every run of what is
+    /// returned begins with them. The input cannot change while it is borrowed.
     ///
     /// # Errors
     /// As [`QuantProgram::run`].
@@ -158,7 +175,13 @@ impl QuantProgram {
             let (starts, values) = rows_of(&view);
             self.buffers.input_scales.resize(self.rows, 0.0);
             self.buffers.input_by_node = Buffer::zeros(values.len());
-            kernels::quantize_rows(&starts, values, self.most, &mut self.buffers.input_by_node, &mut self.buffers.input_scales);
+            kernels::quantize_rows(
+                &starts,
+                values,
+                self.most,
+                &mut self.buffers.input_by_node,
+                &mut self.buffers.input_scales,
+            );
         }
         Ok(Prepared { program: self, x })
     }
@@ -170,9 +193,12 @@ impl QuantProgram {
     pub fn profile(&mut self, x: ValueRef<f32>) -> Result<Vec<StageTime>> {
         self.checked_shape(&x)?;
         let mut ends = vec![Instant::now()];
-        self.run_rows(Fixed::of(x, self.dense_input).view(), Input::New, &mut || ends.push(Instant::now()))?;
+        self.run_rows(Fixed::of(x, self.dense_input).view(), Input::New, &mut || {
+            ends.push(Instant::now())
+        })?;
         let took = ends.windows(2).map(|ends| ends[1] - ends[0]);
-        let what = std::iter::once("input".to_string()).chain(self.instructions.iter().map(Instruction::to_string));
+        let what = std::iter::once("input".to_string())
+            .chain(self.instructions.iter().map(Instruction::to_string));
         Ok(what.zip(took).map(|(what, took)| StageTime { what, took }).collect())
     }
 
@@ -181,12 +207,17 @@ impl QuantProgram {
         if x.shape() == expected {
             return Ok(());
         }
-        Err(Error::ShapeMismatch { at: "input of the quantised program".into(), expected, found: x.shape() })
+        Err(Error::ShapeMismatch {
+            at: "input of the quantised program".into(),
+            expected,
+            found: x.shape(),
+        })
     }
 
     fn output(&self) -> ArrayView2<'_, f32> {
         let width = self.instructions.last().expect("a model has at least one stage").width;
-        ArrayView2::from_shape((self.rows, width), &self.buffers.output).expect("planned for its width")
+        ArrayView2::from_shape((self.rows, width), &self.buffers.output)
+            .expect("planned for its width")
     }
 
     fn run_rows(&mut self, x: ValueRef<f32>, input: Input, after: &mut dyn FnMut()) -> Result<()> {
@@ -200,9 +231,12 @@ impl QuantProgram {
         let Self { instructions, buffers, .. } = self;
         let on = Machine { isa: self.isa, most: self.most, rows: self.rows, input };
         if buffers.output.is_empty() {
-            buffers.ints = self.int_widths.iter().map(|width| Buffer::zeros(width * on.rows)).collect();
-            buffers.reals = self.real_widths.iter().map(|width| Buffer::zeros(width * on.rows)).collect();
-            buffers.output = Buffer::zeros(instructions.last().map_or(0, |last| last.width) * on.rows);
+            buffers.ints =
+                self.int_widths.iter().map(|width| Buffer::zeros(width * on.rows)).collect();
+            buffers.reals =
+                self.real_widths.iter().map(|width| Buffer::zeros(width * on.rows)).collect();
+            buffers.output =
+                Buffer::zeros(instructions.last().map_or(0, |last| last.width) * on.rows);
             buffers.input_scales.resize(if self.by_node { on.rows } else { 0 }, 0.0);
         }
         for instruction in instructions.iter() {
@@ -223,7 +257,8 @@ impl QuantProgram {
         }
         x.with_dense(|x| {
             let x = x.as_slice().expect("rows are contiguous here");
-            match kernels::quantize_columns(self.isa, x, scales, &mut self.buffers.input_by_channel) {
+            match kernels::quantize_columns(self.isa, x, scales, &mut self.buffers.input_by_channel)
+            {
                 Some(i) => Err(bad_row(i, &x[i * self.in_channels..][..self.in_channels])),
                 None => Ok(()),
             }
@@ -249,14 +284,18 @@ pub struct Prepared<'p, 'x> {
 impl Prepared<'_, '_> {
     /// Runs the program and returns the output `[n, out_channels]` as real numbers.
     pub fn run(&mut self) -> ArrayView2<'_, f32> {
-        self.program.run_rows(self.x.view(), Input::Prepared, &mut || ()).expect("the input was checked");
+        self.program
+            .run_rows(self.x.view(), Input::Prepared, &mut || ())
+            .expect("the input was checked");
         self.program.output()
     }
 
     /// As [`QuantProgram::profile`].
     pub fn profile(&mut self) -> Vec<StageTime> {
         let mut ends = vec![Instant::now()];
-        self.program.run_rows(self.x.view(), Input::Prepared, &mut || ends.push(Instant::now())).expect("the input was checked");
+        self.program
+            .run_rows(self.x.view(), Input::Prepared, &mut || ends.push(Instant::now()))
+            .expect("the input was checked");
         let took = ends.windows(2).skip(1).map(|ends| ends[1] - ends[0]);
         let what = self.program.instructions.iter().map(Instruction::to_string);
         what.zip(took).map(|(what, took)| StageTime { what, took }).collect()
@@ -281,9 +320,13 @@ impl<'a> Fixed<'a> {
     fn of(x: ValueRef<'a, f32>, dense: bool) -> Self {
         match x {
             ValueRef::Sparse(_) if dense => Fixed::Moved(Value::Dense(x.to_dense())),
-            ValueRef::Dense(x) if !x.is_standard_layout() => Fixed::Moved(Value::Dense(x.as_standard_layout().into_owned())),
+            ValueRef::Dense(x) if !x.is_standard_layout() => {
+                Fixed::Moved(Value::Dense(x.as_standard_layout().into_owned()))
+            }
             // A view of some rows of a larger matrix counts its entries from elsewhere.
-            ValueRef::Sparse(x) if x.indptr().raw_storage()[0] != 0 => Fixed::Moved(Value::Sparse(x.to_owned())),
+            ValueRef::Sparse(x) if x.indptr().raw_storage()[0] != 0 => {
+                Fixed::Moved(Value::Sparse(x.to_owned()))
+            }
             x => Fixed::Borrowed(x),
         }
     }
@@ -326,7 +369,9 @@ struct Machine {
 impl Instruction {
     fn run(&self, on: &Machine, x: &ValueRef<f32>, buffers: &mut Buffers) {
         let len = on.rows * self.width;
-        let mut ints = self.ints.map(|(buffer, scale)| (std::mem::take(&mut buffers.ints[buffer]), buffer, scale));
+        let mut ints = self
+            .ints
+            .map(|(buffer, scale)| (std::mem::take(&mut buffers.ints[buffer]), buffer, scale));
         let mut reals = match self.reals {
             Reals::Nowhere => Buffer::default(),
             Reals::Buffer(buffer) => std::mem::take(&mut buffers.reals[buffer]),
@@ -343,7 +388,12 @@ impl Instruction {
         buffers.input_scales = scales;
         if let (Some((data, _, scale)), true) = (&mut ints, self.reals != Reals::Nowhere) {
             // What is not finite becomes some integer, as on the way out of a product.
-            kernels::quantize_columns(on.isa, &reals[..len], &ColumnScales::new(vec![*scale; self.width], on.most), &mut data[..len]);
+            kernels::quantize_columns(
+                on.isa,
+                &reals[..len],
+                &ColumnScales::new(vec![*scale; self.width], on.most),
+                &mut data[..len],
+            );
         }
         if let Some((data, buffer, _)) = ints {
             buffers.ints[buffer] = data;
@@ -355,8 +405,16 @@ impl Instruction {
         }
     }
 
-    /// Every part in turn, added to what the ones before left; bias and activation follow the last one.
-    fn to_reals(&self, on: &Machine, x: &ValueRef<f32>, buffers: &Buffers, scales: &mut [f32], y: &mut [f32]) {
+    /// Every part in turn, added to what the ones before left; bias and activation follow the last
+    /// one.
+    fn to_reals(
+        &self,
+        on: &Machine,
+        x: &ValueRef<f32>,
+        buffers: &Buffers,
+        scales: &mut [f32],
+        y: &mut [f32],
+    ) {
         for (k, part) in self.parts.iter().enumerate() {
             let last = k + 1 == self.parts.len();
             match &part.op {
@@ -367,7 +425,10 @@ impl Instruction {
         }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "what an operation reads, and the place that it writes")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "what an operation reads, and the place that it writes"
+    )]
     fn on_floats(
         &self,
         op: &nn::Op<f32>,
@@ -381,11 +442,14 @@ impl Instruction {
         let view = |source: &Source| match *source {
             Source::Reals(buffer, width) => {
                 let data = &buffers.reals[buffer][..on.rows * width];
-                ValueRef::Dense(ArrayView2::from_shape((on.rows, width), data).expect("planned for its width"))
+                ValueRef::Dense(
+                    ArrayView2::from_shape((on.rows, width), data).expect("planned for its width"),
+                )
             }
             _ => x.reborrow(),
         };
-        let mut y = ArrayViewMut2::from_shape((on.rows, self.width), y).expect("planned for its width");
+        let mut y =
+            ArrayViewMut2::from_shape((on.rows, self.width), y).expect("planned for its width");
         let relu = last && self.activation == Some(ActivationFn::Relu);
         let bias = self.bias.as_deref().filter(|_| last);
         let done = op.run(&part.inputs, view, y.view_mut(), Epilogue { bias, relu, add });
@@ -398,10 +462,24 @@ impl Instruction {
         }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "what an operation reads, and the places that it writes")]
-    fn on_integers(&self, part: &Part, on: &Machine, x: &ValueRef<f32>, buffers: &Buffers, scales: &mut [f32], last: bool, mut out: Out) {
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "what an operation reads, and the places that it writes"
+    )]
+    fn on_integers(
+        &self,
+        part: &Part,
+        on: &Machine,
+        x: &ValueRef<f32>,
+        buffers: &Buffers,
+        scales: &mut [f32],
+        last: bool,
+        mut out: Out,
+    ) {
         let isa = on.isa;
-        let map = |values: &mut [f32]| self.activation.iter().for_each(|activation| activation.apply(values));
+        let map = |values: &mut [f32]| {
+            self.activation.iter().for_each(|activation| activation.apply(values))
+        };
         let activate = match self.activation.filter(|_| last) {
             None => Activate::Identity,
             Some(ActivationFn::Relu) => Activate::Relu,
@@ -416,15 +494,30 @@ impl Instruction {
             Op::FromInput { weight, cols } => {
                 let finish = Finish { rows: None, cols, bias, activate };
                 match on.input {
-                    Input::New => kernels::input_int8(isa, *x, weight, on.most, finish, scales, out),
+                    Input::New => {
+                        kernels::input_int8(isa, *x, weight, on.most, finish, scales, out)
+                    }
                     Input::Prepared => {
                         let finish = Finish { rows: Some(scales), ..finish };
-                        kernels::quantized_input_int8(isa, *x, &buffers.input_by_node, weight, finish, out);
+                        kernels::quantized_input_int8(
+                            isa,
+                            *x,
+                            &buffers.input_by_node,
+                            weight,
+                            finish,
+                            out,
+                        );
                     }
                 }
             }
             Op::Linear { packed, cols } => {
-                kernels::matmul_int8_with(isa, view(&part.inputs[0]), packed, Finish { rows: None, cols, bias, activate }, out);
+                kernels::matmul_int8_with(
+                    isa,
+                    view(&part.inputs[0]),
+                    packed,
+                    Finish { rows: None, cols, bias, activate },
+                    out,
+                );
             }
             Op::Aggregate { operator, cols } => {
                 let (starts, indices, _) = operator.operator.forward().into_raw_storage();
@@ -433,7 +526,12 @@ impl Instruction {
                 kernels::spmm_int8_with(isa, a, view(&part.inputs[0]), self.width, finish, out);
             }
             Op::Add(cols) => {
-                let terms: Vec<Term> = part.inputs.iter().zip(cols).map(|(input, cols)| Term { data: view(input), cols }).collect();
+                let terms: Vec<Term> = part
+                    .inputs
+                    .iter()
+                    .zip(cols)
+                    .map(|(input, cols)| Term { data: view(input), cols })
+                    .collect();
                 kernels::join_int8_with(isa, &terms, bias, activate, out, self.width, 0);
             }
             Op::Concat(cols) => {
@@ -441,7 +539,15 @@ impl Instruction {
                 for (input, cols) in part.inputs.iter().zip(cols) {
                     let bias = bias.map(|bias| &bias[place..place + cols.len()]);
                     let terms = [Term { data: view(input), cols }];
-                    kernels::join_int8_with(isa, &terms, bias, activate, out.reborrow(), self.width, place);
+                    kernels::join_int8_with(
+                        isa,
+                        &terms,
+                        bias,
+                        activate,
+                        out.reborrow(),
+                        self.width,
+                        place,
+                    );
                     place += cols.len();
                 }
             }
@@ -453,9 +559,18 @@ impl Instruction {
 impl std::fmt::Display for QuantProgram {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let on = |form| self.forms.iter().filter(|stage| stage.form == form).count();
-        writeln!(f, "program of {} stages on integers and {} on floats", on(Form::Integers), on(Form::Floats))?;
+        writeln!(
+            f,
+            "program of {} stages on integers and {} on floats",
+            on(Form::Integers),
+            on(Form::Floats)
+        )?;
         for (k, stage) in self.forms.iter().enumerate() {
-            writeln!(f, "  stage {k:<3} {:<12} {:<10} {}", stage.layer, stage.operation, stage.form)?;
+            writeln!(
+                f,
+                "  stage {k:<3} {:<12} {:<10} {}",
+                stage.layer, stage.operation, stage.form
+            )?;
         }
         Ok(())
     }

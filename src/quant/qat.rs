@@ -1,11 +1,14 @@
-//! Quantisation-aware training: forward and backward on the grid of the integers, updates on float weights behind it.
+//! Quantisation-aware training: forward and backward on the grid of the integers, updates on float
+//! weights behind it.
 //!
-//! Weights: before every forward pass a copy of the model gets its matrices rounded, one scale per column; its gradients, straight through
-//! the rounding, move the float weights. Scales that compensated rounding found stay; a weight that drifts past the grid is clamped to its
-//! end and still gets its gradient, so that it can come back.
-//! Activations: nodes that round are inserted where the integer program stores integers between layers, and taken out again afterwards. What
-//! one layer stores between its own product and its own aggregation is not rounded here. Each is calibrated as a conversion of the start
-//! calibrates it, by a range found anew at every pass, and the trained network is converted with the same calibrations.
+//! Weights: before every forward pass a copy of the model gets its matrices rounded, one scale per
+//! column; its gradients, straight through the rounding, move the float weights. Scales that
+//! compensated rounding found stay; a weight that drifts past the grid is clamped to its end and
+//! still gets its gradient, so that it can come back. Activations: nodes that round are inserted
+//! where the integer program stores integers between layers, and taken out again afterwards. What
+//! one layer stores between its own product and its own aggregation is not rounded here. Each is
+//! calibrated as a conversion of the start calibrates it, by a range found anew at every pass, and
+//! the trained network is converted with the same calibrations.
 
 use super::bits::Bits;
 use super::calibration::Calibration;
@@ -14,7 +17,10 @@ use super::fake::Grid;
 use super::rounding::{Rounded, on_grids};
 use crate::data::Dataset;
 use crate::error::{Result, Unsupported};
-use crate::nn::{Cx, Grads, Io, Layer, Lowering, Model, ModelBuilder, NodeId, Reads, StageId, Trace, Wiring, fuse};
+use crate::nn::{
+    Cx, Grads, Io, Layer, Lowering, Model, ModelBuilder, NodeId, Reads, StageId, Trace, Wiring,
+    fuse,
+};
 use crate::scalar::Scalar;
 use crate::train::{Hear, Schedule, Trainer, supervised};
 use crate::value::{CsrView, Value, ValueRef};
@@ -46,16 +52,31 @@ enum Scales {
 impl RoundActivations {
     /// The grids of a dense tensor: one, or one per row or column.
     fn grids<F: Scalar>(&self, x: ArrayView2<F>) -> Vec<Grid> {
-        let grid = |values: &[f32], calibration: Calibration| Grid::symmetric(calibration.range(values), self.bits);
-        let floats = |values: ndarray::iter::Iter<F, ndarray::Ix1>| values.map(|v| v.as_f64() as f32).collect::<Vec<f32>>();
+        let grid = |values: &[f32], calibration: Calibration| {
+            Grid::symmetric(calibration.range(values), self.bits)
+        };
+        let floats = |values: ndarray::iter::Iter<F, ndarray::Ix1>| {
+            values.map(|v| v.as_f64() as f32).collect::<Vec<f32>>()
+        };
         match self.scales {
-            Scales::Tensor(calibration) => vec![grid(&x.iter().map(|v| v.as_f64() as f32).collect::<Vec<f32>>(), calibration)],
-            Scales::Row => x.rows().into_iter().map(|row| grid(&floats(row.iter()), Calibration::MinMax)).collect(),
-            Scales::Column(calibration) => x.columns().into_iter().map(|column| grid(&floats(column.iter()), calibration)).collect(),
+            Scales::Tensor(calibration) => {
+                vec![grid(&x.iter().map(|v| v.as_f64() as f32).collect::<Vec<f32>>(), calibration)]
+            }
+            Scales::Row => x
+                .rows()
+                .into_iter()
+                .map(|row| grid(&floats(row.iter()), Calibration::MinMax))
+                .collect(),
+            Scales::Column(calibration) => x
+                .columns()
+                .into_iter()
+                .map(|column| grid(&floats(column.iter()), calibration))
+                .collect(),
         }
     }
 
-    /// The grids of the columns of a sparse tensor, zeros counted; `None` where each row has its own.
+    /// The grids of the columns of a sparse tensor, zeros counted; `None` where each row has its
+    /// own.
     fn grids_of_sparse_columns<F: Scalar>(&self, x: &CsrView<F>) -> Option<Vec<Grid>> {
         let Scales::Column(calibration) = self.scales else { return None };
         let mut values = vec![0.0f32; x.rows()];
@@ -93,9 +114,12 @@ impl<F: Scalar> Layer<F> for RoundActivations {
                 let columns = self.grids_of_sparse_columns(x);
                 let mut y = x.to_owned();
                 for mut row in y.outer_iterator_mut() {
-                    let range = row.iter().fold(0.0f32, |range, (_, v)| range.max(v.abs().as_f64() as f32));
+                    let range =
+                        row.iter().fold(0.0f32, |range, (_, v)| range.max(v.abs().as_f64() as f32));
                     let grid = Grid::symmetric(range, self.bits);
-                    row.iter_mut().for_each(|(c, v)| *v = round(*v, columns.as_ref().map_or(grid, |columns| columns[c])));
+                    row.iter_mut().for_each(|(c, v)| {
+                        *v = round(*v, columns.as_ref().map_or(grid, |columns| columns[c]))
+                    });
                 }
                 return Ok((Value::Sparse(y), None));
             }
@@ -109,12 +133,20 @@ impl<F: Scalar> Layer<F> for RoundActivations {
         let mut y = cx.take(x.dim());
         y.indexed_iter_mut().zip(x).for_each(|((at, y), &x)| *y = round(x, grid(at)));
         let clips = matches!(self.scales, Scales::Tensor(calibration) | Scales::Column(calibration) if calibration.clips());
-        let clamped = clips.then(|| Array2::from_shape_fn(x.dim(), |at| !grid(at).passes(x[at].as_f64() as f32)));
+        let clamped = clips
+            .then(|| Array2::from_shape_fn(x.dim(), |at| !grid(at).passes(x[at].as_f64() as f32)));
         Ok((Value::Dense(y), clamped))
     }
 
     /// `dX = dY` where the integer was not clamped, else 0.
-    fn backward(&self, _: &Cx<F>, _: &Io<F>, clamped: Self::Cache, dy: ValueRef<F>, _: &mut Grads<F>) -> Vec<Option<Value<F>>> {
+    fn backward(
+        &self,
+        _: &Cx<F>,
+        _: &Io<F>,
+        clamped: Self::Cache,
+        dy: ValueRef<F>,
+        _: &mut Grads<F>,
+    ) -> Vec<Option<Value<F>>> {
         let mut dx = dy.to_owned();
         if let (Value::Dense(dx), Some(clamped)) = (&mut dx, clamped) {
             dx.zip_mut_with(&clamped, |dx, &clamped| {
@@ -136,13 +168,24 @@ impl<F: Scalar> Layer<F> for RoundActivations {
     }
 }
 
-/// Trains the model, which is `dense` rounded, for `epochs` with weights and activations on the grid and returns it on the grid, the best
-/// epoch by validation.
-pub(super) fn train(start: Rounded, dense: &Model, data: &Dataset, settings: Settings, epochs: usize, hear: Hear) -> Result<Rounded> {
+/// Trains the model, which is `dense` rounded, for `epochs` with weights and activations on the
+/// grid and returns it on the grid, the best epoch by validation.
+pub(super) fn train(
+    start: Rounded,
+    dense: &Model,
+    data: &Dataset,
+    settings: Settings,
+    epochs: usize,
+    hear: Hear,
+) -> Result<Rounded> {
     let calibrations = Calibrations::of(&convert(&start, dense, data, settings)?);
     let Rounded { model, grids, .. } = start;
     let rounding = with_rounding(&model, data, &calibrations, settings.activations)?;
-    let trainer = Trainer::builder().epochs(epochs).patience(epochs).learning_rate(LEARNING_RATE).schedule(Schedule::Cosine);
+    let trainer = Trainer::builder()
+        .epochs(epochs)
+        .patience(epochs)
+        .learning_rate(LEARNING_RATE)
+        .schedule(Schedule::Cosine);
     let split = data.split(model.seed());
     let output = rounding.output();
     let mut loss = |_: &Model, trace: &Trace<f32>, _: usize| {
@@ -150,32 +193,47 @@ pub(super) fn train(start: Rounded, dense: &Model, data: &Dataset, settings: Set
         Ok((loss, vec![(output, gradient)]))
     };
     let weights = |model: &Model| on_grids(model, settings.weights, &grids);
-    let fit = trainer.keep_start().build()?.fit_through(rounding, data, &mut loss, hear, Some(&weights))?;
+    let fit = trainer.keep_start().build()?.fit_through(
+        rounding,
+        data,
+        &mut loss,
+        hear,
+        Some(&weights),
+    )?;
     let mut trained = model.clone();
     let mut values = Vec::new();
     let best = on_grids(&fit.model, settings.weights, &grids);
     best.visit(&mut |_, param| values.push(param.value().clone()));
     let mut values = values.into_iter();
     // The rounding nodes have no parameters, so both models have the same ones in the same order.
-    trained.visit_mut(&mut |param| *param.value_mut() = values.next().expect("both models have the same parameters"));
+    trained.visit_mut(&mut |param| {
+        *param.value_mut() = values.next().expect("both models have the same parameters")
+    });
     trained.set_origin(fit.model.origin().cloned());
     Ok(Rounded { model: trained, grids, calibrations: Some(calibrations) })
 }
 
 /// The model with a rounding node after each node whose value the integer program stores.
-fn with_rounding(model: &Model, data: &Dataset, calibrations: &Calibrations, bits: Bits) -> Result<Model> {
+fn with_rounding(
+    model: &Model,
+    data: &Dataset,
+    calibrations: &Calibrations,
+    bits: Bits,
+) -> Result<Model> {
     let lowering = model.lower(Some(data.graph()), data.features())?;
     // Of each value that is stored, until a node has rounded it; the last one is the output.
     let made = fuse(&lowering).into_iter().map(|stage| stage.makes);
-    let mut stored: BTreeMap<StageId, Calibration> = made.zip(calibrations.stages.iter().copied()).collect();
+    let mut stored: BTreeMap<StageId, Calibration> =
+        made.zip(calibrations.stages.iter().copied()).collect();
     let mut builder = ModelBuilder::new(model.in_channels());
-    let of_input = RoundActivations { bits, scales: calibrations.input.map_or(Scales::Row, Scales::Column) };
+    let of_input =
+        RoundActivations { bits, scales: calibrations.input.map_or(Scales::Row, Scales::Column) };
     let mut place = vec![builder.add("round_input", of_input, &[NodeId::INPUT])?];
     for (k, node) in model.nodes().iter().enumerate() {
         let inputs: Vec<NodeId> = node.inputs().iter().map(|id| place[id.index()]).collect();
         let id = builder.add_boxed(node.name(), node.layer().boxed(), &inputs)?;
-        // Nothing is stored of a node whose value is made in one pass with that of its only reader; and the value of a node that is not there
-        // at inference has been rounded.
+        // Nothing is stored of a node whose value is made in one pass with that of its only reader;
+        // and the value of a node that is not there at inference has been rounded.
         place.push(match stored.remove(&lowering.of_nodes()[k + 1]) {
             None => id,
             Some(calibration) => {
@@ -202,7 +260,13 @@ mod tests {
 
     fn settings(calibration: Option<Calibration>) -> Settings {
         let (weights, activations) = (Bits::Four, Bits::Eight);
-        Settings { weights, activations, calibration, calibrate: Calibrate::All, rounding: Rounding::Compensated }
+        Settings {
+            weights,
+            activations,
+            calibration,
+            calibrate: Calibrate::All,
+            rounding: Rounding::Compensated,
+        }
     }
 
     /// A data set whose features have outliers, dense or sparse.
@@ -214,8 +278,20 @@ mod tests {
             1..15 if sparse => 0.0,
             _ => x[[i, c]],
         });
-        let x = if sparse { Value::Sparse(Csr::csr_from_dense(x.view(), 0.0)) } else { Value::Dense(x) };
-        Dataset::new("outliers", data.graph().clone(), x, data.classes().unwrap().to_vec(), Some(3), data.splits().clone()).unwrap()
+        let x = if sparse {
+            Value::Sparse(Csr::csr_from_dense(x.view(), 0.0))
+        } else {
+            Value::Dense(x)
+        };
+        Dataset::new(
+            "outliers",
+            data.graph().clone(),
+            x,
+            data.classes().unwrap().to_vec(),
+            Some(3),
+            data.splits().clone(),
+        )
+        .unwrap()
     }
 
     fn models() -> Vec<Model> {
@@ -235,14 +311,16 @@ mod tests {
         for sparse in [false, true] {
             let data = data(sparse);
             for model in models() {
-                let model = Trainer::builder().epochs(20).build().unwrap().fit(model, &data).unwrap();
+                let model =
+                    Trainer::builder().epochs(20).build().unwrap().fit(model, &data).unwrap();
                 for calibration in calibrations {
                     let settings = settings(calibration);
                     let start = rounded(&model, &data, settings).unwrap();
                     let small = convert(&start, &model, &data, settings).unwrap();
                     let own = Calibrations::of(&small);
                     by_channels += usize::from(own.input.is_some());
-                    let mut program = small.compile_as(data.graph(), data.features(), Forms::Integers).unwrap();
+                    let mut program =
+                        small.compile_as(data.graph(), data.features(), Forms::Integers).unwrap();
                     let integers = program.run(data.features()).unwrap().to_owned();
                     let off = |calibrations: &Calibrations, bits: Bits| {
                         let with = with_rounding(&start.model, &data, calibrations, bits).unwrap();
@@ -250,19 +328,37 @@ mod tests {
                         (&y - &integers).mapv(f32::abs).sum() / integers.mapv(f32::abs).sum()
                     };
                     // What is not calibrated so is calibrated otherwise, value by value.
-                    let swap = |of: Calibration| if of.clips() { Calibration::MinMax } else { Calibration::Percentile(96.0) };
-                    let other = Calibrations { input: own.input.map(swap), stages: own.stages.iter().copied().map(swap).collect() };
+                    let swap = |of: Calibration| {
+                        if of.clips() { Calibration::MinMax } else { Calibration::Percentile(96.0) }
+                    };
+                    let other = Calibrations {
+                        input: own.input.map(swap),
+                        stages: own.stages.iter().copied().map(swap).collect(),
+                    };
                     let (near_by, far) = (off(&own, Bits::Eight), off(&other, Bits::Eight));
-                    let clips = own.stages.iter().chain(&own.input).filter(|calibration| calibration.clips()).count();
-                    mixed += usize::from(clips > 0 && clips < own.stages.len() + usize::from(own.input.is_some()));
+                    let clips = own
+                        .stages
+                        .iter()
+                        .chain(&own.input)
+                        .filter(|calibration| calibration.clips())
+                        .count();
+                    mixed += usize::from(
+                        clips > 0 && clips < own.stages.len() + usize::from(own.input.is_some()),
+                    );
                     // A percentile cuts off inside of layers too, where training does not.
                     let near = if clips == 0 { 0.05 } else { 0.3 };
                     // Of those that were chosen, others may be nearly as near.
                     let apart = if calibration.is_some() { 0.85 } else { 1.1 };
-                    assert!(near_by < near && near_by < apart * far, "{near_by}, {far}, sparse {sparse}\n{small}");
+                    assert!(
+                        near_by < near && near_by < apart * far,
+                        "{near_by}, {far}, sparse {sparse}\n{small}"
+                    );
                     if clips == 0 {
                         let coarse = off(&own, Bits::Four);
-                        assert!(near_by < 0.3 * coarse, "{near_by}, with four bits {coarse}\n{small}");
+                        assert!(
+                            near_by < 0.3 * coarse,
+                            "{near_by}, with four bits {coarse}\n{small}"
+                        );
                     }
                 }
             }
@@ -280,7 +376,9 @@ mod tests {
         for calibration in [Calibration::MinMax, Calibration::Percentile(60.0)] {
             for scales in [Scales::Tensor(calibration), Scales::Column(calibration), Scales::Row] {
                 let mut builder = ModelBuilder::<f32>::new(3);
-                let node = builder.add("round", RoundActivations { bits: Bits::Four, scales }, &[NodeId::INPUT]).unwrap();
+                let node = builder
+                    .add("round", RoundActivations { bits: Bits::Four, scales }, &[NodeId::INPUT])
+                    .unwrap();
                 let model = builder.build_as_is(node).unwrap();
                 let trace = model.trace(&cx, ValueRef::Dense(x.view())).unwrap();
                 let dy = Array2::from_elem(x.dim(), 2.5);
@@ -298,7 +396,11 @@ mod tests {
                     assert_eq!(dx, if inside { 2.5 } else { 0.0 }, "{scales:?}, {}", x[[i, c]]);
                     stopped += usize::from(!inside);
                 }
-                assert_eq!(stopped > 0, calibration != Calibration::MinMax && scales != Scales::Row, "{scales:?}");
+                assert_eq!(
+                    stopped > 0,
+                    calibration != Calibration::MinMax && scales != Scales::Row,
+                    "{scales:?}"
+                );
             }
         }
     }
@@ -313,7 +415,8 @@ mod tests {
             let start = rounded(&model, &data, settings).unwrap();
             let calibrations = Calibrations::of(&convert(&start, &model, &data, settings).unwrap());
             let judged = |of: &Rounded| {
-                let with = with_rounding(&of.model, &data, &calibrations, settings.activations).unwrap();
+                let with =
+                    with_rounding(&of.model, &data, &calibrations, settings.activations).unwrap();
                 let y = with.infer(&Cx::eval(data.graph()), data.features()).unwrap();
                 Metric::of(&data).measure(y.view(), &data, &data.split(seed).val)
             };
@@ -326,7 +429,11 @@ mod tests {
             let trained = train(start, &model, &data, settings, 12, &hear).unwrap();
             let heard = heard.into_inner().unwrap();
             assert_eq!(heard.len(), 12);
-            assert_eq!(judged(&trained), heard.iter().copied().fold(before, f64::max), "{before}, then {heard:?}");
+            assert_eq!(
+                judged(&trained),
+                heard.iter().copied().fold(before, f64::max),
+                "{before}, then {heard:?}"
+            );
             // It lies on its grids.
             let again = on_grids(&trained.model, settings.weights, &grids);
             let values = |model: &Model| {

@@ -31,10 +31,11 @@ impl QuantizerBuilder {
         self
     }
 
-    /// One way to find the ranges of all activations; a percentile lies in (0, 100]. Default: for each activation the one of the largest
-    /// magnitude and the percentiles 99.99, 99.9, 99.5, 99, 98 and 95 with which the model of integers says the most similar of all nodes,
-    /// by the squared error of its probabilities against the float model's; [`QuantStage::calibration`](super::QuantStage::calibration)
-    /// tells which.
+    /// One way to find the ranges of all activations; a percentile lies in (0, 100]. Default: for
+    /// each activation the one of the largest magnitude and the percentiles 99.99, 99.9, 99.5, 99,
+    /// 98 and 95 with which the model of integers says the most similar of all nodes, by the
+    /// squared error of its probabilities against the float model's;
+    /// [`QuantStage::calibration`](super::QuantStage::calibration) tells which.
     #[must_use]
     pub fn calibration(mut self, calibration: Calibration) -> Self {
         self.calibration = Some(calibration);
@@ -48,8 +49,8 @@ impl QuantizerBuilder {
         self
     }
 
-    /// Which nodes weights are rounded on; ranges of activations are those of all nodes, since nothing else may be clipped. Default
-    /// [`Calibrate::All`].
+    /// Which nodes weights are rounded on; ranges of activations are those of all nodes, since
+    /// nothing else may be clipped. Default [`Calibrate::All`].
     #[must_use]
     pub fn calibrate(mut self, calibrate: Calibrate) -> Self {
         self.calibrate = calibrate;
@@ -66,7 +67,8 @@ impl QuantizerBuilder {
     /// Builds the quantiser.
     ///
     /// # Errors
-    /// [`Error::Setting`] for activations of 2 bits, which no integer kernel has, and for a percentile out of range.
+    /// [`Error::Setting`] for activations of 2 bits, which no integer kernel has, and for a
+    /// percentile out of range.
     pub fn build(self) -> Result<Quantizer> {
         if !matches!(self.activations, Bits::Four | Bits::Eight) {
             return Err(Error::setting("bits of activations", self.activations, "4 or 8"));
@@ -76,11 +78,13 @@ impl QuantizerBuilder {
     }
 }
 
-/// Turns a trained model into integers: weights with one scale per output column, rounded so that outputs change least, the input with a
-/// scale per node, every other activation with one per tensor, found by running the compiled model on the data.
+/// Turns a trained model into integers: weights with one scale per output column, rounded so that
+/// outputs change least, the input with a scale per node, every other activation with one per
+/// tensor, found by running the compiled model on the data.
 ///
-/// *Source*: Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", CVPR 2018;
-/// granularity as in Krishnamoorthi, "Quantizing deep convolutional networks for efficient inference", 2018, §3.
+/// *Source*: Jacob et al., "Quantization and Training of Neural Networks for Efficient
+/// Integer-Arithmetic-Only Inference", CVPR 2018; granularity as in Krishnamoorthi, "Quantizing
+/// deep convolutional networks for efficient inference", 2018, §3.
 ///
 /// ```
 /// use gnn_prune::{Bits, Dataset, Gcn, Quantizer};
@@ -97,8 +101,8 @@ pub struct Quantizer {
 }
 
 impl Quantizer {
-    /// Starts a quantiser with weights of that many bits. Of fewer than 8 bits are all matrices but those that have at most a sixteenth
-    /// of all weights, such as the last one of a classifier.
+    /// Starts a quantiser with weights of that many bits. Of fewer than 8 bits are all matrices but
+    /// those that have at most a sixteenth of all weights, such as the last one of a classifier.
     pub fn builder(weights: Bits) -> QuantizerBuilder {
         QuantizerBuilder {
             weights,
@@ -120,7 +124,8 @@ impl Quantizer {
         self.settings.activations
     }
 
-    /// How the ranges of all activations are found; `None` where each has its own, chosen by the outputs.
+    /// How the ranges of all activations are found; `None` where each has its own, chosen by the
+    /// outputs.
     pub fn calibration(&self) -> Option<Calibration> {
         self.settings.calibration
     }
@@ -133,18 +138,20 @@ impl Quantizer {
     /// Trains where that was asked for, calibrates on all nodes of `data`, and converts.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for a layer that has no integer stages, and naming the stage whose 32-bit accumulators could overflow on the
-    /// graph of `data`; [`Error::NotFinite`] for weights or activations that are not finite; [`Error::ShapeMismatch`] where model and data
-    /// do not fit; [`Error::Diverged`] from training.
+    /// [`Error::Unsupported`] for a layer that has no integer stages, and naming the stage whose
+    /// 32-bit accumulators could overflow on the graph of `data`; [`Error::NotFinite`] for weights
+    /// or activations that are not finite; [`Error::ShapeMismatch`] where model and data do not
+    /// fit; [`Error::Diverged`] from training.
     pub fn quantize(&self, model: &Model, data: &Dataset) -> Result<QuantModel> {
         self.quantize_heard(model, data, &|_| Ok(()))
     }
 
-    /// Refuses a form that has no integers, before any time is spent on it; the weights of `model` need not be trained yet.
+    /// Refuses a form that has no integers, before any time is spent on it; the weights of `model`
+    /// need not be trained yet.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for a layer that has no integer stages, and for an aggregation whose 32-bit accumulators could overflow on
-    /// the graph of `data`.
+    /// [`Error::Unsupported`] for a layer that has no integer stages, and for an aggregation whose
+    /// 32-bit accumulators could overflow on the graph of `data`.
     pub fn check(&self, model: &Model, data: &Dataset) -> Result<()> {
         convert::check(model, data, self.settings())
     }
@@ -156,12 +163,17 @@ impl Quantizer {
     pub fn quantize_heard(&self, model: &Model, data: &Dataset, hear: Hear) -> Result<QuantModel> {
         let (settings, data) = (self.settings(), &*convert::as_read(model, data)?);
         let integers = convert::convert(&self.rounded(model, data, hear)?, model, data, settings)?;
-        log::info!("quantised to {} bits: {} stages", settings.weights.count(), integers.stages().len());
+        log::info!(
+            "quantised to {} bits: {} stages",
+            settings.weights.count(),
+            integers.stages().len()
+        );
         Ok(integers)
     }
 
-    /// The float model after the epochs of quantisation-aware training: its weights lie on the grid of the integers, so that converting it
-    /// loses nothing more of them. Without such epochs the model's weights are only put on the grid.
+    /// The float model after the epochs of quantisation-aware training: its weights lie on the grid
+    /// of the integers, so that converting it loses nothing more of them. Without such epochs the
+    /// model's weights are only put on the grid.
     ///
     /// # Errors
     /// As [`Quantizer::quantize`].
@@ -177,15 +189,21 @@ impl Quantizer {
         match self.settings.epochs {
             0 => Ok(rounded),
             // Where scales follow the weights, the weights behind the rounded ones are the model's.
-            epochs if settings.rounding == Rounding::Nearest => {
-                qat::train(Rounded { model: model.clone(), ..rounded }, model, data, settings, epochs, hear)
-            }
+            epochs if settings.rounding == Rounding::Nearest => qat::train(
+                Rounded { model: model.clone(), ..rounded },
+                model,
+                data,
+                settings,
+                epochs,
+                hear,
+            ),
             epochs => qat::train(rounded, model, data, settings, epochs, hear),
         }
     }
 
     fn settings(&self) -> Settings {
-        let QuantizerBuilder { weights, activations, calibration, calibrate, rounding, .. } = self.settings;
+        let QuantizerBuilder { weights, activations, calibration, calibrate, rounding, .. } =
+            self.settings;
         Settings { weights, activations, calibration, calibrate, rounding }
     }
 }

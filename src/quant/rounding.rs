@@ -13,19 +13,23 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Rounding {
-    /// Each weight to the nearest integer, the largest magnitude of a column standing for the largest integer.
+    /// Each weight to the nearest integer, the largest magnitude of a column standing for the
+    /// largest integer.
     Nearest,
-    /// Column by column so that the outputs of the map change least on the data: the scale by the smallest squared error, what rounding one
-    /// weight breaks made up for by those that are not rounded yet, every later layer solved against the float network's outputs before it
-    /// is rounded, biases corrected. Never worse on the data than [`Rounding::Nearest`], in squared error and map by map.
+    /// Column by column so that the outputs of the map change least on the data: the scale by the
+    /// smallest squared error, what rounding one weight breaks made up for by those that are not
+    /// rounded yet, every later layer solved against the float network's outputs before it is
+    /// rounded, biases corrected. Never worse on the data than [`Rounding::Nearest`], in squared
+    /// error and map by map.
     ///
-    /// *Source*: Frantar et al., "GPTQ", ICLR 2023; the descent over single integers as Behdin et al., "QuantEase", 2023.
+    /// *Source*: Frantar et al., "GPTQ", ICLR 2023; the descent over single integers as Behdin et
+    /// al., "QuantEase", 2023.
     #[default]
     Compensated,
 }
 
-/// Width of the integers of each matrix, and their scales, one per column; without them the largest magnitude of a column stands for the
-/// largest integer.
+/// Width of the integers of each matrix, and their scales, one per column; without them the largest
+/// magnitude of a column stands for the largest integer.
 pub(super) type Grids = BTreeMap<ParamId, (Bits, Option<Vec<f32>>)>;
 
 /// A model whose weight matrices lie on the grids of their integers.
@@ -71,53 +75,81 @@ pub(super) fn round(model: &Model, data: &Dataset, settings: Settings) -> Result
                     grids.insert(param.id(), (widths.of(param.id()), None));
                 }
             });
-            Ok(Rounded { model: on_grids(model, settings.weights, &grids), grids, calibrations: None })
+            Ok(Rounded {
+                model: on_grids(model, settings.weights, &grids),
+                grids,
+                calibrations: None,
+            })
         }
         Rounding::Compensated => {
-            let solving = reconstruct::Settings { calibrate: settings.calibrate, grid: Some(&widths) };
+            let solving =
+                reconstruct::Settings { calibrate: settings.calibrate, grid: Some(&widths) };
             let solved = solve_again(model, model, data, solving, &mut Unchanged::default())?;
-            let grids = solved.scales.into_iter().map(|(param, (grid, scales))| (param, (width_of(grid), Some(scales)))).collect();
+            let grids = solved
+                .scales
+                .into_iter()
+                .map(|(param, (grid, scales))| (param, (width_of(grid), Some(scales))))
+                .collect();
             Ok(Rounded { model: solved.model, grids, calibrations: None })
         }
     }
 }
 
 fn width_of(grid: Grid) -> Bits {
-    [Bits::Two, Bits::Four].into_iter().find(|bits| bits.most() == grid.most()).unwrap_or(Bits::Eight)
+    [Bits::Two, Bits::Four]
+        .into_iter()
+        .find(|bits| bits.most() == grid.most())
+        .unwrap_or(Bits::Eight)
 }
 
 fn not_finite(model: &Model) -> Option<(String, f64)> {
     let mut found = None;
     model.visit(&mut |name, param| {
-        found = found.take().or_else(|| param.value().iter().find(|w| !w.is_finite()).map(|&w| (name.to_string(), w.into())));
+        found = found.take().or_else(|| {
+            param.value().iter().find(|w| !w.is_finite()).map(|&w| (name.to_string(), w.into()))
+        });
     });
     found
 }
 
-/// Weights of fewer than 8 bits: a matrix with at most this share of all weights that are not masked has 8 bits. It has next to no bytes,
-/// and in a classifier it is the one whose rounding nothing after it can mend.
+/// Weights of fewer than 8 bits: a matrix with at most this share of all weights that are not
+/// masked has 8 bits. It has next to no bytes, and in a classifier it is the one whose rounding
+/// nothing after it can mend.
 const SMALL: f64 = 1.0 / 16.0;
 
 fn wider(model: &Model, bits: Bits) -> BTreeMap<ParamId, Bits> {
     let mut sizes = Vec::new();
     model.visit(&mut |_, param| {
         if is_rounded(param) {
-            sizes.push((param.id(), param.mask().map_or(param.value().len(), |mask| mask.iter().filter(|keep| **keep).count())));
+            sizes.push((
+                param.id(),
+                param
+                    .mask()
+                    .map_or(param.value().len(), |mask| mask.iter().filter(|keep| **keep).count()),
+            ));
         }
     });
     let all: usize = sizes.iter().map(|(_, size)| size).sum();
     let small = |size: usize| bits < Bits::Eight && (size as f64) <= SMALL * all as f64;
-    sizes.into_iter().filter(|(_, size)| small(*size)).map(|(param, _)| (param, Bits::Eight)).collect()
+    sizes
+        .into_iter()
+        .filter(|(_, size)| small(*size))
+        .map(|(param, _)| (param, Bits::Eight))
+        .collect()
 }
 
-/// Whether the integer form of a layer has a matrix of integers in its place: biases and other single rows stay real.
+/// Whether the integer form of a layer has a matrix of integers in its place: biases and other
+/// single rows stay real.
 pub(super) fn is_rounded(param: &Param<f32>) -> bool {
     param.axes()[0] != Axis::Fixed
 }
 
-/// A copy whose weight matrices are rounded to the grids that they have, or weight by weight where they have none.
+/// A copy whose weight matrices are rounded to the grids that they have, or weight by weight where
+/// they have none.
 pub(super) fn on_grids(model: &Model, bits: Bits, grids: &Grids) -> Model {
-    let nearest = |bits: Bits, param: &Param<f32>| FakeQuant::new(bits, Granularity::SymmetricColumn).forward(param.value().view());
+    let nearest = |bits: Bits, param: &Param<f32>| {
+        FakeQuant::new(bits, Granularity::SymmetricColumn).forward(param.value().view())
+    };
     let mut model = model.clone();
     model.visit_mut(&mut |param| {
         let value = match grids.get(&param.id()) {
@@ -125,7 +157,8 @@ pub(super) fn on_grids(model: &Model, bits: Bits, grids: &Grids) -> Model {
                 let most = f32::from(bits.most());
                 let mut value = param.value().clone();
                 for (mut column, &scale) in value.columns_mut().into_iter().zip(scales) {
-                    column.mapv_inplace(|w| (w / scale).round_ties_even().clamp(-most, most) * scale);
+                    column
+                        .mapv_inplace(|w| (w / scale).round_ties_even().clamp(-most, most) * scale);
                 }
                 value
             }
@@ -158,11 +191,19 @@ mod tests {
             });
             for rounding in [Rounding::Compensated, Rounding::Nearest] {
                 let quantizer = Quantizer::builder(Bits::Four).rounding(rounding).build().unwrap();
-                let expected = quantizer.train(&model, &data).unwrap().infer(&Cx::eval(data.graph()), data.features()).unwrap();
+                let expected = quantizer
+                    .train(&model, &data)
+                    .unwrap()
+                    .infer(&Cx::eval(data.graph()), data.features())
+                    .unwrap();
                 let integers = quantizer.quantize(&model, &data).unwrap();
-                let mut program = integers.compile_as(data.graph(), data.features(), Forms::Floats).unwrap();
+                let mut program =
+                    integers.compile_as(data.graph(), data.features(), Forms::Floats).unwrap();
                 let found = program.run(data.features()).unwrap();
-                assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-3), "{small}, {rounding:?}");
+                assert!(
+                    found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-3),
+                    "{small}, {rounding:?}"
+                );
             }
         }
     }
@@ -172,7 +213,12 @@ mod tests {
         let data = Dataset::sbm(240, 3).features(24).build().unwrap();
         let model = Gcn::builder(24, 3).hidden(20).layers(2).build(1).unwrap();
         let widths = |rounding| {
-            let quantised = Quantizer::builder(Bits::Two).rounding(rounding).build().unwrap().quantize(&model, &data).unwrap();
+            let quantised = Quantizer::builder(Bits::Two)
+                .rounding(rounding)
+                .build()
+                .unwrap()
+                .quantize(&model, &data)
+                .unwrap();
             let width = |stage: &crate::quant::QuantStage| match stage.op() {
                 crate::quant::QuantOp::Linear(weight) => Some((weight.shape(), weight.bits())),
                 _ => None,
@@ -181,17 +227,28 @@ mod tests {
         };
         // 60 weights of 540 are more than a sixteenth.
         let expected = vec![((24, 20), Bits::Two), ((20, 3), Bits::Two)];
-        assert_eq!((widths(Rounding::Compensated), widths(Rounding::Nearest)), (expected.clone(), expected));
+        assert_eq!(
+            (widths(Rounding::Compensated), widths(Rounding::Nearest)),
+            (expected.clone(), expected)
+        );
         let model = Gcn::builder(24, 3).hidden(20).layers(4).build(1).unwrap();
         let last = |rounding: Rounding| {
-            let quantised = Quantizer::builder(Bits::Two).rounding(rounding).build().unwrap().quantize(&model, &data).unwrap();
+            let quantised = Quantizer::builder(Bits::Two)
+                .rounding(rounding)
+                .build()
+                .unwrap()
+                .quantize(&model, &data)
+                .unwrap();
             let bits = quantised.stages().iter().filter_map(|stage| match stage.op() {
                 crate::quant::QuantOp::Linear(weight) => Some(weight.bits()),
                 _ => None,
             });
             bits.collect::<Vec<_>>().pop()
         };
-        assert_eq!((last(Rounding::Compensated), last(Rounding::Nearest)), (Some(Bits::Eight), Some(Bits::Eight)));
+        assert_eq!(
+            (last(Rounding::Compensated), last(Rounding::Nearest)),
+            (Some(Bits::Eight), Some(Bits::Eight))
+        );
     }
 
     #[test]

@@ -6,10 +6,12 @@ use ndarray::{Array2, s};
 /// Columns of a panel; what is right of it is updated by one dense product.
 const PANEL: usize = 48;
 
-/// Columns of the trailing part that are updated together; only what lies below the diagonal is computed.
+/// Columns of the trailing part that are updated together; only what lies below the diagonal is
+/// computed.
 const STRIP: usize = 192;
 
-/// `A = L·Lᵀ` of a symmetric positive definite matrix. A pivot that is not positive stands for a dead unknown, whose solution is zero.
+/// `A = L·Lᵀ` of a symmetric positive definite matrix. A pivot that is not positive stands for a
+/// dead unknown, whose solution is zero.
 #[derive(Debug)]
 pub(crate) struct Cholesky {
     l: Array2<f64>,
@@ -27,7 +29,13 @@ impl Cholesky {
                 let to = (strip + STRIP).min(n);
                 let panel = a.slice(s![strip.., start..end]).to_owned();
                 let top = panel.slice(s![..to - strip, ..]);
-                general_mat_mul(-1.0, &panel, &top.t(), 1.0, &mut a.slice_mut(s![strip.., strip..to]));
+                general_mat_mul(
+                    -1.0,
+                    &panel,
+                    &top.t(),
+                    1.0,
+                    &mut a.slice_mut(s![strip.., strip..to]),
+                );
             }
         }
         Self { l: a }
@@ -104,7 +112,9 @@ mod tests {
     #[test]
     fn it_solves_systems_of_every_size_around_a_panel_and_a_strip() {
         for n in [1, 2, PANEL - 1, PANEL, PANEL + 1, PANEL + STRIP + 3, 2 * STRIP + 7] {
-            let g = Array2::from_shape_fn((n + 5, n), |(i, j)| (((i * 37 + j * 61) % 101) as f64 - 50.0) / 50.0);
+            let g = Array2::from_shape_fn((n + 5, n), |(i, j)| {
+                (((i * 37 + j * 61) % 101) as f64 - 50.0) / 50.0
+            });
             let mut a = g.t().dot(&g);
             a.diag_mut().mapv_inplace(|v| v + 1.0);
             let expected: Vec<f64> = (0..n).map(|k| (k % 7) as f64 - 3.0).collect();

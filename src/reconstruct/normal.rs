@@ -16,10 +16,12 @@ const ROUNDING: f64 = 1e-9;
 /// Rows that are brought to `f64` at a time.
 const ROWS: usize = 4096;
 
-/// Parts that the rows of a wide `G` are cut into to form a part of `GᵀG`; sums are added in their order.
+/// Parts that the rows of a wide `G` are cut into to form a part of `GᵀG`; sums are added in their
+/// order.
 const PARTS: usize = 4;
 
-/// `C = GᵀG` and `B = GᵀZ` over the rows that calibrate, all in `f64`; both centred where the map has a bias, which then takes the means.
+/// `C = GᵀG` and `B = GᵀZ` over the rows that calibrate, all in `f64`; both centred where the map
+/// has a bias, which then takes the means.
 pub(super) struct Normal {
     gram: Gram,
     b: Array2<f64>,
@@ -39,8 +41,15 @@ enum Gram {
 }
 
 impl Normal {
-    /// Of `G = [G_1, G_2, …]` and `Z`, on `rows` or on all; `GᵀG` is formed if `G` has at most `widest` columns.
-    pub(super) fn of<F: Scalar>(gs: &[ValueRef<F>], z: ArrayView2<F>, rows: Option<&[u32]>, centred: bool, widest: usize) -> Self {
+    /// Of `G = [G_1, G_2, …]` and `Z`, on `rows` or on all; `GᵀG` is formed if `G` has at most
+    /// `widest` columns.
+    pub(super) fn of<F: Scalar>(
+        gs: &[ValueRef<F>],
+        z: ArrayView2<F>,
+        rows: Option<&[u32]>,
+        centred: bool,
+        widest: usize,
+    ) -> Self {
         let all: Vec<u32>;
         let rows = match rows {
             Some(rows) => rows,
@@ -50,7 +59,8 @@ impl Normal {
             }
         };
         let width = gs.iter().map(ValueRef::cols).sum();
-        let mut normal = if width <= widest { dense(gs, z, rows, width) } else { wide(gs, z, rows) };
+        let mut normal =
+            if width <= widest { dense(gs, z, rows, width) } else { wide(gs, z, rows) };
         normal.rows = rows.len() as f64;
         let squares = normal.diagonal_as_it_is();
         normal.size = squares.iter().sum::<f64>() / squares.len().max(1) as f64;
@@ -68,7 +78,8 @@ impl Normal {
         let n = self.rows;
         self.mean_g /= n;
         self.mean_z /= n;
-        let (g, z) = (self.mean_g.view().insert_axis(Axis(1)), self.mean_z.view().insert_axis(Axis(0)));
+        let (g, z) =
+            (self.mean_g.view().insert_axis(Axis(1)), self.mean_z.view().insert_axis(Axis(0)));
         if let Gram::Matrix(gram) = &mut self.gram {
             gram.scaled_add(-n, &g.dot(&g.t()));
         }
@@ -95,7 +106,11 @@ impl Normal {
             Gram::Matrix(gram) => gram.diag().to_vec(),
             Gram::Wide(_) => {
                 let squares = self.diagonal_as_it_is();
-                squares.iter().zip(&self.mean_g).map(|(square, mean)| (square - self.rows * mean * mean).max(0.0)).collect()
+                squares
+                    .iter()
+                    .zip(&self.mean_g)
+                    .map(|(square, mean)| (square - self.rows * mean * mean).max(0.0))
+                    .collect()
             }
         }
     }
@@ -112,8 +127,8 @@ impl Normal {
         }
     }
 
-    /// What is added to the diagonal of `C`: [`RIDGE`] of its mean, and enough to keep what centring leaves of a constant input from
-    /// being taken for a number.
+    /// What is added to the diagonal of `C`: [`RIDGE`] of its mean, and enough to keep what
+    /// centring leaves of a constant input from being taken for a number.
     pub(super) fn ridge(&self) -> f64 {
         let diagonal = self.diagonal();
         let mean = diagonal.iter().sum::<f64>() / diagonal.len().max(1) as f64;
@@ -123,7 +138,9 @@ impl Normal {
     /// `C` on some rows and the same columns.
     pub(super) fn part(&self, which: &[usize]) -> Array2<f64> {
         match &self.gram {
-            Gram::Matrix(gram) => Array2::from_shape_fn((which.len(), which.len()), |(i, j)| gram[[which[i], which[j]]]),
+            Gram::Matrix(gram) => Array2::from_shape_fn((which.len(), which.len()), |(i, j)| {
+                gram[[which[i], which[j]]]
+            }),
             Gram::Wide(g) => {
                 let mut part = part_of(g, which);
                 let mean = self.mean_g.select(Axis(0), which);
@@ -152,9 +169,20 @@ impl Normal {
     }
 
     /// `‖z_c − G·v_c‖²` of each of these columns, given their gradient.
-    pub(super) fn errors(&self, v: ArrayView2<f64>, gradient: ArrayView2<f64>, columns: &[usize]) -> Vec<f64> {
-        let explained = |k: usize, c: usize| (0..v.nrows()).map(|r| v[[r, k]] * (self.b[[r, c]] + gradient[[r, k]])).sum::<f64>();
-        columns.iter().enumerate().map(|(k, &c)| (self.energy[c] - explained(k, c)).max(0.0)).collect()
+    pub(super) fn errors(
+        &self,
+        v: ArrayView2<f64>,
+        gradient: ArrayView2<f64>,
+        columns: &[usize],
+    ) -> Vec<f64> {
+        let explained = |k: usize, c: usize| {
+            (0..v.nrows()).map(|r| v[[r, k]] * (self.b[[r, c]] + gradient[[r, k]])).sum::<f64>()
+        };
+        columns
+            .iter()
+            .enumerate()
+            .map(|(k, &c)| (self.energy[c] - explained(k, c)).max(0.0))
+            .collect()
     }
 
     /// The bias that goes with a column `v_c`: what the means of `Z` and `G·v_c` leave.
@@ -177,7 +205,10 @@ fn rows_of<F: Scalar>(gs: &[ValueRef<F>], rows: &[u32], out: &mut Array2<f64>) {
             ValueRef::Sparse(g) => {
                 out.fill(0.0);
                 for (&row, mut out) in rows.iter().zip(out.rows_mut()) {
-                    g.outer_view(row as usize).expect("the row is there").iter().for_each(|(c, v)| out[c] = v.as_f64());
+                    g.outer_view(row as usize)
+                        .expect("the row is there")
+                        .iter()
+                        .for_each(|(c, v)| out[c] = v.as_f64());
                 }
             }
         }
@@ -188,10 +219,12 @@ fn rows_of<F: Scalar>(gs: &[ValueRef<F>], rows: &[u32], out: &mut Array2<f64>) {
 fn dense<F: Scalar>(gs: &[ValueRef<F>], z: ArrayView2<F>, rows: &[u32], width: usize) -> Normal {
     let outputs = z.ncols();
     let (mut gram, mut b) = (Array2::zeros((width, width)), Array2::zeros((width, outputs)));
-    let (mut sum_g, mut sum_z, mut energy) = (Array1::zeros(width), Array1::zeros(outputs), vec![0.0; outputs]);
+    let (mut sum_g, mut sum_z, mut energy) =
+        (Array1::zeros(width), Array1::zeros(outputs), vec![0.0; outputs]);
     let size = ROWS.min(rows.len());
     let (mut block_g, mut block_z) = (Array2::zeros((size, width)), Array2::zeros((size, outputs)));
-    let (mut part_gram, mut part_b) = (Array2::zeros((width, width)), Array2::zeros((width, outputs)));
+    let (mut part_gram, mut part_b) =
+        (Array2::zeros((width, width)), Array2::zeros((width, outputs)));
     for rows in rows.chunks(ROWS) {
         rows_of(gs, rows, &mut block_g);
         rows_of(&[ValueRef::Dense(z)], rows, &mut block_z);
@@ -204,7 +237,15 @@ fn dense<F: Scalar>(gs: &[ValueRef<F>], z: ArrayView2<F>, rows: &[u32], width: u
         sum_z += &z.sum_axis(Axis(0));
         energy.iter_mut().zip(z.columns()).for_each(|(e, z)| *e += z.dot(&z));
     }
-    Normal { gram: Gram::Matrix(gram), b, energy, mean_g: sum_g, mean_z: sum_z, rows: 0.0, size: 0.0 }
+    Normal {
+        gram: Gram::Matrix(gram),
+        b,
+        energy,
+        mean_g: sum_g,
+        mean_z: sum_z,
+        rows: 0.0,
+        size: 0.0,
+    }
 }
 
 fn wide<F: Scalar>(gs: &[ValueRef<F>], z: ArrayView2<F>, rows: &[u32]) -> Normal {
@@ -220,8 +261,14 @@ fn wide<F: Scalar>(gs: &[ValueRef<F>], z: ArrayView2<F>, rows: &[u32]) -> Normal
                 }
             };
             match g {
-                ValueRef::Dense(g) => g.row(row as usize).iter().enumerate().for_each(|(c, &v)| push(c, v)),
-                ValueRef::Sparse(g) => g.outer_view(row as usize).expect("the row is there").iter().for_each(|(c, &v)| push(c, v)),
+                ValueRef::Dense(g) => {
+                    g.row(row as usize).iter().enumerate().for_each(|(c, &v)| push(c, v))
+                }
+                ValueRef::Sparse(g) => g
+                    .outer_view(row as usize)
+                    .expect("the row is there")
+                    .iter()
+                    .for_each(|(c, &v)| push(c, v)),
             }
             start += g.cols();
         }
@@ -235,13 +282,22 @@ fn wide<F: Scalar>(gs: &[ValueRef<F>], z: ArrayView2<F>, rows: &[u32]) -> Normal
     let mut mean_g = Array1::zeros(width);
     g.iter().for_each(|(&v, (_, j))| mean_g[j as usize] += v);
     let energy = picked.columns().into_iter().map(|z| z.dot(&z)).collect();
-    Normal { gram: Gram::Wide(g), b, energy, mean_g, mean_z: picked.sum_axis(Axis(0)), rows: 0.0, size: 0.0 }
+    Normal {
+        gram: Gram::Wide(g),
+        b,
+        energy,
+        mean_g,
+        mean_z: picked.sum_axis(Axis(0)),
+        rows: 0.0,
+        size: 0.0,
+    }
 }
 
 /// The place of a column that is not part of what is asked for.
 const NOT_WANTED: u32 = u32::MAX;
 
-/// Where more than this share of the entries of some columns is stored, their products are a dense one's.
+/// Where more than this share of the entries of some columns is stored, their products are a dense
+/// one's.
 const DENSE: f64 = 0.05;
 
 /// Part of `GᵀG` by dense products of some rows at a time.
@@ -281,7 +337,11 @@ fn part_of(g: &Csr<f64>, which: &[usize]) -> Array2<f64> {
             for i in start..(start + size).min(g.rows()) {
                 let row = g.outer_view(i).expect("the row is there");
                 entries.clear();
-                entries.extend(row.iter().filter(|(c, _)| place[*c] != NOT_WANTED).map(|(c, &v)| (place[c] as usize, v)));
+                entries.extend(
+                    row.iter()
+                        .filter(|(c, _)| place[*c] != NOT_WANTED)
+                        .map(|(c, &v)| (place[c] as usize, v)),
+                );
                 entries.sort_unstable_by_key(|(at, _)| *at);
                 for (k, &(a, v)) in entries.iter().enumerate() {
                     let row = &mut sum[a * n..(a + 1) * n];
@@ -305,7 +365,9 @@ mod tests {
     use super::*;
 
     fn random(rows: usize, cols: usize, every: usize) -> Array2<f64> {
-        Array2::from_shape_fn((rows, cols), |(i, j)| if (i * 7 + j * 5) % every == 0 { ((i * 31 + j * 17) % 23) as f64 - 9.0 } else { 0.0 })
+        Array2::from_shape_fn((rows, cols), |(i, j)| {
+            if (i * 7 + j * 5) % every == 0 { ((i * 31 + j * 17) % 23) as f64 - 9.0 } else { 0.0 }
+        })
     }
 
     #[test]
@@ -315,16 +377,24 @@ mod tests {
         let gs = [ValueRef::Dense(g.view()), ValueRef::Sparse(stored.view())];
         let rows: Vec<u32> = (0..40).filter(|k| k % 3 != 0).collect();
         for centred in [false, true] {
-            let [narrow, wide] = [11, 10].map(|widest| Normal::of(&gs, z.view(), Some(&rows), centred, widest));
+            let [narrow, wide] =
+                [11, 10].map(|widest| Normal::of(&gs, z.view(), Some(&rows), centred, widest));
             let v = random(11, 2, 2);
-            let close = |a: &Array2<f64>, b: &Array2<f64>| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-8);
+            let close = |a: &Array2<f64>, b: &Array2<f64>| {
+                a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-8)
+            };
             for which in [&[10, 0, 7, 3][..], &[9, 10, 6]] {
                 assert!(close(&narrow.part(which), &wide.part(which)));
             }
             let (a, b) = (narrow.gradient(v.view(), &[2, 0]), wide.gradient(v.view(), &[2, 0]));
             assert!(close(&a, &b));
-            assert!(narrow.diagonal().iter().zip(wide.diagonal()).all(|(a, b)| (a - b).abs() < 1e-8));
-            let (e, f) = (narrow.errors(v.view(), a.view(), &[2, 0]), wide.errors(v.view(), b.view(), &[2, 0]));
+            assert!(
+                narrow.diagonal().iter().zip(wide.diagonal()).all(|(a, b)| (a - b).abs() < 1e-8)
+            );
+            let (e, f) = (
+                narrow.errors(v.view(), a.view(), &[2, 0]),
+                wide.errors(v.view(), b.view(), &[2, 0]),
+            );
             assert!(e.iter().zip(f).all(|(a, b)| (a - b).abs() < 1e-6));
         }
     }
@@ -347,11 +417,22 @@ mod tests {
     #[test]
     fn the_ridge_is_a_share_of_the_mean_of_the_diagonal_and_never_nothing() {
         let g = random(50, 6, 2);
-        let normal = Normal::of(&[ValueRef::Dense(g.view())], random(50, 2, 1).view(), None, true, WIDEST);
+        let normal =
+            Normal::of(&[ValueRef::Dense(g.view())], random(50, 2, 1).view(), None, true, WIDEST);
         let mean = normal.diagonal().iter().sum::<f64>() / 6.0;
         assert!(mean > 1.0);
-        assert!((normal.ridge() / (RIDGE * mean) - 1.0).abs() < 1e-3, "{} of {mean}", normal.ridge());
-        let nothing = Normal::of(&[ValueRef::Dense(Array2::<f64>::zeros((50, 6)).view())], random(50, 2, 1).view(), None, true, WIDEST);
+        assert!(
+            (normal.ridge() / (RIDGE * mean) - 1.0).abs() < 1e-3,
+            "{} of {mean}",
+            normal.ridge()
+        );
+        let nothing = Normal::of(
+            &[ValueRef::Dense(Array2::<f64>::zeros((50, 6)).view())],
+            random(50, 2, 1).view(),
+            None,
+            true,
+            WIDEST,
+        );
         assert!(nothing.ridge() > 0.0);
     }
 
@@ -360,15 +441,18 @@ mod tests {
         let n = 2 * ROWS + 137;
         let (g, z) = (random(n, 5, 3), random(n, 2, 1));
         let stored = kernels::stored_entries(g.view());
-        let [dense, sparse] =
-            [ValueRef::Dense(g.view()), ValueRef::Sparse(stored.view())].map(|g| Normal::of(&[g], z.view(), None, true, WIDEST));
+        let [dense, sparse] = [ValueRef::Dense(g.view()), ValueRef::Sparse(stored.view())]
+            .map(|g| Normal::of(&[g], z.view(), None, true, WIDEST));
         let expected = {
             let centred = &g - &g.mean_axis(Axis(0)).unwrap();
             centred.t().dot(&centred)
         };
         for normal in [dense, sparse] {
             let found = normal.part(&[0, 1, 2, 3, 4]);
-            assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-6 * expected[[0, 0]]), "{found}\n{expected}");
+            assert!(
+                found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-6 * expected[[0, 0]]),
+                "{found}\n{expected}"
+            );
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Rounding with compensation: what rounding one weight breaks, the weights that are not rounded yet make up for.
+//! Rounding with compensation: what rounding one weight breaks, the weights that are not rounded
+//! yet make up for.
 
 use super::cholesky::dot;
 use super::grid::Grid;
@@ -26,9 +27,10 @@ const SWEEPS: usize = 4;
 impl Column<'_> {
     /// The column rounded: real numbers on the grid, and the scale of each matrix.
     ///
-    /// Scales are the largest magnitude shrunk by the factor that gives the smallest squared error of the map's output; each is tried with
-    /// compensation. Single integers are then changed while that helps, from the best start, and from plain rounding of the original
-    /// weights too: so the result is never worse than plain rounding.
+    /// Scales are the largest magnitude shrunk by the factor that gives the smallest squared error
+    /// of the map's output; each is tried with compensation. Single integers are then changed while
+    /// that helps, from the best start, and from plain rounding of the original weights too: so the
+    /// result is never worse than plain rounding.
     pub(super) fn rounded(&self, grid: Grid, terms: usize) -> (Vec<f64>, Vec<f64>) {
         let largest = |values: &[f64]| {
             let mut largest = vec![0.0f64; terms];
@@ -44,11 +46,18 @@ impl Column<'_> {
         };
         let of_solved = largest(self.solved);
         for shrink in grid.shrinks() {
-            let scales: Vec<f64> = of_solved.iter().map(|&range| grid.scale(range * shrink)).collect();
+            let scales: Vec<f64> =
+                of_solved.iter().map(|&range| grid.scale(range * shrink)).collect();
             offer(self.compensated(grid, &scales), scales);
         }
-        let scales: Vec<f64> = largest(self.original).into_iter().map(|range| grid.scale(range)).collect();
-        let plain = self.original.iter().zip(self.term).map(|(&w, &t)| grid.nearest(w, scales[t])).collect();
+        let scales: Vec<f64> =
+            largest(self.original).into_iter().map(|range| grid.scale(range)).collect();
+        let plain = self
+            .original
+            .iter()
+            .zip(self.term)
+            .map(|(&w, &t)| grid.nearest(w, scales[t]))
+            .collect();
         offer(plain, scales);
         let (_, mut x, scales) = best.expect("there is at least one shrink factor");
         self.polish(&mut x, grid, &scales);
@@ -62,11 +71,11 @@ impl Column<'_> {
         x
     }
 
-    /// Babai's nearest plane on `C + λI`, from the last row to the first: the order of GPTQ, by which what is rounded first is
-    /// compensated most.
+    /// Babai's nearest plane on `C + λI`, from the last row to the first: the order of GPTQ, by
+    /// which what is rounded first is compensated most.
     ///
-    /// *Source*: Frantar et al., "GPTQ", ICLR 2023, eq. 2 and 3; that it is Babai's algorithm: Chen et al., "The Geometry of LLM
-    /// Quantization", 2025.
+    /// *Source*: Frantar et al., "GPTQ", ICLR 2023, eq. 2 and 3; that it is Babai's algorithm: Chen
+    /// et al., "The Geometry of LLM Quantization", 2025.
     fn compensated(&self, grid: Grid, scales: &[f64]) -> Vec<f64> {
         let n = self.solved.len();
         let (mut x, mut moved) = (vec![0.0; n], vec![0.0; n]);
@@ -86,8 +95,13 @@ impl Column<'_> {
     /// By how much the squared error of `x` is above that of the solved weights.
     fn change(&self, x: &[f64]) -> f64 {
         let delta: Vec<f64> = x.iter().zip(self.solved).map(|(x, v)| x - v).collect();
-        let curved: f64 =
-            self.gram.rows().into_iter().zip(&delta).map(|(row, d)| d * dot(row.to_slice().expect("in standard layout"), &delta)).sum();
+        let curved: f64 = self
+            .gram
+            .rows()
+            .into_iter()
+            .zip(&delta)
+            .map(|(row, d)| d * dot(row.to_slice().expect("in standard layout"), &delta))
+            .sum();
         curved - 2.0 * dot(&delta, self.gradient)
     }
 
@@ -134,15 +148,23 @@ mod tests {
             let mut rng = generator(seed, &[]);
             // Inputs that are alike.
             let common: Vec<f64> = (0..60).map(|_| rng.random_range(-1.0..1.0)).collect();
-            let g = Array2::from_shape_fn((60, 8), |(i, _)| common[i] + rng.random_range(-0.4..0.4));
+            let g =
+                Array2::from_shape_fn((60, 8), |(i, _)| common[i] + rng.random_range(-0.4..0.4));
             let gram = g.t().dot(&g) + Array2::<f64>::eye(8) * 1e-3;
             let solved: Vec<f64> = (0..8).map(|_| rng.random_range(-1.0..1.0)).collect();
             let factor = Cholesky::of(gram.clone());
             let (grid, scales) = (Grid::new(1), [0.7]);
-            let column =
-                Column { solved: &solved, gradient: &[0.0; 8], original: &solved, gram: &gram, lower: factor.lower(), term: &[0; 8] };
+            let column = Column {
+                solved: &solved,
+                gradient: &[0.0; 8],
+                original: &solved,
+                gram: &gram,
+                lower: factor.lower(),
+                term: &[0; 8],
+            };
             compensated += column.change(&column.compensated(grid, &scales));
-            plain += column.change(&solved.iter().map(|&w| grid.nearest(w, 0.7)).collect::<Vec<_>>());
+            plain +=
+                column.change(&solved.iter().map(|&w| grid.nearest(w, 0.7)).collect::<Vec<_>>());
         }
         assert!(compensated < 0.5 * plain, "{compensated} with compensation, {plain} without");
     }

@@ -16,10 +16,12 @@ pub enum Calibrate {
     Train,
 }
 
-/// How far the neighbourhood of the training nodes reaches: the receptive field of a network of two layers.
+/// How far the neighbourhood of the training nodes reaches: the receptive field of a network of two
+/// layers.
 const HOPS: usize = 2;
 
-/// Rows of one map that are looked at, at most. Beyond it every k-th row is taken: a sum over a quarter of a million rows is as good.
+/// Rows of one map that are looked at, at most. Beyond it every k-th row is taken: a sum over a
+/// quarter of a million rows is as good.
 const MOST_ROWS: usize = 1 << 18;
 
 impl Calibrate {
@@ -99,10 +101,19 @@ mod tests {
     #[test]
     fn what_is_within_two_edges_into_a_training_node_calibrates() {
         // A path 0 <- 1 <- 2 <- 3 <- 4 whose first node trains, and an edge out of it.
-        let graph = Graph::builder(6).edges([(1, 0), (2, 1), (3, 2), (4, 3), (0, 5)]).build().unwrap();
+        let graph =
+            Graph::builder(6).edges([(1, 0), (2, 1), (3, 2), (4, 3), (0, 5)]).build().unwrap();
         let split = Split { train: vec![0], val: vec![3], test: vec![4] };
         let x = Value::Dense(ndarray::Array2::zeros((6, 1)));
-        let data = Dataset::<f32>::new("path", graph, x, vec![0, 1, 0, 1, 0, 1], Some(2), Splits::Fixed(split)).unwrap();
+        let data = Dataset::<f32>::new(
+            "path",
+            graph,
+            x,
+            vec![0, 1, 0, 1, 0, 1],
+            Some(2),
+            Splits::Fixed(split),
+        )
+        .unwrap();
         assert_eq!(Calibrate::Train.rows(&data, 0).unwrap(), Some(vec![0, 1, 2]));
         assert_eq!(Calibrate::All.rows(&data, 0).unwrap(), None);
     }

@@ -17,7 +17,8 @@ const PASSES: usize = 3;
 /// What is to be done to one map.
 pub(super) struct Task<'a> {
     pub normal: &'a Normal,
-    /// The weights as they are, all matrices of the map one below the other; zero outside the support.
+    /// The weights as they are, all matrices of the map one below the other; zero outside the
+    /// support.
     pub start: &'a Array2<f64>,
     /// The weights before anything was taken from them: what plain rounding would round.
     pub original: &'a Array2<f64>,
@@ -42,8 +43,8 @@ pub(super) struct Fit {
     pub after: f64,
 }
 
-/// Solves `min ‖z_c − G·v‖² + λ‖v − w_c‖²` over the support of every column `c`. Since the ridge pulls towards the weights that are
-/// there, the squared error never rises.
+/// Solves `min ‖z_c − G·v‖² + λ‖v − w_c‖²` over the support of every column `c`. Since the ridge
+/// pulls towards the weights that are there, the squared error never rises.
 pub(super) fn solve(task: &Task) -> Fit {
     let Task { normal, columns, .. } = *task;
     let start = task.start.select(Axis(1), columns);
@@ -52,15 +53,25 @@ pub(super) fn solve(task: &Task) -> Fit {
     let diagonal = normal.diagonal();
     let mut classes: BTreeMap<Vec<usize>, Vec<usize>> = BTreeMap::new();
     for (k, &c) in columns.iter().enumerate() {
-        let rows = (0..start.nrows()).filter(|&r| task.support.is_none_or(|support| support[[r, c]])).collect();
+        let rows = (0..start.nrows())
+            .filter(|&r| task.support.is_none_or(|support| support[[r, c]]))
+            .collect();
         classes.entry(rows).or_default().push(k);
     }
-    let classes: Vec<(Vec<usize>, Vec<usize>)> = classes.into_iter().filter(|(rows, _)| !rows.is_empty()).collect();
+    let classes: Vec<(Vec<usize>, Vec<usize>)> =
+        classes.into_iter().filter(|(rows, _)| !rows.is_empty()).collect();
     let whole = Whole { task, start, gradient, diagonal, ridge: normal.ridge() };
-    let done: Vec<Vec<Solved>> = classes
-        .par_iter()
-        .map(|(rows, ks)| if rows.len() <= BLOCK { whole.at_once(rows, ks) } else { whole.by_blocks(rows, ks) })
-        .collect();
+    let done: Vec<Vec<Solved>> =
+        classes
+            .par_iter()
+            .map(|(rows, ks)| {
+                if rows.len() <= BLOCK {
+                    whole.at_once(rows, ks)
+                } else {
+                    whole.by_blocks(rows, ks)
+                }
+            })
+            .collect();
     let terms = task.term.iter().max().map_or(0, |t| t + 1);
     let mut weight = Array2::zeros(whole.start.dim());
     // A column without a support has nothing to scale.
@@ -119,14 +130,20 @@ impl Whole<'_> {
     fn at_once(&self, support: &[usize], ks: &[usize]) -> Vec<Solved> {
         let block = self.block(self.in_order(support));
         let terms = self.task.term.iter().max().map_or(0, |t| t + 1);
-        let place: BTreeMap<usize, usize> = block.rows.iter().enumerate().map(|(at, &r)| (r, at)).collect();
+        let place: BTreeMap<usize, usize> =
+            block.rows.iter().enumerate().map(|(at, &r)| (r, at)).collect();
         let solve = |&k: &usize| {
             let start: Vec<f64> = block.rows.iter().map(|&r| self.start[[r, k]]).collect();
-            let mut gradient: Vec<f64> = block.rows.iter().map(|&r| self.gradient[[r, k]]).collect();
+            let mut gradient: Vec<f64> =
+                block.rows.iter().map(|&r| self.gradient[[r, k]]).collect();
             let mut weight = block.moved(&start, &mut gradient);
             let mut scales = Vec::new();
             if let Some(grid) = self.task.grid {
-                let original: Vec<f64> = block.rows.iter().map(|&r| self.task.original[[r, self.task.columns[k]]]).collect();
+                let original: Vec<f64> = block
+                    .rows
+                    .iter()
+                    .map(|&r| self.task.original[[r, self.task.columns[k]]])
+                    .collect();
                 (weight, scales) = block.column(&weight, &gradient, &original).rounded(grid, terms);
             }
             Solved { weight: support.iter().map(|r| weight[place[r]]).collect(), scales }
@@ -137,7 +154,10 @@ impl Whole<'_> {
     fn by_blocks(&self, support: &[usize], ks: &[usize]) -> Vec<Solved> {
         // The largest rows first: what they lose, all others can make up for.
         let order: Vec<usize> = self.in_order(support).into_iter().rev().collect();
-        let blocks: Vec<Block> = order.chunks(BLOCK).map(|rows| self.block(rows.iter().rev().copied().collect())).collect();
+        let blocks: Vec<Block> = order
+            .chunks(BLOCK)
+            .map(|rows| self.block(rows.iter().rev().copied().collect()))
+            .collect();
         let columns: Vec<usize> = ks.iter().map(|&k| self.task.columns[k]).collect();
         let mut v = self.start.select(Axis(1), ks);
         let mut gradient = self.gradient.select(Axis(1), ks);
@@ -145,25 +165,37 @@ impl Whole<'_> {
             for _ in 0..PASSES {
                 for block in &blocks {
                     each_column(&mut v, &block.rows, |k, values| {
-                        let mut gradient: Vec<f64> = block.rows.iter().map(|&r| gradient[[r, k]]).collect();
+                        let mut gradient: Vec<f64> =
+                            block.rows.iter().map(|&r| gradient[[r, k]]).collect();
                         block.moved(values, &mut gradient)
                     });
                     gradient = self.task.normal.gradient(v.view(), &columns);
                 }
             }
         }
-        let scales =
-            self.task.grid.map_or_else(|| vec![Vec::new(); ks.len()], |grid| self.round_blocks(&blocks, &mut v, gradient, grid, &columns));
-        let solved = |(k, scales): (usize, Vec<f64>)| Solved { weight: support.iter().map(|&r| v[[r, k]]).collect(), scales };
+        let scales = self.task.grid.map_or_else(
+            || vec![Vec::new(); ks.len()],
+            |grid| self.round_blocks(&blocks, &mut v, gradient, grid, &columns),
+        );
+        let solved = |(k, scales): (usize, Vec<f64>)| Solved {
+            weight: support.iter().map(|&r| v[[r, k]]).collect(),
+            scales,
+        };
         scales.into_iter().enumerate().map(solved).collect()
     }
 
-    /// Whether the weights are where the error is smallest already: nothing was taken from the map or from what it reads.
+    /// Whether the weights are where the error is smallest already: nothing was taken from the map
+    /// or from what it reads.
     fn is_solved(&self, v: &Array2<f64>, gradient: &Array2<f64>) -> bool {
         /// Inputs and targets are rounded to `f32`.
         const NOTHING: f64 = 1e-5;
         let along: f64 = gradient.iter().map(|g| g.abs()).sum();
-        let size: f64 = v.rows().into_iter().zip(&self.diagonal).map(|(row, d)| d * row.iter().map(|v| v.abs()).sum::<f64>()).sum();
+        let size: f64 = v
+            .rows()
+            .into_iter()
+            .zip(&self.diagonal)
+            .map(|(row, d)| d * row.iter().map(|v| v.abs()).sum::<f64>())
+            .sum();
         along <= NOTHING * size
     }
 
@@ -178,8 +210,10 @@ impl Whole<'_> {
     ) -> Vec<Vec<f64>> {
         let terms = self.task.term.iter().max().map_or(0, |t| t + 1);
         let rows: Vec<usize> = blocks.iter().flat_map(|block| block.rows.iter().copied()).collect();
-        let scales: Vec<Vec<f64>> =
-            (0..columns.len()).into_par_iter().map(|k| (0..terms).map(|t| self.scale_of(&rows, v.view(), k, t, grid)).collect()).collect();
+        let scales: Vec<Vec<f64>> = (0..columns.len())
+            .into_par_iter()
+            .map(|k| (0..terms).map(|t| self.scale_of(&rows, v.view(), k, t, grid)).collect())
+            .collect();
         for block in blocks {
             each_column(v, &block.rows, |k, values| {
                 let mut gradient: Vec<f64> = block.rows.iter().map(|&r| gradient[[r, k]]).collect();
@@ -191,11 +225,27 @@ impl Whole<'_> {
         self.unless_plain_is_better(v, &gradient, scales, grid, columns)
     }
 
-    /// The scale of one matrix of one column: the one with the smallest squared error, entry by entry.
-    fn scale_of(&self, rows: &[usize], v: ArrayView2<f64>, k: usize, term: usize, grid: Grid) -> f64 {
-        let own: Vec<(f64, f64)> = rows.iter().filter(|&&r| self.task.term[r] == term).map(|&r| (v[[r, k]], self.diagonal[r])).collect();
+    /// The scale of one matrix of one column: the one with the smallest squared error, entry by
+    /// entry.
+    fn scale_of(
+        &self,
+        rows: &[usize],
+        v: ArrayView2<f64>,
+        k: usize,
+        term: usize,
+        grid: Grid,
+    ) -> f64 {
+        let own: Vec<(f64, f64)> = rows
+            .iter()
+            .filter(|&&r| self.task.term[r] == term)
+            .map(|&r| (v[[r, k]], self.diagonal[r]))
+            .collect();
         let range = own.iter().fold(0.0f64, |range, (v, _)| range.max(v.abs()));
-        let error = |scale: f64| own.iter().map(|&(v, weight)| weight * (v - grid.nearest(v, scale)).powi(2)).sum::<f64>();
+        let error = |scale: f64| {
+            own.iter()
+                .map(|&(v, weight)| weight * (v - grid.nearest(v, scale)).powi(2))
+                .sum::<f64>()
+        };
         let scales = grid.shrinks().map(|shrink| grid.scale(range * shrink));
         scales.min_by(|&a, &b| error(a).total_cmp(&error(b))).unwrap_or(1.0)
     }
@@ -220,12 +270,17 @@ impl Whole<'_> {
                 largest[self.task.term[r]] = largest[self.task.term[r]].max(w.abs());
             }
             let own: Vec<f64> = largest.into_iter().map(|range| grid.scale(range)).collect();
-            column.iter_mut().enumerate().for_each(|(r, w)| *w = grid.nearest(*w, own[self.task.term[r]]));
+            column
+                .iter_mut()
+                .enumerate()
+                .for_each(|(r, w)| *w = grid.nearest(*w, own[self.task.term[r]]));
             plain_scales.push(own);
         }
         let of_plain = self.task.normal.gradient(plain.view(), columns);
         let errors = self.task.normal.errors(v.view(), gradient.view(), columns);
-        for (k, error) in self.task.normal.errors(plain.view(), of_plain.view(), columns).into_iter().enumerate() {
+        for (k, error) in
+            self.task.normal.errors(plain.view(), of_plain.view(), columns).into_iter().enumerate()
+        {
             if error < errors[k] {
                 v.column_mut(k).assign(&plain.column(k));
                 scales[k].clone_from(&plain_scales[k]);
@@ -249,15 +304,29 @@ impl Block {
         start.iter().zip(step).map(|(v, step)| v + step).collect()
     }
 
-    fn column<'a>(&'a self, solved: &'a [f64], gradient: &'a [f64], original: &'a [f64]) -> Column<'a> {
-        Column { solved, gradient, original, gram: &self.gram, lower: self.factor.lower(), term: &self.term }
+    fn column<'a>(
+        &'a self,
+        solved: &'a [f64],
+        gradient: &'a [f64],
+        original: &'a [f64],
+    ) -> Column<'a> {
+        Column {
+            solved,
+            gradient,
+            original,
+            gram: &self.gram,
+            lower: self.factor.lower(),
+            term: &self.term,
+        }
     }
 }
 
 /// Replaces some rows of every column by what `f` makes of them.
 fn each_column(v: &mut Array2<f64>, rows: &[usize], f: impl Fn(usize, &[f64]) -> Vec<f64> + Sync) {
-    let made: Vec<Vec<f64>> =
-        (0..v.ncols()).into_par_iter().map(|k| f(k, &rows.iter().map(|&r| v[[r, k]]).collect::<Vec<f64>>())).collect();
+    let made: Vec<Vec<f64>> = (0..v.ncols())
+        .into_par_iter()
+        .map(|k| f(k, &rows.iter().map(|&r| v[[r, k]]).collect::<Vec<f64>>()))
+        .collect();
     for (k, made) in made.into_iter().enumerate() {
         rows.iter().zip(made).for_each(|(&r, value)| v[[r, k]] = value);
     }

@@ -1,4 +1,5 @@
-//! Networks run map by map: to gather what readers see, and to solve a changed network against the one that it was.
+//! Networks run map by map: to gather what readers see, and to solve a changed network against the
+//! one that it was.
 
 use super::grid::Grid;
 use super::normal::{Normal, WIDEST};
@@ -13,7 +14,8 @@ use ndarray::{Array2, ArrayView2, s};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-/// One linear map that reads channels: its inputs' Gram matrix and its weights, all matrices of the map one below the other.
+/// One linear map that reads channels: its inputs' Gram matrix and its weights, all matrices of the
+/// map one below the other.
 #[derive(Debug)]
 pub(crate) struct Reader {
     pub node: NodeId,
@@ -57,18 +59,35 @@ pub(crate) fn readers<F: Scalar>(
             number += 1;
             Ok(())
         })?;
-        let value = if k + 1 == model.output().index() { None } else { Some(layer.infer(&at, &xs)?) };
+        let value =
+            if k + 1 == model.output().index() { None } else { Some(layer.infer(&at, &xs)?) };
         drop(xs);
         values.push(k, value);
     }
     Ok(readers)
 }
 
-fn reader<F: Scalar>(node: &Node<F>, id: NodeId, number: usize, map: &LinearMap<F>, rows: Option<&[u32]>) -> Result<Reader> {
-    let name = if number == 0 { node.name().to_string() } else { format!("{}, map {}", node.name(), number + 1) };
+fn reader<F: Scalar>(
+    node: &Node<F>,
+    id: NodeId,
+    number: usize,
+    map: &LinearMap<F>,
+    rows: Option<&[u32]>,
+) -> Result<Reader> {
+    let name = if number == 0 {
+        node.name().to_string()
+    } else {
+        format!("{}, map {}", node.name(), number + 1)
+    };
     if map.in_channels() > MOST_READ {
-        let reason = format!("a matrix of {} inputs reads its channels, more than {MOST_READ}; use another criterion", map.in_channels());
-        return Err(Error::Unsupported(crate::error::Unsupported { layer: node.name().into(), reason }));
+        let reason = format!(
+            "a matrix of {} inputs reads its channels, more than {MOST_READ}; use another criterion",
+            map.in_channels()
+        );
+        return Err(Error::Unsupported(crate::error::Unsupported {
+            layer: node.name().into(),
+            reason,
+        }));
     }
     let mut z = map.without_bias();
     if let Some(rest) = map.rest() {
@@ -78,9 +97,21 @@ fn reader<F: Scalar>(node: &Node<F>, id: NodeId, number: usize, map: &LinearMap<
     let gs: Vec<ValueRef<F>> = map.terms().iter().map(|term| term.input()).collect();
     let normal = Normal::of(&gs, z.view(), rows, map.has_bias(), MOST_READ);
     let (energy, ridge) = (normal.energy().iter().sum(), normal.ridge());
-    let terms = map.terms().iter().map(|term| (term.weight().axes(), term.weight().value().nrows())).collect();
+    let terms = map
+        .terms()
+        .iter()
+        .map(|term| (term.weight().axes(), term.weight().value().nrows()))
+        .collect();
     let gram = normal.into_gram().expect("it is not wider than what is formed");
-    Ok(Reader { node: id, name, gram, ridge, weight: stacked(map, |param| param.value()), terms, energy })
+    Ok(Reader {
+        node: id,
+        name,
+        gram,
+        ridge,
+        weight: stacked(map, |param| param.value()),
+        terms,
+        energy,
+    })
 }
 
 /// How a network is solved again.
@@ -100,7 +131,8 @@ pub(crate) trait GridOf: Sync + std::fmt::Debug {
 #[derive(Debug, Clone)]
 #[cfg_attr(not(test), allow(dead_code, reason = "the laws compare them"))]
 pub(crate) struct MapReport {
-    /// Squared error of the map's output against the network as it was: with the weights as they came, and as they are now.
+    /// Squared error of the map's output against the network as it was: with the weights as they
+    /// came, and as they are now.
     pub before: f64,
     pub after: f64,
 }
@@ -109,20 +141,23 @@ pub(crate) struct MapReport {
 #[derive(Debug)]
 pub(crate) struct Solved<F: Scalar> {
     pub model: Model<F>,
-    /// Grid and scales, one per column, of each rounded matrix. All matrices of one sum are rounded to the finest of their grids.
+    /// Grid and scales, one per column, of each rounded matrix. All matrices of one sum are rounded
+    /// to the finest of their grids.
     pub scales: BTreeMap<ParamId, (Grid, Vec<f32>)>,
     #[cfg_attr(not(test), allow(dead_code, reason = "the laws compare them"))]
     pub maps: Vec<MapReport>,
 }
 
-/// Normal equations of maps whose inputs never change, kept from one call to the next for the same dense network and data.
+/// Normal equations of maps whose inputs never change, kept from one call to the next for the same
+/// dense network and data.
 #[derive(Default)]
 pub(crate) struct Unchanged {
     normals: BTreeMap<(NodeId, usize), Rc<Normal>>,
 }
 
-/// Solves `start` again so that each of its maps computes what it did in `dense`, a network of the same layers and shapes; masks of `start`
-/// are the supports. Maps whose inputs and weights are those of `dense` stay as they are, unless they are rounded.
+/// Solves `start` again so that each of its maps computes what it did in `dense`, a network of the
+/// same layers and shapes; masks of `start` are the supports. Maps whose inputs and weights are
+/// those of `dense` stay as they are, unless they are rounded.
 pub(crate) fn solve_again<F: Scalar>(
     dense: &Model<F>,
     start: &Model<F>,
@@ -142,11 +177,23 @@ pub(crate) fn solve_again<F: Scalar>(
         let as_was = node.inputs().iter().all(|input| same[input.index()]);
         let xs_was = was.inputs(old);
         // What did not change is held once.
-        let xs: Vec<ValueRef<F>> =
-            node.inputs().iter().zip(&xs_was).map(|(input, x)| if same[input.index()] { x.reborrow() } else { is.input(*input) }).collect();
+        let xs: Vec<ValueRef<F>> = node
+            .inputs()
+            .iter()
+            .zip(&xs_was)
+            .map(|(input, x)| if same[input.index()] { x.reborrow() } else { is.input(*input) })
+            .collect();
         if !as_was || settings.grid.is_some() || !same_params(old.layer(), node.layer()) {
-            let mut work = Work { as_was, rows: rows.as_deref(), settings, at: &at, unchanged: &mut *unchanged, scales: &mut scales };
-            let mut targets = Targets { layer: old.layer().boxed(), at: &at, xs: &xs_was, found: None };
+            let mut work = Work {
+                as_was,
+                rows: rows.as_deref(),
+                settings,
+                at: &at,
+                unchanged: &mut *unchanged,
+                scales: &mut scales,
+            };
+            let mut targets =
+                Targets { layer: old.layer().boxed(), at: &at, xs: &xs_was, found: None };
             let mut number = 0;
             node.layer.linear_maps(&at, &xs, &mut |map| {
                 maps.extend(work.solve(map, &mut targets, number)?);
@@ -201,7 +248,8 @@ impl<F: Scalar> Targets<'_, '_, F> {
         Ok(Target { z: std::mem::take(&mut taken.z), weight: std::mem::take(&mut taken.weight) })
     }
 
-    /// The same for the first map of a layer whose inputs are as they were: what it sees is at hand.
+    /// The same for the first map of a layer whose inputs are as they were: what it sees is at
+    /// hand.
     fn of_first(&self, map: &LinearMap<F>) -> Target<F> {
         let mut params = BTreeMap::new();
         self.layer.visit(&mut |param| {
@@ -227,17 +275,32 @@ struct Work<'a, 's, F: Scalar> {
 }
 
 impl<F: Scalar> Work<'_, '_, F> {
-    fn solve(&mut self, mut map: LinearMap<F>, targets: &mut Targets<F>, number: usize) -> Result<Option<MapReport>> {
+    fn solve(
+        &mut self,
+        mut map: LinearMap<F>,
+        targets: &mut Targets<F>,
+        number: usize,
+    ) -> Result<Option<MapReport>> {
         // Only what the first map of a layer sees is sure not to depend on the layer's own changes.
         let as_was = self.as_was && number == 0;
-        let Target { mut z, weight: original } = if as_was { targets.of_first(&map) } else { targets.take(number)? };
+        let Target { mut z, weight: original } =
+            if as_was { targets.of_first(&map) } else { targets.take(number)? };
         let start = stacked(&map, |param| param.value());
-        let grids = self.settings.grid.into_iter().flat_map(|of| map.terms().iter().filter_map(|term| of.grid(term.weight().id())));
+        let grids = self
+            .settings
+            .grid
+            .into_iter()
+            .flat_map(|of| map.terms().iter().filter_map(|term| of.grid(term.weight().id())));
         let grid = grids.max_by_key(|grid| grid.most());
-        let support = map.terms().iter().any(|term| term.weight().mask().is_some()).then(|| supports(&map));
-        let touched = |c: &usize| !as_was || grid.is_some() || start.column(*c) != original.column(*c);
-        let has_support = |c: &usize| support.as_ref().is_none_or(|support| support.column(*c).iter().any(|keep| *keep));
-        let (columns, bare): (Vec<usize>, Vec<usize>) = (0..start.ncols()).filter(touched).partition(has_support);
+        let support =
+            map.terms().iter().any(|term| term.weight().mask().is_some()).then(|| supports(&map));
+        let touched =
+            |c: &usize| !as_was || grid.is_some() || start.column(*c) != original.column(*c);
+        let has_support = |c: &usize| {
+            support.as_ref().is_none_or(|support| support.column(*c).iter().any(|keep| *keep))
+        };
+        let (columns, bare): (Vec<usize>, Vec<usize>) =
+            (0..start.ncols()).filter(touched).partition(has_support);
         check_finite(self.at.place(), &z)?;
         if let Some(rest) = map.rest() {
             z -= rest;
@@ -247,17 +310,34 @@ impl<F: Scalar> Work<'_, '_, F> {
             return Ok(None);
         }
         let normal = self.normal(&map, z, as_was, number);
-        let term: Vec<usize> =
-            map.terms().iter().enumerate().flat_map(|(t, term)| std::iter::repeat_n(t, term.weight().value().nrows())).collect();
-        let task =
-            Task { normal: &normal, start: &start, original: &original, support: support.as_ref(), columns: &columns, grid, term: &term };
+        let term: Vec<usize> = map
+            .terms()
+            .iter()
+            .enumerate()
+            .flat_map(|(t, term)| std::iter::repeat_n(t, term.weight().value().nrows()))
+            .collect();
+        let task = Task {
+            normal: &normal,
+            start: &start,
+            original: &original,
+            support: support.as_ref(),
+            columns: &columns,
+            grid,
+            term: &term,
+        };
         let fit = solve(&task);
         self.store(&mut map, &fit, &normal, &columns, grid)?;
         Ok(Some(MapReport { before: fit.before, after: fit.after }))
     }
 
     /// The normal equations of a map, of an earlier call where they are the same.
-    fn normal(&mut self, map: &LinearMap<F>, z: Array2<F>, as_was: bool, number: usize) -> Rc<Normal> {
+    fn normal(
+        &mut self,
+        map: &LinearMap<F>,
+        z: Array2<F>,
+        as_was: bool,
+        number: usize,
+    ) -> Rc<Normal> {
         let key = (self.at.node(), number);
         if let (true, Some(normal)) = (as_was, self.unchanged.normals.get(&key)) {
             return normal.clone();
@@ -271,9 +351,19 @@ impl<F: Scalar> Work<'_, '_, F> {
     }
 
     /// Puts solved columns into the parameters, and the bias that goes with them.
-    fn store(&mut self, map: &mut LinearMap<F>, fit: &Fit, normal: &Normal, columns: &[usize], grid: Option<Grid>) -> Result<()> {
+    fn store(
+        &mut self,
+        map: &mut LinearMap<F>,
+        fit: &Fit,
+        normal: &Normal,
+        columns: &[usize],
+        grid: Option<Grid>,
+    ) -> Result<()> {
         if let Some(&value) = fit.weight.iter().find(|v| !F::of(**v).is_finite()) {
-            return Err(Error::NotFinite { at: format!("weights of `{}` solved again", self.at.place()), value });
+            return Err(Error::NotFinite {
+                at: format!("weights of `{}` solved again", self.at.place()),
+                value,
+            });
         }
         let (weights, bias) = map.params_mut();
         let mut first = 0;
@@ -303,7 +393,12 @@ impl<F: Scalar> Work<'_, '_, F> {
 }
 
 /// Of a column that has no weights left, the bias is all there is.
-fn set_to_means<F: Scalar>(map: &mut LinearMap<F>, z: ArrayView2<F>, rows: Option<&[u32]>, columns: &[usize]) {
+fn set_to_means<F: Scalar>(
+    map: &mut LinearMap<F>,
+    z: ArrayView2<F>,
+    rows: Option<&[u32]>,
+    columns: &[usize],
+) {
     let (_, Some(bias)) = map.params_mut() else { return };
     for &c in columns {
         let column = z.column(c);
@@ -320,18 +415,24 @@ fn set_to_means<F: Scalar>(map: &mut LinearMap<F>, z: ArrayView2<F>, rows: Optio
 /// Refuses outputs from which nothing can be learned.
 fn check_finite<F: Scalar>(layer: &str, z: &Array2<F>) -> Result<()> {
     match z.iter().find(|v| !v.is_finite()) {
-        Some(value) => Err(Error::NotFinite { at: format!("output of `{layer}`"), value: value.as_f64() }),
+        Some(value) => {
+            Err(Error::NotFinite { at: format!("output of `{layer}`"), value: value.as_f64() })
+        }
         None => Ok(()),
     }
 }
 
 /// Some matrices of the shapes of a map's weights, one below the other.
-fn stacked<'p, F: Scalar>(map: &'p LinearMap<F>, of: impl Fn(&'p Param<F>) -> &'p Array2<F>) -> Array2<f64> {
+fn stacked<'p, F: Scalar>(
+    map: &'p LinearMap<F>,
+    of: impl Fn(&'p Param<F>) -> &'p Array2<F>,
+) -> Array2<f64> {
     let mut all = Array2::zeros((map.in_channels(), map.out_channels()));
     let mut first = 0;
     for term in map.terms() {
         let value = of(term.weight());
-        all.slice_mut(s![first..first + value.nrows(), ..]).zip_mut_with(value, |all, v| *all = v.as_f64());
+        all.slice_mut(s![first..first + value.nrows(), ..])
+            .zip_mut_with(value, |all, v| *all = v.as_f64());
         first += value.nrows();
     }
     all
@@ -382,7 +483,10 @@ impl<'x, F: Scalar> Values<'x, F> {
     fn input(&self, id: NodeId) -> ValueRef<'_, F> {
         match id {
             NodeId::INPUT => self.x.reborrow(),
-            id => self.values[id.index()].as_ref().expect("a value lives until its last reader has run").view(),
+            id => self.values[id.index()]
+                .as_ref()
+                .expect("a value lives until its last reader has run")
+                .view(),
         }
     }
 
@@ -419,9 +523,16 @@ mod tests {
 
     /// A random network with masks on its matrices, and data for it.
     fn draw(seed: u64) -> (Model<f64>, Model<f64>, Dataset<f64>) {
-        let graph = (0..).map(|k| random_graph(seed + 1000 * k, 20)).find(|graph| graph.num_nodes() > 5).unwrap();
+        let graph = (0..)
+            .map(|k| random_graph(seed + 1000 * k, 20))
+            .find(|graph| graph.num_nodes() > 5)
+            .unwrap();
         let shape = (graph.num_nodes(), 4);
-        let x = if seed.is_multiple_of(2) { random_dense(seed, shape) } else { random_sparse(seed, shape) };
+        let x = if seed.is_multiple_of(2) {
+            random_dense(seed, shape)
+        } else {
+            random_sparse(seed, shape)
+        };
         let labels: Vec<u32> = (0..shape.0 as u32).map(|node| node % 3).collect();
         let split = Split { train: vec![0], val: vec![1], test: vec![2] };
         let data = Dataset::new("random", graph, x, labels, Some(3), Splits::Fixed(split)).unwrap();
@@ -429,7 +540,9 @@ mod tests {
         let mut start = dense.clone();
         start.visit_mut(&mut |param| {
             if param.axes()[0] != Axis::Fixed {
-                let mask = Mask::from_shape_fn(param.value().dim(), |(i, j)| !(3 * i + 5 * j + seed as usize).is_multiple_of(3));
+                let mask = Mask::from_shape_fn(param.value().dim(), |(i, j)| {
+                    !(3 * i + 5 * j + seed as usize).is_multiple_of(3)
+                });
                 param.restrict(&mask);
             }
         });
@@ -442,14 +555,30 @@ mod tests {
         for seed in 0..120 {
             let (dense, start, data) = draw(seed);
             for calibrate in [Calibrate::All, Calibrate::Train] {
-                let solved = solve_again(&dense, &start, &data, Settings { calibrate, grid: None }, &mut Unchanged::default()).unwrap();
+                let solved = solve_again(
+                    &dense,
+                    &start,
+                    &data,
+                    Settings { calibrate, grid: None },
+                    &mut Unchanged::default(),
+                )
+                .unwrap();
                 for map in &solved.maps {
-                    assert!(map.after <= map.before * (1.0 + 1e-9) + 1e-9, "seed {seed}: {map:?}\n{dense}");
+                    assert!(
+                        map.after <= map.before * (1.0 + 1e-9) + 1e-9,
+                        "seed {seed}: {map:?}\n{dense}"
+                    );
                     lowered += usize::from(map.after < 0.9 * map.before);
                 }
                 solved.model.visit(&mut |name, param| {
-                    let mask = param.mask().cloned().unwrap_or_else(|| Mask::from_elem(param.value().dim(), true));
-                    assert!(param.value().iter().zip(&mask).all(|(w, keep)| *keep || *w == 0.0), "seed {seed}: {name}");
+                    let mask = param
+                        .mask()
+                        .cloned()
+                        .unwrap_or_else(|| Mask::from_elem(param.value().dim(), true));
+                    assert!(
+                        param.value().iter().zip(&mask).all(|(w, keep)| *keep || *w == 0.0),
+                        "seed {seed}: {name}"
+                    );
                 });
             }
         }
@@ -460,11 +589,19 @@ mod tests {
     fn what_was_not_changed_stays_as_it_is_to_the_bit() {
         for seed in 0..40 {
             let (dense, _, data) = draw(seed);
-            let solved =
-                solve_again(&dense, &dense, &data, Settings { calibrate: Calibrate::All, grid: None }, &mut Unchanged::default()).unwrap();
+            let solved = solve_again(
+                &dense,
+                &dense,
+                &data,
+                Settings { calibrate: Calibrate::All, grid: None },
+                &mut Unchanged::default(),
+            )
+            .unwrap();
             assert!(solved.maps.is_empty());
             dense.visit(&mut |name, param| {
-                solved.model.visit(&mut |other, same| assert!(name != other || param.value() == same.value(), "{name}"));
+                solved.model.visit(&mut |other, same| {
+                    assert!(name != other || param.value() == same.value(), "{name}")
+                });
             });
         }
     }
@@ -488,7 +625,8 @@ mod tests {
                 plain.visit_mut(&mut |param| {
                     if solved.scales.contains_key(&param.id()) {
                         for mut column in param.value_mut().columns_mut() {
-                            let scale = Grid::new(most).scale(column.iter().fold(0.0, |range: f64, w| range.max(w.abs())));
+                            let scale = Grid::new(most)
+                                .scale(column.iter().fold(0.0, |range: f64, w| range.max(w.abs())));
                             column.mapv_inplace(|w| Grid::new(most).nearest(w, scale));
                         }
                     }
@@ -496,13 +634,21 @@ mod tests {
                 // The first map sees the same inputs in both.
                 let first = first_error(&dense, &solved.model, &data);
                 let of_plain = first_error(&dense, &plain, &data);
-                assert!(first <= of_plain * (1.0 + 1e-6) + 1e-9, "seed {seed}, ±{most}: {first} against {of_plain}\n{dense}");
+                assert!(
+                    first <= of_plain * (1.0 + 1e-6) + 1e-9,
+                    "seed {seed}, ±{most}: {first} against {of_plain}\n{dense}"
+                );
                 better += usize::from(first < 0.9 * of_plain);
                 solved.model.visit(&mut |name, param| {
                     let Some((_, scales)) = solved.scales.get(&param.id()) else { return };
                     for (column, &scale) in param.value().columns().into_iter().zip(scales) {
                         let ints = column.map(|w| w / f64::from(scale));
-                        assert!(ints.iter().all(|q| (q - q.round()).abs() < 1e-9 && q.abs() < f64::from(most) + 0.5), "{name}");
+                        assert!(
+                            ints.iter()
+                                .all(|q| (q - q.round()).abs() < 1e-9
+                                    && q.abs() < f64::from(most) + 0.5),
+                            "{name}"
+                        );
                     }
                 });
             }
@@ -522,23 +668,38 @@ mod tests {
         });
         let grid = Everywhere(Grid::new(127));
         let settings = Settings { calibrate: Calibrate::All, grid: Some(&grid) };
-        let solved = solve_again(&model, &model, &data, settings, &mut Unchanged::default()).unwrap();
+        let solved =
+            solve_again(&model, &model, &data, settings, &mut Unchanged::default()).unwrap();
         let mut weights = Vec::new();
         solved.model.visit(&mut |_, param| weights.push((param.id(), param.value().clone())));
         let (id, weight) = &weights[0];
         assert_eq!(solved.scales[id].1.len(), 6);
         assert!(weight.column(2).iter().all(|w| *w == 0.0));
         for (column, &scale) in weight.columns().into_iter().zip(&solved.scales[id].1) {
-            assert!(column.iter().all(|w| ((w / scale).round() - w / scale).abs() < 1e-3), "{column} at {scale}");
+            assert!(
+                column.iter().all(|w| ((w / scale).round() - w / scale).abs() < 1e-3),
+                "{column} at {scale}"
+            );
         }
     }
 
     #[test]
     fn a_constant_input_is_the_bias_and_no_large_number() {
-        let graph = crate::Graph::<f32>::builder(40).edges((1..40).map(|i| (i, i - 1))).build().unwrap();
-        let x = Array2::from_shape_fn((40, 4), |(i, c)| if c == 0 { 0.3 } else { ((7 * i + 3 * c) % 11) as f32 / 11.0 });
+        let graph =
+            crate::Graph::<f32>::builder(40).edges((1..40).map(|i| (i, i - 1))).build().unwrap();
+        let x = Array2::from_shape_fn((40, 4), |(i, c)| {
+            if c == 0 { 0.3 } else { ((7 * i + 3 * c) % 11) as f32 / 11.0 }
+        });
         let labels = (0..40).map(|i| i % 2).collect();
-        let data = Dataset::new("constant", graph, x.into(), labels, None, Splits::PerClass { train: 3, val: 3 }).unwrap();
+        let data = Dataset::new(
+            "constant",
+            graph,
+            x.into(),
+            labels,
+            None,
+            Splits::PerClass { train: 3, val: 3 },
+        )
+        .unwrap();
         let dense = crate::Mlp::builder(4, 2).hidden(6).build(1).unwrap();
         let mut start = dense.clone();
         start.visit_mut(&mut |param| {
@@ -546,12 +707,21 @@ mod tests {
                 param.restrict(&Mask::from_shape_fn((4, 6), |(r, c)| r == 0 || c > 2));
             }
         });
-        let solved =
-            solve_again(&dense, &start, &data, Settings { calibrate: Calibrate::All, grid: None }, &mut Unchanged::default()).unwrap();
-        solved.model.visit(&mut |name, param| assert!(param.value().iter().all(|w| w.abs() < 10.0), "{name}: {}", param.value()));
+        let solved = solve_again(
+            &dense,
+            &start,
+            &data,
+            Settings { calibrate: Calibrate::All, grid: None },
+            &mut Unchanged::default(),
+        )
+        .unwrap();
+        solved.model.visit(&mut |name, param| {
+            assert!(param.value().iter().all(|w| w.abs() < 10.0), "{name}: {}", param.value())
+        });
     }
 
-    /// `‖Z − Z'‖²` of the first map that the network computes, with the bias that is best where there is one.
+    /// `‖Z − Z'‖²` of the first map that the network computes, with the bias that is best where
+    /// there is one.
     fn first_error(dense: &Model<f64>, other: &Model<f64>, data: &Dataset<f64>) -> f64 {
         let first = |model: &Model<f64>| {
             let cx = Cx::eval(data.graph());
@@ -593,11 +763,19 @@ mod tests {
             let on = |threads: usize| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                 let solved = pool.install(|| {
-                    solve_again(&dense, &start, &data, Settings { calibrate: Calibrate::All, grid: Some(&grid) }, &mut Unchanged::default())
-                        .unwrap()
+                    solve_again(
+                        &dense,
+                        &start,
+                        &data,
+                        Settings { calibrate: Calibrate::All, grid: Some(&grid) },
+                        &mut Unchanged::default(),
+                    )
+                    .unwrap()
                 });
                 let mut bits = Vec::new();
-                solved.model.visit(&mut |_, param| bits.extend(param.value().iter().map(|w| w.to_bits())));
+                solved
+                    .model
+                    .visit(&mut |_, param| bits.extend(param.value().iter().map(|w| w.to_bits())));
                 bits
             };
             assert!([2, 3, 7].into_iter().all(|threads| on(threads) == on(1)), "seed {seed}");
@@ -608,7 +786,8 @@ mod tests {
     fn what_is_left_of_the_last_map_of_a_layer_is_blind_to_what_that_map_sees() {
         // Both maps of one layer are cut, and the second sees what the first one became.
         let (n, seed) = (200, 3);
-        let graph = crate::Graph::builder(n).edges((0..n).map(|i| (i, (i * 7 + 1) % n))).build().unwrap();
+        let graph =
+            crate::Graph::builder(n).edges((0..n).map(|i| (i, (i * 7 + 1) % n))).build().unwrap();
         let x = random_dense::<f32>(seed, (n, 5));
         let labels: Vec<u32> = (0..n as u32).map(|node| node % 3).collect();
         let split = Split { train: vec![0], val: vec![1], test: vec![2] };
@@ -617,13 +796,24 @@ mod tests {
         let mut start = dense.clone();
         start.visit_mut(&mut |param| {
             if param.value().nrows() > 1 {
-                param.restrict(&Mask::from_shape_fn(param.value().dim(), |(i, j)| (i + 2 * j) % 3 != 0));
+                param.restrict(&Mask::from_shape_fn(param.value().dim(), |(i, j)| {
+                    (i + 2 * j) % 3 != 0
+                }));
             }
         });
         let calibrate = Calibrate::All;
-        let solved = solve_again(&dense, &start, &data, Settings { calibrate, grid: None }, &mut Unchanged::default()).unwrap().model;
+        let solved = solve_again(
+            &dense,
+            &start,
+            &data,
+            Settings { calibrate, grid: None },
+            &mut Unchanged::default(),
+        )
+        .unwrap()
+        .model;
         let cx = Cx::eval(data.graph());
-        let left = dense.infer(&cx, data.features()).unwrap() - solved.infer(&cx, data.features()).unwrap();
+        let left = dense.infer(&cx, data.features()).unwrap()
+            - solved.infer(&cx, data.features()).unwrap();
         let node = &solved.nodes()[solved.output().index() - 1];
         let mut layer = node.layer().boxed();
         let (at, xs) = (cx.at(solved.output(), node.name()), [data.features()]);
@@ -634,7 +824,10 @@ mod tests {
                 if number == 2 {
                     let h = map.terms()[0].input().to_dense();
                     let mask = map.terms()[0].weight().mask().unwrap().clone();
-                    let (along, size) = (h.t().dot(&left), h.mapv(|v| v * v).sum().sqrt() * left.mapv(|v| v * v).sum().sqrt());
+                    let (along, size) = (
+                        h.t().dot(&left),
+                        h.mapv(|v| v * v).sum().sqrt() * left.mapv(|v| v * v).sum().sqrt(),
+                    );
                     for ((at, along), keep) in along.indexed_iter().zip(&mask) {
                         assert!(!keep || along.abs() < 0.01 * size, "{at:?}: {along} of {size}");
                     }
@@ -650,8 +843,10 @@ mod tests {
         let mut layer = crate::nn::Linear::builder(2, 3).build::<f64>().unwrap();
         let graph = crate::Graph::builder(4).build().unwrap().cast::<f64>();
         let x = Array2::<f64>::ones((4, 2));
-        let z = ndarray::array![[1.0, 2.0, 3.0], [5.0, 6.0, 7.0], [9.0, 10.0, 11.0], [0.0, 0.0, 40.0]];
-        for (rows, expected) in [(None, [0.0, 4.5, 15.25]), (Some(&[0u32, 1][..]), [0.0, 4.0, 5.0])] {
+        let z =
+            ndarray::array![[1.0, 2.0, 3.0], [5.0, 6.0, 7.0], [9.0, 10.0, 11.0], [0.0, 0.0, 40.0]];
+        for (rows, expected) in [(None, [0.0, 4.5, 15.25]), (Some(&[0u32, 1][..]), [0.0, 4.0, 5.0])]
+        {
             let layer: &mut dyn DynLayer<f64> = &mut layer;
             layer
                 .linear_maps(&Cx::eval(&graph), &[ValueRef::Dense(x.view())], &mut |mut map| {

@@ -45,10 +45,19 @@ impl Account {
     ///
     /// # Errors
     /// What compiling and running the model returns.
-    pub fn of(model: &dyn Servable, graph: &Graph, x: &ValueRef<f32>, threads: usize) -> Result<Self> {
+    pub fn of(
+        model: &dyn Servable,
+        graph: &Graph,
+        x: &ValueRef<f32>,
+        threads: usize,
+    ) -> Result<Self> {
         let mut program = model.compiled(graph, x.reborrow())?;
         let cost = program.cost();
-        log::debug!("compiled: {} multiply-adds, {} bytes of buffers; measuring", cost.macs, cost.peak_activations);
+        log::debug!(
+            "compiled: {} multiply-adds, {} bytes of buffers; measuring",
+            cost.macs,
+            cost.peak_activations
+        );
         Ok(Self {
             params: model.num_params(),
             nonzero_params: model.num_nonzero_params(),

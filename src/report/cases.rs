@@ -20,7 +20,12 @@ pub(super) fn row(name: &str, per_seed: &[f64], bytes: u64, ms: f64) -> Row {
         products: Products::default(),
         latency_ms: Latencies { threads_1: latency, threads_all: latency },
     };
-    Row { name: name.into(), metric: Metric::Accuracy, accuracy: Summary::of(per_seed.to_vec()), account }
+    Row {
+        name: name.into(),
+        metric: Metric::Accuracy,
+        accuracy: Summary::of(per_seed.to_vec()),
+        account,
+    }
 }
 
 /// A report of a build with optimisation, whatever this one is.

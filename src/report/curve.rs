@@ -27,20 +27,34 @@ pub struct LayerWidth {
 }
 
 impl LayerWidth {
-    /// The layers that make channels of `dense`, then those that only `small` has, each in its own order.
+    /// The layers that make channels of `dense`, then those that only `small` has, each in its own
+    /// order.
     pub fn between(dense: &Model, small: &Model) -> Vec<Self> {
         let widths = |model: &Model| -> Vec<(String, usize)> {
-            let makers = model.nodes().iter().filter(|node| matches!(node.layer().wiring(), Wiring::Fresh { .. }));
+            let makers = model
+                .nodes()
+                .iter()
+                .filter(|node| matches!(node.layer().wiring(), Wiring::Fresh { .. }));
             makers.map(|node| (node.name().to_string(), node.channels())).collect()
         };
         let (before, after) = (widths(dense), widths(small));
-        let of = |widths: &[(String, usize)], layer: &str| widths.iter().find(|(name, _)| name == layer).map(|(_, width)| *width);
+        let of = |widths: &[(String, usize)], layer: &str| {
+            widths.iter().find(|(name, _)| name == layer).map(|(_, width)| *width)
+        };
         let mut layers: Vec<Self> = before
             .iter()
-            .map(|(layer, width)| LayerWidth { layer: layer.clone(), before: Some(*width), after: of(&after, layer) })
+            .map(|(layer, width)| LayerWidth {
+                layer: layer.clone(),
+                before: Some(*width),
+                after: of(&after, layer),
+            })
             .collect();
         let new = after.iter().filter(|(layer, _)| of(&before, layer).is_none());
-        layers.extend(new.map(|(layer, width)| LayerWidth { layer: layer.clone(), before: None, after: Some(*width) }));
+        layers.extend(new.map(|(layer, width)| LayerWidth {
+            layer: layer.clone(),
+            before: None,
+            after: Some(*width),
+        }));
         layers
     }
 }
@@ -52,12 +66,21 @@ mod tests {
 
     #[test]
     fn layers_are_matched_by_name_and_what_one_model_lacks_is_none() {
-        let model = |hidden, layers| Gcn::builder(5, 3).hidden(hidden).layers(layers).build(0).unwrap();
+        let model =
+            |hidden, layers| Gcn::builder(5, 3).hidden(hidden).layers(layers).build(0).unwrap();
         let width = |layer: &str, before, after| LayerWidth { layer: layer.into(), before, after };
         let (wide, narrow) = (model(8, 3), model(2, 2));
-        let shorter = [width("conv1", Some(8), Some(2)), width("conv2", Some(8), Some(3)), width("conv3", Some(3), None)];
+        let shorter = [
+            width("conv1", Some(8), Some(2)),
+            width("conv2", Some(8), Some(3)),
+            width("conv3", Some(3), None),
+        ];
         assert_eq!(LayerWidth::between(&wide, &narrow), shorter);
-        let longer = [width("conv1", Some(2), Some(8)), width("conv2", Some(3), Some(8)), width("conv3", None, Some(3))];
+        let longer = [
+            width("conv1", Some(2), Some(8)),
+            width("conv2", Some(3), Some(8)),
+            width("conv3", None, Some(3)),
+        ];
         assert_eq!(LayerWidth::between(&narrow, &wide), longer);
     }
 }

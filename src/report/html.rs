@@ -14,8 +14,8 @@ const STYLE: &str = include_str!("style.css");
 const MOST_DRAWN: usize = 10;
 
 impl Report {
-    /// The report as an HTML page: what was won, table, plots as inline SVG, controls, seeds, recipe, command and machine; nothing in it
-    /// leads out of the file, and nothing in it runs.
+    /// The report as an HTML page: what was won, table, plots as inline SVG, controls, seeds,
+    /// recipe, command and machine; nothing in it leads out of the file, and nothing in it runs.
     pub fn to_html(&self) -> String {
         // The settings of a generator stand in the caption.
         let data = self.data.name.split(':').next().unwrap_or_default();
@@ -47,24 +47,35 @@ impl Report {
     fn headline(&self) -> String {
         let lead = format!("<p class=\"lead\">{}.</p>\n", escape(&self.summary()));
         let stages: Vec<&Row> = self.stages().collect();
-        let (Compares::Stages, [first, .., last]) = (self.compares, &stages[..]) else { return lead };
+        let (Compares::Stages, [first, .., last]) = (self.compares, &stages[..]) else {
+            return lead;
+        };
         let (then, now) = (&first.account, &last.account);
         let cost = |words: [&str; 3], unit: &str, then: f64, now: f64| {
             let [ratio, words] = split(&ratio(then, now, words, ALIKE));
-            format!("<li><b>{ratio}</b>{words}<small>{} → {} {unit}</small></li>\n", rounded(then), rounded(now))
+            format!(
+                "<li><b>{ratio}</b>{words}<small>{} → {} {unit}</small></li>\n",
+                rounded(then),
+                rounded(now)
+            )
         };
         let [gain, words] = split(&points(last, first, ONE_SEED));
         let cards = [
             cost(BYTES, "kB", then.bytes.weights as f64 / 1e3, now.bytes.weights as f64 / 1e3),
             cost(TIME, "ms", then.latency_ms.threads_1.median, now.latency_ms.threads_1.median),
             cost(WORK, "millions", then.macs as f64 / 1e6, now.macs as f64 / 1e6),
-            format!("<li><b>{gain}</b>{words}<small>{:.2} → {:.2} %</small></li>\n", first.accuracy.mean, last.accuracy.mean),
+            format!(
+                "<li><b>{gain}</b>{words}<small>{:.2} → {:.2} %</small></li>\n",
+                first.accuracy.mean, last.accuracy.mean
+            ),
         ];
         format!("<ul class=\"cards\">\n{}</ul>\n{lead}", cards.concat())
     }
 
     fn results(&self) -> String {
-        let cells = |tag: &str, cells: &[String]| cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect::<String>();
+        let cells = |tag: &str, cells: &[String]| {
+            cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect::<String>()
+        };
         let last = self.stages().last().map(|row| row.name.as_str());
         let row = |row: &Row| {
             let class = match (self.shows_as_control(row), self.compares) {
@@ -82,7 +93,8 @@ impl Report {
             String::new()
         };
         let titles = self.titles().map(|title| title.replace("metric", metric));
-        let notes: String = self.notes().iter().map(|note| format!("<li>{}</li>\n", coded(note))).collect();
+        let notes: String =
+            self.notes().iter().map(|note| format!("<li>{}</li>\n", coded(note))).collect();
         let notes = if notes.is_empty() { notes } else { format!("<ul>\n{notes}</ul>\n") };
         format!(
             "<h2>Results</h2>\n<div class=\"wide\"><table>\n<thead><tr>{}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table></div>\n\
@@ -97,14 +109,17 @@ impl Report {
             self.pareto("time on one thread, ms", |row| row.account.latency_ms.threads_1.median),
             self.pareto("multiply-adds, millions", |row| row.account.macs as f64 / 1e6),
         ];
-        let figures: String = figures.iter().map(|svg| format!("<figure>{svg}</figure>\n")).collect();
+        let figures: String =
+            figures.iter().map(|svg| format!("<figure>{svg}</figure>\n")).collect();
         let mut legend = vec!["Up and to the left is better; costs are on a logarithmic axis."];
         if self.compares == Compares::Stages {
             legend.push("The dotted line goes from stage to stage.");
         }
         legend.push("Models of equal cost stand side by side.");
         if self.rows.iter().any(|row| self.shows_as_control(row)) {
-            legend.push("Squares are controls; a triangle at the lower edge is a control further down.");
+            legend.push(
+                "Squares are controls; a triangle at the lower edge is a control further down.",
+            );
         }
         if self.rows.iter().any(|row| row.accuracy.per_seed.len() > 1) {
             legend.push("Bars are one standard deviation over seeds on either side.");
@@ -120,11 +135,22 @@ impl Report {
         if self.channels.is_empty() || self.recipe.is_empty() {
             return String::new();
         }
-        let most = self.channels.iter().flat_map(|layer| [layer.before, layer.after]).flatten().max().unwrap_or(1).max(1);
+        let most = self
+            .channels
+            .iter()
+            .flat_map(|layer| [layer.before, layer.after])
+            .flatten()
+            .max()
+            .unwrap_or(1)
+            .max(1);
         let row = |LayerWidth { layer, before, after }: &LayerWidth| {
-            let share = |width: &Option<usize>, of: usize| 100.0 * width.unwrap_or(0) as f64 / of.max(1) as f64;
+            let share = |width: &Option<usize>, of: usize| {
+                100.0 * width.unwrap_or(0) as f64 / of.max(1) as f64
+            };
             let outer = before.unwrap_or(0).max(after.unwrap_or(0));
-            let shown = |width: &Option<usize>, none: &str| width.map_or(none.to_string(), |width| width.to_string());
+            let shown = |width: &Option<usize>, none: &str| {
+                width.map_or(none.to_string(), |width| width.to_string())
+            };
             format!(
                 "<tr><td>{}</td><td>{}</td><td>{}</td><td class=\"fill\"><span style=\"width:{:.1}%\"><span style=\"width:{:.1}%\"></span></span></td></tr>\n",
                 escape(layer),
@@ -135,7 +161,11 @@ impl Report {
             )
         };
         let rows: String = self.channels.iter().map(row).collect();
-        let same = if self.channels.iter().all(|layer| layer.before == layer.after) { " Every layer keeps its channels." } else { "" };
+        let same = if self.channels.iter().all(|layer| layer.before == layer.after) {
+            " Every layer keeps its channels."
+        } else {
+            ""
+        };
         format!(
             "<h2>Channels of each layer</h2>\n<p class=\"soft\">Of the model that comes out: blue is kept, grey is gone.{same}</p>\n\
              <div class=\"wide\"><table>\n<thead><tr><th>layer</th><th>before</th><th>after</th><th></th></tr></thead>\n<tbody>\n{rows}</tbody>\n</table></div>\n"
@@ -176,7 +206,11 @@ impl Report {
         }
         let figure = |(stage, curves): &(&str, Vec<&Curve>)| {
             let drawn = &curves[..curves.len().min(MOST_DRAWN)];
-            format!("<figure><h3>{}</h3>{}</figure>\n", escape(stage), course(stage, self.metric_name(), drawn))
+            format!(
+                "<figure><h3>{}</h3>{}</figure>\n",
+                escape(stage),
+                course(stage, self.metric_name(), drawn)
+            )
         };
         let few = if stages.iter().any(|(_, curves)| curves.len() > MOST_DRAWN) {
             format!("; the first {MOST_DRAWN} seeds are drawn")
@@ -194,29 +228,50 @@ impl Report {
     /// A line per seed, a column per row of the report.
     fn seed_values(&self) -> String {
         if self.compares == Compares::Models {
-            let each = self.rows.iter().zip(&self.seeds).map(|(row, seed)| format!("{} {seed}", escape(&row.name))).collect::<Vec<_>>();
+            let each = self
+                .rows
+                .iter()
+                .zip(&self.seeds)
+                .map(|(row, seed)| format!("{} {seed}", escape(&row.name)))
+                .collect::<Vec<_>>();
             return format!("<h2>Seeds</h2>\n<p>{}</p>\n", each.join(", "));
         }
-        let head: String = self.rows.iter().map(|row| format!("<th>{}</th>", escape(&row.name))).collect();
+        let head: String =
+            self.rows.iter().map(|row| format!("<th>{}</th>", escape(&row.name))).collect();
         let line = |(k, seed): (usize, &u64)| {
-            let values =
-                self.rows.iter().map(|row| row.accuracy.per_seed.get(k).map_or("<td></td>".into(), |value| format!("<td>{value:.2}</td>")));
+            let values = self.rows.iter().map(|row| {
+                row.accuracy
+                    .per_seed
+                    .get(k)
+                    .map_or("<td></td>".into(), |value| format!("<td>{value:.2}</td>"))
+            });
             format!("<tr><td>{seed}</td>{}</tr>\n", values.collect::<String>())
         };
         let lines: String = self.seeds.iter().enumerate().map(line).collect();
-        let against = |row: &Row| match self.rows.first().map(|dense| Difference::between(&row.accuracy, &dense.accuracy)) {
-            Some(Difference { mean, standard_error: Some(error), .. }) if row.name != self.rows[0].name => {
+        let against = |row: &Row| match self
+            .rows
+            .first()
+            .map(|dense| Difference::between(&row.accuracy, &dense.accuracy))
+        {
+            Some(Difference { mean, standard_error: Some(error), .. })
+                if row.name != self.rows[0].name =>
+            {
                 format!("<td>{mean:+.2} ± {error:.2}</td>")
             }
             _ => "<td></td>".into(),
         };
         let foot = match self.seeds.len() > 1 && self.rows.len() > 1 {
-            true => format!("<tr class=\"foot\"><td>− dense</td>{}</tr>\n", self.rows.iter().map(against).collect::<String>()),
+            true => format!(
+                "<tr class=\"foot\"><td>− dense</td>{}</tr>\n",
+                self.rows.iter().map(against).collect::<String>()
+            ),
             false => String::new(),
         };
         let caption = match foot.is_empty() {
             true => String::new(),
-            false => "; below, the mean difference from the dense model ± its standard error".into(),
+            false => {
+                "; below, the mean difference from the dense model ± its standard error".into()
+            }
         };
         format!(
             "<h2>Each seed</h2>\n<p class=\"soft\">{} on the test nodes, in percent{caption}.</p>\n<div class=\"wide\"><table>\n\
@@ -228,14 +283,18 @@ impl Report {
     /// What it takes to do it again.
     fn how(&self) -> String {
         let recipe = match (&self.recipe_toml, self.recipe.is_empty()) {
-            (Some(toml), _) => format!("<h2>Recipe</h2>\n<p class=\"soft\">For <code>--recipe</code>.</p>\n<pre>{}</pre>\n", escape(toml)),
-            (None, false) => format!("<h2>Recipe</h2>\n<pre>{}</pre>\n", escape(&self.recipe.join("\n"))),
+            (Some(toml), _) => format!(
+                "<h2>Recipe</h2>\n<p class=\"soft\">For <code>--recipe</code>.</p>\n<pre>{}</pre>\n",
+                escape(toml)
+            ),
+            (None, false) => {
+                format!("<h2>Recipe</h2>\n<pre>{}</pre>\n", escape(&self.recipe.join("\n")))
+            }
             (None, true) => String::new(),
         };
-        let command = self
-            .command
-            .as_ref()
-            .map_or(String::new(), |command| format!("<h2>Command</h2>\n<pre class=\"wrap\">{}</pre>\n", escape(command)));
+        let command = self.command.as_ref().map_or(String::new(), |command| {
+            format!("<h2>Command</h2>\n<pre class=\"wrap\">{}</pre>\n", escape(command))
+        });
         format!(
             "{recipe}{command}<h2>Machine</h2>\n<p>{}</p>\n<h2>Versions</h2>\n<p>gnn-prune {}</p>\n",
             escape(&self.machine.to_string()),
@@ -270,7 +329,10 @@ impl Report {
         match path.extension().and_then(|suffix| suffix.to_str()) {
             Some("html") => Ok(Page::Html),
             Some("md") => Ok(Page::Markdown),
-            _ => Err(Error::file(path, "a report is written as .html or .md; choose one of these suffixes")),
+            _ => Err(Error::file(
+                path,
+                "a report is written as .html or .md; choose one of these suffixes",
+            )),
         }
     }
 }
@@ -284,7 +346,8 @@ pub enum Page {
     Markdown,
 }
 
-/// The first word of a gain, and the others: `4.0x` and `fewer bytes`. What has no number to begin with is all in the first.
+/// The first word of a gain, and the others: `4.0x` and `fewer bytes`. What has no number to begin
+/// with is all in the first.
 fn split(words: &str) -> [String; 2] {
     match words.split_once(' ').filter(|(first, _)| first.contains(|c: char| c.is_ascii_digit())) {
         Some((first, rest)) => [escape(first), escape(rest)],
@@ -294,7 +357,8 @@ fn split(words: &str) -> [String; 2] {
 
 /// Three digits that say something.
 fn rounded(value: f64) -> String {
-    let digits = if value > 0.0 { (2.0 - value.log10().floor()).clamp(0.0, 6.0) as usize } else { 0 };
+    let digits =
+        if value > 0.0 { (2.0 - value.log10().floor()).clamp(0.0, 6.0) as usize } else { 0 };
     format!("{value:.digits$}")
 }
 
@@ -330,8 +394,13 @@ mod tests {
             LayerWidth { layer: "conv1".into(), before: Some(16), after: Some(8) },
             LayerWidth { layer: "conv2".into(), before: Some(16), after: None },
         ];
-        let epoch = |epoch| Epoch { epoch, epochs: 300, loss: 1.0 / epoch as f64, validation: 50.0 };
-        let curve = |stage: &str, seed| Curve { stage: stage.into(), seed, epochs: (1..=300).map(epoch).collect() };
+        let epoch =
+            |epoch| Epoch { epoch, epochs: 300, loss: 1.0 / epoch as f64, validation: 50.0 };
+        let curve = |stage: &str, seed| Curve {
+            stage: stage.into(),
+            seed,
+            epochs: (1..=300).map(epoch).collect(),
+        };
         report.curves = (0..12).map(|seed| curve("dense", seed)).collect();
         report.curves.push(curve("finetune 5", 0));
         report.curves.push(Curve { stage: "channels 0.5".into(), seed: 0, epochs: Vec::new() });
@@ -363,13 +432,19 @@ mod tests {
         ];
         let mut at = 0;
         for part in parts {
-            at += page[at..].find(part).unwrap_or_else(|| panic!("{part} is missing, or stands before what it follows: {page}"));
+            at += page[at..].find(part).unwrap_or_else(|| {
+                panic!("{part} is missing, or stands before what it follows: {page}")
+            });
         }
         assert!(page.contains("prefers-color-scheme:dark") && page.contains("name=\"viewport\""));
         assert!(!page.contains("<h3>channels 0.5</h3>"), "a stage without epochs has no plot");
-        for (open, close) in
-            [("<svg", "</svg>"), ("<figure", "</figure>"), ("<table", "</table>"), ("<div", "</div>"), ("<text", "</text>")]
-        {
+        for (open, close) in [
+            ("<svg", "</svg>"),
+            ("<figure", "</figure>"),
+            ("<table", "</table>"),
+            ("<div", "</div>"),
+            ("<text", "</text>"),
+        ] {
             assert_eq!(page.matches(open).count(), page.matches(close).count(), "{open}");
         }
     }
@@ -387,8 +462,13 @@ mod tests {
         let page = report.to_html();
         assert!(!page.contains("<script") && page.contains("&lt;script&gt;"), "{page}");
         let page = report.to_markdown();
-        let row = page.lines().find(|line| line.contains("79.00") || line.contains("80.33")).unwrap();
-        assert_eq!(row.matches('|').count() - row.matches("\\|").count(), 9, "a name ends a cell: {row}");
+        let row =
+            page.lines().find(|line| line.contains("79.00") || line.contains("80.33")).unwrap();
+        assert_eq!(
+            row.matches('|').count() - row.matches("\\|").count(),
+            9,
+            "a name ends a cell: {row}"
+        );
         assert!(page.contains("````sh"), "{page}");
     }
 
@@ -397,7 +477,8 @@ mod tests {
         let page = whole().to_html();
         let (_, dense) = page.split_once("<h3>dense</h3>").unwrap();
         let (dense, _) = dense.split_once("</svg>").unwrap();
-        let lines: Vec<&str> = dense.lines().filter(|line| line.contains("class=\"course\"")).collect();
+        let lines: Vec<&str> =
+            dense.lines().filter(|line| line.contains("class=\"course\"")).collect();
         assert_eq!(lines.len(), 2 * MOST_DRAWN);
         assert!(lines.iter().all(|line| line.matches(',').count() <= 200), "{}", lines[0]);
         assert!(page.contains("the first 10 seeds are drawn"));
@@ -410,16 +491,35 @@ mod tests {
         assert_eq!(plot.matches("<polygon class=\"control\"").count(), 1);
         assert!(plot.contains(">random control 21.0 % ↓</text>"), "{plot}");
         let number = |line: &str, key: &str| -> f64 {
-            line.split_once(&format!(" {key}=\"")).unwrap().1.split_once('"').unwrap().0.parse().unwrap()
+            line.split_once(&format!(" {key}=\""))
+                .unwrap()
+                .1
+                .split_once('"')
+                .unwrap()
+                .0
+                .parse()
+                .unwrap()
         };
-        let stages: Vec<f64> = plot.lines().filter(|line| line.starts_with("<circle")).map(|line| number(line, "cx")).collect();
-        let control = plot.lines().find(|line| line.starts_with("<rect")).map(|line| number(line, "x") + 5.0).unwrap();
+        let stages: Vec<f64> = plot
+            .lines()
+            .filter(|line| line.starts_with("<circle"))
+            .map(|line| number(line, "cx"))
+            .collect();
+        let control = plot
+            .lines()
+            .find(|line| line.starts_with("<rect"))
+            .map(|line| number(line, "x") + 5.0)
+            .unwrap();
         // Three models of 2 kB, whose bars reach over each other.
         let mut places = [stages[1], stages[2], control];
         places.sort_by(f64::total_cmp);
         assert!(places.windows(2).all(|pair| pair[1] - pair[0] > 10.0), "{places:?}");
         // The stages fill the height: 80.33 and 81 % are not pressed together by 21 %.
-        let heights: Vec<f64> = plot.lines().filter(|line| line.starts_with("<circle")).map(|line| number(line, "cy")).collect();
+        let heights: Vec<f64> = plot
+            .lines()
+            .filter(|line| line.starts_with("<circle"))
+            .map(|line| number(line, "cy"))
+            .collect();
         assert!(heights[1] - heights[0] > 20.0, "{heights:?}");
     }
 
@@ -432,7 +532,10 @@ mod tests {
         broken.rows[2].account.macs = 0;
         for report in [empty, broken] {
             assert!(report.to_html().ends_with("</html>\n") && !report.to_markdown().is_empty());
-            assert!(!report.to_html().contains("=\"NaN") && !report.to_html().contains("=\"inf"), "a place in a plot is no number");
+            assert!(
+                !report.to_html().contains("=\"NaN") && !report.to_html().contains("=\"inf"),
+                "a place in a plot is no number"
+            );
         }
     }
 }

@@ -36,10 +36,12 @@ const ENOUGH: Duration = Duration::from_millis(300);
 const WARM_UP: usize = 3;
 
 impl Latencies {
-    /// Measures `program` on the fixed input `x` in pools of one thread and of `threads`; what depends on `x` alone is done before.
+    /// Measures `program` on the fixed input `x` in pools of one thread and of `threads`; what
+    /// depends on `x` alone is done before.
     ///
     /// # Errors
-    /// [`Error::Threads`](crate::Error::Threads) where a pool cannot be made, [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) for another input.
+    /// [`Error::Threads`](crate::Error::Threads) where a pool cannot be made,
+    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) for another input.
     pub fn measure(program: &mut dyn Runnable, x: &ValueRef<f32>, threads: usize) -> Result<Self> {
         let mut program = program.prepare(x.reborrow())?;
         let mut on = |threads: usize| -> Result<Latency> {
@@ -71,7 +73,9 @@ impl Latency {
 
     fn of(mut times: Vec<f64>) -> Self {
         times.sort_by(f64::total_cmp);
-        let at = |share: f64| times[((times.len() as f64 * share).ceil() as usize).clamp(1, times.len()) - 1];
+        let at = |share: f64| {
+            times[((times.len() as f64 * share).ceil() as usize).clamp(1, times.len()) - 1]
+        };
         Self { min: times[0], median: at(0.5), p99: at(0.99) }
     }
 }
@@ -100,7 +104,10 @@ mod tests {
             unreachable!("nobody asks")
         }
 
-        fn prepare<'a>(&'a mut self, _: ValueRef<'a, f32>) -> Result<Box<dyn super::super::serve::Ready + 'a>> {
+        fn prepare<'a>(
+            &'a mut self,
+            _: ValueRef<'a, f32>,
+        ) -> Result<Box<dyn super::super::serve::Ready + 'a>> {
             Ok(Box::new(self))
         }
     }

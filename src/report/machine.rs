@@ -16,7 +16,8 @@ pub struct Machine {
     pub threads: usize,
     /// Instructions that the kernels use: `portable`, `avx2`, `avx512` or `vnni`.
     pub instructions: String,
-    /// Whether the library was compiled with optimisation (without debug assertions); without, times are worth little.
+    /// Whether the library was compiled with optimisation (without debug assertions); without,
+    /// times are worth little.
     pub optimised: bool,
 }
 

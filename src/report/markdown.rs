@@ -5,8 +5,16 @@ use std::fmt::Write;
 
 impl Report {
     /// Titles of [`Report::cells`].
-    pub const TITLES: [&'static str; 8] =
-        ["stage", "metric %", "params", "non-zero", "weights kB", "MMACs", "ms, 1 thread", "ms, all threads"];
+    pub const TITLES: [&'static str; 8] = [
+        "stage",
+        "metric %",
+        "params",
+        "non-zero",
+        "weights kB",
+        "MMACs",
+        "ms, 1 thread",
+        "ms, all threads",
+    ];
 
     /// Titles of this report's cells: where models are compared the first column has models.
     pub fn titles(&self) -> [&'static str; 8] {
@@ -40,7 +48,10 @@ impl Report {
     pub fn caption(&self) -> String {
         let data = &self.data;
         let metric = self.rows.first().map_or(String::new(), |row| format!(", {}", row.metric));
-        let calibration = self.calibration.as_ref().map_or(String::new(), |nodes| format!(", least squares on {nodes}"));
+        let calibration = self
+            .calibration
+            .as_ref()
+            .map_or(String::new(), |nodes| format!(", least squares on {nodes}"));
         let (count, what) = match self.compares {
             Compares::Stages => (self.seeds.len(), "seed"),
             Compares::Models => (self.rows.len(), "model"),
@@ -57,12 +68,21 @@ impl Report {
         )
     }
 
-    /// The report as a Markdown page: the sentence, the table, what to know of it, and how to do it again.
+    /// The report as a Markdown page: the sentence, the table, what to know of it, and how to do it
+    /// again.
     pub fn to_markdown(&self) -> String {
-        let mut page = format!("# gnn-prune report\n\n{}\n\n**{}.**\n\n", plain(&self.caption()), plain(&self.summary()));
+        let mut page = format!(
+            "# gnn-prune report\n\n{}\n\n**{}.**\n\n",
+            plain(&self.caption()),
+            plain(&self.summary())
+        );
         // Writing to a string cannot fail, here and below.
         let mut line = |cells: &[String]| {
-            let _ = writeln!(page, "| {} |", cells.iter().map(|cell| plain(cell)).collect::<Vec<_>>().join(" | "));
+            let _ = writeln!(
+                page,
+                "| {} |",
+                cells.iter().map(|cell| plain(cell)).collect::<Vec<_>>().join(" | ")
+            );
         };
         line(&self.titles().map(String::from));
         line(&Self::TITLES.map(|_| "---".to_string()));
@@ -70,12 +90,16 @@ impl Report {
         page.push_str("\nTimes are medians of one full-graph inference.\n");
         self.section(&mut page, "Notes", &self.notes());
         let controls = self.controls();
-        let words = controls.iter().map(|control| format!("**{}**: {}; it {}.", control.name, control.meaning, control.verdict));
+        let words = controls.iter().map(|control| {
+            format!("**{}**: {}; it {}.", control.name, control.meaning, control.verdict)
+        });
         self.section(&mut page, "Controls", &words.collect::<Vec<_>>());
         if self.channels.iter().any(|layer| layer.before != layer.after) {
-            let width = |width: Option<usize>| width.map_or("none".to_string(), |width| width.to_string());
-            let words =
-                self.channels.iter().map(|layer| format!("{}: {} → {}", plain(&layer.layer), width(layer.before), width(layer.after)));
+            let width =
+                |width: Option<usize>| width.map_or("none".to_string(), |width| width.to_string());
+            let words = self.channels.iter().map(|layer| {
+                format!("{}: {} → {}", plain(&layer.layer), width(layer.before), width(layer.after))
+            });
             self.section(&mut page, "Channels", &words.collect::<Vec<_>>());
         }
         if let Some(recipe) = &self.recipe_toml {
@@ -83,17 +107,26 @@ impl Report {
         }
         if let Some(command) = &self.command {
             // A fence that is longer than any in the words.
-            let fence = "`".repeat(command.split(|c| c != '`').map(str::len).max().unwrap_or(0).max(2) + 1);
+            let fence =
+                "`".repeat(command.split(|c| c != '`').map(str::len).max().unwrap_or(0).max(2) + 1);
             let _ = write!(page, "\n## Command\n\n{fence}sh\n{command}\n{fence}\n");
         }
         let seeds = self.seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
-        let _ = write!(page, "\n## Machine\n\n{}. Seeds {seeds}. gnn-prune {}.\n", self.machine, self.version);
+        let _ = write!(
+            page,
+            "\n## Machine\n\n{}. Seeds {seeds}. gnn-prune {}.\n",
+            self.machine, self.version
+        );
         page
     }
 
     fn section(&self, page: &mut String, title: &str, lines: &[String]) {
         if !lines.is_empty() {
-            let _ = write!(page, "\n## {title}\n\n{}", lines.iter().map(|line| format!("- {line}\n")).collect::<String>());
+            let _ = write!(
+                page,
+                "\n## {title}\n\n{}",
+                lines.iter().map(|line| format!("- {line}\n")).collect::<String>()
+            );
         }
     }
 }

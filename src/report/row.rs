@@ -110,7 +110,8 @@ pub struct Report {
     /// The stages in the words of the command line.
     #[serde(rename = "stages", skip_serializing_if = "Vec::is_empty")]
     pub recipe: Vec<String>,
-    /// The stages with all their qualifiers as TOML that [`Recipe`](crate::Recipe) reads, where they came from one.
+    /// The stages with all their qualifiers as TOML that [`Recipe`](crate::Recipe) reads, where
+    /// they came from one.
     #[serde(rename = "recipe", skip_serializing_if = "Option::is_none")]
     pub recipe_toml: Option<String>,
     /// The command that made the report, if one did.
@@ -175,13 +176,20 @@ impl Report {
         self.rows.iter().find(|row| row.name == name)
     }
 
-    /// The report as one JSON document, with [`Report::summary`], [`Report::notes`] and [`Report::controls`].
+    /// The report as one JSON document, with [`Report::summary`], [`Report::notes`] and
+    /// [`Report::controls`].
     ///
     /// # Panics
     /// Never: every number of a report is finite.
     pub fn to_json(&self) -> String {
-        let document = Document { report: self, summary: self.summary(), notes: self.notes(), controls: self.controls() };
-        serde_json::to_string_pretty(&document).expect("a report holds only strings, finite numbers and lists")
+        let document = Document {
+            report: self,
+            summary: self.summary(),
+            notes: self.notes(),
+            controls: self.controls(),
+        };
+        serde_json::to_string_pretty(&document)
+            .expect("a report holds only strings, finite numbers and lists")
     }
 
     /// Writes the JSON document to a file.

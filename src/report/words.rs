@@ -1,4 +1,5 @@
-//! What a report says in words: the sentence under its table, what got slower and why, and what each control is.
+//! What a report says in words: the sentence under its table, what got slower and why, and what
+//! each control is.
 
 use super::difference::{Difference, Verdict};
 use super::row::{Compares, Report, Row};
@@ -19,16 +20,20 @@ pub struct Control {
 
 /// Who is not told apart does as well only if more points than these can be ruled out.
 const AS_WELL: f64 = 1.0;
-/// A ratio of times that is less than this apart from 1 is no difference: two runs of one program vary as much.
+/// A ratio of times that is less than this apart from 1 is no difference: two runs of one program
+/// vary as much.
 const TIMES_ALIKE: f64 = 1.1;
 /// The same of the fastest runs, which vary less.
 const FASTEST_ALIKE: f64 = 1.05;
 
 impl Report {
-    /// One line of plain words: what the last stage won and lost against the dense model, and how it stands against the narrow control.
+    /// One line of plain words: what the last stage won and lost against the dense model, and how
+    /// it stands against the narrow control.
     ///
-    /// Points are means of differences seed by seed, ± their standard error; with one seed nothing is said about spread. *Better* and
-    /// *worse* are what [`Difference::verdict`] tells apart. Where models are compared, each stands against the first.
+    /// Points are means of differences seed by seed, ± their standard error; with one seed nothing
+    /// is said about spread. *Better* and
+    /// *worse* are what [`Difference::verdict`] tells apart. Where models are compared, each stands
+    /// against the first.
     pub fn summary(&self) -> String {
         let mut stages = self.stages();
         let Some(first) = stages.next() else { return "no model".into() };
@@ -36,26 +41,34 @@ impl Report {
         match (self.compares, rest.last()) {
             (_, None) => format!("{}: {}", first.name, self.alone(first)),
             (Compares::Models, _) => {
-                let against: Vec<String> = rest.iter().map(|row| format!("{}: {}", row.name, gains(row, first, ONE_MODEL))).collect();
+                let against: Vec<String> = rest
+                    .iter()
+                    .map(|row| format!("{}: {}", row.name, gains(row, first, ONE_MODEL)))
+                    .collect();
                 let same = self.seeds.windows(2).all(|pair| pair[0] == pair[1]);
-                let unlike = if same { "" } else { "; their seeds differ, and so may their test nodes" };
+                let unlike =
+                    if same { "" } else { "; their seeds differ, and so may their test nodes" };
                 format!("against {}, {}{unlike}", first.name, against.join("; "))
             }
             (Compares::Stages, Some(last)) => match self.rival(first) {
-                Some((row, what)) => format!("{}; {what} {}", gains(last, first, ONE_SEED), compared(row, last)),
+                Some((row, what)) => {
+                    format!("{}; {what} {}", gains(last, first, ONE_SEED), compared(row, last))
+                }
                 None => gains(last, first, ONE_SEED),
             },
         }
     }
 
-    /// Remarks to the table, a line each: what got slower or no faster, and why; what the times are worth.
+    /// Remarks to the table, a line each: what got slower or no faster, and why; what the times are
+    /// worth.
     pub fn notes(&self) -> Vec<String> {
         let stages: Vec<&Row> = self.stages().collect();
         let before = |k: usize| match self.compares {
             Compares::Stages => stages[k - 1],
             Compares::Models => stages[0],
         };
-        let mut notes: Vec<String> = (1..stages.len()).filter_map(|k| self.slower(stages[k], before(k))).collect();
+        let mut notes: Vec<String> =
+            (1..stages.len()).filter_map(|k| self.slower(stages[k], before(k))).collect();
         if let Some(last) = stages.last() {
             let times = &last.account.latency_ms;
             let ratio = times.threads_all.median / times.threads_1.median;
@@ -75,9 +88,15 @@ impl Report {
 
     /// The controls, what each is, and how the last stage stands against it.
     pub fn controls(&self) -> Vec<Control> {
-        let Some(last) = self.stages().last().filter(|_| self.compares == Compares::Stages) else { return Vec::new() };
+        let Some(last) = self.stages().last().filter(|_| self.compares == Compares::Stages) else {
+            return Vec::new();
+        };
         let controls = self.rows.iter().filter(|row| Self::is_control(row));
-        let words = |row: &Row| Control { name: row.name.clone(), meaning: meaning(&row.name).into(), verdict: compared(row, last) };
+        let words = |row: &Row| Control {
+            name: row.name.clone(),
+            meaning: meaning(&row.name).into(),
+            verdict: compared(row, last),
+        };
         controls.map(words).collect()
     }
 
@@ -88,18 +107,31 @@ impl Report {
             0 | 1 => " (one seed: nothing can be said about spread)".into(),
             seeds => format!(" (± {:.2} over {seeds} seeds)", accuracy.std),
         };
-        let (kilobytes, time) = (account.bytes.weights as f64 / 1e3, account.latency_ms.threads_1.median);
-        format!("{} {:.2} %{spread}, {kilobytes:.1} kB, {time:.3} ms on one thread", name_of(row.metric), accuracy.mean)
+        let (kilobytes, time) =
+            (account.bytes.weights as f64 / 1e3, account.latency_ms.threads_1.median);
+        format!(
+            "{} {:.2} %{spread}, {kilobytes:.1} kB, {time:.3} ms on one thread",
+            name_of(row.metric),
+            accuracy.mean
+        )
     }
 
-    /// The control that the summary speaks of, with its words: what is as wide as the dense model is no control of it.
+    /// The control that the summary speaks of, with its words: what is as wide as the dense model
+    /// is no control of it.
     fn rival(&self, dense: &Row) -> Option<(&Row, &'static str)> {
-        let rivals = [("narrow control", "a narrow network from scratch"), ("bytes control", "a network of the same bytes from scratch")];
+        let rivals = [
+            ("narrow control", "a narrow network from scratch"),
+            ("bytes control", "a network of the same bytes from scratch"),
+        ];
         let found = |(name, what)| Some((self.row(name)?, what));
-        rivals.into_iter().filter_map(found).find(|(row, _)| row.account.params != dense.account.params)
+        rivals
+            .into_iter()
+            .filter_map(found)
+            .find(|(row, _)| row.account.params != dense.account.params)
     }
 
-    /// What to say where `row` is slower than `before`, or no faster although its weights are masked or integers.
+    /// What to say where `row` is slower than `before`, or no faster although its weights are
+    /// masked or integers.
     fn slower(&self, row: &Row, before: &Row) -> Option<String> {
         let (now, then) = (&row.account.latency_ms.threads_1, &before.account.latency_ms.threads_1);
         let ratio = now.median / then.median;
@@ -109,11 +141,17 @@ impl Report {
             (true, reason) => {
                 let reason =
                     reason.unwrap_or_else(|| "its counted work is no more, so it is the timing or what else the machine did".into());
-                Some(format!("`{}` is {} slower on one thread than `{}`: {reason}", row.name, x(ratio), before.name))
+                Some(format!(
+                    "`{}` is {} slower on one thread than `{}`: {reason}",
+                    row.name,
+                    x(ratio),
+                    before.name
+                ))
             }
-            (false, Some(reason)) if ratio * TIMES_ALIKE > 1.0 => {
-                Some(format!("`{}` is no faster on one thread than `{}`: {reason}", row.name, before.name))
-            }
+            (false, Some(reason)) if ratio * TIMES_ALIKE > 1.0 => Some(format!(
+                "`{}` is no faster on one thread than `{}`: {reason}",
+                row.name, before.name
+            )),
             _ => None,
         }
     }
@@ -128,14 +166,19 @@ impl Report {
         let (account, then) = (&row.account, &before.account);
         if !account.forms.is_empty() && then.forms.is_empty() {
             let (stages, nodes) = (account.forms.len(), self.data.nodes);
-            return Some(match account.forms.iter().filter(|form| form.form == Form::Integers).count() {
-                0 => format!("on {nodes} nodes none of its {stages} operations gains from integers, so all run on floats made of them"),
-                some => format!(
-                    "{some} of its {stages} operations run on integers, and on {nodes} nodes rounding what goes in and out costs what they save"
-                ),
-            });
+            return Some(
+                match account.forms.iter().filter(|form| form.form == Form::Integers).count() {
+                    0 => format!(
+                        "on {nodes} nodes none of its {stages} operations gains from integers, so all run on floats made of them"
+                    ),
+                    some => format!(
+                        "{some} of its {stages} operations run on integers, and on {nodes} nodes rounding what goes in and out costs what they save"
+                    ),
+                },
+            );
         }
-        let masked = account.nonzero_params < account.params && account.nonzero_params < then.nonzero_params;
+        let masked =
+            account.nonzero_params < account.params && account.nonzero_params < then.nonzero_params;
         if account.forms.is_empty() && masked && account.params == then.params {
             let products = account.products;
             return Some(match products.sparse {
@@ -147,7 +190,8 @@ impl Report {
             });
         }
         let (more, less) = (account.macs as f64 / 1e6, then.macs as f64 / 1e6);
-        (account.macs > then.macs).then(|| format!("it has more work, {more:.2} MMACs after {less:.2}"))
+        (account.macs > then.macs)
+            .then(|| format!("it has more work, {more:.2} MMACs after {less:.2}"))
     }
 }
 
@@ -159,7 +203,9 @@ pub(super) fn x(ratio: f64) -> String {
 /// `4.0x fewer bytes`, `1.2x more bytes`, `as many bytes`: how much less there is `now`.
 pub(super) fn ratio(then: f64, now: f64, [less, more, same]: [&str; 3], alike: f64) -> String {
     match then / now {
-        ratio if !ratio.is_finite() || ratio <= 0.0 || (ratio < alike && ratio > 1.0 / alike) => same.into(),
+        ratio if !ratio.is_finite() || ratio <= 0.0 || (ratio < alike && ratio > 1.0 / alike) => {
+            same.into()
+        }
         ratio if ratio > 1.0 => format!("{} {less}", x(ratio)),
         ratio => format!("{} {more}", x(1.0 / ratio)),
     }
@@ -174,15 +220,18 @@ pub(super) const ALIKE: f64 = 1.05;
 /// Words of [`ratio`] for bytes.
 pub(super) const BYTES: [&str; 3] = ["fewer bytes", "more bytes", "as many bytes"];
 /// Words of [`ratio`] for time.
-pub(super) const TIME: [&str; 3] = ["faster on one thread", "slower on one thread", "as fast on one thread"];
+pub(super) const TIME: [&str; 3] =
+    ["faster on one thread", "slower on one thread", "as fast on one thread"];
 /// Words of [`ratio`] for work.
-pub(super) const WORK: [&str; 3] = ["fewer multiply-adds", "more multiply-adds", "as many multiply-adds"];
+pub(super) const WORK: [&str; 3] =
+    ["fewer multiply-adds", "more multiply-adds", "as many multiply-adds"];
 
 /// `4.0x fewer bytes, 2.6x faster on one thread, +0.03 points (± 0.40 over 10 seeds)`.
 fn gains(row: &Row, from: &Row, single: &str) -> String {
     let (now, then) = (&row.account, &from.account);
     let bytes = ratio(then.bytes.weights as f64, now.bytes.weights as f64, BYTES, ALIKE);
-    let time = ratio(then.latency_ms.threads_1.median, now.latency_ms.threads_1.median, TIME, ALIKE);
+    let time =
+        ratio(then.latency_ms.threads_1.median, now.latency_ms.threads_1.median, TIME, ALIKE);
     format!("{bytes}, {time}, {}", points(row, from, single))
 }
 
@@ -197,7 +246,8 @@ pub(super) fn points(row: &Row, from: &Row, single: &str) -> String {
     match difference.standard_error {
         None => format!("{mean} {unit} ({single}: nothing can be said about spread)"),
         Some(error) => {
-            let untold = if difference.verdict() == Verdict::NotToldApart { ", not told apart" } else { "" };
+            let untold =
+                if difference.verdict() == Verdict::NotToldApart { ", not told apart" } else { "" };
             format!("{mean} {unit} (± {error:.2} over {} seeds{untold})", difference.pairs)
         }
     }
@@ -211,7 +261,9 @@ fn compared(control: &Row, last: &Row) -> String {
     match difference.verdict() {
         Verdict::Higher => format!("does better by {mean:.2}{error} points"),
         Verdict::Lower => format!("does worse by {:.2}{error} points", -mean),
-        Verdict::NotToldApart if difference.is_within(AS_WELL) => format!("does as well ({}{error} points)", signed(mean)),
+        Verdict::NotToldApart if difference.is_within(AS_WELL) => {
+            format!("does as well ({}{error} points)", signed(mean))
+        }
         Verdict::NotToldApart => format!("is not told apart ({}{error} points)", signed(mean)),
         Verdict::Unknown => format!("stands at {} points (one seed: no verdict)", signed(mean)),
     }
@@ -225,8 +277,12 @@ fn signed(points: f64) -> String {
 /// What a control is.
 fn meaning(name: &str) -> &'static str {
     match name {
-        "narrow control" => "a network of the final shape, or of as many weights as are left unmasked, trained from scratch",
-        "bytes control" => "a float network of the width whose file has about the final bytes, trained from scratch",
+        "narrow control" => {
+            "a network of the final shape, or of as many weights as are left unmasked, trained from scratch"
+        }
+        "bytes control" => {
+            "a float network of the width whose file has about the final bytes, trained from scratch"
+        }
         "random control" => "the same stages and amounts, with what is removed chosen at random",
         _ => "what the compression has to beat",
     }
@@ -266,11 +322,18 @@ mod tests {
         let gains = "4.0x fewer bytes, 2.6x faster on one thread, +0.03 points (± 0.30 over 10 seeds, not told apart)";
         let as_well = "a narrow network from scratch does as well (-0.03 ± 0.30 points)";
         assert_eq!(small(&[80.0; 10]), format!("{gains}; {as_well}"));
-        // Chance explains half a point here, and would explain more than one: that is no evidence of doing as well.
+        // Chance explains half a point here, and would explain more than one: that is no evidence
+        // of doing as well.
         let not_told = "a narrow network from scratch is not told apart (-0.53 ± 0.30 points)";
         assert_eq!(small(&[79.5; 10]), format!("{gains}; {not_told}"));
-        assert_eq!(small(&[75.0; 10]), format!("{gains}; a narrow network from scratch does worse by 5.03 ± 0.30 points"));
-        assert_eq!(small(&[85.0; 10]), format!("{gains}; a narrow network from scratch does better by 4.97 ± 0.30 points"));
+        assert_eq!(
+            small(&[75.0; 10]),
+            format!("{gains}; a narrow network from scratch does worse by 5.03 ± 0.30 points")
+        );
+        assert_eq!(
+            small(&[85.0; 10]),
+            format!("{gains}; a narrow network from scratch does better by 4.97 ± 0.30 points")
+        );
     }
 
     #[test]
@@ -284,28 +347,54 @@ mod tests {
         ];
         let sentence = "4.0x fewer bytes, 2.0x slower on one thread, -0.50 points (one seed: nothing can be said about spread); a network of \
                         the same bytes from scratch stands at -19.50 points (one seed: no verdict)";
-        assert_eq!(report(rows.clone()).summary(), sentence, "what is as wide as the dense model is no narrow control");
+        assert_eq!(
+            report(rows.clone()).summary(),
+            sentence,
+            "what is as wide as the dense model is no narrow control"
+        );
         assert_eq!(
             report(rows[..1].to_vec()).summary(),
             "dense: accuracy 80.00 % (one seed: nothing can be said about spread), 4.0 kB, 1.000 ms on one thread"
         );
-        let same = report(vec![row("dense", &[80.0], 4000, 1.0), row("finetune 5", &[80.0], 4000, 1.01)]).summary();
-        assert_eq!(same, "as many bytes, as fast on one thread, +0.00 points (one seed: nothing can be said about spread)");
+        let same =
+            report(vec![row("dense", &[80.0], 4000, 1.0), row("finetune 5", &[80.0], 4000, 1.01)])
+                .summary();
+        assert_eq!(
+            same,
+            "as many bytes, as fast on one thread, +0.00 points (one seed: nothing can be said about spread)"
+        );
     }
 
     #[test]
     fn models_stand_against_the_first_and_none_of_them_is_a_control() {
-        let rows = vec![row("a", &[80.0], 4000, 1.0), row("b", &[79.0], 8000, 0.5), row("c control", &[81.0], 100, 1.0)];
+        let rows = vec![
+            row("a", &[80.0], 4000, 1.0),
+            row("b", &[79.0], 8000, 0.5),
+            row("c control", &[81.0], 100, 1.0),
+        ];
         let mut report = report(rows);
         report.compares = Compares::Models;
         let sentence = report.summary();
-        assert!(sentence.starts_with("against a, b: 2.0x more bytes, 2.0x faster on one thread, -1.00 points"), "{sentence}");
+        assert!(
+            sentence.starts_with(
+                "against a, b: 2.0x more bytes, 2.0x faster on one thread, -1.00 points"
+            ),
+            "{sentence}"
+        );
         assert!(sentence.contains("; c control: 40x fewer bytes"), "{sentence}");
         assert!(report.controls().is_empty());
         report.seeds = vec![3, 3, 3];
-        assert!(report.summary().ends_with("(one model each: nothing can be said about spread)"), "{}", report.summary());
+        assert!(
+            report.summary().ends_with("(one model each: nothing can be said about spread)"),
+            "{}",
+            report.summary()
+        );
         report.seeds = vec![3, 3, 4];
-        assert!(report.summary().ends_with("; their seeds differ, and so may their test nodes"), "{}", report.summary());
+        assert!(
+            report.summary().ends_with("; their seeds differ, and so may their test nodes"),
+            "{}",
+            report.summary()
+        );
     }
 
     #[test]
@@ -341,14 +430,21 @@ mod tests {
         let mut wide = row("distill mlp:512", &[80.0], 4000, 3.0);
         wide.account.macs *= 2;
         let [note] = notes(&[dense.clone(), wide]).try_into().unwrap();
-        assert!(note.ends_with("3.0x slower on one thread than `dense`: it has more work, 2.00 MMACs after 1.00"), "{note}");
+        assert!(
+            note.ends_with(
+                "3.0x slower on one thread than `dense`: it has more work, 2.00 MMACs after 1.00"
+            ),
+            "{note}"
+        );
         // The median alone is noise where the fastest run is as fast.
         let mut noisy = row("finetune 5", &[80.0], 4000, 1.0);
         noisy.account.latency_ms.threads_1.median = 2.0;
         assert!(notes(&[dense.clone(), noisy]).is_empty());
         let mut shared = dense;
         shared.account.latency_ms.threads_all.median = 2.0;
-        assert!(notes(&[shared])[0].starts_with("`dense` is 2.0x slower on all threads than on one"));
+        assert!(
+            notes(&[shared])[0].starts_with("`dense` is 2.0x slower on all threads than on one")
+        );
     }
 
     #[test]
@@ -361,7 +457,10 @@ mod tests {
         ];
         let mut report = report(rows);
         let [narrow, random] = report.controls().try_into().unwrap();
-        assert_eq!((narrow.name.as_str(), random.name.as_str()), ("narrow control", "random control"));
+        assert_eq!(
+            (narrow.name.as_str(), random.name.as_str()),
+            ("narrow control", "random control")
+        );
         assert!(narrow.meaning.contains("from scratch") && random.meaning.contains("at random"));
         assert_eq!(narrow.verdict, "does worse by 10.00 ± 0.03 points");
         assert_eq!(random.verdict, "does as well (+0.10 ± 0.23 points)");

@@ -17,34 +17,53 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Numbers of threads that must all give the same bits; 3 and 7 divide nothing evenly.
 const THREADS: [usize; 4] = [1, 2, 3, 7];
 
-/// Checks a layer in evaluation mode against its formula on dense matrices, within 1e-10 relative, with inputs in dense and in sparse form.
+/// Checks a layer in evaluation mode against its formula on dense matrices, within 1e-10 relative,
+/// with inputs in dense and in sparse form.
 ///
 /// # Errors
 /// The first entry that differs; a layer of another kind than `entry`; what the layer returns.
-pub fn check_oracle(entry: &Entry<f64>, layer: &dyn DynLayer<f64>, graph: &Graph<f64>, xs: &[Array2<f64>]) -> Result<(), String> {
-    let expected = entry.oracle(layer, graph, xs).ok_or_else(|| format!("the layer is a {}, not a {}", layer.kind(), entry.kind()))?;
+pub fn check_oracle(
+    entry: &Entry<f64>,
+    layer: &dyn DynLayer<f64>,
+    graph: &Graph<f64>,
+    xs: &[Array2<f64>],
+) -> Result<(), String> {
+    let expected = entry
+        .oracle(layer, graph, xs)
+        .ok_or_else(|| format!("the layer is a {}, not a {}", layer.kind(), entry.kind()))?;
     let dense: Vec<Value<f64>> = xs.iter().cloned().map(Value::from).collect();
-    let stored: Vec<Value<f64>> = xs.iter().map(|x| Value::Sparse(sparse(&ValueRef::Dense(x.view())))).collect();
+    let stored: Vec<Value<f64>> =
+        xs.iter().map(|x| Value::Sparse(sparse(&ValueRef::Dense(x.view())))).collect();
     for (form, values) in [("dense", dense), ("sparse", stored)] {
         let views: Vec<ValueRef<f64>> = values.iter().map(Value::view).collect();
         let (y, _) = layer.forward(&Cx::eval(graph), &views).map_err(words)?;
-        agree(&format!("{} on {form} inputs against its formula", entry.kind()), y.into_dense().view(), expected.view(), SAME_NUMBERS)?;
+        agree(
+            &format!("{} on {form} inputs against its formula", entry.kind()),
+            y.into_dense().view(),
+            expected.view(),
+            SAME_NUMBERS,
+        )?;
     }
     Ok(())
 }
 
-/// Checks that renaming the nodes of graph and features renames the rows of the output and changes nothing else, within 1e-10 relative.
-/// Parameters with a row a node are renamed with them.
+/// Checks that renaming the nodes of graph and features renames the rows of the output and changes
+/// nothing else, within 1e-10 relative. Parameters with a row a node are renamed with them.
 ///
 /// # Errors
 /// The first entry that differs; what the model returns.
-pub fn check_permutation(model: &Model<f64>, graph: &Graph<f64>, x: ValueRef<f64>) -> Result<(), String> {
+pub fn check_permutation(
+    model: &Model<f64>,
+    graph: &Graph<f64>,
+    x: ValueRef<f64>,
+) -> Result<(), String> {
     let mut order: Vec<u32> = (0..graph.num_nodes() as u32).collect();
     order.shuffle(&mut generator(model.seed(), &[TESTING, 2]));
     let positions: Vec<usize> = order.iter().map(|&node| node as usize).collect();
     let expected = model.infer(&Cx::eval(graph), x).map_err(words)?.select(Axis(0), &positions);
     let moved = Value::Dense(x.to_dense().select(Axis(0), &positions));
-    let moved = if let ValueRef::Sparse(_) = x { Value::Sparse(sparse(&moved.view())) } else { moved };
+    let moved =
+        if let ValueRef::Sparse(_) = x { Value::Sparse(sparse(&moved.view())) } else { moved };
     let renamed = graph.permuted(&order).map_err(words)?;
     let mut model = model.clone();
     model.visit_mut(&mut |param| {
@@ -56,7 +75,8 @@ pub fn check_permutation(model: &Model<f64>, graph: &Graph<f64>, x: ValueRef<f64
     agree("output after renaming the nodes", y.view(), expected.view(), SAME_NUMBERS)
 }
 
-/// Checks that a model saved and loaded by `registry` is the same to the bit, masks and seed included, and saves to the same bytes.
+/// Checks that a model saved and loaded by `registry` is the same to the bit, masks and seed
+/// included, and saves to the same bytes.
 ///
 /// # Errors
 /// What differs; what saving and loading return.
@@ -68,11 +88,17 @@ pub fn check_save_load<F: Scalar>(model: &Model<F>, registry: &Registry<F>) -> R
     if parameters(&back) != parameters(model) {
         return Err("parameters change when they are saved and loaded".into());
     }
-    if (back.to_string(), back.seed(), back.origin()) != (model.to_string(), model.seed(), model.origin()) {
+    if (back.to_string(), back.seed(), back.origin())
+        != (model.to_string(), model.seed(), model.origin())
+    {
         return Err(format!("the model was\n{model}and came back as\n{back}"));
     }
     let read = |file: &TemporaryFile| std::fs::read(&file.0).map_err(|error| error.to_string());
-    if read(&first)? == read(&second)? { Ok(()) } else { Err("the loaded model saves to other bytes".into()) }
+    if read(&first)? == read(&second)? {
+        Ok(())
+    } else {
+        Err("the loaded model saves to other bytes".into())
+    }
 }
 
 /// A file of its own in the system's temporary folder, removed at the end.
@@ -81,7 +107,11 @@ struct TemporaryFile(PathBuf);
 impl TemporaryFile {
     fn new() -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("gnn-prune-{}-{}.safetensors", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let name = format!(
+            "gnn-prune-{}-{}.safetensors",
+            std::process::id(),
+            COUNT.fetch_add(1, Ordering::Relaxed)
+        );
         Self(std::env::temp_dir().join(name))
     }
 }
@@ -93,32 +123,49 @@ impl Drop for TemporaryFile {
     }
 }
 
-/// Checks that output, gradients in training mode and the compiled program have the same bits on 1, 2, 3 and 7 threads.
+/// Checks that output, gradients in training mode and the compiled program have the same bits on 1,
+/// 2, 3 and 7 threads.
 ///
 /// # Errors
-/// What differs and on how many threads; what the model returns. A model that cannot be compiled is checked without its program.
-pub fn check_determinism<F: Scalar>(model: &Model<F>, graph: &Graph<F>, x: ValueRef<F>) -> Result<(), String> {
+/// What differs and on how many threads; what the model returns. A model that cannot be compiled is
+/// checked without its program.
+pub fn check_determinism<F: Scalar>(
+    model: &Model<F>,
+    graph: &Graph<F>,
+    x: ValueRef<F>,
+) -> Result<(), String> {
     let pools = pools()?;
     let expected = pools[0].install(|| all_bits(model, graph, x))?;
     for pool in &pools[1..] {
         let found = pool.install(|| all_bits(model, graph, x))?;
         if let Some(((name, _), _)) = found.iter().zip(&expected).find(|(a, b)| a != b) {
-            return Err(format!("{name} has other bits on {} threads than on {}", pool.current_num_threads(), THREADS[0]));
+            return Err(format!(
+                "{name} has other bits on {} threads than on {}",
+                pool.current_num_threads(),
+                THREADS[0]
+            ));
         }
     }
     Ok(())
 }
 
-/// One pool for each number of threads, made at the first call: to start threads takes longer than a check.
+/// One pool for each number of threads, made at the first call: to start threads takes longer than
+/// a check.
 fn pools() -> Result<&'static [ThreadPool], String> {
     static POOLS: OnceLock<Result<Vec<ThreadPool>, String>> = OnceLock::new();
-    let build = |threads: &usize| ThreadPoolBuilder::new().num_threads(*threads).build().map_err(|error| error.to_string());
+    let build = |threads: &usize| {
+        ThreadPoolBuilder::new().num_threads(*threads).build().map_err(|error| error.to_string())
+    };
     let pools = POOLS.get_or_init(|| THREADS.iter().map(build).collect());
     pools.as_deref().map_err(Clone::clone)
 }
 
 /// All that a model computes, with names.
-fn all_bits<F: Scalar>(model: &Model<F>, graph: &Graph<F>, x: ValueRef<F>) -> Result<Vec<(String, Vec<u64>)>, String> {
+fn all_bits<F: Scalar>(
+    model: &Model<F>,
+    graph: &Graph<F>,
+    x: ValueRef<F>,
+) -> Result<Vec<(String, Vec<u64>)>, String> {
     // A graph of its own, so that its operators are built on these threads.
     let graph = graph.cast::<F>();
     let cx = Cx::eval(&graph);
@@ -127,19 +174,27 @@ fn all_bits<F: Scalar>(model: &Model<F>, graph: &Graph<F>, x: ValueRef<F>) -> Re
     let trace = model.trace(&cx, x).map_err(words)?;
     all.push(("the output in training mode".into(), bits(trace.output())));
     let dy = trace.output().mapv(|y| y - F::of(0.5));
-    let (grads, dx) = model.backward_to_input(&cx, trace, &[(model.output(), dy)]).map_err(words)?;
-    model.visit(&mut |name, param| all.push((format!("the gradient of {name}"), grads.get(param.id()).map(bits).unwrap_or_default())));
+    let (grads, dx) =
+        model.backward_to_input(&cx, trace, &[(model.output(), dy)]).map_err(words)?;
+    model.visit(&mut |name, param| {
+        all.push((
+            format!("the gradient of {name}"),
+            grads.get(param.id()).map(bits).unwrap_or_default(),
+        ))
+    });
     all.push(("the gradient of the input".into(), bits(&dx.into_dense())));
     match model.compile(&graph, x) {
-        Ok(mut program) => all.push(("the program's output".into(), bits(program.run(x).map_err(words)?))),
+        Ok(mut program) => {
+            all.push(("the program's output".into(), bits(program.run(x).map_err(words)?)))
+        }
         Err(Error::Unsupported(_)) => {}
         Err(error) => return Err(words(error)),
     }
     Ok(all)
 }
 
-/// Every output that depends on features is no number once those are none, or they are refused: layer by layer, and compiled. All nodes but the
-/// first lose their features.
+/// Every output that depends on features is no number once those are none, or they are refused:
+/// layer by layer, and compiled. All nodes but the first lose their features.
 ///
 /// # Errors
 /// Where numbers come out that do not look like it.
@@ -156,11 +211,18 @@ pub fn check_nan(model: &Model<f64>, graph: &Graph<f64>, x: ValueRef<f64>) -> Re
         x
     };
     let cx = Cx::eval(graph);
-    let (before, after) = (model.infer(&cx, x).map_err(words)?, model.infer(&cx, changed(&|v| 1.0 - 3.0 * v).view()).map_err(words)?);
+    let (before, after) = (
+        model.infer(&cx, x).map_err(words)?,
+        model.infer(&cx, changed(&|v| 1.0 - 3.0 * v).view()).map_err(words)?,
+    );
     let shows = |y: ArrayView2<f64>, how: &str| {
-        let hidden =
-            Zip::indexed(&before).and(&after).and(y).fold(None, |found, at, a, b, y| found.or((a != b && !y.is_nan()).then_some(at)));
-        hidden.map_or(Ok(()), |at| Err(format!("{how}: output {at:?} depends on features that are no numbers, and is one")))
+        let hidden = Zip::indexed(&before)
+            .and(&after)
+            .and(y)
+            .fold(None, |found, at, a, b, y| found.or((a != b && !y.is_nan()).then_some(at)));
+        hidden.map_or(Ok(()), |at| {
+            Err(format!("{how}: output {at:?} depends on features that are no numbers, and is one"))
+        })
     };
     let none = changed(&|_| f64::NAN);
     if let Ok(y) = model.infer(&cx, none.view()) {
@@ -172,15 +234,24 @@ pub fn check_nan(model: &Model<f64>, graph: &Graph<f64>, x: ValueRef<f64>) -> Re
     }
 }
 
-/// Checks that the compiled program puts out what the model does, within 1e-10 relative, and the same bits when it runs again.
+/// Checks that the compiled program puts out what the model does, within 1e-10 relative, and the
+/// same bits when it runs again.
 ///
 /// # Errors
 /// The first entry that differs; what compiling and running return.
-pub fn check_program(model: &Model<f64>, graph: &Graph<f64>, x: ValueRef<f64>) -> Result<(), String> {
+pub fn check_program(
+    model: &Model<f64>,
+    graph: &Graph<f64>,
+    x: ValueRef<f64>,
+) -> Result<(), String> {
     let expected = model.infer(&Cx::eval(graph), x).map_err(words)?;
     let mut program = model.compile(graph, x).map_err(words)?;
     let first = program.run(x).map_err(words)?.to_owned();
     agree("compiled program against the model", first.view(), expected.view(), SAME_NUMBERS)?;
     let again = program.run(x).map_err(words)?;
-    if bits(&first) == bits(again) { Ok(()) } else { Err("the program has other bits when it runs again".into()) }
+    if bits(&first) == bits(again) {
+        Ok(())
+    } else {
+        Err("the program has other bits when it runs again".into())
+    }
 }

@@ -9,30 +9,42 @@ use ndarray::Array2;
 use ndarray_rand::rand::Rng;
 use ndarray_rand::rand::seq::index::sample;
 
-/// Step of the differences: its square, the error of a smooth function, lies at 1e-10, and so does the rounding of f64 divided by it.
+/// Step of the differences: its square, the error of a smooth function, lies at 1e-10, and so does
+/// the rounding of f64 divided by it.
 const STEP: f64 = 1e-5;
-/// Relative error that is let pass; a wrong factor or sign is off by far more, correct code by about 1e-9.
+/// Relative error that is let pass; a wrong factor or sign is off by far more, correct code by
+/// about 1e-9.
 const TOLERANCE: f64 = 1e-6;
-/// Rounding steps that a sum of `S = Σ|terms|` may be off by, in units of `ε·S`: each term is itself a sum of tens through some layers.
+/// Rounding steps that a sum of `S = Σ|terms|` may be off by, in units of `ε·S`: each term is
+/// itself a sum of tens through some layers.
 const ROUNDINGS: f64 = 64.0;
-/// Entries that are looked at in each parameter and in the input: all of small ones, this many of large ones.
+/// Entries that are looked at in each parameter and in the input: all of small ones, this many of
+/// large ones.
 const ENTRIES: usize = 40;
 
-/// Checks the gradients of every parameter and of the input against central differences, in evaluation and in training mode, with
-/// `x` in dense and in sparse form, at 40 entries of each matrix or all of a smaller one. In the dense form zeros are filled with random
-/// numbers: activations have their kinks there.
+/// Checks the gradients of every parameter and of the input against central differences, in
+/// evaluation and in training mode, with `x` in dense and in sparse form, at 40 entries of each
+/// matrix or all of a smaller one. In the dense form zeros are filled with random numbers:
+/// activations have their kinks there.
 ///
-/// The loss is `Σ C ⊙ Y` with random `C` over the output and one inner node. Where a function has a kink within two steps (ReLU at 0),
-/// differences say nothing: such entries are told by differences of two step lengths that do not agree, which no error in a backward pass
-/// can cause, and are left out.
+/// The loss is `Σ C ⊙ Y` with random `C` over the output and one inner node. Where a function has a
+/// kink within two steps (ReLU at 0), differences say nothing: such entries are told by differences
+/// of two step lengths that do not agree, which no error in a backward pass can cause, and are left
+/// out.
 ///
 /// # Errors
 /// The first entry whose relative error is 1e-6 or more; too many kinks; what the model returns.
-pub fn check_gradients(model: &Model<f64>, graph: &Graph<f64>, x: ValueRef<f64>, seed: u64) -> Result<(), String> {
+pub fn check_gradients(
+    model: &Model<f64>,
+    graph: &Graph<f64>,
+    x: ValueRef<f64>,
+    seed: u64,
+) -> Result<(), String> {
     for form in [Value::Dense(without_zeros(&x, seed)), Value::Sparse(sparse(&x))] {
         for mode in [Mode::Eval, Mode::Train { seed, step: 1 }] {
             let kind = if matches!(form, Value::Dense(_)) { "dense" } else { "sparse" };
-            check(model, &Cx::eval(graph).with_mode(mode), form.clone(), seed).map_err(|e| format!("{kind} input, {mode:?}: {e}"))?;
+            check(model, &Cx::eval(graph).with_mode(mode), form.clone(), seed)
+                .map_err(|e| format!("{kind} input, {mode:?}: {e}"))?;
         }
     }
     Ok(())
@@ -53,7 +65,8 @@ fn check(model: &Model<f64>, cx: &Cx<f64>, mut x: Value<f64>, seed: u64) -> Resu
     let mut tally = Tally::default();
     let mut names = Vec::new();
     model.visit(&mut |name, param| {
-        let gradient = grads.get(param.id()).cloned().unwrap_or_else(|| Array2::zeros(param.value().dim()));
+        let gradient =
+            grads.get(param.id()).cloned().unwrap_or_else(|| Array2::zeros(param.value().dim()));
         names.push((name.to_string(), gradient, param.is_trainable()));
     });
     let mut moved = model.clone();
@@ -72,13 +85,17 @@ fn check(model: &Model<f64>, cx: &Cx<f64>, mut x: Value<f64>, seed: u64) -> Resu
     }
     let dx = stored(&dx).to_vec();
     for at in sample(&mut rng, dx.len(), dx.len().min(ENTRIES)) {
-        tally.add(meter.compare(&format!("gradient of the input's stored entry {at}"), dx[at], |step| {
-            let before = std::mem::replace(&mut stored_mut(&mut x)[at], f64::NAN);
-            stored_mut(&mut x)[at] = before + step;
-            let value = loss.of(model, cx, x.view());
-            stored_mut(&mut x)[at] = before;
-            Ok(value?.0)
-        })?);
+        tally.add(meter.compare(
+            &format!("gradient of the input's stored entry {at}"),
+            dx[at],
+            |step| {
+                let before = std::mem::replace(&mut stored_mut(&mut x)[at], f64::NAN);
+                stored_mut(&mut x)[at] = before + step;
+                let value = loss.of(model, cx, x.view());
+                stored_mut(&mut x)[at] = before;
+                Ok(value?.0)
+            },
+        )?);
     }
     tally.finish()
 }
@@ -133,7 +150,9 @@ impl Loss {
         let trace = model.trace_keeping(cx, x, &keep).map_err(words)?;
         let (mut sum, mut size) = (0.0, 0.0);
         for (id, c) in &self.terms {
-            let y = trace.value(*id).ok_or_else(|| format!("the value of `{}` was not kept", model.name_of(*id)))?;
+            let y = trace
+                .value(*id)
+                .ok_or_else(|| format!("the value of `{}` was not kept", model.name_of(*id)))?;
             let terms = y.to_dense() * c;
             sum += terms.sum();
             size += terms.mapv(f64::abs).sum();
@@ -153,7 +172,12 @@ struct Meter {
 }
 
 impl Meter {
-    fn compare(&self, place: &str, gradient: f64, mut loss: impl FnMut(f64) -> Result<f64, String>) -> Result<Verdict, String> {
+    fn compare(
+        &self,
+        place: &str,
+        gradient: f64,
+        mut loss: impl FnMut(f64) -> Result<f64, String>,
+    ) -> Result<Verdict, String> {
         let mut at = |step: f64| -> Result<[f64; 2], String> {
             let (up, down) = (loss(step)?, loss(-step)?);
             Ok([(up - down) / (2.0 * step), (up - 2.0 * self.start + down) / step])
@@ -161,8 +185,9 @@ impl Meter {
         let [slope, bend] = at(STEP)?;
         let [slope2, bend2] = at(2.0 * STEP)?;
         let allowed = TOLERANCE * slope.abs().max(gradient.abs()) + self.noise;
-        // Of a smooth function the slope does not depend on the step, and the difference of the one-sided slopes grows with it. A kink at
-        // distance t from the entry breaks at least one of the two, by three quarters of the error that it causes or more.
+        // Of a smooth function the slope does not depend on the step, and the difference of the
+        // one-sided slopes grows with it. A kink at distance t from the entry breaks at least one
+        // of the two, by three quarters of the error that it causes or more.
         if (slope2 - slope).abs() > allowed / 2.0 || (bend2 - 2.0 * bend).abs() > allowed / 2.0 {
             return Ok(Verdict::Kink);
         }
@@ -190,7 +215,10 @@ impl Tally {
     /// A check that leaves most entries out checks nothing.
     fn finish(&self) -> Result<(), String> {
         if self.kinks > self.right {
-            return Err(format!("{} entries lie at a kink and only {} could be compared; take other numbers", self.kinks, self.right));
+            return Err(format!(
+                "{} entries lie at a kink and only {} could be compared; take other numbers",
+                self.kinks, self.right
+            ));
         }
         Ok(())
     }

@@ -9,27 +9,36 @@ use crate::value::{Value, ValueRef};
 use ndarray::{Array1, Array2, ArrayView2};
 use ndarray_rand::rand::Rng;
 
-/// A change of weights that the inputs cannot see is found by orthogonal rows; what is shorter than this beside what it was made of is
-/// rounding.
+/// A change of weights that the inputs cannot see is found by orthogonal rows; what is shorter than
+/// this beside what it was made of is rounding.
 const PARALLEL: f64 = 1e-9;
 /// As the sums of a dozen products behind an inversion, and a softmax or a norm after them.
 const UNSEEN: f64 = 1e-7;
 
-/// For every layer of `model`: weights that change by `N` with `G·N = 0`, for the input `G` of each map that the layer shows, change
-/// nothing of its output, and with changes of another kind the output follows. So `G` is what the weights see, and no map is shown that
-/// is not used. Returns the maps of each node whose changes were seen in its output.
+/// For every layer of `model`: weights that change by `N` with `G·N = 0`, for the input `G` of each
+/// map that the layer shows, change nothing of its output, and with changes of another kind the
+/// output follows. So `G` is what the weights see, and no map is shown that is not used. Returns
+/// the maps of each node whose changes were seen in its output.
 ///
 /// # Errors
 /// The layer and the numbers that break the law.
-pub fn check_linear_maps<F: Scalar>(model: &Model<F>, graph: &Graph<F>, x: ValueRef<F>, seed: u64) -> Result<Vec<(NodeId, usize)>, String> {
+pub fn check_linear_maps<F: Scalar>(
+    model: &Model<F>,
+    graph: &Graph<F>,
+    x: ValueRef<F>,
+    seed: u64,
+) -> Result<Vec<(NodeId, usize)>, String> {
     let cx = Cx::eval(graph);
     let every: Vec<NodeId> = (0..=model.nodes().len()).map(NodeId).collect();
     let trace = model.trace_keeping(&cx, x, &every).map_err(words)?;
     let mut looked_at = Vec::new();
     for (k, node) in model.nodes().iter().enumerate() {
         let at = cx.at(NodeId(k + 1), node.name());
-        let xs: Vec<ValueRef<F>> = node.inputs().iter().map(|&id| trace.value(id).expect("it was kept")).collect();
-        let output = |layer: &dyn crate::nn::DynLayer<F>| layer.infer(&at, &xs).map(Value::into_dense).map_err(words);
+        let xs: Vec<ValueRef<F>> =
+            node.inputs().iter().map(|&id| trace.value(id).expect("it was kept")).collect();
+        let output = |layer: &dyn crate::nn::DynLayer<F>| {
+            layer.infer(&at, &xs).map(Value::into_dense).map_err(words)
+        };
         let expected = output(node.layer())?;
         let mut rng = generator(seed, &[super::TESTING, k as u64]);
         let mut unseen = node.layer().boxed();
@@ -37,7 +46,10 @@ pub fn check_linear_maps<F: Scalar>(model: &Model<F>, graph: &Graph<F>, x: Value
         unseen
             .linear_maps(&at, &xs, &mut |mut map| {
                 count += 1;
-                let random = Array2::from_shape_simple_fn((map.in_channels(), map.out_channels()), || rng.random_range(-1.0..1.0));
+                let random =
+                    Array2::from_shape_simple_fn((map.in_channels(), map.out_channels()), || {
+                        rng.random_range(-1.0..1.0)
+                    });
                 let change = without_seen(&map, random);
                 add(&mut map, &change);
                 Ok(())
@@ -59,13 +71,18 @@ pub fn check_linear_maps<F: Scalar>(model: &Model<F>, graph: &Graph<F>, x: Value
                     let before = map.without_bias();
                     let change = Array2::from_elem((map.in_channels(), map.out_channels()), 0.5);
                     add(&mut map, &change);
-                    matters = map.without_bias().iter().zip(&before).any(|(a, b)| (*a - *b).as_f64().abs() > UNSEEN);
+                    matters = map
+                        .without_bias()
+                        .iter()
+                        .zip(&before)
+                        .any(|(a, b)| (*a - *b).as_f64().abs() > UNSEEN);
                 }
                 next += 1;
                 Ok(())
             })
             .map_err(words)?;
-            // An attention that is even over equal changes, and a dead relu, hide a change of one kind; all layers do not.
+            // An attention that is even over equal changes, and a dead relu, hide a change of one
+            // kind; all layers do not.
             followed += usize::from(matters && output(&*seen)? != expected);
         }
         check_rest(node.layer(), &at, &xs, expected.view())?;
@@ -75,7 +92,12 @@ pub fn check_linear_maps<F: Scalar>(model: &Model<F>, graph: &Graph<F>, x: Value
 }
 
 /// A layer whose one map has a part that no weight reaches puts out that map, bias included.
-fn check_rest<F: Scalar>(layer: &dyn crate::nn::DynLayer<F>, at: &Cx<F>, xs: &[ValueRef<F>], output: ArrayView2<F>) -> Result<(), String> {
+fn check_rest<F: Scalar>(
+    layer: &dyn crate::nn::DynLayer<F>,
+    at: &Cx<F>,
+    xs: &[ValueRef<F>],
+    output: ArrayView2<F>,
+) -> Result<(), String> {
     let mut with_rest = None;
     let mut count = 0;
     let mut layer = layer.boxed();
@@ -91,14 +113,17 @@ fn check_rest<F: Scalar>(layer: &dyn crate::nn::DynLayer<F>, at: &Cx<F>, xs: &[V
         })
         .map_err(words)?;
     match with_rest {
-        Some(z) if count == 1 => agree("the one map of a layer with what no weight reaches", z.view(), output, UNSEEN),
+        Some(z) if count == 1 => {
+            agree("the one map of a layer with what no weight reaches", z.view(), output, UNSEEN)
+        }
         _ => Ok(()),
     }
 }
 
 /// The rows of all inputs side by side, as `f64`.
 fn inputs<F: Scalar>(map: &LinearMap<F>) -> Array2<f64> {
-    let parts: Vec<Array2<f64>> = map.terms().iter().map(|term| term.input().to_dense().mapv(|v| v.as_f64())).collect();
+    let parts: Vec<Array2<f64>> =
+        map.terms().iter().map(|term| term.input().to_dense().mapv(|v| v.as_f64())).collect();
     let views: Vec<ArrayView2<f64>> = parts.iter().map(|part| part.view()).collect();
     ndarray::concatenate(ndarray::Axis(1), &views).expect("all inputs have one row per node")
 }

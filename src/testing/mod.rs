@@ -1,7 +1,8 @@
-//! The laws of the crate as functions, so that a layer written elsewhere stands under the same contract as the crate's own.
+//! The laws of the crate as functions, so that a layer written elsewhere stands under the same
+//! contract as the crate's own.
 //!
-//! The `random_*` functions and [`models_around`] draw from a seed; the `check_*` functions return `Err` with the place and the numbers
-//! where a law is broken. A test of one's own layer:
+//! The `random_*` functions and [`models_around`] draw from a seed; the `check_*` functions return
+//! `Err` with the place and the numbers where a law is broken. A test of one's own layer:
 //!
 //! ```
 //! use gnn_prune::nn::{Linear, Registry};
@@ -26,12 +27,15 @@ mod linear_maps;
 mod pruning;
 mod random;
 
-pub use checks::{check_determinism, check_nan, check_oracle, check_permutation, check_program, check_save_load};
+pub use checks::{
+    check_determinism, check_nan, check_oracle, check_permutation, check_program, check_save_load,
+};
 pub use gradients::check_gradients;
 pub use linear_maps::check_linear_maps;
 pub use pruning::check_mask_equals_shrink;
 pub use random::{
-    RANDOM_EDGE_DIM, RANDOM_EDGE_TYPES, models_around, random_dense, random_graph, random_layer, random_model, random_plan, random_sparse,
+    RANDOM_EDGE_DIM, RANDOM_EDGE_TYPES, models_around, random_dense, random_graph, random_layer,
+    random_model, random_plan, random_sparse,
 };
 
 use crate::error::Error;
@@ -40,11 +44,12 @@ use crate::scalar::Scalar;
 use crate::value::{Csr, ValueRef};
 use ndarray::ArrayView2;
 
-/// Relative error that two orders of the same f64 sums may show: sums of some hundred terms are good to about 1e-13, and a product of
-/// six layers may lose two digits more.
+/// Relative error that two orders of the same f64 sums may show: sums of some hundred terms are
+/// good to about 1e-13, and a product of six layers may lose two digits more.
 const SAME_NUMBERS: f64 = 1e-10;
 
-/// Matrices whose entries are all smaller are compared as if one was as large: what should cancel to zero is compared with what it is made of.
+/// Matrices whose entries are all smaller are compared as if one was as large: what should cancel
+/// to zero is compared with what it is made of.
 const LEAST_SCALE: f64 = 1e-4;
 
 /// The first word of every generator's key here, so that no stream of the crate is shared.
@@ -55,8 +60,14 @@ fn words(error: Error) -> String {
     error.to_string()
 }
 
-/// `max |a − b| ≤ tolerance · max |b|`, which NaN never meets; a maximum below [`LEAST_SCALE`] counts as that.
-fn agree<F: Scalar>(law: &str, found: ArrayView2<F>, expected: ArrayView2<F>, tolerance: f64) -> Result<(), String> {
+/// `max |a − b| ≤ tolerance · max |b|`, which NaN never meets; a maximum below [`LEAST_SCALE`]
+/// counts as that.
+fn agree<F: Scalar>(
+    law: &str,
+    found: ArrayView2<F>,
+    expected: ArrayView2<F>,
+    tolerance: f64,
+) -> Result<(), String> {
     if found.dim() != expected.dim() {
         return Err(format!("{law}: shape {:?}, expected {:?}", found.dim(), expected.dim()));
     }
@@ -64,7 +75,9 @@ fn agree<F: Scalar>(law: &str, found: ArrayView2<F>, expected: ArrayView2<F>, to
     let same = |a: F, b: F| (a - b).as_f64().abs() <= tolerance * scale;
     match found.indexed_iter().find(|(at, a)| !same(**a, expected[*at])) {
         None => Ok(()),
-        Some((at, a)) => Err(format!("{law}: {a} at {at:?}, expected {}; the largest is {scale}", expected[at])),
+        Some((at, a)) => {
+            Err(format!("{law}: {a} at {at:?}, expected {}; the largest is {scale}", expected[at]))
+        }
     }
 }
 
@@ -74,9 +87,18 @@ fn bits<'a, F: Scalar>(values: impl IntoIterator<Item = &'a F>) -> Vec<u64> {
 }
 
 /// Full name, bits of the value, mask, and whether it trains, of every parameter.
-fn parameters<F: Scalar>(model: &Model<F>) -> Vec<(String, Vec<u64>, Option<crate::nn::Mask>, bool)> {
+fn parameters<F: Scalar>(
+    model: &Model<F>,
+) -> Vec<(String, Vec<u64>, Option<crate::nn::Mask>, bool)> {
     let mut all = Vec::new();
-    model.visit(&mut |name, param| all.push((name.to_string(), bits(param.value()), param.mask().cloned(), param.is_trainable())));
+    model.visit(&mut |name, param| {
+        all.push((
+            name.to_string(),
+            bits(param.value()),
+            param.mask().cloned(),
+            param.is_trainable(),
+        ))
+    });
     all
 }
 

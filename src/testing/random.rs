@@ -4,7 +4,9 @@ use super::TESTING;
 use crate::data::{Dataset, Split, Splits};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
-use crate::nn::{Add, Concat, DynLayer, Entry, Linear, Model, ModelBuilder, NodeId, Param, Registry, Wiring};
+use crate::nn::{
+    Add, Concat, DynLayer, Entry, Linear, Model, ModelBuilder, NodeId, Param, Registry, Wiring,
+};
 use crate::prune::{ChannelPlan, ChannelPruner, Random, Scope};
 use crate::rng::{ChaCha8Rng, generator};
 use crate::scalar::Scalar;
@@ -36,9 +38,11 @@ pub const RANDOM_EDGE_DIM: usize = 3;
 /// Types of the edges of a random graph are below this number; not every graph has all of them.
 pub const RANDOM_EDGE_TYPES: usize = 3;
 
-/// A graph on `1..=max_nodes` nodes: directed or not, weighted or not, with or without self-loops, often with isolated nodes.
+/// A graph on `1..=max_nodes` nodes: directed or not, weighted or not, with or without self-loops,
+/// often with isolated nodes.
 ///
-/// Its edges have [`RANDOM_EDGE_DIM`] features, uniform in ±1, and types below [`RANDOM_EDGE_TYPES`].
+/// Its edges have [`RANDOM_EDGE_DIM`] features, uniform in ±1, and types below
+/// [`RANDOM_EDGE_TYPES`].
 ///
 /// # Panics
 /// If `max_nodes` is 0.
@@ -55,14 +59,18 @@ pub fn random_graph<F: Scalar>(seed: u64, max_nodes: usize) -> Graph<F> {
         let (source, target) = (rng.random_range(0..connected), rng.random_range(0..connected));
         // Weights of a quarter to two are far enough from zero for every normalisation.
         let weight = if weighted { rng.random_range(0.25f32..2.0) } else { 1.0 };
-        let place = if undirected { (source.min(target), source.max(target)) } else { (source, target) };
+        let place =
+            if undirected { (source.min(target), source.max(target)) } else { (source, target) };
         if (loops || source != target) && taken.insert(place) {
             edges.push((source, target, weight));
         }
     }
-    let features = Array2::from_shape_simple_fn((edges.len(), RANDOM_EDGE_DIM), || rng.random_range(-1.0f32..1.0));
+    let features = Array2::from_shape_simple_fn((edges.len(), RANDOM_EDGE_DIM), || {
+        rng.random_range(-1.0f32..1.0)
+    });
     let types = edges.iter().map(|_| rng.random_range(0..RANDOM_EDGE_TYPES as u32)).collect();
-    let builder = Graph::builder(nodes).weighted_edges(edges).edge_features(features).edge_types(types);
+    let builder =
+        Graph::builder(nodes).weighted_edges(edges).edge_features(features).edge_types(types);
     let graph = if undirected { builder.undirected().build() } else { builder.build() };
     graph.expect("edges are drawn between nodes of the graph").cast()
 }
@@ -89,8 +97,15 @@ pub fn random_sparse<F: Scalar>(seed: u64, shape: (usize, usize)) -> Value<F> {
     Value::Sparse(Csr::new(shape, indptr, indices, data))
 }
 
-/// A layer of `entry` for a graph of `nodes` nodes and inputs of these widths, its parameters drawn; `None` if it accepts no such inputs.
-pub fn random_layer<F: Scalar>(seed: u64, entry: &Entry<F>, nodes: usize, widths: &[usize], out: usize) -> Option<Box<dyn DynLayer<F>>> {
+/// A layer of `entry` for a graph of `nodes` nodes and inputs of these widths, its parameters
+/// drawn; `None` if it accepts no such inputs.
+pub fn random_layer<F: Scalar>(
+    seed: u64,
+    entry: &Entry<F>,
+    nodes: usize,
+    widths: &[usize],
+    out: usize,
+) -> Option<Box<dyn DynLayer<F>>> {
     let mut rng = generator(seed, &[TESTING, draws::LAYER]);
     let mut layer = accepting(entry, Some(nodes), widths, out, &mut rng)?;
     layer.visit_mut(&mut |param| {
@@ -100,17 +115,28 @@ pub fn random_layer<F: Scalar>(seed: u64, entry: &Entry<F>, nodes: usize, widths
     Some(layer)
 }
 
-/// A directed acyclic graph of one to six layers of `registry`, and joins of what would lead nowhere.
+/// A directed acyclic graph of one to six layers of `registry`, and joins of what would lead
+/// nowhere.
 ///
-/// Layers read one to three earlier nodes, the input among them and the same one twice at times, so that there are chains, residual
-/// sums, concatenations and branches. The last layer has parameters and puts out `classes` channels. Parameters are drawn by their
-/// initialisation and then shifted, so that biases are not zero.
+/// Layers read one to three earlier nodes, the input among them and the same one twice at times, so
+/// that there are chains, residual sums, concatenations and branches. The last layer has parameters
+/// and puts out `classes` channels. Parameters are drawn by their initialisation and then shifted,
+/// so that biases are not zero.
 ///
 /// # Panics
 /// If `in_channels` or `classes` is 0.
-pub fn random_model<F: Scalar>(seed: u64, registry: &Registry<F>, in_channels: usize, classes: usize) -> Model<F> {
+pub fn random_model<F: Scalar>(
+    seed: u64,
+    registry: &Registry<F>,
+    in_channels: usize,
+    classes: usize,
+) -> Model<F> {
     let mut rng = generator(seed, &[TESTING, draws::MODEL]);
-    let mut draft = Draft { builder: ModelBuilder::new(in_channels), nodes: vec![NodeId::INPUT], unread: Vec::new() };
+    let mut draft = Draft {
+        builder: ModelBuilder::new(in_channels),
+        nodes: vec![NodeId::INPUT],
+        unread: Vec::new(),
+    };
     // Two widths, so that equal ones meet.
     let widths = [rng.random_range(2..=4), rng.random_range(3..=6)];
     for _ in 0..rng.random_range(0..=MOST_HIDDEN) {
@@ -122,23 +148,33 @@ pub fn random_model<F: Scalar>(seed: u64, registry: &Registry<F>, in_channels: u
     let is_last = |layer: &dyn DynLayer<F>| {
         let mut has_params = false;
         layer.visit(&mut |_| has_params = true);
-        has_params && matches!(layer.wiring(), Wiring::Fresh { channels, .. } if channels == classes)
+        has_params
+            && matches!(layer.wiring(), Wiring::Fresh { channels, .. } if channels == classes)
     };
     let last = (0..ATTEMPTS).find_map(|_| {
         let entry = registry.entries().choose(&mut rng)?;
         accepting(entry, None, &width, classes, &mut rng).filter(|layer| is_last(&**layer))
     });
-    let last = last.unwrap_or_else(|| Box::new(Linear::builder(width[0], classes).build::<F>().expect("both widths are positive")));
+    let last = last.unwrap_or_else(|| {
+        Box::new(Linear::builder(width[0], classes).build::<F>().expect("both widths are positive"))
+    });
     let output = draft.builder.add_boxed("last", last, &[joined]).expect("it accepts that width");
     shifted(draft.builder.build(output, seed).expect("every node is read"))
 }
 
-/// Models for a graph of `nodes` nodes in which a layer of `entry` stands between linear layers, one for each number of inputs from one to three that it accepts,
-/// of equal and of different widths, and one in which it reads the model's input, which may be sparse.
+/// Models for a graph of `nodes` nodes in which a layer of `entry` stands between linear layers,
+/// one for each number of inputs from one to three that it accepts, of equal and of different
+/// widths, and one in which it reads the model's input, which may be sparse.
 ///
 /// # Panics
 /// If `in_channels` or `classes` is 0.
-pub fn models_around<F: Scalar>(seed: u64, entry: &Entry<F>, nodes: usize, in_channels: usize, classes: usize) -> Vec<Model<F>> {
+pub fn models_around<F: Scalar>(
+    seed: u64,
+    entry: &Entry<F>,
+    nodes: usize,
+    in_channels: usize,
+    classes: usize,
+) -> Vec<Model<F>> {
     let mut rng = generator(seed, &[TESTING, draws::AROUND]);
     let (a, b, out) = (rng.random_range(2..=5), rng.random_range(2..=5), rng.random_range(2..=5));
     let layouts: [&[usize]; 5] = [&[], &[a], &[a, a], &[a, b], &[a, a, a]];
@@ -148,14 +184,21 @@ pub fn models_around<F: Scalar>(seed: u64, entry: &Entry<F>, nodes: usize, in_ch
         let mut builder = ModelBuilder::new(in_channels);
         let mut inputs = Vec::new();
         for (k, &width) in widths.iter().enumerate() {
-            let before = Linear::builder(in_channels, width).build::<F>().expect("both widths are positive");
-            inputs.push(builder.add(&format!("before{k}"), before, &[NodeId::INPUT]).expect("it reads the input"));
+            let before =
+                Linear::builder(in_channels, width).build::<F>().expect("both widths are positive");
+            inputs.push(
+                builder
+                    .add(&format!("before{k}"), before, &[NodeId::INPUT])
+                    .expect("it reads the input"),
+            );
         }
         if inputs.is_empty() {
             inputs.push(NodeId::INPUT);
         }
         let middle = builder.add_boxed("middle", layer, &inputs).ok()?;
-        let after = Linear::builder(builder.channels(middle), classes).build::<F>().expect("both widths are positive");
+        let after = Linear::builder(builder.channels(middle), classes)
+            .build::<F>()
+            .expect("both widths are positive");
         let output = builder.add("after", after, &[middle]).expect("it has that width");
         Some(shifted(builder.build(output, seed).expect("every node is read")))
     };
@@ -165,15 +208,26 @@ pub fn models_around<F: Scalar>(seed: u64, entry: &Entry<F>, nodes: usize, in_ch
 /// A plan for `model` that removes a quarter to three quarters of the channels at random.
 ///
 /// # Errors
-/// As [`ChannelPruner::plan`]: a model may have no hidden channel, and a layer may be left with none.
+/// As [`ChannelPruner::plan`]: a model may have no hidden channel, and a layer may be left with
+/// none.
 pub fn random_plan<F: Scalar>(seed: u64, model: &Model<F>) -> Result<ChannelPlan> {
     let mut rng = generator(seed, &[TESTING, draws::PLAN]);
     let scope = if rng.random() { Scope::Layer } else { Scope::Global };
-    let pruner = ChannelPruner::builder(Random::new()).ratio(rng.random_range(0.25..0.75)).scope(scope).build()?;
+    let pruner = ChannelPruner::builder(Random::new())
+        .ratio(rng.random_range(0.25..0.75))
+        .scope(scope)
+        .build()?;
     // Three nodes that a random criterion does not look at.
     let split = Split { train: vec![0], val: vec![1], test: vec![2] };
     let graph = Graph::builder(3).build()?.cast();
-    let data = Dataset::new("unread", graph, Value::Dense(Array2::zeros((3, 1))), vec![0, 1, 0], Some(2), Splits::Fixed(split))?;
+    let data = Dataset::new(
+        "unread",
+        graph,
+        Value::Dense(Array2::zeros((3, 1))),
+        vec![0, 1, 0],
+        Some(2),
+        Splits::Fixed(split),
+    )?;
     pruner.plan(model, &data)
 }
 
@@ -190,7 +244,10 @@ impl<F: Scalar> Draft<F> {
         for _ in 0..ATTEMPTS {
             let inputs = self.random_inputs(rng);
             let widths: Vec<usize> = inputs.iter().map(|&id| self.builder.channels(id)).collect();
-            let layer = registry.entries().choose(rng).and_then(|entry| accepting(entry, None, &widths, out, rng));
+            let layer = registry
+                .entries()
+                .choose(rng)
+                .and_then(|entry| accepting(entry, None, &widths, out, rng));
             if layer.is_some_and(|layer| self.add(layer, &inputs).is_ok()) {
                 return;
             }
@@ -208,9 +265,11 @@ impl<F: Scalar> Draft<F> {
     /// One to three nodes; the first is often the latest, the others often have its width.
     fn random_inputs(&self, rng: &mut ChaCha8Rng) -> Vec<NodeId> {
         let all = &self.nodes;
-        let first = if rng.random() { all[all.len() - 1] } else { all[rng.random_range(0..all.len())] };
+        let first =
+            if rng.random() { all[all.len() - 1] } else { all[rng.random_range(0..all.len())] };
         let width = self.builder.channels(first);
-        let equal: Vec<NodeId> = all.iter().copied().filter(|&id| self.builder.channels(id) == width).collect();
+        let equal: Vec<NodeId> =
+            all.iter().copied().filter(|&id| self.builder.channels(id) == width).collect();
         let others = if rng.random() { all } else { &equal };
         // One input as often as two and three together.
         let more = rng.random_range(0..4u32).saturating_sub(1);
@@ -218,7 +277,8 @@ impl<F: Scalar> Draft<F> {
         std::iter::once(first).chain(more).collect()
     }
 
-    /// One node that reads all that nothing else reads: a sum where the widths allow it, by chance, or a concatenation.
+    /// One node that reads all that nothing else reads: a sum where the widths allow it, by chance,
+    /// or a concatenation.
     fn join(&mut self, rng: &mut ChaCha8Rng) -> NodeId {
         let unread = self.unread.clone();
         match unread[..] {
@@ -250,7 +310,8 @@ fn accepting<F: Scalar>(
     (least..=most).contains(&widths.len()).then_some(layer)
 }
 
-/// Moves a parameter off its initial value; running statistics, which do not train, upwards, since a variance is no less than zero.
+/// Moves a parameter off its initial value; running statistics, which do not train, upwards, since
+/// a variance is no less than zero.
 fn move_off<F: Scalar>(param: &mut Param<F>, rng: &mut ChaCha8Rng) {
     let least = if param.is_trainable() { -0.3 } else { 0.05 };
     param.value_mut().mapv_inplace(|w| w + F::of(rng.random_range(least..0.3)));

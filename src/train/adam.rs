@@ -58,7 +58,8 @@ impl AdamBuilder {
 /// Adam with the L2 penalty in the gradient, as `torch.optim.Adam(weight_decay=λ)`:
 /// `g ← g + λw`, `m ← β₁m + (1−β₁)g`, `v ← β₂v + (1−β₂)g²`, `w ← w − η·m̂ / (√v̂ + ε)`.
 ///
-/// A masked entry of a parameter has no gradient and stays zero; a parameter that is not trainable stays as it is.
+/// A masked entry of a parameter has no gradient and stays zero; a parameter that is not trainable
+/// stays as it is.
 ///
 /// *Source*: Kingma and Ba, "Adam", ICLR 2015, algorithm 1.
 #[derive(Debug, Clone)]
@@ -100,7 +101,8 @@ impl<F: Scalar> Adam<F> {
                 moments.resize(index + 1, None);
             }
             let shape = param.value().dim();
-            let (m, v) = moments[index].get_or_insert_with(|| (Array2::zeros(shape), Array2::zeros(shape)));
+            let (m, v) =
+                moments[index].get_or_insert_with(|| (Array2::zeros(shape), Array2::zeros(shape)));
             let update = |w: &mut F, g: F, m: &mut F, v: &mut F| {
                 let g = g + decay * *w;
                 *m = beta1 * *m + (one - beta1) * g;
@@ -108,8 +110,15 @@ impl<F: Scalar> Adam<F> {
                 *w -= step_size * *m / (v.sqrt() / root_correction + epsilon);
             };
             match grads.get(param.id()) {
-                Some(gradient) => Zip::from(param.value_mut()).and(gradient).and(m).and(v).for_each(|w, &g, m, v| update(w, g, m, v)),
-                None => Zip::from(param.value_mut()).and(m).and(v).for_each(|w, m, v| update(w, F::zero(), m, v)),
+                Some(gradient) => Zip::from(param.value_mut())
+                    .and(gradient)
+                    .and(m)
+                    .and(v)
+                    .for_each(|w, &g, m, v| update(w, g, m, v)),
+                None => Zip::from(param.value_mut())
+                    .and(m)
+                    .and(v)
+                    .for_each(|w, m, v| update(w, F::zero(), m, v)),
             }
             param.apply_mask();
         });
@@ -125,7 +134,9 @@ mod tests {
 
     fn line() -> Model<f64> {
         let mut builder = crate::nn::ModelBuilder::<f64>::new(1);
-        let out = builder.add("out", Linear::builder(1, 2).no_bias().build().unwrap(), &[NodeId::INPUT]).unwrap();
+        let out = builder
+            .add("out", Linear::builder(1, 2).no_bias().build().unwrap(), &[NodeId::INPUT])
+            .unwrap();
         builder.build(out, 3).unwrap()
     }
 

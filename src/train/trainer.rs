@@ -29,7 +29,8 @@ pub enum Schedule {
     /// It stays.
     #[default]
     Constant,
-    /// `η_t = η·(1 + cos(π·t/T))/2` for epochs `t = 0 … T−1` (Loshchilov and Hutter, ICLR 2017, eq. 5, one cycle).
+    /// `η_t = η·(1 + cos(π·t/T))/2` for epochs `t = 0 … T−1` (Loshchilov and Hutter, ICLR 2017, eq.
+    /// 5, one cycle).
     Cosine,
 }
 
@@ -38,7 +39,9 @@ impl Schedule {
     pub fn factor(self, epoch: usize, epochs: usize) -> f64 {
         match self {
             Schedule::Constant => 1.0,
-            Schedule::Cosine => (1.0 + (std::f64::consts::PI * (epoch - 1) as f64 / epochs as f64).cos()) / 2.0,
+            Schedule::Cosine => {
+                (1.0 + (std::f64::consts::PI * (epoch - 1) as f64 / epochs as f64).cos()) / 2.0
+            }
         }
     }
 }
@@ -46,8 +49,8 @@ impl Schedule {
 /// What training sees of a model; see [`Trainer::fit_through`].
 pub type Through<'a, F> = &'a dyn Fn(&Model<F>) -> Model<F>;
 
-/// Who hears of every epoch of a training, and may end it: an error that it returns is what the training returns.
-/// [`Error::Interrupted`] is there for that.
+/// Who hears of every epoch of a training, and may end it: an error that it returns is what the
+/// training returns. [`Error::Interrupted`] is there for that.
 ///
 /// ```
 /// use gnn_prune::{Dataset, Error, Gcn, Trainer};
@@ -111,7 +114,8 @@ impl TrainerBuilder {
         self
     }
 
-    /// Counts the model as it comes as a candidate too: what fine-tuning wants. Default: only trained states count.
+    /// Counts the model as it comes as a candidate too: what fine-tuning wants. Default: only
+    /// trained states count.
     #[must_use]
     pub fn keep_start(mut self) -> Self {
         self.keep_start = true;
@@ -143,13 +147,15 @@ impl TrainerBuilder {
         if self.patience == 0 {
             return Err(Error::setting("patience", 0, "at least 1"));
         }
-        let adam = Adam::builder().learning_rate(self.learning_rate).weight_decay(self.weight_decay);
+        let adam =
+            Adam::builder().learning_rate(self.learning_rate).weight_decay(self.weight_decay);
         adam.clone().build::<f32>()?;
         Ok(Trainer { settings: self })
     }
 }
 
-/// Full-batch training by Adam; keeps the first epoch with the strictly best metric on the validation nodes.
+/// Full-batch training by Adam; keeps the first epoch with the strictly best metric on the
+/// validation nodes.
 ///
 /// Split, dropout and initial weights all follow the model's own seed.
 ///
@@ -181,8 +187,20 @@ pub struct Fit<F: Scalar> {
 impl std::fmt::Display for Trainer {
     /// All that the outcome depends on, in one line.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let TrainerBuilder { epochs, learning_rate, weight_decay, schedule, patience, keep_start, dropout_seed, .. } = &self.settings;
-        write!(f, "{epochs} epochs, learning rate {learning_rate} ({schedule:?}), weight decay {weight_decay}, patience {patience}")?;
+        let TrainerBuilder {
+            epochs,
+            learning_rate,
+            weight_decay,
+            schedule,
+            patience,
+            keep_start,
+            dropout_seed,
+            ..
+        } = &self.settings;
+        write!(
+            f,
+            "{epochs} epochs, learning rate {learning_rate} ({schedule:?}), weight decay {weight_decay}, patience {patience}"
+        )?;
         f.write_str(if *keep_start { ", the start a candidate" } else { "" })?;
         dropout_seed.map_or(Ok(()), |seed| write!(f, ", dropout by seed {seed}"))
     }
@@ -211,8 +229,8 @@ impl Trainer {
     /// Trains on cross-entropy of the training nodes and returns the best model.
     ///
     /// # Errors
-    /// [`Error::Diverged`] where the loss is no longer finite, [`Error::ShapeMismatch`] where model and data do not fit, [`Error::Data`]
-    /// for data without training or validation nodes.
+    /// [`Error::Diverged`] where the loss is no longer finite, [`Error::ShapeMismatch`] where model
+    /// and data do not fit, [`Error::Data`] for data without training or validation nodes.
     pub fn fit<F: Scalar>(&self, model: Model<F>, data: &Dataset<F>) -> Result<Model<F>> {
         self.fit_logged(model, data).map(|fit| fit.model)
     }
@@ -225,7 +243,12 @@ impl Trainer {
         self.fit_labels(model, data, &|_| Ok(()))
     }
 
-    fn fit_labels<F: Scalar>(&self, model: Model<F>, data: &Dataset<F>, hear: Hear) -> Result<Fit<F>> {
+    fn fit_labels<F: Scalar>(
+        &self,
+        model: Model<F>,
+        data: &Dataset<F>,
+        hear: Hear,
+    ) -> Result<Fit<F>> {
         let split = data.split(model.seed());
         let output = model.output();
         let mut loss = |_: &Model<F>, trace: &Trace<F>, _: usize| -> Result<(F, Seeds<F>)> {
@@ -239,21 +262,34 @@ impl Trainer {
     ///
     /// # Errors
     /// As [`Trainer::fit`], and what `hear` returns.
-    pub fn fit_heard<F: Scalar>(&self, model: Model<F>, data: &Dataset<F>, hear: Hear) -> Result<Model<F>> {
+    pub fn fit_heard<F: Scalar>(
+        &self,
+        model: Model<F>,
+        data: &Dataset<F>,
+        hear: Hear,
+    ) -> Result<Model<F>> {
         self.fit_labels(model, data, hear).map(|fit| fit.model)
     }
 
-    /// Trains on any loss; selection stays with the metric on the validation nodes. `hear` is called after each epoch.
+    /// Trains on any loss; selection stays with the metric on the validation nodes. `hear` is
+    /// called after each epoch.
     ///
     /// # Errors
     /// As [`Trainer::fit`], and what `hear` returns.
-    pub fn fit_loss<F: Scalar>(&self, model: Model<F>, data: &Dataset<F>, loss: &mut dyn Loss<F>, hear: Hear) -> Result<Fit<F>> {
+    pub fn fit_loss<F: Scalar>(
+        &self,
+        model: Model<F>,
+        data: &Dataset<F>,
+        loss: &mut dyn Loss<F>,
+        hear: Hear,
+    ) -> Result<Fit<F>> {
         self.fit_through(model, data, loss, hear, None)
     }
 
-    /// As [`Trainer::fit_loss`], seen through `weights`: what it makes of the model (the same layers with other values in the parameters)
-    /// runs forward and backward and is validated, and its gradients move the model itself. This is the straight-through estimator of
-    /// training with quantised weights (Bengio et al. 2013).
+    /// As [`Trainer::fit_loss`], seen through `weights`: what it makes of the model (the same
+    /// layers with other values in the parameters) runs forward and backward and is validated, and
+    /// its gradients move the model itself. This is the straight-through estimator of training with
+    /// quantised weights (Bengio et al. 2013).
     ///
     /// # Errors
     /// As [`Trainer::fit`], and what `hear` returns.
@@ -271,15 +307,22 @@ impl Trainer {
         check_part(data.name(), "train", &split.train)?;
         check_part(data.name(), "val", &split.val)?;
         let cx = Cx::eval(data.graph());
-        let mut adam = Adam::builder().learning_rate(settings.learning_rate).weight_decay(settings.weight_decay).build()?;
+        let mut adam = Adam::builder()
+            .learning_rate(settings.learning_rate)
+            .weight_decay(settings.weight_decay)
+            .build()?;
         let mut through = weights.map(|weights| weights(&model));
         let start = match settings.keep_start {
             true => validation(through.as_ref().unwrap_or(&model), &cx, data, &split)?,
             false => f64::NEG_INFINITY,
         };
-        let mut best = Fit { model: model.clone(), validation: start, best_epoch: 0, losses: Vec::new() };
+        let mut best =
+            Fit { model: model.clone(), validation: start, best_epoch: 0, losses: Vec::new() };
         for epoch in 1..=settings.epochs {
-            let cx_train = cx.with_mode(Mode::Train { seed: settings.dropout_seed.unwrap_or(model.seed()), step: epoch as u64 });
+            let cx_train = cx.with_mode(Mode::Train {
+                seed: settings.dropout_seed.unwrap_or(model.seed()),
+                step: epoch as u64,
+            });
             let seen = through.as_ref().unwrap_or(&model);
             let trace = seen.trace(&cx_train, data.features())?;
             let Objective { value, seeds, grads: direct } = loss.loss(seen, &trace, epoch)?;
@@ -289,28 +332,40 @@ impl Trainer {
             model.absorb(&trace);
             let mut grads = through.as_ref().unwrap_or(&model).backward(&cx_train, trace, seeds)?;
             direct.iter().for_each(|direct| grads.add_scaled(direct, F::one()));
-            adam.set_learning_rate(settings.learning_rate * settings.schedule.factor(epoch, settings.epochs));
+            adam.set_learning_rate(
+                settings.learning_rate * settings.schedule.factor(epoch, settings.epochs),
+            );
             adam.step(&mut model, &grads);
             through = weights.map(|weights| weights(&model));
             let validation = validation(through.as_ref().unwrap_or(&model), &cx, data, &split)?;
             best.losses.push(value.as_f64());
             if validation > best.validation {
-                // A last step too large would else be kept: the loss that shows it would only come with the next epoch.
+                // A last step too large would else be kept: the loss that shows it would only come
+                // with the next epoch.
                 if !is_finite(&model) {
                     return Err(Error::Diverged { epoch, loss: f64::NAN });
                 }
                 (best.validation, best.best_epoch) = (validation, epoch);
                 best.model.clone_from(&model);
             }
-            let progress = Epoch { epoch, epochs: settings.epochs, loss: value.as_f64(), validation };
-            log::debug!("epoch {epoch} of {}: loss {:.4}, validation {validation:.2} %", settings.epochs, progress.loss);
+            let progress =
+                Epoch { epoch, epochs: settings.epochs, loss: value.as_f64(), validation };
+            log::debug!(
+                "epoch {epoch} of {}: loss {:.4}, validation {validation:.2} %",
+                settings.epochs,
+                progress.loss
+            );
             settings.progress.iter().for_each(|listener| listener(progress));
             hear(progress)?;
             if epoch - best.best_epoch >= settings.patience {
                 break;
             }
         }
-        let origin = Origin { data: data.name().into(), nodes: data.num_nodes(), features: data.feature_norm().to_string() };
+        let origin = Origin {
+            data: data.name().into(),
+            nodes: data.num_nodes(),
+            features: data.feature_norm().to_string(),
+        };
         best.model.set_origin(Some(origin));
         let (ran, kept, validation) = (best.losses.len(), best.best_epoch, best.validation);
         log::info!(
@@ -335,20 +390,31 @@ pub(crate) fn check_fits<F: Scalar>(model: &Model<F>, data: &Dataset<F>) -> Resu
     if expected == found {
         return Ok(());
     }
-    Err(Error::ShapeMismatch { at: format!("features and classes of `{}` against the model", data.name()), expected, found })
+    Err(Error::ShapeMismatch {
+        at: format!("features and classes of `{}` against the model", data.name()),
+        expected,
+        found,
+    })
 }
 
-fn validation<F: Scalar>(model: &Model<F>, cx: &Cx<F>, data: &Dataset<F>, split: &Split) -> Result<f64> {
+fn validation<F: Scalar>(
+    model: &Model<F>,
+    cx: &Cx<F>,
+    data: &Dataset<F>,
+    split: &Split,
+) -> Result<f64> {
     let logits = model.infer(cx, data.features())?;
     let validation = Metric::of(data).measure(logits.view(), data, &split.val);
     cx.give(logits);
     Ok(validation)
 }
 
-/// The metric of `model` on those of `rows` of `data` that have a label, in percent, in evaluation mode.
+/// The metric of `model` on those of `rows` of `data` that have a label, in percent, in evaluation
+/// mode.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`] where model and data do not fit, [`Error::Data`] where no row has a label.
+/// [`Error::ShapeMismatch`] where model and data do not fit, [`Error::Data`] where no row has a
+/// label.
 pub fn evaluate<F: Scalar>(model: &Model<F>, data: &Dataset<F>, rows: &[u32]) -> Result<f64> {
     check_fits(model, data)?;
     check_part(data.name(), "the part to be measured on", &data.labelled(rows))?;

@@ -1,4 +1,5 @@
-//! Counts what each thread has allocated, and has no memory beyond a ceiling, so that a case ends alike on every machine.
+//! Counts what each thread has allocated, and has no memory beyond a ceiling, so that a case ends
+//! alike on every machine.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -24,7 +25,8 @@ fn granted(layout: Layout) -> bool {
     true
 }
 
-// SAFETY: everything is handed on to the system's allocator, which keeps the contract, or refused by null, which the contract allows.
+// SAFETY: everything is handed on to the system's allocator, which keeps the contract, or refused
+// by null, which the contract allows.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: as the caller's.
@@ -60,7 +62,8 @@ pub fn reset() {
 #[cfg(target_os = "linux")]
 pub fn limit_process(bytes: u64) {
     let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
-    // SAFETY: the struct is whole and lives through the call. Where the limit is refused, a lower one holds already.
+    // SAFETY: the struct is whole and lives through the call. Where the limit is refused, a lower
+    // one holds already.
     unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) };
 }
 

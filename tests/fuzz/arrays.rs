@@ -1,4 +1,5 @@
-//! Arrays of NumPy and what packs them, unpacked, changed and packed again with lengths and checksums that are right.
+//! Arrays of NumPy and what packs them, unpacked, changed and packed again with lengths and
+//! checksums that are right.
 
 use super::draw::Draw;
 use super::{bytes, text};
@@ -14,7 +15,10 @@ const MOST: usize = 1 << 16;
 
 pub fn npy(descriptor: &str, shape: &[usize], body: &[u8]) -> Vec<u8> {
     let axes: String = shape.iter().map(|axis| format!("{axis}, ")).collect();
-    with_header(&format!("{{'descr': '{descriptor}', 'fortran_order': False, 'shape': ({axes}), }}"), body)
+    with_header(
+        &format!("{{'descr': '{descriptor}', 'fortran_order': False, 'shape': ({axes}), }}"),
+        body,
+    )
 }
 
 fn with_header(header: &str, body: &[u8]) -> Vec<u8> {
@@ -64,20 +68,43 @@ pub fn mutate_npy(file: &[u8], other: &[u8], draw: &mut Draw) -> Vec<u8> {
         }
         1 => {
             let (a, b) = (draw.edge(), draw.edge());
-            let shapes =
-                [format!("{a}"), format!("{a}, {b}"), format!("0, {a}"), format!("{a}, 0"), String::new(), "-1, 2".into(), "1.5,".into()];
+            let shapes = [
+                format!("{a}"),
+                format!("{a}, {b}"),
+                format!("0, {a}"),
+                format!("{a}, 0"),
+                String::new(),
+                "-1, 2".into(),
+                "1.5,".into(),
+            ];
             with_header(&header.replacen(axes, draw.pick(&shapes).as_str(), 1), body)
         }
         2 if !shape.is_empty() => {
             let mut shape = shape;
             let axis = draw.below(shape.len());
-            shape[axis] = *draw.pick(&[0, 1, 2, shape[axis].saturating_add(1), shape[axis].saturating_sub(1), 300]);
-            let size = descriptor.chars().last().and_then(|digit| digit.to_digit(10)).unwrap_or(1) as usize;
-            let bytes = shape.iter().fold(size, |bytes, &axis| bytes.saturating_mul(axis)).min(MOST);
-            npy(descriptor, &shape, &body.iter().copied().chain([0]).cycle().take(bytes).collect::<Vec<_>>())
+            shape[axis] = *draw.pick(&[
+                0,
+                1,
+                2,
+                shape[axis].saturating_add(1),
+                shape[axis].saturating_sub(1),
+                300,
+            ]);
+            let size = descriptor.chars().last().and_then(|digit| digit.to_digit(10)).unwrap_or(1)
+                as usize;
+            let bytes =
+                shape.iter().fold(size, |bytes, &axis| bytes.saturating_mul(axis)).min(MOST);
+            npy(
+                descriptor,
+                &shape,
+                &body.iter().copied().chain([0]).cycle().take(bytes).collect::<Vec<_>>(),
+            )
         }
         3 => with_header(&header.replace("False", draw.word(&["True", "None", "0", ""])), body),
-        4 => with_header(&text::words(header, "'descr': 'fortran_order': False, 'shape': (3, 2),", draw), body),
+        4 => with_header(
+            &text::words(header, "'descr': 'fortran_order': False, 'shape': (3, 2),", draw),
+            body,
+        ),
         5 => {
             let mut changed = body.to_vec();
             bytes::mutate(&mut changed, body, draw);
@@ -101,7 +128,9 @@ type Entries = Vec<(String, Vec<u8>)>;
 /// Without times, so that the same entries give the same bytes.
 pub fn pack(entries: &Entries, method: CompressionMethod) -> Vec<u8> {
     let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
-    let options = SimpleFileOptions::default().compression_method(method).last_modified_time(zip::DateTime::default());
+    let options = SimpleFileOptions::default()
+        .compression_method(method)
+        .last_modified_time(zip::DateTime::default());
     for (name, bytes) in entries {
         // A name that stands twice is left out.
         if writer.start_file(name.as_str(), options).is_ok() {
@@ -123,7 +152,9 @@ pub fn unpack(bytes: &[u8]) -> Option<Entries> {
 }
 
 pub fn mutate_zip(file: &[u8], other: &[u8], draw: &mut Draw) -> Vec<u8> {
-    let Some(mut entries) = unpack(file).filter(|entries| !entries.is_empty()) else { return file.to_vec() };
+    let Some(mut entries) = unpack(file).filter(|entries| !entries.is_empty()) else {
+        return file.to_vec();
+    };
     let others = unpack(other).unwrap_or_else(|| entries.clone());
     for _ in 0..draw.few() {
         let (a, b) = (draw.below(entries.len()), draw.below(others.len()));
@@ -135,7 +166,10 @@ pub fn mutate_zip(file: &[u8], other: &[u8], draw: &mut Draw) -> Vec<u8> {
             _ => entries[a].1 = mutate_npy(&entries[a].1, &others[b].1, draw),
         }
     }
-    pack(&entries, if draw.one_in(2) { CompressionMethod::Stored } else { CompressionMethod::Deflated })
+    pack(
+        &entries,
+        if draw.one_in(2) { CompressionMethod::Stored } else { CompressionMethod::Deflated },
+    )
 }
 
 pub fn gz(bytes: &[u8]) -> Vec<u8> {

@@ -46,9 +46,17 @@ fn number(bytes: &mut [u8], at: usize, draw: &mut Draw) {
     // Numbers lie at multiples of their width more often than not.
     let at = if draw.one_in(2) { at - at % width } else { at };
     let value = match draw.below(4) {
-        0 => draw.pick(&[f32::NAN, f32::INFINITY, -f32::INFINITY, f32::MAX, f32::MIN_POSITIVE, -0.0]).to_bits().into(),
+        0 => draw
+            .pick(&[f32::NAN, f32::INFINITY, -f32::INFINITY, f32::MAX, f32::MIN_POSITIVE, -0.0])
+            .to_bits()
+            .into(),
         1 => draw.pick(&[f64::NAN, f64::INFINITY, f64::MAX, 1e300, 1e-310]).to_bits(),
         _ => draw.edge(),
     };
-    bytes.iter_mut().skip(at).zip(value.to_le_bytes()).take(width).for_each(|(byte, new)| *byte = new);
+    bytes
+        .iter_mut()
+        .skip(at)
+        .zip(value.to_le_bytes())
+        .take(width)
+        .for_each(|(byte, new)| *byte = new);
 }

@@ -89,7 +89,8 @@ impl Case {
 
     /// The text of a file, empty if there is none.
     pub fn text(&self, name: &str) -> String {
-        let bytes = self.files.iter().find(|(known, _)| known == name).map_or(&[][..], |(_, bytes)| bytes);
+        let bytes =
+            self.files.iter().find(|(known, _)| known == name).map_or(&[][..], |(_, bytes)| bytes);
         String::from_utf8_lossy(bytes).into_owned()
     }
 
@@ -131,19 +132,26 @@ impl Starts {
             Kind::Recipe => Ok(graphs::recipes()),
             Kind::Words => Ok(graphs::words()),
         };
-        Ok(Self { by_kind: Kind::ALL.into_iter().map(starts).collect::<gnn_prune::Result<_>>()?, kept: None })
+        Ok(Self {
+            by_kind: Kind::ALL.into_iter().map(starts).collect::<gnn_prune::Result<_>>()?,
+            kept: None,
+        })
     }
 
     pub fn of(&self, kind: Kind) -> &[Case] {
         &self.by_kind[kind as usize]
     }
 
-    /// Makes every case the one whose files lie in a folder, as far as cases of that kind have files of these names.
+    /// Makes every case the one whose files lie in a folder, as far as cases of that kind have
+    /// files of these names.
     pub fn keep_to(&mut self, kind: Kind, folder: &Path) {
-        let read = |(name, _): &(String, Vec<u8>)| Some((name.clone(), fs::read(folder.join(name)).ok()?));
+        let read =
+            |(name, _): &(String, Vec<u8>)| Some((name.clone(), fs::read(folder.join(name)).ok()?));
         let files = |start: &Case| Case { files: start.files.iter().filter_map(read).collect() };
-        // Kinds have several sets of names: the folder is of the one that has its first file and most of the others.
-        let fitting = self.of(kind).iter().filter(|start| folder.join(start.name()).is_file()).map(files);
+        // Kinds have several sets of names: the folder is of the one that has its first file and
+        // most of the others.
+        let fitting =
+            self.of(kind).iter().filter(|start| folder.join(start.name()).is_file()).map(files);
         self.kept = fitting.max_by_key(|case| case.files.len());
     }
 
@@ -162,7 +170,11 @@ impl Starts {
         for _ in 0..if draw.one_in(6) { 2 } else { 1 } {
             let at = draw.below(case.files.len());
             let (name, bytes) = &mut case.files[at];
-            let like = other.files.iter().find(|(known, _)| known == name).map_or(&bytes[..], |(_, bytes)| bytes);
+            let like = other
+                .files
+                .iter()
+                .find(|(known, _)| known == name)
+                .map_or(&bytes[..], |(_, bytes)| bytes);
             *bytes = mutated(name, bytes, like, &mut draw);
         }
         if case.files.len() > 2 && draw.one_in(40) {
@@ -178,7 +190,11 @@ fn mutated(name: &str, file: &[u8], other: &[u8], draw: &mut Draw) -> Vec<u8> {
     if draw.one_in(if matches!(end, "txt" | "safetensors" | "pt") { 12 } else { 6 }) {
         let mut changed = file.to_vec();
         bytes::mutate(&mut changed, other, draw);
-        return if name == "dataset.txt" { text::modest(&words(&changed)).into_bytes() } else { changed };
+        return if name == "dataset.txt" {
+            text::modest(&words(&changed)).into_bytes()
+        } else {
+            changed
+        };
     }
     let tree = |tree: Option<Tree>, write: fn(&Tree) -> String, draw: &mut Draw| match tree {
         Some(mut tree) => {
@@ -196,7 +212,9 @@ fn mutated(name: &str, file: &[u8], other: &[u8], draw: &mut Draw) -> Vec<u8> {
         "csv" => text::table(&words(file), &words(other), draw).into_bytes(),
         "json" => tree(Tree::json(&words(file)), Tree::to_json, draw).into_bytes(),
         "toml" => tree(Tree::toml(&words(file)), Tree::to_toml, draw).into_bytes(),
-        _ if name == "dataset.txt" => text::modest(&text::words(&words(file), &words(other), draw)).into_bytes(),
+        _ if name == "dataset.txt" => {
+            text::modest(&text::words(&words(file), &words(other), draw)).into_bytes()
+        }
         _ => text::words(&words(file), &words(other), draw).into_bytes(),
     }
 }

@@ -68,8 +68,10 @@ pub fn archives() -> Vec<Case> {
         entries(heterophilous(single, |masks| npy("|b1", &[2, 6], masks))),
         entries(heterophilous(double, |masks| npy("|u1", &[2, 6], masks))),
     ];
-    let packed =
-        |entries| [CompressionMethod::Stored, CompressionMethod::Deflated].map(|method| Case::of([("graph.npz", pack(entries, method))]));
+    let packed = |entries| {
+        [CompressionMethod::Stored, CompressionMethod::Deflated]
+            .map(|method| Case::of([("graph.npz", pack(entries, method))]))
+    };
     layouts.iter().flat_map(packed).collect()
 }
 
@@ -77,8 +79,10 @@ pub fn archives() -> Vec<Case> {
 const NODES: usize = 110;
 
 pub fn lists() -> Vec<Case> {
-    let edges: String = (0..NODES).map(|node| format!("{node},{},0.5\n", (node + 1) % NODES)).collect();
-    let plain: String = (0..NODES).map(|node| format!("{node},{}\n", (node * 7 + 3) % NODES)).collect();
+    let edges: String =
+        (0..NODES).map(|node| format!("{node},{},0.5\n", (node + 1) % NODES)).collect();
+    let plain: String =
+        (0..NODES).map(|node| format!("{node},{}\n", (node * 7 + 3) % NODES)).collect();
     let single = npy("<f4", &[NODES, 2], &floats((0..2 * NODES).map(|k| k as f32)));
     let double = npy("<f8", &[NODES, 1], &doubles((0..NODES).map(|k| k as f64)));
     let labels: String = (0..NODES).map(|node| format!("{}\n", node % 2)).collect();
@@ -89,15 +93,24 @@ pub fn lists() -> Vec<Case> {
             ("graph.npy", single.clone()),
             ("graph.labels.csv", labels.clone().into_bytes()),
         ]),
-        Case::of([("graph.csv", plain.clone().into_bytes()), ("graph.npy", double), ("graph.labels.npy", array)]),
-        Case::of([("graph.csv.gz", gz(plain.as_bytes())), ("graph.npy", single), ("graph.labels.csv", labels.into_bytes())]),
+        Case::of([
+            ("graph.csv", plain.clone().into_bytes()),
+            ("graph.npy", double),
+            ("graph.labels.npy", array),
+        ]),
+        Case::of([
+            ("graph.csv.gz", gz(plain.as_bytes())),
+            ("graph.npy", single),
+            ("graph.labels.csv", labels.into_bytes()),
+        ]),
     ]
     .into_iter()
     .chain(sheets())
     .collect()
 }
 
-/// Tables as people write them: separators, headings, nodes in a column, labels of words, some missing, and a split.
+/// Tables as people write them: separators, headings, nodes in a column, labels of words, some
+/// missing, and a split.
 fn sheets() -> Vec<Case> {
     const NODES: usize = 12;
     let table = |heading: &str, line: &dyn Fn(usize) -> String| {
@@ -110,21 +123,49 @@ fn sheets() -> Vec<Case> {
     vec![
         Case::of([
             ("graph.tsv", table("to\tfrom\tw\n", &|node| format!("{node}\t{}\t0.5", next(node)))),
-            ("graph.features.csv", table("node;a;b\n", &|node| format!("{};{node};0.25", NODES - 1 - node))),
-            ("graph.labels.csv", table("node,degree,label\n", &|node| format!("{},3,{}", next(node), class(node)))),
+            (
+                "graph.features.csv",
+                table("node;a;b\n", &|node| format!("{};{node};0.25", NODES - 1 - node)),
+            ),
+            (
+                "graph.labels.csv",
+                table("node,degree,label\n", &|node| format!("{},3,{}", next(node), class(node))),
+            ),
             ("split.csv", table("node,part\n", &|node| format!("{node},{}", part(node)))),
         ]),
         Case::of([
-            ("graph.csv", table("# a comment\n,source,target\n", &|node| format!("{node},{node},{}", next(node)))),
+            (
+                "graph.csv",
+                table("# a comment\n,source,target\n", &|node| {
+                    format!("{node},{node},{}", next(node))
+                }),
+            ),
             ("graph.features.csv", table("a,b\n", &|node| format!("{node},-1e-3"))),
-            ("graph.labels.csv", table("label\n", &|node| [class(node), "\"\""][usize::from(node == 3)].to_string())),
-            ("split.csv", table("", &|node| if node == 3 { "-1".into() } else { (node % 3).to_string() })),
+            (
+                "graph.labels.csv",
+                table("label\n", &|node| [class(node), "\"\""][usize::from(node == 3)].to_string()),
+            ),
+            (
+                "split.csv",
+                table("", &|node| if node == 3 { "-1".into() } else { (node % 3).to_string() }),
+            ),
         ]),
         Case::of([
-            ("graph.csv", table("\u{feff}# source target\n", &|node| format!("{node};{}", next(node)))),
+            (
+                "graph.csv",
+                table("\u{feff}# source target\n", &|node| format!("{node};{}", next(node))),
+            ),
             ("graph.features.csv", table("", &|node| format!("{node}\t1"))),
-            ("graph.labels.csv", table("node\tclass\n", &|node| format!("{node}\t{}", (node % 4) as i64 - 1))),
-            ("split.csv", table("id,split\n", &|node| format!("{node},{}", if node % 4 == 0 { "none" } else { part(node) }))),
+            (
+                "graph.labels.csv",
+                table("node\tclass\n", &|node| format!("{node}\t{}", (node % 4) as i64 - 1)),
+            ),
+            (
+                "split.csv",
+                table("id,split\n", &|node| {
+                    format!("{node},{}", if node % 4 == 0 { "none" } else { part(node) })
+                }),
+            ),
         ]),
     ]
 }
@@ -148,18 +189,25 @@ pub fn tensors() -> Vec<Case> {
     let (float, long, byte) = (f32::to_le_bytes, i64::to_le_bytes, |byte: u8| [byte]);
     let masks = |file: File, shape: &[usize]| {
         let columns = shape.get(1).copied().unwrap_or(1);
-        ["train_mask", "val_mask", "test_mask"].into_iter().enumerate().fold(file, |file, (part, name)| {
-            let values: Vec<u8> = (0..6 * columns).map(|k| u8::from((k / columns + k % columns) % 3 == part)).collect();
-            file.with(name, "BOOL", shape, &values, byte)
-        })
+        ["train_mask", "val_mask", "test_mask"].into_iter().enumerate().fold(
+            file,
+            |file, (part, name)| {
+                let values: Vec<u8> = (0..6 * columns)
+                    .map(|k| u8::from((k / columns + k % columns) % 3 == part))
+                    .collect();
+                file.with(name, "BOOL", shape, &values, byte)
+            },
+        )
     };
-    let graph = File::default().with("x", "F32", &[6, 2], &[0.5, 1.0, -1.0, 0.0, 2.0, 0.25, 0.5, 1.0, -1.0, 0.0, 2.0, 0.25], float).with(
-        "edge_index",
-        "I64",
-        &[2, 5],
-        &[0, 1, 2, 3, 4, 1, 2, 3, 4, 5],
-        long,
-    );
+    let graph = File::default()
+        .with(
+            "x",
+            "F32",
+            &[6, 2],
+            &[0.5, 1.0, -1.0, 0.0, 2.0, 0.25, 0.5, 1.0, -1.0, 0.0, 2.0, 0.25],
+            float,
+        )
+        .with("edge_index", "I64", &[2, 5], &[0, 1, 2, 3, 4, 1, 2, 3, 4, 5], long);
     let plain = masks(graph.clone().with("y", "I64", &[6], &[0, 1, 0, 1, 0, 1], long), &[6]);
     let typed = masks(
         graph
@@ -170,7 +218,16 @@ pub fn tensors() -> Vec<Case> {
             .with("edge_weight", "F32", &[5], &[1.0, 0.5, 0.5, 2.0, 0.0], float),
         &[6, 2],
     );
-    let several = masks(graph.with("y", "F32", &[6, 2], &[0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0], float), &[6]);
+    let several = masks(
+        graph.with(
+            "y",
+            "F32",
+            &[6, 2],
+            &[0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0],
+            float,
+        ),
+        &[6],
+    );
     [plain, typed, several].map(|file| Case::of([("graph.safetensors", file.to_bytes())])).into()
 }
 
@@ -185,14 +242,23 @@ pub fn recipes() -> Vec<Case> {
 
 pub fn words() -> Vec<Case> {
     let texts = [
-        ("dataset.txt", "sbm:nodes=120,classes=2,degree=4,seed=1,features=3,homophily=0.9,signal=2,train=20,val=30"),
-        ("dataset.txt", "powerlaw:nodes=200,edges=600,features=4,classes=2,exponent=2.5,community=50,homophily=0.7,seed=3"),
+        (
+            "dataset.txt",
+            "sbm:nodes=120,classes=2,degree=4,seed=1,features=3,homophily=0.9,signal=2,train=20,val=30",
+        ),
+        (
+            "dataset.txt",
+            "powerlaw:nodes=200,edges=600,features=4,classes=2,exponent=2.5,community=50,homophily=0.7,seed=3",
+        ),
         ("dataset.txt", "digits"),
         (
             "assume.txt",
             "activation=elu,act_first=true,dropout=0.25,aggregation=max,normalize=true,jumping=last,layer_norm=node,negative_slope=0.1,self_loops=false,improved=true,seed=7",
         ),
-        ("stages.txt", "channels 0.5\nweights 0.9\ndistill gcn:8\nfinetune 3\nbits 4\ncriterion l1\nscope global\nqat 2"),
+        (
+            "stages.txt",
+            "channels 0.5\nweights 0.9\ndistill gcn:8\nfinetune 3\nbits 4\ncriterion l1\nscope global\nqat 2",
+        ),
         ("norm.txt", "l2"),
         ("controls.txt", "none"),
         ("calibrate.txt", "train"),

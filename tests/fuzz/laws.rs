@@ -4,7 +4,8 @@ use super::alloc;
 use gnn_prune::files::budget::{FACTOR, SHORT};
 use std::fmt::Display;
 
-/// How many times what a budget grants a reader may take: it widens bytes to numbers of eight, and keeps two copies.
+/// How many times what a budget grants a reader may take: it widens bytes to numbers of eight, and
+/// keeps two copies.
 const COPIES: u64 = 16;
 
 /// What became of a case that broke no law.
@@ -29,11 +30,18 @@ pub fn broken<T>(law: impl Into<String>, detail: impl Display) -> Lawful<T> {
     Err(Broken { law: law.into(), detail: detail.to_string() })
 }
 
-/// Reads something of so many bytes within what they are granted; `None` if it was refused, in one line.
-pub fn within<R, E: Display>(bytes: usize, read: impl FnOnce() -> Result<R, E>) -> Lawful<Option<R>> {
+/// Reads something of so many bytes within what they are granted; `None` if it was refused, in one
+/// line.
+pub fn within<R, E: Display>(
+    bytes: usize,
+    read: impl FnOnce() -> Result<R, E>,
+) -> Lawful<Option<R>> {
     let (found, most) = alloc::most(read);
     if most > COPIES * (FACTOR * bytes as u64 + SHORT) {
-        return broken("reading takes memory that its bytes do not grant", format!("{most} bytes for {bytes}"));
+        return broken(
+            "reading takes memory that its bytes do not grant",
+            format!("{most} bytes for {bytes}"),
+        );
     }
     said(found)
 }
@@ -45,7 +53,11 @@ pub fn said<R, E: Display>(found: Result<R, E>) -> Lawful<Option<R>> {
         Err(error) => {
             let message = error.to_string();
             let is_line = !message.trim().is_empty() && !message.contains(['\n', '\r']);
-            if is_line { Ok(None) } else { broken("a message is not one line", format!("{message:?}")) }
+            if is_line {
+                Ok(None)
+            } else {
+                broken("a message is not one line", format!("{message:?}"))
+            }
         }
     }
 }

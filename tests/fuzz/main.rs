@@ -1,7 +1,9 @@
-//! Feeds damaged files and words to everything that the crate reads, and holds what comes of it to a few laws.
+//! Feeds damaged files and words to everything that the crate reads, and holds what comes of it to
+//! a few laws.
 //!
-//! No case may panic, take longer than five seconds, take more memory while reading than its bytes grant, or be refused in other than one line;
-//! what was read is used a little. See `README.md` beside this file.
+//! No case may panic, take longer than five seconds, take more memory while reading than its bytes
+//! grant, or be refused in other than one line; what was read is used a little. See `README.md`
+//! beside this file.
 
 mod alloc;
 mod arrays;
@@ -64,7 +66,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs the cases in a process of its own. Where that dies, the case of it is found and named, and another goes on with the next one.
+/// Runs the cases in a process of its own. Where that dies, the case of it is found and named, and
+/// another goes on with the next one.
 fn watch(options: &Options) -> ExitCode {
     let (scratch, begun) = (scratch(), Instant::now());
     std::fs::create_dir_all(&scratch).expect("the folder for temporary files can be written");
@@ -81,7 +84,10 @@ fn watch(options: &Options) -> ExitCode {
             }
             None => dead(options, &words, &scratch),
         }
-        first = (0..options.threads).filter_map(|thread| Some(run::noted(&scratch, thread)?.0 + 1)).max().unwrap_or(first + 1);
+        first = (0..options.threads)
+            .filter_map(|thread| Some(run::noted(&scratch, thread)?.0 + 1))
+            .max()
+            .unwrap_or(first + 1);
     }
     let tallies = Tallies::load(&scratch);
     let _ = std::fs::remove_dir_all(&scratch);
@@ -95,7 +101,11 @@ fn watch(options: &Options) -> ExitCode {
 fn child(words: &[String], scratch: &Path, first: u64, past: Duration) -> Command {
     let program = std::env::current_exe().expect("a running program has a path");
     let mut command = Command::new(program);
-    command.args(words).env(SCRATCH, scratch).env(FIRST, first.to_string()).env(PAST, past.as_secs().to_string());
+    command
+        .args(words)
+        .env(SCRATCH, scratch)
+        .env(FIRST, first.to_string())
+        .env(PAST, past.as_secs().to_string());
     command
 }
 
@@ -110,10 +120,16 @@ fn dead(options: &Options, words: &[String], scratch: &Path) {
     for (_, number) in (0..options.threads).filter_map(|thread| run::noted(scratch, thread)) {
         let alone = scratch.join("alone");
         let _ = std::fs::create_dir_all(&alone);
-        let mut child = child(&[words, &["--case".into(), number.to_string()]].concat(), &alone, 0, Duration::ZERO);
+        let mut child = child(
+            &[words, &["--case".into(), number.to_string()]].concat(),
+            &alone,
+            0,
+            Duration::ZERO,
+        );
         child.stdout(Stdio::null()).stderr(Stdio::null());
         if code(child).is_none() {
-            let fault = Broken { law: "the process died".into(), detail: "see what it said last".into() };
+            let fault =
+                Broken { law: "the process died".into(), detail: "see what it said last".into() };
             run::keep(&starts, number, &fault);
             let mut tallies = Tallies::load(scratch);
             tallies.add(Kind::of(number), &Err(fault), Duration::ZERO);
@@ -131,7 +147,8 @@ fn work(options: &Options, scratch: &Path) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let told = |name: &str| std::env::var(name).ok().and_then(|word| word.parse().ok()).unwrap_or(0);
+    let told =
+        |name: &str| std::env::var(name).ok().and_then(|word| word.parse().ok()).unwrap_or(0);
     let progress = Progress { first: told(FIRST), past: Duration::from_secs(told(PAST)) };
     if let Some((kind, folder)) = &options.kept {
         starts.keep_to(*kind, folder);
@@ -154,7 +171,9 @@ fn written(starts: &Starts, folder: &Path) -> ExitCode {
             for (name, bytes) in &case.files {
                 let path = folder.join(kind.word()).join(format!("{k}-{}", name.replace('/', "-")));
                 let folder = path.parent().unwrap_or(folder);
-                if let Err(error) = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&path, bytes)) {
+                if let Err(error) =
+                    std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&path, bytes))
+                {
                     eprintln!("{}: {error}", path.display());
                     return ExitCode::FAILURE;
                 }
@@ -170,7 +189,8 @@ fn all_are_read(starts: &Starts, scratch: &Path) -> bool {
     let mut wrong = 0;
     for kind in Kind::ALL {
         for (k, case) in starts.of(kind).iter().enumerate() {
-            let found = case.write(&folder).map(|_| read::read(kind, case, &folder, kind.number(0)));
+            let found =
+                case.write(&folder).map(|_| read::read(kind, case, &folder, kind.number(0)));
             if !matches!(found, Ok(Ok(Found::Read))) {
                 println!("start {k} of {}, {}: {found:?}", kind.word(), case.name());
                 wrong += 1;

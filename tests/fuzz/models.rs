@@ -8,8 +8,8 @@ use gnn_prune::nn::{Activation, ActivationFn, Add, Concat, NodeId, Registry};
 use gnn_prune::quant::{Calibration, Rounding};
 use gnn_prune::testing::{models_around, random_layer, random_model};
 use gnn_prune::{
-    Bits, ChannelPruner, Dataset, DeepGcn, Gat, Gcn, GcnII, Gin, LayerPlan, Magnitude, Mlp, Model, Quantizer, Result, Sage, Sgc,
-    WeightPruner,
+    Bits, ChannelPruner, Dataset, DeepGcn, Gat, Gcn, GcnII, Gin, LayerPlan, Magnitude, Mlp, Model,
+    Quantizer, Result, Sage, Sgc, WeightPruner,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -44,8 +44,15 @@ const ASSUMED: [&str; 13] = [
 fn fixtures(folder: &str) -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let places = ["tests/fixtures", "../../fixtures"].map(|place| root.join(place).join(folder));
-    let folder = places.into_iter().find(|place| place.is_dir()).expect("the fixtures lie beside the fuzzer");
-    let mut paths: Vec<PathBuf> = fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path())).collect();
+    let folder = places
+        .into_iter()
+        .find(|place| place.is_dir())
+        .expect("the fixtures lie beside the fuzzer");
+    let mut paths: Vec<PathBuf> = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .collect();
     paths.sort();
     paths
 }
@@ -81,7 +88,8 @@ fn some_models() -> Result<Vec<Model>> {
     ])
 }
 
-/// What a network reads, joined and changed before any parameter: the file alone says how wide that is.
+/// What a network reads, joined and changed before any parameter: the file alone says how wide that
+/// is.
 fn joined() -> Result<Model> {
     let mut builder = Model::builder(3);
     let twice = builder.add("twice", Concat::new(), &[NodeId::INPUT, NodeId::INPUT])?;
@@ -108,7 +116,10 @@ pub fn floats(folder: &Path) -> Result<Vec<Case>> {
         random_model::<f64>(seed, &Registry::standard(), 3, 2).save(&path)?;
         files.push(read(&path));
     }
-    let kept = ["format_1", "format_2"].into_iter().flat_map(fixtures).filter(|path| path.ends_with("floats.safetensors"));
+    let kept = ["format_1", "format_2"]
+        .into_iter()
+        .flat_map(fixtures)
+        .filter(|path| path.ends_with("floats.safetensors"));
     files.extend(kept.map(|path| read(&path)));
     Ok(files.into_iter().map(|bytes| Case::of([("model.safetensors", bytes)])).collect())
 }
@@ -116,7 +127,11 @@ pub fn floats(folder: &Path) -> Result<Vec<Case>> {
 /// Files of PyTorch of every form that is read.
 pub fn pickles() -> Vec<Case> {
     let is_pickle = |path: &PathBuf| path.extension().is_some_and(|end| end != "safetensors");
-    fixtures("pt").iter().filter(|path| is_pickle(path)).map(|path| Case::of([("net.pt", read(path))])).collect()
+    fixtures("pt")
+        .iter()
+        .filter(|path| is_pickle(path))
+        .map(|path| Case::of([("net.pt", read(path))]))
+        .collect()
 }
 
 pub fn integers(folder: &Path) -> Result<Vec<Case>> {
@@ -134,12 +149,16 @@ pub fn integers(folder: &Path) -> Result<Vec<Case>> {
     for model in &models {
         for bits in [Bits::Eight, Bits::Four, Bits::Two] {
             let quantizer = Quantizer::builder(bits).rounding(Rounding::Nearest);
-            let quantizer = if bits == Bits::Two { quantizer.activation_bits(Bits::Four) } else { quantizer };
+            let quantizer =
+                if bits == Bits::Two { quantizer.activation_bits(Bits::Four) } else { quantizer };
             quantizer.build()?.quantize(model, &data)?.save(&path)?;
             files.push(read(&path));
         }
     }
-    let kept = ["format_1", "format_2"].into_iter().flat_map(fixtures).filter(|path| path.to_string_lossy().contains("integers"));
+    let kept = ["format_1", "format_2"]
+        .into_iter()
+        .flat_map(fixtures)
+        .filter(|path| path.to_string_lossy().contains("integers"));
     files.extend(kept.map(|path| read(&path)));
     Ok(files.into_iter().map(|bytes| Case::of([("model.safetensors", bytes)])).collect())
 }
@@ -154,20 +173,29 @@ fn state(tensors: &Tensors) -> File {
 
 /// Networks of PyTorch Geometric, and two of them with layers of names of one's own.
 fn states() -> Result<Vec<File>> {
-    let networks = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("model_"));
+    let networks = |path: &PathBuf| {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("model_"))
+    };
     let mut states = Vec::new();
     for path in ["pyg", "more"].into_iter().flat_map(fixtures).filter(networks) {
         let tensors = Tensors::read(&path)?.under("param/");
         if path.ends_with("model_gcn.safetensors") || path.ends_with("model_sage_bn.safetensors") {
             let own = |name: &str| {
                 let number = |(old, new)| Some(format!("{new}{}", name.strip_prefix(old)?));
-                [("convs.0", "conv1"), ("convs.1", "conv2"), ("convs.2", "conv3"), ("norms.0", "bn1"), ("norms.1", "bn2")]
-                    .into_iter()
-                    .find_map(number)
-                    .unwrap_or_else(|| name.to_string())
+                [
+                    ("convs.0", "conv1"),
+                    ("convs.1", "conv2"),
+                    ("convs.2", "conv3"),
+                    ("norms.0", "bn1"),
+                    ("norms.1", "bn2"),
+                ]
+                .into_iter()
+                .find_map(number)
+                .unwrap_or_else(|| name.to_string())
             };
             let mut renamed = tensors.clone();
-            renamed.floats = tensors.floats.iter().map(|(name, array)| (own(name), array.clone())).collect();
+            renamed.floats =
+                tensors.floats.iter().map(|(name, array)| (own(name), array.clone())).collect();
             states.push(state(&renamed));
         }
         states.push(state(&tensors));
@@ -182,12 +210,22 @@ pub fn checkpoints(folder: &Path) -> Result<Vec<Case>> {
         let bytes = file.to_bytes();
         fs::write(&path, &bytes).expect("the folder can be written");
         // One that changes nothing in a network, or nothing beside the others, is refused there.
-        let is_read = |assumed: &String| assumed.parse().and_then(|assumed: Assumptions| Checkpoint::read(&path, &assumed)).is_ok();
-        let also = |before: String, name: &str| Some(format!("{before}{name},")).filter(is_read).unwrap_or(before);
+        let is_read = |assumed: &String| {
+            assumed
+                .parse()
+                .and_then(|assumed: Assumptions| Checkpoint::read(&path, &assumed))
+                .is_ok()
+        };
+        let also = |before: String, name: &str| {
+            Some(format!("{before}{name},")).filter(is_read).unwrap_or(before)
+        };
         let assumed = ASSUMED.into_iter().fold(String::new(), also);
         assert!(assumed.contains("dropout"), "some of {ASSUMED:?} apply to every network");
         for assumed in [String::new(), assumed] {
-            cases.push(Case::of([("state.safetensors", bytes.clone()), ("assume.txt", assumed.into_bytes())]));
+            cases.push(Case::of([
+                ("state.safetensors", bytes.clone()),
+                ("assume.txt", assumed.into_bytes()),
+            ]));
         }
     }
     Ok(cases)
@@ -201,7 +239,10 @@ pub fn networks(folder: &Path) -> Result<Vec<Case>> {
         let bytes = file.to_bytes();
         fs::write(&path, &bytes).expect("the folder can be written");
         let network = Checkpoint::read(&path, &Assumptions::default())?.network.to_string();
-        cases.push(Case::of([("state.safetensors", bytes), ("net.toml", network.clone().into_bytes())]));
+        cases.push(Case::of([
+            ("state.safetensors", bytes),
+            ("net.toml", network.clone().into_bytes()),
+        ]));
         let told = File { metadata: vec![("network".into(), network)], ..file };
         cases.push(Case::of([("told.safetensors", told.to_bytes())]));
     }
@@ -213,7 +254,9 @@ pub fn layers() -> Result<Vec<Case>> {
     for (k, entry) in Registry::<f32>::standard().entries().iter().enumerate() {
         for seed in 0..3 {
             // Layers that join, and those without a name there, have no state.
-            let Some(layer) = random_layer(seed + 10 * k as u64, entry, NODES, &[3], 4) else { continue };
+            let Some(layer) = random_layer(seed + 10 * k as u64, entry, NODES, &[3], 4) else {
+                continue;
+            };
             let Ok(tensors) = state_of(&*layer, &|param| param.value().clone()) else { continue };
             let mut file = state(&tensors);
             let attrs = serde_json::to_string(&layer.attrs()).expect("settings have a JSON form");
@@ -230,8 +273,10 @@ fn json(name: &'static str, plan: &impl serde::Serialize) -> Case {
 
 pub fn plans() -> Result<Vec<Case>> {
     let (model, data) = (planned()?, Dataset::sbm(120, 2).features(3).build()?);
-    let channels = ChannelPruner::builder(Magnitude::l2()).ratio(0.5).build()?.plan(&model, &data)?;
-    let subset = ChannelPruner::builder(gnn_prune::Subset::new()).ratio(0.5).build()?.plan(&model, &data)?;
+    let channels =
+        ChannelPruner::builder(Magnitude::l2()).ratio(0.5).build()?.plan(&model, &data)?;
+    let subset =
+        ChannelPruner::builder(gnn_prune::Subset::new()).ratio(0.5).build()?.plan(&model, &data)?;
     let weights = WeightPruner::builder().sparsity(0.5).build()?.plan(&model)?;
     let layers = LayerPlan::of(["conv2", "conv3"]);
     Ok(vec![

@@ -4,8 +4,7 @@ use super::case::Kind;
 use gnn_prune::rng::hash;
 use std::path::PathBuf;
 
-pub const USAGE: &str =
-    "usage: fuzz [--seconds 60] [--cases N] [--seed 0] [--threads 2] [--kinds a,b] [--case NUMBER] [--kept FOLDER] [--starts FOLDER]";
+pub const USAGE: &str = "usage: fuzz [--seconds 60] [--cases N] [--seed 0] [--threads 2] [--kinds a,b] [--case NUMBER] [--kept FOLDER] [--starts FOLDER]";
 
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -25,12 +24,22 @@ pub struct Options {
 
 impl Options {
     pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut options =
-            Self { seconds: 60, cases: None, seed: 0, threads: 2, kinds: Kind::ALL.to_vec(), case: None, kept: None, starts: None };
+        let mut options = Self {
+            seconds: 60,
+            cases: None,
+            seed: 0,
+            threads: 2,
+            kinds: Kind::ALL.to_vec(),
+            case: None,
+            kept: None,
+            starts: None,
+        };
         while let Some(flag) = words.next() {
             let value = words.next().ok_or_else(|| format!("`{flag}` has no value; {USAGE}"))?;
             let number = || {
-                let parsed = value.strip_prefix("0x").map_or_else(|| value.parse(), |digits| u64::from_str_radix(digits, 16));
+                let parsed = value
+                    .strip_prefix("0x")
+                    .map_or_else(|| value.parse(), |digits| u64::from_str_radix(digits, 16));
                 parsed.map_err(|_| format!("`{flag}` is `{value}`, it must be a whole number"))
             };
             match flag.as_str() {
@@ -41,7 +50,9 @@ impl Options {
                 "--case" => options.case = Some(number()?),
                 "--kept" => options.keep_to(value.into())?,
                 "--starts" => options.starts = Some(value.into()),
-                "--kinds" => options.kinds = value.split(',').map(kind).collect::<Result<_, _>>()?,
+                "--kinds" => {
+                    options.kinds = value.split(',').map(kind).collect::<Result<_, _>>()?
+                }
                 _ => return Err(format!("`{flag}` is not known; {USAGE}")),
             }
         }
@@ -78,5 +89,8 @@ impl Options {
 
 fn kind(word: &str) -> Result<Kind, String> {
     let known = || Kind::ALL.map(Kind::word).join(", ");
-    Kind::ALL.into_iter().find(|kind| kind.word() == word).ok_or_else(|| format!("`{word}` is no kind; there are {}", known()))
+    Kind::ALL
+        .into_iter()
+        .find(|kind| kind.word() == word)
+        .ok_or_else(|| format!("`{word}` is no kind; there are {}", known()))
 }

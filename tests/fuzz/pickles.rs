@@ -1,4 +1,5 @@
-//! Changes to files of PyTorch that keep them files: the pickle is changed by its opcodes, and packed again with checksums that are right.
+//! Changes to files of PyTorch that keep them files: the pickle is changed by its opcodes, and
+//! packed again with checksums that are right.
 
 use super::arrays::{pack, unpack};
 use super::bytes;
@@ -38,7 +39,9 @@ const NAMES: [&str; 24] = [
 ];
 
 pub fn mutate(file: &[u8], other: &[u8], draw: &mut Draw) -> Vec<u8> {
-    let Some(mut entries) = unpack(file).filter(|entries| !entries.is_empty()) else { return in_a_row(file, other, draw) };
+    let Some(mut entries) = unpack(file).filter(|entries| !entries.is_empty()) else {
+        return in_a_row(file, other, draw);
+    };
     let others = unpack(other).unwrap_or_else(|| entries.clone());
     let is_packed = draw.one_in(3);
     for _ in 0..draw.few() {
@@ -50,13 +53,33 @@ pub fn mutate(file: &[u8], other: &[u8], draw: &mut Draw) -> Vec<u8> {
             3 => bytes::mutate(&mut entries[a].1, &others[b].1, draw),
             4 => {
                 let len = entries[a].1.len();
-                entries[a].1.resize(*draw.pick(&[0, 1, len / 2, len.saturating_sub(1), len + 1, 2 * len]), 0);
+                entries[a].1.resize(
+                    *draw.pick(&[0, 1, len / 2, len.saturating_sub(1), len + 1, 2 * len]),
+                    0,
+                );
             }
-            5 => entries[a].0 = draw.word(&["net/constants.pkl", "data.pkl", "net/byteorder", "a.npy", "archive_format"]).into(),
+            5 => {
+                entries[a].0 = draw
+                    .word(&[
+                        "net/constants.pkl",
+                        "data.pkl",
+                        "net/byteorder",
+                        "a.npy",
+                        "archive_format",
+                    ])
+                    .into()
+            }
             _ => {
-                let pickle = |entries: &[(String, Vec<u8>)]| entries.iter().position(|(name, _)| name.ends_with("data.pkl"));
+                let pickle = |entries: &[(String, Vec<u8>)]| {
+                    entries.iter().position(|(name, _)| name.ends_with("data.pkl"))
+                };
                 let (Some(a), Some(b)) = (pickle(&entries), pickle(&others)) else { continue };
-                entries[a].1 = changed(&entries[a].1, &others[b].1, if is_packed { MOST_PACKED } else { MOST }, draw);
+                entries[a].1 = changed(
+                    &entries[a].1,
+                    &others[b].1,
+                    if is_packed { MOST_PACKED } else { MOST },
+                    draw,
+                );
             }
         }
     }
@@ -80,16 +103,22 @@ fn in_a_row(file: &[u8], other: &[u8], draw: &mut Draw) -> Vec<u8> {
     changed
 }
 
-/// The opcodes of a pickle with what belongs to each, up to the one that ends it; and whether that was there.
+/// The opcodes of a pickle with what belongs to each, up to the one that ends it; and whether that
+/// was there.
 fn opcodes(bytes: &[u8]) -> (Vec<&[u8]>, bool) {
     let (mut found, mut rest) = (Vec::new(), bytes);
     let line = |rest: &[u8], count: usize| {
-        let ends = rest.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
+        let ends =
+            rest.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
         ends.take(count).last().unwrap_or(rest.len())
     };
     while let Some(&code) = rest.first() {
         let number = |width: usize| {
-            rest.iter().skip(1).take(width).rev().fold(0usize, |sum, &byte| sum.saturating_mul(256).saturating_add(byte.into()))
+            rest.iter()
+                .skip(1)
+                .take(width)
+                .rev()
+                .fold(0usize, |sum, &byte| sum.saturating_mul(256).saturating_add(byte.into()))
         };
         let length = match code {
             b'K' | b'q' | b'h' | 0x80 => 2,
@@ -123,7 +152,8 @@ fn changed(pickle: &[u8], other: &[u8], most: usize, draw: &mut Draw) -> Vec<u8>
             0 if !codes.is_empty() => drop(codes.remove(at)),
             1 => {
                 let block = codes[range].concat();
-                let times = if draw.one_in(4) { most / block.len().max(1) } else { 1 + draw.below(3) };
+                let times =
+                    if draw.one_in(4) { most / block.len().max(1) } else { 1 + draw.below(3) };
                 codes.insert(at, block.repeat(times.min(most)));
             }
             2 => drop(codes.drain(range)),
@@ -133,22 +163,35 @@ fn changed(pickle: &[u8], other: &[u8], most: usize, draw: &mut Draw) -> Vec<u8>
             }
             // A number, often one at which something ends.
             4 | 5 => {
-                let numbers: Vec<usize> =
-                    (0..codes.len()).filter(|&k| matches!(codes[k].first(), Some(b'K' | b'M' | b'J' | 0x8a))).collect();
+                let numbers: Vec<usize> = (0..codes.len())
+                    .filter(|&k| matches!(codes[k].first(), Some(b'K' | b'M' | b'J' | 0x8a)))
+                    .collect();
                 if let Some(&k) = numbers.get(draw.below(numbers.len())) {
                     codes[k] = [&[0x8a, 8][..], &draw.edge().to_le_bytes()].concat();
                 }
             }
             // A name of a function, a class or a key.
             6 | 7 => {
-                let names: Vec<usize> = (0..codes.len()).filter(|&k| matches!(codes[k].first(), Some(b'X' | b'c' | 0x8c))).collect();
+                let names: Vec<usize> = (0..codes.len())
+                    .filter(|&k| matches!(codes[k].first(), Some(b'X' | b'c' | 0x8c)))
+                    .collect();
                 let Some(&k) = names.get(draw.below(names.len())) else { continue };
                 let name = draw.word(&NAMES);
                 codes[k] = match codes[k][0] {
-                    b'c' => {
-                        format!("c{}\n{name}\n", draw.word(&["torch", "torch._utils", "collections", "torch._tensor", "copyreg"])).into()
+                    b'c' => format!(
+                        "c{}\n{name}\n",
+                        draw.word(&[
+                            "torch",
+                            "torch._utils",
+                            "collections",
+                            "torch._tensor",
+                            "copyreg"
+                        ])
+                    )
+                    .into(),
+                    _ => {
+                        [&[b'X'][..], &(name.len() as u32).to_le_bytes(), name.as_bytes()].concat()
                     }
-                    _ => [&[b'X'][..], &(name.len() as u32).to_le_bytes(), name.as_bytes()].concat(),
                 };
             }
             // What was remembered stands where it was not, in itself too.
@@ -168,7 +211,10 @@ fn bomb(most: usize, draw: &mut Draw) -> Vec<u8> {
     match draw.below(12) {
         0 => [b"]".repeat(times), b"a".repeat(times - 1)].concat(),
         1 => [b")".to_vec(), b"\x85".repeat(times)].concat(),
-        2 => [b"}K\x01".repeat(times.min(most / 4)), b"N".to_vec(), b"s".repeat(times.min(most / 4))].concat(),
+        2 => {
+            [b"}K\x01".repeat(times.min(most / 4)), b"N".to_vec(), b"s".repeat(times.min(most / 4))]
+                .concat()
+        }
         3 => b"]q\x3fh\x3fa".to_vec(),
         4 => b"}q\x3fX\x01\x00\x00\x00ah\x3fs".to_vec(),
         5 => b"N\x94".repeat(times.min(most / 2)),
@@ -179,10 +225,16 @@ fn bomb(most: usize, draw: &mut Draw) -> Vec<u8> {
         10 => {
             let mut code = b"h\x00".to_vec();
             for level in 64..64 + draw.below(60) as u8 {
-                code.extend([b'q', level, b'0', b'}', b'K', 1, b'h', level, b's', b'K', 2, b'h', level, b's']);
+                code.extend([
+                    b'q', level, b'0', b'}', b'K', 1, b'h', level, b's', b'K', 2, b'h', level, b's',
+                ]);
             }
             code
         }
-        _ => [&[*draw.pick(&[0x8d, 0x8e, 0x96, 0x8b, b'X', b'r', b'j'])][..], &draw.edge().to_le_bytes()].concat(),
+        _ => [
+            &[*draw.pick(&[0x8d, 0x8e, 0x96, 0x8b, b'X', b'r', b'j'])][..],
+            &draw.edge().to_le_bytes(),
+        ]
+        .concat(),
     }
 }

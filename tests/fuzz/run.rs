@@ -72,22 +72,35 @@ pub fn noted(scratch: &Path, thread: usize) -> Option<(u64, u64)> {
 pub fn keep(starts: &Starts, number: u64, fault: &Broken) {
     let kind = Kind::of(number).word();
     let folder = std::env::temp_dir().join("gnn-prune-fuzz").join(format!("{kind}-{number:#018x}"));
-    let place = starts.case(number).write(&folder).map_or_else(|error| error.to_string(), |path| path.display().to_string());
+    let place = starts
+        .case(number)
+        .write(&folder)
+        .map_or_else(|error| error.to_string(), |path| path.display().to_string());
     let detail: String = fault.detail.chars().take(300).flat_map(char::escape_debug).collect();
     println!("FAILED {kind} --case {number:#018x}: {}: {detail}; kept as {place}", fault.law);
 }
 
 /// Runs the cases, and tells what became of them.
-pub fn run(options: &Options, starts: &Starts, scratch: &Path, Progress { first, past }: Progress) -> Tallies {
+pub fn run(
+    options: &Options,
+    starts: &Starts,
+    scratch: &Path,
+    Progress { first, past }: Progress,
+) -> Tallies {
     let usual = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         if !RUNS.get() {
             return usual(info);
         }
         let payload = info.payload();
-        let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        let text = payload
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
         let message = text.unwrap_or("no message").to_string();
-        let place = info.location().map_or_else(String::new, |place| format!("{}:{}", place.file(), place.line()));
+        let place = info
+            .location()
+            .map_or_else(String::new, |place| format!("{}:{}", place.file(), place.line()));
         PANIC.set(Some(Broken { law: format!("panic at {place}"), detail: message }));
     }));
     let run = Run {
@@ -102,7 +115,8 @@ pub fn run(options: &Options, starts: &Starts, scratch: &Path, Progress { first,
     };
     std::thread::scope(|scope| {
         let run = &run;
-        let threads: Vec<_> = (0..options.threads).map(|thread| scope.spawn(move || run.work(thread))).collect();
+        let threads: Vec<_> =
+            (0..options.threads).map(|thread| scope.spawn(move || run.work(thread))).collect();
         while !threads.iter().all(|thread| thread.is_finished()) {
             run.watch();
             std::thread::sleep(Duration::from_millis(20));
@@ -135,16 +149,21 @@ impl Run<'_> {
     }
 
     fn case(&self, thread: usize, k: u64, number: u64, folder: &Path) -> Lawful<Found> {
-        fs::write(note(self.scratch, thread), [k.to_le_bytes(), number.to_le_bytes()].concat()).expect("the scratch folder can be written");
+        fs::write(note(self.scratch, thread), [k.to_le_bytes(), number.to_le_bytes()].concat())
+            .expect("the scratch folder can be written");
         let case = self.starts.case(number);
         case.write(folder).expect("the scratch folder can be written");
         alloc::reset();
         let now = &self.now[thread];
         now.number.store(number, Ordering::Relaxed);
         now.since.store(self.begun.elapsed().as_millis() as u64 + 1, Ordering::Release);
-        let found = panic::catch_unwind(AssertUnwindSafe(|| read::read(Kind::of(number), &case, folder, number)));
+        let found = panic::catch_unwind(AssertUnwindSafe(|| {
+            read::read(Kind::of(number), &case, folder, number)
+        }));
         now.since.store(0, Ordering::Release);
-        found.unwrap_or_else(|_| Err(PANIC.take().unwrap_or(Broken { law: "panic".into(), detail: String::new() })))
+        found.unwrap_or_else(|_| {
+            Err(PANIC.take().unwrap_or(Broken { law: "panic".into(), detail: String::new() }))
+        })
     }
 
     /// A case that hangs cannot be ended, so the process is.
@@ -155,7 +174,10 @@ impl Run<'_> {
             let number = now.number.load(Ordering::Relaxed);
             let late = since > 0 && self.begun.elapsed() > Duration::from_millis(since) + SLOW;
             if late && now.since.load(Ordering::Acquire) == since {
-                let fault = Broken { law: "too slow".into(), detail: format!("still at it after {SLOW:?}") };
+                let fault = Broken {
+                    law: "too slow".into(),
+                    detail: format!("still at it after {SLOW:?}"),
+                };
                 keep(self.starts, number, &fault);
                 let mut tallies = locked(&self.tallies);
                 tallies.add(Kind::of(number), &Err(fault), SLOW);

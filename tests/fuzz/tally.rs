@@ -1,4 +1,5 @@
-//! What became of the cases of each kind, kept in a file so that a process that dies does not take it along.
+//! What became of the cases of each kind, kept in a file so that a process that dies does not take
+//! it along.
 
 use super::case::Kind;
 use super::laws::{Found, Lawful};
@@ -36,7 +37,9 @@ impl Tallies {
         for line in fs::read_to_string(Self::place(scratch)).unwrap_or_default().lines() {
             let words: Vec<&str> = line.splitn(3, ' ').collect();
             let &[kind, first, rest] = &words[..] else { continue };
-            let (Ok(kind), Ok(first)) = (kind.parse().map(Kind::of), first.parse()) else { continue };
+            let (Ok(kind), Ok(first)) = (kind.parse().map(Kind::of), first.parse()) else {
+                continue;
+            };
             let numbers: Vec<u64> = rest.split(' ').map_while(|word| word.parse().ok()).collect();
             if let &[read, broken, micros] = &numbers[..] {
                 tallies.kinds.insert(kind, Tally { cases: first, read, broken, micros });
@@ -52,8 +55,11 @@ impl Tallies {
             let Tally { cases, read, broken, micros } = tally;
             format!("{} {cases} {read} {broken} {micros}\n", *kind as u64)
         };
-        let fault = |((kind, law), count): (&(Kind, String), &u64)| format!("{} {count} {law}\n", *kind as u64);
-        let lines: String = self.kinds.iter().map(counts).chain(self.faults.iter().map(fault)).collect();
+        let fault = |((kind, law), count): (&(Kind, String), &u64)| {
+            format!("{} {count} {law}\n", *kind as u64)
+        };
+        let lines: String =
+            self.kinds.iter().map(counts).chain(self.faults.iter().map(fault)).collect();
         // What is lost where this fails is a count.
         let _ = fs::write(Self::place(scratch), lines);
     }
@@ -85,7 +91,10 @@ impl Tallies {
         for ((kind, law), count) in &self.faults {
             println!("{count} of {}: {law}", kind.word());
         }
-        println!("{:<11}{:>9}{:>9}{:>9}{:>9}{:>10}", "kind", "cases", "read", "refused", "failed", "cases/s");
+        println!(
+            "{:<11}{:>9}{:>9}{:>9}{:>9}{:>10}",
+            "kind", "cases", "read", "refused", "failed", "cases/s"
+        );
         for (kind, &Tally { cases, read, broken, micros }) in &self.kinds {
             let refused = cases - read - broken;
             let speed = cases as f64 * 1e6 / micros.max(1) as f64;
@@ -98,7 +107,10 @@ impl Tallies {
             } else {
                 ""
             };
-            println!("{:<11}{cases:>9}{read:>9}{refused:>9}{broken:>9}{speed:>10.0}{warning}", kind.word());
+            println!(
+                "{:<11}{cases:>9}{read:>9}{refused:>9}{broken:>9}{speed:>10.0}{warning}",
+                kind.word()
+            );
         }
     }
 }

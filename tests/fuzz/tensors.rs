@@ -1,4 +1,5 @@
-//! Changes to safetensors files that keep them files: lengths and places of tensors are written right again, unless that is what changes.
+//! Changes to safetensors files that keep them files: lengths and places of tensors are written
+//! right again, unless that is what changes.
 
 use super::bytes;
 use super::draw::Draw;
@@ -67,7 +68,12 @@ impl File {
         bytes: impl Fn(T) -> [u8; N],
     ) -> Self {
         let data = values.iter().flat_map(|&value| bytes(value)).collect();
-        self.tensors.push(Tensor { name: name.into(), dtype: dtype.into(), shape: shape.iter().map(|&axis| axis as u64).collect(), data });
+        self.tensors.push(Tensor {
+            name: name.into(),
+            dtype: dtype.into(),
+            shape: shape.iter().map(|&axis| axis as u64).collect(),
+            data,
+        });
         self
     }
 
@@ -77,14 +83,24 @@ impl File {
         let mut file = Self::default();
         for (name, value) in header.as_object()? {
             if name == "__metadata__" {
-                let texts = value.as_object()?.iter().map(|(key, text)| Some((key.clone(), text.as_str()?.to_string())));
+                let texts = value
+                    .as_object()?
+                    .iter()
+                    .map(|(key, text)| Some((key.clone(), text.as_str()?.to_string())));
                 file.metadata = texts.collect::<Option<_>>()?;
                 continue;
             }
-            let numbers = |key: &str| value[key].as_array()?.iter().map(Value::as_u64).collect::<Option<Vec<u64>>>();
+            let numbers = |key: &str| {
+                value[key].as_array()?.iter().map(Value::as_u64).collect::<Option<Vec<u64>>>()
+            };
             let ends = numbers("data_offsets")?;
             let data = body.get(*ends.first()? as usize..*ends.get(1)? as usize)?.to_vec();
-            file.tensors.push(Tensor { name: name.clone(), dtype: value["dtype"].as_str()?.into(), shape: numbers("shape")?, data });
+            file.tensors.push(Tensor {
+                name: name.clone(),
+                dtype: value["dtype"].as_str()?.into(),
+                shape: numbers("shape")?,
+                data,
+            });
         }
         Some(file)
     }
@@ -93,18 +109,27 @@ impl File {
         let mut at = 0;
         let mut fields = Vec::new();
         if !self.metadata.is_empty() {
-            let texts = self.metadata.iter().map(|(key, text)| (key.clone(), Tree::Leaf(Value::from(text.as_str()).to_string())));
+            let texts = self.metadata.iter().map(|(key, text)| {
+                (key.clone(), Tree::Leaf(Value::from(text.as_str()).to_string()))
+            });
             fields.push(("__metadata__".into(), Tree::Map(texts.collect())));
         }
         for tensor in &self.tensors {
-            let numbers = |numbers: &[u64]| Tree::List(numbers.iter().map(|number| Tree::Leaf(number.to_string())).collect());
+            let numbers = |numbers: &[u64]| {
+                Tree::List(numbers.iter().map(|number| Tree::Leaf(number.to_string())).collect())
+            };
             let ends = [at, at + tensor.data.len() as u64];
             at = ends[1];
             let dtype = Tree::Leaf(Value::from(tensor.dtype.as_str()).to_string());
-            let field = [("dtype".into(), dtype), ("shape".into(), numbers(&tensor.shape)), ("data_offsets".into(), numbers(&ends))];
+            let field = [
+                ("dtype".into(), dtype),
+                ("shape".into(), numbers(&tensor.shape)),
+                ("data_offsets".into(), numbers(&ends)),
+            ];
             fields.push((tensor.name.clone(), Tree::Map(field.into())));
         }
-        let body: Vec<u8> = self.tensors.iter().flat_map(|tensor| tensor.data.iter().copied()).collect();
+        let body: Vec<u8> =
+            self.tensors.iter().flat_map(|tensor| tensor.data.iter().copied()).collect();
         joined(&Tree::Map(fields).to_json(), &body)
     }
 }
@@ -175,7 +200,8 @@ fn among(tensors: &mut Vec<Tensor>, other: &[Tensor], draw: &mut Draw) {
         2 => {
             let end = draw.word(&ENDS);
             let name = &mut tensors[a].name;
-            let stem = name.rfind('.').map_or(0, |dot| if end.starts_with('.') { dot } else { dot + 1 });
+            let stem =
+                name.rfind('.').map_or(0, |dot| if end.starts_with('.') { dot } else { dot + 1 });
             name.replace_range(stem.., end);
         }
         3 if !other.is_empty() => {
@@ -217,19 +243,39 @@ fn tensor(tensor: &mut Tensor, draw: &mut Draw) {
         0..=6 => numbers(tensor, draw),
         7 if !tensor.shape.is_empty() => {
             let len = tensor.shape[axis];
-            tensor.shape[axis] = *draw.pick(&[0, 1, len.saturating_add(1), len.saturating_sub(1), len.saturating_mul(2), 7, 100, 300]);
+            tensor.shape[axis] = *draw.pick(&[
+                0,
+                1,
+                len.saturating_add(1),
+                len.saturating_sub(1),
+                len.saturating_mul(2),
+                7,
+                100,
+                300,
+            ]);
             filled(tensor);
         }
         8 => {
             // Nothing in it, and an axis as long as it likes.
             let many = draw.edge();
-            tensor.shape = draw.pick(&[vec![0, many], vec![many, 0], vec![0], vec![0, 0], vec![many, 0, many], vec![1, 0, 1]]).clone();
+            tensor.shape = draw
+                .pick(&[
+                    vec![0, many],
+                    vec![many, 0],
+                    vec![0],
+                    vec![0, 0],
+                    vec![many, 0, many],
+                    vec![1, 0, 1],
+                ])
+                .clone();
             tensor.data.clear();
         }
         9 => tensor.shape.reverse(),
         10 => {
             let all = tensor.shape.iter().fold(1u64, |all, &axis| all.saturating_mul(axis));
-            tensor.shape = draw.pick(&[vec![all], vec![1, all], vec![all, 1], vec![1, all, 1], vec![1, 1, 1, all]]).clone();
+            tensor.shape = draw
+                .pick(&[vec![all], vec![1, all], vec![all, 1], vec![1, all, 1], vec![1, 1, 1, all]])
+                .clone();
         }
         11 => {
             tensor.dtype = draw.pick(&DTYPES).0.into();
@@ -250,19 +296,44 @@ fn numbers(tensor: &mut Tensor, draw: &mut Draw) {
     let count = tensor.data.len() / width;
     let all = draw.one_in(6);
     let value: Vec<u8> = match tensor.dtype.as_str() {
-        "F32" => draw.pick(&[f32::NAN, f32::INFINITY, 0.0, -0.0, -1.0, f32::MAX, f32::MIN, 1e-40, 1e30, -1e30]).to_le_bytes().into(),
-        "F64" => draw.pick(&[f64::NAN, f64::INFINITY, 0.0, -1.0, f64::MAX, 1e39, 1e-300]).to_le_bytes().into(),
+        "F32" => draw
+            .pick(&[
+                f32::NAN,
+                f32::INFINITY,
+                0.0,
+                -0.0,
+                -1.0,
+                f32::MAX,
+                f32::MIN,
+                1e-40,
+                1e30,
+                -1e30,
+            ])
+            .to_le_bytes()
+            .into(),
+        "F64" => draw
+            .pick(&[f64::NAN, f64::INFINITY, 0.0, -1.0, f64::MAX, 1e39, 1e-300])
+            .to_le_bytes()
+            .into(),
         "BOOL" | "U8" => vec![*draw.pick(&[0, 1, 2, 127, 128, 255])],
-        _ => draw.pick(&[0, 1, 2, -1, 5, 100, 65_535, 65_536, i64::MAX, i64::MIN, 1 << 31, 1 << 32]).to_le_bytes()[..width].into(),
+        _ => draw
+            .pick(&[0, 1, 2, -1, 5, 100, 65_535, 65_536, i64::MAX, i64::MIN, 1 << 31, 1 << 32])
+            .to_le_bytes()[..width]
+            .into(),
     };
     let picked = draw.below(count);
     let chunks = tensor.data.chunks_exact_mut(width).enumerate();
-    chunks.filter(|(k, _)| all || *k == picked).for_each(|(_, number)| number.copy_from_slice(&value));
+    chunks
+        .filter(|(k, _)| all || *k == picked)
+        .for_each(|(_, number)| number.copy_from_slice(&value));
 }
 
 /// As many bytes as the shape says, where that is not absurd.
 fn filled(tensor: &mut Tensor) {
-    let bytes = tensor.shape.iter().try_fold(width(&tensor.dtype) as u64, |bytes, &axis| bytes.checked_mul(axis));
+    let bytes = tensor
+        .shape
+        .iter()
+        .try_fold(width(&tensor.dtype) as u64, |bytes, &axis| bytes.checked_mul(axis));
     let Some(bytes) = bytes.filter(|&bytes| bytes <= MOST as u64) else { return };
     let old = if tensor.data.is_empty() { vec![0] } else { tensor.data.clone() };
     tensor.data = old.into_iter().cycle().take(bytes as usize).collect();

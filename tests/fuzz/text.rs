@@ -35,15 +35,16 @@ const CELLS: [&str; 28] = [
 ];
 /// Values of the words that settings have.
 const VALUES: [&str; 20] = [
-    "relu", "elu", "tanh", "max", "mean", "sum", "last", "graph", "node", "true", "false", "l1", "l2", "raw", "train", "all", "self",
-    "gcn:8", "mlp:0", "",
+    "relu", "elu", "tanh", "max", "mean", "sum", "last", "graph", "node", "true", "false", "l1",
+    "l2", "raw", "train", "all", "self", "gcn:8", "mlp:0", "",
 ];
 /// Longest text that is made.
 const MOST: usize = 1 << 16;
 
 /// A table of lines and commas.
 pub fn table(text: &str, other: &str, draw: &mut Draw) -> String {
-    let mut rows: Vec<Vec<String>> = text.lines().map(|line| line.split(',').map(str::to_string).collect()).collect();
+    let mut rows: Vec<Vec<String>> =
+        text.lines().map(|line| line.split(',').map(str::to_string).collect()).collect();
     for _ in 0..draw.few() {
         let (a, b) = (draw.below(rows.len()), draw.below(rows.len()));
         if rows.is_empty() {
@@ -63,12 +64,24 @@ pub fn table(text: &str, other: &str, draw: &mut Draw) -> String {
             7 if !rows[a].is_empty() => drop(rows[a].remove(cell)),
             8 => rows[a].push(draw.word(&CELLS).into()),
             9 => rows.insert(0, vec!["source".into(), "target".into()]),
-            10 => rows.insert(a, vec![draw.word(&["# said", "", " ", ",", "\"a\nb\"", "\r"]).to_string()]),
-            _ => rows.extend(other.lines().skip(draw.below(10)).take(3).map(|line| line.split(',').map(str::to_string).collect())),
+            10 => rows.insert(
+                a,
+                vec![draw.word(&["# said", "", " ", ",", "\"a\nb\"", "\r"]).to_string()],
+            ),
+            _ => rows.extend(
+                other
+                    .lines()
+                    .skip(draw.below(10))
+                    .take(3)
+                    .map(|line| line.split(',').map(str::to_string).collect()),
+            ),
         }
     }
-    let (comma, end) =
-        if draw.one_in(12) { (*draw.pick(&[";", "\t", ", "]), "\n") } else { (",", *draw.pick(&["\n", "\n", "\n", "\r\n"])) };
+    let (comma, end) = if draw.one_in(12) {
+        (*draw.pick(&[";", "\t", ", "]), "\n")
+    } else {
+        (",", *draw.pick(&["\n", "\n", "\n", "\r\n"]))
+    };
     let mut text: String = rows.iter().map(|row| row.join(comma) + end).collect();
     if draw.one_in(10) {
         text = text.trim_end().into();
@@ -91,8 +104,16 @@ pub fn words(text: &str, other: &str, draw: &mut Draw) -> String {
         let (a, b) = (draw.below(parts.len()), draw.below(parts.len()));
         match draw.below(9) {
             0..=3 if !parts.is_empty() => {
-                let end: String = parts[a].chars().last().filter(|last| SEPARATORS.contains(last)).into_iter().collect();
-                parts[a] = format!("{}{end}", if draw.one_in(3) { draw.word(&VALUES) } else { draw.word(&CELLS) });
+                let end: String = parts[a]
+                    .chars()
+                    .last()
+                    .filter(|last| SEPARATORS.contains(last))
+                    .into_iter()
+                    .collect();
+                parts[a] = format!(
+                    "{}{end}",
+                    if draw.one_in(3) { draw.word(&VALUES) } else { draw.word(&CELLS) }
+                );
             }
             4 if !parts.is_empty() => drop(parts.remove(a)),
             5 if !parts.is_empty() => {
@@ -107,7 +128,8 @@ pub fn words(text: &str, other: &str, draw: &mut Draw) -> String {
     cut(parts.concat())
 }
 
-/// The same word for a data set with counts that take no time where they are legal; what no generator takes stays.
+/// The same word for a data set with counts that take no time where they are legal; what no
+/// generator takes stays.
 pub fn modest(word: &str) -> String {
     let setting = |part: &str| match part.split_once('=') {
         Some((name, value)) if too_long(name, value) => format!("{name}=7"),

@@ -1,4 +1,5 @@
-//! JSON and TOML as trees, which may have what their readers refuse: keys twice, and words that are no numbers.
+//! JSON and TOML as trees, which may have what their readers refuse: keys twice, and words that are
+//! no numbers.
 
 use super::draw::Draw;
 use serde_json::Value;
@@ -108,42 +109,63 @@ impl Tree {
     fn of(value: Value) -> Self {
         match value {
             Value::Array(items) => Tree::List(items.into_iter().map(Self::of).collect()),
-            Value::Object(fields) => Tree::Map(fields.into_iter().map(|(key, value)| (key, Self::of(value))).collect()),
+            Value::Object(fields) => {
+                Tree::Map(fields.into_iter().map(|(key, value)| (key, Self::of(value))).collect())
+            }
             leaf => Tree::Leaf(leaf.to_string()),
         }
     }
 
     pub fn to_json(&self) -> String {
-        let quoted = |(key, value): &(String, Tree)| format!("{}:{}", Value::from(key.as_str()), value.to_json());
+        let quoted = |(key, value): &(String, Tree)| {
+            format!("{}:{}", Value::from(key.as_str()), value.to_json())
+        };
         self.written(quoted, "{", "}", Tree::to_json)
     }
 
     fn to_inline(&self) -> String {
-        let quoted = |(key, value): &(String, Tree)| format!("{} = {}", Value::from(key.as_str()), value.to_inline());
+        let quoted = |(key, value): &(String, Tree)| {
+            format!("{} = {}", Value::from(key.as_str()), value.to_inline())
+        };
         self.written(quoted, "{ ", " }", Tree::to_inline)
     }
 
-    fn written(&self, field: impl Fn(&(String, Tree)) -> String, open: &str, close: &str, item: impl Fn(&Tree) -> String) -> String {
+    fn written(
+        &self,
+        field: impl Fn(&(String, Tree)) -> String,
+        open: &str,
+        close: &str,
+        item: impl Fn(&Tree) -> String,
+    ) -> String {
         match self {
             Tree::Leaf(word) => word.clone(),
-            Tree::List(items) => format!("[{}]", items.iter().map(item).collect::<Vec<_>>().join(",")),
-            Tree::Map(fields) => format!("{open}{}{close}", fields.iter().map(field).collect::<Vec<_>>().join(",")),
+            Tree::List(items) => {
+                format!("[{}]", items.iter().map(item).collect::<Vec<_>>().join(","))
+            }
+            Tree::Map(fields) => {
+                format!("{open}{}{close}", fields.iter().map(field).collect::<Vec<_>>().join(","))
+            }
         }
     }
 
     /// As a document of TOML, lists of tables under headings.
     pub fn to_toml(&self) -> String {
         let Tree::Map(fields) = self else { return self.to_inline() };
-        let line = |(key, value): &(String, Tree)| format!("{} = {}\n", Value::from(key.as_str()), value.to_inline());
-        let is_tables =
-            |value: &Tree| matches!(value, Tree::List(items) if !items.is_empty() && items.iter().all(|item| matches!(item, Tree::Map(_))));
-        let (tables, plain): (Vec<_>, Vec<_>) = fields.iter().partition(|(_, value)| is_tables(value));
+        let line = |(key, value): &(String, Tree)| {
+            format!("{} = {}\n", Value::from(key.as_str()), value.to_inline())
+        };
+        let is_tables = |value: &Tree| matches!(value, Tree::List(items) if !items.is_empty() && items.iter().all(|item| matches!(item, Tree::Map(_))));
+        let (tables, plain): (Vec<_>, Vec<_>) =
+            fields.iter().partition(|(_, value)| is_tables(value));
         let mut text: String = plain.into_iter().map(line).collect();
         for (key, value) in tables {
             let Tree::List(items) = value else { continue };
             for item in items {
                 let Tree::Map(fields) = item else { continue };
-                text.push_str(&format!("[[{key}]]\n{}", fields.iter().map(line).collect::<String>()));
+                text.push_str(&format!(
+                    "[[{key}]]\n{}",
+                    fields.iter().map(line).collect::<String>()
+                ));
             }
         }
         text
@@ -173,7 +195,8 @@ impl Tree {
         self.children().into_iter().find_map(|child| child.place(left))
     }
 
-    /// Some place of the tree, mostly a leaf: what stands around it must be whole for anything to be read.
+    /// Some place of the tree, mostly a leaf: what stands around it must be whole for anything to
+    /// be read.
     fn any(&mut self, draw: &mut Draw) -> &mut Tree {
         let size = self.size();
         let mut at = draw.below(size);
@@ -219,10 +242,17 @@ fn leaf(word: &mut String, draw: &mut Draw) {
         (0..=3, _) if word == "true" => *word = "false".into(),
         (0..=3, _) if word == "false" => *word = "true".into(),
         (0..=3, Err(_)) if word.contains('.') && !is_text => {
-            *word = draw.word(&["0.0", "1.0", "0.5", "1e-9", "0.999", "2.5", "-0.1", "1e30"]).into();
+            *word =
+                draw.word(&["0.0", "1.0", "0.5", "1e-9", "0.999", "2.5", "-0.1", "1e30"]).into();
         }
         (0 | 1, Ok(number)) => {
-            let near = [number.wrapping_add(1), number.wrapping_sub(1), number.wrapping_mul(2), number / 2, number.wrapping_mul(1000)];
+            let near = [
+                number.wrapping_add(1),
+                number.wrapping_sub(1),
+                number.wrapping_mul(2),
+                number / 2,
+                number.wrapping_mul(1000),
+            ];
             *word = draw.pick(&near).to_string();
         }
         (2, Ok(_)) => *word = draw.below(9).to_string(),
@@ -230,7 +260,11 @@ fn leaf(word: &mut String, draw: &mut Draw) {
         (0, _) if is_text => {
             let inside: String = serde_json::from_str(word).unwrap_or_default();
             let cut: String = inside.chars().take(draw.below(inside.chars().count())).collect();
-            let more = if draw.one_in(10) { inside.repeat(200) } else { inside.clone() + draw.word(&WORDS) };
+            let more = if draw.one_in(10) {
+                inside.repeat(200)
+            } else {
+                inside.clone() + draw.word(&WORDS)
+            };
             *word = Value::from(if draw.one_in(2) { cut } else { more }).to_string();
         }
         (1..=3, _) if is_text => *word = Value::from(draw.word(&WORDS)).to_string(),
@@ -262,7 +296,10 @@ fn list(items: &mut Vec<Tree>, draw: &mut Draw, copy: &Tree) {
 /// A second thing of the same name would be refused before it is looked at.
 fn renamed(item: &mut Tree) {
     if let Tree::Map(fields) = item {
-        fields.iter_mut().filter(|(key, _)| key == "name").for_each(|(_, value)| *value = Tree::Leaf("\"again\"".into()));
+        fields
+            .iter_mut()
+            .filter(|(key, _)| key == "name")
+            .for_each(|(_, value)| *value = Tree::Leaf("\"again\"".into()));
     }
 }
 

@@ -9,7 +9,10 @@ use gnn_prune::nn::{Cx, Registry};
 use gnn_prune::quant::{Forms, Rounding};
 use gnn_prune::testing::{random_dense, random_plan, random_sparse};
 use gnn_prune::train::evaluate;
-use gnn_prune::{Bits, Dataset, Gat, Gcn, Graph, Model, OneShot, QuantModel, Quantizer, Scalar, Split, Trainer, Value};
+use gnn_prune::{
+    Bits, Dataset, Gat, Gcn, Graph, Model, OneShot, QuantModel, Quantizer, Scalar, Split, Trainer,
+    Value,
+};
 use std::path::Path;
 
 /// Channels beyond which a run would take memory that the file may well ask for.
@@ -24,8 +27,12 @@ const SEED: u64 = 1;
 /// Small, directed, with everything that a layer may ask an edge for.
 fn graph() -> Graph {
     let edges = [(0, 1), (1, 2), (2, 0), (3, 0), (0, 3), (2, 2)];
-    let features = Array2::from_shape_fn((edges.len(), 3), |(edge, column)| edge as f32 - column as f32);
-    let graph = Graph::builder(NODES).edges(edges).edge_features(features).edge_types(vec![0, 1, 2, 0, 1, 2]);
+    let features =
+        Array2::from_shape_fn((edges.len(), 3), |(edge, column)| edge as f32 - column as f32);
+    let graph = Graph::builder(NODES)
+        .edges(edges)
+        .edge_features(features)
+        .edge_types(vec![0, 1, 2, 0, 1, 2]);
     graph.build().expect("its edges lie between its nodes")
 }
 
@@ -35,7 +42,12 @@ fn is_small<F: Scalar>(model: &Model<F>) -> bool {
 }
 
 pub fn model(model: &Model, folder: &Path, choice: u64) -> Lawful<()> {
-    let _ = (model.to_string(), model.num_params(), model.num_nonzero_params(), io::stored_bytes(model));
+    let _ = (
+        model.to_string(),
+        model.num_params(),
+        model.num_nonzero_params(),
+        io::stored_bytes(model),
+    );
     saved_alike(
         folder,
         |path| model.save(path),
@@ -56,7 +68,14 @@ pub fn model(model: &Model, folder: &Path, choice: u64) -> Lawful<()> {
     let x = random_dense::<f32>(SEED, (NODES, model.in_channels()));
     let split = Split { train: vec![0, 1], val: vec![2], test: vec![3, 4] };
     let classes = model.out_channels().max(2);
-    let data = said(Dataset::new("tiny", graph(), x, vec![0, 1, 0, 1, 0], Some(classes), Splits::Fixed(split)))?;
+    let data = said(Dataset::new(
+        "tiny",
+        graph(),
+        x,
+        vec![0, 1, 0, 1, 0],
+        Some(classes),
+        Splits::Fixed(split),
+    ))?;
     match (data, choice % 8) {
         // What takes longest in some cases only.
         (Some(data), 0 | 1) => quantised(model, &data, folder),
@@ -97,7 +116,8 @@ fn pressed(model: &Model, data: &Dataset, folder: &Path) -> Lawful<()> {
     if model.in_channels() > MOST_PRESSED {
         return Ok(());
     }
-    let one_shot = OneShot::builder().channels(0.5).weights(0.5).build().expect("half of everything is legal");
+    let one_shot =
+        OneShot::builder().channels(0.5).weights(0.5).build().expect("half of everything is legal");
     match said(one_shot.compress(model, data))? {
         Some(small) => integers(&small, folder),
         None => Ok(()),
@@ -114,9 +134,15 @@ pub fn run(model: &Model) -> Lawful<()> {
     let (dense, sparse) = (random_dense::<f32>(SEED, shape), random_sparse::<f32>(SEED, shape));
     for x in [dense.view(), sparse.view()] {
         let out = said(model.infer(&Cx::eval(&graph), x.reborrow()))?;
-        let compiled = said(model.compile(&graph, x.reborrow()).and_then(|mut program| program.run(x.reborrow()).map(|out| out.dim())))?;
+        let compiled = said(
+            model
+                .compile(&graph, x.reborrow())
+                .and_then(|mut program| program.run(x.reborrow()).map(|out| out.dim())),
+        )?;
         let expected = (NODES, model.out_channels());
-        if out.is_some_and(|out| out.dim() != expected) || compiled.is_some_and(|shape| shape != expected) {
+        if out.is_some_and(|out| out.dim() != expected)
+            || compiled.is_some_and(|shape| shape != expected)
+        {
             return broken("a model puts out what it says", format!("expected {expected:?}"));
         }
     }
@@ -128,7 +154,10 @@ fn quantised(model: &Model, data: &Dataset, folder: &Path) -> Lawful<()> {
         return Ok(());
     }
     for rounding in [Rounding::Nearest, Rounding::Compensated] {
-        let quantizer = Quantizer::builder(Bits::Four).rounding(rounding).build().expect("its settings are legal");
+        let quantizer = Quantizer::builder(Bits::Four)
+            .rounding(rounding)
+            .build()
+            .expect("its settings are legal");
         if let Some(small) = said(quantizer.quantize(model, data))? {
             integers(&small, folder)?;
         }
@@ -137,7 +166,8 @@ fn quantised(model: &Model, data: &Dataset, folder: &Path) -> Lawful<()> {
 }
 
 pub fn integers(model: &QuantModel, folder: &Path) -> Lawful<()> {
-    let _ = (model.to_string(), model.num_params(), model.num_nonzero_params(), model.stored_bytes());
+    let _ =
+        (model.to_string(), model.num_params(), model.num_nonzero_params(), model.stored_bytes());
     saved_alike(
         folder,
         |path| model.save(path),
@@ -189,14 +219,22 @@ fn saved_alike(
 pub fn dataset(data: &Dataset, choice: u64) -> Lawful<()> {
     let split = data.split(0);
     let nodes = data.num_nodes();
-    if [&split.train, &split.val, &split.test].into_iter().flatten().any(|&node| node as usize >= nodes) || data.labels().len() != nodes {
+    if [&split.train, &split.val, &split.test]
+        .into_iter()
+        .flatten()
+        .any(|&node| node as usize >= nodes)
+        || data.labels().len() != nodes
+    {
         return broken("splits and labels are of the nodes", nodes);
     }
-    if nodes.saturating_mul(data.num_features().max(data.num_classes())) > MOST_NUMBERS || data.num_features() > MOST_CHANNELS {
+    if nodes.saturating_mul(data.num_features().max(data.num_classes())) > MOST_NUMBERS
+        || data.num_features() > MOST_CHANNELS
+    {
         return Ok(());
     }
     let (features, classes, cx) = (data.num_features(), data.num_classes(), Cx::eval(data.graph()));
-    if let Some(edges) = data.graph().edge_features().filter(|edges| edges.ncols() <= MOST_CHANNELS) {
+    if let Some(edges) = data.graph().edge_features().filter(|edges| edges.ncols() <= MOST_CHANNELS)
+    {
         let model = Gat::builder(features, classes).hidden(4).edge_dim(edges.ncols()).build(0);
         said(model.and_then(|model| model.infer(&cx, data.features())))?;
     }

@@ -7,12 +7,14 @@
 //! cargo test --all-features --test mutants -- --survivors     # all tests on those that survived the last time
 //! ```
 //!
-//! The lists beside this file name each change: a piece of a source file in which `«…»` marks what is replaced, and what stands there
-//! instead. A copy of the crate is written in which every marked part became a choice, `if mutant(k) { changed } else { original }`, so that
-//! one build holds them all and an environment variable says which one is live. For each, the tests run until the first one fails. Documentation
-//! tests are not run, nor `layering`, which reads the sources themselves.
+//! The lists beside this file name each change: a piece of a source file in which `«…»` marks what
+//! is replaced, and what stands there instead. A copy of the crate is written in which every marked
+//! part became a choice, `if mutant(k) { changed } else { original }`, so that one build holds them
+//! all and an environment variable says which one is live. For each, the tests run until the first
+//! one fails. Documentation tests are not run, nor `layering`, which reads the sources themselves.
 //!
-//! The program ends with 1 if a change survived that has no `survives` in its list, the reason why no test can see it.
+//! The program ends with 1 if a change survived that has no `survives` in its list, the reason why
+//! no test can see it.
 
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -35,12 +37,22 @@ const LIVE: &str = "GNN_PRUNE_MUTANT";
 const LONGEST: Duration = Duration::from_secs(900);
 
 /// What the copy needs.
-const TREE: [&str; 8] = ["src", "tests", "benches", "examples", "Cargo.toml", "Cargo.lock", "README.md", "CHANGELOG.md"];
+const TREE: [&str; 8] = [
+    "src",
+    "tests",
+    "benches",
+    "examples",
+    "Cargo.toml",
+    "Cargo.lock",
+    "README.md",
+    "CHANGELOG.md",
+];
 
 /// Programs of tests.
 const PROGRAMS: [&str; 4] = ["gnn_prune", "suite", "conformance", "memory"];
 
-/// The modules of `suite` that look at a room first; of the library's own tests those of the room do.
+/// The modules of `suite` that look at a room first; of the library's own tests those of the room
+/// do.
 const FIRST: [(&str, &[&str]); 15] = [
     ("data", &["readers::", "hostile::"]),
     ("files", &["readers::", "hostile::", "golden::", "pt_files::"]),
@@ -59,8 +71,8 @@ const FIRST: [(&str, &[&str]); 15] = [
     ("bin", &["cli::"]),
 ];
 
-/// What is run for a change of this file: a program, by its place in [`PROGRAMS`], and what it is asked for. What can see the change soonest
-/// comes first; the last passes are all tests.
+/// What is run for a change of this file: a program, by its place in [`PROGRAMS`], and what it is
+/// asked for. What can see the change soonest comes first; the last passes are all tests.
 fn passes(file: &str) -> Vec<(usize, Vec<String>)> {
     let room = file.trim_start_matches("src/").split(['/', '.']).next().unwrap_or_default();
     let first = FIRST.iter().find(|(name, _)| *name == room).map_or(&[][..], |(_, first)| first);
@@ -68,7 +80,11 @@ fn passes(file: &str) -> Vec<(usize, Vec<String>)> {
     let rest: Vec<&str> = first.iter().flat_map(|module| ["--skip", *module]).collect();
     let own = (0, vec![format!("{room}::")]);
     let looked = (!first.is_empty()).then(|| (1, words(first)));
-    [own].into_iter().chain(looked).chain([(0, Vec::new()), (2, Vec::new()), (3, Vec::new()), (1, words(&rest))]).collect()
+    [own]
+        .into_iter()
+        .chain(looked)
+        .chain([(0, Vec::new()), (2, Vec::new()), (3, Vec::new()), (1, words(&rest))])
+        .collect()
 }
 
 #[derive(Deserialize)]
@@ -94,13 +110,17 @@ impl Mutant {
     /// The bytes of `text` that are replaced.
     fn span(&self, text: &str) -> Result<Range<usize>> {
         let parts: Vec<&str> = self.at.split(['«', '»']).collect();
-        let [before, part, _] = parts[..] else { return Err(format!("{}: one « and one » in {:?}", self.file, self.at).into()) };
+        let [before, part, _] = parts[..] else {
+            return Err(format!("{}: one « and one » in {:?}", self.file, self.at).into());
+        };
         let whole = parts.concat();
         let mut found = text.match_indices(&whole);
         match (found.next(), found.next()) {
             (Some((at, _)), None) => Ok(at + before.len()..at + before.len() + part.len()),
             (None, _) => Err(format!("{}: has no {whole:?}", self.file).into()),
-            (Some(_), Some(_)) => Err(format!("{}: has {whole:?} more than once", self.file).into()),
+            (Some(_), Some(_)) => {
+                Err(format!("{}: has {whole:?} more than once", self.file).into())
+            }
         }
     }
 
@@ -115,12 +135,18 @@ impl Mutant {
 
 /// All lists beside this file, in the order of their names.
 fn mutants(root: &Path) -> Result<Vec<Mutant>> {
-    let mut lists: Vec<PathBuf> = fs::read_dir(root.join("tests/mutants"))?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+    let mut lists: Vec<PathBuf> = fs::read_dir(root.join("tests/mutants"))?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<Result<_>>()?;
     lists.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
     lists.sort();
     let mut all = Vec::new();
     for path in lists {
-        all.extend(toml::from_str::<List>(&fs::read_to_string(&path)?).map_err(|e| format!("{}: {e}", path.display()))?.mutant);
+        all.extend(
+            toml::from_str::<List>(&fs::read_to_string(&path)?)
+                .map_err(|e| format!("{}: {e}", path.display()))?
+                .mutant,
+        );
     }
     Ok(all)
 }
@@ -154,7 +180,10 @@ fn write_tree(root: &Path, tree: &Path, mutants: &[Mutant]) -> Result<()> {
     }
     for (file, mutants) in by_file {
         let mut text = fs::read_to_string(root.join(file))?;
-        let mut spans = mutants.iter().map(|(k, mutant)| Ok((mutant.span(&text)?, *k, *mutant))).collect::<Result<Vec<_>>>()?;
+        let mut spans = mutants
+            .iter()
+            .map(|(k, mutant)| Ok((mutant.span(&text)?, *k, *mutant)))
+            .collect::<Result<Vec<_>>>()?;
         spans.sort_by_key(|(span, ..)| std::cmp::Reverse(span.start));
         if let Some(pair) = spans.windows(2).find(|pair| pair[1].0.end > pair[0].0.start) {
             return Err(format!("{file}: {:?} and {:?} overlap", pair[1].2.at, pair[0].2.at).into());
@@ -165,7 +194,8 @@ fn write_tree(root: &Path, tree: &Path, mutants: &[Mutant]) -> Result<()> {
         }
         changed.insert(file.into(), text);
     }
-    let lib = changed.entry("src/lib.rs".into()).or_insert(fs::read_to_string(root.join("src/lib.rs"))?);
+    let lib =
+        changed.entry("src/lib.rs".into()).or_insert(fs::read_to_string(root.join("src/lib.rs"))?);
     lib.push_str(&format!(
         "\n/// Whether this change is live.\npub fn mutant(number: usize) -> bool {{\n    \
          static LIVE: std::sync::LazyLock<usize> = std::sync::LazyLock::new(|| std::env::var(\"{LIVE}\").map_or(0, |v| v.parse().unwrap()));\n    \
@@ -179,7 +209,12 @@ fn write_tree(root: &Path, tree: &Path, mutants: &[Mutant]) -> Result<()> {
     copy_changed(&root.join("src"), &tree.join("src"), Path::new("src"), &changed)
 }
 
-fn copy_changed(from: &Path, to: &Path, path: &Path, changed: &BTreeMap<PathBuf, String>) -> Result<()> {
+fn copy_changed(
+    from: &Path,
+    to: &Path,
+    path: &Path,
+    changed: &BTreeMap<PathBuf, String>,
+) -> Result<()> {
     if !from.is_dir() {
         return match changed.get(path) {
             Some(text) => write(to, text.as_bytes()),
@@ -197,17 +232,27 @@ fn copy_changed(from: &Path, to: &Path, path: &Path, changed: &BTreeMap<PathBuf,
 /// Builds the copy; its programs of tests in the order of [`PROGRAMS`].
 fn build(tree: &Path, target: &Path) -> Result<Vec<PathBuf>> {
     let mut command = Command::new(env!("CARGO"));
-    command.args(["test", "--no-run", "--all-features", "--message-format=json-render-diagnostics"]).current_dir(tree);
+    command
+        .args(["test", "--no-run", "--all-features", "--message-format=json-render-diagnostics"])
+        .current_dir(tree);
     // The choices are not written as a person would.
-    let output = command.env("CARGO_TARGET_DIR", target).env("RUSTFLAGS", "--cap-lints allow").stderr(Stdio::inherit()).output()?;
+    let output = command
+        .env("CARGO_TARGET_DIR", target)
+        .env("RUSTFLAGS", "--cap-lints allow")
+        .stderr(Stdio::inherit())
+        .output()?;
     if !output.status.success() {
         return Err("the copy does not compile".into());
     }
     let mut found = BTreeMap::new();
     for line in String::from_utf8(output.stdout)?.lines() {
         let message: serde_json::Value = serde_json::from_str(line)?;
-        let name = message["target"]["name"].as_str().and_then(|name| PROGRAMS.iter().position(|program| *program == name));
-        if let (Some(place), Some(path), Some(true)) = (name, message["executable"].as_str(), message["profile"]["test"].as_bool()) {
+        let name = message["target"]["name"]
+            .as_str()
+            .and_then(|name| PROGRAMS.iter().position(|program| *program == name));
+        if let (Some(place), Some(path), Some(true)) =
+            (name, message["executable"].as_str(), message["profile"]["test"].as_bool())
+        {
             found.insert(place, PathBuf::from(path));
         }
     }
@@ -228,8 +273,13 @@ enum Fate {
 fn fate(programs: &[PathBuf], tree: &Path, number: usize, file: &str, most: usize) -> Result<Fate> {
     for (program, args) in passes(file).into_iter().take(most) {
         let mut command = Command::new(&programs[program]);
-        command.args(args).args(["--skip", "layering::"]).current_dir(tree).env(LIVE, number.to_string());
-        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        command
+            .args(args)
+            .args(["--skip", "layering::"])
+            .current_dir(tree)
+            .env(LIVE, number.to_string());
+        let child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         if let Some(test) = first_failure(child)? {
             return Ok(Fate::Seen(test));
         }
@@ -257,7 +307,9 @@ fn first_failure(mut child: Child) -> Result<Option<String>> {
     };
     let mut failed = None;
     for line in BufReader::new(stdout).lines() {
-        if let Some(test) = line?.strip_prefix("test ").and_then(|line| line.split_once(" ... FAILED")) {
+        if let Some(test) =
+            line?.strip_prefix("test ").and_then(|line| line.split_once(" ... FAILED"))
+        {
             failed = Some(test.0.to_string());
             let _ = child.lock().expect("nobody panics").kill();
             break;
@@ -267,7 +319,9 @@ fn first_failure(mut child: Child) -> Result<Option<String>> {
     watch.join().expect("it does not panic");
     let status = child.lock().expect("nobody panics").wait()?;
     let late = late.load(Ordering::Relaxed).then(|| format!("not done in {} s", LONGEST.as_secs()));
-    Ok(failed.or(late).or_else(|| (!status.success()).then(|| format!("the program ended with {status}"))))
+    Ok(failed
+        .or(late)
+        .or_else(|| (!status.success()).then(|| format!("the program ended with {status}"))))
 }
 
 struct Wanted {
@@ -281,7 +335,8 @@ struct Wanted {
 }
 
 fn wanted() -> Result<Wanted> {
-    let mut wanted = Wanted { only: None, survivors: false, trusting: false, quick: false, jobs: 2 };
+    let mut wanted =
+        Wanted { only: None, survivors: false, trusting: false, quick: false, jobs: 2 };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         match arg.as_str() {
@@ -290,25 +345,37 @@ fn wanted() -> Result<Wanted> {
             "--quick" => wanted.quick = true,
             "--only" => {
                 let list = args.next().ok_or("give numbers after --only")?;
-                wanted.only = Some(list.split(',').map(|number| Ok(number.parse()?)).collect::<Result<_>>()?);
+                wanted.only =
+                    Some(list.split(',').map(|number| Ok(number.parse()?)).collect::<Result<_>>()?);
             }
             "--jobs" => wanted.jobs = args.next().ok_or("give a number after --jobs")?.parse()?,
-            other => return Err(format!("`{other}`: give --only K,K, --survivors, --trusting, --quick or --jobs N").into()),
+            other => {
+                return Err(format!(
+                    "`{other}`: give --only K,K, --survivors, --trusting, --quick or --jobs N"
+                )
+                .into());
+            }
         }
     }
     Ok(wanted)
 }
 
-/// One line of the record that is kept from run to run: what is changed, a tab, the test that saw it.
+/// One line of the record that is kept from run to run: what is changed, a tab, the test that saw
+/// it.
 fn record(path: &Path) -> BTreeMap<String, String> {
     let text = fs::read_to_string(path).unwrap_or_default();
-    text.lines().filter_map(|line| line.split_once('\t')).map(|(key, test)| (key.to_string(), test.to_string())).collect()
+    text.lines()
+        .filter_map(|line| line.split_once('\t'))
+        .map(|(key, test)| (key.to_string(), test.to_string()))
+        .collect()
 }
 
 fn run() -> Result<bool> {
     let wanted = wanted()?;
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let own = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from).join("mutants");
+    let own = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| root.join("target"), PathBuf::from)
+        .join("mutants");
     let (tree, kept) = (own.join("tree"), own.join("seen.txt"));
     let mutants = mutants(root)?;
     fs::create_dir_all(&tree)?;
@@ -320,7 +387,8 @@ fn run() -> Result<bool> {
         Some(only) => only.contains(k),
         None => !wanted.survivors || before.get(&key(mutant)).is_none_or(String::is_empty),
     };
-    let queue: Vec<(usize, &Mutant)> = (1..).zip(&mutants).filter(|(k, mutant)| is_wanted(k, mutant)).collect();
+    let queue: Vec<(usize, &Mutant)> =
+        (1..).zip(&mutants).filter(|(k, mutant)| is_wanted(k, mutant)).collect();
     if !wanted.trusting {
         if let Fate::Seen(test) = fate(&programs, &tree, 0, "", usize::MAX)? {
             return Err(format!("without any change {test} fails").into());
@@ -332,10 +400,11 @@ fn run() -> Result<bool> {
     let work = || -> std::result::Result<(), String> {
         while let Some(&(k, mutant)) = queue.get(next.fetch_add(1, Ordering::Relaxed)) {
             let started = Instant::now();
-            let test = match fate(&programs, &tree, k, &mutant.file, most).map_err(|e| e.to_string())? {
-                Fate::Seen(test) => test,
-                Fate::Survived => String::new(),
-            };
+            let test =
+                match fate(&programs, &tree, k, &mutant.file, most).map_err(|e| e.to_string())? {
+                    Fate::Seen(test) => test,
+                    Fate::Survived => String::new(),
+                };
             let by = if test.is_empty() { "SURVIVED" } else { &test };
             println!("{k:3} {} ({} s): {by}", key(mutant), started.elapsed().as_secs());
             let mut seen = seen.lock().expect("nobody panics");
@@ -359,7 +428,11 @@ fn run() -> Result<bool> {
         survivors.len()
     );
     for mutant in &survivors {
-        println!("  {}: {}", key(mutant), mutant.survives.as_deref().unwrap_or("no reason is known"));
+        println!(
+            "  {}: {}",
+            key(mutant),
+            mutant.survives.as_deref().unwrap_or("no reason is known")
+        );
     }
     Ok(survivors.iter().all(|mutant| mutant.survives.is_some()))
 }

@@ -12,7 +12,10 @@ use gnn_prune::io::{
     pyg::{Assumptions, TrainedOn},
 };
 use gnn_prune::nn::Aggregation;
-use gnn_prune::{AppnpNet, Compressed, Dataset, FeatureNorm, Gat, Gcn, GcnII, Gin, Mlp, Model, Sage, Sgc, Trainer};
+use gnn_prune::{
+    AppnpNet, Compressed, Dataset, FeatureNorm, Gat, Gcn, GcnII, Gin, Mlp, Model, Sage, Sgc,
+    Trainer,
+};
 use std::path::{Path, PathBuf};
 
 /// Most weights of a model: 1 GB, and five times that while it trains.
@@ -21,7 +24,8 @@ const MOST_EPOCHS: u64 = 1_000_000;
 const MOST_SEEDS: u64 = 1000;
 const MOST_THREADS: u64 = 1024;
 
-/// Flags of stages that this version has not built; they are known so that they are refused by name.
+/// Flags of stages that this version has not built; they are known so that they are refused by
+/// name.
 const LATER_STAGES: [&str; 1] = ["edges"];
 
 /// Makes graph neural networks small and fast on ordinary CPUs.
@@ -154,9 +158,12 @@ pub fn refuse_later(flags: &ArgMatches) -> Result<()> {
 /// Refuses to choose the form of a model that is read, or how it is trained.
 pub fn refuse_form(flags: &ArgMatches) -> Result<()> {
     let form = ModelArgs::augment_args(clap::Command::new("model"));
-    let given = |arg: &&Arg| flags.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
+    let given =
+        |arg: &&Arg| flags.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
     match form.get_arguments().find(given) {
-        Some(arg) => Err(Failure::WithFrom { flag: arg.get_long().expect("these flags are long").into() }),
+        Some(arg) => {
+            Err(Failure::WithFrom { flag: arg.get_long().expect("these flags are long").into() })
+        }
         None => Ok(()),
     }
 }
@@ -225,12 +232,19 @@ impl DataArgs {
         Ok(data)
     }
 
-    /// Opens the data with the features that the model from `path` was trained on, unless the command line says otherwise. What was
-    /// assumed is said, but not what is `said` already.
-    pub fn open_for(&self, model: &Compressed, path: &Path, purpose: Purpose, said: &mut Vec<String>) -> Result<Dataset> {
+    /// Opens the data with the features that the model from `path` was trained on, unless the
+    /// command line says otherwise. What was assumed is said, but not what is `said` already.
+    pub fn open_for(
+        &self,
+        model: &Compressed,
+        path: &Path,
+        purpose: Purpose,
+        said: &mut Vec<String>,
+    ) -> Result<Dataset> {
         let recorded = model.origin().map(|origin| origin.features.parse()).transpose()?;
         let norm = self.features.or(recorded);
-        let data = self.read(Dataset::word(&self.data).purpose(purpose).classes(model.out_channels()), norm)?;
+        let data = self
+            .read(Dataset::word(&self.data).purpose(purpose).classes(model.out_channels()), norm)?;
         Width::Features.check(model, &data, path)?;
         if purpose != Purpose::Predict {
             Width::Classes.check(model, &data, path)?;
@@ -339,7 +353,13 @@ pub struct ModelArgs {
     #[arg(long, value_enum, value_name = "HOW", hide_possible_values = true)]
     pub jumping: Option<Jumping>,
     /// Norm after every hidden layer: none, batch, layer
-    #[arg(long, value_enum, value_name = "HOW", default_value = "none", hide_possible_values = true)]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "HOW",
+        default_value = "none",
+        hide_possible_values = true
+    )]
     pub norm: NormKind,
     /// Heads of gat and gatv2
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = count(1024))]
@@ -374,7 +394,8 @@ impl ModelArgs {
         let (inputs, outputs) = (data.num_features(), data.num_classes());
         macro_rules! stack {
             ($builder:expr) => {{
-                let mut builder = $builder.hidden(self.hidden).layers(self.layers).dropout(self.dropout);
+                let mut builder =
+                    $builder.hidden(self.hidden).layers(self.layers).dropout(self.dropout);
                 if self.residual {
                     builder = builder.residual();
                 }
@@ -392,7 +413,11 @@ impl ModelArgs {
             }};
         }
         if matches!(self.model, ModelKind::Sgc | ModelKind::Appnp | ModelKind::Gcn2) {
-            let given = [("residual", self.residual), ("jumping", self.jumping.is_some()), ("norm", self.norm != NormKind::None)];
+            let given = [
+                ("residual", self.residual),
+                ("jumping", self.jumping.is_some()),
+                ("norm", self.norm != NormKind::None),
+            ];
             if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
                 return Err(not_built(&format!("--{flag} with --model {}", word(self.model))));
             }
@@ -404,13 +429,22 @@ impl ModelArgs {
             ModelKind::Gin => stack!(Gin::builder(inputs, outputs)),
             ModelKind::Gat => stack!(Gat::builder(inputs, outputs).heads(self.heads)),
             ModelKind::Gatv2 => stack!(Gat::builder(inputs, outputs).heads(self.heads).v2()),
-            ModelKind::Sgc => Sgc::builder(inputs, outputs).hops(self.hops.unwrap_or(2)).dropout(self.dropout).build(0)?,
+            ModelKind::Sgc => Sgc::builder(inputs, outputs)
+                .hops(self.hops.unwrap_or(2))
+                .dropout(self.dropout)
+                .build(0)?,
             ModelKind::Appnp => {
-                let builder = AppnpNet::builder(inputs, outputs).hidden(self.hidden).layers(self.layers).dropout(self.dropout);
+                let builder = AppnpNet::builder(inputs, outputs)
+                    .hidden(self.hidden)
+                    .layers(self.layers)
+                    .dropout(self.dropout);
                 builder.hops(self.hops.unwrap_or(10)).alpha(self.alpha).build(0)?
             }
             ModelKind::Gcn2 => {
-                let builder = GcnII::builder(inputs, outputs).hidden(self.hidden).layers(self.layers).dropout(self.dropout);
+                let builder = GcnII::builder(inputs, outputs)
+                    .hidden(self.hidden)
+                    .layers(self.layers)
+                    .dropout(self.dropout);
                 builder.alpha(self.alpha).build(0)?
             }
         })
@@ -423,18 +457,28 @@ impl ModelArgs {
     /// Widths are the user's choice, and their product may be more than any machine holds.
     fn check_size(&self, data: &Dataset) -> Result<()> {
         let [inputs, outputs, hidden, layers] =
-            [data.num_features(), data.num_classes(), self.hidden * self.heads_of(), self.layers].map(|width| width as u128);
+            [data.num_features(), data.num_classes(), self.hidden * self.heads_of(), self.layers]
+                .map(|width| width as u128);
         // Matrices alone, one per layer: some models have two, or a small one beside.
         let between = if self.model == ModelKind::Gcn2 { layers } else { layers.saturating_sub(2) };
         let weights = inputs * hidden + between * hidden * hidden + hidden * outputs;
         if layers > 1 && weights > MOST_WEIGHTS {
-            return Err(Failure::TooLarge { hidden: self.hidden, layers: self.layers, weights, most: MOST_WEIGHTS });
+            return Err(Failure::TooLarge {
+                hidden: self.hidden,
+                layers: self.layers,
+                weights,
+                most: MOST_WEIGHTS,
+            });
         }
         Ok(())
     }
 
     pub fn trainer(&self) -> Result<Trainer> {
-        Ok(Trainer::builder().epochs(self.epochs).learning_rate(self.lr).weight_decay(self.weight_decay).build()?)
+        Ok(Trainer::builder()
+            .epochs(self.epochs)
+            .learning_rate(self.lr)
+            .weight_decay(self.weight_decay)
+            .build()?)
     }
 }
 
@@ -513,7 +557,14 @@ pub struct CompressArgs {
     #[command(flatten)]
     pub qualifiers: QualifierArgs,
     /// Control rows (a narrow network, random pruning): all, none
-    #[arg(long, value_enum, value_name = "WHICH", default_value = "all", hide_possible_values = true, help_heading = "Output")]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHICH",
+        default_value = "all",
+        hide_possible_values = true,
+        help_heading = "Output"
+    )]
     pub controls: ControlsKind,
     /// Write the last model of the seed with the best validation metric
     #[arg(long, value_name = "FILE", help_heading = "Output")]
@@ -527,7 +578,8 @@ pub struct CompressArgs {
     pub keep: KeepArgs,
 }
 
-/// Stages, applied in the order given; every amount is the share removed. Their words are read by the library's recipes.
+/// Stages, applied in the order given; every amount is the share removed. Their words are read by
+/// the library's recipes.
 #[derive(Args)]
 #[command(next_help_heading = "Stages, in the order given [default: --channels 0.5 --finetune 50]")]
 pub struct StageArgs {
@@ -541,7 +593,12 @@ pub struct StageArgs {
     #[arg(long, id = "weights", value_name = "SHARE", allow_negative_numbers = true)]
     pub weights: Vec<String>,
     /// Remove this many residual layers
-    #[arg(long = "drop-layers", id = "drop-layers", value_name = "K", allow_negative_numbers = true)]
+    #[arg(
+        long = "drop-layers",
+        id = "drop-layers",
+        value_name = "K",
+        allow_negative_numbers = true
+    )]
     pub drop_layers: Vec<String>,
     /// Distil from the dense model: `self`, or a fresh gcn:WIDTH or mlp:WIDTH
     #[arg(long, id = "distill", value_name = "STUDENT")]
@@ -597,7 +654,13 @@ pub struct PredictArgs {
     #[command(flatten)]
     pub network: NetworkArgs,
     /// What to write: logits, probabilities, classes
-    #[arg(long, value_enum, value_name = "WHAT", default_value = "logits", hide_possible_values = true)]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHAT",
+        default_value = "logits",
+        hide_possible_values = true
+    )]
     pub write: Written,
     /// The .npy or .csv file to write: one row per node
     #[arg(long, value_name = "FILE")]

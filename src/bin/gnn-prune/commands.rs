@@ -1,8 +1,8 @@
 //! What each command does, through the public API of the library alone.
 
 use crate::args::{
-    self, BenchArgs, CompletionsArgs, CompressArgs, ControlsKind, ExportArgs, InspectArgs, ManArgs, NetworkArgs, PredictArgs, TrainArgs,
-    Written,
+    self, BenchArgs, CompletionsArgs, CompressArgs, ControlsKind, ExportArgs, InspectArgs, ManArgs,
+    NetworkArgs, PredictArgs, TrainArgs, Written,
 };
 use crate::failure::{Failure, Result};
 use crate::keeping::Keeping;
@@ -16,23 +16,39 @@ use gnn_prune::nn::Origin;
 use gnn_prune::quant::QuantOp;
 use gnn_prune::report::{Account, Row, Servable, Summary};
 use gnn_prune::train::Metric;
-use gnn_prune::{Compressed, Compression, Controls, Dataset, Model, QuantModel, Recipe, Report, files, io};
+use gnn_prune::{
+    Compressed, Compression, Controls, Dataset, Model, QuantModel, Recipe, Report, files, io,
+};
 use std::path::Path;
 
 pub fn train(args: &TrainArgs) -> Result<()> {
     let keeping = Keeping::new(&args.keep, args.out.as_deref())?;
-    let places = Places { out: args.out.as_deref(), report: None, json: args.output.json.as_deref(), work: keeping.folder() };
+    let places = Places {
+        out: args.out.as_deref(),
+        report: None,
+        json: args.output.json.as_deref(),
+        work: keeping.folder(),
+    };
     places.check()?;
     let trainer = args.model.trainer()?;
     let data = args.data.open()?;
     let form = args.model.form(&data)?;
-    run(&Recipe::default(), Compression::train(form, trainer, args.seeds, &data)?, &places, &keeping)
+    run(
+        &Recipe::default(),
+        Compression::train(form, trainer, args.seeds, &data)?,
+        &places,
+        &keeping,
+    )
 }
 
 pub fn compress(args: &CompressArgs, recipe: &Recipe) -> Result<()> {
     let keeping = Keeping::new(&args.keep, args.out.as_deref())?;
-    let places =
-        Places { out: args.out.as_deref(), report: args.report.as_deref(), json: args.output.json.as_deref(), work: keeping.folder() };
+    let places = Places {
+        out: args.out.as_deref(),
+        report: args.report.as_deref(),
+        json: args.output.json.as_deref(),
+        work: keeping.folder(),
+    };
     places.check()?;
     let data;
     let mut origin = None;
@@ -64,7 +80,12 @@ pub fn compress(args: &CompressArgs, recipe: &Recipe) -> Result<()> {
     Ok(())
 }
 
-fn run(recipe: &Recipe, compression: Compression, places: &Places, keeping: &Keeping) -> Result<()> {
+fn run(
+    recipe: &Recipe,
+    compression: Compression,
+    places: &Places,
+    keeping: &Keeping,
+) -> Result<()> {
     let (shown, listen) = Shown::new();
     let compression = keeping.applied(compression)?.on_progress(listen);
     let outcome = recipe.run(match places.out {
@@ -84,7 +105,9 @@ fn run(recipe: &Recipe, compression: Compression, places: &Places, keeping: &Kee
     let shown = show(&report.to_json(), || table(&report), places.json);
     match &shown {
         // Who reads the table has seen enough of it; the files are written.
-        Err(Failure::Stdout(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => keeping.done()?,
+        Err(Failure::Stdout(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+            keeping.done()?
+        }
         Ok(()) => keeping.done()?,
         Err(_) => {}
     }
@@ -94,8 +117,13 @@ fn run(recipe: &Recipe, compression: Compression, places: &Places, keeping: &Kee
 /// The words that this program was called with, as a shell reads them.
 fn command_line() -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./=:,+@%".contains(c);
-    let quoted =
-        |word: String| if !word.is_empty() && word.chars().all(plain) { word } else { format!("'{}'", word.replace('\'', r"'\''")) };
+    let quoted = |word: String| {
+        if !word.is_empty() && word.chars().all(plain) {
+            word
+        } else {
+            format!("'{}'", word.replace('\'', r"'\''"))
+        }
+    };
     // A run that was gone on with is the same as one that was not.
     let words = std::env::args_os().skip(1).filter(|word| word != "--resume");
     let words = words.map(|word| quoted(word.to_string_lossy().into_owned()));
@@ -108,10 +136,13 @@ pub fn predict(args: &PredictArgs) -> Result<()> {
     let model = load(&args.from, &args.network)?;
     // Labels are read for the metric alone: without them there is none.
     let mut said = Vec::new();
-    let (data, unlabelled) = match args.data.open_for(&model, &args.from, Purpose::Measure, &mut said) {
-        Ok(data) => (data, None),
-        Err(reason) => (args.data.open_for(&model, &args.from, Purpose::Predict, &mut said)?, Some(reason)),
-    };
+    let (data, unlabelled) =
+        match args.data.open_for(&model, &args.from, Purpose::Measure, &mut said) {
+            Ok(data) => (data, None),
+            Err(reason) => {
+                (args.data.open_for(&model, &args.from, Purpose::Predict, &mut said)?, Some(reason))
+            }
+        };
     let mut program = model.compiled(data.graph(), data.features())?;
     let logits = program.run(data.features())?;
     let labels = if data.label_matrix().is_some() { Labels::Several } else { Labels::OneClass };
@@ -127,7 +158,11 @@ pub fn predict(args: &PredictArgs) -> Result<()> {
     match unlabelled {
         None => say_metric(logits, &model, &data),
         Some(reason) => {
-            let taken = if args.write == Written::Logits { "" } else { "; nodes are taken to have one class each" };
+            let taken = if args.write == Written::Logits {
+                ""
+            } else {
+                "; nodes are taken to have one class each"
+            };
             say("metric", &format!("none: {reason}{taken}"));
         }
     }
@@ -135,10 +170,16 @@ pub fn predict(args: &PredictArgs) -> Result<()> {
     Ok(())
 }
 
-/// Says how good logits are on the test nodes of the model's own split, where the data have labels for them.
+/// Says how good logits are on the test nodes of the model's own split, where the data have labels
+/// for them.
 fn say_metric(logits: ArrayView2<f32>, model: &Compressed, data: &Dataset) {
     if logits.ncols() != data.num_classes() {
-        return remark(&format!("no metric: the model has {} classes, and `{}` has {}", logits.ncols(), data.name(), data.num_classes()));
+        return remark(&format!(
+            "no metric: the model has {} classes, and `{}` has {}",
+            logits.ncols(),
+            data.name(),
+            data.num_classes()
+        ));
     }
     let test = data.split(model.seed()).test;
     if test.is_empty() {
@@ -149,7 +190,14 @@ fn say_metric(logits: ArrayView2<f32>, model: &Compressed, data: &Dataset) {
         Splits::Fixed(_) => "of the data's split".into(),
         _ => format!("of the split of seed {}, the model's", model.seed()),
     };
-    say("metric", &format!("{metric} {:.2} % on {} test nodes {split}", metric.measure(logits, data, &test), test.len()));
+    say(
+        "metric",
+        &format!(
+            "{metric} {:.2} % on {} test nodes {split}",
+            metric.measure(logits, data, &test),
+            test.len()
+        ),
+    );
 }
 
 /// Reads a model of this crate, or a network of PyTorch, of which it says what was assumed.
@@ -194,7 +242,9 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
         let network = if io::is_own(&args.file) {
             match load(&args.file, &args.network)? {
                 Compressed::Float(model) => Network::of(&model),
-                Compressed::Integer(_) => return Err(Failure::NotExported { path: args.file.clone() }),
+                Compressed::Integer(_) => {
+                    return Err(Failure::NotExported { path: args.file.clone() });
+                }
             }
         } else {
             let checkpoint = checkpoint(&args.file, &args.network)?;
@@ -206,11 +256,17 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
     let model = load(&args.file, &args.network)?;
     let document = description(&model);
     let readable = || {
-        let (nonzero, bytes, seed) = (model.num_nonzero_params(), model.stored_bytes(), model.seed());
+        let (nonzero, bytes, seed) =
+            (model.num_nonzero_params(), model.stored_bytes(), model.seed());
         let origin = model.origin().map_or(String::new(), |origin| {
-            format!("\ntrained on {}: {} nodes, features by {}", origin.data, origin.nodes, origin.features)
+            format!(
+                "\ntrained on {}: {} nodes, features by {}",
+                origin.data, origin.nodes, origin.features
+            )
         });
-        format!("{model}{nonzero} parameters are not zero, {bytes} bytes of weights, seed {seed}{origin}\n")
+        format!(
+            "{model}{nonzero} parameters are not zero, {bytes} bytes of weights, seed {seed}{origin}\n"
+        )
     };
     show(&format!("{document:#}"), readable, args.output.json.as_deref())
 }
@@ -268,13 +324,15 @@ fn describe_integer(model: &QuantModel, document: &mut serde_json::Value) {
         })
     });
     document["stages"] = stages.collect();
-    document["input_calibration"] = model.input_calibration().map(|calibration| calibration.to_string()).into();
+    document["input_calibration"] =
+        model.input_calibration().map(|calibration| calibration.to_string()).into();
     document["activation_bits"] = model.activation_bits().count().into();
 }
 
 pub fn bench(args: &BenchArgs) -> Result<()> {
     Places { json: args.output.json.as_deref(), ..Places::default() }.check()?;
-    let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let threads =
+        args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let (mut tried, mut said) = (Vec::new(), Vec::new());
     for path in &args.from {
         let model = load(path, &args.network)?;
@@ -287,7 +345,12 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
         let logits = program.run(data.features())?;
         let accuracy = Metric::of(data).measure(logits, data, &data.split(model.seed()).test);
         let account = Account::of(model, data.graph(), &data.features(), threads)?;
-        rows.push(Row { name: path.display().to_string(), metric: Metric::of(data), accuracy: Summary::of(vec![accuracy]), account });
+        rows.push(Row {
+            name: path.display().to_string(),
+            metric: Metric::of(data),
+            accuracy: Summary::of(vec![accuracy]),
+            account,
+        });
     }
     let seeds = tried.iter().map(|(_, model, _)| model.seed()).collect();
     let (.., data) = tried.first().expect("`--from` is required");
@@ -315,14 +378,28 @@ impl Width {
             return Ok(());
         }
         let trained = model.origin().map_or(String::new(), |origin| format!(", `{}`", origin.data));
-        Err(Failure::Misfit { path: path.into(), what, model: width, data: data.name().into(), found, trained })
+        Err(Failure::Misfit {
+            path: path.into(),
+            what,
+            model: width,
+            data: data.name().into(),
+            found,
+            trained,
+        })
     }
 }
 
-/// Says so where a model now runs on other data than it was trained on, which is no mistake; after the work, so that a mistake stays one line.
+/// Says so where a model now runs on other data than it was trained on, which is no mistake; after
+/// the work, so that a mistake stays one line.
 fn remark_on_origin(origin: Option<&Origin>, data: &Dataset) {
-    if let Some(Origin { data: name, nodes, .. }) = origin.filter(|origin| origin.data != data.name() || origin.nodes != data.num_nodes()) {
-        remark(&format!("the model was trained on `{name}` with {nodes} nodes; this is `{}` with {}", data.name(), data.num_nodes()));
+    if let Some(Origin { data: name, nodes, .. }) =
+        origin.filter(|origin| origin.data != data.name() || origin.nodes != data.num_nodes())
+    {
+        remark(&format!(
+            "the model was trained on `{name}` with {nodes} nodes; this is `{}` with {}",
+            data.name(),
+            data.num_nodes()
+        ));
     }
 }
 
@@ -339,13 +416,22 @@ impl Places<'_> {
     /// A long run must not end with a place that takes no file.
     fn check(&self) -> Result<()> {
         let json = self.json.filter(|path| *path != Path::new("-"));
-        let given: Vec<(&str, &Path)> = [("--out", self.out), ("--report", self.report), ("--json", json), ("--work", self.work)]
-            .into_iter()
-            .filter_map(|(flag, path)| Some((flag, path?)))
-            .collect();
+        let given: Vec<(&str, &Path)> = [
+            ("--out", self.out),
+            ("--report", self.report),
+            ("--json", json),
+            ("--work", self.work),
+        ]
+        .into_iter()
+        .filter_map(|(flag, path)| Some((flag, path?)))
+        .collect();
         for (k, (flag, path)) in given.iter().enumerate() {
-            if let Some((other, _)) = given[..k].iter().find(|(_, other)| is_one_file(other, path)) {
-                return Err(Failure::OnePlace { path: path.into(), flags: format!("{other} and {flag}") });
+            if let Some((other, _)) = given[..k].iter().find(|(_, other)| is_one_file(other, path))
+            {
+                return Err(Failure::OnePlace {
+                    path: path.into(),
+                    flags: format!("{other} and {flag}"),
+                });
             }
         }
         self.out.map_or(Ok(()), check_place)?;
@@ -357,10 +443,13 @@ impl Places<'_> {
     }
 }
 
-/// Whether one would be written over the other: the same path, or two that lead to the same file that is there; a device may be named twice.
+/// Whether one would be written over the other: the same path, or two that lead to the same file
+/// that is there; a device may be named twice.
 fn is_one_file(a: &Path, b: &Path) -> bool {
     let is_file = |path: &Path| path.metadata().map_or(true, |found| found.is_file());
-    let real = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.into());
+    let real = |path: &Path| {
+        path.canonicalize().or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.into())
+    };
     is_file(a) && is_file(b) && real(a) == real(b)
 }
 
@@ -370,7 +459,10 @@ fn check_folder(path: &Path) -> Result<()> {
         return Ok(());
     }
     if path.exists() {
-        return Err(Failure::Output { path: path.into(), problem: "is no folder; stages are kept in a folder of their own" });
+        return Err(Failure::Output {
+            path: path.into(),
+            problem: "is no folder; stages are kept in a folder of their own",
+        });
     }
     check_place(path)
 }
@@ -378,7 +470,9 @@ fn check_folder(path: &Path) -> Result<()> {
 fn check_place(path: &Path) -> Result<()> {
     let refuse = |problem| Err(Failure::Output { path: path.into(), problem });
     if path == Path::new("-") {
-        return refuse("only `--json` writes to stdout; give the name of a file, `./-` for one of that name");
+        return refuse(
+            "only `--json` writes to stdout; give the name of a file, `./-` for one of that name",
+        );
     }
     if path.file_name().is_none() {
         return refuse("is not the name of a file; give one");
@@ -406,12 +500,19 @@ pub fn man(args: &ManArgs) -> Result<()> {
         Some(name) => match whole.find_subcommand(name) {
             Some(found) => found.clone(),
             None => {
-                let known = whole.get_subcommands().map(clap::Command::get_name).collect::<Vec<_>>().join(", ");
+                let known = whole
+                    .get_subcommands()
+                    .map(clap::Command::get_name)
+                    .collect::<Vec<_>>()
+                    .join(", ");
                 return Err(Failure::NoCommand { name: name.clone(), known });
             }
         },
     };
     let mut page = Vec::new();
-    clap_mangen::Man::new(command).source(format!("gnn-prune {}", env!("CARGO_PKG_VERSION"))).render(&mut page).map_err(Failure::Stdout)?;
+    clap_mangen::Man::new(command)
+        .source(format!("gnn-prune {}", env!("CARGO_PKG_VERSION")))
+        .render(&mut page)
+        .map_err(Failure::Stdout)?;
     print(&String::from_utf8_lossy(&page))
 }

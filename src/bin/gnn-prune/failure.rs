@@ -13,22 +13,39 @@ pub enum Failure {
     #[error(transparent)]
     Library(#[from] gnn_prune::Error),
     /// The system gives no threads.
-    #[error("threads cannot be started: {0}; RAYON_NUM_THREADS=1 asks for fewer, and `ulimit -v` or `-u` may be too small")]
+    #[error(
+        "threads cannot be started: {0}; RAYON_NUM_THREADS=1 asks for fewer, and `ulimit -v` or `-u` may be too small"
+    )]
     Threads(rayon::ThreadPoolBuildError),
     /// The words are known and mean nothing yet.
-    #[error("`{words}` is not built yet; leave it out, `gnn-prune help COMMAND` lists what there is")]
+    #[error(
+        "`{words}` is not built yet; leave it out, `gnn-prune help COMMAND` lists what there is"
+    )]
     NotBuilt { words: String },
     /// A setting that the model does not have.
-    #[error("`--{flag}` is a setting of {kinds}, and `{model}` has none; leave it out, or choose one of these by `--model`")]
+    #[error(
+        "`--{flag}` is a setting of {kinds}, and `{model}` has none; leave it out, or choose one of these by `--model`"
+    )]
     Unfit { flag: &'static str, kinds: String, model: String },
     /// More weights than a run could hold.
-    #[error("`--hidden {hidden} --layers {layers}` makes {weights} weights or more, at most {most} are allowed; choose a smaller model")]
+    #[error(
+        "`--hidden {hidden} --layers {layers}` makes {weights} weights or more, at most {most} are allowed; choose a smaller model"
+    )]
     TooLarge { hidden: usize, layers: usize, weights: u128, most: u128 },
     /// A model and data of other widths.
     #[error("{}: the model has {model} {what}, and `{data}` has {found}; give the data that it was trained on{trained}", path.display())]
-    Misfit { path: PathBuf, what: &'static str, model: usize, data: String, found: usize, trained: String },
+    Misfit {
+        path: PathBuf,
+        what: &'static str,
+        model: usize,
+        data: String,
+        found: usize,
+        trained: String,
+    },
     /// A model that is read is what it is.
-    #[error("`--{flag}` cannot go with `--from`: that model has its form, its training and its seed; leave one of the two out")]
+    #[error(
+        "`--{flag}` cannot go with `--from`: that model has its form, its training and its seed; leave one of the two out"
+    )]
     WithFrom { flag: String },
     /// A file of this crate tells everything.
     #[error("{}: is no checkpoint of PyTorch Geometric, so there is nothing to `--assume`; leave it out", path.display())]
@@ -40,7 +57,9 @@ pub enum Failure {
     #[error("{}: is a quantised model, and PyTorch Geometric has no layers of integers; export the float model", path.display())]
     NotExported { path: PathBuf },
     /// A recipe has all stages.
-    #[error("`--{flag}` cannot go with `--recipe`: the recipe has the stages and their qualifiers; leave one of the two out")]
+    #[error(
+        "`--{flag}` cannot go with `--recipe`: the recipe has the stages and their qualifiers; leave one of the two out"
+    )]
     WithRecipe { flag: String },
     /// A result that could not be written after the work is done.
     #[error("{}: {problem}", path.display())]
@@ -52,13 +71,17 @@ pub enum Failure {
     #[error("there is no command `{name}`; give one of {known}")]
     NoCommand { name: String, known: String },
     /// Nothing says where stages are kept.
-    #[error("`--resume` goes on with what a run has kept; give the `--out` or `--work` of that run")]
+    #[error(
+        "`--resume` goes on with what a run has kept; give the `--out` or `--work` of that run"
+    )]
     NothingToResume,
     /// Ctrl-C, while stages are kept: no mistake, and an exit code of its own.
     #[error("{}", interrupted(*kept, folder, command))]
     Interrupted { kept: usize, folder: PathBuf, command: String },
     /// Python that belongs to a file, and standard output takes no more.
-    #[error("the file is written; how Python loads it goes to standard output, which cannot be written: {0}")]
+    #[error(
+        "the file is written; how Python loads it goes to standard output, which cannot be written: {0}"
+    )]
     Listing(io::Error),
     /// Standard output takes no more.
     #[error("standard output cannot be written: {0}")]
@@ -69,6 +92,9 @@ fn interrupted(kept: usize, folder: &Path, command: &str) -> String {
     match kept {
         0 => "before the first stage was finished; nothing is kept".into(),
         1 => format!("1 finished stage is kept in {}; go on with `{command}`", folder.display()),
-        _ => format!("{kept} finished stages are kept in {}; go on with `{command}`", folder.display()),
+        _ => format!(
+            "{kept} finished stages are kept in {}; go on with `{command}`",
+            folder.display()
+        ),
     }
 }

@@ -24,7 +24,8 @@ impl Keeping {
     /// Beside the model that is written, unless a folder is named.
     pub fn new(args: &KeepArgs, out: Option<&Path>) -> Result<Self> {
         // A pipe or a device has no room beside it.
-        let beside = || out.filter(|out| out.metadata().map_or(true, |found| found.is_file())).map(beside);
+        let beside =
+            || out.filter(|out| out.metadata().map_or(true, |found| found.is_file())).map(beside);
         let folder = args.work.clone().or_else(beside);
         if folder.is_none() && args.resume {
             return Err(Failure::NothingToResume);
@@ -40,15 +41,19 @@ impl Keeping {
     /// The compression that keeps its stages, and that Ctrl-C stops.
     pub fn applied<'a>(&self, compression: Compression<'a>) -> Result<Compression<'a>> {
         let Some(folder) = &self.folder else { return Ok(compression) };
-        let checkpoints = if self.resume { Checkpoints::resume(folder) } else { Checkpoints::begin(folder)? };
+        let checkpoints =
+            if self.resume { Checkpoints::resume(folder) } else { Checkpoints::begin(folder)? };
         let stop = Arc::new(AtomicBool::new(false));
         let heard = Arc::clone(&stop);
-        // Where no handler can be set, Ctrl-C ends the program as ever, and costs the stage at hand.
+        // Where no handler can be set, Ctrl-C ends the program as ever, and costs the stage at
+        // hand.
         let _ = ctrlc::set_handler(move || {
             if heard.swap(true, Ordering::Relaxed) {
                 std::process::exit(INTERRUPTED.into());
             }
-            remark("stopping after this epoch, or this stage where it has none; Ctrl-C again leaves at once");
+            remark(
+                "stopping after this epoch, or this stage where it has none; Ctrl-C again leaves at once",
+            );
         });
         Ok(compression.keep(checkpoints).stop_when(move || stop.load(Ordering::Relaxed)))
     }
@@ -56,9 +61,11 @@ impl Keeping {
     /// What an error of the compression means to the user.
     pub fn failure(&self, error: Error) -> Failure {
         match (error, &self.folder) {
-            (Error::Interrupted, Some(folder)) => {
-                Failure::Interrupted { kept: Checkpoints::count(folder), folder: folder.clone(), command: command(std::env::args_os()) }
-            }
+            (Error::Interrupted, Some(folder)) => Failure::Interrupted {
+                kept: Checkpoints::count(folder),
+                folder: folder.clone(),
+                command: command(std::env::args_os()),
+            },
             (error, _) => error.into(),
         }
     }
@@ -89,5 +96,9 @@ fn command(args: impl Iterator<Item = OsString>) -> String {
 
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "-_=+.,:/@%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) { word.into() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+    if !word.is_empty() && word.chars().all(plain) {
+        word.into()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
 }

@@ -1,4 +1,5 @@
-//! The command line of gnn-prune: reads it, runs one command, and answers a mistake with one line and exit code 2.
+//! The command line of gnn-prune: reads it, runs one command, and answers a mistake with one line
+//! and exit code 2.
 #![deny(unsafe_code)]
 
 mod args;
@@ -22,14 +23,17 @@ use std::process::ExitCode;
 const MISTAKE: u8 = 2;
 
 fn main() -> ExitCode {
-    let parsed = args::command().try_get_matches().and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let parsed = args::command()
+        .try_get_matches()
+        .and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
     let done = match parsed {
         Ok((cli, matches)) => {
             output::set_verbosity(cli.said.verbosity());
             logger::install(cli.said.verbosity());
             run(cli.command, &matches)
         }
-        // Help because nothing was asked for is no answer: it goes to stderr, and the exit code says so.
+        // Help because nothing was asked for is no answer: it goes to stderr, and the exit code
+        // says so.
         Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             // Where stderr takes nothing the exit code is all that is left to say.
             let _ = write!(anstream::stderr().lock(), "{}", error.render().ansi());
@@ -37,12 +41,16 @@ fn main() -> ExitCode {
         }
         Err(error) if error.use_stderr() => return mistake(&usage(&error)),
         // Help and version.
-        Err(error) => write!(anstream::stdout().lock(), "{}", error.render().ansi()).map_err(Failure::Stdout),
+        Err(error) => {
+            write!(anstream::stdout().lock(), "{}", error.render().ansi()).map_err(Failure::Stdout)
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         // Who reads has seen enough: `gnn-prune … | head`.
-        Err(Failure::Stdout(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(Failure::Stdout(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
         Err(failure @ Failure::Interrupted { .. }) => {
             output::say("interrupted", &failure.to_string());
             ExitCode::from(keeping::INTERRUPTED)
@@ -54,7 +62,10 @@ fn main() -> ExitCode {
 fn run(command: Command, matches: &ArgMatches) -> Result<()> {
     let (_, flags) = matches.subcommand().expect("a command is required, and was parsed");
     args::refuse_later(flags)?;
-    if matches!(command, Command::Train(_) | Command::Compress(_) | Command::Predict(_) | Command::Bench(_)) {
+    if matches!(
+        command,
+        Command::Train(_) | Command::Compress(_) | Command::Predict(_) | Command::Bench(_)
+    ) {
         // Before there is work to lose: a pool that cannot be started later on is a panic.
         rayon::ThreadPoolBuilder::new().build_global().map_err(Failure::Threads)?;
     }
@@ -82,10 +93,19 @@ fn run(command: Command, matches: &ArgMatches) -> Result<()> {
 /// What `clap` says, on one line and without the usage that it adds.
 fn usage(error: &clap::Error) -> String {
     let text = error.to_string();
-    let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+    let lines = text
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
     // How to pass a flag as a value is of no use here.
-    let what = lines.filter(|line| !line.is_empty() && !line.starts_with("tip: to pass")).collect::<Vec<_>>().join(" ");
-    format!("{}; see `gnn-prune --help`", what.trim_start_matches("error: ").replace(" tip: ", ": "))
+    let what = lines
+        .filter(|line| !line.is_empty() && !line.starts_with("tip: to pass"))
+        .collect::<Vec<_>>()
+        .join(" ");
+    format!(
+        "{}; see `gnn-prune --help`",
+        what.trim_start_matches("error: ").replace(" tip: ", ": ")
+    )
 }
 
 fn mistake(what: &str) -> ExitCode {

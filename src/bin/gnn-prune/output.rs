@@ -10,7 +10,8 @@ use std::path::Path;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// A rule under the titles and nothing else.
-const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
+const STYLE: TableStyle =
+    TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 /// Spaces between columns.
 const GAP: u16 = 2;
 /// Columns of a terminal that tables and remarks fit in.
@@ -54,7 +55,8 @@ pub fn print(text: &str) -> Result<()> {
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(Failure::Stdout)
 }
 
-/// A line on stderr, `kind: text`; all but errors are left out where it must be quiet. Colours are for terminals, unless `NO_COLOR` is set.
+/// A line on stderr, `kind: text`; all but errors are left out where it must be quiet. Colours are
+/// for terminals, unless `NO_COLOR` is set.
 pub fn say(kind: &str, text: &str) {
     if verbosity() == Verbosity::Quiet && kind != "error" {
         return;
@@ -85,7 +87,11 @@ pub fn remark(text: &str) {
 
 /// Names a file that was written.
 pub fn wrote(path: &Path, what: &str) {
-    let bytes = path.metadata().ok().filter(|found| found.is_file()).map_or(String::new(), |found| format!(", {}", size(found.len())));
+    let bytes = path
+        .metadata()
+        .ok()
+        .filter(|found| found.is_file())
+        .map_or(String::new(), |found| format!(", {}", size(found.len())));
     say("wrote", &format!("{} ({what}{bytes})", path.display()));
 }
 
@@ -98,7 +104,8 @@ fn size(bytes: u64) -> String {
     }
 }
 
-/// A document and its readable form: `-` sends the document to stdout; otherwise it goes to the file, if there is one, and the readable form to stdout.
+/// A document and its readable form: `-` sends the document to stdout; otherwise it goes to the
+/// file, if there is one, and the readable form to stdout.
 pub fn show(document: &str, readable: impl FnOnce() -> String, json: Option<&Path>) -> Result<()> {
     match json {
         Some(path) if path == Path::new("-") => print(&format!("{document}\n")),
@@ -112,7 +119,8 @@ pub fn show(document: &str, readable: impl FnOnce() -> String, json: Option<&Pat
     }
 }
 
-/// The report under its caption, ready for a terminal of 100 columns: table, what to know of it, and at the end the line that sums it up.
+/// The report under its caption, ready for a terminal of 100 columns: table, what to know of it,
+/// and at the end the line that sums it up.
 pub fn table(report: &Report) -> String {
     let mut table = Table::new();
     // What follows a comma goes below it: times are narrower than their titles.
@@ -125,7 +133,11 @@ pub fn table(report: &Report) -> String {
         column.set_cell_alignment(if k == 0 { CellAlignment::Left } else { CellAlignment::Right });
     }
     let mut remarks: Vec<String> = report.notes();
-    remarks.extend(report.controls().into_iter().map(|control| format!("{}: {}; it {}", control.name, control.meaning, control.verdict)));
+    remarks.extend(
+        report.controls().into_iter().map(|control| {
+            format!("{}: {}; it {}", control.name, control.meaning, control.verdict)
+        }),
+    );
     let remarks: String = remarks.iter().map(|remark| wrapped(remark)).collect();
     let gap = if remarks.is_empty() { "" } else { "\n" };
     format!("{}\n\n{}\n{gap}{remarks}\n{}\n", report.caption(), table.trim_fmt(), report.summary())

@@ -16,12 +16,17 @@ pub enum Form {
 impl Form {
     /// The form that the suffix says; without one, as devices have none, .npy.
     pub fn of(path: &Path) -> Result<Self> {
-        match path.extension().map(|suffix| suffix.to_string_lossy().to_ascii_lowercase()).as_deref() {
+        match path
+            .extension()
+            .map(|suffix| suffix.to_string_lossy().to_ascii_lowercase())
+            .as_deref()
+        {
             None | Some("npy") => Ok(Form::Npy),
             Some("csv") => Ok(Form::Csv),
-            Some(_) => {
-                Err(Failure::Output { path: path.into(), problem: "predictions are written as .npy or .csv; choose one of these suffixes" })
-            }
+            Some(_) => Err(Failure::Output {
+                path: path.into(),
+                problem: "predictions are written as .npy or .csv; choose one of these suffixes",
+            }),
         }
     }
 }
@@ -35,15 +40,18 @@ pub enum Labels {
 
 /// The bytes of a file that says `what` of every node, made of `logits: [n, classes]`.
 ///
-/// Where a node has one class, probabilities are the softmax of its logits and its class is the first of the largest; where it has several
-/// labels, they are the sigmoid of each logit, and the labels are those above one half.
+/// Where a node has one class, probabilities are the softmax of its logits and its class is the
+/// first of the largest; where it has several labels, they are the sigmoid of each logit, and the
+/// labels are those above one half.
 pub fn encode(what: Written, logits: ArrayView2<f32>, labels: Labels, form: Form) -> Vec<u8> {
     match (what, labels) {
         (Written::Logits, _) => numbers("logit", &logits.to_owned(), form),
         (Written::Probabilities, Labels::OneClass) => numbers("p", &softmax(logits), form),
         (Written::Probabilities, Labels::Several) => numbers("p", &logits.mapv(sigmoid), form),
         (Written::Classes, Labels::OneClass) => classes(&largest(logits), form),
-        (Written::Classes, Labels::Several) => numbers("label", &logits.mapv(|z| i64::from(z > 0.0)), form),
+        (Written::Classes, Labels::Several) => {
+            numbers("label", &logits.mapv(|z| i64::from(z > 0.0)), form)
+        }
     }
 }
 
@@ -65,7 +73,9 @@ fn sigmoid(z: f32) -> f32 {
 
 /// The column of the largest logit, of equal ones the first.
 fn largest(logits: ArrayView2<f32>) -> Array1<i64> {
-    logits.map_axis(Axis(1), |row| (1..row.len()).fold(0, |best, c| if row[c] > row[best] { c } else { best }) as i64)
+    logits.map_axis(Axis(1), |row| {
+        (1..row.len()).fold(0, |best, c| if row[c] > row[best] { c } else { best }) as i64
+    })
 }
 
 /// A column per class, under `node,{name}_0,{name}_1,…`.
@@ -74,7 +84,10 @@ fn numbers<A: Number + std::fmt::Display>(name: &str, values: &Array2<A>, form: 
         return npy::encode(values);
     }
     let heads: Vec<String> = (0..values.ncols()).map(|c| format!("{name}_{c}")).collect();
-    let rows = values.rows().into_iter().map(|row| row.iter().map(A::to_string).collect::<Vec<_>>().join(","));
+    let rows = values
+        .rows()
+        .into_iter()
+        .map(|row| row.iter().map(A::to_string).collect::<Vec<_>>().join(","));
     csv(&heads.join(","), rows)
 }
 

@@ -19,8 +19,15 @@ impl Shown {
     /// A listener for a job, and what shows it.
     pub fn new() -> (Self, impl Fn(Progress) + Send + Sync + 'static) {
         let is_terminal = io::stderr().is_terminal();
-        let bar = if is_terminal && verbosity() != Verbosity::Quiet { ProgressBar::new(1) } else { ProgressBar::hidden() };
-        bar.set_style(ProgressStyle::with_template("{bar:16} {wide_msg}").expect("the template is well formed"));
+        let bar = if is_terminal && verbosity() != Verbosity::Quiet {
+            ProgressBar::new(1)
+        } else {
+            ProgressBar::hidden()
+        };
+        bar.set_style(
+            ProgressStyle::with_template("{bar:16} {wide_msg}")
+                .expect("the template is well formed"),
+        );
         show_bar(&bar);
         let job = Arc::new(Mutex::new(Job::default()));
         let (heard, drawn) = (Arc::clone(&job), bar.clone());
@@ -93,7 +100,15 @@ impl Job {
                 let ended = self.end(now);
                 let run = self.took.get(name).map_or(0, |(_, runs)| *runs) + 1;
                 self.to_come.entry(name.clone()).and_modify(|runs| *runs = runs.saturating_sub(1));
-                self.running = Some(Running { name: name.clone(), seed: *seed, run, seeds: *seeds, since: now, epoch: None, kept: None });
+                self.running = Some(Running {
+                    name: name.clone(),
+                    seed: *seed,
+                    run,
+                    seeds: *seeds,
+                    since: now,
+                    epoch: None,
+                    kept: None,
+                });
                 ended
             }
             Progress::Epoch(epoch) => {
@@ -122,8 +137,16 @@ impl Job {
         let sum = self.took.entry(running.name.clone()).or_default();
         *sum = (sum.0 + took, sum.1 + 1);
         let seconds = took.as_secs_f64();
-        let seconds = if running.kept.is_some() { "kept by an earlier run".into() } else { format!("{seconds:.1} s") };
-        Some(format!("{}, {seconds}{}", running.words(), self.left(now).map_or(String::new(), |left| format!("; {}", in_words(left)))))
+        let seconds = if running.kept.is_some() {
+            "kept by an earlier run".into()
+        } else {
+            format!("{seconds:.1} s")
+        };
+        Some(format!(
+            "{}, {seconds}{}",
+            running.words(),
+            self.left(now).map_or(String::new(), |left| format!("; {}", in_words(left)))
+        ))
     }
 
     /// What to show beside the bar.
@@ -136,27 +159,37 @@ impl Job {
         }
     }
 
-    /// Time that the stages to come will take, if any stage has been seen: each as long as its other seeds took, or as what is most like it.
+    /// Time that the stages to come will take, if any stage has been seen: each as long as its
+    /// other seeds took, or as what is most like it.
     fn left(&self, now: Instant) -> Option<Duration> {
-        let running = self.running.as_ref().and_then(|running| running.whole(now).map(|whole| (running, whole)));
+        let running = self
+            .running
+            .as_ref()
+            .and_then(|running| running.whole(now).map(|whole| (running, whole)));
         let mean = |name: &str| match (self.took.get(name), &running) {
             (Some((took, runs)), _) => Some(took.div_f64(*runs as f64)),
             (None, Some((running, whole))) if running.name == name => Some(*whole),
             _ => None,
         };
-        let seen: Vec<Duration> =
-            self.took.keys().map(String::as_str).chain(running.iter().map(|(running, _)| running.name.as_str())).filter_map(mean).collect();
-        let usual = seen.iter().sum::<Duration>().div_f64((!seen.is_empty()).then_some(seen.len() as f64)?);
+        let seen: Vec<Duration> = self
+            .took
+            .keys()
+            .map(String::as_str)
+            .chain(running.iter().map(|(running, _)| running.name.as_str()))
+            .filter_map(mean)
+            .collect();
+        let usual =
+            seen.iter().sum::<Duration>().div_f64((!seen.is_empty()).then_some(seen.len() as f64)?);
         let like = |name: &str| match name {
             "narrow control" | "bytes control" => mean("dense"),
             name => name.strip_prefix("random control: ").and_then(mean),
         };
         let of = |name: &str| mean(name).or_else(|| like(name)).unwrap_or(usual);
-        let later: Duration = self.to_come.iter().map(|(name, runs)| of(name).mul_f64(*runs as f64)).sum();
-        let rest = self
-            .running
-            .as_ref()
-            .map_or(Duration::ZERO, |running| of(&running.name).saturating_sub(now.saturating_duration_since(running.since)));
+        let later: Duration =
+            self.to_come.iter().map(|(name, runs)| of(name).mul_f64(*runs as f64)).sum();
+        let rest = self.running.as_ref().map_or(Duration::ZERO, |running| {
+            of(&running.name).saturating_sub(now.saturating_duration_since(running.since))
+        });
         Some(later + rest).filter(|left| !left.is_zero())
     }
 }
@@ -164,17 +197,25 @@ impl Job {
 impl Running {
     /// `dense, seed 3 (4 of 10): epoch 57 of 200, loss 0.1234, validation 81.20 %`.
     fn words(&self) -> String {
-        let of = if self.seeds > 1 { format!(" ({} of {})", self.run, self.seeds) } else { String::new() };
-        let epoch = self.epoch.map_or(String::new(), |Epoch { epoch, epochs, loss, validation }| {
-            format!(": epoch {epoch} of {epochs}, loss {loss:.4}, validation {validation:.2} %")
-        });
+        let of = if self.seeds > 1 {
+            format!(" ({} of {})", self.run, self.seeds)
+        } else {
+            String::new()
+        };
+        let epoch =
+            self.epoch.map_or(String::new(), |Epoch { epoch, epochs, loss, validation }| {
+                format!(": epoch {epoch} of {epochs}, loss {loss:.4}, validation {validation:.2} %")
+            });
         format!("{}, seed {}{of}{epoch}", self.name, self.seed)
     }
 
     /// How long the stage will take in all, if its epochs tell.
     fn whole(&self, now: Instant) -> Option<Duration> {
         let epoch = self.epoch?;
-        Some(now.saturating_duration_since(self.since).mul_f64(epoch.epochs as f64 / epoch.epoch.max(1) as f64))
+        Some(
+            now.saturating_duration_since(self.since)
+                .mul_f64(epoch.epochs as f64 / epoch.epoch.max(1) as f64),
+        )
     }
 }
 

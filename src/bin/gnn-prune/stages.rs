@@ -29,26 +29,31 @@ pub fn given(args: &CompressArgs, flags: &ArgMatches) -> Result<Recipe> {
         placed.extend(places.zip(values).map(|(place, value)| (place, flag, value.as_str())));
     }
     placed.sort_unstable();
-    let mut stages: Vec<(&str, &str)> = placed.into_iter().map(|(_, flag, value)| (flag, value)).collect();
+    let mut stages: Vec<(&str, &str)> =
+        placed.into_iter().map(|(_, flag, value)| (flag, value)).collect();
     if args.stages.one_shot {
         complete(&mut stages);
     }
     if stages.is_empty() {
         stages = DEFAULT.to_vec();
     }
-    let one = |flag: &'static str| flags.get_one::<String>(flag).map(|value| (flag, value.as_str()));
+    let one =
+        |flag: &'static str| flags.get_one::<String>(flag).map(|value| (flag, value.as_str()));
     let qualifiers: Vec<(&str, &str)> = QUALIFIERS.into_iter().filter_map(one).collect();
     Ok(Recipe::from_words(&stages, &qualifiers)?)
 }
 
-/// Adds the stages of a one-shot compression that the line does not have: channels and weights before all others but a fresh student,
-/// bits at the end.
+/// Adds the stages of a one-shot compression that the line does not have: channels and weights
+/// before all others but a fresh student, bits at the end.
 fn complete(stages: &mut Vec<(&str, &str)>) {
     let has = |stages: &[(&str, &str)], word: &str| stages.iter().any(|(stage, _)| *stage == word);
     let [channels, weights, bits] = OneShot::STAGES;
-    let first = usize::from(stages.first().is_some_and(|(stage, value)| *stage == "distill" && *value != "self"));
+    let first = usize::from(
+        stages.first().is_some_and(|(stage, value)| *stage == "distill" && *value != "self"),
+    );
     if !has(stages, weights.0) {
-        let after = stages.iter().position(|(stage, _)| *stage == channels.0).map_or(first, |at| at + 1);
+        let after =
+            stages.iter().position(|(stage, _)| *stage == channels.0).map_or(first, |at| at + 1);
         stages.insert(after, weights);
     }
     if !has(stages, channels.0) {

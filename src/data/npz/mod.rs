@@ -46,10 +46,13 @@ enum Features {
 /// Reads the file as it is wanted.
 ///
 /// # Errors
-/// [`Error::File`] for everything that can be wrong with the file, [`Error::NotFinite`] for a feature.
+/// [`Error::File`] for everything that can be wrong with the file, [`Error::NotFinite`] for a
+/// feature.
 pub(super) fn read(path: &Path, name: String, wanted: &Wanted) -> Result<Dataset> {
     let in_file = |error: Error| match error {
-        Error::NotFinite { at, value } => Error::NotFinite { at: format!("{}: {at}", path.display()), value },
+        Error::NotFinite { at, value } => {
+            Error::NotFinite { at: format!("{}: {at}", path.display()), value }
+        }
         Error::Data { problem, .. } => Error::file(path, problem),
         other => Error::file(path, other),
     };
@@ -61,14 +64,24 @@ pub(super) fn read(path: &Path, name: String, wanted: &Wanted) -> Result<Dataset
     let (mut contents, unread) = open().map_err(|problem: String| Error::file(path, problem))?;
     let labels = contents.labels.map(|labels| numbers::classes(&labels)).transpose();
     let labels = labels.map_err(|problem| Error::file(path, problem))?.map(FileLabels::One);
-    let graph = undirected(contents.nodes, contents.pairs.iter().copied(), contents.self_loops).map_err(in_file)?;
+    let graph = undirected(contents.nodes, contents.pairs.iter().copied(), contents.self_loops)
+        .map_err(in_file)?;
     let (features, norm) = match contents.features {
         Features::F32(x) => normalised(x, wanted.norm),
         Features::F64(x) => normalised(x, wanted.norm),
     }
     .map_err(in_file)?;
     contents.notes.extend(unread);
-    Parts { graph, features, norm, labels, splits: contents.splits, from_one: true, notes: contents.notes }.assemble(path, name, wanted)
+    Parts {
+        graph,
+        features,
+        norm,
+        labels,
+        splits: contents.splits,
+        from_one: true,
+        notes: contents.notes,
+    }
+    .assemble(path, name, wanted)
 }
 
 /// Reads an array of a file of its own; `key` is what it holds.
@@ -122,9 +135,12 @@ impl<'w> Npz<'w> {
         })?;
         let (declared, packed) = (entry.size(), entry.compressed_size().min(self.bytes));
         if declared / MAX_RATIO > packed {
-            return Err(format!("`{key}` claims {declared} bytes, more than its {packed} packed bytes can hold"));
+            return Err(format!(
+                "`{key}` claims {declared} bytes, more than its {packed} packed bytes can hold"
+            ));
         }
-        Array::read(key, &mut entry, declared, &self.budget).map_err(|problem| format!("`{key}` {problem}"))
+        Array::read(key, &mut entry, declared, &self.budget)
+            .map_err(|problem| format!("`{key}` {problem}"))
     }
 
     /// The labels of the array `key`, if any are asked for.
@@ -134,13 +150,17 @@ impl<'w> Npz<'w> {
         }
         let labels = self.array(key)?.label_vector()?;
         if labels.len() != nodes {
-            return Err(format!("`{key}` has {} entries, and there are {nodes} nodes", labels.len()));
+            return Err(format!(
+                "`{key}` has {} entries, and there are {nodes} nodes",
+                labels.len()
+            ));
         }
         Ok(Some(labels))
     }
 
-    /// The node sets of the mask arrays for training, validation and testing, one [`Split`] per row, if any are asked for. Of the first two
-    /// what is missing stays empty where only the last is read.
+    /// The node sets of the mask arrays for training, validation and testing, one [`Split`] per
+    /// row, if any are asked for. Of the first two what is missing stays empty where only the last
+    /// is read.
     fn splits(&mut self, keys: [&'static str; 3], nodes: usize) -> Problem<Option<Vec<Split>>> {
         if self.wanted.purpose == Purpose::Predict || self.wanted.split.is_some() {
             return Ok(None);
@@ -151,16 +171,35 @@ impl<'w> Npz<'w> {
                 return Ok(None);
             }
             let masks = self.array(key)?.masks()?;
-            masks.iter().enumerate().map(|(k, mask)| members(key, k, mask, nodes, needed)).collect::<Problem<_>>().map(Some)
+            masks
+                .iter()
+                .enumerate()
+                .map(|(k, mask)| members(key, k, mask, nodes, needed))
+                .collect::<Problem<_>>()
+                .map(Some)
         };
-        let (train, val, test) = (parts(keys[0], learn)?, parts(keys[1], learn)?, parts(keys[2], true)?.unwrap_or_default());
+        let (train, val, test) = (
+            parts(keys[0], learn)?,
+            parts(keys[1], learn)?,
+            parts(keys[2], true)?.unwrap_or_default(),
+        );
         let empty = || vec![Vec::new(); test.len()];
         let (train, val) = (train.unwrap_or_else(empty), val.unwrap_or_else(empty));
         let lens = [train.len(), val.len(), test.len()];
         if lens[0] == 0 || lens.iter().any(|&len| len != lens[0]) {
-            return Err(format!("{} have {lens:?} masks; there must be at least one, and as many of each", keys.join(", ")));
+            return Err(format!(
+                "{} have {lens:?} masks; there must be at least one, and as many of each",
+                keys.join(", ")
+            ));
         }
-        Ok(Some(train.into_iter().zip(val).zip(test).map(|((train, val), test)| Split { train, val, test }).collect()))
+        Ok(Some(
+            train
+                .into_iter()
+                .zip(val)
+                .zip(test)
+                .map(|((train, val), test)| Split { train, val, test })
+                .collect(),
+        ))
     }
 
     /// A note on the arrays that neither layout reads.
@@ -168,36 +207,61 @@ impl<'w> Npz<'w> {
     /// # Errors
     /// A name like that of a mask, where none is read and a split would be drawn over it.
     fn unread(&self) -> Problem<Option<String>> {
-        let names: Vec<String> = self.archive.file_names().map(|name| name.map_or("?".into(), |name| name.into_owned())).collect();
+        let names: Vec<String> = self
+            .archive
+            .file_names()
+            .map(|name| name.map_or("?".into(), |name| name.into_owned()))
+            .collect();
         let names = names.iter().map(|name| name.trim_end_matches(".npy"));
-        let mut names: Vec<&str> = names.filter(|name| !benchmark::KEYS.contains(name) && !heterophilous::KEYS.contains(name)).collect();
+        let mut names: Vec<&str> = names
+            .filter(|name| !benchmark::KEYS.contains(name) && !heterophilous::KEYS.contains(name))
+            .collect();
         names.retain(|name| !benchmark::MASKS.contains(name));
         names.sort_unstable();
-        let masked = benchmark::MASKS.iter().chain(&heterophilous::KEYS[3..]).any(|key| self.has(key));
+        let masked =
+            benchmark::MASKS.iter().chain(&heterophilous::KEYS[3..]).any(|key| self.has(key));
         if self.wanted.purpose != Purpose::Predict && self.wanted.split.is_none() && !masked {
             refuse_masks(&names)?;
         }
-        Ok((!names.is_empty()).then(|| format!("arrays that are not read: {}", listed(names.iter().map(|name| format!("`{name}`"))))))
+        Ok((!names.is_empty()).then(|| {
+            format!(
+                "arrays that are not read: {}",
+                listed(names.iter().map(|name| format!("`{name}`")))
+            )
+        }))
     }
 }
 
-/// Refuses names that look like those of masks: a split drawn over them could test on nodes that trained.
+/// Refuses names that look like those of masks: a split drawn over them could test on nodes that
+/// trained.
 pub(super) fn refuse_masks(names: &[&str]) -> Problem<()> {
-    let is_mask = |name: &&&str| ["mask", "split", "train", "_idx"].iter().any(|part| name.to_ascii_lowercase().contains(part));
+    let is_mask = |name: &&&str| {
+        ["mask", "split", "train", "_idx"]
+            .iter()
+            .any(|part| name.to_ascii_lowercase().contains(part))
+    };
     match names.iter().find(is_mask) {
-        Some(name) => {
-            Err(format!("`{name}` looks like a mask and is not read: name them train_mask, val_mask and test_mask, or choose a split"))
-        }
+        Some(name) => Err(format!(
+            "`{name}` looks like a mask and is not read: name them train_mask, val_mask and test_mask, or choose a split"
+        )),
         None => Ok(()),
     }
 }
 
 fn members(key: &str, k: usize, mask: &[bool], nodes: usize, needed: bool) -> Problem<Vec<u32>> {
     if mask.len() != nodes {
-        return Err(format!("`{key}` has {} entries a mask, and there are {nodes} nodes", mask.len()));
+        return Err(format!(
+            "`{key}` has {} entries a mask, and there are {nodes} nodes",
+            mask.len()
+        ));
     }
-    let members: Vec<u32> = (0u32..).zip(mask).filter(|(_, set)| **set).map(|(node, _)| node).collect();
-    if members.is_empty() && needed { Err(format!("mask {k} of `{key}` has no node set")) } else { Ok(members) }
+    let members: Vec<u32> =
+        (0u32..).zip(mask).filter(|(_, set)| **set).map(|(node, _)| node).collect();
+    if members.is_empty() && needed {
+        Err(format!("mask {k} of `{key}` has no node set"))
+    } else {
+        Ok(members)
+    }
 }
 
 fn entry_name(key: &str) -> String {
@@ -206,7 +270,11 @@ fn entry_name(key: &str) -> String {
 
 fn layouts() -> String {
     let list = |keys: &[&str]| keys.join(", ");
-    format!("the gnn-benchmark layout has {}; the heterophilous-graphs layout has {}", list(&benchmark::KEYS), list(&heterophilous::KEYS))
+    format!(
+        "the gnn-benchmark layout has {}; the heterophilous-graphs layout has {}",
+        list(&benchmark::KEYS),
+        list(&heterophilous::KEYS)
+    )
 }
 
 /// The reason on one line.

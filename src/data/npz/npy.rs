@@ -1,4 +1,5 @@
-//! One array of an npz archive. What the file claims is checked before anything of that size is allocated.
+//! One array of an npz archive. What the file claims is checked before anything of that size is
+//! allocated.
 
 use crate::data::numbers::{self, MOST_IN_F32, MOST_IN_F64, Problem};
 use crate::files::Budget;
@@ -30,7 +31,12 @@ pub(in crate::data) enum Reals<A32, A64> {
 
 impl Array {
     /// Reads the array `key` from an archive's entry of `declared` bytes.
-    pub(super) fn read(key: &'static str, entry: &mut impl Read, declared: u64, budget: &Budget) -> Problem<Self> {
+    pub(super) fn read(
+        key: &'static str,
+        entry: &mut impl Read,
+        declared: u64,
+        budget: &Budget,
+    ) -> Problem<Self> {
         let mut bytes = Vec::new();
         let header = read_header(entry, &mut bytes)?;
         let begin = bytes.len();
@@ -40,19 +46,32 @@ impl Array {
         }
         let claim = || format!("claims the shape {:?} of {size}-byte numbers", header.shape);
         // Empty axes must not hide an overflow of the others.
-        let body = header.shape.iter().try_fold(size, |bytes, &axis| bytes.checked_mul(axis.max(1)));
-        let body = body.filter(|&bytes| isize::try_from(bytes).is_ok()).ok_or_else(|| format!("{}, which no file can hold", claim()))?;
+        let body =
+            header.shape.iter().try_fold(size, |bytes, &axis| bytes.checked_mul(axis.max(1)));
+        let body = body
+            .filter(|&bytes| isize::try_from(bytes).is_ok())
+            .ok_or_else(|| format!("{}, which no file can hold", claim()))?;
         let body = if header.shape.contains(&0) { 0 } else { body };
         let total = bytes.len() + body;
         if declared != total as u64 {
-            return Err(format!("{}, which takes {total} bytes, but its entry is {declared} bytes long", claim()));
+            return Err(format!(
+                "{}, which takes {total} bytes, but its entry is {declared} bytes long",
+                claim()
+            ));
         }
         budget.take(&header.shape, size)?;
         // One byte past the end, so that the entry is read to its end and its checksum compared.
         bytes.try_reserve_exact(body + 1).map_err(|_| no_room(body))?;
-        entry.take(body as u64 + 1).read_to_end(&mut bytes).map_err(|error| format!("cannot be unpacked: {error}"))?;
+        entry
+            .take(body as u64 + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|error| format!("cannot be unpacked: {error}"))?;
         if bytes.len() != total {
-            return Err(format!("{}, which takes {total} bytes, but its entry holds {}", claim(), bytes.len()));
+            return Err(format!(
+                "{}, which takes {total} bytes, but its entry holds {}",
+                claim(),
+                bytes.len()
+            ));
         }
         Ok(Self { key, numbers: numbers(&header, &bytes[begin..])? })
     }
@@ -76,7 +95,12 @@ impl Array {
     }
 
     fn wrong(&self, expected: &str) -> String {
-        format!("`{}` is an array of {} with shape {:?}, expected {expected}", self.key, self.type_name(), self.shape())
+        format!(
+            "`{}` is an array of {} with shape {:?}, expected {expected}",
+            self.key,
+            self.type_name(),
+            self.shape()
+        )
     }
 
     /// Number of entries of a vector of any type.
@@ -109,7 +133,8 @@ impl Array {
         if self.shape().len() != 1 {
             return Err(wrong);
         }
-        let x = Self::integers(self.numbers, read).map_err(|problem| format!("`{key}` {problem}"))?;
+        let x =
+            Self::integers(self.numbers, read).map_err(|problem| format!("`{key}` {problem}"))?;
         Ok(x.into_dimensionality::<Ix1>().map_err(|_| wrong)?.to_vec())
     }
 
@@ -119,7 +144,8 @@ impl Array {
         if self.shape().len() != 2 {
             return Err(wrong);
         }
-        let x = Self::integers(self.numbers, numbers::whole).map_err(|problem| format!("`{key}` {problem}"))?;
+        let x = Self::integers(self.numbers, numbers::whole)
+            .map_err(|problem| format!("`{key}` {problem}"))?;
         x.into_dimensionality::<Ix2>().map_err(|_| wrong)
     }
 
@@ -148,7 +174,9 @@ impl Array {
     /// Integers are numbers where 32 bits hold them.
     fn check_exact(&self) -> Problem<()> {
         let Numbers::Int(x) = &self.numbers else { return Ok(()) };
-        x.iter().try_for_each(|&v| numbers::exact(v).map(drop)).map_err(|problem| format!("`{}` {problem}", self.key))
+        x.iter()
+            .try_for_each(|&v| numbers::exact(v).map(drop))
+            .map_err(|problem| format!("`{}` {problem}", self.key))
     }
 
     /// A vector, or the rows of a matrix, of truth values; numbers must be 0 or 1.
@@ -204,7 +232,9 @@ fn read_header(entry: &mut impl Read, bytes: &mut Vec<u8>) -> Problem<Header> {
     entry.by_ref().take(PREFIX as u64).read_to_end(bytes).map_err(unpack)?;
     let end = header_end(bytes).ok_or("does not begin like an array of NumPy")?;
     if !(PREFIX..=MAX_HEADER).contains(&end) {
-        return Err(format!("claims a header that ends at byte {end}, it must end between {PREFIX} and {MAX_HEADER}"));
+        return Err(format!(
+            "claims a header that ends at byte {end}, it must end between {PREFIX} and {MAX_HEADER}"
+        ));
     }
     entry.by_ref().take((end - bytes.len()) as u64).read_to_end(bytes).map_err(unpack)?;
     Header::parse(bytes)
@@ -240,7 +270,11 @@ fn numbers(header: &Header, body: &[u8]) -> Problem<Numbers> {
         "i8" => int(header.numbers(body, |b| Some(i64::from_le_bytes(b)))),
         "u8" => {
             let x = header.numbers(body, |b| Some(u64::from_le_bytes(b)))?;
-            int(converted(&x, |v| i64::try_from(v).map_err(|_| format!("holds {v}, and the largest integer that is read is {}", i64::MAX))))
+            int(converted(&x, |v| {
+                i64::try_from(v).map_err(|_| {
+                    format!("holds {v}, and the largest integer that is read is {}", i64::MAX)
+                })
+            }))
         }
         "f4" => header.numbers(body, |b| Some(f32::from_le_bytes(b))).map(Numbers::F32),
         _ => header.numbers(body, |b| Some(f64::from_le_bytes(b))).map(Numbers::F64),

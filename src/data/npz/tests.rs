@@ -42,7 +42,8 @@ impl Arrays {
     fn pack(&self) -> Vec<u8> {
         let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
         for (key, bytes) in &self.0 {
-            let method = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Deflated);
+            let method =
+                SimpleFileOptions::default().compression_method(zip::CompressionMethod::Deflated);
             zip.start_file(format!("{key}.npy"), method).unwrap();
             zip.write_all(bytes).unwrap();
         }
@@ -66,7 +67,11 @@ struct Temporary(PathBuf);
 impl Temporary {
     fn new(bytes: &[u8]) -> Self {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("gnn-prune-npz-{}-{}.npz", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let name = format!(
+            "gnn-prune-npz-{}-{}.npz",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
         let path = std::env::temp_dir().join(name);
         std::fs::write(&path, bytes).unwrap();
         Self(path)
@@ -94,7 +99,8 @@ fn header(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// Four nodes; edges 0-1 twice, 0-3 twice, 1-2 once, a self-loop; features unsorted, with a zero, a repeat and an empty row.
+/// Four nodes; edges 0-1 twice, 0-3 twice, 1-2 once, a self-loop; features unsorted, with a zero, a
+/// repeat and an empty row.
 fn benchmark() -> Arrays {
     Arrays::default()
         .with("adj_data", array![1.0f32, 1.0, 9.0, 1.0, 1.0, 1.0])
@@ -115,7 +121,10 @@ fn benchmark() -> Arrays {
 fn heterophilous() -> Arrays {
     let masks = |k: usize| Array2::from_shape_fn((2, 5).f(), |(m, i)| (i + m) % 3 == k);
     Arrays::default()
-        .with("node_features", array![[1.0f32, 2.0], [0.0, 0.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]])
+        .with(
+            "node_features",
+            array![[1.0f32, 2.0], [0.0, 0.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]],
+        )
         .ints("node_labels", &[0, 1, 2, 0, 1])
         .with("edges", array![[0i64, 1], [1, 2], [2, 1], [3, 3]])
         .with("train_masks", masks(0))
@@ -128,11 +137,20 @@ fn benchmark_layout_gives_an_undirected_graph_without_self_loops_and_sparse_feat
     let data = benchmark().read().unwrap();
     let edges: Vec<_> = data.graph().adjacency().iter().map(|(&w, at)| (at, w)).collect();
     assert_eq!(edges, [(0, 1), (0, 3), (1, 0), (1, 2), (2, 1), (3, 0)].map(|at| (at, 1.0)));
-    assert_eq!((data.classes().unwrap(), data.num_classes(), data.name()), (&[3, 1, 3, 1][..], 4, "toy"));
+    assert_eq!(
+        (data.classes().unwrap(), data.num_classes(), data.name()),
+        (&[3, 1, 3, 1][..], 4, "toy")
+    );
     assert_eq!((data.features().stored(), data.feature_norm()), (3, FeatureNorm::L2));
-    assert_eq!(data.features().to_dense(), array![[0.8, 0.0, 0.6], [0.0; 3], [0.0, 1.0, 0.0], [0.0; 3]]);
+    assert_eq!(
+        data.features().to_dense(),
+        array![[0.8, 0.0, 0.6], [0.0; 3], [0.0, 1.0, 0.0], [0.0; 3]]
+    );
     let split = data.split(9);
-    assert_eq!((&split.train[..], &split.val[..], &split.test[..]), (&[0][..], &[1][..], &[2, 3][..]));
+    assert_eq!(
+        (&split.train[..], &split.val[..], &split.test[..]),
+        (&[0][..], &[1][..], &[2, 3][..])
+    );
     let raw = read_bytes(&benchmark().pack(), Some(FeatureNorm::Raw)).unwrap();
     assert_eq!(raw.features().to_dense().row(0), array![4.0, 0.0, 3.0]);
 }
@@ -140,7 +158,10 @@ fn benchmark_layout_gives_an_undirected_graph_without_self_loops_and_sparse_feat
 #[test]
 fn heterophilous_layout_takes_each_pair_both_ways_and_each_mask_by_its_number() {
     let data = heterophilous().read().unwrap();
-    assert_eq!((data.num_nodes(), data.num_features(), data.num_classes(), data.feature_norm()), (5, 2, 3, FeatureNorm::Raw));
+    assert_eq!(
+        (data.num_nodes(), data.num_features(), data.num_classes(), data.feature_norm()),
+        (5, 2, 3, FeatureNorm::Raw)
+    );
     let edges: Vec<_> = data.graph().adjacency().iter().map(|(_, at)| at).collect();
     assert_eq!(edges, [(0, 1), (1, 0), (1, 2), (2, 1), (3, 3)]);
     let Splits::Masks(masks) = data.splits() else { panic!("masks expected") };
@@ -166,11 +187,17 @@ fn every_numeric_type_is_read() {
     ];
     for arrays in same {
         let data = arrays.read().unwrap();
-        assert_eq!((data.classes().unwrap(), data.features().to_dense()), (base.classes().unwrap(), base.features().to_dense()));
+        assert_eq!(
+            (data.classes().unwrap(), data.features().to_dense()),
+            (base.classes().unwrap(), base.features().to_dense())
+        );
     }
     let mut big_endian = header("{'descr': '>i2', 'fortran_order': False, 'shape': (4,), }");
     big_endian.extend([0, 3, 0, 1, 0, 3, 0, 1]);
-    assert_eq!(benchmark().bytes("labels", big_endian).read().unwrap().classes().unwrap(), base.classes().unwrap());
+    assert_eq!(
+        benchmark().bytes("labels", big_endian).read().unwrap().classes().unwrap(),
+        base.classes().unwrap()
+    );
 }
 
 #[test]
@@ -190,15 +217,27 @@ fn numbers_of_another_type_are_read_where_they_say_the_same_and_what_is_not_read
     );
     assert_eq!(cast.graph().adjacency(), base.graph().adjacency());
     let notes = base.notes().join("\n");
-    for words in ["`idx_to_class`", "1 entries of `adj_data` are not 1", "1 self-loops are left out", "no node has label 0, 2"] {
+    for words in [
+        "`idx_to_class`",
+        "1 entries of `adj_data` are not 1",
+        "1 self-loops are left out",
+        "no node has label 0, 2",
+    ] {
         assert!(notes.contains(words), "{words} is not in {notes}");
     }
     assert_eq!(heterophilous().read().unwrap().notes(), [""; 0]);
     let unlabelled = heterophilous().with("node_labels", array![0.0f32, 1.0, 2.0, f32::NAN, -1.0]);
     let mask = |nodes: &[usize]| Array2::from_shape_fn((1, 5), |(_, i)| nodes.contains(&i));
-    let unlabelled =
-        unlabelled.with("train_masks", mask(&[0])).with("val_masks", mask(&[1])).with("test_masks", mask(&[2])).read().unwrap();
-    assert_eq!((unlabelled.classes().unwrap(), unlabelled.num_classes()), (&[0, 1, 2, UNLABELLED, UNLABELLED][..], 3));
+    let unlabelled = unlabelled
+        .with("train_masks", mask(&[0]))
+        .with("val_masks", mask(&[1]))
+        .with("test_masks", mask(&[2]))
+        .read()
+        .unwrap();
+    assert_eq!(
+        (unlabelled.classes().unwrap(), unlabelled.num_classes()),
+        (&[0, 1, 2, UNLABELLED, UNLABELLED][..], 3)
+    );
 }
 
 #[test]
@@ -211,40 +250,61 @@ fn labels_that_count_from_one_are_classes_from_zero_unless_the_network_has_an_ou
     assert_eq!(of(&[1, 2, 1, 2], None).unwrap(), (vec![0, 1, 0, 1], 2));
     assert_eq!(of(&[1, 2, 1, 2], Some(2)).unwrap(), (vec![0, 1, 0, 1], 2));
     assert_eq!(of(&[1, 2, 1, 2], Some(3)).unwrap(), (vec![1, 2, 1, 2], 3));
-    assert!(of(&[1, 3, 1, 3], Some(2)).unwrap_err().to_string().contains("the network has 2 outputs"));
+    assert!(
+        of(&[1, 3, 1, 3], Some(2)).unwrap_err().to_string().contains("the network has 2 outputs")
+    );
 }
 
 #[test]
 fn a_purpose_asks_for_no_more_than_it_reads() {
-    let bare = heterophilous().without("node_labels").without("train_masks").without("val_masks").without("test_masks");
+    let bare = heterophilous()
+        .without("node_labels")
+        .without("train_masks")
+        .without("val_masks")
+        .without("test_masks");
     let of = |arrays: &Arrays, purpose| {
         let file = Temporary::new(&arrays.pack());
         read(&file.0, "toy".into(), &Wanted { purpose, classes: Some(3), ..Wanted::default() })
     };
     let data = of(&bare, Purpose::Predict).unwrap();
-    assert_eq!((data.classes().unwrap(), data.num_classes(), data.split(0)), (&[UNLABELLED; 5][..], 3, Default::default()));
+    assert_eq!(
+        (data.classes().unwrap(), data.num_classes(), data.split(0)),
+        (&[UNLABELLED; 5][..], 3, Default::default())
+    );
     assert!(of(&bare, Purpose::Measure).unwrap_err().to_string().contains("node_labels"));
     let tested = heterophilous().without("train_masks").without("val_masks");
     let data = of(&tested, Purpose::Measure).unwrap();
     assert_eq!((data.split(0).test, data.split(0).train.len()), (vec![2], 0));
     assert!(of(&tested, Purpose::Learn).unwrap_err().to_string().contains("`train_masks`"));
-    assert!(of(&heterophilous().ints("node_labels", &[0, 1, 3, 0, 1]), Purpose::Measure).unwrap_err().to_string().contains("node 2 is 3"));
+    assert!(
+        of(&heterophilous().ints("node_labels", &[0, 1, 3, 0, 1]), Purpose::Measure)
+            .unwrap_err()
+            .to_string()
+            .contains("node 2 is 3")
+    );
     let no_masks = benchmark().without("labels").without("val_mask");
-    assert_eq!(of(&no_masks, Purpose::Predict).unwrap().graph().adjacency(), benchmark().read().unwrap().graph().adjacency());
+    assert_eq!(
+        of(&no_masks, Purpose::Predict).unwrap().graph().adjacency(),
+        benchmark().read().unwrap().graph().adjacency()
+    );
 }
 
 #[test]
 fn what_is_missing_is_named_with_the_keys_of_both_layouts() {
     for key in ["adj_indptr", "attr_data", "labels", "adj_shape"] {
         let message = benchmark().without(key).message();
-        assert!(message.contains(&format!("no array `{key}`")) && message.contains("node_features"), "{message}");
+        assert!(
+            message.contains(&format!("no array `{key}`")) && message.contains("node_features"),
+            "{message}"
+        );
     }
     assert!(benchmark().without("val_mask").message().contains("no array `val_mask`"));
     assert!(heterophilous().without("edges").message().contains("no array `edges`"));
     assert!(Arrays::default().ints("other", &[1]).message().contains("none of the arrays"));
     let message = read_bytes(b"not a zip archive at all", None).unwrap_err().to_string();
     assert!(message.contains("is not an npz archive") && !message.contains('\n'), "{message}");
-    let unsplit = benchmark().without("train_mask").without("val_mask").without("test_mask").message();
+    let unsplit =
+        benchmark().without("train_mask").without("val_mask").without("test_mask").message();
     assert!(unsplit.contains("class 1 has 2 nodes"), "{unsplit}");
 }
 
@@ -271,29 +331,54 @@ fn arrays_that_do_not_fit_together_are_refused_with_what_is_wrong() {
         (benchmark().ints("labels", &[3, -1, 3, 1]), "node 1 is in val and has no label"),
         (benchmark().ints("labels", &[4, 1, 3, 1]), "labels go up to 4 with 4 nodes"),
         (benchmark().ints("labels", &[3, 3, 3, 3]), "at least 2"),
-        (benchmark().with("labels", array![3.0f32, 1.5, 3.0, 1.0]), "`labels` holds 1.5, which is not a whole number"),
-        (benchmark().with("labels", array![3.0f32, 16_777_216.0, 3.0, 1.0]), "`labels` holds 16777216 as a float"),
+        (
+            benchmark().with("labels", array![3.0f32, 1.5, 3.0, 1.0]),
+            "`labels` holds 1.5, which is not a whole number",
+        ),
+        (
+            benchmark().with("labels", array![3.0f32, 16_777_216.0, 3.0, 1.0]),
+            "`labels` holds 16777216 as a float",
+        ),
         (
             benchmark().with("train_mask", array![0.5f64, 0.0, 0.0, 0.0]),
             "`train_mask` is an array of float64 with shape [4], expected truth values: it holds 0.5",
         ),
-        (benchmark().with("attr_data", array![3i64, 16_777_217, 0, 1, 1]), "`attr_data` holds 16777217"),
         (
-            benchmark().without("train_mask").without("val_mask").without("test_mask").ints("training_mask", &[1, 0, 0, 0]),
+            benchmark().with("attr_data", array![3i64, 16_777_217, 0, 1, 1]),
+            "`attr_data` holds 16777217",
+        ),
+        (
+            benchmark()
+                .without("train_mask")
+                .without("val_mask")
+                .without("test_mask")
+                .ints("training_mask", &[1, 0, 0, 0]),
             "`training_mask` looks like a mask",
         ),
         (benchmark().with("labels", array![[3i64, 1, 3, 1]]), "expected a vector of integers"),
         (benchmark().with("labels", array![u64::MAX, 2, 5, 2]), "18446744073709551615"),
         (benchmark().with("attr_data", array![3.0f32, f32::NAN, 0.0, 1.0, 1.0]), "not finite"),
-        (benchmark().with("attr_data", array![3.0f64, 1.0, f64::INFINITY, 1.0, 1.0]), "features of node 1, column 1"),
-        (benchmark().with("train_mask", array![false, false, false, false]), "`train_mask` has no node set"),
+        (
+            benchmark().with("attr_data", array![3.0f64, 1.0, f64::INFINITY, 1.0, 1.0]),
+            "features of node 1, column 1",
+        ),
+        (
+            benchmark().with("train_mask", array![false, false, false, false]),
+            "`train_mask` has no node set",
+        ),
         (benchmark().with("train_mask", array![true, false, false]), "3 entries a mask"),
-        (benchmark().with("train_mask", array![true, false, false, true]), "node 3 is in train and again in test"),
+        (
+            benchmark().with("train_mask", array![true, false, false, true]),
+            "node 3 is in train and again in test",
+        ),
         (benchmark().ints("train_mask", &[2, 0, 0, 0]), "expected truth values"),
         (heterophilous().with("edges", array![[0i64, 5]]), "index 5, which is out of range"),
         (heterophilous().with("edges", array![[0i64, 1, 2]]), "has 3 columns"),
         (heterophilous().ints("edges", &[0, 1]), "expected a matrix of integers"),
-        (heterophilous().ints("node_labels", &[0, 1, 2, 0]), "`node_labels` has 4 entries, and there are 5 nodes"),
+        (
+            heterophilous().ints("node_labels", &[0, 1, 2, 0]),
+            "`node_labels` has 4 entries, and there are 5 nodes",
+        ),
         (heterophilous().with("node_features", Array2::<f32>::zeros((5, 0))), "no features"),
         (heterophilous().ints("node_features", &[1, 2, 3, 4, 5]), "expected a matrix of numbers"),
         (heterophilous().with("val_masks", Array2::from_elem((1, 5), true)), "as many of each"),
@@ -310,16 +395,26 @@ fn arrays_that_do_not_fit_together_are_refused_with_what_is_wrong() {
         let message = arrays.message();
         assert!(message.contains(expected), "`{expected}` is not in: {message}");
     }
-    let empty = benchmark().ints("labels", &[]).ints("adj_shape", &[0, 0]).ints("attr_shape", &[0, 3]).ints("adj_indptr", &[0]);
-    let empty =
-        empty.ints("attr_indptr", &[0]).ints("adj_data", &[]).ints("adj_indices", &[]).ints("attr_data", &[]).ints("attr_indices", &[]);
+    let empty = benchmark()
+        .ints("labels", &[])
+        .ints("adj_shape", &[0, 0])
+        .ints("attr_shape", &[0, 3])
+        .ints("adj_indptr", &[0]);
+    let empty = empty
+        .ints("attr_indptr", &[0])
+        .ints("adj_data", &[])
+        .ints("adj_indices", &[])
+        .ints("attr_data", &[])
+        .ints("attr_indices", &[]);
     let message = empty.without("train_mask").without("val_mask").without("test_mask").message();
     assert!(message.contains("no nodes"), "{message}");
 }
 
 #[test]
 fn entries_that_are_no_plain_arrays_or_claim_too_much_are_refused_by_name() {
-    let described = |descr: &str, shape: &str| header(&format!("{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}"));
+    let described = |descr: &str, shape: &str| {
+        header(&format!("{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}"))
+    };
     let long = |claim: u32| [&b"\x93NUMPY\x02\x00"[..], &claim.to_le_bytes(), b"{'descr'"].concat();
     let cases = [
         (described("'|O'", "(4,)"), "pickled"),
@@ -343,7 +438,10 @@ fn entries_that_are_no_plain_arrays_or_claim_too_much_are_refused_by_name() {
     ];
     for (bytes, expected) in cases {
         let message = benchmark().bytes("labels", bytes).message();
-        assert!(message.contains("`labels`") && message.contains(expected), "`{expected}` is not in: {message}");
+        assert!(
+            message.contains("`labels`") && message.contains(expected),
+            "`{expected}` is not in: {message}"
+        );
     }
     let mut damaged = described("'|b1'", "(4,)");
     damaged.extend([1, 0, 0, 7]);
@@ -357,15 +455,24 @@ fn a_small_file_that_declares_gigabytes_is_refused_at_once() {
     let claimed = (entry.len() as u64 + 4_000_000_000) as u32;
     let mut archive = benchmark().bytes("labels", entry.clone()).pack();
     let name = b"labels.npy";
-    let places: Vec<usize> = (0..archive.len() - name.len()).filter(|&at| archive[at..].starts_with(name)).collect();
-    // The uncompressed size stands 8 bytes before the name in the local header and 22 in the central one.
+    let places: Vec<usize> =
+        (0..archive.len() - name.len()).filter(|&at| archive[at..].starts_with(name)).collect();
+    // The uncompressed size stands 8 bytes before the name in the local header and 22 in the
+    // central one.
     for (place, back) in places.into_iter().zip([8, 22]) {
         let at = place - back;
-        assert_eq!(archive[at..at + 4], (entry.len() as u32).to_le_bytes(), "the place of the size in the archive");
+        assert_eq!(
+            archive[at..at + 4],
+            (entry.len() as u32).to_le_bytes(),
+            "the place of the size in the archive"
+        );
         archive[at..at + 4].copy_from_slice(&claimed.to_le_bytes());
     }
     let message = read_bytes(&archive, None).unwrap_err().to_string();
-    assert!(message.contains("`labels` claims 4000000") && message.contains("packed bytes"), "{message}");
+    assert!(
+        message.contains("`labels` claims 4000000") && message.contains("packed bytes"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -381,11 +488,19 @@ fn a_damaged_entry_fails_its_checksum() {
 #[test]
 fn values_that_a_file_keeps_in_f64_are_rounded_once() {
     let x = 1.0 + f64::EPSILON * 3.0;
-    let data = heterophilous().with("node_features", array![[x, 3.0], [1.0, 0.0], [0.1, 0.2], [1e200, 1e200], [0.0, 0.0]]).pack();
+    let data = heterophilous()
+        .with("node_features", array![[x, 3.0], [1.0, 0.0], [0.1, 0.2], [1e200, 1e200], [0.0, 0.0]])
+        .pack();
     let l1 = read_bytes(&data, Some(FeatureNorm::L1)).unwrap();
     let rows = l1.features().to_dense();
-    assert_eq!((rows[[0, 0]], rows[[2, 0]], rows[[3, 0]]), ((x / (x + 3.0)) as f32, (0.1f64 / (0.1 + 0.2)) as f32, 0.5));
-    assert!(read_bytes(&data, None).unwrap_err().to_string().contains("not finite"), "1e200 is no f32");
+    assert_eq!(
+        (rows[[0, 0]], rows[[2, 0]], rows[[3, 0]]),
+        ((x / (x + 3.0)) as f32, (0.1f64 / (0.1 + 0.2)) as f32, 0.5)
+    );
+    assert!(
+        read_bytes(&data, None).unwrap_err().to_string().contains("not finite"),
+        "1e200 is no f32"
+    );
 }
 
 proptest! {

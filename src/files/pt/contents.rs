@@ -22,7 +22,8 @@ const NETWORKS: [&str; 11] = [
 ];
 
 /// Keys that begin so hold what training alone needs.
-const OF_TRAINING: [&str; 8] = ["optim", "scheduler", "lr_sched", "scaler", "callbacks", "loops", "rng", "grad"];
+const OF_TRAINING: [&str; 8] =
+    ["optim", "scheduler", "lr_sched", "scaler", "callbacks", "loops", "rng", "grad"];
 
 /// Keys that hold settings of the network or of its training.
 const SETTINGS: [&str; 4] = ["hyper_parameters", "hparams", "config", "args"];
@@ -30,7 +31,8 @@ const SETTINGS: [&str; 4] = ["hyper_parameters", "hparams", "config", "args"];
 /// Networks stand in each other, and in wrappers, at most so deep.
 const DEEPEST: usize = 64;
 
-/// A step of the walk is paid for as so many bytes, so that objects that refer to the same ones again and again cannot be walked for ever.
+/// A step of the walk is paid for as so many bytes, so that objects that refer to the same ones
+/// again and again cannot be walked for ever.
 const STEP: usize = 64;
 
 /// Longest text that is kept of a setting, and the longest list.
@@ -43,7 +45,15 @@ const MOST_ITEMS: usize = 64;
 /// What is wrong with the file or one of its tensors, as the end of a sentence.
 pub fn read(tree: &Tree, storages: Storages, budget: &Budget) -> Result<Tensors, String> {
     let reaching = tree.reaching()?;
-    let mut reader = Reader { tree, storages, budget, reaching, found: Tensors::default(), names: Vec::new(), modules: Vec::new() };
+    let mut reader = Reader {
+        tree,
+        storages,
+        budget,
+        reaching,
+        found: Tensors::default(),
+        names: Vec::new(),
+        modules: Vec::new(),
+    };
     reader.root(tree.root, &mut Vec::new())?;
     reader.finish()
 }
@@ -59,7 +69,8 @@ struct Reader<'a, 'b> {
     /// For every node whether a tensor can be reached from it.
     reaching: Vec<bool>,
     found: Tensors,
-    /// Names of tensors and of modules in the order of the file, which is that of their registration.
+    /// Names of tensors and of modules in the order of the file, which is that of their
+    /// registration.
     names: Vec<String>,
     modules: Vec<String>,
 }
@@ -88,7 +99,10 @@ impl Reader<'_, '_> {
             return Err("holds a graph of several kinds of nodes, and one kind is read; save `data.to_homogeneous()`".into());
         }
         if tree.entries(id).is_none() {
-            return Err(format!("holds {}, which is neither a network, a state dict nor a PyG `Data`; {WAYS}", tree.kind(id)));
+            return Err(format!(
+                "holds {}, which is neither a network, a state dict nor a PyG `Data`; {WAYS}",
+                tree.kind(id)
+            ));
         }
         self.wrapper(id, path)
     }
@@ -96,42 +110,60 @@ impl Reader<'_, '_> {
     /// A dict: of tensors, or of a network beside what belongs to its training.
     fn wrapper(&mut self, id: Id, path: &mut Vec<String>) -> Result<(), String> {
         let tree = self.tree;
-        let holds = || tree.entries(id).into_iter().flatten().filter(|&(_, value)| self.reaching[value.index()]);
+        let holds = || {
+            tree.entries(id)
+                .into_iter()
+                .flatten()
+                .filter(|&(_, value)| self.reaching[value.index()])
+        };
         let is_tensor = |value| tree.tensor(value).is_some();
         let of_training = |key: Id| is_of_training(tree, key);
         let is_network = |key: Id| tree.text(key).is_some_and(|key| NETWORKS.contains(&key));
-        let named: Vec<(Id, Id)> = holds().filter(|&(key, value)| is_network(key) && !is_tensor(value)).collect();
+        let named: Vec<(Id, Id)> =
+            holds().filter(|&(key, value)| is_network(key) && !is_tensor(value)).collect();
         let others: Vec<(Id, Id)> = holds().filter(|&(key, _)| !of_training(key)).collect();
         let chosen = match (&named[..], &others[..]) {
             ([one], _) => Some(*one),
             ([(one, _), (other, _), ..], _) => {
                 let [one, other] = [one, other].map(|&key| tree.text(key).unwrap_or_default());
-                return Err(format!("holds networks under `{one}` and `{other}`; save the one that is meant by itself"));
+                return Err(format!(
+                    "holds networks under `{one}` and `{other}`; save the one that is meant by itself"
+                ));
             }
             ([], [one]) if !is_tensor(one.1) => Some(*one),
             _ => None,
         };
         let left = |key: Id| chosen.map_or_else(|| of_training(key), |(chosen, _)| chosen != key);
         let unread: Vec<Id> = holds().map(|(key, _)| key).filter(|&key| left(key)).collect();
-        let unread = unread.into_iter().map(|key| self.named("", key)).collect::<Result<Vec<_>, _>>()?;
+        let unread =
+            unread.into_iter().map(|key| self.named("", key)).collect::<Result<Vec<_>, _>>()?;
         if !unread.is_empty() {
             self.tell("pt.unread".into(), json!(unread))?;
         }
         for key in SETTINGS {
-            let settings = tree.get(id, key).map(|value| self.settings(value)).transpose()?.flatten();
+            let settings =
+                tree.get(id, key).map(|value| self.settings(value)).transpose()?.flatten();
             settings.map_or(Ok(()), |settings| self.tell(format!("pt.{key}"), settings.into()))?;
         }
         let Some((key, value)) = chosen else { return self.dict(id, "", 0) };
         let key = self.named("", key)?;
-        if tree.module(value).is_none() && tree.entries(value).is_none() && tree.data(value).is_none() && tree.items(value).is_none() {
-            return Err(format!("holds {} under `{key}`, which is not read; {WAYS}", tree.kind(value)));
+        if tree.module(value).is_none()
+            && tree.entries(value).is_none()
+            && tree.data(value).is_none()
+            && tree.items(value).is_none()
+        {
+            return Err(format!(
+                "holds {} under `{key}`, which is not read; {WAYS}",
+                tree.kind(value)
+            ));
         }
         path.push(key);
         self.tell("pt.read".into(), path.join(".").into())?;
         self.root(value, path)
     }
 
-    /// A list or a tuple: what it holds if that is one thing, or one graph as data sets of PyG are saved.
+    /// A list or a tuple: what it holds if that is one thing, or one graph as data sets of PyG are
+    /// saved.
     fn one_of(&mut self, items: &[Id], path: &mut Vec<String>) -> Result<(), String> {
         let tree = self.tree;
         match *items {
@@ -140,9 +172,14 @@ impl Reader<'_, '_> {
                 self.root(one, path)
             }
             [one, other, ..] if tree.data(one).is_some() && tree.data(other).is_some() => {
-                Err(format!("holds {} graphs, and one is read; save it: `torch.save(graphs[0], FILE)`", items.len()))
+                Err(format!(
+                    "holds {} graphs, and one is read; save it: `torch.save(graphs[0], FILE)`",
+                    items.len()
+                ))
             }
-            [graphs, slices] | [graphs, slices, _] if tree.data(graphs).is_some() || tree.get(graphs, "edge_index").is_some() => {
+            [graphs, slices] | [graphs, slices, _]
+                if tree.data(graphs).is_some() || tree.get(graphs, "edge_index").is_some() =>
+            {
                 let unsliced = "is a data set of PyG whose slices are not read; save one graph: `torch.save(dataset[0], FILE)`";
                 let sliced = tree.get(slices, "edge_index").or_else(|| tree.get(slices, "x"));
                 let shape = sliced.and_then(|slices| tree.items(*tree.tensor(slices)?.1.get(2)?));
@@ -155,12 +192,17 @@ impl Reader<'_, '_> {
                     _ => return Err(unsliced.into()),
                 };
                 if count != 1 {
-                    return Err(format!("holds {count} graphs, and one is read; save it: `torch.save(dataset[0], FILE)`"));
+                    return Err(format!(
+                        "holds {count} graphs, and one is read; save it: `torch.save(dataset[0], FILE)`"
+                    ));
                 }
                 path.push("0".into());
                 self.root(graphs, path)
             }
-            _ => Err(format!("holds {}, and a network, a state dict or a PyG `Data` is read; {WAYS}", tree.kind(tree.root))),
+            _ => Err(format!(
+                "holds {}, and a network, a state dict or a PyG `Data` is read; {WAYS}",
+                tree.kind(tree.root)
+            )),
         }
     }
 
@@ -183,10 +225,19 @@ impl Reader<'_, '_> {
         let key = if path.is_empty() { "module".into() } else { format!("module.{path}") };
         self.tell(key, told.into())?;
 
-        let passing = tree.get(attributes, "_non_persistent_buffers_set").and_then(|set| tree.set(set)).unwrap_or_default();
+        let passing = tree
+            .get(attributes, "_non_persistent_buffers_set")
+            .and_then(|set| tree.set(set))
+            .unwrap_or_default();
         for table in ["_parameters", "_buffers"] {
-            for (key, value) in tree.get(attributes, table).and_then(|table| tree.entries(table)).into_iter().flatten() {
-                let passes = |&name: &Id| tree.text(name).is_some_and(|name| tree.text(key) == Some(name));
+            for (key, value) in tree
+                .get(attributes, table)
+                .and_then(|table| tree.entries(table))
+                .into_iter()
+                .flatten()
+            {
+                let passes =
+                    |&name: &Id| tree.text(name).is_some_and(|name| tree.text(key) == Some(name));
                 let skipped = table == "_buffers" && passing.iter().any(passes);
                 self.step(1 + passing.len(), prefix.len())?;
                 if skipped || matches!(tree.node(value), Node::None) {
@@ -196,14 +247,22 @@ impl Reader<'_, '_> {
                 self.tensor(name, value)?;
             }
         }
-        for (key, value) in tree.get(attributes, "_modules").and_then(|table| tree.entries(table)).into_iter().flatten() {
+        for (key, value) in tree
+            .get(attributes, "_modules")
+            .and_then(|table| tree.entries(table))
+            .into_iter()
+            .flatten()
+        {
             self.step(1, prefix.len())?;
             if matches!(tree.node(value), Node::None) {
                 continue;
             }
             let name = self.named(prefix, key)?;
             if tree.module(value).is_none() {
-                return Err(format!("has {} as its module `{name}`, which is not read", tree.kind(value)));
+                return Err(format!(
+                    "has {} as its module `{name}`, which is not read",
+                    tree.kind(value)
+                ));
             }
             self.module(value, &format!("{name}."), depth + 1)?;
         }
@@ -232,7 +291,10 @@ impl Reader<'_, '_> {
             } else if tree.entries(value).is_some() {
                 self.dict(value, &format!("{name}."), depth + 1)?;
             } else {
-                return Err(format!("has {} under `{name}`, which is not read as a tensor; {WAYS}", tree.kind(value)));
+                return Err(format!(
+                    "has {} under `{name}`, which is not read as a tensor; {WAYS}",
+                    tree.kind(value)
+                ));
             }
         }
         if depth == 0 && self.names.is_empty() {
@@ -250,7 +312,10 @@ impl Reader<'_, '_> {
             if tree.tensor(value).is_some() {
                 self.tensor(name, value)?;
             } else if self.reaching[value.index()] {
-                return Err(format!("has {} as `{name}`, and tensors are read: `edge_index` for the edges", tree.kind(value)));
+                return Err(format!(
+                    "has {} as `{name}`, and tensors are read: `edge_index` for the edges",
+                    tree.kind(value)
+                ));
             } else if let Some(told) = self.word(value)?.filter(|told| !told.is_null()) {
                 self.tell(format!("data.{name}"), told)?;
             }
@@ -260,15 +325,20 @@ impl Reader<'_, '_> {
 
     fn tensor(&mut self, name: String, id: Id) -> Result<(), String> {
         let tree = self.tree;
-        let Some(parts) = tree.tensor(id) else { return Err(format!("has {} as its tensor `{name}`", tree.kind(id))) };
+        let Some(parts) = tree.tensor(id) else {
+            return Err(format!("has {} as its tensor `{name}`", tree.kind(id)));
+        };
         let wrong = |problem: String| format!("tensor `{name}` {problem}");
-        let (shape, numbers) = numbers::read(tree, parts, &mut self.storages, self.budget).map_err(wrong)?;
+        let (shape, numbers) =
+            numbers::read(tree, parts, &mut self.storages, self.budget).map_err(wrong)?;
         let is_new = match numbers {
             Numbers::Floats(values) => {
-                self.found.floats.insert(name.clone(), Array { shape, values }).is_none() && !self.found.integers.contains_key(&name)
+                self.found.floats.insert(name.clone(), Array { shape, values }).is_none()
+                    && !self.found.integers.contains_key(&name)
             }
             Numbers::Integers(values) => {
-                self.found.integers.insert(name.clone(), (shape, values)).is_none() && !self.found.floats.contains_key(&name)
+                self.found.integers.insert(name.clone(), (shape, values)).is_none()
+                    && !self.found.floats.contains_key(&name)
             }
         };
         if !is_new {
@@ -302,17 +372,25 @@ impl Reader<'_, '_> {
     fn named(&self, prefix: &str, key: Id) -> Result<String, String> {
         let tree = self.tree;
         self.step(1, prefix.len() + tree.text(key).map_or(0, str::len))?;
-        let key = self.key(key).ok_or_else(|| format!("has a tensor whose name is {}", tree.kind(key)))?;
+        let key = self
+            .key(key)
+            .ok_or_else(|| format!("has a tensor whose name is {}", tree.kind(key)))?;
         Ok(format!("{prefix}{key}"))
     }
 
-    /// The public attributes of an object or the entries of a dict, as far as they are words, numbers or short lists of these.
+    /// The public attributes of an object or the entries of a dict, as far as they are words,
+    /// numbers or short lists of these.
     fn settings(&self, id: Id) -> Result<Option<Map<String, Value>>, String> {
-        let dict = if self.tree.entries(id).is_some() { Some(id) } else { self.tree.attributes(id) };
+        let dict =
+            if self.tree.entries(id).is_some() { Some(id) } else { self.tree.attributes(id) };
         let Some(entries) = dict.and_then(|dict| self.tree.entries(dict)) else { return Ok(None) };
         let mut told = Map::new();
         for (key, value) in entries {
-            let Some(key) = self.tree.text(key).filter(|key| !key.starts_with('_') && key.len() <= LONGEST) else { continue };
+            let Some(key) =
+                self.tree.text(key).filter(|key| !key.starts_with('_') && key.len() <= LONGEST)
+            else {
+                continue;
+            };
             if let Some(word) = self.word(value)? {
                 self.step(1, key.len())?;
                 told.insert(key.into(), word);
@@ -324,7 +402,10 @@ impl Reader<'_, '_> {
     fn word(&self, id: Id) -> Result<Option<Value>, String> {
         match self.tree.items(id) {
             Some(items) if items.len() <= MOST_ITEMS => {
-                let words = items.iter().map(|&item| self.scalar(item)).collect::<Result<Option<Vec<_>>, _>>()?;
+                let words = items
+                    .iter()
+                    .map(|&item| self.scalar(item))
+                    .collect::<Result<Option<Vec<_>>, _>>()?;
                 Ok(words.map(Value::from))
             }
             Some(_) => Ok(None),
@@ -362,7 +443,9 @@ impl Reader<'_, '_> {
 
     /// Pays for so many steps, and bytes of text.
     fn step(&self, steps: usize, text: usize) -> Result<(), String> {
-        self.budget.take(&[steps.saturating_mul(STEP).saturating_add(text)], 1).map_err(|_| self.endless())
+        self.budget
+            .take(&[steps.saturating_mul(STEP).saturating_add(text)], 1)
+            .map_err(|_| self.endless())
     }
 
     fn endless(&self) -> String {

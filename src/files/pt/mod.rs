@@ -1,8 +1,10 @@
 //! What `torch.save` writes, read without running anything of it.
 //!
-//! A checkpoint is a program for Python's pickle machine, which may call any function that its file names. Here it is followed as a description:
-//! every call stays a node of a list, and only those that rebuild a tensor are understood. What a node refers to is a place in that list, so
-//! that neither depth nor cycles are of any consequence, and every list is paid for by the file's [`Budget`].
+//! A checkpoint is a program for Python's pickle machine, which may call any function that its file
+//! names. Here it is followed as a description: every call stays a node of a list, and only those
+//! that rebuild a tensor are understood. What a node refers to is a place in that list, so that
+//! neither depth nor cycles are of any consequence, and every list is paid for by the file's
+//! [`Budget`].
 
 mod contents;
 mod numbers;
@@ -31,7 +33,9 @@ pub fn read(bytes: &[u8], form: Pickled) -> Result<Tensors, String> {
             if archive.entry(ORDER, &budget)?.is_some_and(|order| order.trim_ascii() != b"little") {
                 return Err(BIG_ENDIAN.into());
             }
-            let pickle = archive.entry(PICKLE, &budget)?.ok_or("is a zip archive without a `data.pkl`, and so no file of `torch.save`")?;
+            let pickle = archive
+                .entry(PICKLE, &budget)?
+                .ok_or("is a zip archive without a `data.pkl`, and so no file of `torch.save`")?;
             let (tree, _) = pickle::parse(&pickle, &budget)?;
             contents::read(&tree, Storages::Zip { archive, read: Default::default() }, &budget)
         }
@@ -45,7 +49,9 @@ pub fn read(bytes: &[u8], form: Pickled) -> Result<Tensors, String> {
                 Node::Object(_) if tree.entries(tree.root).is_some() => "a dict".into(),
                 _ => tree.kind(tree.root),
             };
-            Err(format!("is a plain pickle of {holds}, without the numbers of a `torch.save`; save it by `torch.save(.., FILE)`"))
+            Err(format!(
+                "is a plain pickle of {holds}, without the numbers of a `torch.save`; save it by `torch.save(.., FILE)`"
+            ))
         }
     }
 }

@@ -43,29 +43,59 @@ pub fn read(
         "_rebuild_sparse_tensor" | "_rebuild_sparse_csr_tensor" => {
             return Err("is sparse, which is not read; save what its `to_dense()` gives".into());
         }
-        "_rebuild_qtensor" => return Err("is quantised by PyTorch, which is not read; save what its `dequantize()` gives".into()),
-        name if name.starts_with("Uninitialized") => return Err("has no shape yet; run the network once before it is saved".into()),
-        name => return Err(format!("is made by `torch._utils.{name}`, which is not read; save it as a plain tensor on the CPU")),
+        "_rebuild_qtensor" => {
+            return Err(
+                "is quantised by PyTorch, which is not read; save what its `dequantize()` gives"
+                    .into(),
+            );
+        }
+        name if name.starts_with("Uninitialized") => {
+            return Err("has no shape yet; run the network once before it is saved".into());
+        }
+        name => {
+            return Err(format!(
+                "is made by `torch._utils.{name}`, which is not read; save it as a plain tensor on the CPU"
+            ));
+        }
     };
-    let &[storage, offset, shape, strides, ..] = args else { return Err("has too few parts".into()) };
+    let &[storage, offset, shape, strides, ..] = args else {
+        return Err("has too few parts".into());
+    };
     // A tensor that is read with its sign turned says so here.
-    let mut flags = metadata.and_then(|&metadata| tree.entries(metadata)).into_iter().flatten().take(MOST_FLAGS);
-    if let Some((flag, _)) = flags.find(|&(_, value)| matches!(tree.node(value), Node::Bool(true))) {
+    let mut flags = metadata
+        .and_then(|&metadata| tree.entries(metadata))
+        .into_iter()
+        .flatten()
+        .take(MOST_FLAGS);
+    if let Some((flag, _)) = flags.find(|&(_, value)| matches!(tree.node(value), Node::Bool(true)))
+    {
         let flag = tree.text(flag).unwrap_or("?");
-        return Err(format!("is marked as `{flag}`, which is not read; save what its `resolve_{flag}().clone()` gives"));
+        return Err(format!(
+            "is marked as `{flag}`, which is not read; save what its `resolve_{flag}().clone()` gives"
+        ));
     }
     let place = Place::of(tree, storage)?;
     let kind = match typed {
         Some(id) => {
             let name = tree.global(id).map_or("?", |(_, name)| name);
-            TYPES.iter().find(|(_, known, ..)| *known == name).map(|(.., kind, _)| *kind).ok_or_else(|| of_type(name))?
+            TYPES
+                .iter()
+                .find(|(_, known, ..)| *known == name)
+                .map(|(.., kind, _)| *kind)
+                .ok_or_else(|| of_type(name))?
         }
         None => {
             let known = TYPES.iter().find(|(class, ..)| *class == place.class);
-            known.map(|(.., kind, _)| *kind).ok_or_else(|| of_type(place.class.trim_end_matches("Storage")))?
+            known
+                .map(|(.., kind, _)| *kind)
+                .ok_or_else(|| of_type(place.class.trim_end_matches("Storage")))?
         }
     };
-    let view = View { offset: whole(tree, offset)?, shape: axes(tree, shape)?, strides: axes(tree, strides)? };
+    let view = View {
+        offset: whole(tree, offset)?,
+        shape: axes(tree, shape)?,
+        strides: axes(tree, strides)?,
+    };
     if view.shape.len() != view.strides.len() {
         return Err(format!("has {} axes and {} strides", view.shape.len(), view.strides.len()));
     }
@@ -97,20 +127,40 @@ fn axes(tree: &Tree, id: Id) -> Result<Vec<usize>, String> {
 fn numbers(bytes: &[u8], kind: Type, view: &View) -> Result<Numbers, String> {
     Ok(match kind {
         Type::F32 => Numbers::Floats(view.gather(bytes, f32::from_le_bytes)?),
-        Type::F64 => Numbers::Floats(view.gather(bytes, |number| f64::from_le_bytes(number) as f32)?),
-        Type::F16 => Numbers::Floats(view.gather(bytes, |number| f16::from_le_bytes(number).to_f32())?),
-        Type::Bf16 => Numbers::Floats(view.gather(bytes, |number| bf16::from_le_bytes(number).to_f32())?),
+        Type::F64 => {
+            Numbers::Floats(view.gather(bytes, |number| f64::from_le_bytes(number) as f32)?)
+        }
+        Type::F16 => {
+            Numbers::Floats(view.gather(bytes, |number| f16::from_le_bytes(number).to_f32())?)
+        }
+        Type::Bf16 => {
+            Numbers::Floats(view.gather(bytes, |number| bf16::from_le_bytes(number).to_f32())?)
+        }
         Type::I64 => Numbers::Integers(view.gather(bytes, i64::from_le_bytes)?),
-        Type::I32 => Numbers::Integers(view.gather(bytes, |number| i32::from_le_bytes(number).into())?),
-        Type::I16 => Numbers::Integers(view.gather(bytes, |number| i16::from_le_bytes(number).into())?),
-        Type::I8 => Numbers::Integers(view.gather(bytes, |number| i8::from_le_bytes(number).into())?),
-        Type::U32 => Numbers::Integers(view.gather(bytes, |number| u32::from_le_bytes(number).into())?),
-        Type::U16 => Numbers::Integers(view.gather(bytes, |number| u16::from_le_bytes(number).into())?),
+        Type::I32 => {
+            Numbers::Integers(view.gather(bytes, |number| i32::from_le_bytes(number).into())?)
+        }
+        Type::I16 => {
+            Numbers::Integers(view.gather(bytes, |number| i16::from_le_bytes(number).into())?)
+        }
+        Type::I8 => {
+            Numbers::Integers(view.gather(bytes, |number| i8::from_le_bytes(number).into())?)
+        }
+        Type::U32 => {
+            Numbers::Integers(view.gather(bytes, |number| u32::from_le_bytes(number).into())?)
+        }
+        Type::U16 => {
+            Numbers::Integers(view.gather(bytes, |number| u16::from_le_bytes(number).into())?)
+        }
         Type::U8 => Numbers::Integers(view.gather(bytes, |[number]| number.into())?),
         Type::Bool => Numbers::Integers(view.gather(bytes, |[number]| (number != 0).into())?),
         Type::U64 => {
             let wide = view.gather(bytes, u64::from_le_bytes)?;
-            let narrow = |value| i64::try_from(value).map_err(|_| format!("holds {value}, and whole numbers are read up to {}", i64::MAX));
+            let narrow = |value| {
+                i64::try_from(value).map_err(|_| {
+                    format!("holds {value}, and whole numbers are read up to {}", i64::MAX)
+                })
+            };
             Numbers::Integers(wide.into_iter().map(narrow).collect::<Result<_, _>>()?)
         }
     })
@@ -118,7 +168,11 @@ fn numbers(bytes: &[u8], kind: Type, view: &View) -> Result<Numbers, String> {
 
 impl View {
     /// Every number of the view, the last axis fastest.
-    fn gather<const N: usize, T>(&self, bytes: &[u8], read: impl Fn([u8; N]) -> T) -> Result<Vec<T>, String> {
+    fn gather<const N: usize, T>(
+        &self,
+        bytes: &[u8],
+        read: impl Fn([u8; N]) -> T,
+    ) -> Result<Vec<T>, String> {
         let stored = bytes.as_chunks::<N>().0;
         // The budget has granted this many.
         let count = self.shape.iter().product();
@@ -126,7 +180,11 @@ impl View {
         if count == 0 {
             return Ok(found);
         }
-        let steps = self.shape.iter().zip(&self.strides).map(|(&len, &stride)| (len - 1).checked_mul(stride));
+        let steps = self
+            .shape
+            .iter()
+            .zip(&self.strides)
+            .map(|(&len, &stride)| (len - 1).checked_mul(stride));
         let last = steps.into_iter().try_fold(self.offset, |last, step| last.checked_add(step?));
         if last.is_none_or(|last| last >= stored.len()) {
             let (offset, shape, strides) = (self.offset, &self.shape, &self.strides);
@@ -144,7 +202,9 @@ impl View {
         loop {
             found.extend((0..inner).map(|k| read(stored[place + k * stride])));
             // The next row: the last of the outer axes that has one.
-            let Some(axis) = (0..outer).rev().find(|&axis| at[axis] + 1 < self.shape[axis]) else { return Ok(found) };
+            let Some(axis) = (0..outer).rev().find(|&axis| at[axis] + 1 < self.shape[axis]) else {
+                return Ok(found);
+            };
             at[axis] += 1;
             place += self.strides[axis];
             for (later, stride) in at.iter_mut().zip(&self.strides).skip(axis + 1) {

@@ -1,4 +1,5 @@
-//! What a pickle describes, as a list of nodes that refer to each other: nothing in it is called, imported or built.
+//! What a pickle describes, as a list of nodes that refer to each other: nothing in it is called,
+//! imported or built.
 
 use super::super::Budget;
 use super::tree::{Id, Node, Object, Tree};
@@ -15,13 +16,21 @@ const MEMO_BYTES: usize = 16;
 
 /// Reads one pickle from the front of `bytes`, and says where it ends.
 ///
-/// Memory and time grow with the bytes of the pickle alone, whatever it claims and however its objects refer to each other.
+/// Memory and time grow with the bytes of the pickle alone, whatever it claims and however its
+/// objects refer to each other.
 ///
 /// # Errors
 /// What is wrong, as the end of a sentence.
 pub fn parse<'a>(bytes: &'a [u8], budget: &Budget) -> Result<(Tree<'a>, usize), String> {
     let nodes = vec![Node::None, Node::Bool(true), Node::Bool(false), Node::Tuple(Vec::new())];
-    let machine = Machine { input: Input { bytes, at: 0 }, nodes, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new(), budget };
+    let machine = Machine {
+        input: Input { bytes, at: 0 },
+        nodes,
+        stack: Vec::new(),
+        marks: Vec::new(),
+        memo: HashMap::new(),
+        budget,
+    };
     machine.run()
 }
 
@@ -34,8 +43,15 @@ struct Input<'a> {
 impl<'a> Input<'a> {
     fn take(&mut self, count: u64) -> Result<&'a [u8], String> {
         let rest = &self.bytes[self.at..];
-        let cut = || format!("is cut off: {count} bytes are to follow byte {} of its pickle, and {} do", self.at, rest.len());
-        let taken = usize::try_from(count).ok().and_then(|count| rest.get(..count)).ok_or_else(cut)?;
+        let cut = || {
+            format!(
+                "is cut off: {count} bytes are to follow byte {} of its pickle, and {} do",
+                self.at,
+                rest.len()
+            )
+        };
+        let taken =
+            usize::try_from(count).ok().and_then(|count| rest.get(..count)).ok_or_else(cut)?;
         self.at += taken.len();
         Ok(taken)
     }
@@ -51,9 +67,13 @@ impl<'a> Input<'a> {
     /// Up to the end of the line, which is taken too.
     fn line(&mut self) -> Result<&'a str, String> {
         let rest = &self.bytes[self.at..];
-        let end = rest.iter().position(|&byte| byte == b'\n').ok_or("is cut off within a line of its pickle")?;
+        let end = rest
+            .iter()
+            .position(|&byte| byte == b'\n')
+            .ok_or("is cut off within a line of its pickle")?;
         self.at += end + 1;
-        std::str::from_utf8(&rest[..end]).map_err(|_| "has a name in its pickle that is not text".into())
+        std::str::from_utf8(&rest[..end])
+            .map_err(|_| "has a name in its pickle that is not text".into())
     }
 }
 
@@ -92,7 +112,11 @@ impl<'a> Machine<'a, '_> {
             }
             match self.step(code) {
                 Ok(true) => {}
-                Ok(false) => return Err(format!("has the opcode {code:#04x} at byte {at} of its pickle, which PyTorch does not write")),
+                Ok(false) => {
+                    return Err(format!(
+                        "has the opcode {code:#04x} at byte {at} of its pickle, which PyTorch does not write"
+                    ));
+                }
                 Err(problem) => return Err(problem),
             }
         }
@@ -103,7 +127,11 @@ impl<'a> Machine<'a, '_> {
         match code {
             0x80 => match self.input.byte()? {
                 version if version <= NEWEST => {}
-                version => return Err(format!("is a pickle of protocol {version}, and {NEWEST} is the newest that is known")),
+                version => {
+                    return Err(format!(
+                        "is a pickle of protocol {version}, and {NEWEST} is the newest that is known"
+                    ));
+                }
             },
             // The length of a frame is for readers of streams.
             0x95 => drop(self.input.take(8)?),
@@ -141,7 +169,11 @@ impl<'a> Machine<'a, '_> {
             b'J' => Node::Int(i32::from_le_bytes(self.input.array()?).into()),
             b'G' => Node::Float(f64::from_be_bytes(self.input.array()?)),
             0x8a | 0x8b => {
-                let count = if code == 0x8a { self.input.byte()?.into() } else { u32::from_le_bytes(self.input.array()?) };
+                let count = if code == 0x8a {
+                    self.input.byte()?.into()
+                } else {
+                    u32::from_le_bytes(self.input.array()?)
+                };
                 whole(self.input.take(count.into())?)
             }
             _ => match (code, self.input.line()?) {
@@ -162,7 +194,12 @@ impl<'a> Machine<'a, '_> {
         };
         let bytes = self.input.take(count)?;
         let is_text = matches!(code, b'X' | 0x8c | 0x8d | b'T' | b'U');
-        self.add(is_text.then(|| std::str::from_utf8(bytes).ok()).flatten().map_or(Node::Bytes, Node::Text))
+        self.add(
+            is_text
+                .then(|| std::str::from_utf8(bytes).ok())
+                .flatten()
+                .map_or(Node::Bytes, Node::Text),
+        )
     }
 
     fn container(&mut self, code: u8) -> Result<(), String> {
@@ -202,7 +239,9 @@ impl<'a> Machine<'a, '_> {
             (Node::Dict(dict), true) => dict.extend(pairs(&items)?),
             (Node::Object(object), true) => object.items.extend(pairs(&items)?),
             // An object that is a list of its own kind.
-            (Node::Object(object), false) => object.items.extend(items.into_iter().map(|item| (Id::NONE, item))),
+            (Node::Object(object), false) => {
+                object.items.extend(items.into_iter().map(|item| (Id::NONE, item)))
+            }
             _ => return Err("puts items into something in its pickle that holds none".into()),
         }
         Ok(())
@@ -213,7 +252,11 @@ impl<'a> Machine<'a, '_> {
             b'q' => self.input.byte()?.into(),
             b'r' => u32::from_le_bytes(self.input.array()?),
             0x94 => self.memo.len() as u32,
-            _ => self.input.line()?.parse().map_err(|_| "has a place in its pickle's memo that is no number")?,
+            _ => self
+                .input
+                .line()?
+                .parse()
+                .map_err(|_| "has a place in its pickle's memo that is no number")?,
         };
         let top = self.top()?;
         if self.memo.len() == self.memo.capacity() {
@@ -229,9 +272,15 @@ impl<'a> Machine<'a, '_> {
         let place = match code {
             b'h' => self.input.byte()?.into(),
             b'j' => u32::from_le_bytes(self.input.array()?),
-            _ => self.input.line()?.parse().map_err(|_| "has a place in its pickle's memo that is no number")?,
+            _ => self
+                .input
+                .line()?
+                .parse()
+                .map_err(|_| "has a place in its pickle's memo that is no number")?,
         };
-        let id = *self.memo.get(&place).ok_or_else(|| format!("refers to place {place} of its pickle's memo, which is empty"))?;
+        let id = *self.memo.get(&place).ok_or_else(|| {
+            format!("refers to place {place} of its pickle's memo, which is empty")
+        })?;
         self.push(id)
     }
 
@@ -259,7 +308,10 @@ impl<'a> Machine<'a, '_> {
                 let id = self.pop()?;
                 match &self.nodes[id.index()] {
                     // Old files keep the source of a class beside it.
-                    Node::Tuple(items) if items.len() > 1 && matches!(self.nodes[items[0].index()], Node::Text("module")) => {
+                    Node::Tuple(items)
+                        if items.len() > 1
+                            && matches!(self.nodes[items[0].index()], Node::Text("module")) =>
+                    {
                         let class = items[1];
                         return self.push(class);
                     }
@@ -292,7 +344,8 @@ impl<'a> Machine<'a, '_> {
     fn top(&self) -> Result<Id, String> {
         let mark = self.marks.last().copied().unwrap_or(0);
         let top = self.stack.get(mark..).and_then(|above| above.last());
-        top.copied().ok_or_else(|| "takes more from the stack of its pickle than it puts there".into())
+        top.copied()
+            .ok_or_else(|| "takes more from the stack of its pickle than it puts there".into())
     }
 
     fn pop(&mut self) -> Result<Id, String> {

@@ -62,13 +62,17 @@ pub struct Place<'a> {
 impl<'a> Place<'a> {
     /// From `("storage", class, key, device, count)`.
     pub fn of(tree: &Tree<'a>, id: Id) -> Result<Self, String> {
-        let Node::Persistent(id) = tree.node(id) else { return Err(format!("is made of {}, not of a storage", tree.kind(id))) };
+        let Node::Persistent(id) = tree.node(id) else {
+            return Err(format!("is made of {}, not of a storage", tree.kind(id)));
+        };
         let place = tree.items(*id).and_then(|parts| {
             let (&[tag, class, key, _, count], view) = parts.split_first_chunk::<5>()?;
             // Files from before PyTorch 0.4 name a part of another storage in the sixth place.
-            let whole = tree.text(tag) == Some("storage") && view.iter().all(|&part| matches!(tree.node(part), Node::None));
+            let whole = tree.text(tag) == Some("storage")
+                && view.iter().all(|&part| matches!(tree.node(part), Node::None));
             let Node::Int(count) = *tree.node(count) else { return None };
-            let class = tree.global(class).map_or_else(|| tree.text(class), |(_, name)| Some(name))?;
+            let class =
+                tree.global(class).map_or_else(|| tree.text(class), |(_, name)| Some(name))?;
             whole.then_some(Self { key: tree.text(key)?, class, count: u64::try_from(count).ok()? })
         });
         place.ok_or_else(|| "names its storage in a form that is not known".into())
@@ -87,7 +91,9 @@ impl Storages<'_> {
             Self::Zip { archive, read } => {
                 // Looked up twice, since a value that is handed out cannot be inserted beside.
                 if !read.contains_key(key) {
-                    let bytes = archive.entry(&format!("data/{key}"), budget)?.ok_or_else(|| no_storage(key))?;
+                    let bytes = archive
+                        .entry(&format!("data/{key}"), budget)?
+                        .ok_or_else(|| no_storage(key))?;
                     read.insert(key.to_string(), bytes);
                 }
                 Ok(&read[key])
@@ -111,35 +117,49 @@ impl<'a> Archive<'a> {
     /// # Errors
     /// What the file is, where it is another kind of archive, with the way out.
     pub fn open(bytes: &'a [u8]) -> Result<Self, String> {
-        // Nothing stands in front of PyTorch's archives. Where that is looked for, one whose first entry has a name of 30 characters, as the
-        // pickle in a file called by 21 has, is taken for damaged: that entry is as long as what PyTorch writes between the list and its end.
+        // Nothing stands in front of PyTorch's archives. Where that is looked for, one whose first
+        // entry has a name of 30 characters, as the pickle in a file called by 21 has, is taken for
+        // damaged: that entry is as long as what PyTorch writes between the list and its end.
         let config = Config { archive_offset: ArchiveOffset::Known(0) };
         let damaged = |error| format!("is a damaged zip archive, or cut off ({error})");
         let zip = ZipArchive::with_config(config, Cursor::new(bytes)).map_err(damaged)?;
         let names: Vec<Cow<str>> = zip.file_names().filter_map(Result::ok).collect();
         let folder = |end: &str| {
-            let folders =
-                names.iter().filter_map(|name| name.strip_suffix(end)).filter(|folder| folder.is_empty() || folder.ends_with('/'));
+            let folders = names
+                .iter()
+                .filter_map(|name| name.strip_suffix(end))
+                .filter(|folder| folder.is_empty() || folder.ends_with('/'));
             folders.min_by_key(|folder| folder.len()).map(str::to_string)
         };
         let is_script = folder("constants.pkl").is_some();
-        let is_export = ["archive_format", "models/model.json", "serialized_exported_program.json"].iter().any(|end| folder(end).is_some());
+        let is_export = ["archive_format", "models/model.json", "serialized_exported_program.json"]
+            .iter()
+            .any(|end| folder(end).is_some());
         let is_npz = names.iter().any(|name| name.ends_with(".npy"));
         match folder("data.pkl") {
             _ if is_script => {
                 let way = "`torch.save(torch.jit.load(FILE).state_dict(), \"net.pt\")`";
-                Err(format!("is a TorchScript archive, which is a program; save the state dict of its network: {way}"))
+                Err(format!(
+                    "is a TorchScript archive, which is a program; save the state dict of its network: {way}"
+                ))
             }
             _ if is_export => {
                 let way = "`torch.save(torch.export.load(FILE).state_dict, \"net.pt\")`";
-                Err(format!("is a program of `torch.export`; save the state dict of its network: {way}"))
+                Err(format!(
+                    "is a program of `torch.export`; save the state dict of its network: {way}"
+                ))
             }
             Some(folder) => {
                 drop(names);
                 Ok(Self { folder, zip })
             }
-            None if is_npz => Err("is an archive of NumPy arrays, which is a data set whose name ends in .npz".into()),
-            None => Err("is a zip archive without a `data.pkl`, and so no file of `torch.save`".into()),
+            None if is_npz => {
+                Err("is an archive of NumPy arrays, which is a data set whose name ends in .npz"
+                    .into())
+            }
+            None => {
+                Err("is a zip archive without a `data.pkl`, and so no file of `torch.save`".into())
+            }
         }
     }
 
@@ -148,7 +168,8 @@ impl<'a> Archive<'a> {
         let wrong = |problem: String| format!("has a damaged entry `{name}` ({problem})");
         let full = format!("{}{name}", self.folder);
         let Some(index) = self.zip.index_for_name(&full) else { return Ok(None) };
-        let checksum = self.zip.by_index_raw(index).map_err(|error| wrong(error.to_string()))?.crc32();
+        let checksum =
+            self.zip.by_index_raw(index).map_err(|error| wrong(error.to_string()))?.crc32();
         // PyTorch can save without checksums, and then writes 0.
         let options = ZipReadOptions::new().ignore_crc32(checksum == 0);
         let entry = self.zip.by_index_with_options(index, options);
@@ -163,18 +184,25 @@ fn unpacked<R: Read>(mut entry: ZipFile<R>, budget: &Budget) -> Result<Vec<u8>, 
     budget.take(&[size], 1)?;
     let mut bytes = reserved(size)?;
     // One byte more than there should be: at the end the checksum is compared.
-    entry.by_ref().take(size as u64 + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    entry
+        .by_ref()
+        .take(size as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| error.to_string())?;
     if bytes.len() == size {
         Ok(bytes)
     } else {
-        Err(format!("it says {size} bytes and has {}", if bytes.len() > size { "more" } else { "fewer" }))
+        Err(format!(
+            "it says {size} bytes and has {}",
+            if bytes.len() > size { "more" } else { "fewer" }
+        ))
     }
 }
 
 /// The tree of a file of PyTorch before 1.6, or one written in that form, and its storages.
 ///
-/// It is five pickles in a row (a number that marks the form, the protocol, what the machine was, the object, the keys of the storages), and
-/// then each storage, its count in front.
+/// It is five pickles in a row (a number that marks the form, the protocol, what the machine was,
+/// the object, the keys of the storages), and then each storage, its count in front.
 pub fn legacy<'a>(bytes: &'a [u8], budget: &Budget) -> Result<(Tree<'a>, Storages<'a>), String> {
     let mut rest = bytes;
     let mut next = || {
@@ -186,14 +214,24 @@ pub fn legacy<'a>(bytes: &'a [u8], budget: &Budget) -> Result<(Tree<'a>, Storage
     if !matches!(protocol.node(protocol.root), Node::Int(PROTOCOL)) {
         return Err(format!("is a file of PyTorch in a protocol other than {PROTOCOL}"));
     }
-    if !matches!(machine.get(machine.root, "little_endian").map(|value| machine.node(value)), Some(Node::Bool(true))) {
+    if !matches!(
+        machine.get(machine.root, "little_endian").map(|value| machine.node(value)),
+        Some(Node::Bool(true))
+    ) {
         return Err(BIG_ENDIAN.into());
     }
     let mut sizes = HashMap::new();
-    for node in (0..tree.nodes.len()).filter_map(Id::new).filter(|&id| matches!(tree.node(id), Node::Persistent(_))) {
-        let place = Place::of(&tree, node).map_err(|problem| format!("has a tensor that {problem}"))?;
-        let size =
-            TYPES.iter().find(|(class, ..)| *class == place.class).map(|(.., size)| *size as u64).or_else(|| other_size(place.class));
+    for node in (0..tree.nodes.len())
+        .filter_map(Id::new)
+        .filter(|&id| matches!(tree.node(id), Node::Persistent(_)))
+    {
+        let place =
+            Place::of(&tree, node).map_err(|problem| format!("has a tensor that {problem}"))?;
+        let size = TYPES
+            .iter()
+            .find(|(class, ..)| *class == place.class)
+            .map(|(.., size)| *size as u64)
+            .or_else(|| other_size(place.class));
         let size = size.ok_or_else(|| format!("has a `{}`, which is not read", place.class))?;
         sizes.insert(place.key, (place.count, size));
     }
@@ -204,17 +242,22 @@ pub fn legacy<'a>(bytes: &'a [u8], budget: &Budget) -> Result<(Tree<'a>, Storage
         let cut = || format!("is cut off within storage `{key}` of {count} numbers");
         let (stored, after) = rest.split_first_chunk::<8>().ok_or_else(cut)?;
         if u64::from_le_bytes(*stored) != count {
-            return Err(format!("has {} numbers in storage `{key}`, and its pickle says {count}", u64::from_le_bytes(*stored)));
+            return Err(format!(
+                "has {} numbers in storage `{key}`, and its pickle says {count}",
+                u64::from_le_bytes(*stored)
+            ));
         }
         let length = count.checked_mul(size).and_then(|bytes| usize::try_from(bytes).ok());
-        let (numbers, after) = length.and_then(|length| after.split_at_checked(length)).ok_or_else(cut)?;
+        let (numbers, after) =
+            length.and_then(|length| after.split_at_checked(length)).ok_or_else(cut)?;
         slices.insert(key, numbers);
         rest = after;
     }
     Ok((tree, Storages::Slices(slices)))
 }
 
-pub const BIG_ENDIAN: &str = "was written on a big-endian machine; load it there and save it as safetensors";
+pub const BIG_ENDIAN: &str =
+    "was written on a big-endian machine; load it there and save it as safetensors";
 
 /// Bytes per number of storages that are passed by, not read.
 fn other_size(class: &str) -> Option<u64> {

@@ -23,7 +23,8 @@ impl Id {
     }
 }
 
-/// A value of a pickle. Values in it are named by their place, so that no value holds another: dropping is no descent, and a cycle no harm.
+/// A value of a pickle. Values in it are named by their place, so that no value holds another:
+/// dropping is no descent, and a cycle no harm.
 #[derive(Debug)]
 pub enum Node<'a> {
     None,
@@ -150,7 +151,8 @@ impl<'a> Tree<'a> {
             _ => return None,
         };
         // Python 2 gives an ordered dict its pairs as an argument.
-        let given = self.items(args).and_then(|args| self.items(*args.first()?)).unwrap_or_default();
+        let given =
+            self.items(args).and_then(|args| self.items(*args.first()?)).unwrap_or_default();
         let pair = |&id: &Id| match *self.items(id)? {
             [key, value] => Some((key, value)),
             _ => None,
@@ -165,7 +167,10 @@ impl<'a> Tree<'a> {
 
     /// The value of a dict at a key that is text.
     pub fn get(&self, dict: Id, key: &str) -> Option<Id> {
-        self.entries(dict)?.filter(|&(known, _)| self.text(known) == Some(key)).last().map(|(_, value)| value)
+        self.entries(dict)?
+            .filter(|&(known, _)| self.text(known) == Some(key))
+            .last()
+            .map(|(_, value)| value)
     }
 
     /// The attributes of an object, a dict.
@@ -180,18 +185,25 @@ impl<'a> Tree<'a> {
     /// The attributes of a `torch.nn.Module`, of whatever class.
     pub fn module(&self, id: Id) -> Option<Id> {
         let attributes = self.attributes(id)?;
-        let is_table = |name| self.get(attributes, name).is_some_and(|table| self.entries(table).is_some());
+        let is_table =
+            |name| self.get(attributes, name).is_some_and(|table| self.entries(table).is_some());
         TABLES.into_iter().all(is_table).then_some(attributes)
     }
 
-    /// What a PyTorch Geometric `Data` holds by name: it keeps them in a storage, or as its attributes before version 2.
+    /// What a PyTorch Geometric `Data` holds by name: it keeps them in a storage, or as its
+    /// attributes before version 2.
     pub fn data(&self, id: Id) -> Option<Id> {
         let attributes = self.attributes(id)?;
-        if let Some(mapping) = self.get(attributes, "_store").and_then(|store| self.get(self.attributes(store)?, "_mapping")) {
+        if let Some(mapping) = self
+            .get(attributes, "_store")
+            .and_then(|store| self.get(self.attributes(store)?, "_mapping"))
+        {
             return Some(mapping);
         }
         let class = self.class(id)?;
-        (class == ("torch_geometric.data.data", "Data") && self.get(attributes, "edge_index").is_some()).then_some(attributes)
+        (class == ("torch_geometric.data.data", "Data")
+            && self.get(attributes, "edge_index").is_some())
+        .then_some(attributes)
     }
 
     /// The function that rebuilds a tensor, and its arguments.
@@ -206,9 +218,15 @@ impl<'a> Tree<'a> {
                     (call, args) = (inner.call, inner.args);
                 }
                 // A class of its own: what rebuilds it, the class, and the arguments.
-                ("torch._tensor", "_rebuild_from_type_v2") => (call, args) = (*given.first()?, *given.get(2)?),
-                ("torch.nn.parameter", name) if name.starts_with("Uninitialized") => return Some((name, given)),
-                ("torch._utils", name) if name.starts_with("_rebuild_") => return Some((name, given)),
+                ("torch._tensor", "_rebuild_from_type_v2") => {
+                    (call, args) = (*given.first()?, *given.get(2)?)
+                }
+                ("torch.nn.parameter", name) if name.starts_with("Uninitialized") => {
+                    return Some((name, given));
+                }
+                ("torch._utils", name) if name.starts_with("_rebuild_") => {
+                    return Some((name, given));
+                }
                 _ => return None,
             }
         }
@@ -253,10 +271,15 @@ impl<'a> Tree<'a> {
         for (id, node) in self.nodes.iter().enumerate() {
             let Some(id) = Id::new(id) else { continue };
             match node {
-                Node::List(items) | Node::Tuple(items) | Node::Set(items) => items.iter().for_each(|&to| each(id, to)),
+                Node::List(items) | Node::Tuple(items) | Node::Set(items) => {
+                    items.iter().for_each(|&to| each(id, to))
+                }
                 Node::Dict(pairs) => pairs.iter().for_each(|&(_, to)| each(id, to)),
                 Node::Object(object) => {
-                    [Some(object.args), object.state].into_iter().flatten().for_each(|to| each(id, to));
+                    [Some(object.args), object.state]
+                        .into_iter()
+                        .flatten()
+                        .for_each(|to| each(id, to));
                     object.items.iter().for_each(|&(_, to)| each(id, to));
                 }
                 _ => {}
@@ -277,6 +300,10 @@ mod tests {
         let (tree, used) = parse(bytes, &Budget::of_bytes(bytes.len() as u64)).unwrap();
         assert_eq!(used, bytes.len());
         let value = |key: &str| tree.get(tree.root, key).map(|id| tree.node(id));
-        assert!(matches!(value("a"), Some(Node::Int(2))) && matches!(value("b"), Some(Node::Int(7))) && value("c").is_none());
+        assert!(
+            matches!(value("a"), Some(Node::Int(2)))
+                && matches!(value("b"), Some(Node::Int(7)))
+                && value("c").is_none()
+        );
     }
 }

@@ -17,10 +17,12 @@ pub struct Exported {
     pub python: String,
 }
 
-/// Writes `model` as a state dict and a module of rectangular shapes for PyTorch Geometric; `file` is what the Python opens.
+/// Writes `model` as a state dict and a module of rectangular shapes for PyTorch Geometric; `file`
+/// is what the Python opens.
 ///
 /// # Errors
-/// [`Error::Model`] for a layer that PyTorch Geometric has no twin of, or one whose name cannot stand in Python.
+/// [`Error::Model`] for a layer that PyTorch Geometric has no twin of, or one whose name cannot
+/// stand in Python.
 pub fn export(model: &Model, file: &str) -> Result<Exported> {
     let mut tensors = Tensors::default();
     let registry = Registry::standard();
@@ -31,9 +33,15 @@ pub fn export(model: &Model, file: &str) -> Result<Exported> {
             return Err(Error::Model(format!("`{}`: {problem}", node.name())));
         }
         let inputs: Vec<String> = node.inputs().iter().map(|&id| variable(model, id)).collect();
-        let at = Place::new(node.name(), &inputs, model.channels(node.inputs()[0]), node.channels());
+        let at =
+            Place::new(node.name(), &inputs, model.channels(node.inputs()[0]), node.channels());
         let kind = node.layer().kind();
-        let refused = |reason: String| Error::Model(format!("layer `{}` is a {kind} {reason}, which is not exported", node.name()));
+        let refused = |reason: String| {
+            Error::Model(format!(
+                "layer `{}` is a {kind} {reason}, which is not exported",
+                node.name()
+            ))
+        };
         let entry = registry.entry(kind).ok_or_else(|| refused("of another crate".into()))?;
         let python = entry.to_python(node.layer(), &at).map_err(refused)?;
         if python.ignores_edge_weights {
@@ -112,7 +120,10 @@ const TAKEN: [&str; 39] = [
 
 fn is_python_name(name: &str) -> bool {
     let letters = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    letters && !name.starts_with(|c: char| c.is_ascii_digit()) && !name.is_empty() && !TAKEN.contains(&name)
+    letters
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && !name.is_empty()
+        && !TAKEN.contains(&name)
 }
 
 fn variable(model: &Model, id: NodeId) -> String {

@@ -1,4 +1,5 @@
-//! The way to and from PyTorch Geometric: its layers by their arguments, its state dicts by their names and shapes.
+//! The way to and from PyTorch Geometric: its layers by their arguments, its state dicts by their
+//! names and shapes.
 
 mod assumptions;
 mod checkpoint;

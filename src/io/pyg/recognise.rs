@@ -1,4 +1,5 @@
-//! The layers in a state dict whatever they are called: each by the names and shapes of its own tensors, their order by numbers and widths.
+//! The layers in a state dict whatever they are called: each by the names and shapes of its own
+//! tensors, their order by numbers and widths.
 
 use super::network::{RUNNING, inner_maps, width_in};
 use crate::error::{Error, Result};
@@ -57,7 +58,8 @@ const MOST_STEPS: usize = 200_000;
 /// The layers of a state dict.
 ///
 /// # Errors
-/// [`Error::Model`] for a tensor that belongs to no known layer, a layer that is not built, or one whose kind cannot be told.
+/// [`Error::Model`] for a tensor that belongs to no known layer, a layer that is not built, or one
+/// whose kind cannot be told.
 pub(super) fn layers(tensors: &Tensors) -> Result<Vec<Found>> {
     let mut found = Vec::new();
     collect("", tensors, 0, &mut found)?;
@@ -66,22 +68,30 @@ pub(super) fn layers(tensors: &Tensors) -> Result<Vec<Found>> {
 
 fn collect(path: &str, tensors: &Tensors, depth: usize, found: &mut Vec<Found>) -> Result<()> {
     let at = if path.is_empty() { "the whole file" } else { path };
-    if let Some((kind, tensors)) = kind_of(path, tensors).map_err(|error| Error::Model(format!("{at}: {}", plain(error))))? {
+    if let Some((kind, tensors)) =
+        kind_of(path, tensors).map_err(|error| Error::Model(format!("{at}: {}", plain(error))))?
+    {
         let input = width_in(kind, &tensors);
         let output = width_out(kind, &tensors, input);
         if input == 0 || output == 0 {
-            return Err(Error::Model(format!("{at}: the widths of a {kind} cannot be told from its tensors")));
+            return Err(Error::Model(format!(
+                "{at}: the widths of a {kind} cannot be told from its tensors"
+            )));
         }
         found.push(Found { path: path.into(), kind, tensors, input, output });
         return Ok(());
     }
-    let heads: BTreeSet<&str> = tensors.floats.keys().map(|name| name.split('.').next().unwrap_or("")).collect();
+    let heads: BTreeSet<&str> =
+        tensors.floats.keys().map(|name| name.split('.').next().unwrap_or("")).collect();
     for head in heads {
         let below = tensors.under(&format!("{head}."));
         let full = if path.is_empty() { head.to_string() } else { format!("{path}.{head}") };
         if below.floats.is_empty() || depth == DEEPEST {
             let names: Vec<&str> = tensors.floats.keys().take(6).map(String::as_str).collect();
-            return Err(Error::Model(format!("tensor `{full}` belongs to no layer that is known; beside it stand {}", names.join(", "))));
+            return Err(Error::Model(format!(
+                "tensor `{full}` belongs to no layer that is known; beside it stand {}",
+                names.join(", ")
+            )));
         }
         collect(&full, &below, depth + 1, found)?;
     }
@@ -95,17 +105,29 @@ fn plain(error: Error) -> String {
     }
 }
 
-/// The kind of the layer that these tensors are together, and the tensors under today's names; none where they are several layers.
+/// The kind of the layer that these tensors are together, and the tensors under today's names; none
+/// where they are several layers.
 fn kind_of(path: &str, tensors: &Tensors) -> Result<Option<(&'static str, Tensors)>> {
     let shape = |name: &str| tensors.floats.get(name).map(|array| array.shape.as_slice());
     let has = |name: &str| tensors.floats.contains_key(name);
     let any_under = |prefix: &str| tensors.floats.keys().any(|name| name.starts_with(prefix));
-    let all = |known: &[&str]| tensors.floats.keys().all(|name| known.iter().any(|k| name == k || k.ends_with('.') && name.starts_with(k)));
-    let not_built = |what: &str| Err(Error::Model(format!("is {what}, which is not built; known are the layers of docs/from-pytorch.md")));
+    let all = |known: &[&str]| {
+        tensors
+            .floats
+            .keys()
+            .all(|name| known.iter().any(|k| name == k || k.ends_with('.') && name.starts_with(k)))
+    };
+    let not_built = |what: &str| {
+        Err(Error::Model(format!(
+            "is {what}, which is not built; known are the layers of docs/from-pytorch.md"
+        )))
+    };
     let renamed = |pairs: &[(&str, &str)]| {
         let mut new = Tensors::default();
         for (name, array) in &tensors.floats {
-            let found = pairs.iter().find_map(|(old, now)| name.strip_prefix(old).map(|rest| format!("{now}{rest}")));
+            let found = pairs
+                .iter()
+                .find_map(|(old, now)| name.strip_prefix(old).map(|rest| format!("{now}{rest}")));
             new.floats.insert(found.unwrap_or_else(|| name.clone()), array.clone());
         }
         new
@@ -123,8 +145,14 @@ fn kind_of(path: &str, tensors: &Tensors) -> Result<Option<(&'static str, Tensor
         return not_built("a PReLU");
     }
     if has("att_l") && has("att_r") {
-        // As GATConv named them before 2.1; both sides share one map where a single width was given.
-        let new = renamed(&[("att_l", "att_src"), ("att_r", "att_dst"), ("lin_l.", "lin_src."), ("lin_r.", "lin_dst.")]);
+        // As GATConv named them before 2.1; both sides share one map where a single width was
+        // given.
+        let new = renamed(&[
+            ("att_l", "att_src"),
+            ("att_r", "att_dst"),
+            ("lin_l.", "lin_src."),
+            ("lin_r.", "lin_dst."),
+        ]);
         return Ok(Some(("gat_conv", new)));
     }
     if has("att_src") && has("att_dst") {
@@ -138,7 +166,10 @@ fn kind_of(path: &str, tensors: &Tensors) -> Result<Option<(&'static str, Tensor
     }
     // Without an ε it is a list that is called `nn`, or another convolution with an inner network.
     if has("eps") && any_under("nn.") && all(&["nn.", "eps", "lin."]) {
-        return Ok(Some((if has("lin.weight") { "gine_conv" } else { "gin_conv" }, tensors.clone())));
+        return Ok(Some((
+            if has("lin.weight") { "gine_conv" } else { "gin_conv" },
+            tensors.clone(),
+        )));
     }
     if any_under("nn.") && all(&["nn."]) && convolutional(path) {
         return not_built("a convolution with an inner network and no ε (EdgeConv, NNConv)");
@@ -168,10 +199,15 @@ fn kind_of(path: &str, tensors: &Tensors) -> Result<Option<(&'static str, Tensor
         };
     }
     let inner = tensors.under("module.");
-    if !inner.floats.is_empty() && all(&["module."]) && shape("module.weight").is_none_or(|shape| shape.len() == 1) {
+    if !inner.floats.is_empty()
+        && all(&["module."])
+        && shape("module.weight").is_none_or(|shape| shape.len() == 1)
+    {
         return match has("module.running_mean") {
             true => Ok(Some(("batch_norm", tensors.clone()))),
-            false if has("module.weight") && inner.floats.len() <= 2 => Err(Error::Model(RUNNING.into())),
+            false if has("module.weight") && inner.floats.len() <= 2 => {
+                Err(Error::Model(RUNNING.into()))
+            }
             false => Ok(None),
         };
     }
@@ -181,7 +217,9 @@ fn kind_of(path: &str, tensors: &Tensors) -> Result<Option<(&'static str, Tensor
     Ok(match (shape("weight"), shape("bias")) {
         _ if has("running_mean") => Some(("batch_norm", tensors.clone())),
         (Some([_]), Some([_])) => Some(("layer_norm", tensors.clone())),
-        (Some(&[rows, columns]), Some(&[bias])) if rows != columns && columns == bias && rows != bias => {
+        (Some(&[rows, columns]), Some(&[bias]))
+            if rows != columns && columns == bias && rows != bias =>
+        {
             // GCNConv held its weight the other way round before 2.0.
             let mut new = renamed(&[("weight", "lin.weight")]);
             transpose(&mut new, "lin.weight");
@@ -206,13 +244,19 @@ fn transpose(tensors: &mut Tensors, name: &str) {
 
 /// Whether a name speaks of a convolution, where its tensors alone might be something else.
 pub(super) fn convolutional(path: &str) -> bool {
-    let last = path.rsplit('.').find(|part| !part.is_empty() && part.parse::<u64>().is_err()).unwrap_or("").to_ascii_lowercase();
+    let last = path
+        .rsplit('.')
+        .find(|part| !part.is_empty() && part.parse::<u64>().is_err())
+        .unwrap_or("")
+        .to_ascii_lowercase();
     ["conv", "gcn", "sgc", "gc"].iter().any(|word| last.starts_with(word))
 }
 
 /// The channels that a layer puts out.
 fn width_out(kind: &str, tensors: &Tensors, input: usize) -> usize {
-    let axis = |name: &str, axis: usize| tensors.floats.get(name).and_then(|array| array.shape.get(axis)).copied();
+    let axis = |name: &str, axis: usize| {
+        tensors.floats.get(name).and_then(|array| array.shape.get(axis)).copied()
+    };
     match kind {
         "batch_norm" | "layer_norm" | "gcn2_conv" => Some(input),
         "rgcn_conv" => axis("weight", 2),
@@ -236,25 +280,35 @@ pub(super) enum Reading {
     All,
 }
 
-/// Puts layers in the one order that numbers and widths allow: for each its place in `found`, and what it reads.
+/// Puts layers in the one order that numbers and widths allow: for each its place in `found`, and
+/// what it reads.
 ///
-/// Layers whose names differ in numbers alone stand in the order of the numbers. A map reads as many channels as the one before it puts out,
-/// or as all of those before it together. Norms that are numbered by themselves belong to the layers of the same rank.
+/// Layers whose names differ in numbers alone stand in the order of the numbers. A map reads as
+/// many channels as the one before it puts out, or as all of those before it together. Norms that
+/// are numbered by themselves belong to the layers of the same rank.
 ///
 /// # Errors
 /// [`Error::Model`] where there is no such order or more than one, with those there are.
 pub(super) fn order(found: &[Found]) -> Result<Vec<(usize, Reading)>> {
     let families: Vec<(String, Vec<u64>)> = found.iter().map(Found::family).collect();
     // Norms in one list with maps stand where their number says; others are attached to maps.
-    let listed = |k: usize| !found[k].is_norm() || (0..found.len()).any(|j| !found[j].is_norm() && families[j].0 == families[k].0);
+    let listed = |k: usize| {
+        !found[k].is_norm()
+            || (0..found.len()).any(|j| !found[j].is_norm() && families[j].0 == families[k].0)
+    };
     let chain: Vec<usize> = (0..found.len()).filter(|&k| listed(k)).collect();
     let mut loose: Vec<usize> = (0..found.len()).filter(|&k| !listed(k)).collect();
     loose.sort_by(|&a, &b| families[a].cmp(&families[b]));
-    let mut search = Search { found, families: &families, chain: &chain, orders: Vec::new(), steps: 0 };
+    let mut search =
+        Search { found, families: &families, chain: &chain, orders: Vec::new(), steps: 0 };
     search.extend(&mut Vec::new(), 0);
-    let told = |order: &[(usize, Reading)]| order.iter().map(|(k, _)| found[*k].path.as_str()).collect::<Vec<_>>().join(" → ");
+    let told = |order: &[(usize, Reading)]| {
+        order.iter().map(|(k, _)| found[*k].path.as_str()).collect::<Vec<_>>().join(" → ")
+    };
     let widths = || {
-        let each = found.iter().map(|layer| format!("{} ({} → {})", layer.path, layer.input, layer.output));
+        let each = found
+            .iter()
+            .map(|layer| format!("{} ({} → {})", layer.path, layer.input, layer.output));
         each.collect::<Vec<_>>().join(", ")
     };
     let order = match &search.orders[..] {
@@ -265,7 +319,10 @@ pub(super) fn order(found: &[Found]) -> Result<Vec<(usize, Reading)>> {
         }
         many => {
             let orders: Vec<String> = many.iter().map(|order| told(order)).collect();
-            return Err(Error::Model(format!("its layers fit in several orders: {}; a network file says which", orders.join("; "))));
+            return Err(Error::Model(format!(
+                "its layers fit in several orders: {}; a network file says which",
+                orders.join("; ")
+            )));
         }
     };
     attach(found, &order, &loose)
@@ -280,7 +337,8 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// All orders that begin with `begun`, which puts out `width` channels; 0 before the first layer, which reads whatever it does.
+    /// All orders that begin with `begun`, which puts out `width` channels; 0 before the first
+    /// layer, which reads whatever it does.
     fn extend(&mut self, begun: &mut Vec<(usize, Reading)>, width: usize) {
         self.steps += 1;
         if self.orders.len() == MOST_ORDERS || self.steps > MOST_STEPS {
@@ -293,11 +351,14 @@ impl Search<'_> {
         let used = |k: usize, begun: &[(usize, Reading)]| begun.iter().any(|(j, _)| *j == k);
         for &k in self.chain {
             let own = &self.families[k];
-            let earlier = |&&j: &&usize| self.families[j].0 == own.0 && self.families[j].1 < own.1 && !used(j, begun);
+            let earlier = |&&j: &&usize| {
+                self.families[j].0 == own.0 && self.families[j].1 < own.1 && !used(j, begun)
+            };
             if used(k, begun) || self.chain.iter().any(|j| earlier(&j)) {
                 continue;
             }
-            let maps = || begun.iter().map(|(j, _)| &self.found[*j]).filter(|layer| !layer.is_norm());
+            let maps =
+                || begun.iter().map(|(j, _)| &self.found[*j]).filter(|layer| !layer.is_norm());
             let all: usize = maps().map(|layer| layer.output).sum();
             let layer = &self.found[k];
             let reading = match layer.input {
@@ -312,8 +373,13 @@ impl Search<'_> {
     }
 }
 
-/// Puts the norms that are numbered by themselves behind the maps of the same rank: of all maps, of all but the last, or of the convolutions.
-fn attach(found: &[Found], order: &[(usize, Reading)], norms: &[usize]) -> Result<Vec<(usize, Reading)>> {
+/// Puts the norms that are numbered by themselves behind the maps of the same rank: of all maps, of
+/// all but the last, or of the convolutions.
+fn attach(
+    found: &[Found],
+    order: &[(usize, Reading)],
+    norms: &[usize],
+) -> Result<Vec<(usize, Reading)>> {
     if norms.is_empty() {
         return Ok(order.to_vec());
     }
@@ -321,20 +387,40 @@ fn attach(found: &[Found], order: &[(usize, Reading)], norms: &[usize]) -> Resul
     let convs: Vec<usize> = maps.iter().copied().filter(|&k| found[k].is_conv()).collect();
     let but_last = |list: &[usize]| list[..list.len().saturating_sub(1)].to_vec();
     let fits = |homes: &Vec<usize>| {
-        homes.len() == norms.len() && homes.iter().zip(norms).all(|(&home, &norm)| found[home].output == found[norm].input)
+        homes.len() == norms.len()
+            && homes.iter().zip(norms).all(|(&home, &norm)| found[home].output == found[norm].input)
     };
-    let mut ways: Vec<Vec<usize>> = [but_last(&maps), but_last(&convs), convs.clone(), maps.clone()].into_iter().filter(fits).collect();
+    let mut ways: Vec<Vec<usize>> =
+        [but_last(&maps), but_last(&convs), convs.clone(), maps.clone()]
+            .into_iter()
+            .filter(fits)
+            .collect();
     ways.dedup();
-    let named = |list: &[usize]| list.iter().map(|&k| found[k].path.as_str()).collect::<Vec<_>>().join(", ");
+    let named = |list: &[usize]| {
+        list.iter().map(|&k| found[k].path.as_str()).collect::<Vec<_>>().join(", ")
+    };
     match &ways[..] {
         [homes] => {
-            let behind = |k: usize| homes.iter().position(|&home| home == k).map(|at| (norms[at], Reading::Before));
-            Ok(order.iter().flat_map(|&(k, reading)| std::iter::once((k, reading)).chain(behind(k))).collect())
+            let behind = |k: usize| {
+                homes.iter().position(|&home| home == k).map(|at| (norms[at], Reading::Before))
+            };
+            Ok(order
+                .iter()
+                .flat_map(|&(k, reading)| std::iter::once((k, reading)).chain(behind(k)))
+                .collect())
         }
-        [] => Err(Error::Model(format!("the norms {} fit behind none of {}; say where by a network file", named(norms), named(&maps)))),
+        [] => Err(Error::Model(format!(
+            "the norms {} fit behind none of {}; say where by a network file",
+            named(norms),
+            named(&maps)
+        ))),
         _ => {
             let each: Vec<String> = ways.iter().map(|homes| named(homes)).collect();
-            Err(Error::Model(format!("the norms {} fit behind {}; a network file says which", named(norms), each.join(" or behind "))))
+            Err(Error::Model(format!(
+                "the norms {} fit behind {}; a network file says which",
+                named(norms),
+                each.join(" or behind ")
+            )))
         }
     }
 }
@@ -359,7 +445,14 @@ mod tests {
             let order = order(&found)?;
             Ok(order
                 .into_iter()
-                .map(|(k, reading)| format!("{}:{}{}", found[k].path, found[k].kind, if reading == Reading::All { "*" } else { "" }))
+                .map(|(k, reading)| {
+                    format!(
+                        "{}:{}{}",
+                        found[k].path,
+                        found[k].kind,
+                        if reading == Reading::All { "*" } else { "" }
+                    )
+                })
                 .collect::<Vec<_>>()
                 .join(" "))
         });
@@ -371,7 +464,9 @@ mod tests {
         let conv = |name: &'static str, inputs: usize, outputs: usize| {
             let weight: &'static [usize] = Box::leak(Box::new([outputs, inputs]));
             let bias: &'static [usize] = Box::leak(Box::new([outputs]));
-            let of = |rest: &str| -> &'static str { Box::leak(format!("{name}.{rest}").into_boxed_str()) };
+            let of = |rest: &str| -> &'static str {
+                Box::leak(format!("{name}.{rest}").into_boxed_str())
+            };
             [(of("lin.weight"), weight), (of("bias"), bias)]
         };
         let linear = |name: &'static str, inputs: usize, outputs: usize| {
@@ -381,24 +476,53 @@ mod tests {
         };
         let norm = |name: &'static str, width: usize| {
             let shape: &'static [usize] = Box::leak(Box::new([width]));
-            ["weight", "bias", "running_mean", "running_var"]
-                .map(|rest| -> (&'static str, &'static [usize]) { (Box::leak(format!("{name}.{rest}").into_boxed_str()), shape) })
+            ["weight", "bias", "running_mean", "running_var"].map(
+                |rest| -> (&'static str, &'static [usize]) {
+                    (Box::leak(format!("{name}.{rest}").into_boxed_str()), shape)
+                },
+            )
         };
         let two = [conv("conv1", 8, 16), conv("conv2", 16, 3)].concat();
         assert_eq!(told(&two), "conv1:gcn_conv conv2:gcn_conv");
         let ten = [conv("conv10", 16, 3), conv("conv2", 16, 16), conv("conv1", 8, 16)].concat();
         assert_eq!(told(&ten), "conv1:gcn_conv conv2:gcn_conv conv10:gcn_conv");
-        let tutorial = [&two[..2], &norm("bn1", 16), &conv("conv2", 16, 16), &norm("bn2", 16), &linear("lin", 16, 3)].concat();
-        assert_eq!(told(&tutorial), "conv1:gcn_conv bn1:batch_norm conv2:gcn_conv bn2:batch_norm lin:linear");
-        let listed = [&conv("net.layers.0", 8, 16)[..], &norm("net.layers.1", 16), &conv("net.layers.3", 16, 3)].concat();
-        assert_eq!(told(&listed), "net.layers.0:gcn_conv net.layers.1:batch_norm net.layers.3:gcn_conv");
+        let tutorial = [
+            &two[..2],
+            &norm("bn1", 16),
+            &conv("conv2", 16, 16),
+            &norm("bn2", 16),
+            &linear("lin", 16, 3),
+        ]
+        .concat();
+        assert_eq!(
+            told(&tutorial),
+            "conv1:gcn_conv bn1:batch_norm conv2:gcn_conv bn2:batch_norm lin:linear"
+        );
+        let listed = [
+            &conv("net.layers.0", 8, 16)[..],
+            &norm("net.layers.1", 16),
+            &conv("net.layers.3", 16, 3),
+        ]
+        .concat();
+        assert_eq!(
+            told(&listed),
+            "net.layers.0:gcn_conv net.layers.1:batch_norm net.layers.3:gcn_conv"
+        );
         let joined = [&two[..2], &conv("conv2", 16, 16), &linear("fc", 32, 3)].concat();
         assert_eq!(told(&joined), "conv1:gcn_conv conv2:gcn_conv fc:linear*");
-        let around = [&linear("first", 8, 16)[..], &conv("gcn", 16, 16), &linear("last", 16, 3)].concat();
+        let around =
+            [&linear("first", 8, 16)[..], &conv("gcn", 16, 16), &linear("last", 16, 3)].concat();
         assert_eq!(told(&around), "first:linear gcn:gcn_conv last:linear");
-        let either = [&two[..2], &conv("conv2", 16, 16), &linear("lin1", 16, 16), &linear("lin2", 16, 3)].concat();
+        let either =
+            [&two[..2], &conv("conv2", 16, 16), &linear("lin1", 16, 16), &linear("lin2", 16, 3)]
+                .concat();
         let message = told(&either);
-        assert!(message.contains("several orders: conv1 → conv2 → lin1 → lin2; conv1 → lin1 → conv2 → lin2"), "{message}");
+        assert!(
+            message.contains(
+                "several orders: conv1 → conv2 → lin1 → lin2; conv1 → lin1 → conv2 → lin2"
+            ),
+            "{message}"
+        );
         let apart = [conv("conv1", 8, 16), conv("conv2", 24, 3)].concat();
         assert!(told(&apart).contains("no order of its layers"), "{}", told(&apart));
     }
@@ -407,20 +531,29 @@ mod tests {
     fn what_is_not_built_or_cannot_be_told_is_refused_by_name() {
         for (tensors, word) in [
             (&[("jk.lstm.weight_ih_l0", &[4usize, 4][..])][..], "LSTM"),
-            (&[("norms.0.module.weight", &[4][..]), ("norms.0.module.bias", &[4])], "running statistics"),
+            (
+                &[("norms.0.module.weight", &[4][..]), ("norms.0.module.bias", &[4])],
+                "running statistics",
+            ),
             (&[("act.weight", &[1])], "PReLU"),
             (&[("conv1.lin_rel.weight", &[4, 3]), ("conv1.lin_root.weight", &[4, 3])], "GraphConv"),
             (&[("conv1.lin.weight", &[4, 3]), ("conv1.lin.bias", &[4])], "SGConv"),
             (&[("conv1.weight", &[4, 4]), ("conv1.bias", &[4])], "before 2.0"),
             (&[("conv1.nn.0.weight", &[4, 6]), ("conv1.nn.0.bias", &[4])], "EdgeConv"),
             (&[("gn.weight", &[4]), ("gn.bias", &[4]), ("gn.mean_scale", &[4])], "GraphNorm"),
-            (&[("conv1.lin.weight", &[4, 3]), ("conv1.bias", &[4]), ("temperature", &[1])], "`temperature` belongs to no layer"),
+            (
+                &[("conv1.lin.weight", &[4, 3]), ("conv1.bias", &[4]), ("temperature", &[1])],
+                "`temperature` belongs to no layer",
+            ),
         ] {
             let message = told(tensors);
             assert!(message.contains(word) && !message.contains('\n'), "{message}");
         }
         // A list that is called as the inner networks of GIN are is none.
-        assert_eq!(told(&[("nn.0.weight", &[4, 3]), ("nn.0.bias", &[4]), ("nn.2.weight", &[2, 4])]), "nn.0:linear nn.2:linear");
+        assert_eq!(
+            told(&[("nn.0.weight", &[4, 3]), ("nn.0.bias", &[4]), ("nn.2.weight", &[2, 4])]),
+            "nn.0:linear nn.2:linear"
+        );
         assert_eq!(told(&[("conv1.weight", &[3, 4]), ("conv1.bias", &[4])]), "conv1:gcn_conv");
         assert_eq!(told(&[("conv1.weight", &[4, 3]), ("conv1.bias", &[4])]), "conv1:linear");
     }
@@ -428,17 +561,26 @@ mod tests {
     #[test]
     fn old_names_become_those_of_today_side_by_side() {
         let mut old = Tensors::default();
-        for (k, (name, shape)) in
-            [("att_l", vec![1, 2, 3]), ("att_r", vec![1, 2, 3]), ("lin_l.weight", vec![6, 4]), ("lin_r.weight", vec![6, 4])]
-                .into_iter()
-                .enumerate()
+        for (k, (name, shape)) in [
+            ("att_l", vec![1, 2, 3]),
+            ("att_r", vec![1, 2, 3]),
+            ("lin_l.weight", vec![6, 4]),
+            ("lin_r.weight", vec![6, 4]),
+        ]
+        .into_iter()
+        .enumerate()
         {
-            old.floats.insert(name.into(), Array { values: vec![k as f32; shape.iter().product()], shape });
+            old.floats.insert(
+                name.into(),
+                Array { values: vec![k as f32; shape.iter().product()], shape },
+            );
         }
         let (kind, new) = kind_of("conv", &old).unwrap().unwrap();
         assert_eq!(kind, "gat_conv");
         // GATConv called the sources left.
-        for (name, value) in [("att_src", 0.0), ("att_dst", 1.0), ("lin_src.weight", 2.0), ("lin_dst.weight", 3.0)] {
+        for (name, value) in
+            [("att_src", 0.0), ("att_dst", 1.0), ("lin_src.weight", 2.0), ("lin_dst.weight", 3.0)]
+        {
             assert_eq!(new.floats[name].values[0], value, "{name}");
         }
     }

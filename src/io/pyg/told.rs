@@ -17,8 +17,11 @@ pub(super) struct Told {
 impl Told {
     /// Of the modules below `prefix`, which ends with a dot or is empty.
     pub(super) fn of(metadata: &BTreeMap<String, String>, prefix: &str) -> Self {
-        let below = |key: &String| Some(key.strip_prefix("module.")?.strip_prefix(prefix)?.to_string());
-        let root = metadata.get(format!("module.{prefix}").trim_end_matches('.')).map(|text| (String::new(), text));
+        let below =
+            |key: &String| Some(key.strip_prefix("module.")?.strip_prefix(prefix)?.to_string());
+        let root = metadata
+            .get(format!("module.{prefix}").trim_end_matches('.'))
+            .map(|text| (String::new(), text));
         let others = metadata.iter().filter_map(|(key, text)| Some((below(key)?, text)));
         let read = |(path, text): (String, &String)| Some((path, serde_json::from_str(text).ok()?));
         Self { modules: others.chain(root).filter_map(read).collect() }
@@ -45,7 +48,8 @@ impl Told {
         }
     }
 
-    /// The function that a module of activation is; nothing where it is none, or there is no such module.
+    /// The function that a module of activation is; nothing where it is none, or there is no such
+    /// module.
     fn activation(&self, path: &str, assumed: &mut Assumptions) -> Result<bool> {
         let Some(class) = self.class(path) else { return Ok(false) };
         let function = match class {
@@ -54,13 +58,16 @@ impl Told {
             "ELU" => ActivationFn::Elu,
             "Tanh" => ActivationFn::Tanh,
             "Sigmoid" => ActivationFn::Sigmoid,
-            "GELU" | "SiLU" | "SELU" | "Softplus" | "Mish" | "Hardswish" | "CELU" | "ReLU6" | "LogSigmoid" | "Softsign" => {
+            "GELU" | "SiLU" | "SELU" | "Softplus" | "Mish" | "Hardswish" | "CELU" | "ReLU6"
+            | "LogSigmoid" | "Softsign" => {
                 return Err(Error::Model(format!("{path}: the activation {class} is not built")));
             }
             _ => return Ok(false),
         };
         if self.attribute(path, "alpha").and_then(Value::as_f64).is_some_and(|alpha| alpha != 1.0) {
-            return Err(Error::Model(format!("{path}: an ELU with another alpha than 1 is not built")));
+            return Err(Error::Model(format!(
+                "{path}: an ELU with another alpha than 1 is not built"
+            )));
         }
         assumed.activation = Some(function);
         assumed.leaky_slope = ActivationFn::LEAKY_SLOPE;
@@ -68,18 +75,28 @@ impl Told {
         Ok(true)
     }
 
-    /// The assumptions with what the file tells of the layer of `kind` at `path` in their place, nothing where it tells nothing of it.
+    /// The assumptions with what the file tells of the layer of `kind` at `path` in their place,
+    /// nothing where it tells nothing of it.
     ///
     /// # Errors
     /// [`Error::Model`] for a layer of another class, or with an attribute that is not built.
-    pub(super) fn layer(&self, kind: &str, path: &str, assumed: &Assumptions) -> Result<Option<Assumptions>> {
+    pub(super) fn layer(
+        &self,
+        kind: &str,
+        path: &str,
+        assumed: &Assumptions,
+    ) -> Result<Option<Assumptions>> {
         let Some(class) = self.class(path) else { return Ok(None) };
         let known = twin_of(kind)?.classes;
         if !known.contains(&class) {
-            return Err(Error::Model(format!("`{path}` is a {class}, with the tensors of a {kind}; a network file says what it is here")));
+            return Err(Error::Model(format!(
+                "`{path}` is a {class}, with the tensors of a {kind}; a network file says what it is here"
+            )));
         }
         let text = |name: &str| self.attribute(path, name).and_then(Value::as_str);
-        let refuse = |what: &str| Err(Error::Model(format!("`{path}` is a {class} {what}, which is not built")));
+        let refuse = |what: &str| {
+            Err(Error::Model(format!("`{path}` is a {class} {what}, which is not built")))
+        };
         let mut told = assumed.clone();
         if text("flow").is_some_and(|flow| flow != "source_to_target") {
             return refuse("from targets to sources");
@@ -141,18 +158,24 @@ impl Told {
         let (mut bare, mut activated, mut one) = (false, false, None);
         for k in places {
             let part = format!("{path}.{k}");
-            let refuse = |what: &str| Err(Error::Model(format!("`{part}`: {what}; a network file says what it is here")));
+            let refuse = |what: &str| {
+                Err(Error::Model(format!("`{part}`: {what}; a network file says what it is here")))
+            };
             if self.activation(&part, told)? {
                 let function = (told.activation, told.leaky_slope);
                 if activated || one.is_some_and(|one| one != function) {
-                    return refuse("an inner network of several activations in a row, or of several kinds, is not read");
+                    return refuse(
+                        "an inner network of several activations in a row, or of several kinds, is not read",
+                    );
                 }
                 (activated, one) = (true, Some(function));
             } else if matches!(self.class(&part), Some("Dropout" | "Identity")) {
                 bare = true;
             } else {
                 if bare && !activated {
-                    return refuse("before it stands an inner part without tensors that is no activation");
+                    return refuse(
+                        "before it stands an inner part without tensors that is no activation",
+                    );
                 }
                 (bare, activated) = (false, false);
             }
@@ -161,16 +184,21 @@ impl Told {
         Ok(())
     }
 
-    /// Refuses a network of one's own with a convolution that was not found as what it is: one without tensors, or one whose tensors are
-    /// those of another layer.
+    /// Refuses a network of one's own with a convolution that was not found as what it is: one
+    /// without tensors, or one whose tensors are those of another layer.
     ///
     /// # Errors
     /// [`Error::Model`] for the first such.
     pub(super) fn check(&self, found: &[Found]) -> Result<()> {
-        let counts = |class: &str| [".nn.conv.", ".nn.pool.", ".JumpingKnowledge"].iter().any(|part| class.contains(part));
+        let counts = |class: &str| {
+            [".nn.conv.", ".nn.pool.", ".JumpingKnowledge"].iter().any(|part| class.contains(part))
+        };
         for (path, module) in &self.modules {
             let class = module.get("class").and_then(Value::as_str).unwrap_or("");
-            let within = |outer: &str, inner: &str| outer == inner || inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('.'));
+            let within = |outer: &str, inner: &str| {
+                outer == inner
+                    || inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('.'))
+            };
             if counts(class) && !found.iter().any(|layer| within(&layer.path, path)) {
                 let class = class.rsplit('.').next().unwrap_or(class);
                 return Err(Error::Model(format!(
@@ -205,25 +233,38 @@ mod tests {
     use crate::nn::Aggregation;
 
     fn told(modules: &[(&str, &str)]) -> Told {
-        let metadata =
-            modules.iter().map(|(path, text)| (format!("module{}{path}", if path.is_empty() { "" } else { "." }), (*text).into()));
+        let metadata = modules.iter().map(|(path, text)| {
+            (format!("module{}{path}", if path.is_empty() { "" } else { "." }), (*text).into())
+        });
         Told::of(&metadata.collect(), "")
     }
 
     #[test]
     fn what_a_module_tells_takes_the_place_of_what_is_assumed() {
         let told = told(&[
-            ("conv1", r#"{"class": "torch_geometric.nn.conv.sage_conv.SAGEConv", "aggr": "max", "normalize": true}"#),
+            (
+                "conv1",
+                r#"{"class": "torch_geometric.nn.conv.sage_conv.SAGEConv", "aggr": "max", "normalize": true}"#,
+            ),
             (
                 "conv2",
                 r#"{"class": "torch_geometric.nn.conv.gcn_conv.GCNConv", "normalize": true, "add_self_loops": false, "improved": false}"#,
             ),
-            ("conv3", r#"{"class": "torch_geometric.nn.conv.gat_conv.GATConv", "negative_slope": 0.1, "fill_value": "add"}"#),
+            (
+                "conv3",
+                r#"{"class": "torch_geometric.nn.conv.gat_conv.GATConv", "negative_slope": 0.1, "fill_value": "add"}"#,
+            ),
             ("conv4.nn.0", r#"{"class": "torch.nn.modules.linear.Linear"}"#),
-            ("conv4.nn.1", r#"{"class": "torch.nn.modules.activation.LeakyReLU", "negative_slope": 0.3}"#),
+            (
+                "conv4.nn.1",
+                r#"{"class": "torch.nn.modules.activation.LeakyReLU", "negative_slope": 0.3}"#,
+            ),
             ("conv4.nn.2", r#"{"class": "torch.nn.modules.dropout.Dropout"}"#),
             ("conv4.nn.3", r#"{"class": "torch.nn.modules.linear.Linear"}"#),
-            ("conv4.nn.4", r#"{"class": "torch.nn.modules.activation.LeakyReLU", "negative_slope": 0.3}"#),
+            (
+                "conv4.nn.4",
+                r#"{"class": "torch.nn.modules.activation.LeakyReLU", "negative_slope": 0.3}"#,
+            ),
             ("conv4", r#"{"class": "torch_geometric.nn.conv.gin_conv.GINConv"}"#),
             ("bn", r#"{"class": "torch.nn.modules.normalization.LayerNorm"}"#),
             ("conv5", r#"{"class": "torch_geometric.nn.conv.rgcn_conv.RGCNConv", "aggr": "add"}"#),
@@ -236,13 +277,18 @@ mod tests {
         let gcn = layer("gcn_conv", "conv2").unwrap().unwrap();
         assert_eq!((gcn.normalize, gcn.self_loops), (Some(true), false));
         let gin = layer("gin_conv", "conv4").unwrap().unwrap();
-        assert_eq!((gin.activation, gin.leaky_slope, gin.activation_last), (Some(ActivationFn::LeakyRelu), 0.3, true));
+        assert_eq!(
+            (gin.activation, gin.leaky_slope, gin.activation_last),
+            (Some(ActivationFn::LeakyRelu), 0.3, true)
+        );
         assert!(!layer("layer_norm", "bn").unwrap().unwrap().graph_norm);
         assert_eq!(layer("linear", "elsewhere").unwrap(), None);
         assert_eq!(layer("rgcn_conv", "conv5").unwrap().unwrap().aggregation, Aggregation::Sum);
-        for (kind, path, word) in
-            [("gat_conv", "conv3", "self-loops"), ("gcn_conv", "conv1", "is a SAGEConv"), ("gin_conv", "conv6", "aggregates by max")]
-        {
+        for (kind, path, word) in [
+            ("gat_conv", "conv3", "self-loops"),
+            ("gcn_conv", "conv1", "is a SAGEConv"),
+            ("gin_conv", "conv6", "aggregates by max"),
+        ] {
             let message = layer(kind, path).unwrap_err().to_string();
             assert!(message.contains(word), "{message}");
         }
@@ -250,7 +296,10 @@ mod tests {
 
     #[test]
     fn a_convolution_that_was_not_found_is_refused() {
-        let told = told(&[("prop", r#"{"class": "torch_geometric.nn.conv.appnp.APPNP"}"#), ("", r#"{"class": "__main__.Net"}"#)]);
+        let told = told(&[
+            ("prop", r#"{"class": "torch_geometric.nn.conv.appnp.APPNP"}"#),
+            ("", r#"{"class": "__main__.Net"}"#),
+        ]);
         assert!(told.check(&[]).unwrap_err().to_string().contains("`prop` is a APPNP"));
         let gaps = super::tests::told(&[
             ("c", r#"{"class": "x.GINConv"}"#),
@@ -258,7 +307,12 @@ mod tests {
             ("c.nn.1", r#"{"class": "x.Dropout"}"#),
             ("c.nn.2", r#"{"class": "x.Linear"}"#),
         ]);
-        assert!(gaps.layer("gin_conv", "c", &Assumptions::default()).unwrap_err().to_string().contains("no activation"));
+        assert!(
+            gaps.layer("gin_conv", "c", &Assumptions::default())
+                .unwrap_err()
+                .to_string()
+                .contains("no activation")
+        );
     }
 
     #[test]
@@ -276,7 +330,15 @@ mod tests {
             assert!(told.layer("gatv2_conv", "averaged", &base).unwrap().unwrap().average_heads);
         }
         let mut assumed = Assumptions::default();
-        assert!(told.activation("elu", &mut assumed).unwrap() && assumed.activation == Some(ActivationFn::Elu));
-        assert!(told.activation("other", &mut assumed).unwrap_err().to_string().contains("another alpha than 1"));
+        assert!(
+            told.activation("elu", &mut assumed).unwrap()
+                && assumed.activation == Some(ActivationFn::Elu)
+        );
+        assert!(
+            told.activation("other", &mut assumed)
+                .unwrap_err()
+                .to_string()
+                .contains("another alpha than 1")
+        );
     }
 }

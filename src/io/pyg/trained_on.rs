@@ -9,10 +9,12 @@ use std::path::Path;
 
 /// Where the metadata of a file may hold a [`TrainedOn`].
 const TRAINED_ON: &str = "gnn_prune.trained_on";
-/// Mean lengths of rows that differ by no more are taken for those of other nodes of one kind: scaling rows changes more.
+/// Mean lengths of rows that differ by no more are taken for those of other nodes of one kind:
+/// scaling rows changes more.
 const SAME: f64 = 0.1;
 
-/// The features that a network was trained on, as `docs/from-pytorch.py` writes them beside its weights.
+/// The features that a network was trained on, as `docs/from-pytorch.py` writes them beside its
+/// weights.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainedOn {
@@ -30,17 +32,21 @@ impl TrainedOn {
     pub fn read(path: impl AsRef<Path>) -> Result<Option<Self>> {
         let path = path.as_ref();
         let Some(text) = Tensors::read(path)?.metadata.remove(TRAINED_ON) else { return Ok(None) };
-        serde_json::from_str(&text)
-            .map(Some)
-            .map_err(|error| Error::file(path, format!("its metadata `{TRAINED_ON}` cannot be read: {error}")))
+        serde_json::from_str(&text).map(Some).map_err(|error| {
+            Error::file(path, format!("its metadata `{TRAINED_ON}` cannot be read: {error}"))
+        })
     }
 
     /// Of the features of `data`.
     pub fn of(data: &Dataset) -> Self {
-        let length = |values: &mut dyn Iterator<Item = &f32>| values.map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
+        let length = |values: &mut dyn Iterator<Item = &f32>| {
+            values.map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt()
+        };
         let sum: f64 = match data.features() {
             ValueRef::Dense(x) => x.rows().into_iter().map(|row| length(&mut row.iter())).sum(),
-            ValueRef::Sparse(x) => x.outer_iterator().map(|row| length(&mut row.data().iter())).sum(),
+            ValueRef::Sparse(x) => {
+                x.outer_iterator().map(|row| length(&mut row.data().iter())).sum()
+            }
         };
         Self { columns: data.num_features(), row_length: sum / data.num_nodes().max(1) as f64 }
     }
@@ -50,7 +56,10 @@ impl TrainedOn {
         let found = Self::of(data);
         let (here, there) = (found.row_length, self.row_length);
         if found.columns != self.columns {
-            return Some(format!("a node has {} features, and had {} where the network was trained", found.columns, self.columns));
+            return Some(format!(
+                "a node has {} features, and had {} where the network was trained",
+                found.columns, self.columns
+            ));
         }
         ((here - there).abs() > SAME * here.max(there)).then(|| {
             format!(
@@ -76,7 +85,8 @@ mod tests {
                 Graph::builder(3).edges([(0, 1)]).build().unwrap(),
                 Value::Dense(ndarray::array![[3.0, 4.0], [0.0, 5.0], [5.0, 0.0]] * scale),
             );
-            Dataset::new("three", graph, x, vec![0, 1, 0], None, Splits::Fixed(split.clone())).unwrap()
+            Dataset::new("three", graph, x, vec![0, 1, 0], None, Splits::Fixed(split.clone()))
+                .unwrap()
         };
         for scale in [0.001, 1.0, 1000.0] {
             let told = TrainedOn::of(&of(scale));

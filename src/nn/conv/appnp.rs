@@ -5,7 +5,10 @@ use crate::error::{Error, Result, Unsupported};
 use crate::graph::{Graph, Norm};
 use crate::kernels;
 use crate::nn::product::gradient_like;
-use crate::nn::{Attrs, Cx, Grads, Io, Layer, Lowering, Place, Python, Reads, Registered, Shapes, StageId, Twin, Wiring};
+use crate::nn::{
+    Attrs, Cx, Grads, Io, Layer, Lowering, Place, Python, Reads, Registered, Shapes, StageId, Twin,
+    Wiring,
+};
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
@@ -15,11 +18,13 @@ use ndarray_rand::rand::Rng;
 /// Most hops: further ones change nothing that a float can tell.
 const MOST_HOPS: usize = 1000;
 
-/// `Z₀ = X`, `Z_{k+1} = (1−α)·Â·Z_k + α·X`, `Y = Z_K`: personalised PageRank on the features, without parameters.
+/// `Z₀ = X`, `Z_{k+1} = (1−α)·Â·Z_k + α·X`, `Y = Z_K`: personalised PageRank on the features,
+/// without parameters.
 ///
 /// *Shapes*: `X: [n, c]`, `Y: [n, c]`; `Â` as in [`GcnConv`](super::GcnConv).
 ///
-/// *Source*: Gasteiger et al., "Predict then Propagate", ICLR 2019, eq. 5 (without its last softmax).
+/// *Source*: Gasteiger et al., "Predict then Propagate", ICLR 2019, eq. 5 (without its last
+/// softmax).
 #[derive(Debug, Clone)]
 pub struct Appnp {
     hops: usize,
@@ -28,7 +33,8 @@ pub struct Appnp {
 }
 
 impl Appnp {
-    /// Propagates `hops` times, 1 to 1000, and returns to the input with probability `alpha`, in [0, 1].
+    /// Propagates `hops` times, 1 to 1000, and returns to the input with probability `alpha`, in
+    /// [0, 1].
     ///
     /// # Errors
     /// [`Error::Setting`] for a number out of range.
@@ -42,7 +48,8 @@ impl Appnp {
         Ok(Self { hops, alpha, norm: Norm::Symmetric })
     }
 
-    /// How messages are weighed. Default: [`Norm::Symmetric`]; without added self-loops [`Norm::SymmetricPlain`].
+    /// How messages are weighed. Default: [`Norm::Symmetric`]; without added self-loops
+    /// [`Norm::SymmetricPlain`].
     #[must_use]
     pub fn norm(mut self, norm: Norm) -> Self {
         self.norm = norm;
@@ -79,11 +86,21 @@ impl<F: Scalar> Layer<F> for Appnp {
     }
 
     /// `dX = α·Σ_{k<K} G_k + G_K` with `G_0 = dY`, `G_{k+1} = (1−α)·Âᵀ·G_k`.
-    fn backward(&self, cx: &Cx<F>, io: &Io<F>, (): (), dy: ValueRef<F>, _: &mut Grads<F>) -> Vec<Option<Value<F>>> {
+    fn backward(
+        &self,
+        cx: &Cx<F>,
+        io: &Io<F>,
+        (): (),
+        dy: ValueRef<F>,
+        _: &mut Grads<F>,
+    ) -> Vec<Option<Value<F>>> {
         if !io.wants(0) {
             return vec![None];
         }
-        let operator = cx.graph().and_then(|graph| graph.operator(self.norm)).expect("the forward pass had it");
+        let operator = cx
+            .graph()
+            .and_then(|graph| graph.operator(self.norm))
+            .expect("the forward pass had it");
         let (stay, back) = (F::of(1.0 - self.alpha), F::of(self.alpha));
         let dx = dy.with_dense(|dy| {
             let mut g = copied(cx, dy);
@@ -122,30 +139,49 @@ impl<F: Scalar> Layer<F> for Appnp {
     }
 
     fn attrs(&self) -> Attrs {
-        with_norm(Attrs::new().with("hops", self.hops).with("alpha", self.alpha), self.norm, Norm::Symmetric)
+        with_norm(
+            Attrs::new().with("hops", self.hops).with("alpha", self.alpha),
+            self.norm,
+            Norm::Symmetric,
+        )
     }
 }
 
 impl<F: Scalar> Registered<F> for Appnp {
     const KIND: &'static str = "appnp";
-    const PYTORCH: std::result::Result<Twin, &'static str> = Ok(Twin::new(&["APPNP"], &[]).settings(&["hops", "alpha", "norm"]));
+    const PYTORCH: std::result::Result<Twin, &'static str> =
+        Ok(Twin::new(&["APPNP"], &[]).settings(&["hops", "alpha", "norm"]));
 
     fn from_attrs(attrs: &Attrs, _: &Shapes) -> Result<Self> {
-        Ok(Self::new(attrs.get("hops")?, attrs.get("alpha")?)?.norm(norm_of(attrs, Norm::Symmetric)?))
+        Ok(Self::new(attrs.get("hops")?, attrs.get("alpha")?)?
+            .norm(norm_of(attrs, Norm::Symmetric)?))
     }
 
     fn sample(widths: &[usize], _: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
-        let layer = || Some(Self::new(rng.random_range(1..=4), rng.random_range(0.0..1.0)).ok()?.norm(random_norm(rng)));
+        let layer = || {
+            Some(
+                Self::new(rng.random_range(1..=4), rng.random_range(0.0..1.0))
+                    .ok()?
+                    .norm(random_norm(rng)),
+            )
+        };
         (widths.len() == 1).then(layer).flatten()
     }
 
     fn to_python(&self, at: &Place) -> std::result::Result<Python, String> {
-        let made = format!("pyg.APPNP({}, {:?}{})", self.hops, self.alpha, norm_argument(self.norm, Norm::Symmetric)?);
+        let made = format!(
+            "pyg.APPNP({}, {:?}{})",
+            self.hops,
+            self.alpha,
+            norm_argument(self.norm, Norm::Symmetric)?
+        );
         Ok(at.module(made, &["edge_index", "edge_weight"]))
     }
 
     fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {
         let a = dense_operator(graph, self.norm);
-        (0..self.hops).fold(xs[0].clone(), |z, _| a.dot(&z) * F::of(1.0 - self.alpha) + &xs[0] * F::of(self.alpha))
+        (0..self.hops).fold(xs[0].clone(), |z, _| {
+            a.dot(&z) * F::of(1.0 - self.alpha) + &xs[0] * F::of(self.alpha)
+        })
     }
 }

@@ -3,18 +3,22 @@
 use crate::error::{Error, Result, Unsupported};
 use crate::graph::Graph;
 use crate::nn::{
-    Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, Lowering, Param, Place, Python, Reads, Registered, Shapes, StageId, Twin, Wiring,
+    Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, Lowering, Param, Place, Python, Reads,
+    Registered, Shapes, StageId, Twin, Wiring,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
 use ndarray::Array2;
 
-/// `Y = E`: one learned row per node, for graphs without features. Its input is read for nothing but its number of rows.
+/// `Y = E`: one learned row per node, for graphs without features. Its input is read for nothing
+/// but its number of rows.
 ///
-/// *Shapes*: `E: [nodes, c]`, `Y: [nodes, c]`. A model with it serves the graph that it was trained on, and no other.
+/// *Shapes*: `E: [nodes, c]`, `Y: [nodes, c]`. A model with it serves the graph that it was trained
+/// on, and no other.
 ///
-/// *Source*: as `torch.nn.Embedding` on all indices; the start of LightGCN (He et al., SIGIR 2020, §3.1).
+/// *Source*: as `torch.nn.Embedding` on all indices; the start of LightGCN (He et al., SIGIR 2020,
+/// §3.1).
 #[derive(Debug, Clone)]
 pub struct Embedding<F: Scalar = f32> {
     weight: Param<F>,
@@ -27,9 +31,20 @@ impl<F: Scalar> Embedding<F> {
     /// [`Error::Setting`] for a table of nothing.
     pub fn new(nodes: usize, channels: usize) -> Result<Self> {
         if nodes == 0 || channels == 0 {
-            return Err(Error::setting("shape of embedding", format!("{nodes} x {channels}"), "at least 1 on both sides"));
+            return Err(Error::setting(
+                "shape of embedding",
+                format!("{nodes} x {channels}"),
+                "at least 1 on both sides",
+            ));
         }
-        Ok(Self { weight: Param::new("weight", (nodes, channels), [Axis::Nodes, Axis::Out], Init::GlorotUniform) })
+        Ok(Self {
+            weight: Param::new(
+                "weight",
+                (nodes, channels),
+                [Axis::Nodes, Axis::Out],
+                Init::GlorotUniform,
+            ),
+        })
     }
 }
 
@@ -48,7 +63,11 @@ impl<F: Scalar> Layer<F> for Embedding<F> {
         let table = self.weight.value();
         if xs[0].rows() != table.nrows() {
             let (expected, found) = ((table.nrows(), xs[0].cols()), xs[0].shape());
-            return Err(Error::ShapeMismatch { at: format!("{}: nodes of the table", cx.place()), expected, found });
+            return Err(Error::ShapeMismatch {
+                at: format!("{}: nodes of the table", cx.place()),
+                expected,
+                found,
+            });
         }
         let mut y = cx.take(table.dim());
         y.assign(table);
@@ -56,7 +75,14 @@ impl<F: Scalar> Layer<F> for Embedding<F> {
     }
 
     /// `dE = dY`; the input has no gradient.
-    fn backward(&self, _: &Cx<F>, _: &Io<F>, (): (), dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
+    fn backward(
+        &self,
+        _: &Cx<F>,
+        _: &Io<F>,
+        (): (),
+        dy: ValueRef<F>,
+        grads: &mut Grads<F>,
+    ) -> Vec<Option<Value<F>>> {
         grads.add(&self.weight, dy.to_dense());
         vec![None]
     }
@@ -80,7 +106,8 @@ impl<F: Scalar> Layer<F> for Embedding<F> {
 
 impl<F: Scalar> Registered<F> for Embedding<F> {
     const KIND: &'static str = "embedding";
-    const PYTORCH: std::result::Result<Twin, &'static str> = Err("whose rows are of the nodes of one graph");
+    const PYTORCH: std::result::Result<Twin, &'static str> =
+        Err("whose rows are of the nodes of one graph");
 
     fn from_attrs(_: &Attrs, shapes: &Shapes) -> Result<Self> {
         let (nodes, channels) = shapes.get("weight")?;
@@ -109,21 +136,29 @@ impl<F: Scalar> Registered<F> for Embedding<F> {
 mod tests {
     use super::*;
     use crate::nn::{GcnConv, ModelBuilder, NodeId};
-    use crate::testing::{check_gradients, check_mask_equals_shrink, check_program, random_dense, random_graph, random_plan};
+    use crate::testing::{
+        check_gradients, check_mask_equals_shrink, check_program, random_dense, random_graph,
+        random_plan,
+    };
 
     #[test]
     fn a_network_on_a_table_learns_shrinks_and_refuses_other_graphs() {
         let graph = random_graph::<f64>(3, 9);
         let nodes = graph.num_nodes();
         let mut builder = ModelBuilder::<f64>::new(1);
-        let table = builder.add("table", Embedding::new(nodes, 5).unwrap(), &[NodeId::INPUT]).unwrap();
+        let table =
+            builder.add("table", Embedding::new(nodes, 5).unwrap(), &[NodeId::INPUT]).unwrap();
         let conv = builder.add("conv", GcnConv::builder(5, 2).build().unwrap(), &[table]).unwrap();
         let model = builder.build(conv, 1).unwrap();
         let x = random_dense(1, (nodes, 1));
         check_gradients(&model, &graph, x.view(), 1).unwrap();
         check_program(&model, &graph, x.view()).unwrap();
-        check_mask_equals_shrink(&model, &random_plan(1, &model).unwrap(), &graph, x.view()).unwrap();
+        check_mask_equals_shrink(&model, &random_plan(1, &model).unwrap(), &graph, x.view())
+            .unwrap();
         let other = Graph::builder(nodes + 1).build().unwrap().cast();
-        assert!(matches!(model.infer(&Cx::eval(&other), random_dense(1, (nodes + 1, 1)).view()), Err(Error::ShapeMismatch { .. })));
+        assert!(matches!(
+            model.infer(&Cx::eval(&other), random_dense(1, (nodes + 1, 1)).view()),
+            Err(Error::ShapeMismatch { .. })
+        ));
     }
 }

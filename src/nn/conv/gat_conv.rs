@@ -1,13 +1,16 @@
 //! The graph attention layer of Veličković et al.
 
-use super::heads::{Heads, dense_attention, dense_features, edge_features, heads_setters, numbers, numbers_mut, slice};
+use super::heads::{
+    Heads, dense_attention, dense_features, edge_features, heads_setters, numbers, numbers_mut,
+    slice,
+};
 use crate::error::{PruneError, Result, Unsupported};
 use crate::graph::{AttentionEdges, Graph};
 use crate::kernels::{self, AdditiveScores, Attend};
 use crate::nn::product::{bias_gradient, product, product_dw, product_dx};
 use crate::nn::{
-    Attrs, Axis, Cx, Grads, Init, Io, Kept, Layer, Layout, LinearMap, Lowering, Param, Place, Python, Reads, Registered, See, Shapes,
-    StageId, Twin, Wiring, bias,
+    Attrs, Axis, Cx, Grads, Init, Io, Kept, Layer, Layout, LinearMap, Lowering, Param, Place,
+    Python, Reads, Registered, See, Shapes, StageId, Twin, Wiring, bias,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -31,15 +34,24 @@ impl GatConvBuilder {
     /// Builds the layer; its parameters are zero until its model draws them.
     ///
     /// # Errors
-    /// [`Error::Setting`](crate::Error::Setting) for a width of zero, a setting outside its range, and whole heads that are averaged.
+    /// [`Error::Setting`](crate::Error::Setting) for a width of zero, a setting outside its range,
+    /// and whole heads that are averaged.
     pub fn build<F: Scalar>(self) -> Result<GatConv<F>> {
         let Self { in_channels, dim, settings, edge_dim, .. } = self;
         settings.check(GatConv::<F>::KIND, in_channels, dim, edge_dim)?;
         let width = settings.heads * dim;
         let att = |name| settings.row(name, width, Init::GlorotUniform);
-        let edge = edge_dim.map(|edge_dim| EdgeTerm { weight: settings.edge_weight(edge_dim, width), att: att("att_edge") });
+        let edge = edge_dim.map(|edge_dim| EdgeTerm {
+            weight: settings.edge_weight(edge_dim, width),
+            att: att("att_edge"),
+        });
         Ok(GatConv {
-            weight: Param::new("weight", (in_channels, width), [Axis::In(0), settings.axis()], Init::GlorotUniform),
+            weight: Param::new(
+                "weight",
+                (in_channels, width),
+                [Axis::In(0), settings.axis()],
+                Init::GlorotUniform,
+            ),
             att_src: att("att_src"),
             att_dst: att("att_dst"),
             edge,
@@ -52,12 +64,14 @@ impl GatConvBuilder {
 /// `y_i = ‖_h Σ_j α_ijh z_jh + b` or the mean over the heads, with `z = x·W` and
 /// `α_ijh = softmax_j leaky_relu(a_src,h·z_jh + a_dst,h·z_ih + a_edge,h·(W_e e_ij)_h)`.
 ///
-/// *Shapes*: `X: [n, in]` dense or sparse, `W: [in, heads·dim]`, `a_src, a_dst, a_edge: [1, heads·dim]`, `W_e: [edge_dim, heads·dim]`,
-/// `b: [1, out]`, `Y: [n, out]`, where `out` is `heads·dim`, or `dim` where heads are averaged.
-/// Self-loops of the graph are replaced by one per node, whose edge features are the mean of those into the node; edge weights are not
-/// read.
+/// *Shapes*: `X: [n, in]` dense or sparse, `W: [in, heads·dim]`,
+/// `a_src, a_dst, a_edge: [1, heads·dim]`, `W_e: [edge_dim, heads·dim]`, `b: [1, out]`,
+/// `Y: [n, out]`, where `out` is `heads·dim`, or `dim` where heads are averaged. Self-loops of the
+/// graph are replaced by one per node, whose edge features are the mean of those into the node;
+/// edge weights are not read.
 ///
-/// *Source*: Veličković et al., "Graph Attention Networks", ICLR 2018, eq. 1 to 6; loops and edge features as in PyTorch Geometric's `GATConv`.
+/// *Source*: Veličković et al., "Graph Attention Networks", ICLR 2018, eq. 1 to 6; loops and edge
+/// features as in PyTorch Geometric's `GATConv`.
 ///
 /// ```
 /// use gnn_prune::nn::{GatConv, Model, NodeId};
@@ -97,7 +111,10 @@ impl<F: Scalar> EdgeTerm<F> {
         let weight = self.weight.value();
         let dim = weight.ncols() / dv.ncols();
         let att = slice(&self.att);
-        grads.add(&self.weight, Array2::from_shape_fn(weight.dim(), |(k, c)| dv[[k, c / dim]] * att[c]));
+        grads.add(
+            &self.weight,
+            Array2::from_shape_fn(weight.dim(), |(k, c)| dv[[k, c / dim]] * att[c]),
+        );
         grads.add(&self.att, kernels::head_sums(weight.view(), dv.view()));
     }
 }
@@ -146,7 +163,8 @@ impl<F: Scalar> GatConv<F> {
         };
         let z = product(cx, x, self.weight.value().view());
         let empty = [(); 2].map(|()| cx.take((z.nrows(), heads)));
-        let [source, target] = kernels::head_dots(z.view(), [slice(&self.att_src), slice(&self.att_dst)], empty);
+        let [source, target] =
+            kernels::head_dots(z.view(), [slice(&self.att_src), slice(&self.att_dst)], empty);
         Ok(GatCache { z, source, target, edge })
     }
 }
@@ -183,13 +201,23 @@ impl<F: Scalar> Layer<F> for GatConv<F> {
 
     fn infer(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<Value<F>> {
         let (y, cache) = self.forward(cx, xs)?;
-        [cache.z, cache.source, cache.target].into_iter().chain(cache.edge).for_each(|used| cx.give(used));
+        [cache.z, cache.source, cache.target]
+            .into_iter()
+            .chain(cache.edge)
+            .for_each(|used| cx.give(used));
         Ok(y)
     }
 
-    /// With `dp, dq, dr` of the three terms: `dz_j = Σ_i α_ij dy_i + dp_j a_src + dq_j a_dst`, `da_src = Σ_j dp_j z_j`,
-    /// `da_dst = Σ_i dq_i z_i`, `dv = eᵀ dr`, `dW = Xᵀ·dZ`, `dX = dZ·Wᵀ`.
-    fn backward(&self, cx: &Cx<F>, io: &Io<F>, cache: Self::Cache, dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
+    /// With `dp, dq, dr` of the three terms: `dz_j = Σ_i α_ij dy_i + dp_j a_src + dq_j a_dst`,
+    /// `da_src = Σ_j dp_j z_j`, `da_dst = Σ_i dq_i z_i`, `dv = eᵀ dr`, `dW = Xᵀ·dZ`, `dX = dZ·Wᵀ`.
+    fn backward(
+        &self,
+        cx: &Cx<F>,
+        io: &Io<F>,
+        cache: Self::Cache,
+        dy: ValueRef<F>,
+        grads: &mut Grads<F>,
+    ) -> Vec<Option<Value<F>>> {
         let edges = self.settings.edges(cx.graph().expect("the forward pass had a graph"));
         let (heads, n) = (self.settings.heads, cache.z.nrows());
         let dy = dy.with_dense(|dy| {
@@ -209,9 +237,16 @@ impl<F: Scalar> Layer<F> for GatConv<F> {
             bias: None,
         };
         let mut pairs = cx.take((edges.num_edges(), 2 * heads));
-        let (mut dp, mut dq, mut dz) = (cx.take((n, heads)), cx.take((n, heads)), cx.take(cache.z.dim()));
+        let (mut dp, mut dq, mut dz) =
+            (cx.take((n, heads)), cx.take((n, heads)), cx.take(cache.z.dim()));
         attend.to_targets(numbers(&dy), numbers_mut(&mut pairs), numbers_mut(&mut dq));
-        attend.to_sources(numbers(&dy), numbers(&pairs), numbers(&dq), numbers_mut(&mut dz), numbers_mut(&mut dp));
+        attend.to_sources(
+            numbers(&dy),
+            numbers(&pairs),
+            numbers(&dq),
+            numbers_mut(&mut dz),
+            numbers_mut(&mut dp),
+        );
         grads.add(&self.att_src, kernels::head_sums(cache.z.view(), dp.view()));
         grads.add(&self.att_dst, kernels::head_sums(cache.z.view(), dq.view()));
         if let Some(edge) = &self.edge {
@@ -221,8 +256,13 @@ impl<F: Scalar> Layer<F> for GatConv<F> {
             edge.add_gradients(&dv, grads);
         }
         grads.add(&self.weight, product_dw(&io.input(0), dz.view()));
-        let dx = io.wants(0).then(|| product_dx(cx, &io.input(0), dz.view(), self.weight.value().view()));
-        [dy, pairs, dp, dq, dz, cache.z, cache.source, cache.target].into_iter().chain(cache.edge).for_each(|used| cx.give(used));
+        let dx = io
+            .wants(0)
+            .then(|| product_dx(cx, &io.input(0), dz.view(), self.weight.value().view()));
+        [dy, pairs, dp, dq, dz, cache.z, cache.source, cache.target]
+            .into_iter()
+            .chain(cache.edge)
+            .for_each(|used| cx.give(used));
         vec![dx]
     }
 
@@ -233,7 +273,8 @@ impl<F: Scalar> Layer<F> for GatConv<F> {
     fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {
         let width = self.weight.value().ncols();
         let edges = self.settings.edges(lowering.graph()?).num_edges();
-        let of_edges = self.edge.as_ref().map_or(0, |edge| edge.weight.value().nrows() * self.settings.heads);
+        let of_edges =
+            self.edge.as_ref().map_or(0, |edge| edge.weight.value().nrows() * self.settings.heads);
         let macs = lowering.stored(xs[0]) * width + edges * (2 * width + of_edges);
         Ok(lowering.whole(xs, self.clone(), self.settings.out_channels(width), macs as u64))
     }
@@ -256,7 +297,9 @@ impl<F: Scalar> Layer<F> for GatConv<F> {
 
     fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>)) {
         [&mut self.weight, &mut self.att_src, &mut self.att_dst].into_iter().for_each(&mut *f);
-        self.edge.iter_mut().for_each(|edge| [&mut edge.weight, &mut edge.att].into_iter().for_each(&mut *f));
+        self.edge
+            .iter_mut()
+            .for_each(|edge| [&mut edge.weight, &mut edge.att].into_iter().for_each(&mut *f));
         self.bias.iter_mut().for_each(f);
     }
 
@@ -284,7 +327,8 @@ impl<F: Scalar> Registered<F> for GatConv<F> {
         let (in_channels, width) = shapes.get("weight")?;
         let (settings, dim) = Heads::from_attrs(attrs, width)?;
         let edge_dim = shapes.find("edge_weight").map(|shape| shape.0);
-        GatConvBuilder { in_channels, dim, settings, edge_dim, bias: shapes.find("bias").is_some() }.build()
+        GatConvBuilder { in_channels, dim, settings, edge_dim, bias: shapes.find("bias").is_some() }
+            .build()
     }
 
     fn sample(widths: &[usize], out: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
@@ -295,7 +339,14 @@ impl<F: Scalar> Registered<F> for GatConv<F> {
 
     fn to_python(&self, at: &Place) -> std::result::Result<Python, String> {
         let edge_dim = self.edge.as_ref().map(|edge| edge.weight.value().nrows());
-        Ok(self.settings.to_python(at, "GATConv", self.weight.value().ncols(), edge_dim, "", self.bias.is_some()))
+        Ok(self.settings.to_python(
+            at,
+            "GATConv",
+            self.weight.value().ncols(),
+            edge_dim,
+            "",
+            self.bias.is_some(),
+        ))
     }
 
     fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {
@@ -305,11 +356,20 @@ impl<F: Scalar> Registered<F> for GatConv<F> {
         let score = |i: usize, j: usize, h: usize| {
             let features = dense_features(graph, &self.settings, i, j)?;
             let head = h * dim..(h + 1) * dim;
-            let mut score: F =
-                head.clone().map(|c| self.att_src.value()[[0, c]] * z[[j, c]] + self.att_dst.value()[[0, c]] * z[[i, c]]).sum();
+            let mut score: F = head
+                .clone()
+                .map(|c| {
+                    self.att_src.value()[[0, c]] * z[[j, c]]
+                        + self.att_dst.value()[[0, c]] * z[[i, c]]
+                })
+                .sum();
             if let Some(edge) = &self.edge {
                 for c in head {
-                    let projected: F = features.iter().enumerate().map(|(k, &f)| f * edge.weight.value()[[k, c]]).sum();
+                    let projected: F = features
+                        .iter()
+                        .enumerate()
+                        .map(|(k, &f)| f * edge.weight.value()[[k, c]])
+                        .sum();
                     score += edge.att.value()[[0, c]] * projected;
                 }
             }

@@ -1,14 +1,17 @@
 //! The graph attention layer of Brody et al.
 
-use super::heads::{Heads, dense_attention, dense_features, edge_features, heads_setters, numbers, numbers_mut, slice};
+use super::heads::{
+    Heads, dense_attention, dense_features, edge_features, heads_setters, numbers, numbers_mut,
+    slice,
+};
 use super::propagation::copied;
 use crate::error::{PruneError, Result, Unsupported};
 use crate::graph::{AttentionEdges, Graph};
 use crate::kernels::{self, Attend, ChannelScores};
 use crate::nn::product::{bias_gradient, product, product_dw, product_dx};
 use crate::nn::{
-    Attrs, Axis, Cx, Grads, Init, Io, Kept, Layer, Layout, LinearMap, Lowering, Param, Place, Python, Reads, Registered, See, Shapes,
-    StageId, Twin, Wiring, bias,
+    Attrs, Axis, Cx, Grads, Init, Io, Kept, Layer, Layout, LinearMap, Lowering, Param, Place,
+    Python, Reads, Registered, See, Shapes, StageId, Twin, Wiring, bias,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -48,13 +51,19 @@ impl Gatv2ConvBuilder {
     /// Builds the layer; its parameters are zero until its model draws them.
     ///
     /// # Errors
-    /// [`Error::Setting`](crate::Error::Setting) for a width of zero, a setting outside its range, and whole heads that are averaged.
+    /// [`Error::Setting`](crate::Error::Setting) for a width of zero, a setting outside its range,
+    /// and whole heads that are averaged.
     pub fn build<F: Scalar>(self) -> Result<Gatv2Conv<F>> {
         let Self { in_channels, dim, settings, edge_dim, .. } = self;
         settings.check(Gatv2Conv::<F>::KIND, in_channels, dim, edge_dim)?;
         let width = settings.heads * dim;
         let end = |weight, bias| End {
-            weight: Param::new(weight, (in_channels, width), [Axis::In(0), settings.axis()], Init::GlorotUniform),
+            weight: Param::new(
+                weight,
+                (in_channels, width),
+                [Axis::In(0), settings.axis()],
+                Init::GlorotUniform,
+            ),
             bias: self.end_bias.then(|| settings.row(bias, width, Init::Zeros)),
         };
         Ok(Gatv2Conv {
@@ -68,16 +77,17 @@ impl Gatv2ConvBuilder {
     }
 }
 
-/// `y_i = ‖_h Σ_j α_ijh p_jh + b` or the mean over the heads, with `p = x·W_src + b_src`, `q = x·W_dst + b_dst` and
-/// `α_ijh = softmax_j a_h·leaky_relu(p_jh + q_ih + (W_e e_ij)_h)`.
+/// `y_i = ‖_h Σ_j α_ijh p_jh + b` or the mean over the heads, with `p = x·W_src + b_src`,
+/// `q = x·W_dst + b_dst` and `α_ijh = softmax_j a_h·leaky_relu(p_jh + q_ih + (W_e e_ij)_h)`.
 ///
-/// *Shapes*: `X: [n, in]` dense or sparse, `W_src, W_dst: [in, heads·dim]`, `b_src, b_dst, a: [1, heads·dim]`,
-/// `W_e: [edge_dim, heads·dim]`, `b: [1, out]`, `Y: [n, out]`, where `out` is `heads·dim`, or `dim` where heads are averaged.
-/// Self-loops of the graph are replaced by one per node, whose edge features are the mean of those into the node; edge weights are not
-/// read.
+/// *Shapes*: `X: [n, in]` dense or sparse, `W_src, W_dst: [in, heads·dim]`,
+/// `b_src, b_dst, a: [1, heads·dim]`, `W_e: [edge_dim, heads·dim]`, `b: [1, out]`, `Y: [n, out]`,
+/// where `out` is `heads·dim`, or `dim` where heads are averaged. Self-loops of the graph are
+/// replaced by one per node, whose edge features are the mean of those into the node; edge weights
+/// are not read.
 ///
-/// *Source*: Brody, Alon and Yahav, "How Attentive are Graph Attention Networks?", ICLR 2022, eq. 7; loops and edge features as in PyTorch
-/// Geometric's `GATv2Conv`.
+/// *Source*: Brody, Alon and Yahav, "How Attentive are Graph Attention Networks?", ICLR 2022, eq.
+/// 7; loops and edge features as in PyTorch Geometric's `GATv2Conv`.
 ///
 /// ```
 /// use gnn_prune::nn::{Gatv2Conv, Model, NodeId};
@@ -115,7 +125,13 @@ impl<F: Scalar> End<F> {
     }
 
     /// Adds the gradients of the map and returns that of `X`.
-    fn back(&self, cx: &Cx<F>, io: &Io<F>, dz: &Array2<F>, grads: &mut Grads<F>) -> Option<Value<F>> {
+    fn back(
+        &self,
+        cx: &Cx<F>,
+        io: &Io<F>,
+        dz: &Array2<F>,
+        grads: &mut Grads<F>,
+    ) -> Option<Value<F>> {
         grads.add(&self.weight, product_dw(&io.input(0), dz.view()));
         if let Some(bias) = &self.bias {
             grads.add(bias, bias_gradient(dz.view()));
@@ -127,18 +143,38 @@ impl<F: Scalar> End<F> {
 impl Gatv2Conv<f32> {
     /// Starts a layer from `in_channels` to heads of `dim` channels.
     pub fn builder(in_channels: usize, dim: usize) -> Gatv2ConvBuilder {
-        Gatv2ConvBuilder { in_channels, dim, settings: Heads::new(), edge_dim: None, bias: true, end_bias: true, shared: false }
+        Gatv2ConvBuilder {
+            in_channels,
+            dim,
+            settings: Heads::new(),
+            edge_dim: None,
+            bias: true,
+            end_bias: true,
+            shared: false,
+        }
     }
 }
 
 impl<F: Scalar> Gatv2Conv<F> {
-    fn scores<'a>(&'a self, edges: &'a AttentionEdges<F>, p: &'a Array2<F>, q: &'a Array2<F>) -> ChannelScores<'a, F> {
+    fn scores<'a>(
+        &'a self,
+        edges: &'a AttentionEdges<F>,
+        p: &'a Array2<F>,
+        q: &'a Array2<F>,
+    ) -> ChannelScores<'a, F> {
         let edge = self.edge_weight.as_ref().map(|weight| {
             let features = edges.features().expect("the width of the edge features was checked");
             (features.to_slice().expect("edge features are contiguous"), slice(weight))
         });
         let (heads, slope) = (self.settings.heads, F::of(self.settings.negative_slope));
-        ChannelScores { source: numbers(p), target: numbers(q), edge, att: slice(&self.att), heads, slope }
+        ChannelScores {
+            source: numbers(p),
+            target: numbers(q),
+            edge,
+            att: slice(&self.att),
+            heads,
+            slope,
+        }
     }
 }
 
@@ -186,9 +222,17 @@ impl<F: Scalar> Layer<F> for Gatv2Conv<F> {
         Ok(y)
     }
 
-    /// With `du_ij = ds_ij a ⊙ leaky_relu'(u_ij)`: `dp_j = Σ_i α_ij dy_i + du_ij`, `dq_i = Σ_j du_ij`, `da = Σ ds_ij leaky_relu(u_ij)`,
-    /// `dW_e = Σ e_ijᵀ du_ij`, then as for two linear maps.
-    fn backward(&self, cx: &Cx<F>, io: &Io<F>, [p, q]: Self::Cache, dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
+    /// With `du_ij = ds_ij a ⊙ leaky_relu'(u_ij)`: `dp_j = Σ_i α_ij dy_i + du_ij`,
+    /// `dq_i = Σ_j du_ij`, `da = Σ ds_ij leaky_relu(u_ij)`, `dW_e = Σ e_ijᵀ du_ij`, then as for two
+    /// linear maps.
+    fn backward(
+        &self,
+        cx: &Cx<F>,
+        io: &Io<F>,
+        [p, q]: Self::Cache,
+        dy: ValueRef<F>,
+        grads: &mut Grads<F>,
+    ) -> Vec<Option<Value<F>>> {
         let edges = self.settings.edges(cx.graph().expect("the forward pass had a graph"));
         let (heads, width) = (self.settings.heads, p.ncols());
         let dy = dy.with_dense(|dy| {
@@ -210,9 +254,17 @@ impl<F: Scalar> Layer<F> for Gatv2Conv<F> {
         let mut pairs = cx.take((edges.num_edges(), 2 * heads));
         let (mut dp, mut dq) = (cx.take(p.dim()), cx.take(p.dim()));
         let shared = attend.to_targets(numbers(&dy), numbers_mut(&mut pairs), numbers_mut(&mut dq));
-        attend.to_sources(numbers(&dy), numbers(&pairs), numbers(&dq), numbers_mut(&mut dp), &mut []);
+        attend.to_sources(
+            numbers(&dy),
+            numbers(&pairs),
+            numbers(&dq),
+            numbers_mut(&mut dp),
+            &mut [],
+        );
         let (datt, dweight) = shared.split_at(width);
-        let shaped = |param: &Param<F>, numbers: &[F]| Array2::from_shape_vec(param.value().dim(), numbers.to_vec());
+        let shaped = |param: &Param<F>, numbers: &[F]| {
+            Array2::from_shape_vec(param.value().dim(), numbers.to_vec())
+        };
         grads.add(&self.att, shaped(&self.att, datt).expect("it has a number a channel"));
         if let Some(weight) = &self.edge_weight {
             grads.add(weight, shaped(weight, dweight).expect("it has the numbers of the weight"));
@@ -246,7 +298,8 @@ impl<F: Scalar> Layer<F> for Gatv2Conv<F> {
         self.settings.attrs()
     }
 
-    /// A map for each end of the edges, both with `G = X`: scores, softmax and sum are functions of them.
+    /// A map for each end of the edges, both with `G = X`: scores, softmax and sum are functions of
+    /// them.
     fn linear_maps(&mut self, cx: &Cx<F>, xs: &[ValueRef<F>], see: &mut See<F>) -> Result<()> {
         cx.check(&xs[0], self.src.weight.value().nrows())?;
         for end in std::iter::once(&mut self.src).chain(&mut self.dst) {
@@ -307,7 +360,9 @@ impl<F: Scalar> Registered<F> for Gatv2Conv<F> {
         let &[in_channels] = widths else { return None };
         let (settings, dim, edge_dim) = Heads::sample(out, rng);
         let (bias, end_bias, shared) = rng.random();
-        Gatv2ConvBuilder { in_channels, dim, settings, edge_dim, bias, end_bias, shared }.build().ok()
+        Gatv2ConvBuilder { in_channels, dim, settings, edge_dim, bias, end_bias, shared }
+            .build()
+            .ok()
     }
 
     fn to_python(&self, at: &Place) -> std::result::Result<Python, String> {
@@ -316,7 +371,14 @@ impl<F: Scalar> Registered<F> for Gatv2Conv<F> {
         }
         let edge_dim = self.edge_weight.as_ref().map(|weight| weight.value().nrows());
         let shared = if self.dst.is_none() { ", share_weights=True" } else { "" };
-        Ok(self.settings.to_python(at, "GATv2Conv", self.src.weight.value().ncols(), edge_dim, shared, self.bias.is_some()))
+        Ok(self.settings.to_python(
+            at,
+            "GATv2Conv",
+            self.src.weight.value().ncols(),
+            edge_dim,
+            shared,
+            self.bias.is_some(),
+        ))
     }
 
     fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {
@@ -332,7 +394,8 @@ impl<F: Scalar> Registered<F> for Gatv2Conv<F> {
             let of_channel = |c: usize| {
                 let mut u = p[[j, c]] + q[[i, c]];
                 if let Some(weight) = &self.edge_weight {
-                    u += features.iter().enumerate().map(|(k, &f)| f * weight.value()[[k, c]]).sum();
+                    u +=
+                        features.iter().enumerate().map(|(k, &f)| f * weight.value()[[k, c]]).sum();
                 }
                 self.att.value()[[0, c]] * (u.max(F::zero()) + slope * u.min(F::zero()))
             };

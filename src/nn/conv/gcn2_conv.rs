@@ -8,8 +8,8 @@ use crate::nn::linear_map::aggregated;
 use crate::nn::product::gradient_like;
 use crate::nn::pytorch::py;
 use crate::nn::{
-    Attrs, Axis, Cx, Grads, Init, Io, Layer, Layout, LinearMap, Lowering, Param, Place, Python, Reads, Registered, See, Shapes, StageId,
-    Twin, Wiring,
+    Attrs, Axis, Cx, Grads, Init, Io, Layer, Layout, LinearMap, Lowering, Param, Place, Python,
+    Reads, Registered, See, Shapes, StageId, Twin, Wiring,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -17,12 +17,14 @@ use crate::value::{Value, ValueRef};
 use ndarray::{Array2, ArrayView2};
 use ndarray_rand::rand::Rng;
 
-/// `H = (1−α)·Â·X + α·X₀`, `Y = (1−β)·H + β·H·W`: an initial residual and an identity in the weight; by choice with another weight for
-/// the part of `X₀` (GCNII*).
+/// `H = (1−α)·Â·X + α·X₀`, `Y = (1−β)·H + β·H·W`: an initial residual and an identity in the
+/// weight; by choice with another weight for the part of `X₀` (GCNII*).
 ///
-/// The inputs are `X` and `X₀`, the output of the first layer. In layer `l` of a network `β = ln(θ/l + 1)`.
+/// The inputs are `X` and `X₀`, the output of the first layer. In layer `l` of a network
+/// `β = ln(θ/l + 1)`.
 ///
-/// *Shapes*: `X, X₀: [n, c]`, `W: [c, c]`, twice where it is not shared, `Y: [n, c]`; `Â` as in [`GcnConv`](super::GcnConv).
+/// *Shapes*: `X, X₀: [n, c]`, `W: [c, c]`, twice where it is not shared, `Y: [n, c]`; `Â` as in
+/// [`GcnConv`](super::GcnConv).
 ///
 /// *Source*: Chen et al., "Simple and Deep Graph Convolutional Networks", ICML 2020, eq. 5.
 #[derive(Debug, Clone)]
@@ -49,7 +51,12 @@ impl<F: Scalar> Gcn2Conv<F> {
                 return Err(Error::setting(name, value, "0 to 1"));
             }
         }
-        let weight = Param::new("weight", (channels, channels), [Axis::In(0), Axis::Out], Init::GlorotUniform);
+        let weight = Param::new(
+            "weight",
+            (channels, channels),
+            [Axis::In(0), Axis::Out],
+            Init::GlorotUniform,
+        );
         Ok(Self { weight, initial: None, alpha, beta, norm: Norm::Symmetric })
     }
 
@@ -57,11 +64,13 @@ impl<F: Scalar> Gcn2Conv<F> {
     #[must_use]
     pub fn two_weights(mut self) -> Self {
         let shape = self.weight.value().dim();
-        self.initial = Some(Param::new("initial", shape, [Axis::In(1), Axis::Out], Init::GlorotUniform));
+        self.initial =
+            Some(Param::new("initial", shape, [Axis::In(1), Axis::Out], Init::GlorotUniform));
         self
     }
 
-    /// How messages are weighed. Default: [`Norm::Symmetric`]; without added self-loops [`Norm::SymmetricPlain`].
+    /// How messages are weighed. Default: [`Norm::Symmetric`]; without added self-loops
+    /// [`Norm::SymmetricPlain`].
     #[must_use]
     pub fn norm(mut self, norm: Norm) -> Self {
         self.norm = norm;
@@ -78,7 +87,13 @@ impl<F: Scalar> Gcn2Conv<F> {
     }
 
     /// `dH` of a part, which is overwritten by it, and the gradient of its weight.
-    fn part_back(&self, mut h: Array2<F>, weight: &Param<F>, dy: ArrayView2<F>, grads: &mut Grads<F>) -> Array2<F> {
+    fn part_back(
+        &self,
+        mut h: Array2<F>,
+        weight: &Param<F>,
+        dy: ArrayView2<F>,
+        grads: &mut Grads<F>,
+    ) -> Array2<F> {
         let mut dw = Array2::zeros(weight.value().dim());
         kernels::matmul_tn(h.view(), dy, dw.view_mut());
         grads.add(weight, dw * F::of(self.beta));
@@ -126,21 +141,40 @@ impl<F: Scalar> Layer<F> for Gcn2Conv<F> {
         Ok((Value::Dense(y), (h, other)))
     }
 
-    /// `dW = β·Hᵀ·dY`, `dH = (1−β)·dY + β·dY·Wᵀ`, `dX = (1−α)·Âᵀ·dH`, `dX₀ = α·dH`, each of its own part where there are two.
-    fn backward(&self, cx: &Cx<F>, io: &Io<F>, cache: Self::Cache, dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
-        let operator = cx.graph().and_then(|graph| graph.operator(self.norm)).expect("the forward pass had it");
+    /// `dW = β·Hᵀ·dY`, `dH = (1−β)·dY + β·dY·Wᵀ`, `dX = (1−α)·Âᵀ·dH`, `dX₀ = α·dH`, each of its own
+    /// part where there are two.
+    fn backward(
+        &self,
+        cx: &Cx<F>,
+        io: &Io<F>,
+        cache: Self::Cache,
+        dy: ValueRef<F>,
+        grads: &mut Grads<F>,
+    ) -> Vec<Option<Value<F>>> {
+        let operator = cx
+            .graph()
+            .and_then(|graph| graph.operator(self.norm))
+            .expect("the forward pass had it");
         let (h, other) = cache;
         dy.with_dense(|dy| {
             let dh = self.part_back(h, &self.weight, dy, grads);
-            let dother = self.initial.as_ref().zip(other).map(|(initial, part)| self.part_back(part, initial, dy, grads));
-            let like = |k: usize, dx: Array2<F>| gradient_like(io.sparse_input(k).map(ValueRef::Sparse), Value::Dense(dx));
+            let dother = self
+                .initial
+                .as_ref()
+                .zip(other)
+                .map(|(initial, part)| self.part_back(part, initial, dy, grads));
+            let like = |k: usize, dx: Array2<F>| {
+                gradient_like(io.sparse_input(k).map(ValueRef::Sparse), Value::Dense(dx))
+            };
             let dx = io.wants(0).then(|| {
                 let mut dx = cx.take(dh.dim());
                 kernels::spmm(operator.transpose(), dh.view(), dx.view_mut());
                 dx *= F::of(1.0 - self.alpha);
                 like(0, dx)
             });
-            let dx0 = io.wants(1).then(|| like(1, copied(cx, dother.as_ref().unwrap_or(&dh).view()) * F::of(self.alpha)));
+            let dx0 = io.wants(1).then(|| {
+                like(1, copied(cx, dother.as_ref().unwrap_or(&dh).view()) * F::of(self.alpha))
+            });
             dother.into_iter().chain([dh]).for_each(|used| cx.give(used));
             vec![dx, dx0]
         })
@@ -160,9 +194,13 @@ impl<F: Scalar> Layer<F> for Gcn2Conv<F> {
         let moved = lowering.aggregate(xs[0], self.norm)?;
         if let Some(initial) = &self.initial {
             let (z, z0) = (lowering.linear(moved, &self.weight), lowering.linear(xs[1], initial));
-            let coefficients = [(1.0 - self.alpha) * (1.0 - self.beta), (1.0 - self.alpha) * self.beta];
+            let coefficients =
+                [(1.0 - self.alpha) * (1.0 - self.beta), (1.0 - self.alpha) * self.beta];
             let of_first = [self.alpha * (1.0 - self.beta), self.alpha * self.beta];
-            return Ok(lowering.add(&[moved, z, xs[1], z0], &[coefficients, of_first].concat().into_iter().map(F::of).collect::<Vec<_>>()));
+            return Ok(lowering.add(
+                &[moved, z, xs[1], z0],
+                &[coefficients, of_first].concat().into_iter().map(F::of).collect::<Vec<_>>(),
+            ));
         }
         let h = lowering.add(&[moved, xs[1]], &[F::of(1.0 - self.alpha), F::of(self.alpha)]);
         let z = lowering.linear(h, &self.weight);
@@ -170,14 +208,19 @@ impl<F: Scalar> Layer<F> for Gcn2Conv<F> {
     }
 
     fn attrs(&self) -> Attrs {
-        with_norm(Attrs::new().with("alpha", self.alpha).with("beta", self.beta), self.norm, Norm::Symmetric)
+        with_norm(
+            Attrs::new().with("alpha", self.alpha).with("beta", self.beta),
+            self.norm,
+            Norm::Symmetric,
+        )
     }
 
     /// One map: `G = β·H`, or its two parts; the identity in the weight is what no weight reaches.
     fn linear_maps(&mut self, cx: &Cx<F>, xs: &[ValueRef<F>], see: &mut See<F>) -> Result<()> {
         xs.iter().try_for_each(|x| cx.check(x, self.weight.value().nrows()))?;
         let operator = cx.graph()?.operator(self.norm)?;
-        let mut h = aggregated(cx, operator.forward(), F::zero(), &xs[0]).into_dense() * F::of(1.0 - self.alpha);
+        let mut h = aggregated(cx, operator.forward(), F::zero(), &xs[0]).into_dense()
+            * F::of(1.0 - self.alpha);
         let start = xs[1].to_dense() * F::of(self.alpha);
         let (beta, rest) = (F::of(self.beta), (&h + &start) * F::of(1.0 - self.beta));
         if self.initial.is_none() {
@@ -203,19 +246,24 @@ impl<F: Scalar> Layer<F> for Gcn2Conv<F> {
 
 impl<F: Scalar> Registered<F> for Gcn2Conv<F> {
     const KIND: &'static str = "gcn2_conv";
-    const PYTORCH: std::result::Result<Twin, &'static str> =
-        Ok(Twin::new(&["GCN2Conv"], &[("weight", "weight1", Layout::Same), ("initial", "weight2", Layout::Same)])
-            .settings(&["alpha", "beta", "norm"]));
+    const PYTORCH: std::result::Result<Twin, &'static str> = Ok(Twin::new(
+        &["GCN2Conv"],
+        &[("weight", "weight1", Layout::Same), ("initial", "weight2", Layout::Same)],
+    )
+    .settings(&["alpha", "beta", "norm"]));
 
     fn from_attrs(attrs: &Attrs, shapes: &Shapes) -> Result<Self> {
-        let layer = Self::new(shapes.get("weight")?.0, attrs.get("alpha")?, attrs.get("beta")?)?.norm(norm_of(attrs, Norm::Symmetric)?);
+        let layer = Self::new(shapes.get("weight")?.0, attrs.get("alpha")?, attrs.get("beta")?)?
+            .norm(norm_of(attrs, Norm::Symmetric)?);
         Ok(if shapes.find("initial").is_some() { layer.two_weights() } else { layer })
     }
 
     fn sample(widths: &[usize], _: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
         match widths {
             &[a, b] if a == b => {
-                let layer = Self::new(a, rng.random_range(0.0..1.0), rng.random_range(0.0..1.0)).ok()?.norm(random_norm(rng));
+                let layer = Self::new(a, rng.random_range(0.0..1.0), rng.random_range(0.0..1.0))
+                    .ok()?
+                    .norm(random_norm(rng));
                 Some(if rng.random() { layer.two_weights() } else { layer })
             }
             _ => None,
@@ -225,15 +273,21 @@ impl<F: Scalar> Registered<F> for Gcn2Conv<F> {
     fn to_python(&self, at: &Place) -> std::result::Result<Python, String> {
         // With layer 1, β = ln(θ + 1).
         let (alpha, theta) = (self.alpha, self.beta.exp_m1());
-        let (shared, norm) = (py(self.initial.is_none()), norm_argument(self.norm, Norm::Symmetric)?);
-        let made = format!("pyg.GCN2Conv({}, {alpha:?}, {theta:?}, 1, shared_weights={shared}{norm})", at.in_channels);
+        let (shared, norm) =
+            (py(self.initial.is_none()), norm_argument(self.norm, Norm::Symmetric)?);
+        let made = format!(
+            "pyg.GCN2Conv({}, {alpha:?}, {theta:?}, 1, shared_weights={shared}{norm})",
+            at.in_channels
+        );
         Ok(at.module(made, &["edge_index", "edge_weight"]))
     }
 
     fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {
         let a = dense_operator(graph, self.norm);
         let (h, h0) = (a.dot(&xs[0]) * F::of(1.0 - self.alpha), &xs[1] * F::of(self.alpha));
-        let part = |h: &Array2<F>, w: &Param<F>| h * F::of(1.0 - self.beta) + h.dot(w.value()) * F::of(self.beta);
+        let part = |h: &Array2<F>, w: &Param<F>| {
+            h * F::of(1.0 - self.beta) + h.dot(w.value()) * F::of(self.beta)
+        };
         part(&h, &self.weight) + part(&h0, self.initial.as_ref().unwrap_or(&self.weight))
     }
 }

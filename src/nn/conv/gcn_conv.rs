@@ -8,8 +8,8 @@ use crate::nn::linear_map::aggregated;
 use crate::nn::product::{bias_gradient, product, product_dw, product_dx, product_then, then_bias};
 use crate::nn::pytorch::py;
 use crate::nn::{
-    Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, Layout, LinearMap, Lowering, Param, Place, Python, Reads, Registered, See, Shapes,
-    StageId, Twin, Wiring, bias,
+    Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, Layout, LinearMap, Lowering, Param, Place,
+    Python, Reads, Registered, See, Shapes, StageId, Twin, Wiring, bias,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -27,14 +27,16 @@ pub struct GcnConvBuilder {
 }
 
 impl GcnConvBuilder {
-    /// Gives added self-loops the weight 2 on a graph with weights other than 1, as PyTorch Geometric does. Default: 1.
+    /// Gives added self-loops the weight 2 on a graph with weights other than 1, as PyTorch
+    /// Geometric does. Default: 1.
     #[must_use]
     pub fn improved(mut self) -> Self {
         self.norm = Norm::SymmetricImproved;
         self
     }
 
-    /// How messages are weighed. Default: [`Norm::Symmetric`]; without added self-loops [`Norm::SymmetricPlain`].
+    /// How messages are weighed. Default: [`Norm::Symmetric`]; without added self-loops
+    /// [`Norm::SymmetricPlain`].
     #[must_use]
     pub fn norm(mut self, norm: Norm) -> Self {
         self.norm = norm;
@@ -68,7 +70,8 @@ impl GcnConvBuilder {
 /// *Shapes*: `X: [n, in]` dense or sparse, `W: [in, out]`, `b: [1, out]`, `Y: [n, out]`.
 /// The product is taken in the cheaper order, `Â(XW)` or `(ÂX)W`.
 ///
-/// *Source*: Kipf and Welling, "Semi-Supervised Classification with Graph Convolutional Networks", ICLR 2017, eq. 2 and 8.
+/// *Source*: Kipf and Welling, "Semi-Supervised Classification with Graph Convolutional Networks",
+/// ICLR 2017, eq. 2 and 8.
 ///
 /// ```
 /// use gnn_prune::nn::{GcnConv, Model, NodeId};
@@ -131,20 +134,39 @@ impl<F: Scalar> Layer<F> for GcnConv<F> {
         Ok((Value::Dense(y), cache))
     }
 
-    /// With `H = ÂX`: `dW = Hᵀ·dY`, `dX = Âᵀ(dY·Wᵀ)`; with `Z = XW`: `dZ = Âᵀ·dY`, `dW = Xᵀ·dZ`, `dX = dZ·Wᵀ`; `db = Σ_i dY_i`.
-    fn backward(&self, cx: &Cx<F>, io: &Io<F>, cache: Self::Cache, dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
+    /// With `H = ÂX`: `dW = Hᵀ·dY`, `dX = Âᵀ(dY·Wᵀ)`; with `Z = XW`: `dZ = Âᵀ·dY`, `dW = Xᵀ·dZ`,
+    /// `dX = dZ·Wᵀ`; `db = Σ_i dY_i`.
+    fn backward(
+        &self,
+        cx: &Cx<F>,
+        io: &Io<F>,
+        cache: Self::Cache,
+        dy: ValueRef<F>,
+        grads: &mut Grads<F>,
+    ) -> Vec<Option<Value<F>>> {
         self.backward_owned(cx, io, cache, Value::Dense(cx.copy_of(&dy)), grads)
     }
 
-    fn backward_owned(&self, cx: &Cx<F>, io: &Io<F>, cache: Self::Cache, dy: Value<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
-        let operator = cx.graph().and_then(|graph| graph.operator(self.norm)).expect("the forward pass had it");
+    fn backward_owned(
+        &self,
+        cx: &Cx<F>,
+        io: &Io<F>,
+        cache: Self::Cache,
+        dy: Value<F>,
+        grads: &mut Grads<F>,
+    ) -> Vec<Option<Value<F>>> {
+        let operator = cx
+            .graph()
+            .and_then(|graph| graph.operator(self.norm))
+            .expect("the forward pass had it");
         let (dy, w) = (dy.into_dense(), self.weight.value().view());
         if let Some(bias) = &self.bias {
             grads.add(bias, bias_gradient(dy.view()));
         }
         if let Some(h) = cache {
             grads.add(&self.weight, product_dw(&ValueRef::Dense(h.view()), dy.view()));
-            // Neither `h` nor `dy` is read once its product is there, and both have the length of what follows.
+            // Neither `h` nor `dy` is read once its product is there, and both have the length of
+            // what follows.
             let dh = io.wants(0).then(|| {
                 let mut dh = h;
                 kernels::matmul_nt(dy.view(), w, dh.view_mut());
@@ -215,9 +237,11 @@ impl<F: Scalar> Layer<F> for GcnConv<F> {
 
 impl<F: Scalar> Registered<F> for GcnConv<F> {
     const KIND: &'static str = "gcn_conv";
-    const PYTORCH: std::result::Result<Twin, &'static str> =
-        Ok(Twin::new(&["GCNConv"], &[("weight", "lin.weight", Layout::Transposed), ("bias", "bias", Layout::Vector)])
-            .settings(&["norm", "improved"]));
+    const PYTORCH: std::result::Result<Twin, &'static str> = Ok(Twin::new(
+        &["GCNConv"],
+        &[("weight", "lin.weight", Layout::Transposed), ("bias", "bias", Layout::Vector)],
+    )
+    .settings(&["norm", "improved"]));
 
     fn from_attrs(attrs: &Attrs, shapes: &Shapes) -> Result<Self> {
         let (in_channels, out_channels) = shapes.get("weight")?;
@@ -225,7 +249,11 @@ impl<F: Scalar> Registered<F> for GcnConv<F> {
         let norm = match (improved, norm_of(attrs, Norm::Symmetric)?) {
             (false, norm) => norm,
             (true, _) if attrs.iter().all(|(name, _)| name != "norm") => Norm::SymmetricImproved,
-            (true, norm) => return Err(Error::Model(format!("a gcn_conv is `improved` or has the norm {norm:?}; give one of the two"))),
+            (true, norm) => {
+                return Err(Error::Model(format!(
+                    "a gcn_conv is `improved` or has the norm {norm:?}; give one of the two"
+                )));
+            }
         };
         let builder = GcnConv::builder(in_channels, out_channels).norm(norm);
         if shapes.find("bias").is_some() { builder.build() } else { builder.no_bias().build() }
@@ -242,7 +270,12 @@ impl<F: Scalar> Registered<F> for GcnConv<F> {
             Norm::SymmetricImproved => ", improved=True",
             norm => norm_argument(norm, Norm::Symmetric)?,
         };
-        let made = format!("pyg.GCNConv({}, {}, bias={}{norm})", at.in_channels, at.out_channels, py(self.bias.is_some()));
+        let made = format!(
+            "pyg.GCNConv({}, {}, bias={}{norm})",
+            at.in_channels,
+            at.out_channels,
+            py(self.bias.is_some())
+        );
         Ok(at.module(made, &["edge_index", "edge_weight"]))
     }
 

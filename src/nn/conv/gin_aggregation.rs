@@ -9,7 +9,8 @@ use crate::kernels;
 use crate::nn::product::gradient_like;
 use crate::nn::pytorch::py;
 use crate::nn::{
-    Attrs, Axis, Cx, Grads, Init, Io, Layer, Layout, Lowering, Param, Place, Python, Reads, Registered, Shapes, StageId, Twin, Wiring,
+    Attrs, Axis, Cx, Grads, Init, Io, Layer, Layout, Lowering, Param, Place, Python, Reads,
+    Registered, Shapes, StageId, Twin, Wiring,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -17,7 +18,8 @@ use crate::value::{Value, ValueRef};
 use ndarray::Array2;
 use ndarray_rand::rand::Rng;
 
-/// `Y = (1+ε)·X + A·X`: what [`GinConv`](super::GinConv) does before its inner network, so that any layers may follow as one.
+/// `Y = (1+ε)·X + A·X`: what [`GinConv`](super::GinConv) does before its inner network, so that any
+/// layers may follow as one.
 ///
 /// *Shapes*: `X, Y: [n, c]`, `ε: [1, 1]`.
 ///
@@ -85,10 +87,21 @@ impl<F: Scalar> Layer<F> for GinAggregation<F> {
     }
 
     /// `dε = ⟨dY, X⟩`, `dX = (1+ε)·dY + Aᵀ·dY`.
-    fn backward(&self, cx: &Cx<F>, io: &Io<F>, (): (), dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
-        let operator = cx.graph().and_then(|graph| graph.operator(self.norm)).expect("the forward pass had it");
+    fn backward(
+        &self,
+        cx: &Cx<F>,
+        io: &Io<F>,
+        (): (),
+        dy: ValueRef<F>,
+        grads: &mut Grads<F>,
+    ) -> Vec<Option<Value<F>>> {
+        let operator = cx
+            .graph()
+            .and_then(|graph| graph.operator(self.norm))
+            .expect("the forward pass had it");
         let dy = dy.with_dense(|dy| copied(cx, dy));
-        io.input(0).with_dense(|x| grads.add(&self.eps, Array2::from_elem((1, 1), dot(dy.view(), x))));
+        io.input(0)
+            .with_dense(|x| grads.add(&self.eps, Array2::from_elem((1, 1), dot(dy.view(), x))));
         let dx = io.wants(0).then(|| {
             let mut dx = cx.take(dy.dim());
             kernels::spmm(operator.transpose(), dy.view(), dx.view_mut());
@@ -131,11 +144,16 @@ impl<F: Scalar> Layer<F> for GinAggregation<F> {
 impl<F: Scalar> Registered<F> for GinAggregation<F> {
     const KIND: &'static str = "gin_aggregation";
     const PYTORCH: std::result::Result<Twin, &'static str> =
-        Ok(Twin::new(&[], &[("eps", "eps", Layout::Vector)]).settings(&["eps", "train_eps", EDGE_WEIGHTS]));
+        Ok(Twin::new(&[], &[("eps", "eps", Layout::Vector)]).settings(&[
+            "eps",
+            "train_eps",
+            EDGE_WEIGHTS,
+        ]));
 
     fn from_attrs(attrs: &Attrs, _: &Shapes) -> Result<Self> {
         let layer = Self::new(attrs.get_or("eps", 0.0)?)?;
-        let layer = if attrs.get_or(EDGE_WEIGHTS, true)? { layer } else { layer.ignore_edge_weights() };
+        let layer =
+            if attrs.get_or(EDGE_WEIGHTS, true)? { layer } else { layer.ignore_edge_weights() };
         Ok(if attrs.get_or("train_eps", true)? { layer.train_eps() } else { layer })
     }
 
@@ -147,12 +165,17 @@ impl<F: Scalar> Registered<F> for GinAggregation<F> {
     }
 
     fn to_python(&self, at: &Place) -> std::result::Result<Python, String> {
-        let made = format!("pyg.GINConv(torch.nn.Identity(), train_eps={})", py(self.eps.is_trainable()));
+        let made =
+            format!("pyg.GINConv(torch.nn.Identity(), train_eps={})", py(self.eps.is_trainable()));
         Ok(at.module(made, &["edge_index"]).without_edge_weights(self.norm.is_weighted()))
     }
 
     fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {
-        let a = if self.norm.is_weighted() { crate::nn::dense_adjacency(graph) } else { crate::nn::dense_counts(graph) };
+        let a = if self.norm.is_weighted() {
+            crate::nn::dense_adjacency(graph)
+        } else {
+            crate::nn::dense_counts(graph)
+        };
         a.dot(&xs[0]) + &xs[0] * self.own()
     }
 }

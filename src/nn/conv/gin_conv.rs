@@ -9,8 +9,8 @@ use crate::nn::linear_map::aggregated;
 use crate::nn::product::{product, product_dw, product_dx};
 use crate::nn::pytorch::py;
 use crate::nn::{
-    ActivationFn, Attrs, Cx, Grads, HeadUnits, Io, Layer, Layout, Lowering, Param, Place, Python, Reads, Registered, See, Shapes, StageId,
-    Twin, Wiring,
+    ActivationFn, Attrs, Cx, Grads, HeadUnits, Io, Layer, Layout, Lowering, Param, Place, Python,
+    Reads, Registered, See, Shapes, StageId, Twin, Wiring,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -39,7 +39,8 @@ impl GinConvBuilder {
         self
     }
 
-    /// Counts every edge once, whatever it weighs, as PyTorch Geometric's `GINConv` does. Default: the sum reads the weights.
+    /// Counts every edge once, whatever it weighs, as PyTorch Geometric's `GINConv` does. Default:
+    /// the sum reads the weights.
     #[must_use]
     pub fn ignore_edge_weights(mut self) -> Self {
         self.settings.weighted = false;
@@ -56,9 +57,11 @@ impl GinConvBuilder {
     }
 }
 
-/// `Y = relu(((1+ε)·X + A·X)·W₁ + b₁)·W₂ + b₂`; the first product is taken before aggregation, which changes nothing.
+/// `Y = relu(((1+ε)·X + A·X)·W₁ + b₁)·W₂ + b₂`; the first product is taken before aggregation,
+/// which changes nothing.
 ///
-/// *Shapes*: `X: [n, in]` dense or sparse, `W₁: [in, hidden]`, `b₁: [1, hidden]`, `W₂: [hidden, out]`, `b₂: [1, out]`, `Y: [n, out]`.
+/// *Shapes*: `X: [n, in]` dense or sparse, `W₁: [in, hidden]`, `b₁: [1, hidden]`,
+/// `W₂: [hidden, out]`, `b₂: [1, out]`, `Y: [n, out]`.
 ///
 /// *Source*: Xu et al., "How Powerful are Graph Neural Networks?", ICLR 2019, eq. 4.1.
 #[derive(Debug, Clone)]
@@ -70,7 +73,16 @@ pub struct GinConv<F: Scalar = f32> {
 impl GinConv<f32> {
     /// Starts a layer from `in_channels` over `hidden` to `out_channels`.
     pub fn builder(in_channels: usize, hidden: usize, out_channels: usize) -> GinConvBuilder {
-        GinConvBuilder { settings: InnerSettings { in_channels, hidden, out_channels, eps: 0.0, train_eps: false, weighted: true } }
+        GinConvBuilder {
+            settings: InnerSettings {
+                in_channels,
+                hidden,
+                out_channels,
+                eps: 0.0,
+                train_eps: false,
+                weighted: true,
+            },
+        }
     }
 }
 
@@ -99,8 +111,18 @@ impl<F: Scalar> Layer<F> for GinConv<F> {
     }
 
     /// `dε = ⟨dU, Z⟩`, `dZ = (1+ε)·dU + Aᵀ·dU`, `dW₁ = Xᵀ·dZ`, `dX = dZ·W₁ᵀ`.
-    fn backward(&self, cx: &Cx<F>, io: &Io<F>, cache: Self::Cache, dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
-        let operator = cx.graph().and_then(|graph| graph.operator(self.norm)).expect("the forward pass had it");
+    fn backward(
+        &self,
+        cx: &Cx<F>,
+        io: &Io<F>,
+        cache: Self::Cache,
+        dy: ValueRef<F>,
+        grads: &mut Grads<F>,
+    ) -> Vec<Option<Value<F>>> {
+        let operator = cx
+            .graph()
+            .and_then(|graph| graph.operator(self.norm))
+            .expect("the forward pass had it");
         let (z, h) = cache;
         let du = dy.with_dense(|dy| self.inner.back(h, dy, grads));
         grads.add(&self.inner.eps, Array2::from_elem((1, 1), dot(du.view(), z.view())));
@@ -108,7 +130,9 @@ impl<F: Scalar> Layer<F> for GinConv<F> {
         kernels::spmm(operator.transpose(), du.view(), dz.view_mut());
         dz.scaled_add(self.inner.own(), &du);
         grads.add(&self.inner.weight1, product_dw(&io.input(0), dz.view()));
-        let dx = io.wants(0).then(|| product_dx(cx, &io.input(0), dz.view(), self.inner.weight1.value().view()));
+        let dx = io
+            .wants(0)
+            .then(|| product_dx(cx, &io.input(0), dz.view(), self.inner.weight1.value().view()));
         cx.give(dz);
         vec![dx]
     }
@@ -128,7 +152,9 @@ impl<F: Scalar> Layer<F> for GinConv<F> {
     }
 
     fn attrs(&self) -> Attrs {
-        let attrs = Attrs::new().with("eps", self.inner.init_eps()).with("train_eps", self.inner.eps.is_trainable());
+        let attrs = Attrs::new()
+            .with("eps", self.inner.init_eps())
+            .with("train_eps", self.inner.eps.is_trainable());
         if self.norm.is_weighted() { attrs } else { attrs.with(EDGE_WEIGHTS, false) }
     }
 
@@ -170,17 +196,32 @@ impl<F: Scalar> Registered<F> for GinConv<F> {
     fn sample(widths: &[usize], out: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
         let &[in_channels] = widths else { return None };
         let (eps, train_eps, weighted) = (rng.random_range(-0.5..0.5), rng.random(), rng.random());
-        let settings = InnerSettings { in_channels, hidden: rng.random_range(2..=5), out_channels: out, eps, train_eps, weighted };
+        let settings = InnerSettings {
+            in_channels,
+            hidden: rng.random_range(2..=5),
+            out_channels: out,
+            eps,
+            train_eps,
+            weighted,
+        };
         GinConvBuilder { settings }.build().ok()
     }
 
     fn to_python(&self, at: &Place) -> std::result::Result<Python, String> {
-        let made = format!("pyg.GINConv({}, train_eps={})", self.inner.to_python(), py(self.inner.eps.is_trainable()));
+        let made = format!(
+            "pyg.GINConv({}, train_eps={})",
+            self.inner.to_python(),
+            py(self.inner.eps.is_trainable())
+        );
         Ok(at.module(made, &["edge_index"]).without_edge_weights(self.norm.is_weighted()))
     }
 
     fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {
-        let a = if self.norm.is_weighted() { crate::nn::dense_adjacency(graph) } else { crate::nn::dense_counts(graph) };
+        let a = if self.norm.is_weighted() {
+            crate::nn::dense_adjacency(graph)
+        } else {
+            crate::nn::dense_counts(graph)
+        };
         let sums = a.dot(&xs[0]);
         self.inner.oracle(&(sums + &xs[0] * self.inner.own()))
     }

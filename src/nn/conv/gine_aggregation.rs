@@ -8,8 +8,8 @@ use crate::kernels;
 use crate::nn::product::{bias_gradient, gradient_like};
 use crate::nn::pytorch::py;
 use crate::nn::{
-    ActivationFn, Attrs, Axis, Cx, Grads, Init, Io, Kept, Layer, Layout, Lowering, Param, Place, Python, Reads, Registered, Shapes,
-    StageId, Twin, Wiring,
+    ActivationFn, Attrs, Axis, Cx, Grads, Init, Io, Kept, Layer, Layout, Lowering, Param, Place,
+    Python, Reads, Registered, Shapes, StageId, Twin, Wiring,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -29,12 +29,20 @@ pub(super) struct Messages<F: Scalar> {
 impl<F: Scalar> Messages<F> {
     /// The argument of PyTorch Geometric that says how many features of edges are mapped.
     pub(super) fn edge_dim(&self) -> String {
-        self.map.as_ref().map(|(weight, _)| format!(", edge_dim={}", weight.value().nrows())).unwrap_or_default()
+        self.map
+            .as_ref()
+            .map(|(weight, _)| format!(", edge_dim={}", weight.value().nrows()))
+            .unwrap_or_default()
     }
 
     /// With a map from `edge_channels` to `channels`.
     pub(super) fn mapped(edge_channels: usize, channels: usize) -> Self {
-        let weight = Param::new("edge_weight", (edge_channels, channels), [Axis::Fixed, Axis::In(0)], Init::GlorotUniform);
+        let weight = Param::new(
+            "edge_weight",
+            (edge_channels, channels),
+            [Axis::Fixed, Axis::In(0)],
+            Init::GlorotUniform,
+        );
         let bias = Param::new("edge_bias", (1, channels), [Axis::Fixed, Axis::In(0)], Init::Zeros);
         Self { map: Some((weight, bias)), columns: Vec::new() }
     }
@@ -45,7 +53,9 @@ impl<F: Scalar> Messages<F> {
 
     fn features<'g>(&self, cx: &Cx<'g, F>) -> Result<ArrayView2<'g, F>> {
         let graph = cx.graph()?;
-        let features = graph.edge_features().ok_or_else(|| Error::data(cx.place(), "the graph's edges have no features"))?;
+        let features = graph
+            .edge_features()
+            .ok_or_else(|| Error::data(cx.place(), "the graph's edges have no features"))?;
         let fits = match &self.map {
             Some((weight, _)) => weight.value().nrows() == features.ncols(),
             None => self.columns.iter().all(|&column| column < features.ncols()),
@@ -53,14 +63,25 @@ impl<F: Scalar> Messages<F> {
         if fits {
             return Ok(features);
         }
-        let channels =
-            self.map.as_ref().map_or_else(|| self.columns.iter().max().map_or(0, |&c| c.saturating_add(1)), |map| map.0.value().nrows());
+        let channels = self.map.as_ref().map_or_else(
+            || self.columns.iter().max().map_or(0, |&c| c.saturating_add(1)),
+            |map| map.0.value().nrows(),
+        );
         let expected = (graph.edge_list().1.len(), channels);
-        Err(Error::ShapeMismatch { at: format!("{}: edge features", cx.place()), expected, found: features.dim() })
+        Err(Error::ShapeMismatch {
+            at: format!("{}: edge features", cx.place()),
+            expected,
+            found: features.dim(),
+        })
     }
 
     /// A message per edge, and `own·x_i` with those into each node.
-    pub(super) fn gather(&self, cx: &Cx<F>, x: &ValueRef<F>, own: F) -> Result<(Array2<F>, Array2<F>)> {
+    pub(super) fn gather(
+        &self,
+        cx: &Cx<F>,
+        x: &ValueRef<F>,
+        own: F,
+    ) -> Result<(Array2<F>, Array2<F>)> {
         let features = self.features(cx)?;
         let graph = cx.graph()?;
         let (starts, sources) = graph.edge_list();
@@ -68,7 +89,10 @@ impl<F: Scalar> Messages<F> {
         match &self.map {
             Some((weight, bias)) => {
                 kernels::matmul(features, weight.value().view(), messages.view_mut());
-                kernels::add_bias(messages.view_mut(), bias.value().as_slice().expect("parameters are contiguous"));
+                kernels::add_bias(
+                    messages.view_mut(),
+                    bias.value().as_slice().expect("parameters are contiguous"),
+                );
             }
             None => messages.assign(&features.select(ndarray::Axis(1), &self.columns)),
         }
@@ -88,8 +112,9 @@ impl<F: Scalar> Messages<F> {
         Ok((messages, gathered))
     }
 
-    /// From `dh`, the gradient of what was gathered, that of `x`: by a message `dm_e = dh_i` where it is positive, `dx_j` the sum of its
-    /// messages' and `own·dh_j`; `dW_e = Eᵀ·dM`, `db_e = Σ dM`.
+    /// From `dh`, the gradient of what was gathered, that of `x`: by a message `dm_e = dh_i` where
+    /// it is positive, `dx_j` the sum of its messages' and `own·dh_j`; `dW_e = Eᵀ·dM`,
+    /// `db_e = Σ dM`.
     pub(super) fn back(
         &self,
         cx: &Cx<F>,
@@ -104,7 +129,9 @@ impl<F: Scalar> Messages<F> {
         let mut dm = messages;
         for i in 0..graph.num_nodes() {
             for e in starts[i]..starts[i + 1] {
-                dm.row_mut(e).zip_mut_with(&dh.row(i), |m, &dh| *m = if *m > F::zero() { dh } else { F::zero() });
+                dm.row_mut(e).zip_mut_with(&dh.row(i), |m, &dh| {
+                    *m = if *m > F::zero() { dh } else { F::zero() }
+                });
             }
         }
         if let Some((weight, bias)) = &self.map {
@@ -152,12 +179,15 @@ impl<F: Scalar> Messages<F> {
     }
 }
 
-/// `y_i = (1+ε)·x_i + Σ_j relu(x_j + e_ji·W_e + b_e)`, or without a map `relu(x_j + e_ji)`: what [`GineConv`](super::GineConv) does before
-/// its inner network, so that any layers may follow as one.
+/// `y_i = (1+ε)·x_i + Σ_j relu(x_j + e_ji·W_e + b_e)`, or without a map `relu(x_j + e_ji)`: what
+/// [`GineConv`](super::GineConv) does before its inner network, so that any layers may follow as
+/// one.
 ///
-/// *Shapes*: `X, Y: [n, c]`, edge features `[edges, d]`, `W_e: [d, c]`, `b_e: [1, c]`, `ε: [1, 1]`. A message is kept for every edge.
+/// *Shapes*: `X, Y: [n, c]`, edge features `[edges, d]`, `W_e: [d, c]`, `b_e: [1, c]`, `ε: [1, 1]`.
+/// A message is kept for every edge.
 ///
-/// *Source*: Hu et al., "Strategies for Pre-training Graph Neural Networks", ICLR 2020, appendix A, as PyTorch Geometric's `GINEConv`.
+/// *Source*: Hu et al., "Strategies for Pre-training Graph Neural Networks", ICLR 2020, appendix A,
+/// as PyTorch Geometric's `GINEConv`.
 #[derive(Debug, Clone)]
 pub struct GineAggregation<F: Scalar = f32> {
     eps: Param<F>,
@@ -165,7 +195,8 @@ pub struct GineAggregation<F: Scalar = f32> {
 }
 
 impl<F: Scalar> GineAggregation<F> {
-    /// For nodes of `channels` channels; edges of `edge_channels` features are mapped to those, and without a number must have as many.
+    /// For nodes of `channels` channels; edges of `edge_channels` features are mapped to those, and
+    /// without a number must have as many.
     ///
     /// # Errors
     /// [`Error::Setting`] for a width of zero or an ε that is not finite.
@@ -221,9 +252,17 @@ impl<F: Scalar> Layer<F> for GineAggregation<F> {
     }
 
     /// `dε = ⟨dY, X⟩`; the rest as of the messages.
-    fn backward(&self, cx: &Cx<F>, io: &Io<F>, messages: Self::Cache, dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
+    fn backward(
+        &self,
+        cx: &Cx<F>,
+        io: &Io<F>,
+        messages: Self::Cache,
+        dy: ValueRef<F>,
+        grads: &mut Grads<F>,
+    ) -> Vec<Option<Value<F>>> {
         let dy = dy.with_dense(|dy| copied(cx, dy));
-        io.input(0).with_dense(|x| grads.add(&self.eps, Array2::from_elem((1, 1), dot(dy.view(), x))));
+        io.input(0)
+            .with_dense(|x| grads.add(&self.eps, Array2::from_elem((1, 1), dot(dy.view(), x))));
         vec![self.messages.back(cx, io, messages, dy, self.own(), grads)]
     }
 
@@ -240,7 +279,11 @@ impl<F: Scalar> Layer<F> for GineAggregation<F> {
     fn attrs(&self) -> Attrs {
         let eps = if let Init::Constant(eps) = self.eps.init() { eps } else { 0.0 };
         let attrs = Attrs::new().with("eps", eps).with("train_eps", self.eps.is_trainable());
-        if self.messages.map.is_some() { attrs } else { attrs.with("columns", &self.messages.columns) }
+        if self.messages.map.is_some() {
+            attrs
+        } else {
+            attrs.with("columns", &self.messages.columns)
+        }
     }
 
     fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param<F>)) {
@@ -258,7 +301,11 @@ impl<F: Scalar> Layer<F> for GineAggregation<F> {
             return Ok(());
         }
         let known = self.messages.columns.len();
-        let columns = kept.output.iter().map(|&c| self.messages.columns.get(c).copied()).collect::<Option<_>>();
+        let columns = kept
+            .output
+            .iter()
+            .map(|&c| self.messages.columns.get(c).copied())
+            .collect::<Option<_>>();
         // A file may say fewer than the layer before puts out; such a network does not run either.
         self.messages.columns = columns.ok_or_else(|| PruneError::Refused {
             layer: <Self as Registered<F>>::KIND.into(),
@@ -272,7 +319,11 @@ impl<F: Scalar> Registered<F> for GineAggregation<F> {
     const KIND: &'static str = "gine_aggregation";
     const PYTORCH: std::result::Result<Twin, &'static str> = Ok(Twin::new(
         &[],
-        &[("eps", "eps", Layout::Vector), ("edge_weight", "lin.weight", Layout::Transposed), ("edge_bias", "lin.bias", Layout::Vector)],
+        &[
+            ("eps", "eps", Layout::Vector),
+            ("edge_weight", "lin.weight", Layout::Transposed),
+            ("edge_bias", "lin.bias", Layout::Vector),
+        ],
     )
     .settings(&["eps", "train_eps", "columns"]));
 
@@ -290,7 +341,10 @@ impl<F: Scalar> Registered<F> for GineAggregation<F> {
         // As many features as the edges of random graphs have.
         let messages = match rng.random() {
             true => Messages::mapped(3, channels),
-            false => Messages { map: None, columns: (0..channels).map(|_| rng.random_range(0..3)).collect() },
+            false => Messages {
+                map: None,
+                columns: (0..channels).map(|_| rng.random_range(0..3)).collect(),
+            },
         };
         let layer = Self::of(messages, rng.random_range(-0.5..0.5)).ok()?;
         Some(if rng.random() { layer.train_eps() } else { layer })
@@ -298,11 +352,17 @@ impl<F: Scalar> Registered<F> for GineAggregation<F> {
 
     fn to_python(&self, at: &Place) -> std::result::Result<Python, String> {
         let trains = py(self.eps.is_trainable());
-        if self.messages.map.is_none() && !self.messages.columns.iter().copied().eq(0..self.messages.columns.len()) {
+        if self.messages.map.is_none()
+            && !self.messages.columns.iter().copied().eq(0..self.messages.columns.len())
+        {
             return Err("of some columns of the features of edges".into());
         }
-        // Without a width that it tells, the class of PyTorch Geometric cannot map the features of edges to it.
-        let inner = format!("type('Identity', (torch.nn.Identity,), {{'in_features': {}}})()", at.in_channels);
+        // Without a width that it tells, the class of PyTorch Geometric cannot map the features of
+        // edges to it.
+        let inner = format!(
+            "type('Identity', (torch.nn.Identity,), {{'in_features': {}}})()",
+            at.in_channels
+        );
         let made = format!("pyg.GINEConv({inner}, train_eps={trains}{})", self.messages.edge_dim());
         Ok(at.module(made, &["edge_index", "edge_attr"]))
     }

@@ -7,7 +7,8 @@ use crate::graph::Graph;
 use crate::kernels;
 use crate::nn::pytorch::py;
 use crate::nn::{
-    Attrs, Cx, Grads, HeadUnits, Io, Layer, Layout, Lowering, Param, Place, Python, Reads, Registered, See, Shapes, StageId, Twin, Wiring,
+    Attrs, Cx, Grads, HeadUnits, Io, Layer, Layout, Lowering, Param, Place, Python, Reads,
+    Registered, See, Shapes, StageId, Twin, Wiring,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -52,10 +53,11 @@ impl GineConvBuilder {
 
 /// `Y = relu(H·W₁ + b₁)·W₂ + b₂` with `h_i = (1+ε)·x_i + Σ_j relu(x_j + e_ji·W_e + b_e)`.
 ///
-/// *Shapes*: `X: [n, in]`, edge features `[edges, d]`, `W_e: [d, in]`, `b_e: [1, in]`, the others as in [`GinConv`](super::GinConv).
-/// A message is kept for every edge, `edges·in` numbers.
+/// *Shapes*: `X: [n, in]`, edge features `[edges, d]`, `W_e: [d, in]`, `b_e: [1, in]`, the others
+/// as in [`GinConv`](super::GinConv). A message is kept for every edge, `edges·in` numbers.
 ///
-/// *Source*: Hu et al., "Strategies for Pre-training Graph Neural Networks", ICLR 2020, appendix A, as PyTorch Geometric's `GINEConv`.
+/// *Source*: Hu et al., "Strategies for Pre-training Graph Neural Networks", ICLR 2020, appendix A,
+/// as PyTorch Geometric's `GINEConv`.
 #[derive(Debug, Clone)]
 pub struct GineConv<F: Scalar = f32> {
     inner: Inner<F>,
@@ -63,10 +65,23 @@ pub struct GineConv<F: Scalar = f32> {
 }
 
 impl GineConv<f32> {
-    /// Starts a layer from `in_channels` over `hidden` to `out_channels`, for edges of `edge_channels` features.
-    pub fn builder(in_channels: usize, hidden: usize, out_channels: usize, edge_channels: usize) -> GineConvBuilder {
+    /// Starts a layer from `in_channels` over `hidden` to `out_channels`, for edges of
+    /// `edge_channels` features.
+    pub fn builder(
+        in_channels: usize,
+        hidden: usize,
+        out_channels: usize,
+        edge_channels: usize,
+    ) -> GineConvBuilder {
         GineConvBuilder {
-            settings: InnerSettings { in_channels, hidden, out_channels, eps: 0.0, train_eps: false, weighted: true },
+            settings: InnerSettings {
+                in_channels,
+                hidden,
+                out_channels,
+                eps: 0.0,
+                train_eps: false,
+                weighted: true,
+            },
             edge_channels,
         }
     }
@@ -104,9 +119,17 @@ impl<F: Scalar> Layer<F> for GineConv<F> {
         Ok((Value::Dense(y), GineCache { messages, gathered, hidden }))
     }
 
-    /// With `dH` by the gathered rows: `dε = ⟨dH, X⟩`, and by a message `dM_e = dH_i` where it is positive; `dX_j` is the sum of its messages' and
-    /// `(1+ε)·dH_j`, `dW_e = Eᵀ·dM`, `db_e = Σ dM`.
-    fn backward(&self, cx: &Cx<F>, io: &Io<F>, cache: Self::Cache, dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
+    /// With `dH` by the gathered rows: `dε = ⟨dH, X⟩`, and by a message `dM_e = dH_i` where it is
+    /// positive; `dX_j` is the sum of its messages' and `(1+ε)·dH_j`, `dW_e = Eᵀ·dM`,
+    /// `db_e = Σ dM`.
+    fn backward(
+        &self,
+        cx: &Cx<F>,
+        io: &Io<F>,
+        cache: Self::Cache,
+        dy: ValueRef<F>,
+        grads: &mut Grads<F>,
+    ) -> Vec<Option<Value<F>>> {
         let GineCache { messages, gathered, hidden } = cache;
         let du = dy.with_dense(|dy| self.inner.back(hidden, dy, grads));
         let mut dw = Array2::zeros(self.inner.weight1.value().dim());
@@ -114,7 +137,9 @@ impl<F: Scalar> Layer<F> for GineConv<F> {
         grads.add(&self.inner.weight1, dw);
         let mut dh = gathered;
         kernels::matmul_nt(du.view(), self.inner.weight1.value().view(), dh.view_mut());
-        io.input(0).with_dense(|x| grads.add(&self.inner.eps, Array2::from_elem((1, 1), dot(dh.view(), x))));
+        io.input(0).with_dense(|x| {
+            grads.add(&self.inner.eps, Array2::from_elem((1, 1), dot(dh.view(), x)))
+        });
         vec![self.messages.back(cx, io, messages, dh, self.inner.own(), grads)]
     }
 
@@ -126,12 +151,15 @@ impl<F: Scalar> Layer<F> for GineConv<F> {
         let (inputs, hidden) = self.inner.weight1.value().dim();
         let rows = lowering.rows();
         let width = self.inner.weight2.value().ncols();
-        let macs = self.messages.macs(lowering.graph()?, inputs) + (rows * hidden * (inputs + width)) as u64;
+        let macs = self.messages.macs(lowering.graph()?, inputs)
+            + (rows * hidden * (inputs + width)) as u64;
         Ok(lowering.whole(xs, self.clone(), width, macs))
     }
 
     fn attrs(&self) -> Attrs {
-        Attrs::new().with("eps", self.inner.init_eps()).with("train_eps", self.inner.eps.is_trainable())
+        Attrs::new()
+            .with("eps", self.inner.init_eps())
+            .with("train_eps", self.inner.eps.is_trainable())
     }
 
     /// Two maps: what was gathered, then `relu(U)`. A message depends on its own channel alone.
@@ -170,20 +198,32 @@ impl<F: Scalar> Registered<F> for GineConv<F> {
 
     fn from_attrs(attrs: &Attrs, shapes: &Shapes) -> Result<Self> {
         let edge_channels = shapes.get("edge_weight")?.0;
-        GineConvBuilder { settings: InnerSettings::from_shapes(shapes, attrs)?, edge_channels }.build()
+        GineConvBuilder { settings: InnerSettings::from_shapes(shapes, attrs)?, edge_channels }
+            .build()
     }
 
     fn sample(widths: &[usize], out: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
         let &[in_channels] = widths else { return None };
         let (eps, train_eps) = (rng.random_range(-0.5..0.5), rng.random());
-        let settings = InnerSettings { in_channels, hidden: rng.random_range(2..=5), out_channels: out, eps, train_eps, weighted: true };
+        let settings = InnerSettings {
+            in_channels,
+            hidden: rng.random_range(2..=5),
+            out_channels: out,
+            eps,
+            train_eps,
+            weighted: true,
+        };
         // As many as the edges of random graphs have.
         GineConvBuilder { settings, edge_channels: 3 }.build().ok()
     }
 
     fn to_python(&self, at: &Place) -> std::result::Result<Python, String> {
         let trains = py(self.inner.eps.is_trainable());
-        let made = format!("pyg.GINEConv({}, train_eps={trains}{})", self.inner.to_python(), self.messages.edge_dim());
+        let made = format!(
+            "pyg.GINEConv({}, train_eps={trains}{})",
+            self.inner.to_python(),
+            self.messages.edge_dim()
+        );
         Ok(at.module(made, &["edge_index", "edge_attr"]))
     }
 

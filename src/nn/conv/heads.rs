@@ -37,11 +37,26 @@ pub(super) struct Heads {
 
 impl Heads {
     pub(super) fn new() -> Self {
-        Self { heads: 1, average: false, negative_slope: 0.2, dropout: 0.0, units: Units::AcrossHeads, self_loops: true }
+        Self {
+            heads: 1,
+            average: false,
+            negative_slope: 0.2,
+            dropout: 0.0,
+            units: Units::AcrossHeads,
+            self_loops: true,
+        }
     }
 
     /// A layer of attention of `class` in PyTorch Geometric, of `width` channels over all heads.
-    pub(super) fn to_python(&self, at: &Place, class: &str, width: usize, edge_dim: Option<usize>, more: &str, bias: bool) -> Python {
+    pub(super) fn to_python(
+        &self,
+        at: &Place,
+        class: &str,
+        width: usize,
+        edge_dim: Option<usize>,
+        more: &str,
+        bias: bool,
+    ) -> Python {
         let dim = width / self.heads;
         let made = format!(
             "pyg.{class}({}, {dim}, heads={}, concat={}, negative_slope={:?}, dropout={:?}, add_self_loops={}{}{more}, bias={})",
@@ -54,28 +69,53 @@ impl Heads {
             edge_dim.map(|dim| format!(", edge_dim={dim}")).unwrap_or_default(),
             py(bias)
         );
-        at.module(made, if edge_dim.is_some() { &["edge_index", "edge_attr"] } else { &["edge_index"] })
+        at.module(
+            made,
+            if edge_dim.is_some() { &["edge_index", "edge_attr"] } else { &["edge_index"] },
+        )
     }
 
     /// Checks the ranges of all settings of a layer of `kind`.
-    pub(super) fn check(&self, kind: &str, in_channels: usize, dim: usize, edge_dim: Option<usize>) -> Result<()> {
+    pub(super) fn check(
+        &self,
+        kind: &str,
+        in_channels: usize,
+        dim: usize,
+        edge_dim: Option<usize>,
+    ) -> Result<()> {
         if in_channels == 0 || dim == 0 {
-            return Err(Error::setting(format!("channels of {kind}"), format!("{in_channels} -> {dim}"), "at least 1 on both sides"));
+            return Err(Error::setting(
+                format!("channels of {kind}"),
+                format!("{in_channels} -> {dim}"),
+                "at least 1 on both sides",
+            ));
         }
         if self.heads == 0 || dim.checked_mul(self.heads).is_none() {
-            return Err(Error::setting(format!("heads of {kind}"), self.heads, "at least 1, and not too many to count their channels"));
+            return Err(Error::setting(
+                format!("heads of {kind}"),
+                self.heads,
+                "at least 1, and not too many to count their channels",
+            ));
         }
         if edge_dim == Some(0) {
             return Err(Error::setting(format!("edge_dim of {kind}"), 0, "at least 1"));
         }
         if !(self.negative_slope >= 0.0 && self.negative_slope.is_finite()) {
-            return Err(Error::setting(format!("negative_slope of {kind}"), self.negative_slope, "finite and at least 0"));
+            return Err(Error::setting(
+                format!("negative_slope of {kind}"),
+                self.negative_slope,
+                "finite and at least 0",
+            ));
         }
         if !(0.0..1.0).contains(&self.dropout) {
             return Err(Error::setting(format!("dropout of {kind}"), self.dropout, "in [0, 1)"));
         }
         if self.average && self.units == Units::WholeHeads {
-            return Err(Error::setting(format!("units of {kind}"), "whole heads", "for heads side by side; averaged heads share channels"));
+            return Err(Error::setting(
+                format!("units of {kind}"),
+                "whole heads",
+                "for heads side by side; averaged heads share channels",
+            ));
         }
         Ok(())
     }
@@ -97,7 +137,12 @@ impl Heads {
 
     /// A matrix from the features of edges to all heads.
     pub(super) fn edge_weight<F: Scalar>(&self, edge_dim: usize, width: usize) -> Param<F> {
-        Param::new("edge_weight", (edge_dim, width), [Axis::Fixed, self.axis()], Init::GlorotUniform)
+        Param::new(
+            "edge_weight",
+            (edge_dim, width),
+            [Axis::Fixed, self.axis()],
+            Init::GlorotUniform,
+        )
     }
 
     /// Channels of the output where all heads together have `width`.
@@ -119,9 +164,11 @@ impl Heads {
         if self.average || self.heads == 1 {
             return Ok(());
         }
-        let by = if self.units == Units::WholeHeads { kept.out_width / self.heads } else { self.heads };
+        let by =
+            if self.units == Units::WholeHeads { kept.out_width / self.heads } else { self.heads };
         if by == 0 || kept.output.is_empty() || !kept.output.len().is_multiple_of(by) {
-            let reason = format!("{} channels are left, which is no multiple of {by}", kept.output.len());
+            let reason =
+                format!("{} channels are left, which is no multiple of {by}", kept.output.len());
             return Err(PruneError::Refused { layer: kind.into(), reason });
         }
         if self.units == Units::WholeHeads {
@@ -131,12 +178,16 @@ impl Heads {
     }
 
     pub(super) fn attrs(&self) -> Attrs {
-        let attrs = Attrs::new().with("heads", self.heads).with("average", self.average).with("negative_slope", self.negative_slope);
+        let attrs = Attrs::new()
+            .with("heads", self.heads)
+            .with("average", self.average)
+            .with("negative_slope", self.negative_slope);
         let attrs = attrs.with("dropout", self.dropout).with("units", self.units);
         if self.self_loops { attrs } else { attrs.with("self_loops", false) }
     }
 
-    /// Reads the settings of a layer whose heads together have `width` channels; returns the channels of one head, too.
+    /// Reads the settings of a layer whose heads together have `width` channels; returns the
+    /// channels of one head, too.
     pub(super) fn from_attrs(attrs: &Attrs, width: usize) -> Result<(Self, usize)> {
         let heads = Self {
             heads: attrs.get("heads")?,
@@ -148,28 +199,43 @@ impl Heads {
             self_loops: attrs.get_or("self_loops", true)?,
         };
         if heads.heads == 0 || !width.is_multiple_of(heads.heads) {
-            return Err(Error::Model(format!("{width} channels of an attention layer are not those of {} heads", heads.heads)));
+            return Err(Error::Model(format!(
+                "{width} channels of an attention layer are not those of {} heads",
+                heads.heads
+            )));
         }
         let dim = width / heads.heads;
         Ok((heads, dim))
     }
 
-    /// Random settings, channels of one head, and channels of the edges, for an output of about `out` channels.
+    /// Random settings, channels of one head, and channels of the edges, for an output of about
+    /// `out` channels.
     pub(super) fn sample(out: usize, rng: &mut ChaCha8Rng) -> (Self, usize, Option<usize>) {
         let average: bool = rng.random();
         let heads = rng.random_range(1..=3);
         let dropout = if rng.random() { 0.0 } else { rng.random_range(0.3..0.8) };
         let units = if !average && rng.random() { Units::WholeHeads } else { Units::AcrossHeads };
         let dim = if average { out } else { (out / heads).max(1) };
-        let settings = Self { heads, average, negative_slope: rng.random_range(0.05..0.5), dropout, units, self_loops: rng.random() };
+        let settings = Self {
+            heads,
+            average,
+            negative_slope: rng.random_range(0.05..0.5),
+            dropout,
+            units,
+            self_loops: rng.random(),
+        };
         // The width that random graphs have.
         (settings, dim, rng.random::<bool>().then_some(3))
     }
 
     /// Dropout of the weights, drawn by their position; `None` where nothing is dropped.
-    pub(super) fn thin<F: Scalar>(&self, cx: &Cx<F>) -> Option<impl Fn(usize, &mut [F]) + Sync + use<F>> {
+    pub(super) fn thin<F: Scalar>(
+        &self,
+        cx: &Cx<F>,
+    ) -> Option<impl Fn(usize, &mut [F]) + Sync + use<F>> {
         let factor = F::of(1.0 / (1.0 - self.dropout));
-        drop_mask(cx, self.dropout).map(|mask| move |start: usize, weights: &mut [F]| mask.scale(start, weights, factor))
+        drop_mask(cx, self.dropout)
+            .map(|mask| move |start: usize, weights: &mut [F]| mask.scale(start, weights, factor))
     }
 
     /// Whether the heads' mean is put out.
@@ -177,13 +243,19 @@ impl Heads {
         self.average && self.heads > 1
     }
 
-    /// The bias, where it has a number for every channel of all heads; else [`Heads::joined`] adds it.
+    /// The bias, where it has a number for every channel of all heads; else [`Heads::joined`] adds
+    /// it.
     pub(super) fn wide_bias<'b, F: Scalar>(&self, bias: &'b Option<Param<F>>) -> Option<&'b [F]> {
         bias.as_ref().filter(|_| !self.joins()).map(slice)
     }
 
     /// The output: all heads side by side, or their mean and the bias.
-    pub(super) fn joined<F: Scalar>(&self, cx: &Cx<F>, wide: Array2<F>, bias: &Option<Param<F>>) -> Array2<F> {
+    pub(super) fn joined<F: Scalar>(
+        &self,
+        cx: &Cx<F>,
+        wide: Array2<F>,
+        bias: &Option<Param<F>>,
+    ) -> Array2<F> {
         if !self.joins() {
             return wide;
         }
@@ -226,13 +298,21 @@ impl Heads {
 }
 
 /// The features of the edges, for a layer that takes `expected` of them.
-pub(super) fn edge_features<'e, F: Scalar>(cx: &Cx<F>, edges: &'e AttentionEdges<F>, expected: usize) -> Result<ArrayView2<'e, F>> {
+pub(super) fn edge_features<'e, F: Scalar>(
+    cx: &Cx<F>,
+    edges: &'e AttentionEdges<F>,
+    expected: usize,
+) -> Result<ArrayView2<'e, F>> {
     let found = edges.features().map_or(0, |features| features.ncols());
     match edges.features() {
         Some(features) if found == expected => Ok(features),
         _ => {
             let (expected, found) = ((edges.num_edges(), expected), (edges.num_edges(), found));
-            Err(Error::ShapeMismatch { at: format!("edge features of {}", cx.place()), expected, found })
+            Err(Error::ShapeMismatch {
+                at: format!("edge features of {}", cx.place()),
+                expected,
+                found,
+            })
         }
     }
 }
@@ -252,7 +332,8 @@ pub(super) fn numbers_mut<F: Scalar>(array: &mut Array2<F>) -> &mut [F] {
     array.as_slice_mut().expect("pool arrays are contiguous")
 }
 
-/// For oracles: softmax attention with these scores by target, source and head; `None` where there is no edge.
+/// For oracles: softmax attention with these scores by target, source and head; `None` where there
+/// is no edge.
 pub(super) fn dense_attention<F: Scalar>(
     settings: &Heads,
     z: &Array2<F>,
@@ -262,31 +343,46 @@ pub(super) fn dense_attention<F: Scalar>(
     let (n, width) = z.dim();
     let dim = width / settings.heads;
     let wide = Array2::from_shape_fn((n, width), |(i, c)| {
-        let terms: Vec<(F, F)> = (0..n).filter_map(|j| Some((score(i, j, c / dim)?.exp(), z[[j, c]]))).collect();
+        let terms: Vec<(F, F)> =
+            (0..n).filter_map(|j| Some((score(i, j, c / dim)?.exp(), z[[j, c]]))).collect();
         let total: F = terms.iter().map(|(e, _)| *e).sum();
-        if terms.is_empty() { F::zero() } else { terms.iter().map(|&(e, z)| e * z).sum::<F>() / total }
+        if terms.is_empty() {
+            F::zero()
+        } else {
+            terms.iter().map(|&(e, z)| e * z).sum::<F>() / total
+        }
     });
     let heads = F::of(settings.heads as f64);
     let y = match settings.average {
-        true => Array2::from_shape_fn((n, dim), |(i, c)| (0..settings.heads).map(|h| wide[[i, h * dim + c]]).sum::<F>() / heads),
+        true => Array2::from_shape_fn((n, dim), |(i, c)| {
+            (0..settings.heads).map(|h| wide[[i, h * dim + c]]).sum::<F>() / heads
+        }),
         false => wide,
     };
     bias.map_or(y.clone(), |bias| &y + bias)
 }
 
-/// For oracles: the features of the edge from `j` to `i`, the mean of what comes in where that is an added loop; `None` where there
-/// is no edge.
-pub(super) fn dense_features<F: Scalar>(graph: &Graph<F>, settings: &Heads, i: usize, j: usize) -> Option<Vec<F>> {
+/// For oracles: the features of the edge from `j` to `i`, the mean of what comes in where that is
+/// an added loop; `None` where there is no edge.
+pub(super) fn dense_features<F: Scalar>(
+    graph: &Graph<F>,
+    settings: &Heads,
+    i: usize,
+    j: usize,
+) -> Option<Vec<F>> {
     let all = graph.edge_features();
     let place = |i: usize, j: usize| graph.adjacency().nnz_index(i, j).map(|index| index.0);
     let of = |e: usize| all.map_or(Vec::new(), |all| all.row(e).to_vec());
     if i != j || !settings.self_loops {
         return place(i, j).map(of);
     }
-    let into: Vec<Vec<F>> = (0..graph.num_nodes()).filter(|&j| j != i).filter_map(|j| place(i, j).map(of)).collect();
+    let into: Vec<Vec<F>> =
+        (0..graph.num_nodes()).filter(|&j| j != i).filter_map(|j| place(i, j).map(of)).collect();
     let channels = all.map_or(0, |all| all.ncols());
     let count = F::of(into.len().max(1) as f64);
-    Some((0..channels).map(|k| into.iter().map(|features| features[k]).sum::<F>() / count).collect())
+    Some(
+        (0..channels).map(|k| into.iter().map(|features| features[k]).sum::<F>() / count).collect(),
+    )
 }
 
 /// The setters that the builders of both attention layers have.
@@ -306,7 +402,8 @@ macro_rules! heads_setters {
             self
         }
 
-        /// Lets features of the edges, this many per edge, take part in the scores. Default: they do not.
+        /// Lets features of the edges, this many per edge, take part in the scores. Default: they
+        /// do not.
         #[must_use]
         pub fn edge_dim(mut self, channels: usize) -> Self {
             self.edge_dim = Some(channels);
@@ -341,7 +438,8 @@ macro_rules! heads_setters {
             self
         }
 
-        /// Lets pruning remove whole heads, where they stand side by side. Default: the same channel of every head.
+        /// Lets pruning remove whole heads, where they stand side by side. Default: the same
+        /// channel of every head.
         #[must_use]
         pub fn whole_heads(mut self) -> Self {
             self.settings.units = super::heads::Units::WholeHeads;

@@ -32,9 +32,11 @@ pub(super) struct InnerSettings {
 
 impl InnerSettings {
     pub(super) fn from_shapes(shapes: &Shapes, attrs: &crate::nn::Attrs) -> Result<Self> {
-        let ((in_channels, hidden), (_, out_channels)) = (shapes.get("weight1")?, shapes.get("weight2")?);
+        let ((in_channels, hidden), (_, out_channels)) =
+            (shapes.get("weight1")?, shapes.get("weight2")?);
         // A file of another program has ε among its tensors.
-        let (eps, train_eps) = (attrs.get("eps").unwrap_or(0.0), attrs.get("train_eps").unwrap_or(false));
+        let (eps, train_eps) =
+            (attrs.get("eps").unwrap_or(0.0), attrs.get("train_eps").unwrap_or(false));
         let weighted = attrs.get_or(EDGE_WEIGHTS, true)?;
         Ok(Self { in_channels, hidden, out_channels, eps, train_eps, weighted })
     }
@@ -43,7 +45,11 @@ impl InnerSettings {
         let Self { in_channels, hidden, out_channels, eps, train_eps, .. } = *self;
         if in_channels == 0 || hidden == 0 || out_channels == 0 {
             let value = format!("{in_channels} -> {hidden} -> {out_channels}");
-            return Err(Error::setting(format!("channels of {kind}"), value, "at least 1 everywhere"));
+            return Err(Error::setting(
+                format!("channels of {kind}"),
+                value,
+                "at least 1 everywhere",
+            ));
         }
         if !eps.is_finite() {
             return Err(Error::setting(format!("eps of {kind}"), eps, "a finite number"));
@@ -55,9 +61,19 @@ impl InnerSettings {
         bias2.rename("bias2");
         Ok(Inner {
             eps: own,
-            weight1: Param::new("weight1", (in_channels, hidden), [Axis::In(0), Axis::Hidden(0)], Init::GlorotUniform),
+            weight1: Param::new(
+                "weight1",
+                (in_channels, hidden),
+                [Axis::In(0), Axis::Hidden(0)],
+                Init::GlorotUniform,
+            ),
             bias1: Param::new("bias1", (1, hidden), [Axis::Fixed, Axis::Hidden(0)], Init::Zeros),
-            weight2: Param::new("weight2", (hidden, out_channels), [Axis::Hidden(0), Axis::Out], Init::GlorotUniform),
+            weight2: Param::new(
+                "weight2",
+                (hidden, out_channels),
+                [Axis::Hidden(0), Axis::Out],
+                Init::GlorotUniform,
+            ),
             bias2,
         })
     }
@@ -81,11 +97,17 @@ impl<F: Scalar> Inner<F> {
 
     /// From `U` without its bias, which is changed to `relu(U)`, to `Y`.
     pub(super) fn finish(&self, cx: &Cx<F>, u: &mut Array2<F>) -> Array2<F> {
-        kernels::add_bias(u.view_mut(), self.bias1.value().as_slice().expect("parameters are contiguous"));
+        kernels::add_bias(
+            u.view_mut(),
+            self.bias1.value().as_slice().expect("parameters are contiguous"),
+        );
         u.mapv_inplace(|v| ActivationFn::Relu.of(v));
         let mut y = cx.take((u.nrows(), self.weight2.value().ncols()));
         kernels::matmul(u.view(), self.weight2.value().view(), y.view_mut());
-        kernels::add_bias(y.view_mut(), self.bias2.value().as_slice().expect("parameters are contiguous"));
+        kernels::add_bias(
+            y.view_mut(),
+            self.bias2.value().as_slice().expect("parameters are contiguous"),
+        );
         y
     }
 
@@ -94,11 +116,17 @@ impl<F: Scalar> Inner<F> {
         see(LinearMap::of(g.view(), &mut self.weight1).with_bias(Some(&mut self.bias1)))?;
         let then = then_bias(Some(&self.bias1));
         let mut h = Array2::zeros((g.shape().0, self.weight1.value().ncols()));
-        add_product(&g.view(), self.weight1.value().view(), &mut h, Epilogue { relu: true, ..then });
+        add_product(
+            &g.view(),
+            self.weight1.value().view(),
+            &mut h,
+            Epilogue { relu: true, ..then },
+        );
         see(LinearMap::of_made(Value::Dense(h), &mut self.weight2).with_bias(Some(&mut self.bias2)))
     }
 
-    /// `dU`, in the place of `relu(U)`: `dH = dY·W₂ᵀ` where `U > 0`; `dW₂ = Hᵀ·dY`, `db₁ = Σ dU`, `db₂ = Σ dY`.
+    /// `dU`, in the place of `relu(U)`: `dH = dY·W₂ᵀ` where `U > 0`; `dW₂ = Hᵀ·dY`, `db₁ = Σ dU`,
+    /// `db₂ = Σ dY`.
     pub(super) fn back(&self, h: Array2<F>, dy: ArrayView2<F>, grads: &mut Grads<F>) -> Array2<F> {
         let mut dw = Array2::zeros(self.weight2.value().dim());
         kernels::matmul_tn(h.view(), dy, dw.view_mut());
@@ -120,7 +148,9 @@ impl<F: Scalar> Inner<F> {
     }
 
     pub(super) fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>)) {
-        [&mut self.eps, &mut self.weight1, &mut self.bias1, &mut self.weight2, &mut self.bias2].into_iter().for_each(f);
+        [&mut self.eps, &mut self.weight1, &mut self.bias1, &mut self.weight2, &mut self.bias2]
+            .into_iter()
+            .for_each(f);
     }
 
     /// The whole network on dense matrices, for oracles.

@@ -5,7 +5,10 @@ use crate::error::{Result, Unsupported};
 use crate::graph::{Graph, Norm};
 use crate::kernels;
 use crate::nn::product::gradient_like;
-use crate::nn::{Attrs, Cx, Grads, Io, Layer, Lowering, Place, Python, Reads, Registered, Shapes, StageId, Twin, Wiring};
+use crate::nn::{
+    Attrs, Cx, Grads, Io, Layer, Lowering, Place, Python, Reads, Registered, Shapes, StageId, Twin,
+    Wiring,
+};
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
@@ -61,8 +64,18 @@ impl<F: Scalar> Layer<F> for LgConv {
     }
 
     /// `dX = Âᵀ·dY`.
-    fn backward(&self, cx: &Cx<F>, io: &Io<F>, (): (), dy: ValueRef<F>, _: &mut Grads<F>) -> Vec<Option<Value<F>>> {
-        let operator = cx.graph().and_then(|graph| graph.operator(self.norm)).expect("the forward pass had it");
+    fn backward(
+        &self,
+        cx: &Cx<F>,
+        io: &Io<F>,
+        (): (),
+        dy: ValueRef<F>,
+        _: &mut Grads<F>,
+    ) -> Vec<Option<Value<F>>> {
+        let operator = cx
+            .graph()
+            .and_then(|graph| graph.operator(self.norm))
+            .expect("the forward pass had it");
         let dx = io.wants(0).then(|| {
             let mut dx = cx.take(dy.shape());
             dy.with_dense(|dy| kernels::spmm(operator.transpose(), dy, dx.view_mut()));
@@ -91,7 +104,8 @@ impl<F: Scalar> Layer<F> for LgConv {
 
 impl<F: Scalar> Registered<F> for LgConv {
     const KIND: &'static str = "lg_conv";
-    const PYTORCH: std::result::Result<Twin, &'static str> = Ok(Twin::new(&["LGConv"], &[]).settings(&["norm"]));
+    const PYTORCH: std::result::Result<Twin, &'static str> =
+        Ok(Twin::new(&["LGConv"], &[]).settings(&["norm"]));
 
     fn from_attrs(attrs: &Attrs, _: &Shapes) -> Result<Self> {
         Ok(Self { norm: norm_of(attrs, Norm::SymmetricPlain)? })

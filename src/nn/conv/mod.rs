@@ -33,5 +33,6 @@ pub use rgcn_conv::{RgcnConv, RgcnConvBuilder};
 pub use sage_conv::{Aggregation, SageConv, SageConvBuilder};
 pub use sg_conv::{SgConv, SgConvBuilder};
 
-/// Setting of layers that may count every edge once, whatever it weighs: `false` where they do. Absent, weights are read.
+/// Setting of layers that may count every edge once, whatever it weighs: `false` where they do.
+/// Absent, weights are read.
 pub(crate) const EDGE_WEIGHTS: &str = "edge_weights";

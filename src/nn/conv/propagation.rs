@@ -11,10 +11,16 @@ use ndarray::Array2;
 use ndarray_rand::rand::Rng;
 
 /// The norms that propagation may have.
-const NORMS: [Norm; 4] = [Norm::Symmetric, Norm::SymmetricImproved, Norm::SymmetricPlain, Norm::Sum];
+const NORMS: [Norm; 4] =
+    [Norm::Symmetric, Norm::SymmetricImproved, Norm::SymmetricPlain, Norm::Sum];
 
 /// `Â^hops·X`, in arrays from the pool.
-pub(super) fn propagated<F: Scalar>(cx: &Cx<F>, a: CsrView<F>, mut x: Array2<F>, hops: usize) -> Array2<F> {
+pub(super) fn propagated<F: Scalar>(
+    cx: &Cx<F>,
+    a: CsrView<F>,
+    mut x: Array2<F>,
+    hops: usize,
+) -> Array2<F> {
     for _ in 0..hops {
         let mut y = cx.take(x.dim());
         kernels::spmm(a, x.view(), y.view_mut());
@@ -31,7 +37,8 @@ pub(super) fn copied<F: Scalar>(cx: &Cx<F>, x: ndarray::ArrayView2<F>) -> Array2
     copy
 }
 
-/// `Â` with every zero written out, for oracles: self-loops of weight 1 where there are none, both sides scaled by in-degrees.
+/// `Â` with every zero written out, for oracles: self-loops of weight 1 where there are none, both
+/// sides scaled by in-degrees.
 pub(super) fn dense_symmetric<F: Scalar>(graph: &Graph<F>, self_loops: Option<F>) -> Array2<F> {
     let n = graph.num_nodes();
     let mut a = crate::nn::dense_adjacency(graph);
@@ -40,14 +47,18 @@ pub(super) fn dense_symmetric<F: Scalar>(graph: &Graph<F>, self_loops: Option<F>
             a[[i, i]] = weight;
         }
     }
-    let scale = a.sum_axis(ndarray::Axis(1)).mapv(|d| if d > F::zero() { F::one() / d.sqrt() } else { F::zero() });
+    let scale = a
+        .sum_axis(ndarray::Axis(1))
+        .mapv(|d| if d > F::zero() { F::one() / d.sqrt() } else { F::zero() });
     Array2::from_shape_fn((n, n), |(i, j)| scale[i] * a[[i, j]] * scale[j])
 }
 
 /// `Â` by any of the [`NORMS`], for oracles.
 pub(super) fn dense_operator<F: Scalar>(graph: &Graph<F>, norm: Norm) -> Array2<F> {
     match norm {
-        Norm::SymmetricImproved => dense_symmetric(graph, Some(F::of(if graph.is_weighted() { 2.0 } else { 1.0 }))),
+        Norm::SymmetricImproved => {
+            dense_symmetric(graph, Some(F::of(if graph.is_weighted() { 2.0 } else { 1.0 })))
+        }
         Norm::SymmetricPlain => dense_symmetric(graph, None),
         Norm::Sum => crate::nn::dense_adjacency(graph),
         _ => dense_symmetric(graph, Some(F::one())),
@@ -64,8 +75,12 @@ pub(super) fn norm_of(attrs: &Attrs, default: Norm) -> Result<Norm> {
     attrs.get_or("norm", default)
 }
 
-/// The argument that makes a layer of PyTorch Geometric propagate by `norm`, which does so by `default` without.
-pub(super) fn norm_argument(norm: Norm, default: Norm) -> std::result::Result<&'static str, String> {
+/// The argument that makes a layer of PyTorch Geometric propagate by `norm`, which does so by
+/// `default` without.
+pub(super) fn norm_argument(
+    norm: Norm,
+    default: Norm,
+) -> std::result::Result<&'static str, String> {
     match norm {
         norm if norm == default => Ok(""),
         Norm::SymmetricPlain => Ok(", add_self_loops=False"),

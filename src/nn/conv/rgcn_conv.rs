@@ -8,8 +8,8 @@ use crate::nn::linear_map::aggregated;
 use crate::nn::product::{bias_gradient, product, product_dw, product_dx};
 use crate::nn::pytorch::py;
 use crate::nn::{
-    Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, Layout, LinearMap, Lowering, Param, Place, Python, Reads, Registered, See, Shapes,
-    StageId, Twin, Wiring, bias,
+    Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, Layout, LinearMap, Lowering, Param, Place,
+    Python, Reads, Registered, See, Shapes, StageId, Twin, Wiring, bias,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -31,7 +31,8 @@ pub struct RgcnConvBuilder {
 }
 
 impl RgcnConvBuilder {
-    /// Makes the weight of every relation a sum of so many shared ones, at least 1. Default: each has its own.
+    /// Makes the weight of every relation a sum of so many shared ones, at least 1. Default: each
+    /// has its own.
     #[must_use]
     pub fn bases(mut self, bases: usize) -> Self {
         self.bases = Some(bases);
@@ -52,7 +53,8 @@ impl RgcnConvBuilder {
         self
     }
 
-    /// Counts every edge once, whatever it weighs, as PyTorch Geometric's `RGCNConv` does. Default: means and sums read the weights.
+    /// Counts every edge once, whatever it weighs, as PyTorch Geometric's `RGCNConv` does. Default:
+    /// means and sums read the weights.
     #[must_use]
     pub fn ignore_edge_weights(mut self) -> Self {
         self.weighted = false;
@@ -71,18 +73,40 @@ impl RgcnConvBuilder {
     /// # Errors
     /// [`Error::Setting`] for a width, a number of relations or of bases of zero.
     pub fn build<F: Scalar>(self) -> Result<RgcnConv<F>> {
-        let (inputs, outputs, stacks) = (self.in_channels, self.out_channels, self.bases.unwrap_or(self.relations));
+        let (inputs, outputs, stacks) =
+            (self.in_channels, self.out_channels, self.bases.unwrap_or(self.relations));
         if inputs == 0 || outputs == 0 || self.relations == 0 || stacks == 0 {
-            let value = format!("{inputs} -> {outputs}, {} relations, {stacks} weights", self.relations);
-            return Err(Error::setting("channels and relations of rgcn_conv", value, "at least 1 of each"));
+            let value =
+                format!("{inputs} -> {outputs}, {} relations, {stacks} weights", self.relations);
+            return Err(Error::setting(
+                "channels and relations of rgcn_conv",
+                value,
+                "at least 1 of each",
+            ));
         }
-        let rows = inputs.checked_mul(stacks).ok_or_else(|| Error::setting("relations of rgcn_conv", stacks, "fewer"))?;
+        let rows = inputs
+            .checked_mul(stacks)
+            .ok_or_else(|| Error::setting("relations of rgcn_conv", stacks, "fewer"))?;
         let norm = if self.sum { Norm::Sum } else { Norm::Mean };
-        let comp = |bases| Param::new("comp", (self.relations, bases), [Axis::Fixed, Axis::Fixed], Init::GlorotUniform);
+        let comp = |bases| {
+            Param::new(
+                "comp",
+                (self.relations, bases),
+                [Axis::Fixed, Axis::Fixed],
+                Init::GlorotUniform,
+            )
+        };
         Ok(RgcnConv {
-            weight: Param::new("weight", (rows, outputs), [Axis::InTiled(0), Axis::Out], Init::GlorotStacked { count: stacks }),
+            weight: Param::new(
+                "weight",
+                (rows, outputs),
+                [Axis::InTiled(0), Axis::Out],
+                Init::GlorotStacked { count: stacks },
+            ),
             comp: self.bases.map(comp),
-            root: self.root.then(|| Param::new("root", (inputs, outputs), [Axis::In(0), Axis::Out], Init::GlorotUniform)),
+            root: self.root.then(|| {
+                Param::new("root", (inputs, outputs), [Axis::In(0), Axis::Out], Init::GlorotUniform)
+            }),
             bias: self.bias.then(|| bias(outputs)),
             relations: self.relations,
             norm: if self.weighted { norm } else { norm.unweighted() },
@@ -90,13 +114,15 @@ impl RgcnConvBuilder {
     }
 }
 
-/// `y_i = x_i·W_root + Σ_r 1/|N_r(i)| Σ_{j ∈ N_r(i)} x_j·W_r + b`, by choice with `W_r = Σ_b a_rb·V_b`, or the sum in the
-/// place of the mean.
+/// `y_i = x_i·W_root + Σ_r 1/|N_r(i)| Σ_{j ∈ N_r(i)} x_j·W_r + b`, by choice with
+/// `W_r = Σ_b a_rb·V_b`, or the sum in the place of the mean.
 ///
-/// *Shapes*: `X: [n, in]` dense or sparse, the `W_r` (or the bases `V_b`) one below the other `[relations·in, out]`,
-/// `comp: [relations, bases]`, `root: [in, out]`, `b: [1, out]`, `Y: [n, out]`. The graph's edges have types; it may have fewer than the layer.
+/// *Shapes*: `X: [n, in]` dense or sparse, the `W_r` (or the bases `V_b`) one below the other
+/// `[relations·in, out]`, `comp: [relations, bases]`, `root: [in, out]`, `b: [1, out]`,
+/// `Y: [n, out]`. The graph's edges have types; it may have fewer than the layer.
 ///
-/// *Source*: Schlichtkrull et al., "Modeling Relational Data with Graph Convolutional Networks", ESWC 2018, eq. 2 and 3.
+/// *Source*: Schlichtkrull et al., "Modeling Relational Data with Graph Convolutional Networks",
+/// ESWC 2018, eq. 2 and 3.
 #[derive(Debug, Clone)]
 pub struct RgcnConv<F: Scalar = f32> {
     weight: Param<F>,
@@ -111,7 +137,16 @@ pub struct RgcnConv<F: Scalar = f32> {
 impl RgcnConv<f32> {
     /// Starts a layer from `in_channels` to `out_channels` over edges of `relations` types.
     pub fn builder(in_channels: usize, out_channels: usize, relations: usize) -> RgcnConvBuilder {
-        RgcnConvBuilder { in_channels, out_channels, relations, bases: None, root: true, bias: true, sum: false, weighted: true }
+        RgcnConvBuilder {
+            in_channels,
+            out_channels,
+            relations,
+            bases: None,
+            root: true,
+            bias: true,
+            sum: false,
+            weighted: true,
+        }
     }
 }
 
@@ -162,7 +197,9 @@ impl<F: Scalar> RgcnConv<F> {
         for (r, dw) in dweights.iter().enumerate() {
             for b in 0..self.stacks() {
                 dcomp[[r, b]] = (dw * &self.stacked(b)).sum();
-                dweight.slice_mut(s![b * inputs..(b + 1) * inputs, ..]).scaled_add(comp.value()[[r, b]], dw);
+                dweight
+                    .slice_mut(s![b * inputs..(b + 1) * inputs, ..])
+                    .scaled_add(comp.value()[[r, b]], dw);
             }
         }
         grads.add(&self.weight, dweight);
@@ -172,10 +209,14 @@ impl<F: Scalar> RgcnConv<F> {
     fn check_relations(&self, cx: &Cx<F>) -> Result<usize> {
         let graph = cx.graph()?;
         match graph.relations().len() {
-            0 if graph.num_edges() > 0 => Err(Error::data(cx.place(), "the graph's edges have no types; give them some by `edge_types`")),
-            found if found > self.relations => {
-                Err(Error::data(cx.place(), format!("the graph has {found} types of edges, the layer {}", self.relations)))
-            }
+            0 if graph.num_edges() > 0 => Err(Error::data(
+                cx.place(),
+                "the graph's edges have no types; give them some by `edge_types`",
+            )),
+            found if found > self.relations => Err(Error::data(
+                cx.place(),
+                format!("the graph has {found} types of edges, the layer {}", self.relations),
+            )),
             found => Ok(found),
         }
     }
@@ -193,7 +234,8 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
         Wiring::Fresh { channels: self.weight.value().ncols(), units: HeadUnits::Single }
     }
 
-    /// A dense `X` is aggregated over all relations in one product and then multiplied; a sparse one is multiplied first, relation by relation.
+    /// A dense `X` is aggregated over all relations in one product and then multiplied; a sparse
+    /// one is multiplied first, relation by relation.
     fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, Self::Cache)> {
         let x = &xs[0];
         cx.check(x, self.in_channels())?;
@@ -207,12 +249,20 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
                 y
             }
         };
-        let bias = self.bias.as_ref().map(|bias| bias.value().as_slice().expect("parameters are contiguous"));
+        let bias = self
+            .bias
+            .as_ref()
+            .map(|bias| bias.value().as_slice().expect("parameters are contiguous"));
         let ValueRef::Dense(x) = x else {
             for r in 0..relations {
                 let z = product(cx, x, self.weight_of(r).view());
                 let epilogue = Epilogue { add: true, ..Epilogue::NONE };
-                kernels::spmm_then(graph.relation_operator(r, self.norm)?.forward(), z.view(), y.view_mut(), epilogue);
+                kernels::spmm_then(
+                    graph.relation_operator(r, self.norm)?.forward(),
+                    z.view(),
+                    y.view_mut(),
+                    epilogue,
+                );
                 cx.give(z);
             }
             if let Some(bias) = bias {
@@ -227,7 +277,12 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
             let rows = s![block.clone(), ..];
             kernels::matmul(h.slice(rows), self.weight_of(r).view(), t.slice_mut(rows));
         }
-        kernels::spmm_then(pairs.spread(), t.view(), y.view_mut(), Epilogue { bias, relu: false, add: true });
+        kernels::spmm_then(
+            pairs.spread(),
+            t.view(),
+            y.view_mut(),
+            Epilogue { bias, relu: false, add: true },
+        );
         cx.give(t);
         Ok((Value::Dense(y), Some(h)))
     }
@@ -238,9 +293,18 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
         Ok(y)
     }
 
-    /// With `H = gather·X` and `dT = spreadᵀ·dY`: `dW_r = H_rᵀ·dT_r`, `dX = dY·W_rootᵀ + gatherᵀ·(dT_r·W_rᵀ)_r`; where `X` is sparse, with
-    /// `dZ_r = Â_rᵀ·dY`: `dW_r = Xᵀ·dZ_r`, `dX = dY·W_rootᵀ + Σ_r dZ_r·W_rᵀ`. In both cases `dV_b = Σ_r a_rb·dW_r`, `da_rb = ⟨dW_r, V_b⟩`.
-    fn backward(&self, cx: &Cx<F>, io: &Io<F>, cache: Self::Cache, dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
+    /// With `H = gather·X` and `dT = spreadᵀ·dY`: `dW_r = H_rᵀ·dT_r`,
+    /// `dX = dY·W_rootᵀ + gatherᵀ·(dT_r·W_rᵀ)_r`; where `X` is sparse, with `dZ_r = Â_rᵀ·dY`:
+    /// `dW_r = Xᵀ·dZ_r`, `dX = dY·W_rootᵀ + Σ_r dZ_r·W_rᵀ`. In both cases `dV_b = Σ_r a_rb·dW_r`,
+    /// `da_rb = ⟨dW_r, V_b⟩`.
+    fn backward(
+        &self,
+        cx: &Cx<F>,
+        io: &Io<F>,
+        cache: Self::Cache,
+        dy: ValueRef<F>,
+        grads: &mut Grads<F>,
+    ) -> Vec<Option<Value<F>>> {
         let graph = cx.graph().expect("the forward pass had a graph");
         let x = io.input(0);
         dy.with_dense(|dy| {
@@ -286,7 +350,8 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
                 None => {
                     let mut dz = cx.take(dy.dim());
                     for r in 0..graph.relations().len() {
-                        let operator = graph.relation_operator(r, self.norm).expect("the forward pass had it");
+                        let operator =
+                            graph.relation_operator(r, self.norm).expect("the forward pass had it");
                         kernels::spmm(operator.transpose(), dy, dz.view_mut());
                         dweights.push(product_dw(&x, dz.view()));
                         if io.wants(0) {
@@ -308,7 +373,10 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
     fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {
         let (inputs, width) = (self.in_channels(), self.weight.value().ncols());
         let graph = lowering.graph()?;
-        let (relations, edges) = (graph.relations().len(), graph.relations().iter().map(sprs::CsMatI::nnz).sum::<usize>());
+        let (relations, edges) = (
+            graph.relations().len(),
+            graph.relations().iter().map(sprs::CsMatI::nnz).sum::<usize>(),
+        );
         let root = usize::from(self.root.is_some());
         let macs = if lowering.is_sparse(xs[0]) {
             (relations + root) * lowering.stored(xs[0]) * width + edges * width
@@ -325,7 +393,8 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
         if self.norm.is_weighted() { attrs } else { attrs.with(EDGE_WEIGHTS, false) }
     }
 
-    /// One map: the stacked weights see `Â_r·X`, bases `Σ_r a_rb·Â_r·X`, the root `X`; the weights of the bases are held.
+    /// One map: the stacked weights see `Â_r·X`, bases `Σ_r a_rb·Â_r·X`, the root `X`; the weights
+    /// of the bases are held.
     fn linear_maps(&mut self, cx: &Cx<F>, xs: &[ValueRef<F>], see: &mut See<F>) -> Result<()> {
         let x = &xs[0];
         cx.check(x, self.in_channels())?;
@@ -333,9 +402,14 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
         let (graph, stacks, inputs) = (cx.graph()?, self.stacks(), self.in_channels());
         let mut g = Array2::zeros((x.rows(), stacks * inputs));
         for r in 0..relations {
-            let seen = aggregated(cx, graph.relation_operator(r, self.norm)?.forward(), F::zero(), x).into_dense();
+            let seen =
+                aggregated(cx, graph.relation_operator(r, self.norm)?.forward(), F::zero(), x)
+                    .into_dense();
             for k in 0..stacks {
-                let share = self.comp.as_ref().map_or_else(|| if k == r { F::one() } else { F::zero() }, |comp| comp.value()[[r, k]]);
+                let share = self.comp.as_ref().map_or_else(
+                    || if k == r { F::one() } else { F::zero() },
+                    |comp| comp.value()[[r, k]],
+                );
                 if share != F::zero() {
                     g.slice_mut(s![.., k * inputs..(k + 1) * inputs]).scaled_add(share, &seen);
                 }
@@ -379,7 +453,9 @@ impl<F: Scalar> Registered<F> for RgcnConv<F> {
         let (rows, out_channels) = shapes.get("weight")?;
         let stacks = bases.unwrap_or(relations);
         if stacks == 0 || rows % stacks != 0 {
-            return Err(Error::Model(format!("weight of an rgcn_conv has {rows} rows, which are no {stacks} stacked matrices")));
+            return Err(Error::Model(format!(
+                "weight of an rgcn_conv has {rows} rows, which are no {stacks} stacked matrices"
+            )));
         }
         let builder = RgcnConvBuilder {
             in_channels: rows / stacks,
@@ -396,14 +472,30 @@ impl<F: Scalar> Registered<F> for RgcnConv<F> {
 
     fn sample(widths: &[usize], out: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
         let &[in_channels] = widths else { return None };
-        let (bases, root, bias, sum) = (rng.random::<bool>().then_some(2), rng.random(), rng.random(), rng.random());
+        let (bases, root, bias, sum) =
+            (rng.random::<bool>().then_some(2), rng.random(), rng.random(), rng.random());
         let weighted = rng.random();
         // At least as many as random graphs have types of edges.
-        RgcnConvBuilder { in_channels, out_channels: out, relations: 4, bases, root, bias, sum, weighted }.build().ok()
+        RgcnConvBuilder {
+            in_channels,
+            out_channels: out,
+            relations: 4,
+            bases,
+            root,
+            bias,
+            sum,
+            weighted,
+        }
+        .build()
+        .ok()
     }
 
     fn to_python(&self, at: &Place) -> std::result::Result<Python, String> {
-        let bases = self.comp.as_ref().map(|comp| format!(", num_bases={}", comp.value().ncols())).unwrap_or_default();
+        let bases = self
+            .comp
+            .as_ref()
+            .map(|comp| format!(", num_bases={}", comp.value().ncols()))
+            .unwrap_or_default();
         let made = format!(
             "pyg.RGCNConv({}, {}, {}{bases}, root_weight={}, aggr={:?}, bias={})",
             at.in_channels,
@@ -413,18 +505,31 @@ impl<F: Scalar> Registered<F> for RgcnConv<F> {
             if self.is_sum() { "sum" } else { "mean" },
             py(self.bias.is_some())
         );
-        Ok(at.module(made, &["edge_index", "edge_type"]).without_edge_weights(self.norm.is_weighted()))
+        Ok(at
+            .module(made, &["edge_index", "edge_type"])
+            .without_edge_weights(self.norm.is_weighted()))
     }
 
     fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {
         let n = graph.num_nodes();
-        let mut y = self.root.as_ref().map_or_else(|| Array2::zeros((n, self.weight.value().ncols())), |root| xs[0].dot(root.value()));
+        let mut y = self.root.as_ref().map_or_else(
+            || Array2::zeros((n, self.weight.value().ncols())),
+            |root| xs[0].dot(root.value()),
+        );
         for (r, relation) in graph.relations().iter().enumerate() {
             let a = ValueRef::Sparse(relation.view()).to_dense();
             // Random graphs list no edge of a relation twice.
-            let a = if self.norm.is_weighted() { a } else { a.mapv(|w| if w == F::zero() { w } else { F::one() }) };
-            let inverse = a.sum_axis(ndarray::Axis(1)).mapv(|d| if d == F::zero() { F::zero() } else { F::one() / d });
-            let mean = Array2::from_shape_fn((n, n), |(i, j)| if self.is_sum() { a[[i, j]] } else { a[[i, j]] * inverse[i] });
+            let a = if self.norm.is_weighted() {
+                a
+            } else {
+                a.mapv(|w| if w == F::zero() { w } else { F::one() })
+            };
+            let inverse = a
+                .sum_axis(ndarray::Axis(1))
+                .mapv(|d| if d == F::zero() { F::zero() } else { F::one() / d });
+            let mean = Array2::from_shape_fn((n, n), |(i, j)| {
+                if self.is_sum() { a[[i, j]] } else { a[[i, j]] * inverse[i] }
+            });
             y += &mean.dot(&xs[0].dot(&self.weight_of(r)));
         }
         self.bias.as_ref().map_or(y.clone(), |bias| y + bias.value())

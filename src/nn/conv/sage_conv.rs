@@ -5,11 +5,13 @@ use crate::error::{Error, Result, Unsupported};
 use crate::graph::{Graph, Norm};
 use crate::kernels::{self, Epilogue};
 use crate::nn::linear_map::aggregated;
-use crate::nn::product::{bias_gradient, gradient_like, product, product_dw, product_dx, then_bias};
+use crate::nn::product::{
+    bias_gradient, gradient_like, product, product_dw, product_dx, then_bias,
+};
 use crate::nn::pytorch::py;
 use crate::nn::{
-    Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, Layout, LinearMap, Lowering, Param, Place, Python, Reads, Registered, See, Shapes,
-    StageId, Twin, Wiring, bias,
+    Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, Layout, LinearMap, Lowering, Param, Place,
+    Python, Reads, Registered, See, Shapes, StageId, Twin, Wiring, bias,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -94,7 +96,8 @@ impl SageConvBuilder {
         self
     }
 
-    /// Counts every edge once, whatever it weighs, as PyTorch Geometric's `SAGEConv` does. Default: means and sums read the weights.
+    /// Counts every edge once, whatever it weighs, as PyTorch Geometric's `SAGEConv` does. Default:
+    /// means and sums read the weights.
     #[must_use]
     pub fn ignore_edge_weights(mut self) -> Self {
         self.weighted = false;
@@ -117,7 +120,14 @@ impl SageConvBuilder {
             let value = format!("{} -> {}", self.in_channels, self.out_channels);
             return Err(Error::setting("channels of sage_conv", value, "at least 1 on both sides"));
         }
-        let weight = |name| Param::new(name, (self.in_channels, self.out_channels), [Axis::In(0), Axis::Out], Init::GlorotUniform);
+        let weight = |name| {
+            Param::new(
+                name,
+                (self.in_channels, self.out_channels),
+                [Axis::In(0), Axis::Out],
+                Init::GlorotUniform,
+            )
+        };
         Ok(SageConv {
             weight: weight("weight"),
             root: self.root.then(|| weight("root")),
@@ -129,13 +139,14 @@ impl SageConvBuilder {
     }
 }
 
-/// `Y = X·W_root + AGG(X)·W + b`, by choice with rows divided by their lengths; a node without in-neighbours takes zero from them.
+/// `Y = X·W_root + AGG(X)·W + b`, by choice with rows divided by their lengths; a node without
+/// in-neighbours takes zero from them.
 ///
 /// *Shapes*: `X: [n, in]` dense or sparse, `W, W_root: [in, out]`, `b: [1, out]`, `Y: [n, out]`.
 /// The product is taken where it is cheaper, except after a maximum, which comes first.
 ///
-/// *Source*: Hamilton et al., "Inductive Representation Learning on Large Graphs", NeurIPS 2017, algorithm 1, with the sum of two
-/// products in place of one of the concatenation.
+/// *Source*: Hamilton et al., "Inductive Representation Learning on Large Graphs", NeurIPS 2017,
+/// algorithm 1, with the sum of two products in place of one of the concatenation.
 #[derive(Debug, Clone)]
 pub struct SageConv<F: Scalar = f32> {
     weight: Param<F>,
@@ -150,7 +161,15 @@ impl SageConv<f32> {
     /// Starts a layer from `in_channels` to `out_channels`.
     pub fn builder(in_channels: usize, out_channels: usize) -> SageConvBuilder {
         let (root, normalize, bias, weighted) = (true, false, true, true);
-        SageConvBuilder { in_channels, out_channels, aggregation: Aggregation::Mean, root, normalize, bias, weighted }
+        SageConvBuilder {
+            in_channels,
+            out_channels,
+            aggregation: Aggregation::Mean,
+            root,
+            normalize,
+            bias,
+            weighted,
+        }
     }
 }
 
@@ -176,7 +195,14 @@ impl<F: Scalar> SageConv<F> {
     }
 
     /// The backward pass but for the division by the lengths.
-    fn back(&self, cx: &Cx<F>, io: &Io<F>, cache: SageCache<F>, dy: ArrayView2<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
+    fn back(
+        &self,
+        cx: &Cx<F>,
+        io: &Io<F>,
+        cache: SageCache<F>,
+        dy: ArrayView2<F>,
+        grads: &mut Grads<F>,
+    ) -> Vec<Option<Value<F>>> {
         let graph = cx.graph().expect("the forward pass had a graph");
         let operator = |norm| graph.operator(norm).expect("the forward pass had it");
         let (x, w) = (io.input(0), self.weight.value().view());
@@ -200,7 +226,8 @@ impl<F: Scalar> SageConv<F> {
                             dx
                         }
                         (None, largest) => {
-                            let largest = largest.as_ref().expect("a maximum remembers whose it was");
+                            let largest =
+                                largest.as_ref().expect("a maximum remembers whose it was");
                             kernels::spmm_max_t(operator(Norm::Sum).transpose(), largest, dh.view())
                         }
                     };
@@ -217,7 +244,12 @@ impl<F: Scalar> SageConv<F> {
                 grads.add(&self.weight, product_dw(&x, dz.view()));
                 let term = match &mut dx {
                     Some(Value::Dense(dx)) => {
-                        kernels::matmul_nt_then(dz.view(), w, dx.view_mut(), Epilogue { add: true, ..Epilogue::NONE });
+                        kernels::matmul_nt_then(
+                            dz.view(),
+                            w,
+                            dx.view_mut(),
+                            Epilogue { add: true, ..Epilogue::NONE },
+                        );
                         None
                     }
                     _ => io.wants(0).then(|| product_dx(cx, &x, dz.view(), w)),
@@ -237,7 +269,9 @@ impl<F: Scalar> SageConv<F> {
 
 /// Divides every row by its length and returns the lengths.
 fn normalized<F: Scalar>(y: &mut Array2<F>) -> Vec<F> {
-    let length = |row: ndarray::ArrayView1<F>| row.iter().map(|&v| v * v).sum::<F>().sqrt().max(F::of(SHORTEST));
+    let length = |row: ndarray::ArrayView1<F>| {
+        row.iter().map(|&v| v * v).sum::<F>().sqrt().max(F::of(SHORTEST))
+    };
     let lengths: Vec<F> = y.outer_iter().map(length).collect();
     kernels::map_rows(y.view_mut(), |i, row| row.iter_mut().for_each(|y| *y /= lengths[i]));
     lengths
@@ -247,7 +281,11 @@ fn normalized<F: Scalar>(y: &mut Array2<F>) -> Vec<F> {
 fn normalized_gradient<F: Scalar>(y: ArrayView2<F>, lengths: &[F], dy: ArrayView2<F>) -> Array2<F> {
     let mut dx = dy.to_owned();
     kernels::map_rows(dx.view_mut(), |i, row| {
-        let dot: F = if lengths[i] > F::of(SHORTEST) { row.iter().zip(y.row(i)).map(|(&dy, &y)| dy * y).sum() } else { F::zero() };
+        let dot: F = if lengths[i] > F::of(SHORTEST) {
+            row.iter().zip(y.row(i)).map(|(&dy, &y)| dy * y).sum()
+        } else {
+            F::zero()
+        };
         row.iter_mut().zip(y.row(i)).for_each(|(dx, &y)| *dx = (*dx - y * dot) / lengths[i]);
     });
     dx
@@ -298,8 +336,16 @@ impl<F: Scalar> Layer<F> for SageConv<F> {
         Ok((Value::Dense(y), cache))
     }
 
-    /// `dW_root = Xᵀ·dY`; with `H = AGG(X)`: `dW = Hᵀ·dY`, `dH = dY·Wᵀ`; with `Z = XW`: `dZ = Âᵀ·dY`, `dW = Xᵀ·dZ`; the terms of `dX` add up.
-    fn backward(&self, cx: &Cx<F>, io: &Io<F>, cache: Self::Cache, dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
+    /// `dW_root = Xᵀ·dY`; with `H = AGG(X)`: `dW = Hᵀ·dY`, `dH = dY·Wᵀ`; with `Z = XW`:
+    /// `dZ = Âᵀ·dY`, `dW = Xᵀ·dZ`; the terms of `dX` add up.
+    fn backward(
+        &self,
+        cx: &Cx<F>,
+        io: &Io<F>,
+        cache: Self::Cache,
+        dy: ValueRef<F>,
+        grads: &mut Grads<F>,
+    ) -> Vec<Option<Value<F>>> {
         dy.with_dense(|dy| match &cache.lengths {
             Some(lengths) => {
                 let unscaled = io.output().with_dense(|y| normalized_gradient(y, lengths, dy));
@@ -320,8 +366,14 @@ impl<F: Scalar> Layer<F> for SageConv<F> {
             Some(norm) if !self.normalize => norm,
             _ => {
                 let edges = lowering.graph()?.num_edges();
-                let products = lowering.stored(xs[0]) * outputs * (1 + usize::from(self.root.is_some()));
-                return Ok(lowering.whole(xs, self.clone(), outputs, (edges * if first { inputs } else { outputs } + products) as u64));
+                let products =
+                    lowering.stored(xs[0]) * outputs * (1 + usize::from(self.root.is_some()));
+                return Ok(lowering.whole(
+                    xs,
+                    self.clone(),
+                    outputs,
+                    (edges * if first { inputs } else { outputs } + products) as u64,
+                ));
             }
         };
         let mut y = if first {
@@ -339,11 +391,13 @@ impl<F: Scalar> Layer<F> for SageConv<F> {
     }
 
     fn attrs(&self) -> Attrs {
-        let attrs = Attrs::new().with("aggregation", self.aggregation).with("normalize", self.normalize);
+        let attrs =
+            Attrs::new().with("aggregation", self.aggregation).with("normalize", self.normalize);
         if self.weighted { attrs } else { attrs.with(EDGE_WEIGHTS, false) }
     }
 
-    /// One map of two terms: `G = [AGG(X), X]`. A maximum is taken channel by channel, so that it is part of `G` like a mean.
+    /// One map of two terms: `G = [AGG(X), X]`. A maximum is taken channel by channel, so that it
+    /// is part of `G` like a mean.
     fn linear_maps(&mut self, cx: &Cx<F>, xs: &[ValueRef<F>], see: &mut See<F>) -> Result<()> {
         let x = &xs[0];
         cx.check(x, self.weight.value().nrows())?;
@@ -398,9 +452,20 @@ impl<F: Scalar> Registered<F> for SageConv<F> {
 
     fn sample(widths: &[usize], out: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
         let &[in_channels] = widths else { return None };
-        let aggregation = [Aggregation::Mean, Aggregation::Sum, Aggregation::Max][rng.random_range(0..3)];
+        let aggregation =
+            [Aggregation::Mean, Aggregation::Sum, Aggregation::Max][rng.random_range(0..3)];
         let (root, normalize, bias, weighted) = rng.random();
-        SageConvBuilder { in_channels, out_channels: out, aggregation, root, normalize, bias, weighted }.build().ok()
+        SageConvBuilder {
+            in_channels,
+            out_channels: out,
+            aggregation,
+            root,
+            normalize,
+            bias,
+            weighted,
+        }
+        .build()
+        .ok()
     }
 
     fn to_python(&self, at: &Place) -> std::result::Result<Python, String> {
@@ -413,17 +478,25 @@ impl<F: Scalar> Registered<F> for SageConv<F> {
             py(self.root.is_some()),
             py(self.bias.is_some())
         );
-        Ok(at.module(made, &["edge_index"]).without_edge_weights(self.weighted && self.aggregation != Aggregation::Max))
+        Ok(at
+            .module(made, &["edge_index"])
+            .without_edge_weights(self.weighted && self.aggregation != Aggregation::Max))
     }
 
     fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {
         let (n, x) = (graph.num_nodes(), &xs[0]);
-        let a = if self.weighted { crate::nn::dense_adjacency(graph) } else { crate::nn::dense_counts(graph) };
+        let a = if self.weighted {
+            crate::nn::dense_adjacency(graph)
+        } else {
+            crate::nn::dense_counts(graph)
+        };
         let h = match self.aggregation {
             Aggregation::Sum => a.dot(x),
             Aggregation::Mean => {
                 let degrees = a.sum_axis(ndarray::Axis(1));
-                let mean = |(i, j): (usize, usize)| if degrees[i] == F::zero() { F::zero() } else { a[[i, j]] / degrees[i] };
+                let mean = |(i, j): (usize, usize)| {
+                    if degrees[i] == F::zero() { F::zero() } else { a[[i, j]] / degrees[i] }
+                };
                 Array2::from_shape_fn((n, n), mean).dot(x)
             }
             Aggregation::Max => Array2::from_shape_fn(x.dim(), |(i, c)| {

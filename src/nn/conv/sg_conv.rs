@@ -1,6 +1,8 @@
 //! Simplified graph convolution.
 
-use super::propagation::{copied, dense_operator, norm_argument, norm_of, propagated, random_norm, with_norm};
+use super::propagation::{
+    copied, dense_operator, norm_argument, norm_of, propagated, random_norm, with_norm,
+};
 use crate::error::{Error, Result, Unsupported};
 use crate::graph::{Graph, Norm};
 use crate::kernels;
@@ -8,8 +10,8 @@ use crate::nn::linear_map::aggregated;
 use crate::nn::product::{bias_gradient, product, product_dw, product_dx};
 use crate::nn::pytorch::py;
 use crate::nn::{
-    Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, Layout, LinearMap, Lowering, Param, Place, Python, Reads, Registered, See, Shapes,
-    StageId, Twin, Wiring, bias,
+    Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, Layout, LinearMap, Lowering, Param, Place,
+    Python, Reads, Registered, See, Shapes, StageId, Twin, Wiring, bias,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -38,7 +40,8 @@ impl SgConvBuilder {
         self
     }
 
-    /// How messages are weighed. Default: [`Norm::Symmetric`]; without added self-loops [`Norm::SymmetricPlain`].
+    /// How messages are weighed. Default: [`Norm::Symmetric`]; without added self-loops
+    /// [`Norm::SymmetricPlain`].
     #[must_use]
     pub fn norm(mut self, norm: Norm) -> Self {
         self.norm = norm;
@@ -64,14 +67,25 @@ impl SgConvBuilder {
         if !(1..=MOST_HOPS).contains(&self.hops) {
             return Err(Error::setting("hops of sg_conv", self.hops, "1 to 1000"));
         }
-        let weight = Param::new("weight", (self.in_channels, self.out_channels), [Axis::In(0), Axis::Out], Init::GlorotUniform);
-        Ok(SgConv { weight, bias: self.bias.then(|| bias(self.out_channels)), hops: self.hops, norm: self.norm })
+        let weight = Param::new(
+            "weight",
+            (self.in_channels, self.out_channels),
+            [Axis::In(0), Axis::Out],
+            Init::GlorotUniform,
+        );
+        Ok(SgConv {
+            weight,
+            bias: self.bias.then(|| bias(self.out_channels)),
+            hops: self.hops,
+            norm: self.norm,
+        })
     }
 }
 
 /// `Y = Â^K·X·W + b`, with `Â` as in [`GcnConv`](super::GcnConv).
 ///
-/// *Shapes*: `X: [n, in]` dense or sparse, `W: [in, out]`, `b: [1, out]`, `Y: [n, out]`. The product is taken where it is cheaper.
+/// *Shapes*: `X: [n, in]` dense or sparse, `W: [in, out]`, `b: [1, out]`, `Y: [n, out]`. The
+/// product is taken where it is cheaper.
 ///
 /// *Source*: Wu et al., "Simplifying Graph Convolutional Networks", ICML 2019, eq. 8.
 #[derive(Debug, Clone)]
@@ -119,14 +133,27 @@ impl<F: Scalar> Layer<F> for SgConv<F> {
             x => (propagated(cx, operator.forward(), product(cx, x, w.view()), self.hops), None),
         };
         if let Some(bias) = &self.bias {
-            kernels::add_bias(y.view_mut(), bias.value().as_slice().expect("parameters are contiguous"));
+            kernels::add_bias(
+                y.view_mut(),
+                bias.value().as_slice().expect("parameters are contiguous"),
+            );
         }
         Ok((Value::Dense(y), cache))
     }
 
     /// As for one hop, with `Âᵀ` applied as often as `Â` was.
-    fn backward(&self, cx: &Cx<F>, io: &Io<F>, cache: Self::Cache, dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
-        let operator = cx.graph().and_then(|graph| graph.operator(self.norm)).expect("the forward pass had it");
+    fn backward(
+        &self,
+        cx: &Cx<F>,
+        io: &Io<F>,
+        cache: Self::Cache,
+        dy: ValueRef<F>,
+        grads: &mut Grads<F>,
+    ) -> Vec<Option<Value<F>>> {
+        let operator = cx
+            .graph()
+            .and_then(|graph| graph.operator(self.norm))
+            .expect("the forward pass had it");
         let w = self.weight.value().view();
         dy.with_dense(|dy| {
             if let Some(bias) = &self.bias {
@@ -199,19 +226,24 @@ impl<F: Scalar> Layer<F> for SgConv<F> {
 
 impl<F: Scalar> Registered<F> for SgConv<F> {
     const KIND: &'static str = "sg_conv";
-    const PYTORCH: std::result::Result<Twin, &'static str> =
-        Ok(Twin::new(&["SGConv"], &[("weight", "lin.weight", Layout::Transposed), ("bias", "lin.bias", Layout::Vector)])
-            .settings(&["hops", "norm"]));
+    const PYTORCH: std::result::Result<Twin, &'static str> = Ok(Twin::new(
+        &["SGConv"],
+        &[("weight", "lin.weight", Layout::Transposed), ("bias", "lin.bias", Layout::Vector)],
+    )
+    .settings(&["hops", "norm"]));
 
     fn from_attrs(attrs: &Attrs, shapes: &Shapes) -> Result<Self> {
         let (in_channels, out_channels) = shapes.get("weight")?;
-        let builder = SgConv::builder(in_channels, out_channels).hops(attrs.get("hops")?).norm(norm_of(attrs, Norm::Symmetric)?);
+        let builder = SgConv::builder(in_channels, out_channels)
+            .hops(attrs.get("hops")?)
+            .norm(norm_of(attrs, Norm::Symmetric)?);
         if shapes.find("bias").is_some() { builder.build() } else { builder.no_bias().build() }
     }
 
     fn sample(widths: &[usize], out: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
         let &[in_channels] = widths else { return None };
-        let builder = SgConv::builder(in_channels, out).hops(rng.random_range(1..=3)).norm(random_norm(rng));
+        let builder =
+            SgConv::builder(in_channels, out).hops(rng.random_range(1..=3)).norm(random_norm(rng));
         if rng.random() { builder.build().ok() } else { builder.no_bias().build().ok() }
     }
 
@@ -220,7 +252,10 @@ impl<F: Scalar> Registered<F> for SgConv<F> {
             return Err("by the norm Sum".into());
         }
         let (bias, norm) = (py(self.bias.is_some()), norm_argument(self.norm, Norm::Symmetric)?);
-        let made = format!("pyg.SGConv({}, {}, K={}, bias={bias}{norm})", at.in_channels, at.out_channels, self.hops);
+        let made = format!(
+            "pyg.SGConv({}, {}, K={}, bias={bias}{norm})",
+            at.in_channels, at.out_channels, self.hops
+        );
         Ok(at.module(made, &["edge_index", "edge_weight"]))
     }
 

@@ -3,7 +3,10 @@
 use crate::error::{Result, Unsupported};
 use crate::graph::Graph;
 use crate::kernels;
-use crate::nn::{Attrs, Cx, Grads, Io, Layer, Lowering, Place, Python, Reads, Registered, Shapes, StageId, Twin, Wiring};
+use crate::nn::{
+    Attrs, Cx, Grads, Io, Layer, Lowering, Place, Python, Reads, Registered, Shapes, StageId, Twin,
+    Wiring,
+};
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
@@ -32,8 +35,13 @@ impl ActivationFn {
     pub const LEAKY_SLOPE: f64 = 0.01;
 
     /// All of them.
-    pub const ALL: [ActivationFn; 5] =
-        [ActivationFn::Relu, ActivationFn::LeakyRelu, ActivationFn::Elu, ActivationFn::Tanh, ActivationFn::Sigmoid];
+    pub const ALL: [ActivationFn; 5] = [
+        ActivationFn::Relu,
+        ActivationFn::LeakyRelu,
+        ActivationFn::Elu,
+        ActivationFn::Tanh,
+        ActivationFn::Sigmoid,
+    ];
 
     /// Its name in files.
     pub fn word(self) -> &'static str {
@@ -95,7 +103,9 @@ impl ActivationFn {
         let both = d.iter_mut().zip(y);
         // One loop per function, so that each can be vectorised.
         match self {
-            ActivationFn::Relu => both.for_each(|(d, &y)| *d = if y > F::zero() { *d } else { F::zero() }),
+            ActivationFn::Relu => {
+                both.for_each(|(d, &y)| *d = if y > F::zero() { *d } else { F::zero() })
+            }
             other => both.for_each(|(d, &y)| *d *= other.derivative(y)),
         }
     }
@@ -151,22 +161,43 @@ impl<F: Scalar> Layer<F> for Activation {
     }
 
     fn forward_in_place(&self, _: &Cx<F>, x: &mut Array2<F>) {
-        kernels::for_each_chunk(x.as_slice_mut().expect("a standard layout is a slice"), |_, chunk| self.function.apply(chunk));
+        kernels::for_each_chunk(
+            x.as_slice_mut().expect("a standard layout is a slice"),
+            |_, chunk| self.function.apply(chunk),
+        );
     }
 
     /// `dX = dY ⊙ f'(X)`, and `f'` follows from `Y`.
-    fn backward(&self, cx: &Cx<F>, io: &Io<F>, (): (), dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
+    fn backward(
+        &self,
+        cx: &Cx<F>,
+        io: &Io<F>,
+        (): (),
+        dy: ValueRef<F>,
+        grads: &mut Grads<F>,
+    ) -> Vec<Option<Value<F>>> {
         self.backward_owned(cx, io, (), Value::Dense(cx.copy_of(&dy)), grads)
     }
 
-    fn backward_owned(&self, _: &Cx<F>, io: &Io<F>, (): (), dy: Value<F>, _: &mut Grads<F>) -> Vec<Option<Value<F>>> {
+    fn backward_owned(
+        &self,
+        _: &Cx<F>,
+        io: &Io<F>,
+        (): (),
+        dy: Value<F>,
+        _: &mut Grads<F>,
+    ) -> Vec<Option<Value<F>>> {
         let dy = dy.into_dense();
-        let mut dx = if dy.is_standard_layout() { dy } else { dy.as_standard_layout().into_owned() };
+        let mut dx =
+            if dy.is_standard_layout() { dy } else { dy.as_standard_layout().into_owned() };
         io.output().with_dense(|y| {
             let y = y.as_slice().expect("outputs are contiguous");
-            kernels::for_each_chunk(dx.as_slice_mut().expect("a standard layout is a slice"), |start, chunk| {
-                self.function.scale_by_derivative(&y[start..][..chunk.len()], chunk);
-            });
+            kernels::for_each_chunk(
+                dx.as_slice_mut().expect("a standard layout is a slice"),
+                |start, chunk| {
+                    self.function.scale_by_derivative(&y[start..][..chunk.len()], chunk);
+                },
+            );
         });
         vec![Some(Value::Dense(dx))]
     }
@@ -189,18 +220,24 @@ impl<F: Scalar> Layer<F> for Activation {
 
 impl<F: Scalar> Registered<F> for Activation {
     const KIND: &'static str = "activation";
-    const PYTORCH: std::result::Result<Twin, &'static str> = Ok(Twin::EXPRESSION.settings(&["function"]));
+    const PYTORCH: std::result::Result<Twin, &'static str> =
+        Ok(Twin::EXPRESSION.settings(&["function"]));
 
     fn from_attrs(attrs: &Attrs, _: &Shapes) -> Result<Self> {
         Ok(Self::new(attrs.get("function")?))
     }
 
     fn sample(widths: &[usize], _: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
-        (widths.len() == 1).then(|| Self::new(*ActivationFn::ALL.choose(rng).expect("there are functions")))
+        (widths.len() == 1)
+            .then(|| Self::new(*ActivationFn::ALL.choose(rng).expect("there are functions")))
     }
 
     fn to_python(&self, at: &Place) -> std::result::Result<Python, String> {
-        Ok(Python::expression(format!("torch.nn.functional.{}({})", self.function.word(), at.inputs[0])))
+        Ok(Python::expression(format!(
+            "torch.nn.functional.{}({})",
+            self.function.word(),
+            at.inputs[0]
+        )))
     }
 
     fn oracle(&self, _: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {

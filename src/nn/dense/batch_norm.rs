@@ -5,7 +5,8 @@ use crate::graph::Graph;
 use crate::kernels;
 use crate::nn::product::gradient_like;
 use crate::nn::{
-    Attrs, Axis, Cx, Grads, Init, Io, Layer, Layout, Lowering, Mode, Param, Place, Python, Reads, Registered, Shapes, StageId, Twin, Wiring,
+    Attrs, Axis, Cx, Grads, Init, Io, Layer, Layout, Lowering, Mode, Param, Place, Python, Reads,
+    Registered, Shapes, StageId, Twin, Wiring,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -17,12 +18,14 @@ const EPS: f64 = 1e-5;
 /// Share of the running statistics that a batch replaces.
 const MOMENTUM: f64 = 0.1;
 
-/// `y_ic = (x_ic − μ_c) / sqrt(σ²_c + 1e-5)·w_c + b_c`, with the mean and the (biased) variance over the nodes in training, and running
-/// ones in evaluation, of which a batch replaces a tenth (the variance unbiased).
+/// `y_ic = (x_ic − μ_c) / sqrt(σ²_c + 1e-5)·w_c + b_c`, with the mean and the (biased) variance
+/// over the nodes in training, and running ones in evaluation, of which a batch replaces a tenth
+/// (the variance unbiased).
 ///
 /// *Shapes*: `X, Y: [n, c]`; weight, bias, running mean and running variance `[1, c]`.
 ///
-/// *Source*: Ioffe and Szegedy, "Batch Normalization", ICML 2015, algorithm 1 and 2; constants as `torch.nn.BatchNorm1d`.
+/// *Source*: Ioffe and Szegedy, "Batch Normalization", ICML 2015, algorithm 1 and 2; constants as
+/// `torch.nn.BatchNorm1d`.
 #[derive(Debug, Clone)]
 pub struct BatchNorm<F: Scalar = f32> {
     weight: Param<F>,
@@ -68,7 +71,10 @@ impl<F: Scalar> BatchNorm<F> {
 
     fn running(&self) -> (Vec<F>, Vec<F>) {
         let inverse = |v: &F| (*v + F::of(EPS)).sqrt().recip();
-        (self.running_mean.value().iter().copied().collect(), self.running_var.value().iter().map(inverse).collect())
+        (
+            self.running_mean.value().iter().copied().collect(),
+            self.running_var.value().iter().map(inverse).collect(),
+        )
     }
 }
 
@@ -79,7 +85,9 @@ fn statistics<F: Scalar>(x: ArrayView2<F>) -> BatchStatistics<F> {
     kernels::column_sums(x, &mut mean);
     mean.iter_mut().for_each(|m| *m /= count);
     let mut squares = x.to_owned();
-    kernels::map_rows(squares.view_mut(), |_, row| row.iter_mut().zip(&mean).for_each(|(x, &m)| *x = (*x - m) * (*x - m)));
+    kernels::map_rows(squares.view_mut(), |_, row| {
+        row.iter_mut().zip(&mean).for_each(|(x, &m)| *x = (*x - m) * (*x - m))
+    });
     let mut variance = vec![F::zero(); channels];
     kernels::column_sums(squares.view(), &mut variance);
     let inverse = variance.iter().map(|&v| (v / count + F::of(EPS)).sqrt().recip()).collect();
@@ -105,7 +113,9 @@ impl<F: Scalar> Layer<F> for BatchNorm<F> {
         let mut y = cx.take(xs[0].shape());
         xs[0].with_dense(|x| y.assign(&x));
         let batch = matches!(cx.mode(), Mode::Train { .. }).then(|| statistics(y.view()));
-        let (mean, inverse) = batch.as_ref().map_or_else(|| self.running(), |batch| (batch.mean.clone(), batch.inverse.clone()));
+        let (mean, inverse) = batch
+            .as_ref()
+            .map_or_else(|| self.running(), |batch| (batch.mean.clone(), batch.inverse.clone()));
         let (w, b) = (self.weight.value().row(0), self.bias.value().row(0));
         kernels::map_rows(y.view_mut(), |_, row| {
             for (c, y) in row.iter_mut().enumerate() {
@@ -115,13 +125,25 @@ impl<F: Scalar> Layer<F> for BatchNorm<F> {
         Ok((Value::Dense(y), batch))
     }
 
-    /// With `x̂ = (x − μ)·s`: `db = Σ dy`, `dw = Σ dy·x̂`, `dx = w·s·dy` in evaluation and `w·s·(dy − db/n − x̂·dw/n)` in training.
-    fn backward(&self, cx: &Cx<F>, io: &Io<F>, batch: Self::Cache, dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
-        let (mean, inverse) = batch.as_ref().map_or_else(|| self.running(), |batch| (batch.mean.clone(), batch.inverse.clone()));
+    /// With `x̂ = (x − μ)·s`: `db = Σ dy`, `dw = Σ dy·x̂`, `dx = w·s·dy` in evaluation and
+    /// `w·s·(dy − db/n − x̂·dw/n)` in training.
+    fn backward(
+        &self,
+        cx: &Cx<F>,
+        io: &Io<F>,
+        batch: Self::Cache,
+        dy: ValueRef<F>,
+        grads: &mut Grads<F>,
+    ) -> Vec<Option<Value<F>>> {
+        let (mean, inverse) = batch
+            .as_ref()
+            .map_or_else(|| self.running(), |batch| (batch.mean.clone(), batch.inverse.clone()));
         let channels = self.weight.value().ncols();
         let count = F::of(dy.rows().max(1) as f64);
         let mut hat = io.input(0).to_dense();
-        kernels::map_rows(hat.view_mut(), |_, row| row.iter_mut().enumerate().for_each(|(c, x)| *x = (*x - mean[c]) * inverse[c]));
+        kernels::map_rows(hat.view_mut(), |_, row| {
+            row.iter_mut().enumerate().for_each(|(c, x)| *x = (*x - mean[c]) * inverse[c])
+        });
         dy.with_dense(|dy| {
             let mut sums = Array2::zeros((2, channels));
             let [db, dw] = [dy.to_owned(), &hat * &dy].map(|terms| {
@@ -139,7 +161,11 @@ impl<F: Scalar> Layer<F> for BatchNorm<F> {
                 let trains = batch.is_some();
                 kernels::map_rows(dx.view_mut(), |i, row| {
                     for (c, dx) in row.iter_mut().enumerate() {
-                        let centred = if trains { dy[[i, c]] - (db[c] + hat[[i, c]] * dw[c]) / count } else { dy[[i, c]] };
+                        let centred = if trains {
+                            dy[[i, c]] - (db[c] + hat[[i, c]] * dw[c]) / count
+                        } else {
+                            dy[[i, c]]
+                        };
                         *dx = w[c] * inverse[c] * centred;
                     }
                 });
@@ -156,16 +182,30 @@ impl<F: Scalar> Layer<F> for BatchNorm<F> {
     fn absorb(&mut self, batch: &Self::Cache) {
         let Some(batch) = batch else { return };
         let keep = F::of(1.0 - MOMENTUM);
-        for (running, new) in [(&mut self.running_mean, &batch.mean), (&mut self.running_var, &batch.variance)] {
-            running.value_mut().iter_mut().zip(new).for_each(|(old, &new)| *old = *old * keep + new * F::of(MOMENTUM));
+        for (running, new) in
+            [(&mut self.running_mean, &batch.mean), (&mut self.running_var, &batch.variance)]
+        {
+            running
+                .value_mut()
+                .iter_mut()
+                .zip(new)
+                .for_each(|(old, &new)| *old = *old * keep + new * F::of(MOMENTUM));
             running.apply_mask();
         }
     }
 
     fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {
         let (mean, inverse) = self.running();
-        let scale: Vec<F> = self.weight.value().iter().zip(&inverse).map(|(&w, &s)| w * s).collect();
-        let shift = self.bias.value().iter().zip(&mean).zip(&scale).map(|((&b, &m), &s)| b - m * s).collect();
+        let scale: Vec<F> =
+            self.weight.value().iter().zip(&inverse).map(|(&w, &s)| w * s).collect();
+        let shift = self
+            .bias
+            .value()
+            .iter()
+            .zip(&mean)
+            .zip(&scale)
+            .map(|((&b, &m), &s)| b - m * s)
+            .collect();
         let scaled = lowering.scale(xs[0], scale);
         Ok(lowering.shift(scaled, shift))
     }
@@ -175,7 +215,9 @@ impl<F: Scalar> Layer<F> for BatchNorm<F> {
     }
 
     fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>)) {
-        [&mut self.weight, &mut self.bias, &mut self.running_mean, &mut self.running_var].into_iter().for_each(f);
+        [&mut self.weight, &mut self.bias, &mut self.running_mean, &mut self.running_var]
+            .into_iter()
+            .for_each(f);
     }
 }
 

@@ -1,19 +1,25 @@
-//! Dropout from a counter: the mask is a hash of seed, node, step and position, so nothing of it is stored.
+//! Dropout from a counter: the mask is a hash of seed, node, step and position, so nothing of it is
+//! stored.
 
 use crate::error::{Error, Result, Unsupported};
 use crate::graph::Graph;
 use crate::kernels::DropMask;
 use crate::nn::product::with_data;
-use crate::nn::{Attrs, Cx, Grads, Io, Layer, Lowering, Mode, Place, Python, Reads, Registered, Shapes, StageId, Twin, Wiring};
+use crate::nn::{
+    Attrs, Cx, Grads, Io, Layer, Lowering, Mode, Place, Python, Reads, Registered, Shapes, StageId,
+    Twin, Wiring,
+};
 use crate::rng::{ChaCha8Rng, hash, purpose};
 use crate::scalar::Scalar;
 use crate::value::{Csr, Value, ValueRef};
 use ndarray::Array2;
 use ndarray_rand::rand::Rng;
 
-/// Sets each entry to zero with probability `p` in training and scales the others by `1/(1−p)`; passes through in evaluation.
+/// Sets each entry to zero with probability `p` in training and scales the others by `1/(1−p)`;
+/// passes through in evaluation.
 ///
-/// *Shapes*: `X, Y: [n, c]`. A sparse `X` stays sparse, and only its stored entries are drawn for: what is zero stays zero.
+/// *Shapes*: `X, Y: [n, c]`. A sparse `X` stays sparse, and only its stored entries are drawn for:
+/// what is zero stays zero.
 ///
 /// *Source*: Srivastava et al., "Dropout", JMLR 2014, in the inverted form that PyTorch uses.
 #[derive(Debug, Clone)]
@@ -27,7 +33,11 @@ impl Dropout {
     /// # Errors
     /// [`Error::Setting`] for any other `p`.
     pub fn new(p: f64) -> Result<Self> {
-        if (0.0..1.0).contains(&p) { Ok(Self { p }) } else { Err(Error::setting("dropout", p, "in [0, 1)")) }
+        if (0.0..1.0).contains(&p) {
+            Ok(Self { p })
+        } else {
+            Err(Error::setting("dropout", p, "in [0, 1)"))
+        }
     }
 
     fn draw<F: Scalar>(&self, cx: &Cx<F>) -> Option<DropMask> {
@@ -43,7 +53,9 @@ impl Dropout {
 /// The mask of this node and step, `None` where nothing is dropped.
 pub(crate) fn drop_mask<F: Scalar>(cx: &Cx<F>, p: f64) -> Option<DropMask> {
     match cx.mode() {
-        Mode::Train { seed, step } if p > 0.0 => Some(DropMask::new(hash(seed, &[purpose::DROPOUT, cx.node().index() as u64, step]), p)),
+        Mode::Train { seed, step } if p > 0.0 => {
+            Some(DropMask::new(hash(seed, &[purpose::DROPOUT, cx.node().index() as u64, step]), p))
+        }
         _ => None,
     }
 }
@@ -92,7 +104,14 @@ impl<F: Scalar> Layer<F> for Dropout {
     }
 
     /// `dX = dY ⊙ mask / (1−p)`, the mask drawn again.
-    fn backward(&self, cx: &Cx<F>, io: &Io<F>, (): (), dy: ValueRef<F>, _: &mut Grads<F>) -> Vec<Option<Value<F>>> {
+    fn backward(
+        &self,
+        cx: &Cx<F>,
+        io: &Io<F>,
+        (): (),
+        dy: ValueRef<F>,
+        _: &mut Grads<F>,
+    ) -> Vec<Option<Value<F>>> {
         let Some(draw) = self.draw(cx) else { return vec![Some(dy.to_owned())] };
         let factor: F = self.factor();
         let dx = match (io.sparse_input(0), dy) {
@@ -128,7 +147,14 @@ impl<F: Scalar> Layer<F> for Dropout {
         }
     }
 
-    fn backward_owned(&self, cx: &Cx<F>, io: &Io<F>, (): (), dy: Value<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
+    fn backward_owned(
+        &self,
+        cx: &Cx<F>,
+        io: &Io<F>,
+        (): (),
+        dy: Value<F>,
+        grads: &mut Grads<F>,
+    ) -> Vec<Option<Value<F>>> {
         match dy {
             Value::Dense(mut dx) if io.sparse_input(0).is_none() && dx.is_standard_layout() => {
                 self.forward_in_place(cx, &mut dx);

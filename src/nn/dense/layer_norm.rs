@@ -5,7 +5,8 @@ use crate::graph::Graph;
 use crate::kernels;
 use crate::nn::product::gradient_like;
 use crate::nn::{
-    Attrs, Axis, Cx, Grads, Init, Io, Kept, Layer, Layout, Lowering, Param, Place, Python, Reads, Registered, Shapes, StageId, Twin, Wiring,
+    Attrs, Axis, Cx, Grads, Init, Io, Kept, Layer, Layout, Lowering, Param, Place, Python, Reads,
+    Registered, Shapes, StageId, Twin, Wiring,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -16,10 +17,12 @@ use ndarray_rand::rand::Rng;
 /// Added to the variance of a node, or to the deviation of a graph.
 const EPS: f64 = 1e-5;
 
-/// `Y = X̂·w + b` with mean 0 and variance 1 over the channels of each node, or over all entries of the graph.
+/// `Y = X̂·w + b` with mean 0 and variance 1 over the channels of each node, or over all entries of
+/// the graph.
 ///
-/// Per node `x̂ = (x − μ) / sqrt(σ² + 1e-5)` as `torch.nn.LayerNorm`; per graph `x̂ = (x − μ) / (σ + 1e-5)` as PyTorch Geometric's `LayerNorm`
-/// is by default. While channels are masked, mean and variance are those of the others.
+/// Per node `x̂ = (x − μ) / sqrt(σ² + 1e-5)` as `torch.nn.LayerNorm`; per graph
+/// `x̂ = (x − μ) / (σ + 1e-5)` as PyTorch Geometric's `LayerNorm` is by default. While channels are
+/// masked, mean and variance are those of the others.
 ///
 /// *Shapes*: `X, Y: [n, c]`; weight and bias `[1, c]`.
 ///
@@ -54,8 +57,11 @@ impl<F: Scalar> LayerNorm<F> {
         if channels == 0 {
             return Err(Error::setting("channels of layer_norm", 0, "at least 1"));
         }
-        if kept.iter().flatten().any(|&c| c >= channels) || kept.as_ref().is_some_and(Vec::is_empty) {
-            return Err(Error::Model(format!("kept channels of a layer_norm are not among its {channels}")));
+        if kept.iter().flatten().any(|&c| c >= channels) || kept.as_ref().is_some_and(Vec::is_empty)
+        {
+            return Err(Error::Model(format!(
+                "kept channels of a layer_norm are not among its {channels}"
+            )));
         }
         let param = |name, init| Param::new(name, (1, channels), [Axis::Fixed, Axis::In(0)], init);
         let mut weight = param("weight", Init::Ones);
@@ -84,7 +90,8 @@ impl<F: Scalar> LayerNorm<F> {
         let count = F::of(channels.len() as f64);
         let of_row = |row: ArrayView1<F>| {
             let mean = channels.iter().map(|&c| row[c]).sum::<F>() / count;
-            let variance = channels.iter().map(|&c| (row[c] - mean) * (row[c] - mean)).sum::<F>() / count;
+            let variance =
+                channels.iter().map(|&c| (row[c] - mean) * (row[c] - mean)).sum::<F>() / count;
             (mean, (variance + F::of(EPS)).sqrt().recip())
         };
         x.outer_iter().map(of_row).collect()
@@ -122,15 +129,26 @@ impl<F: Scalar> Layer<F> for LayerNorm<F> {
         }))
     }
 
-    /// With `g = dy·w`, means over what the statistics are over and `s` the inverse deviation: `dx = s·(g − mean g − x̂·k·mean(g·x̂))`,
-    /// `k = 1` per node and `(σ + ε)/σ` per graph, where ε stands outside the root.
-    fn backward(&self, _: &Cx<F>, io: &Io<F>, statistics: Self::Cache, dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
+    /// With `g = dy·w`, means over what the statistics are over and `s` the inverse deviation:
+    /// `dx = s·(g − mean g − x̂·k·mean(g·x̂))`, `k = 1` per node and `(σ + ε)/σ` per graph, where ε
+    /// stands outside the root.
+    fn backward(
+        &self,
+        _: &Cx<F>,
+        io: &Io<F>,
+        statistics: Self::Cache,
+        dy: ValueRef<F>,
+        grads: &mut Grads<F>,
+    ) -> Vec<Option<Value<F>>> {
         let channels = self.channels();
         let hat = io.input(0).with_dense(|x| self.hat(x, &statistics));
         dy.with_dense(|dy| {
             let columns = |terms: &Array2<F>| {
                 let mut sums = Array2::zeros((1, terms.ncols()));
-                kernels::column_sums(terms.view(), sums.as_slice_mut().expect("a new array is contiguous"));
+                kernels::column_sums(
+                    terms.view(),
+                    sums.as_slice_mut().expect("a new array is contiguous"),
+                );
                 sums
             };
             grads.add(&self.weight, columns(&(&hat * &dy)));
@@ -147,15 +165,23 @@ impl<F: Scalar> Layer<F> for LayerNorm<F> {
                     };
                     let inverse = statistics[0].1;
                     let deviation = inverse.recip() - F::of(EPS);
-                    let k = if deviation > F::zero() { (inverse * deviation).recip() } else { F::zero() };
+                    let k = if deviation > F::zero() {
+                        (inverse * deviation).recip()
+                    } else {
+                        F::zero()
+                    };
                     (total(&g), total(&products) * k)
                 });
                 kernels::map_rows(dx.view_mut(), |i, row| {
                     let count = F::of(channels.len() as f64);
-                    let mean = |terms: &Array2<F>| channels.iter().map(|&c| terms[[i, c]]).sum::<F>() / count;
+                    let mean = |terms: &Array2<F>| {
+                        channels.iter().map(|&c| terms[[i, c]]).sum::<F>() / count
+                    };
                     let (level, slope) = graph.unwrap_or_else(|| (mean(&g), mean(&products)));
                     let inverse = statistics[if self.per_graph { 0 } else { i }].1;
-                    channels.iter().for_each(|&c| row[c] = inverse * (g[[i, c]] - level - hat[[i, c]] * slope));
+                    channels.iter().for_each(|&c| {
+                        row[c] = inverse * (g[[i, c]] - level - hat[[i, c]] * slope)
+                    });
                 });
                 gradient_like(io.sparse_input(0).map(ValueRef::Sparse), Value::Dense(dx))
             });
@@ -189,7 +215,10 @@ impl<F: Scalar> Layer<F> for LayerNorm<F> {
 
     fn reshaped(&mut self, kept: &Kept) -> Result<(), PruneError> {
         // What was masked before may be gone, or may have moved.
-        self.kept = self.kept.take().map(|old| (0..kept.output.len()).filter(|&c| old.contains(&kept.output[c])).collect());
+        self.kept = self
+            .kept
+            .take()
+            .map(|old| (0..kept.output.len()).filter(|&c| old.contains(&kept.output[c])).collect());
         Ok(())
     }
 
@@ -202,9 +231,11 @@ impl<F: Scalar> Layer<F> for LayerNorm<F> {
 
 impl<F: Scalar> Registered<F> for LayerNorm<F> {
     const KIND: &'static str = "layer_norm";
-    const PYTORCH: std::result::Result<Twin, &'static str> =
-        Ok(Twin::new(&["LayerNorm"], &[("weight", "weight", Layout::Vector), ("bias", "bias", Layout::Vector)])
-            .settings(&["per_graph", "kept"]));
+    const PYTORCH: std::result::Result<Twin, &'static str> = Ok(Twin::new(
+        &["LayerNorm"],
+        &[("weight", "weight", Layout::Vector), ("bias", "bias", Layout::Vector)],
+    )
+    .settings(&["per_graph", "kept"]));
 
     fn from_attrs(attrs: &Attrs, shapes: &Shapes) -> Result<Self> {
         Self::build(shapes.get("weight")?.1, attrs.get("per_graph")?, attrs.get("kept").ok())

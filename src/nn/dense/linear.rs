@@ -6,8 +6,8 @@ use crate::kernels;
 use crate::nn::product::{bias_gradient, product, product_dw, product_dx};
 use crate::nn::pytorch::py;
 use crate::nn::{
-    Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, Layout, LinearMap, Lowering, Param, Place, Python, Reads, Registered, See, Shapes,
-    StageId, Twin, Wiring, bias,
+    Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, Layout, LinearMap, Lowering, Param, Place,
+    Python, Reads, Registered, See, Shapes, StageId, Twin, Wiring, bias,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -80,13 +80,23 @@ impl<F: Scalar> Layer<F> for Linear<F> {
         cx.check(&xs[0], w.nrows())?;
         let mut y = product(cx, &xs[0], w.view());
         if let Some(bias) = &self.bias {
-            kernels::add_bias(y.view_mut(), bias.value().as_slice().expect("parameters are contiguous"));
+            kernels::add_bias(
+                y.view_mut(),
+                bias.value().as_slice().expect("parameters are contiguous"),
+            );
         }
         Ok((Value::Dense(y), ()))
     }
 
     /// `dW = Xᵀ·dY`, `db = Σ_i dY_i`, `dX = dY·Wᵀ`.
-    fn backward(&self, cx: &Cx<F>, io: &Io<F>, (): (), dy: ValueRef<F>, grads: &mut Grads<F>) -> Vec<Option<Value<F>>> {
+    fn backward(
+        &self,
+        cx: &Cx<F>,
+        io: &Io<F>,
+        (): (),
+        dy: ValueRef<F>,
+        grads: &mut Grads<F>,
+    ) -> Vec<Option<Value<F>>> {
         dy.with_dense(|dy| {
             if let Some(bias) = &self.bias {
                 grads.add(bias, bias_gradient(dy));
@@ -141,7 +151,12 @@ impl<F: Scalar> Registered<F> for Linear<F> {
     }
 
     fn to_python(&self, at: &Place) -> std::result::Result<Python, String> {
-        let made = format!("torch.nn.Linear({}, {}, bias={})", at.in_channels, at.out_channels, py(self.bias.is_some()));
+        let made = format!(
+            "torch.nn.Linear({}, {}, bias={})",
+            at.in_channels,
+            at.out_channels,
+            py(self.bias.is_some())
+        );
         Ok(at.module(made, &[]))
     }
 

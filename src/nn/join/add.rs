@@ -3,7 +3,10 @@
 use crate::error::{Error, Result, Unsupported};
 use crate::graph::Graph;
 use crate::kernels::{self, Epilogue};
-use crate::nn::{Attrs, Cx, Grads, Io, Layer, Lowering, Place, Python, Reads, Registered, Role, Shapes, StageId, Twin, Wiring};
+use crate::nn::{
+    Attrs, Cx, Grads, Io, Layer, Lowering, Place, Python, Reads, Registered, Role, Shapes, StageId,
+    Twin, Wiring,
+};
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
@@ -35,7 +38,11 @@ impl Add {
     /// [`Error::Setting`] for none, or one that is not finite.
     pub fn with_coefficients(coefficients: Vec<f64>) -> Result<Self> {
         if coefficients.is_empty() || coefficients.iter().any(|a| !a.is_finite()) {
-            return Err(Error::setting("coefficients of add", format!("{coefficients:?}"), "finite numbers, at least one"));
+            return Err(Error::setting(
+                "coefficients of add",
+                format!("{coefficients:?}"),
+                "finite numbers, at least one",
+            ));
         }
         Ok(Self { coefficients })
     }
@@ -65,7 +72,14 @@ impl<F: Scalar> Layer<F> for Add {
     }
 
     /// `dX_k = a_k·dY`.
-    fn backward(&self, cx: &Cx<F>, io: &Io<F>, (): (), dy: ValueRef<F>, _: &mut Grads<F>) -> Vec<Option<Value<F>>> {
+    fn backward(
+        &self,
+        cx: &Cx<F>,
+        io: &Io<F>,
+        (): (),
+        dy: ValueRef<F>,
+        _: &mut Grads<F>,
+    ) -> Vec<Option<Value<F>>> {
         let gradient = |(k, &a): (usize, &f64)| {
             io.wants(k).then(|| {
                 let mut dx = cx.take(dy.shape());
@@ -99,7 +113,8 @@ impl<F: Scalar> Layer<F> for Add {
 
 impl<F: Scalar> Registered<F> for Add {
     const KIND: &'static str = "add";
-    const PYTORCH: std::result::Result<Twin, &'static str> = Ok(Twin::EXPRESSION.settings(&["coefficients"]));
+    const PYTORCH: std::result::Result<Twin, &'static str> =
+        Ok(Twin::EXPRESSION.settings(&["coefficients"]));
 
     fn from_attrs(attrs: &Attrs, _: &Shapes) -> Result<Self> {
         Self::with_coefficients(attrs.get("coefficients")?)
@@ -107,15 +122,26 @@ impl<F: Scalar> Registered<F> for Add {
 
     fn sample(widths: &[usize], _: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
         let same = widths.iter().all(|width| *width == widths[0]);
-        if same { Self::with_coefficients(widths.iter().map(|_| rng.random_range(-2.0..2.0)).collect()).ok() } else { None }
+        if same {
+            Self::with_coefficients(widths.iter().map(|_| rng.random_range(-2.0..2.0)).collect())
+                .ok()
+        } else {
+            None
+        }
     }
 
     fn to_python(&self, at: &Place) -> std::result::Result<Python, String> {
-        let term = |(input, &a): (&String, &f64)| if a == 1.0 { input.clone() } else { format!("{a} * {input}") };
-        Ok(Python::expression(at.inputs.iter().zip(&self.coefficients).map(term).collect::<Vec<_>>().join(" + ")))
+        let term = |(input, &a): (&String, &f64)| {
+            if a == 1.0 { input.clone() } else { format!("{a} * {input}") }
+        };
+        Ok(Python::expression(
+            at.inputs.iter().zip(&self.coefficients).map(term).collect::<Vec<_>>().join(" + "),
+        ))
     }
 
     fn oracle(&self, _: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {
-        xs.iter().zip(&self.coefficients).fold(Array2::zeros(xs[0].dim()), |sum, (x, &a)| sum + x * F::of(a))
+        xs.iter()
+            .zip(&self.coefficients)
+            .fold(Array2::zeros(xs[0].dim()), |sum, (x, &a)| sum + x * F::of(a))
     }
 }

@@ -2,7 +2,10 @@
 
 use crate::error::{Result, Unsupported};
 use crate::graph::Graph;
-use crate::nn::{Attrs, Cx, Grads, Io, Layer, Lowering, Place, Python, Reads, Registered, Shapes, StageId, Twin, Wiring};
+use crate::nn::{
+    Attrs, Cx, Grads, Io, Layer, Lowering, Place, Python, Reads, Registered, Shapes, StageId, Twin,
+    Wiring,
+};
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
@@ -12,7 +15,8 @@ use ndarray::{Array2, Axis, concatenate, s};
 ///
 /// *Shapes*: `X_k: [n, c_k]`, `Y: [n, Σ c_k]`.
 ///
-/// *Source*: Xu et al., "Representation Learning on Graphs with Jumping Knowledge Networks", ICML 2018, §3.1 (concatenation).
+/// *Source*: Xu et al., "Representation Learning on Graphs with Jumping Knowledge Networks", ICML
+/// 2018, §3.1 (concatenation).
 #[derive(Debug, Clone, Default)]
 pub struct Concat;
 
@@ -50,7 +54,14 @@ impl<F: Scalar> Layer<F> for Concat {
     }
 
     /// `dX_k` is its own columns of `dY`.
-    fn backward(&self, cx: &Cx<F>, io: &Io<F>, (): (), dy: ValueRef<F>, _: &mut Grads<F>) -> Vec<Option<Value<F>>> {
+    fn backward(
+        &self,
+        cx: &Cx<F>,
+        io: &Io<F>,
+        (): (),
+        dy: ValueRef<F>,
+        _: &mut Grads<F>,
+    ) -> Vec<Option<Value<F>>> {
         let mut start = 0;
         let mut gradient = |k: usize| {
             let columns = start..start + io.widths()[k];

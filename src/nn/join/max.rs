@@ -3,7 +3,10 @@
 use crate::error::{Error, Result, Unsupported};
 use crate::graph::Graph;
 use crate::nn::product::gradient_like;
-use crate::nn::{Attrs, Cx, Grads, Io, Layer, Lowering, Place, Python, Reads, Registered, Shapes, StageId, Twin, Wiring};
+use crate::nn::{
+    Attrs, Cx, Grads, Io, Layer, Lowering, Place, Python, Reads, Registered, Shapes, StageId, Twin,
+    Wiring,
+};
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
@@ -13,7 +16,8 @@ use ndarray::{Array2, Zip};
 ///
 /// *Shapes*: every `X_k: [n, c]`, `Y: [n, c]`. The gradient goes to the first of the largest.
 ///
-/// *Source*: Xu et al., "Representation Learning on Graphs with Jumping Knowledge Networks", ICML 2018, §4.1.
+/// *Source*: Xu et al., "Representation Learning on Graphs with Jumping Knowledge Networks", ICML
+/// 2018, §4.1.
 #[derive(Debug, Clone)]
 pub struct Max {
     inputs: usize,
@@ -25,7 +29,11 @@ impl Max {
     /// # Errors
     /// [`Error::Setting`] for none.
     pub fn new(inputs: usize) -> Result<Self> {
-        if inputs == 0 { Err(Error::setting("inputs of max", 0, "at least 1")) } else { Ok(Self { inputs }) }
+        if inputs == 0 {
+            Err(Error::setting("inputs of max", 0, "at least 1"))
+        } else {
+            Ok(Self { inputs })
+        }
     }
 }
 
@@ -49,12 +57,21 @@ impl<F: Scalar> Layer<F> for Max {
         xs[0].with_dense(|x| y.assign(&x));
         for x in &xs[1..] {
             cx.check(x, y.ncols())?;
-            x.with_dense(|x| Zip::from(&mut y).and(x).for_each(|y, &x| *y = if x > *y { x } else { *y }));
+            x.with_dense(|x| {
+                Zip::from(&mut y).and(x).for_each(|y, &x| *y = if x > *y { x } else { *y })
+            });
         }
         Ok((Value::Dense(y), ()))
     }
 
-    fn backward(&self, cx: &Cx<F>, io: &Io<F>, (): (), dy: ValueRef<F>, _: &mut Grads<F>) -> Vec<Option<Value<F>>> {
+    fn backward(
+        &self,
+        cx: &Cx<F>,
+        io: &Io<F>,
+        (): (),
+        dy: ValueRef<F>,
+        _: &mut Grads<F>,
+    ) -> Vec<Option<Value<F>>> {
         let y = io.output().to_dense();
         // What no input before has taken.
         let mut left = dy.to_dense();
@@ -65,7 +82,8 @@ impl<F: Scalar> Layer<F> for Max {
                     *dx = if x == y { std::mem::replace(left, F::zero()) } else { F::zero() };
                 });
             });
-            io.wants(k).then(|| gradient_like(io.sparse_input(k).map(ValueRef::Sparse), Value::Dense(dx)))
+            io.wants(k)
+                .then(|| gradient_like(io.sparse_input(k).map(ValueRef::Sparse), Value::Dense(dx)))
         };
         (0..io.len()).map(&mut gradient).collect()
     }
@@ -92,7 +110,11 @@ impl<F: Scalar> Registered<F> for Max {
     }
 
     fn sample(widths: &[usize], _: usize, _: &mut ChaCha8Rng) -> Option<Self> {
-        widths.iter().all(|width| *width == widths[0]).then(|| Self::new(widths.len()).ok()).flatten()
+        widths
+            .iter()
+            .all(|width| *width == widths[0])
+            .then(|| Self::new(widths.len()).ok())
+            .flatten()
     }
 
     fn to_python(&self, at: &Place) -> std::result::Result<Python, String> {
@@ -100,6 +122,8 @@ impl<F: Scalar> Registered<F> for Max {
     }
 
     fn oracle(&self, _: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {
-        Array2::from_shape_fn(xs[0].dim(), |at| xs.iter().map(|x| x[at]).fold(F::neg_infinity(), F::max))
+        Array2::from_shape_fn(xs[0].dim(), |at| {
+            xs.iter().map(|x| x[at]).fold(F::neg_infinity(), F::max)
+        })
     }
 }

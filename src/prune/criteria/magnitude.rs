@@ -7,7 +7,8 @@ use ndarray::Array1;
 
 /// `I_c = (Σ_{w∈g_c} |w|^p)^{1/p}`, `p` 1 or 2, over every parameter slice tied to unit `c`.
 ///
-/// *Source*: Li et al., "Pruning Filters for Efficient ConvNets", ICLR 2017, §3.1; over coupled groups as Fang et al., CVPR 2023, §3.3.
+/// *Source*: Li et al., "Pruning Filters for Efficient ConvNets", ICLR 2017, §3.1; over coupled
+/// groups as Fang et al., CVPR 2023, §3.3.
 #[derive(Debug, Clone, Copy)]
 pub struct Magnitude {
     norm: Norm,

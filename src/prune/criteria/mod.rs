@@ -31,8 +31,9 @@ pub enum Needs {
 pub struct Removal {
     /// The units that go, in the order in which they go.
     pub order: Vec<usize>,
-    /// For a criterion that knows it, what all removals up to each cost together: the share of what the readers compute that the units
-    /// that are left cannot make up for. Of a criterion that improves on its own order afterwards, the curve of the order.
+    /// For a criterion that knows it, what all removals up to each cost together: the share of what
+    /// the readers compute that the units that are left cannot make up for. Of a criterion that
+    /// improves on its own order afterwards, the curve of the order.
     pub losses: Vec<f64>,
     /// The same for the units that go in the end.
     pub loss: Option<f64>,
@@ -85,7 +86,8 @@ pub trait Criterion<F: Scalar>: Send + Sync {
     /// One score per unit, all units of the group at once.
     fn score(&self, group: &GroupView<F>) -> Array1<F>;
 
-    /// Which `count` units go: those with the lowest scores, ties broken by unit order, unless the criterion knows better.
+    /// Which `count` units go: those with the lowest scores, ties broken by unit order, unless the
+    /// criterion knows better.
     fn remove(&self, group: &GroupView<F>, count: usize) -> Removal {
         let scores = self.score(group);
         let mut order: Vec<usize> = (0..scores.len()).collect();
@@ -103,7 +105,13 @@ mod tests {
     use ndarray::{Array2, array};
 
     fn group<'a>(param: &'a Param<f64>, gradient: &'a Array2<f64>) -> GroupView<'a, f64> {
-        let member = Member { param, gradient: Some(gradient), axis: 1, unit_of: vec![Some(0), None, Some(1)], reads_input: false };
+        let member = Member {
+            param,
+            gradient: Some(gradient),
+            axis: 1,
+            unit_of: vec![Some(0), None, Some(1)],
+            reads_input: false,
+        };
         GroupView { name: "g", units: 2, members: vec![member], readers: Vec::new(), seed: 1 }
     }
 

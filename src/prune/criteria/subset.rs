@@ -6,18 +6,21 @@ use crate::prune::sweep::Sweep;
 use crate::scalar::Scalar;
 use ndarray::Array1;
 
-/// Least squares on what the readers of a group compute: which units can go so that those that stay, with new weights, give every reader
-/// most of what it computed.
+/// Least squares on what the readers of a group compute: which units can go so that those that
+/// stay, with new weights, give every reader most of what it computed.
 ///
-/// With `G_j` the group's channels as reader `j` sees them and `W_j` its weight, the units `K` that stay minimise
-/// `Σ_j min_V ‖G_j·W_j − G_j[:, K]·V‖² + λ_j‖W_j − V‖²`. Removing unit `u`, rows `b` of reader `j`, raises that by
-/// `Δ_u = Σ_j tr(V_j[b]ᵀ·P_j[b, b]⁻¹·V_j[b])` with `P_j = (G_jᵀG_j + λ_j·I)⁻¹` over the units that are left, and the smallest goes first;
-/// ties are broken by unit order. Where few units stay, adding the most useful one at a time is tried too, and single units are swapped
-/// while that helps. The [score](Criterion::score) of a unit is what all removals up to its own cost together: the mean over the readers
-/// of the share of what each computes. Weights and gradients are not looked at beside that, and no label is read.
+/// With `G_j` the group's channels as reader `j` sees them and `W_j` its weight, the units `K` that
+/// stay minimise `Σ_j min_V ‖G_j·W_j − G_j[:, K]·V‖² + λ_j‖W_j − V‖²`. Removing unit `u`, rows `b`
+/// of reader `j`, raises that by `Δ_u = Σ_j tr(V_j[b]ᵀ·P_j[b, b]⁻¹·V_j[b])` with
+/// `P_j = (G_jᵀG_j + λ_j·I)⁻¹` over the units that are left, and the smallest goes first; ties are
+/// broken by unit order. Where few units stay, adding the most useful one at a time is tried too,
+/// and single units are swapped while that helps. The [score](Criterion::score) of a unit is what
+/// all removals up to its own cost together: the mean over the readers of the share of what each
+/// computes. Weights and gradients are not looked at beside that, and no label is read.
 ///
-/// *Source*: Hassibi and Stork, "Optimal Brain Surgeon", NeurIPS 1993, on units instead of weights; the objective is that of He et al.,
-/// "Channel Pruning for Accelerating Very Deep Neural Networks", ICCV 2017, eq. 1, without its relaxation.
+/// *Source*: Hassibi and Stork, "Optimal Brain Surgeon", NeurIPS 1993, on units instead of weights;
+/// the objective is that of He et al., "Channel Pruning for Accelerating Very Deep Neural
+/// Networks", ICCV 2017, eq. 1, without its relaxation.
 ///
 /// ```
 /// use gnn_prune::{ChannelPruner, Dataset, Gcn, Subset};
@@ -30,7 +33,8 @@ use ndarray::Array1;
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Subset;
 
-/// Where at most this share of the units stays, they are also picked one at a time, starting from none.
+/// Where at most this share of the units stays, they are also picked one at a time, starting from
+/// none.
 const FEW: f64 = 0.25;
 
 /// Swaps per unit that stays, at most.
@@ -55,15 +59,21 @@ impl<F: Scalar> Criterion<F> for Subset {
     fn score(&self, group: &GroupView<F>) -> Array1<F> {
         let (_, removal) = backward(group, group.units);
         let mut scores = Array1::zeros(group.units);
-        removal.order.iter().zip(&removal.losses).for_each(|(&unit, &loss)| scores[unit] = F::of(loss));
+        removal
+            .order
+            .iter()
+            .zip(&removal.losses)
+            .for_each(|(&unit, &loss)| scores[unit] = F::of(loss));
         scores
     }
 
     fn remove(&self, group: &GroupView<F>, count: usize) -> Removal {
         let (sweep, removal) = backward(group, count);
         let kept = group.units - count;
-        // A reader that is a maker too loses columns with its units, so that what a set costs depends on the set.
-        let closed = group.readers.iter().any(|reader| reader.column_unit.iter().any(Option::is_some));
+        // A reader that is a maker too loses columns with its units, so that what a set costs
+        // depends on the set.
+        let closed =
+            group.readers.iter().any(|reader| reader.column_unit.iter().any(Option::is_some));
         if closed || kept == 0 || kept as f64 > FEW * group.units as f64 {
             return removal;
         }
@@ -85,7 +95,8 @@ fn backward<F: Scalar>(group: &GroupView<F>, count: usize) -> (Sweep, Removal) {
     (sweep, removal)
 }
 
-/// The smaller of the loss of `removal` and of picking units one at a time, after swaps of single units.
+/// The smaller of the loss of `removal` and of picking units one at a time, after swaps of single
+/// units.
 fn better_of<F: Scalar>(group: &GroupView<F>, from_above: Sweep, removal: Removal) -> Removal {
     let kept = group.units - removal.order.len();
     let mut forward = Sweep::full(group);
@@ -97,7 +108,8 @@ fn better_of<F: Scalar>(group: &GroupView<F>, from_above: Sweep, removal: Remova
         lost -= gain;
     }
     let lost_above = from_above.spent();
-    let (mut sweep, mut lost) = if lost < lost_above { (forward, lost) } else { (from_above, lost_above) };
+    let (mut sweep, mut lost) =
+        if lost < lost_above { (forward, lost) } else { (from_above, lost_above) };
     for _ in 0..SWAPS * kept {
         let Some((out, cost)) = sweep.cheapest() else { break };
         sweep.remove(out);
@@ -146,7 +158,8 @@ mod tests {
             let (mut data, mut rows) = (Vec::new(), Vec::new());
             for (reader, &size) in sizes.iter().enumerate() {
                 let width = units * size + 1;
-                let mut g = Array2::from_shape_simple_fn((40, width), || rng.random_range(-1.0..1.0));
+                let mut g =
+                    Array2::from_shape_simple_fn((40, width), || rng.random_range(-1.0..1.0));
                 if reader == 0 {
                     let copy = g.slice(s![.., 0..1]).to_owned();
                     g.slice_mut(s![.., 1..2]).assign(&copy);
@@ -173,16 +186,21 @@ mod tests {
             GroupView { name: "g", units: self.units, members: Vec::new(), readers, seed: 0 }
         }
 
-        /// What a set costs by the definition: regression on the data themselves, the ridge as rows below them.
+        /// What a set costs by the definition: regression on the data themselves, the ridge as rows
+        /// below them.
         fn loss(&self, gone: &[usize]) -> f64 {
             let of = |((g, w, ridge), rows): (&Data, &Rows)| {
-                let kept: Vec<usize> = (0..rows.len()).filter(|&r| rows[r].is_none_or(|unit| !gone.contains(&unit))).collect();
+                let kept: Vec<usize> = (0..rows.len())
+                    .filter(|&r| rows[r].is_none_or(|unit| !gone.contains(&unit)))
+                    .collect();
                 let below = Array2::<f64>::eye(g.ncols()) * ridge.sqrt();
                 let tall = ndarray::concatenate(Axis(0), &[g.view(), below.view()]).unwrap();
                 let (z, part) = (tall.dot(w), tall.select(Axis(1), &kept));
                 let factor = Cholesky::of(part.t().dot(&part));
                 let mut v = part.t().dot(&z).reversed_axes().as_standard_layout().into_owned();
-                v.rows_mut().into_iter().for_each(|mut row| factor.solve(row.as_slice_mut().unwrap()));
+                v.rows_mut()
+                    .into_iter()
+                    .for_each(|mut row| factor.solve(row.as_slice_mut().unwrap()));
                 (z - part.dot(&v.t())).mapv(|v| v * v).sum() / g.dot(w).mapv(|v| v * v).sum()
             };
             self.data.iter().zip(&self.rows).map(of).sum::<f64>() / self.data.len() as f64
@@ -197,10 +215,19 @@ mod tests {
             assert_eq!(removal.order.len(), 6);
             for count in 1..=6 {
                 let (gone, stated) = (&removal.order[..count], removal.losses[count - 1]);
-                assert!((case.loss(gone) - stated).abs() < 1e-8, "{sizes:?}: {gone:?} costs {}, stated {stated}", case.loss(gone));
+                assert!(
+                    (case.loss(gone) - stated).abs() < 1e-8,
+                    "{sizes:?}: {gone:?} costs {}, stated {stated}",
+                    case.loss(gone)
+                );
                 let others = (0..6).filter(|unit| !gone[..count - 1].contains(unit));
-                let least = others.map(|unit| case.loss(&[&gone[..count - 1], &[unit]].concat())).fold(f64::INFINITY, f64::min);
-                assert!(stated <= least + 1e-9, "{sizes:?}: removal {count} costs {stated}, another {least}");
+                let least = others
+                    .map(|unit| case.loss(&[&gone[..count - 1], &[unit]].concat()))
+                    .fold(f64::INFINITY, f64::min);
+                assert!(
+                    stated <= least + 1e-9,
+                    "{sizes:?}: removal {count} costs {stated}, another {least}"
+                );
             }
         }
     }
@@ -213,14 +240,20 @@ mod tests {
     }
 
     #[test]
-    fn where_few_stay_the_stated_loss_is_that_of_what_goes_and_never_above_that_of_backward_elimination() {
+    fn where_few_stay_the_stated_loss_is_that_of_what_goes_and_never_above_that_of_backward_elimination()
+     {
         let mut better = 0;
         for seed in 0..40 {
             let case = Case::draw(seed, 9, &[1, 2]);
             let removal = Criterion::<f64>::remove(&Subset::new(), &case.view(), 7);
-            let (stated, of_plain) = (removal.loss.unwrap(), backward(&case.view(), 7).1.loss.unwrap());
+            let (stated, of_plain) =
+                (removal.loss.unwrap(), backward(&case.view(), 7).1.loss.unwrap());
             assert_eq!(removal.order.iter().collect::<std::collections::BTreeSet<_>>().len(), 7);
-            assert!((case.loss(&removal.order) - stated).abs() < 1e-8, "seed {seed}: {} stated {stated}", case.loss(&removal.order));
+            assert!(
+                (case.loss(&removal.order) - stated).abs() < 1e-8,
+                "seed {seed}: {} stated {stated}",
+                case.loss(&removal.order)
+            );
             assert!(stated <= of_plain + 1e-12, "seed {seed}");
             better += usize::from(stated < of_plain - 1e-9);
         }
@@ -255,7 +288,11 @@ mod tests {
         };
         for count in 1..=4 {
             let (gone, stated) = (&removal.order[..count], removal.losses[count - 1]);
-            assert!((missed(gone) - stated).abs() < 1e-8, "{gone:?} costs {}, stated {stated}", missed(gone));
+            assert!(
+                (missed(gone) - stated).abs() < 1e-8,
+                "{gone:?} costs {}, stated {stated}",
+                missed(gone)
+            );
         }
         let full = Sweep::full(&view);
         for unit in 0..4 {

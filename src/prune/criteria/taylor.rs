@@ -5,9 +5,11 @@ use crate::prune::GroupView;
 use crate::scalar::Scalar;
 use ndarray::Array1;
 
-/// `I_c = |Σ_{w∈g_c} w·∂L/∂w|`: how much the loss on the training nodes would change if the unit went, to first order.
+/// `I_c = |Σ_{w∈g_c} w·∂L/∂w|`: how much the loss on the training nodes would change if the unit
+/// went, to first order.
 ///
-/// *Source*: Molchanov et al., "Importance Estimation for Neural Network Pruning", CVPR 2019, eq. 6, summed over the coupled group before the absolute value.
+/// *Source*: Molchanov et al., "Importance Estimation for Neural Network Pruning", CVPR 2019, eq.
+/// 6, summed over the coupled group before the absolute value.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Taylor;
 

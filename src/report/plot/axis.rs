@@ -21,11 +21,15 @@ impl Axis {
         Self { low, high, is_log: false, ticks: round_ticks(low, high) }
     }
 
-    /// A logarithmic axis around positive values, with room on both sides; values that are not positive lie at its left end.
+    /// A logarithmic axis around positive values, with room on both sides; values that are not
+    /// positive lie at its left end.
     pub(super) fn logarithmic(values: impl Iterator<Item = f64>) -> Self {
         let positive: Vec<f64> = values.filter(|value| *value > 0.0 && value.is_finite()).collect();
-        let (low, high) = positive.iter().fold((f64::INFINITY, 0.0f64), |(low, high), value| (low.min(*value), high.max(*value)));
-        let (low, high) = if positive.is_empty() { (0.0, 1.0) } else { (low.log10(), high.log10()) };
+        let (low, high) = positive.iter().fold((f64::INFINITY, 0.0f64), |(low, high), value| {
+            (low.min(*value), high.max(*value))
+        });
+        let (low, high) =
+            if positive.is_empty() { (0.0, 1.0) } else { (low.log10(), high.log10()) };
         let (low, high) = widened(low, high, LEAST_SPAN.log10());
         let room = (high - low) * 0.1;
         let (low, high) = (low - room, high + room);
@@ -50,7 +54,8 @@ impl Axis {
     }
 }
 
-/// At least `span` wide, around the same middle; a range of nothing, or of what is not finite, is around 0.
+/// At least `span` wide, around the same middle; a range of nothing, or of what is not finite, is
+/// around 0.
 fn widened(low: f64, high: f64, span: f64) -> (f64, f64) {
     if !(low.is_finite() && high.is_finite()) {
         return (-span / 2.0, span / 2.0);
@@ -63,23 +68,43 @@ fn widened(low: f64, high: f64, span: f64) -> (f64, f64) {
 fn round_ticks(low: f64, high: f64) -> Vec<(f64, String)> {
     let magnitude = 10f64.powf(((high - low) / MOST_TICKS as f64).log10().floor());
     let fits = |step: &f64| (high / step).floor() - (low / step).ceil() < MOST_TICKS as f64;
-    let step = [1.0, 2.0, 5.0, 10.0, 20.0].map(|factor| factor * magnitude).into_iter().find(fits).unwrap_or(high - low);
+    let step = [1.0, 2.0, 5.0, 10.0, 20.0]
+        .map(|factor| factor * magnitude)
+        .into_iter()
+        .find(fits)
+        .unwrap_or(high - low);
     let digits = (-step.log10().floor()).max(0.0) as usize;
     let (first, last) = ((low / step).ceil() as i64, (high / step).floor() as i64);
-    (first..=last).map(|k| k as f64 * step).map(|value| (value, format!("{value:.digits$}"))).collect()
+    (first..=last)
+        .map(|k| k as f64 * step)
+        .map(|value| (value, format!("{value:.digits$}")))
+        .collect()
 }
 
-/// 1, 2 and 5 times powers of ten where there are few of them, else powers of ten alone, every k-th.
+/// 1, 2 and 5 times powers of ten where there are few of them, else powers of ten alone, every
+/// k-th.
 fn log_ticks(low: f64, high: f64) -> Vec<(f64, String)> {
     let decades = || low.floor() as i32..=high.ceil() as i32;
     let within = |value: &f64| (low..=high).contains(&value.log10());
     let of = |factors: &[f64]| -> Vec<f64> {
-        decades().flat_map(|k| factors.iter().map(move |factor| factor * 10f64.powi(k))).filter(within).collect()
+        decades()
+            .flat_map(|k| factors.iter().map(move |factor| factor * 10f64.powi(k)))
+            .filter(within)
+            .collect()
     };
-    let fine = [of(&[1.0, 2.0, 3.0, 4.0, 5.0, 7.0]), of(&[1.0, 2.0, 3.0, 5.0, 7.0]), of(&[1.0, 2.0, 5.0]), of(&[1.0, 3.0])];
-    let mut values = fine.into_iter().find(|values| values.len() <= MOST_TICKS).unwrap_or_else(|| of(&[1.0]));
+    let fine = [
+        of(&[1.0, 2.0, 3.0, 4.0, 5.0, 7.0]),
+        of(&[1.0, 2.0, 3.0, 5.0, 7.0]),
+        of(&[1.0, 2.0, 5.0]),
+        of(&[1.0, 3.0]),
+    ];
+    let mut values =
+        fine.into_iter().find(|values| values.len() <= MOST_TICKS).unwrap_or_else(|| of(&[1.0]));
     if values.len() < 2 {
-        values = round_ticks(10f64.powf(low), 10f64.powf(high)).into_iter().map(|(value, _)| value).collect();
+        values = round_ticks(10f64.powf(low), 10f64.powf(high))
+            .into_iter()
+            .map(|(value, _)| value)
+            .collect();
     }
     let every = values.len().div_ceil(MOST_TICKS).max(1);
     values.into_iter().step_by(every).map(|value| (value, amount(value))).collect()
@@ -89,12 +114,22 @@ fn log_ticks(low: f64, high: f64) -> Vec<(f64, String)> {
 fn amount(value: f64) -> String {
     let digits = (2.0 - value.log10().floor()).clamp(0.0, 12.0) as usize;
     let text = format!("{value:.digits$}");
-    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
-    let (whole, rest) = text.split_once('.').map_or((text, String::new()), |(whole, rest)| (whole, format!(".{rest}")));
+    let text =
+        if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    let (whole, rest) = text
+        .split_once('.')
+        .map_or((text, String::new()), |(whole, rest)| (whole, format!(".{rest}")));
     let grouped = |whole: &str| {
         let first = whole.len() % 3;
-        let groups = whole.as_bytes()[first..].chunks(3).map(|group| String::from_utf8_lossy(group).into_owned());
-        (first > 0).then(|| whole[..first].to_string()).into_iter().chain(groups).collect::<Vec<_>>().join(",")
+        let groups = whole.as_bytes()[first..]
+            .chunks(3)
+            .map(|group| String::from_utf8_lossy(group).into_owned());
+        (first > 0)
+            .then(|| whole[..first].to_string())
+            .into_iter()
+            .chain(groups)
+            .collect::<Vec<_>>()
+            .join(",")
     };
     format!("{}{rest}", grouped(whole))
 }
@@ -111,17 +146,38 @@ mod tests {
     fn ticks_are_round_few_and_inside() {
         assert_eq!(labels(&Axis::linear(81.3, 82.9, 0.5)), ["81.5", "82.0", "82.5"]);
         assert_eq!(labels(&Axis::linear(28.0, 99.0, 0.5)), ["40", "60", "80"]);
-        assert_eq!(labels(&Axis::linear(82.0, 82.0, 0.5)), ["81.8", "81.9", "82.0", "82.1", "82.2"]);
-        assert_eq!(labels(&Axis::logarithmic([0.4, 19.2].into_iter())), ["0.5", "1", "2", "5", "10", "20"]);
-        assert_eq!(labels(&Axis::logarithmic([1.0, 3e8].into_iter())), ["1", "100", "10,000", "1,000,000", "100,000,000"]);
-        for (low, high) in [(0.0, 1.0), (-1e-9, 1e-9), (1.0, 1e15), (0.123, 0.1231), (99.9, 100.0), (1.0, 200.0)] {
-            let (linear, log) = (Axis::linear(low, high, 0.0), Axis::logarithmic([high, high * 1.7].into_iter()));
+        assert_eq!(
+            labels(&Axis::linear(82.0, 82.0, 0.5)),
+            ["81.8", "81.9", "82.0", "82.1", "82.2"]
+        );
+        assert_eq!(
+            labels(&Axis::logarithmic([0.4, 19.2].into_iter())),
+            ["0.5", "1", "2", "5", "10", "20"]
+        );
+        assert_eq!(
+            labels(&Axis::logarithmic([1.0, 3e8].into_iter())),
+            ["1", "100", "10,000", "1,000,000", "100,000,000"]
+        );
+        for (low, high) in
+            [(0.0, 1.0), (-1e-9, 1e-9), (1.0, 1e15), (0.123, 0.1231), (99.9, 100.0), (1.0, 200.0)]
+        {
+            let (linear, log) =
+                (Axis::linear(low, high, 0.0), Axis::logarithmic([high, high * 1.7].into_iter()));
             for axis in [&linear, &log] {
-                assert!((2..=MOST_TICKS).contains(&axis.ticks().len()), "{low} to {high}: {:?}", axis.ticks());
+                assert!(
+                    (2..=MOST_TICKS).contains(&axis.ticks().len()),
+                    "{low} to {high}: {:?}",
+                    axis.ticks()
+                );
                 let mut unlike = labels(axis);
                 unlike.dedup();
                 assert_eq!(unlike.len(), axis.ticks().len(), "{low} to {high}: {:?}", axis.ticks());
-                assert!(axis.ticks().windows(2).all(|pair| axis.share(pair[0].0) < axis.share(pair[1].0)), "{axis:?}");
+                assert!(
+                    axis.ticks()
+                        .windows(2)
+                        .all(|pair| axis.share(pair[0].0) < axis.share(pair[1].0)),
+                    "{axis:?}"
+                );
             }
         }
     }

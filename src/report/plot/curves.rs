@@ -15,20 +15,36 @@ const POINTS: usize = 200;
 pub(in crate::report) fn course(stage: &str, metric: &str, curves: &[&Curve]) -> String {
     let longest = curves.iter().map(|curve| curve.epochs.len()).max().unwrap_or(0);
     let mut svg = open(HEIGHT, &format!("loss and {metric} on validation nodes of {stage}"));
-    let mut panel = |area: Rect, x_title: &str, title: &str, least: f64, of: &dyn Fn(&Epoch) -> f64| {
-        let values = curves.iter().flat_map(|curve| &curve.epochs).map(of).filter(|value| value.is_finite());
-        let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
+    let mut panel = |area: Rect,
+                     x_title: &str,
+                     title: &str,
+                     least: f64,
+                     of: &dyn Fn(&Epoch) -> f64| {
+        let values =
+            curves.iter().flat_map(|curve| &curve.epochs).map(of).filter(|value| value.is_finite());
+        let (low, high) = values
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
         let room = (high - low) * 0.05;
-        let frame = Frame { area, x: Axis::linear(0.0, longest as f64, 1.0), y: Axis::linear(low - room, high + room, least) };
+        let frame = Frame {
+            area,
+            x: Axis::linear(0.0, longest as f64, 1.0),
+            y: Axis::linear(low - room, high + room, least),
+        };
         frame.draw(&mut svg, x_title, title);
         for curve in curves {
             let every = curve.epochs.len().div_ceil(POINTS).max(1);
-            let points = curve.epochs.iter().step_by(every).map(|epoch| frame.place(epoch.epoch as f64, of(epoch)));
+            let points = curve
+                .epochs
+                .iter()
+                .step_by(every)
+                .map(|epoch| frame.place(epoch.epoch as f64, of(epoch)));
             polyline(&mut svg, "course", &points.collect::<Vec<_>>());
         }
     };
     panel(LOSS, "", "loss", 1e-3, &|epoch| epoch.loss);
-    panel(METRIC, "epoch", &format!("{metric} on validation nodes, %"), 1.0, &|epoch| epoch.validation);
+    panel(METRIC, "epoch", &format!("{metric} on validation nodes, %"), 1.0, &|epoch| {
+        epoch.validation
+    });
     svg.push_str("</svg>");
     svg
 }

@@ -1,4 +1,5 @@
-//! Plots as inline SVG: colours and letters are the page's own, so that they follow it into the dark and scale with its width.
+//! Plots as inline SVG: colours and letters are the page's own, so that they follow it into the
+//! dark and scale with its width.
 
 mod axis;
 mod curves;
@@ -28,17 +29,27 @@ struct Rect {
 
 impl Rect {
     fn around(x: f64, y: f64, half_width: f64, half_height: f64) -> Self {
-        Self { left: x - half_width, top: y - half_height, right: x + half_width, bottom: y + half_height }
+        Self {
+            left: x - half_width,
+            top: y - half_height,
+            right: x + half_width,
+            bottom: y + half_height,
+        }
     }
 
     fn contains(&self, other: &Rect) -> bool {
-        self.left <= other.left && self.top <= other.top && self.right >= other.right && self.bottom >= other.bottom
+        self.left <= other.left
+            && self.top <= other.top
+            && self.right >= other.right
+            && self.bottom >= other.bottom
     }
 
     /// Area that both cover.
     fn overlap(&self, other: &Rect) -> f64 {
-        let (width, height) =
-            (self.right.min(other.right) - self.left.max(other.left), self.bottom.min(other.bottom) - self.top.max(other.top));
+        let (width, height) = (
+            self.right.min(other.right) - self.left.max(other.left),
+            self.bottom.min(other.bottom) - self.top.max(other.top),
+        );
         width.max(0.0) * height.max(0.0)
     }
 
@@ -74,7 +85,12 @@ impl Frame {
             line(svg, "grid", (x, top), (x, bottom));
             // A label at the edge stays inside.
             let is_cut = x + LETTER * label.len() as f64 / 2.0 > WIDTH;
-            text(svg, if is_cut { "tick end" } else { "tick middle" }, (if is_cut { WIDTH } else { x }, bottom + 16.0), label);
+            text(
+                svg,
+                if is_cut { "tick end" } else { "tick middle" },
+                (if is_cut { WIDTH } else { x }, bottom + 16.0),
+                label,
+            );
         }
         line(svg, "axis", (left, bottom), (right, bottom));
         line(svg, "axis", (left, top), (left, bottom));
@@ -91,11 +107,15 @@ fn open(height: f64, what: &str) -> String {
 
 fn line(svg: &mut String, class: &str, (x1, y1): (f64, f64), (x2, y2): (f64, f64)) {
     // Writing to a string cannot fail, here and below.
-    let _ = writeln!(svg, "<line class=\"{class}\" x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\"/>");
+    let _ = writeln!(
+        svg,
+        "<line class=\"{class}\" x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\"/>"
+    );
 }
 
 fn text(svg: &mut String, class: &str, (x, y): (f64, f64), words: &str) {
-    let _ = writeln!(svg, "<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\">{}</text>", escape(words));
+    let _ =
+        writeln!(svg, "<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\">{}</text>", escape(words));
 }
 
 fn polyline(svg: &mut String, class: &str, points: &[(f64, f64)]) {

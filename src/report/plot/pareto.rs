@@ -15,7 +15,8 @@ const CAP: f64 = 4.0;
 const SIDE_BY_SIDE: u8 = 4;
 /// Letters of a name at most; of a longer one, such as a path, the end is shown.
 const LETTERS: usize = 24;
-/// A control further below the stages than this many times their range is shown at the lower edge, with its number.
+/// A control further below the stages than this many times their range is shown at the lower edge,
+/// with its number.
 const OFF: f64 = 3.0;
 /// Points of the metric that the axis shows at least.
 const LEAST_SPAN: f64 = 1.0;
@@ -39,7 +40,8 @@ impl Report {
         let points = self.side_by_side(&frame, &cost, &bar);
         if self.compares == Compares::Stages {
             let is_stage = |(row, _): &(&Row, &(f64, f64))| !self.shows_as_control(row);
-            let way: Vec<(f64, f64)> = self.rows.iter().zip(&points).filter(is_stage).map(|(_, point)| *point).collect();
+            let way: Vec<(f64, f64)> =
+                self.rows.iter().zip(&points).filter(is_stage).map(|(_, point)| *point).collect();
             polyline(&mut svg, "way", &way);
         }
         let (mut names, mut taken) = (Vec::new(), Vec::new());
@@ -50,10 +52,13 @@ impl Report {
             if bar(row) > 0.0 && !below {
                 let [top, bottom] = frame.bar(row, bar(row));
                 line(&mut svg, &format!("bar {class}"), (x, top), (x, bottom));
-                [top, bottom].iter().for_each(|&y| line(&mut svg, &format!("bar {class}"), (x - CAP, y), (x + CAP, y)));
+                [top, bottom].iter().for_each(|&y| {
+                    line(&mut svg, &format!("bar {class}"), (x - CAP, y), (x + CAP, y))
+                });
                 taken.push(Rect { left: x - CAP, top, right: x + CAP, bottom });
             }
-            let number = if below { format!(" {:.1} % ↓", row.accuracy.mean) } else { String::new() };
+            let number =
+                if below { format!(" {:.1} % ↓", row.accuracy.mean) } else { String::new() };
             names.push((format!("{}{number}", shortened(&row.name)), (x, y)));
         }
         // A name that is placed early has more room: those of the stages first.
@@ -68,7 +73,12 @@ impl Report {
             if (near.0 - point.0).hypot(near.1 - point.1) > 2.0 * MARKER {
                 line(&mut svg, "leader", *point, near);
             }
-            text(&mut svg, &format!("name middle {class}"), ((rect.left + rect.right) / 2.0, rect.bottom - LINE / 4.0), name);
+            text(
+                &mut svg,
+                &format!("name middle {class}"),
+                ((rect.left + rect.right) / 2.0, rect.bottom - LINE / 4.0),
+                name,
+            );
         }
         for (row, point) in self.rows.iter().zip(&points) {
             self.marker(&mut svg, row, *point, frame.y.is_below(row.accuracy.mean));
@@ -77,16 +87,31 @@ impl Report {
         svg
     }
 
-    /// Where each row stands; what would cover an earlier one, since it costs as much, stands beside it.
-    fn side_by_side(&self, frame: &Frame, cost: &impl Fn(&Row) -> f64, bar: &dyn Fn(&Row) -> f64) -> Vec<(f64, f64)> {
+    /// Where each row stands; what would cover an earlier one, since it costs as much, stands
+    /// beside it.
+    fn side_by_side(
+        &self,
+        frame: &Frame,
+        cost: &impl Fn(&Row) -> f64,
+        bar: &dyn Fn(&Row) -> f64,
+    ) -> Vec<(f64, f64)> {
         let (mut points, mut taken): (Vec<(f64, f64)>, Vec<Rect>) = (Vec::new(), Vec::new());
         for row in &self.rows {
             let (x, y) = frame.place(cost(row), row.accuracy.mean);
             let [top, bottom] = frame.bar(row, bar(row));
-            let rect = |x: f64| Rect { left: x - MARKER, top: top.min(y - MARKER), right: x + MARKER, bottom: bottom.max(y + MARKER) };
+            let rect = |x: f64| Rect {
+                left: x - MARKER,
+                top: top.min(y - MARKER),
+                right: x + MARKER,
+                bottom: bottom.max(y + MARKER),
+            };
             let room = AREA.left + MARKER..=AREA.right - MARKER;
-            let beside = (0..=SIDE_BY_SIDE).flat_map(|k| [f64::from(k), -f64::from(k)]).map(|k| x + k * 2.0 * (MARKER + 1.0));
-            let is_free = |x: &f64| room.contains(x) && taken.iter().all(|other| rect(*x).overlap(other) == 0.0);
+            let beside = (0..=SIDE_BY_SIDE)
+                .flat_map(|k| [f64::from(k), -f64::from(k)])
+                .map(|k| x + k * 2.0 * (MARKER + 1.0));
+            let is_free = |x: &f64| {
+                room.contains(x) && taken.iter().all(|other| rect(*x).overlap(other) == 0.0)
+            };
             let x = beside.into_iter().find(is_free).unwrap_or(x);
             points.push((x, y));
             taken.push(rect(x));
@@ -98,10 +123,16 @@ impl Report {
         let title = format!("<title>{}: {:.2} %</title>", escape(&row.name), row.accuracy.mean);
         // Writing to a string cannot fail.
         let _ = match (self.shows_as_control(row), below) {
-            (false, _) => writeln!(svg, "<circle class=\"stage\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{MARKER}\">{title}</circle>"),
+            (false, _) => writeln!(
+                svg,
+                "<circle class=\"stage\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{MARKER}\">{title}</circle>"
+            ),
             (true, false) => {
                 let (left, top, size) = (x - MARKER, y - MARKER, 2.0 * MARKER);
-                writeln!(svg, "<rect class=\"control\" x=\"{left:.1}\" y=\"{top:.1}\" width=\"{size}\" height=\"{size}\">{title}</rect>")
+                writeln!(
+                    svg,
+                    "<rect class=\"control\" x=\"{left:.1}\" y=\"{top:.1}\" width=\"{size}\" height=\"{size}\">{title}</rect>"
+                )
             }
             (true, true) => {
                 let (left, right, top) = (x - MARKER, x + MARKER, y - 2.0 * MARKER);
@@ -113,17 +144,24 @@ impl Report {
         };
     }
 
-    /// From the least to the most of what is shown, with room for bars and names; controls far below do not press the stages together.
+    /// From the least to the most of what is shown, with room for bars and names; controls far
+    /// below do not press the stages together.
     fn metric_axis(&self, bar: &dyn Fn(&Row) -> f64) -> Axis {
         let ends = |rows: &[&Row]| {
             let start = (f64::INFINITY, f64::NEG_INFINITY);
-            rows.iter().fold(start, |(low, high), row| (low.min(row.accuracy.mean - bar(row)), high.max(row.accuracy.mean + bar(row))))
+            rows.iter().fold(start, |(low, high), row| {
+                (low.min(row.accuracy.mean - bar(row)), high.max(row.accuracy.mean + bar(row)))
+            })
         };
-        let stages: Vec<&Row> = self.rows.iter().filter(|row| !self.shows_as_control(row)).collect();
+        let stages: Vec<&Row> =
+            self.rows.iter().filter(|row| !self.shows_as_control(row)).collect();
         let (low, high) = ends(&stages);
         let reach = (high - low).max(LEAST_SPAN) * OFF;
-        let shown: Vec<&Row> =
-            self.rows.iter().filter(|row| !self.shows_as_control(row) || row.accuracy.mean - bar(row) > low - reach).collect();
+        let shown: Vec<&Row> = self
+            .rows
+            .iter()
+            .filter(|row| !self.shows_as_control(row) || row.accuracy.mean - bar(row) > low - reach)
+            .collect();
         let (low, high) = ends(&shown);
         let room = (high - low).max(LEAST_SPAN) * 0.15;
         let off = if shown.len() < self.rows.len() { 2.0 * room } else { room };

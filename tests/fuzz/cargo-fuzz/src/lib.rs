@@ -1,6 +1,8 @@
-//! The laws of the fuzzer beside this crate, for libFuzzer: the same readers, the same uses, other bytes.
+//! The laws of the fuzzer beside this crate, for libFuzzer: the same readers, the same uses, other
+//! bytes.
 
-// Its own changes to files and its own account of memory are the other program's; libFuzzer has both.
+// Its own changes to files and its own account of memory are the other program's; libFuzzer has
+// both.
 #![allow(dead_code)]
 
 #[path = "../../alloc.rs"]
