@@ -8,7 +8,8 @@
 mod harness;
 
 use gnn_prune::nn::{Cx, Mode};
-use gnn_prune::train::{Adam, cross_entropy};
+use gnn_prune::task::cross_entropy;
+use gnn_prune::train::{self, Adam};
 use gnn_prune::{Dataset, Gat, Gcn, Model, NodeOrder, Program, Sage};
 use harness::limits::Limit;
 use harness::{Contender, contender, largest, pool, thread_counts, wanted};
@@ -139,7 +140,7 @@ fn epoch<'a>(model: &Model, data: &'a Dataset) -> Contender<'a> {
         let (_, gradient) = cross_entropy(trace.output(), data.classes().unwrap(), &split.train);
         let seeds = vec![(model.output(), gradient)];
         let grads = model.backward(&cx, trace, seeds).expect("the seed has the output's shape");
-        adam.step(&mut model, &grads);
+        train::step(&mut adam, &mut model, &grads, 1.0);
     })
 }
 

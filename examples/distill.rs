@@ -8,7 +8,7 @@
 
 use gnn_prune::data::FeatureNorm;
 use gnn_prune::nn::Cx;
-use gnn_prune::train::evaluate;
+use gnn_prune::task::{Part, evaluate};
 use gnn_prune::{
     Adversarial, Dataset, Distiller, Error, Gcn, InputGradients, Mlp, Model, SoftLabels, Trainer,
 };
@@ -23,7 +23,7 @@ fn main() -> Result<(), Error> {
     let mut rows: Vec<(String, usize, Vec<f64>)> = Vec::new();
     for seed in 0..seeds {
         for (k, (name, model)) in all_ways(&data, seed)?.into_iter().enumerate() {
-            let accuracy = evaluate(&model, &data, &data.split(seed).test)?;
+            let accuracy = evaluate(&model, &data, Part::Test)?;
             match rows.get_mut(k) {
                 Some(row) => row.2.push(accuracy),
                 None => rows.push((name, model.num_params(), vec![accuracy])),

@@ -17,7 +17,7 @@ use gnn_prune::nn::Model;
 use gnn_prune::pipeline::{Distill, Env, Step, Student, Subject};
 use gnn_prune::prune::Compensation;
 use gnn_prune::quant::Rounding;
-use gnn_prune::train::{Metric, evaluate};
+use gnn_prune::task::{NodeTask, Part, evaluate};
 use gnn_prune::{
     Bits, Calibrate, ChannelPruner, Dataset, FineTune, Gat, Gcn, Gin, Magnitude, OneShot,
     QuantModel, Quantizer, Random, Sage, Subset, Taylor, Trainer, WeightPruner,
@@ -116,16 +116,13 @@ impl<'a> Run<'a> {
     }
 
     fn judge(&self, model: &Model) -> Result<f64> {
-        Ok(evaluate(model, self.data, &self.data.split(self.seed).test)?)
+        Ok(evaluate(model, self.data, Part::Test)?)
     }
 
     fn judge_integers(&self, model: &QuantModel) -> Result<f64> {
         let mut program = model.compile(self.data.graph(), self.data.features())?;
-        Ok(Metric::of(self.data).measure(
-            program.run(self.data.features())?,
-            self.data,
-            &self.data.split(self.seed).test,
-        ))
+        let test = self.data.split(self.seed).test;
+        Ok(NodeTask::of(self.data).measured_on(program.run(self.data.features())?, &test))
     }
 
     fn healed(&self, model: Model) -> Result<Model> {

@@ -5,7 +5,7 @@
 //! cargo run --release --example prune_channels
 //! ```
 
-use gnn_prune::train::evaluate;
+use gnn_prune::task::{Part, evaluate};
 use gnn_prune::{
     Calibrate, ChannelPruner, Compression, Dataset, Error, FineTune, Gcn, Magnitude, Trainer,
 };
@@ -28,14 +28,13 @@ fn main() -> Result<(), Error> {
         plan.shrink(&model)?,
         plan.shrink_refitted(&model, &data, Calibrate::All)?,
     );
-    let test = data.split(model.seed()).test;
     for (name, model) in
         [("dense", &model), ("masked", &masked), ("shrunk", &small), ("refitted", &refitted)]
     {
         let (params, nonzero) = (model.num_params(), model.num_nonzero_params());
         println!(
             "{name:8} {params:5} parameters, {nonzero:5} not zero, {:.2} % of the test nodes right",
-            evaluate(model, &data, &test)?
+            evaluate(model, &data, Part::Test)?
         );
     }
 

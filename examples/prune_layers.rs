@@ -6,7 +6,7 @@
 //! ```
 
 use gnn_prune::report::Account;
-use gnn_prune::train::evaluate;
+use gnn_prune::task::{Part, evaluate};
 use gnn_prune::{Dataset, Error, FeatureNorm, Gcn, LayerCriterion, LayerPruner, Trainer};
 
 fn main() -> Result<(), Error> {
@@ -21,13 +21,12 @@ fn main() -> Result<(), Error> {
             .residual()
             .build(seed)?;
         let model = Trainer::protocol().fit(model, &data)?;
-        let test = data.split(model.seed()).test;
         let show = |name: &str, model: &gnn_prune::Model| -> Result<(), Error> {
             let account = Account::of(model, data.graph(), &data.features(), 2)?;
             let (one, all) = (account.latency_ms.threads_1.min, account.latency_ms.threads_all.min);
             println!(
                 "{name:25} {:.2} %, {:9} MACs, {one:.3} ms on one thread, {all:.3} ms on two",
-                evaluate(model, &data, &test)?,
+                evaluate(model, &data, Part::Test)?,
                 account.macs
             );
             Ok(())

@@ -6,7 +6,7 @@
 //! ```
 
 use gnn_prune::report::Account;
-use gnn_prune::train::evaluate;
+use gnn_prune::task::{Part, evaluate};
 use gnn_prune::{Dataset, Error, FeatureNorm, Gcn, Scope, Trainer, WeightPruner};
 
 fn main() -> Result<(), Error> {
@@ -17,10 +17,9 @@ fn main() -> Result<(), Error> {
     for seed in 0..2 {
         let model = Gcn::builder(data.num_features(), data.num_classes()).hidden(64).build(seed)?;
         let model = Trainer::protocol().fit(model, &data)?;
-        let test = data.split(model.seed()).test;
         let show = |name: &str, model: &gnn_prune::Model| -> Result<(), Error> {
             let account = Account::of(model, data.graph(), &data.features(), 2)?;
-            let (accuracy, bytes) = (evaluate(model, &data, &test)?, account.bytes.weights);
+            let (accuracy, bytes) = (evaluate(model, &data, Part::Test)?, account.bytes.weights);
             let ms = account.latency_ms.threads_1.min;
             println!(
                 "{name:22} {accuracy:.2} %, {:6} weights not zero, {bytes:7} bytes, {:9} MACs, {ms:.3} ms",

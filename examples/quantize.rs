@@ -5,7 +5,7 @@
 //! ```
 
 use gnn_prune::report::Account;
-use gnn_prune::train::{accuracy, evaluate};
+use gnn_prune::task::{Part, accuracy, evaluate};
 use gnn_prune::{Bits, Dataset, Gcn, Quantizer, Result, Trainer};
 
 fn main() -> Result<()> {
@@ -14,7 +14,7 @@ fn main() -> Result<()> {
     let model = Trainer::builder().build()?.fit(model, &data)?;
     let test = data.split(model.seed()).test;
     let float = Account::of(&model, data.graph(), &data.features(), 1)?;
-    let percent = evaluate(&model, &data, &test)?;
+    let percent = evaluate(&model, &data, Part::Test)?;
     println!(
         "float:  {percent:.2} %, {} bytes of weights, {:.3} ms",
         float.bytes.weights, float.latency_ms.threads_1.median

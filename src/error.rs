@@ -112,7 +112,7 @@ pub enum Error {
         /// The loss at that epoch.
         loss: f64,
     },
-    /// Whoever listens to the work asked it to stop; see [`Hear`](crate::train::Hear) and
+    /// Whoever listens to the work asked it to stop; see [`Observer`](crate::train::Observer) and
     /// [`Compression::stop_when`](crate::Compression::stop_when).
     #[error("interrupted before the work was done")]
     Interrupted,

@@ -36,7 +36,8 @@
 //! | [`report`] | what a compression costs and gains, as a page, a table or JSON |
 //! | [`prune`], [`quant`], [`distill`] | plans for channels, weights and layers; integers; losses of a student |
 //! | [`reconstruct`] | least squares on what linear maps compute |
-//! | [`train`] | full-batch training, losses, metrics |
+//! | [`train`] | the training loop: losses, optimisers, observers |
+//! | [`task`] | what is asked of a model: outputs, batches, loss, metric |
 //! | [`models`] | recipes of whole networks |
 //! | [`io`] | model files, and networks of PyTorch in and out |
 //! | [`nn`] | layers with their gradients, models, compiled programs |
@@ -67,6 +68,7 @@ pub mod reconstruct;
 pub mod report;
 pub mod rng;
 pub mod scalar;
+pub mod task;
 pub mod testing;
 pub mod train;
 pub mod value;
@@ -88,6 +90,7 @@ pub use quant::{Bits, QuantModel, Quantizer};
 pub use reconstruct::Calibrate;
 pub use report::Report;
 pub use scalar::Scalar;
+pub use task::{NodeTask, Task};
 pub use train::Trainer;
 pub use value::{Value, ValueRef};
 

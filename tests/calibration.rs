@@ -5,7 +5,7 @@ use gnn_prune::data::Splits;
 use gnn_prune::ndarray::{Array2, ArrayView2};
 use gnn_prune::nn::Cx;
 use gnn_prune::quant::{Calibration, Forms, QuantStage, QuantizerBuilder};
-use gnn_prune::train::{Metric, accuracy};
+use gnn_prune::task::{NodeTask, accuracy};
 use gnn_prune::{
     Bits, Dataset, Gcn, Gin, Graph, Model, QuantModel, Quantizer, Sage, Split, Trainer,
 };
@@ -83,7 +83,7 @@ fn a_few_hubs_do_not_set_the_steps_of_all_other_nodes() {
         let model = Gin::builder(12, CLASSES).hidden(16).build(seed).unwrap();
         let model = Trainer::builder().epochs(40).build().unwrap().fit(model, &data).unwrap();
         let test = data.split(seed).test;
-        let percent = |logits: ArrayView2<f32>| Metric::of(&data).measure(logits, &data, &test);
+        let percent = |logits: ArrayView2<f32>| NodeTask::of(&data).measured_on(logits, &test);
         let four = Quantizer::builder(Bits::Eight).activation_bits(Bits::Four);
         float += percent(model.infer(&Cx::eval(data.graph()), data.features()).unwrap().view());
         by_max += percent(

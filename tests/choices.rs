@@ -4,7 +4,7 @@
 use gnn_prune::ndarray::{Array1, Array2};
 use gnn_prune::nn::{Cx, NodeId};
 use gnn_prune::prune::{Compensation, Criterion, GroupView};
-use gnn_prune::train::evaluate;
+use gnn_prune::task::{Part, cross_entropy, evaluate};
 use gnn_prune::{
     Calibrate, ChannelPlan, ChannelPruner, Dataset, Gcn, LayerCriterion, LayerPlan, LayerPruner,
     Magnitude, Model, Random, Scope, Subset, Taylor, Trainer,
@@ -260,12 +260,10 @@ fn plan_of(criterion: LayerCriterion, count: usize, model: &Model, data: &Datase
 fn ablation_takes_the_block_that_validation_misses_least_and_says_by_how_much() {
     for seed in 0..2 {
         let (data, model) = deep(seed);
-        let rows = data.split(model.seed()).val;
-        let start = evaluate(&model, &data, &rows).unwrap();
+        let start = evaluate(&model, &data, Part::Validation).unwrap();
         let drop = |names: &[&str]| {
-            start
-                - evaluate(&LayerPlan::of(names.to_vec()).shrink(&model).unwrap(), &data, &rows)
-                    .unwrap()
+            let small = LayerPlan::of(names.to_vec()).shrink(&model).unwrap();
+            start - evaluate(&small, &data, Part::Validation).unwrap()
         };
         let drops: Vec<f64> = BLOCKS.iter().map(|name| drop(&[name])).collect();
         let plan = plan_of(LayerCriterion::Ablation, 2, &model, &data);
@@ -319,8 +317,8 @@ fn a_block_that_harms_goes_first_by_ablation() {
     let (data, model) = deep(5);
     // A block whose output drowns what goes past it.
     let harmed = with_layer_times(&model, "conv3", -40.0);
-    let rows = data.split(model.seed()).val;
-    let [before, with] = [&model, &harmed].map(|model| evaluate(model, &data, &rows).unwrap());
+    let [before, with] =
+        [&model, &harmed].map(|model| evaluate(model, &data, Part::Validation).unwrap());
     assert!(with < before - 20.0, "{before} % before, {with} % with it");
     let plan = plan_of(LayerCriterion::Ablation, 1, &harmed, &data);
     assert_eq!(plan.removed()[0].name, "conv3", "{plan}");
@@ -340,8 +338,8 @@ fn of_blocks_that_cost_no_accuracy_the_one_goes_that_the_loss_misses_least() {
         let small = LayerPlan::of([block]).shrink(&model).unwrap();
         let logits = small.infer(&Cx::eval(data.graph()), data.features()).unwrap();
         (
-            evaluate(&small, &data, &rows).unwrap(),
-            gnn_prune::train::cross_entropy(logits.view(), data.classes().unwrap(), &rows).0,
+            evaluate(&small, &data, Part::Validation).unwrap(),
+            cross_entropy(logits.view(), data.classes().unwrap(), &rows).0,
         )
     };
     let all: Vec<(f64, f32)> = BLOCKS.iter().map(|block| judged(block)).collect();

@@ -4,7 +4,7 @@
 use gnn_prune::files::Tensors;
 use gnn_prune::io::pyg::TrainedOn;
 use gnn_prune::ndarray::{Array, Array1, Array2, Dimension, array};
-use gnn_prune::{Dataset, train::accuracy};
+use gnn_prune::{Dataset, task::accuracy};
 use ndarray_npy::{ReadNpyExt, WritableElement, WriteNpyExt};
 use serde_json::Value;
 use std::collections::BTreeMap;

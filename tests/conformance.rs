@@ -14,7 +14,7 @@ use gnn_prune::nn::{
     Attrs, Cx, DynLayer, Grads, Io, Linear, Mode, ModelBuilder, NodeId, Registry, Shapes,
 };
 use gnn_prune::quant::{FakeQuant, Granularity};
-use gnn_prune::train::cross_entropy;
+use gnn_prune::task::cross_entropy;
 use gnn_prune::{
     Bits, ChannelPruner, Dataset, Graph, Magnitude, Model, Split, Value, ValueRef, WeightPruner,
 };

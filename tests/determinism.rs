@@ -30,7 +30,12 @@ fn a_whole_training_has_the_same_bits_on_any_number_of_threads_and_in_every_run(
             .jumping_concat()
             .build(5)
             .unwrap();
-        let fit = Trainer::builder().epochs(6).build().unwrap().fit_logged(model, &data).unwrap();
+        let fit = Trainer::builder()
+            .epochs(6)
+            .build()
+            .unwrap()
+            .fit_with(model, &data, gnn_prune::train::Setup::new())
+            .unwrap();
         let losses: Vec<u64> = fit.losses.iter().map(|loss| loss.to_bits()).collect();
         (bits(&fit.model), losses, fit.best_epoch)
     };

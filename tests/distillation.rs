@@ -4,8 +4,9 @@ use gnn_prune::distill::{DistillerBuilder, Probe, Signals};
 use gnn_prune::ndarray::{Array1, Array2};
 use gnn_prune::nn::{ActivationFn, Cx, Grads, NodeId};
 use gnn_prune::sprs::CsMatI;
+use gnn_prune::task::{Part, evaluate};
 use gnn_prune::testing::{random_dense, random_sparse};
-use gnn_prune::train::{Seeds, evaluate};
+use gnn_prune::train::NodeGrads;
 use gnn_prune::{
     Adversarial, Dataset, DistillLoss, Distiller, Error, Gcn, Graph, InputGradients, Mlp, Model,
     Nodes, Result, Scalar, SoftLabels, Trainer, Value,
@@ -315,9 +316,8 @@ fn a_distilled_mlp_beats_a_plain_one_and_needs_no_graph() -> Result<()> {
         .epochs(80)
         .build()?
         .distill(mlp, &teacher, &data)?;
-    let test = data.split(0).test;
     let [teacher, plain, student] =
-        [&teacher, &plain, &distilled].map(|model| evaluate(model, &data, &test).unwrap());
+        [&teacher, &plain, &distilled].map(|model| evaluate(model, &data, Part::Test).unwrap());
     assert!(student > plain + 4.0, "teacher {teacher} %, plain {plain} %, distilled {student} %");
     let without = distilled.infer(&Cx::without_graph(), data.features())?;
     assert_eq!(without, distilled.infer(&Cx::eval(data.graph()), data.features())?);
@@ -328,7 +328,6 @@ fn a_distilled_mlp_beats_a_plain_one_and_needs_no_graph() -> Result<()> {
 fn every_loss_teaches_a_narrower_network_and_heals_a_model() -> Result<()> {
     let data = hard_for_mlps();
     let teacher = teacher(&data, 0);
-    let test = data.split(0).test;
     let builders: [DistillerBuilder; 4] = [
         Distiller::builder(SoftLabels::new(2.0)?).labels(0.5).nodes(Nodes::Labelled),
         Distiller::builder(SoftLabels::default()).also(0.1, InputGradients::new()),
@@ -343,7 +342,7 @@ fn every_loss_teaches_a_narrower_network_and_heals_a_model() -> Result<()> {
         };
         let student = builder.epochs(60).build()?.distill(student, &teacher, &data)?;
         let (own, of_teacher) =
-            (evaluate(&student, &data, &test)?, evaluate(&teacher, &data, &test)?);
+            (evaluate(&student, &data, Part::Test)?, evaluate(&teacher, &data, Part::Test)?);
         assert!(own > of_teacher - 6.0, "row {k}: {own} %, the teacher {of_teacher} %");
     }
     Ok(())
@@ -478,7 +477,7 @@ impl DistillLoss<f32> for Recorder {
         student: &Signals<f32>,
         _: &Signals<f32>,
         _: &[u32],
-    ) -> Result<(f32, Seeds<f32>)> {
+    ) -> Result<(f32, NodeGrads<f32>)> {
         Ok((0.0, vec![(student.output(), Array2::zeros(student.logits().dim()))]))
     }
     fn observe(

@@ -6,12 +6,12 @@ use gnn_prune::nn::{
     Place, Python, Reads, Registered, Registry, Shapes, StageId, Twin, Wiring,
 };
 use gnn_prune::rng::ChaCha8Rng;
+use gnn_prune::task::{Part, evaluate};
 use gnn_prune::testing::{
     check_determinism, check_gradients, check_mask_equals_shrink, check_oracle, check_permutation,
     check_program, check_save_load, models_around, random_dense, random_graph, random_layer,
     random_plan,
 };
-use gnn_prune::train::evaluate;
 use gnn_prune::{
     ChannelPruner, Compression, Controls, Dataset, Error, FineTune, Gcn, Graph, Magnitude, Result,
     Scalar, Trainer, Unsupported, Value, ValueRef,
@@ -40,7 +40,7 @@ fn a_model_is_trained_looked_at_and_made_smaller() -> Result<()> {
     let names: Vec<&str> = out.report.rows.iter().map(|row| row.name.as_str()).collect();
     assert_eq!(names, ["dense", "channels 0.75", "finetune 15"]);
     assert_eq!(out.model.num_params(), 64 * 16 + 16 + 16 * 10 + 10);
-    let accuracy = evaluate(&out.model, &data, &data.split(0).test)?;
+    let accuracy = evaluate(&out.model, &data, Part::Test)?;
     assert!(accuracy > 80.0, "{accuracy} %");
     Ok(())
 }
@@ -165,7 +165,7 @@ fn with_gain(data: &Dataset) -> Result<Model> {
 fn a_layer_of_ones_own_is_trained_pruned_compiled_saved_and_loaded() -> Result<()> {
     let data = Dataset::digits()?;
     let model = Trainer::builder().epochs(25).build()?.fit(with_gain(&data)?, &data)?;
-    let accuracy = evaluate(&model, &data, &data.split(3).test)?;
+    let accuracy = evaluate(&model, &data, Part::Test)?;
     assert!(accuracy > 80.0, "{accuracy} %");
     let mut gains = None;
     model.visit(&mut |name, param| {

@@ -5,7 +5,8 @@ use gnn_prune::distill::Signals;
 use gnn_prune::ndarray::{Array2, ArrayView2};
 use gnn_prune::nn::{Cx, Mode};
 use gnn_prune::pipeline::{Env, Step, Subject};
-use gnn_prune::train::{Adam, Schedule, cross_entropy, evaluate};
+use gnn_prune::task::{Part, cross_entropy, evaluate};
+use gnn_prune::train::{Adam, Schedule, Setup, step};
 use gnn_prune::{
     Dataset, DistillLoss, Distiller, FineTune, Gcn, Model, Nodes, SoftLabels, Trainer,
 };
@@ -60,8 +61,7 @@ type Loss<'l> = &'l dyn Fn(ArrayView2<f32>) -> (f32, Array2<f32>);
 /// the best validation metric kept.
 fn by_hand(mut model: Model, data: &Dataset, with: Loop, loss: Loss) -> Ended {
     let cx = Cx::eval(data.graph());
-    let validation = data.split(model.seed()).val;
-    let judge = |model: &Model| evaluate(model, data, &validation).unwrap();
+    let judge = |model: &Model| evaluate(model, data, Part::Validation).unwrap();
     let mut adam = Adam::builder()
         .learning_rate(with.learning_rate)
         .weight_decay(with.weight_decay)
@@ -84,8 +84,7 @@ fn by_hand(mut model: Model, data: &Dataset, with: Loop, loss: Loss) -> Ended {
         } else {
             1.0
         };
-        adam.set_learning_rate(with.learning_rate * factor);
-        adam.step(&mut model, &grads);
+        step(&mut adam, &mut model, &grads, factor);
         ended.losses.push(f64::from(value));
         let now = judge(&model);
         if now > best {
@@ -124,7 +123,7 @@ fn training_is_the_loop_with_every_setting() {
             .schedule(if with.cosine { Schedule::Cosine } else { Schedule::Constant });
         trainer = if with.keep_start { trainer.keep_start() } else { trainer };
         trainer = with.dropout_seed.map_or(trainer.clone(), |seed| trainer.dropout_seed(seed));
-        let fit = trainer.build().unwrap().fit_logged(model(3), &data).unwrap();
+        let fit = trainer.build().unwrap().fit_with(model(3), &data, Setup::new()).unwrap();
         let expected = by_hand(model(3), &data, with, &on_training_labels(&data, 3));
         assert_eq!(
             (fit.best_epoch, &fit.losses),
@@ -179,7 +178,7 @@ fn fine_tuning_is_the_protocol_from_a_start_that_is_a_candidate() {
         &on_training_labels(&data, 4),
     );
     let [after, before] =
-        [&without.model, &perfect].map(|model| evaluate(model, &data, &data.split(4).val).unwrap());
+        [&without.model, &perfect].map(|model| evaluate(model, &data, Part::Validation).unwrap());
     assert!(after <= before, "the start is such that a step does not help: {after}, {before}");
     assert_eq!(params(&tuned), params(&perfect));
 }

@@ -1,7 +1,7 @@
 //! Nodes that have several labels each, through training and compression.
 
 use gnn_prune::data::Splits;
-use gnn_prune::train::{Metric, evaluate};
+use gnn_prune::task::{Metric, Part, Task, evaluate};
 use gnn_prune::{
     Bits, ChannelPruner, Compression, Controls, Dataset, Distiller, FineTune, Gcn, Magnitude,
     Quantizer, SoftLabels, Split, Trainer,
@@ -31,8 +31,8 @@ fn several_labels_are_learned_pruned_and_quantised() {
     let data = data();
     let model = Gcn::builder(data.num_features(), data.num_classes()).hidden(16).build(0).unwrap();
     let model = Trainer::builder().epochs(40).build().unwrap().fit(model, &data).unwrap();
-    let dense = evaluate(&model, &data, &data.split(0).test).unwrap();
-    assert!(Metric::of(&data) == Metric::RocAuc && dense > 90.0, "{dense}");
+    let dense = evaluate(&model, &data, Part::Test).unwrap();
+    assert!(data.metric() == Metric::ROC_AUC && dense > 90.0, "{dense}");
     let out = Compression::of(model, &data)
         .step(ChannelPruner::builder(Magnitude::l2()).ratio(0.5).build().unwrap())
         .step(FineTune::epochs(5))

@@ -143,8 +143,8 @@ fn every_number_of_a_report_is_that_of_its_own_seed_and_its_own_network() {
     let pruner = ChannelPruner::builder(Subset::new()).ratio(0.75).build().unwrap();
     let with_seeds = Compression::train(form.clone(), trainer(), 3, &data).unwrap();
     let outcome = with_seeds.step(pruner.clone()).run().unwrap();
-    let judge = |model: &Model, seed: u64| {
-        gnn_prune::train::evaluate(model, &data, &data.split(seed).test).unwrap()
+    let judge = |model: &Model| {
+        gnn_prune::task::evaluate(model, &data, gnn_prune::task::Part::Test).unwrap()
     };
     let random = pruner.with_criterion(gnn_prune::Random::new());
     let mut expected: Vec<Vec<f64>> = vec![Vec::new(); 4];
@@ -157,9 +157,10 @@ fn every_number_of_a_report_is_that_of_its_own_seed_and_its_own_network() {
         let at_random =
             random.with_seed(hash(seed, &[purpose::STAGE, 0])).prune(&dense, &data).unwrap();
         for (row, model) in expected.iter_mut().zip([&dense, &pruned, &narrow, &at_random]) {
-            row.push(judge(model, seed));
+            row.push(judge(model));
         }
-        let validation = gnn_prune::train::evaluate(&pruned, &data, &data.split(seed).val).unwrap();
+        let validation =
+            gnn_prune::task::evaluate(&pruned, &data, gnn_prune::task::Part::Validation).unwrap();
         if validation > best.0 {
             best = (validation, seed);
         }

@@ -9,7 +9,7 @@ use gnn_prune::nn::{
     NodeId,
 };
 use gnn_prune::quant::{Calibration, FakeQuant, Form, Forms, Granularity, QuantOp, Rounding};
-use gnn_prune::train::{Metric, evaluate};
+use gnn_prune::task::{NodeTask, Part, evaluate};
 use gnn_prune::{
     Bits, Dataset, Error, Gcn, Graph, Mlp, Model, QuantModel, Quantizer, Sage, Split, Trainer,
     Value, ValueRef,
@@ -662,7 +662,7 @@ fn the_gradient_goes_straight_through_where_nothing_was_clamped() {
 }
 
 fn test_accuracy(small: &QuantModel, data: &Dataset) -> f64 {
-    Metric::of(data).measure(run(small, data).view(), data, &data.split(small.seed()).test)
+    NodeTask::of(data).measured_on(run(small, data).view(), &data.split(small.seed()).test)
 }
 
 #[test]
@@ -689,7 +689,7 @@ fn training_on_the_grid_improves_four_bits() {
         );
         // The float model on the grid has the integers already.
         let on_grid = quantizer.train(&model, &data).unwrap();
-        assert!(evaluate(&on_grid, &data, &data.split(seed).test).unwrap() > 100.0 / 4.0);
+        assert!(evaluate(&on_grid, &data, Part::Test).unwrap() > 100.0 / 4.0);
         let again = Quantizer::builder(Bits::Four)
             .activation_bits(Bits::Four)
             .build()

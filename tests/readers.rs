@@ -4,6 +4,7 @@ use flate2::{Compression, write::GzEncoder};
 use gnn_prune::data::{Purpose, SplitSource, UNLABELLED};
 use gnn_prune::files::{Array, Tensors};
 use gnn_prune::ndarray::array;
+use gnn_prune::task::{Part, evaluate};
 use gnn_prune::{Dataset, FeatureNorm, ValueRef, io::pyg::Checkpoint};
 use safetensors::{Dtype, tensor::TensorView};
 use std::io::Write;
@@ -595,8 +596,10 @@ fn a_purpose_reads_no_more_than_it_needs_and_minus_one_is_no_label() {
             .to_string();
         assert!(message.contains("no node is in train"), "{message}");
     }
-    let unknown = gnn_prune::train::evaluate(&model, &data, &[1, 3]).unwrap_err().to_string();
-    assert!(unknown.contains("no node is in the part to be measured on"), "{unknown}");
+    let measured = graph(&six_nodes(), Purpose::Measure).unwrap();
+    let empty = evaluate(&model, &measured, Part::Validation).unwrap_err().to_string();
+    assert!(empty.contains("no node is in val"), "{empty}");
+    assert!(evaluate(&model, &measured, Part::Test).is_ok());
 }
 
 #[test]

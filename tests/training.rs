@@ -2,7 +2,8 @@
 
 use gnn_prune::ndarray::{Array2, ArrayView2, Axis};
 use gnn_prune::nn::{Cx, Mode};
-use gnn_prune::train::{Adam, Epoch, cross_entropy, evaluate};
+use gnn_prune::task::{Part, cross_entropy, evaluate};
+use gnn_prune::train::{self, Adam, Epoch, Setup};
 use gnn_prune::{Dataset, Error, Gcn, Graph, Model, Scalar, Trainer};
 use safetensors::SafeTensors;
 use std::sync::{Arc, Mutex};
@@ -139,7 +140,7 @@ fn ten_steps_match<F: Scalar>() {
             "step {step}: loss {loss}, PyTorch has {expected}"
         );
         let grads = model.backward(&cx, trace, &[(model.output(), gradient)]).unwrap();
-        adam.step(&mut model, &grads);
+        train::step(&mut adam, &mut model, &grads, 1.0);
     }
     model.visit(&mut |name, param| {
         assert_near(name, param.value().view(), fixture.parameter::<F>("after", name).view())
@@ -166,8 +167,13 @@ fn the_loss_falls_and_the_digits_are_learned() {
         .dropout(0.0)
         .build(1)
         .unwrap();
-    let untrained = evaluate(&model, &data, &data.split(1).test).unwrap();
-    let fit = Trainer::builder().epochs(40).build().unwrap().fit_logged(model, &data).unwrap();
+    let untrained = evaluate(&model, &data, Part::Test).unwrap();
+    let fit = Trainer::builder()
+        .epochs(40)
+        .build()
+        .unwrap()
+        .fit_with(model, &data, Setup::new())
+        .unwrap();
     // Full batch and no dropout: a small step down the gradient lowers the loss, only Adam's
     // momentum may overshoot a little.
     assert!(
@@ -176,7 +182,7 @@ fn the_loss_falls_and_the_digits_are_learned() {
         fit.losses
     );
     assert!(fit.losses[39] < 0.25 * fit.losses[0], "{:?}", fit.losses);
-    let accuracy = evaluate(&fit.model, &data, &data.split(1).test).unwrap();
+    let accuracy = evaluate(&fit.model, &data, Part::Test).unwrap();
     assert!(
         accuracy > 80.0 && accuracy > untrained + 40.0,
         "{untrained} % before, {accuracy} % after"
@@ -201,9 +207,10 @@ fn training_stops_after_patience_epochs_without_a_better_one() {
     let (data, model) = small();
     // Steps so small that no prediction changes.
     let still = Trainer::builder().learning_rate(1e-30).epochs(50).patience(4);
-    let fit = still.clone().build().unwrap().fit_logged(model.clone(), &data).unwrap();
+    let fit = still.clone().build().unwrap().fit_with(model.clone(), &data, Setup::new()).unwrap();
     assert_eq!((fit.best_epoch, fit.losses.len()), (1, 5));
-    let fit = still.keep_start().build().unwrap().fit_logged(model.clone(), &data).unwrap();
+    let fit =
+        still.keep_start().build().unwrap().fit_with(model.clone(), &data, Setup::new()).unwrap();
     assert_eq!((fit.best_epoch, fit.losses.len()), (0, 4));
     assert_eq!(params(&fit.model), params(&model), "the model as it came is the best");
 }
@@ -217,7 +224,7 @@ fn the_first_strictly_best_epoch_is_kept() {
         .epochs(60)
         .patience(60)
         .on_epoch(move |epoch| listener.lock().unwrap().push(epoch));
-    let fit = trainer.build().unwrap().fit_logged(model.clone(), &data).unwrap();
+    let fit = trainer.build().unwrap().fit_with(model.clone(), &data, Setup::new()).unwrap();
     let heard = heard.lock().unwrap();
     assert_eq!(
         heard.iter().map(|epoch| epoch.epoch).collect::<Vec<_>>(),
@@ -232,7 +239,7 @@ fn the_first_strictly_best_epoch_is_kept() {
     );
     assert_eq!(fit.best_epoch, heard.iter().find(|epoch| epoch.validation == best).unwrap().epoch);
     assert_eq!(fit.validation, best);
-    assert_eq!(evaluate(&fit.model, &data, &data.split(model.seed()).val).unwrap(), best);
+    assert_eq!(evaluate(&fit.model, &data, Part::Validation).unwrap(), best);
     // Training that ends there arrives at the same model.
     let shorter =
         Trainer::builder().epochs(fit.best_epoch).build().unwrap().fit(model, &data).unwrap();

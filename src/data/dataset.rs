@@ -151,6 +151,52 @@ impl<F: Scalar> Dataset<F> {
         )
     }
 
+    /// A data set with numbers to be predicted for each node; see [`Dataset::new`]. A row of NaN is
+    /// that of a node whose numbers are not known. A model has one output per number, is trained by
+    /// the squared error and judged by it; see [`NodeTask`](crate::task::NodeTask) for others.
+    ///
+    /// *Shapes*: features `[nodes, features]`, values `[nodes, number of outputs]`.
+    ///
+    /// # Errors
+    /// As [`Dataset::multi_label`]; [`Error::NotFinite`] for an infinite number, and for a row of
+    /// which only a part is known.
+    ///
+    /// ```
+    /// use gnn_prune::{Dataset, Graph, Split, data::Splits, ndarray::array};
+    /// let path = Graph::builder(3).edges([(0, 1), (1, 2)]).undirected().build()?;
+    /// let split = Split { train: vec![0], val: vec![1], test: vec![2] };
+    /// let x = array![[1.0], [0.5], [0.0]];
+    /// let values = array![[0.1], [0.2], [-0.3]];
+    /// let data = Dataset::regression("path", path, x.into(), values, Splits::Fixed(split))?;
+    /// assert_eq!(data.num_classes(), 1);
+    /// # Ok::<(), gnn_prune::Error>(())
+    /// ```
+    pub fn regression(
+        name: impl Into<String>,
+        graph: Graph<F>,
+        features: Value<F>,
+        values: Array2<f64>,
+        splits: Splits,
+    ) -> Result<Self> {
+        let name = name.into();
+        let nodes = graph.num_nodes();
+        let (rows, outputs) = values.dim();
+        if rows != nodes || outputs == 0 {
+            let expected = (nodes, outputs.max(1));
+            let at = format!("{name}: values");
+            return Err(Error::ShapeMismatch { at, expected, found: values.dim() });
+        }
+        let known: Vec<bool> =
+            values.rows().into_iter().map(|row| row.iter().any(|v| !v.is_nan())).collect();
+        let wrong = values.indexed_iter().find(|((i, _), v)| known[*i] && !v.is_finite());
+        if let Some(((i, k), &value)) = wrong {
+            let at = format!("{name}: number {k} of node {i}");
+            return Err(Error::NotFinite { at, value });
+        }
+        let labels = Labels::Numbers { values: Arc::new(values), known: known.into() };
+        Self::for_purpose(name, graph, features, labels, outputs, splits, Purpose::Learn)
+    }
+
     /// Says what a reader assumed or did not use.
     pub(super) fn noted(mut self, notes: Vec<String>) -> Self {
         self.notes = notes.into();
@@ -252,6 +298,11 @@ impl<F: Scalar> Dataset<F> {
         self.features.view()
     }
 
+    /// The features, shared.
+    pub(crate) fn shared_features(&self) -> Arc<Value<F>> {
+        Arc::clone(&self.features)
+    }
+
     /// How the rows of the features were normalised.
     pub fn feature_norm(&self) -> FeatureNorm {
         self.feature_norm
@@ -273,12 +324,18 @@ impl<F: Scalar> Dataset<F> {
         nodes.iter().copied().filter(|&node| self.labels.is_known(node as usize)).collect()
     }
 
+    /// The numbers of each node, `[nodes, num_classes]`, where numbers are to be predicted.
+    pub fn numbers(&self) -> Option<ArrayView2<'_, f64>> {
+        self.labels.numbers()
+    }
+
     /// Where a node may have several labels: which, `[nodes, num_classes]`.
     pub fn label_matrix(&self) -> Option<ArrayView2<'_, bool>> {
         self.labels.matrix()
     }
 
-    /// Number of classes, at least 2, or of labels that a node may have. Data that were read to
+    /// Number of classes, at least 2, or of labels that a node may have, or of numbers that are
+    /// predicted. Data that were read to
     /// predict on have as many as the network that they were read for, 0 without one.
     pub fn num_classes(&self) -> usize {
         self.num_classes
@@ -307,11 +364,10 @@ impl<F: Scalar> Dataset<F> {
 
 /// Splits that are valid for these labels.
 fn fitting(splits: Splits, name: &str, labels: &Labels, purpose: Purpose) -> Result<Splits> {
-    if labels.matrix().is_some() && matches!(splits, Splits::PerClass { .. }) {
-        return Err(Error::data(
-            name,
-            "nodes have several labels, and no classes to draw a split from; give masks",
-        ));
+    if labels.classes().is_none() && matches!(splits, Splits::PerClass { .. }) {
+        let what = if labels.matrix().is_some() { "several labels" } else { "numbers" };
+        let problem = format!("nodes have {what}, and no classes to draw a split from; give masks");
+        return Err(Error::data(name, problem));
     }
     splits.validated(name, &labels.for_splits(), purpose)
 }

@@ -36,6 +36,10 @@ impl<F: Scalar> Dataset<F> {
             Labels::Several { matrix, known } => {
                 matrix.iter().chain(&**known).for_each(|&label| digest.word(label.into()))
             }
+            Labels::Numbers { values, known } => {
+                numbers(&mut digest, values.iter());
+                known.iter().for_each(|&known| digest.word(known.into()));
+            }
         }
         digest.word(self.num_classes() as u64);
         splits(&mut digest, self.splits());

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 /// The labels of a data set. Clones share them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Labels {
     /// One class per node, in `0..num_classes`; [`UNLABELLED`] for none.
@@ -18,6 +18,13 @@ pub enum Labels {
         /// Whether they are known, for each node; the row of a node without says nothing.
         known: Arc<[bool]>,
     },
+    /// Numbers to be predicted.
+    Numbers {
+        /// Which, `[nodes, outputs]`.
+        values: Arc<Array2<f64>>,
+        /// Whether they are known, for each node; the row of a node without says nothing.
+        known: Arc<[bool]>,
+    },
 }
 
 impl Labels {
@@ -25,7 +32,7 @@ impl Labels {
     pub fn len(&self) -> usize {
         match self {
             Labels::Classes(classes) => classes.len(),
-            Labels::Several { known, .. } => known.len(),
+            Labels::Several { known, .. } | Labels::Numbers { known, .. } => known.len(),
         }
     }
 
@@ -38,7 +45,9 @@ impl Labels {
     pub fn is_known(&self, node: usize) -> bool {
         match self {
             Labels::Classes(classes) => classes.get(node).is_some_and(|class| *class != UNLABELLED),
-            Labels::Several { known, .. } => known.get(node).is_some_and(|known| *known),
+            Labels::Several { known, .. } | Labels::Numbers { known, .. } => {
+                known.get(node).is_some_and(|known| *known)
+            }
         }
     }
 
@@ -52,11 +61,16 @@ impl Labels {
         if let Labels::Several { matrix, .. } = self { Some(matrix.view()) } else { None }
     }
 
+    /// The numbers of each node, where numbers are to be predicted.
+    pub fn numbers(&self) -> Option<ArrayView2<'_, f64>> {
+        if let Labels::Numbers { values, .. } = self { Some(values.view()) } else { None }
+    }
+
     /// As a split sees them: a class for each node, or one class for all that are known.
     pub(super) fn for_splits(&self) -> Cow<'_, [u32]> {
         match self {
             Labels::Classes(classes) => Cow::Borrowed(classes),
-            Labels::Several { known, .. } => {
+            Labels::Several { known, .. } | Labels::Numbers { known, .. } => {
                 known.iter().map(|known| if *known { 0 } else { UNLABELLED }).collect()
             }
         }

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::nn::{Activation, ActivationFn, Add, Cx, Grads, Linear, Model, ModelBuilder, NodeId};
 use crate::rng::hash;
 use crate::scalar::Scalar;
-use crate::train::{Adam, AdamBuilder, Seeds};
+use crate::train::{Adam, AdamBuilder, NodeGrads, step};
 use crate::value::Value;
 use ndarray::{Array2, ArrayView2, s};
 
@@ -122,7 +122,7 @@ impl<F: Scalar> DistillLoss<F> for Adversarial<F> {
         student: &Signals<F>,
         teacher: &Signals<F>,
         rows: &[u32],
-    ) -> Result<(F, Seeds<F>)> {
+    ) -> Result<(F, NodeGrads<F>)> {
         student.check_against(teacher, rows)?;
         let (value, gradient) = self.critic(student.logits().ncols())?.fooled(student, rows)?;
         Ok((value, vec![(student.output(), gradient)]))
@@ -139,7 +139,7 @@ impl<F: Scalar> DistillLoss<F> for Adversarial<F> {
         if epoch.saturating_sub(1).is_multiple_of(self.every) {
             let mut critic = self.critic(student.logits().ncols())?;
             let (_, grads) = critic.telling_apart(student, teacher, rows)?;
-            critic.adam.step(&mut critic.model, &grads);
+            step(&mut critic.adam, &mut critic.model, &grads, 1.0);
             self.critic = Some(critic);
         }
         Ok(())

@@ -4,10 +4,11 @@ use super::signals::{mismatch, predictions};
 use super::{DistillLoss, Probe, Signals};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::nn::{Cx, Grads, Model, Trace};
+use crate::nn::{Cx, Grads, Model};
 use crate::scalar::Scalar;
+use crate::task::cross_entropy;
 use crate::train::{
-    Epoch, Hear, Loss, Objective, Schedule, Trainer, TrainerBuilder, cross_entropy,
+    Epoch, Loss, Objective, OnEpoch, Pass, Schedule, Setup, Trainer, TrainerBuilder,
 };
 use ndarray::Array2;
 use std::sync::Arc;
@@ -200,7 +201,7 @@ impl<F: Scalar> Distiller<F> {
         teacher: &Model<F>,
         data: &Dataset<F>,
     ) -> Result<Model<F>> {
-        self.distill_heard(student, teacher, data, &|_| Ok(()))
+        self.distill_with(student, teacher, data, &|_| Ok(()))
     }
 
     /// Refuses what [`Distiller::distill`] refuses before its first epoch; the teacher need not be
@@ -212,16 +213,16 @@ impl<F: Scalar> Distiller<F> {
         check_pair(student, teacher, data)
     }
 
-    /// As [`Distiller::distill`], and `hear` is called after each epoch.
+    /// As [`Distiller::distill`], and `told` is called after each epoch.
     ///
     /// # Errors
-    /// As [`Distiller::distill`], and what `hear` returns.
-    pub fn distill_heard(
+    /// As [`Distiller::distill`], and what `told` returns.
+    pub fn distill_with(
         &self,
         student: Model<F>,
         teacher: &Model<F>,
         data: &Dataset<F>,
-        hear: Hear,
+        told: OnEpoch,
     ) -> Result<Model<F>> {
         check_pair(&student, teacher, data)?;
         let logits = teacher.infer(&Cx::eval(data.graph()), data.features())?;
@@ -255,7 +256,8 @@ impl<F: Scalar> Distiller<F> {
             rows: &rows,
             classes: &classes,
         };
-        self.trainer.fit_loss(student, data, &mut lesson, hear).map(|fit| fit.model)
+        let setup = Setup::new().loss(&mut lesson).on_epoch(told);
+        self.trainer.fit_with(student, data, setup).map(|fit| fit.model)
     }
 }
 
@@ -274,12 +276,13 @@ struct Lesson<'a, F: Scalar> {
 }
 
 impl<F: Scalar> Loss<F> for Lesson<'_, F> {
-    fn loss(&mut self, model: &Model<F>, trace: &Trace<F>, epoch: usize) -> Result<Objective<F>> {
-        let mut objective = Objective { value: F::zero(), seeds: Vec::new(), grads: None };
+    fn loss(&mut self, pass: &Pass<F>) -> Result<Objective<F>> {
+        let Pass { model, trace, epoch, .. } = *pass;
+        let mut objective = Objective { value: F::zero(), nodes: Vec::new(), params: None };
         if self.labels != F::zero() {
             let (value, gradient) = cross_entropy(trace.output(), self.classes, &self.train);
             objective.value += self.labels * value;
-            objective.seeds.push((model.output(), gradient * self.labels));
+            objective.nodes.push((model.output(), gradient * self.labels));
         }
         let student = Signals::new(model.output(), trace.output(), &self.labelled)?;
         let teacher =
@@ -287,14 +290,14 @@ impl<F: Scalar> Loss<F> for Lesson<'_, F> {
         let probe = Probe::new(model, self.data, self.rows, self.classes)?;
         for (weight, loss) in &mut self.losses {
             loss.observe(&student, &teacher, self.rows, epoch)?;
-            let (value, seeds) = loss.loss(&student, &teacher, self.rows)?;
+            let (value, nodes) = loss.loss(&student, &teacher, self.rows)?;
             objective.value += *weight * value;
             objective
-                .seeds
-                .extend(seeds.into_iter().map(|(node, gradient)| (node, gradient * *weight)));
+                .nodes
+                .extend(nodes.into_iter().map(|(node, gradient)| (node, gradient * *weight)));
             if let Some((value, grads)) = loss.direct(&probe, &self.teacher, self.rows)? {
                 objective.value += *weight * value;
-                objective.grads.get_or_insert_with(|| Grads::new(0)).add_scaled(&grads, *weight);
+                objective.params.get_or_insert_with(|| Grads::new(0)).add_scaled(&grads, *weight);
             }
         }
         Ok(objective)

@@ -5,7 +5,7 @@ use super::{DistillLoss, Probe, Signals};
 use crate::error::{Error, Result};
 use crate::nn::Grads;
 use crate::scalar::Scalar;
-use crate::train::Seeds;
+use crate::train::NodeGrads;
 use crate::value::{Value, ValueRef};
 use ndarray::Array2;
 
@@ -40,7 +40,7 @@ impl<F: Scalar> DistillLoss<F> for InputGradients {
     }
 
     /// Nothing: all of it is [`DistillLoss::direct`].
-    fn loss(&self, _: &Signals<F>, _: &Signals<F>, _: &[u32]) -> Result<(F, Seeds<F>)> {
+    fn loss(&self, _: &Signals<F>, _: &Signals<F>, _: &[u32]) -> Result<(F, NodeGrads<F>)> {
         Ok((F::zero(), Vec::new()))
     }
 

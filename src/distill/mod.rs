@@ -22,7 +22,7 @@ pub use soft_labels::SoftLabels;
 use crate::error::Result;
 use crate::nn::Grads;
 use crate::scalar::Scalar;
-use crate::train::Seeds;
+use crate::train::NodeGrads;
 
 /// What a student imitates of its teacher: a value and its gradients; anyone may add one.
 ///
@@ -33,7 +33,7 @@ use crate::train::Seeds;
 ///
 /// ```
 /// use gnn_prune::distill::{DistillLoss, Signals};
-/// use gnn_prune::train::Seeds;
+/// use gnn_prune::train::NodeGrads;
 /// use gnn_prune::{Distiller, Result, Scalar};
 ///
 /// struct Distance;
@@ -47,7 +47,7 @@ use crate::train::Seeds;
 ///         Box::new(Distance)
 ///     }
 ///
-///     fn loss(&self, student: &Signals<F>, teacher: &Signals<F>, rows: &[u32]) -> Result<(F, Seeds<F>)> {
+///     fn loss(&self, student: &Signals<F>, teacher: &Signals<F>, rows: &[u32]) -> Result<(F, NodeGrads<F>)> {
 ///         let mut gradient = gnn_prune::ndarray::Array2::zeros(student.logits().dim());
 ///         let (mut total, share) = (F::zero(), F::of(1.0 / rows.len().max(1) as f64));
 ///         for &row in rows {
@@ -81,7 +81,7 @@ pub trait DistillLoss<F: Scalar>: Send + Sync {
         student: &Signals<F>,
         teacher: &Signals<F>,
         rows: &[u32],
-    ) -> Result<(F, Seeds<F>)>;
+    ) -> Result<(F, NodeGrads<F>)>;
 
     /// What no gradient by a node's value expresses: a value, and its gradients by the student's
     /// parameters. `None`: there is none.

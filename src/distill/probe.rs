@@ -4,7 +4,7 @@ use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::nn::{Cx, Grads, Model};
 use crate::scalar::Scalar;
-use crate::train::cross_entropy;
+use crate::task::cross_entropy;
 use crate::value::{Value, ValueRef};
 use std::sync::OnceLock;
 

@@ -4,7 +4,7 @@ use super::signals::log_softmax;
 use super::{DistillLoss, Signals};
 use crate::error::{Error, Result};
 use crate::scalar::Scalar;
-use crate::train::Seeds;
+use crate::train::NodeGrads;
 use ndarray::Array2;
 
 /// `T²/|R| Σ_{i∈R} KL(p_i ‖ q_i)` with `p = softmax(z_T/T)` of the teacher and `q = softmax(z_S/T)`
@@ -68,7 +68,7 @@ impl<F: Scalar> DistillLoss<F> for SoftLabels {
         student: &Signals<F>,
         teacher: &Signals<F>,
         rows: &[u32],
-    ) -> Result<(F, Seeds<F>)> {
+    ) -> Result<(F, NodeGrads<F>)> {
         student.check_against(teacher, rows)?;
         let (zs, zt) = (student.logits(), teacher.logits());
         let mut gradient = Array2::zeros(zs.dim());

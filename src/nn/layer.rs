@@ -3,7 +3,7 @@
 
 use super::attrs::Attrs;
 use super::linear_map::See;
-use super::model::NodeId;
+use super::model::{Model, NodeId};
 use super::param::{Param, ParamId};
 use super::pool::Pool;
 use super::role::Role;
@@ -62,6 +62,14 @@ impl<'a, F: Scalar> Cx<'a, F> {
     /// The same, in another mode; the pool is shared.
     pub fn with_mode(&self, mode: Mode) -> Self {
         Self { mode, ..self.clone() }
+    }
+
+    /// The same on another graph; the pool is shared.
+    pub fn on<'b>(&self, graph: &'b Graph<F>) -> Cx<'b, F>
+    where
+        'a: 'b,
+    {
+        Cx { graph: Some(graph), ..self.clone() }
     }
 
     /// Evaluation, with or without a graph, with arrays from a pool that is there.
@@ -225,6 +233,9 @@ impl<'a, F: Scalar> Io<'a, F> {
     }
 }
 
+/// Added to the norm that gradients are divided by, as PyTorch does.
+const CLIP_EPSILON: f64 = 1e-6;
+
 /// Gradients of a model's parameters; what was never added to is zero.
 #[derive(Debug, Clone, Default)]
 pub struct Grads<F> {
@@ -259,6 +270,49 @@ impl<F: Scalar> Grads<F> {
     /// The gradient of a parameter, or `None` where it is zero throughout.
     pub fn get(&self, id: ParamId) -> Option<&Array2<F>> {
         self.by_id.get(id.0).and_then(Option::as_ref)
+    }
+
+    /// Gives every parameter of `model` a gradient, of zeros where it had none.
+    pub fn fill(&mut self, model: &Model<F>) {
+        model.visit(&mut |_, param| {
+            let index = param.id().0;
+            if self.by_id.len() <= index {
+                self.by_id.resize(index + 1, None);
+            }
+            self.by_id[index].get_or_insert_with(|| Array2::zeros(param.value().dim()));
+        });
+    }
+
+    /// The entries of each gradient that there is, in the order of the parameters.
+    pub fn slices_mut(&mut self) -> impl Iterator<Item = &mut [F]> {
+        let contiguous = "gradients are made in standard layout";
+        self.by_id.iter_mut().flatten().map(move |gradient| {
+            if !gradient.is_standard_layout() {
+                *gradient = gradient.as_standard_layout().into_owned();
+            }
+            gradient.as_slice_mut().expect(contiguous)
+        })
+    }
+
+    /// Multiplies all gradients by `factor`.
+    pub fn scale(&mut self, factor: F) {
+        self.by_id.iter_mut().flatten().for_each(|gradient| *gradient *= factor);
+    }
+
+    /// The Euclidean norm of all gradients together.
+    pub fn norm(&self) -> f64 {
+        let squares = self.by_id.iter().flatten().flatten().map(|g| g.as_f64() * g.as_f64());
+        squares.sum::<f64>().sqrt()
+    }
+
+    /// Scales all gradients so that their [`norm`](Self::norm) is `largest` at most.
+    ///
+    /// *Source*: Pascanu et al., ICML 2013, algorithm 1, as `torch.nn.utils.clip_grad_norm_`.
+    pub fn clip(&mut self, largest: f64) {
+        let factor = largest / (self.norm() + CLIP_EPSILON);
+        if factor < 1.0 {
+            self.scale(F::of(factor));
+        }
     }
 
     /// Adds `scale` times the gradients of `other`.

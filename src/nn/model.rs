@@ -776,6 +776,13 @@ pub struct Trace<'x, F: Scalar> {
     sources: Vec<NodeId>,
 }
 
+impl<F: Scalar> std::fmt::Debug for Trace<'_, F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kept = self.values.iter().filter(|value| value.is_some()).count();
+        f.debug_struct("Trace").field("input", &self.x.shape()).field("kept", &kept).finish()
+    }
+}
+
 impl<F: Scalar> Trace<'_, F> {
     /// Whether the value of node `earlier`, once its own, was overwritten by node `later`.
     fn overwritten(&self, earlier: usize, later: usize) -> bool {

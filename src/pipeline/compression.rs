@@ -12,7 +12,8 @@ use crate::graph::Graph;
 use crate::nn::Model;
 use crate::quant::{QuantModel, Quantizer};
 use crate::report::{Account, Curve, LayerWidth, Report, Row, Servable, Summary};
-use crate::train::{Epoch, Hear, Metric, Trainer, evaluate};
+use crate::task::{Part, Task, evaluate, measure};
+use crate::train::{Epoch, OnEpoch, Setup, Trainer};
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::path::PathBuf;
@@ -489,8 +490,9 @@ impl<M> Compression<'_, M> {
 
     fn trained(&self, at: &At, form: &Model, data: &Dataset) -> Result<(Stage, Judged)> {
         let untrained = Subject { model: form.fresh(at.seed), graph: data.graph().clone() };
-        self.finished(at, untrained, |subject, hear| {
-            let model = self.trainer.fit_heard(subject.model, data, hear)?;
+        self.finished(at, untrained, |subject, on_epoch| {
+            let setup = Setup::new().on_epoch(on_epoch);
+            let model = self.trainer.fit_with(subject.model, data, setup)?.model;
             Ok(Stage { subject: Subject { model, ..subject }, integers: None })
         })
     }
@@ -513,7 +515,7 @@ impl<M> Compression<'_, M> {
         &self,
         at: &At,
         before: Subject,
-        work: impl FnOnce(Subject, Hear) -> Result<Stage>,
+        work: impl FnOnce(Subject, OnEpoch) -> Result<Stage>,
     ) -> Result<(Stage, Judged)> {
         self.go_on()?;
         self.tell(at.name, at.seed, at.seeds);
@@ -573,17 +575,18 @@ impl<M> Compression<'_, M> {
     ) -> Result<Chain> {
         let mut metrics: Vec<(String, Vec<f64>)> =
             self.names(steps, of).into_iter().map(|name| (name, Vec::new())).collect();
-        let mut best: (f64, Vec<Stage>) = (f64::NEG_INFINITY, Vec::new());
+        let metric = self.data.metric();
+        let mut best: (f64, Vec<Stage>) = (metric.worst(), Vec::new());
         for start in dense {
             let stages = self.stages_of(chain, start, steps, &metrics, dense.len())?;
-            for ((_, judged), (_, metric)) in stages.iter().zip(&mut metrics) {
-                metric.push(judged.test);
+            for ((_, judged), (_, values)) in stages.iter().zip(&mut metrics) {
+                values.push(judged.test);
             }
             let validation = stages
                 .last()
                 .and_then(|(_, judged)| judged.validation)
                 .expect("the last stage is judged so");
-            if validation > best.0 {
+            if best.1.is_empty() || metric.is_better(validation, best.0) {
                 best = (validation, stages.into_iter().map(|(stage, _)| stage).collect());
             }
         }
@@ -614,9 +617,9 @@ impl<M> Compression<'_, M> {
         }
         if let Some(quantizer) = &self.quantizer {
             let before = stages[stages.len() - 1].0.subject.clone();
-            stages.push(self.finished(&at(steps.len() + 1), before, |subject, hear| {
+            stages.push(self.finished(&at(steps.len() + 1), before, |subject, on_epoch| {
                 let integers =
-                    quantizer.quantize_heard(&subject.model, &self.on(&subject.graph)?, hear)?;
+                    quantizer.quantize_with(&subject.model, &self.on(&subject.graph)?, on_epoch)?;
                 Ok(Stage { subject, integers: Some(integers) })
             })?);
         }
@@ -624,19 +627,18 @@ impl<M> Compression<'_, M> {
     }
 
     fn judged(&self, stage: &Stage, last: bool) -> Result<Judged> {
-        let split = self.data.split(stage.subject.model.seed());
-        let validation = if last { Some(self.judge(stage, &split.val)?) } else { None };
-        Ok(Judged { test: self.judge(stage, &split.test)?, validation })
+        let validation = if last { Some(self.judge(stage, Part::Validation)?) } else { None };
+        Ok(Judged { test: self.judge(stage, Part::Test)?, validation })
     }
 
-    fn judge(&self, stage: &Stage, rows: &[u32]) -> Result<f64> {
+    fn judge(&self, stage: &Stage, part: Part) -> Result<f64> {
         let data = self.on(&stage.subject.graph)?;
         match &stage.integers {
-            None => evaluate(&stage.subject.model, &data, rows),
-            Some(integers) => {
-                let mut program = integers.compile(data.graph(), data.features())?;
-                Ok(Metric::of(&data).measure(program.run(data.features())?, &data, rows))
-            }
+            None => evaluate(&stage.subject.model, &data, part),
+            Some(integers) => measure(&data, part, integers.seed(), |batch| {
+                let mut program = integers.compile(batch.graph(), batch.features())?;
+                Ok(program.run(batch.features())?.to_owned())
+            }),
         }
     }
 
@@ -655,7 +657,7 @@ impl<M> Compression<'_, M> {
             Account::of(model, &stage.subject.graph, &self.data.features(), self.threads)?;
         Ok(Row {
             name: name.into(),
-            metric: Metric::of(self.data),
+            metric: self.data.metric(),
             accuracy: Summary::of(metric),
             account,
         })

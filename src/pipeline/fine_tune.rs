@@ -2,7 +2,7 @@
 
 use super::step::{Control, Env, Step, Subject};
 use crate::error::Result;
-use crate::train::Trainer;
+use crate::train::{Setup, Trainer};
 
 /// Trains the model on for some epochs by the protocol, the state before them being a candidate
 /// too; masks hold.
@@ -29,7 +29,8 @@ impl Step for FineTune {
 
     fn run(&self, subject: Subject, env: &Env) -> Result<Subject> {
         let data = env.data.with_graph(subject.graph.clone())?;
-        let model = self.trainer(env.seed)?.fit_heard(subject.model, &data, env.on_epoch)?;
+        let setup = Setup::new().on_epoch(env.on_epoch);
+        let model = self.trainer(env.seed)?.fit_with(subject.model, &data, setup)?.model;
         Ok(Subject { model, ..subject })
     }
 

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::nn::Model;
 use crate::quant::Quantizer;
 use crate::rng::{hash, purpose};
-use crate::train::check_fits;
+use crate::task::Task;
 
 /// Refuses what a step, the quantiser or the final account cannot do with a model of this form,
 /// whatever training makes of it.
@@ -16,7 +16,7 @@ pub(super) fn rehearse(
     steps: &[Box<dyn Step>],
     quantizer: Option<&Quantizer>,
 ) -> Result<()> {
-    check_fits(form, data)?;
+    data.check(form)?;
     let mut subject = Subject { model: form.clone(), graph: data.graph().clone() };
     let compiles =
         |subject: &Subject| subject.model.lower(Some(&subject.graph), data.features()).map(|_| ());

@@ -6,7 +6,7 @@ use crate::graph::Graph;
 use crate::nn::Model;
 use crate::prune::{ChannelPruner, LayerCriterion, LayerPruner, Random, WeightPruner};
 use crate::reconstruct::Calibrate;
-use crate::train::Hear;
+use crate::train::OnEpoch;
 
 /// What a step changes: a model and the graph that it runs on.
 #[derive(Debug, Clone)]
@@ -26,7 +26,7 @@ pub struct Env<'a> {
     /// Seed of this stage.
     pub seed: u64,
     /// Hears of every epoch of training, and may end it.
-    pub on_epoch: Hear<'a>,
+    pub on_epoch: OnEpoch<'a>,
 }
 
 /// A stage of a compression: anyone may add one.

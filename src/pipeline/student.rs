@@ -100,7 +100,7 @@ impl Step for Distill {
     fn run(&self, subject: Subject, env: &Env) -> Result<Subject> {
         let data = env.data.with_graph(subject.graph.clone())?;
         let (student, distiller) = self.lesson(subject.model, &data, env)?;
-        let model = distiller.distill_heard(student, env.dense, &data, env.on_epoch)?;
+        let model = distiller.distill_with(student, env.dense, &data, env.on_epoch)?;
         Ok(Subject { model, ..subject })
     }
 

@@ -1,12 +1,12 @@
 //! Layer pruning: residual blocks that a network can do without are taken out, and the network is
 //! shallower.
 
-use crate::data::{Dataset, check_part};
+use crate::data::Dataset;
 use crate::error::{Error, PruneError, Result};
 use crate::nn::{Cx, Model, ModelBuilder, NodeId, Role, Wiring};
 use crate::rng::{generator, purpose};
 use crate::scalar::Scalar;
-use crate::train::{Metric, supervised};
+use crate::task::{Better, Part, Tally, Task};
 use crate::value::ValueRef;
 use ndarray::ArrayView1;
 use ndarray_rand::rand::Rng;
@@ -360,13 +360,18 @@ fn without<F: Scalar>(model: &Model<F>, block: &Block) -> Result<Model<F>> {
     Ok(small)
 }
 
-/// Metric in percent, and cross-entropy, on the validation nodes.
-fn validation<F: Scalar>(model: &Model<F>, data: &Dataset<F>) -> Result<(f64, f64)> {
-    let rows = data.split(model.seed()).val;
-    check_part(data.name(), "val", &rows)?;
-    let logits = model.infer(&Cx::eval(data.graph()), data.features())?;
-    let metric = Metric::of(data).measure(logits.view(), data, &rows);
-    Ok((metric, supervised(logits.view(), data, &rows).0.as_f64()))
+/// The metric, with a minus where less of it is better, and the loss, on the validation part.
+fn validation<F: Scalar>(model: &Model<F>, task: &dyn Task<F>) -> Result<(f64, f64)> {
+    let (mut tally, mut loss) = (Tally::new(), 0.0);
+    for batch in task.batches(Part::Validation, model.seed())?.epoch(0) {
+        let batch = batch?;
+        let y = model.infer(&Cx::eval(batch.graph()), batch.features())?;
+        loss += task.loss(y.view(), &batch)?.0.as_f64();
+        task.judge(y.view(), &batch, &mut tally)?;
+    }
+    let metric = task.metric();
+    let value = metric.of(tally);
+    Ok((if metric.better() == Better::Higher { value } else { -value }, loss))
 }
 
 /// For each block the points lost without it, counted from `start`, and the loss that decides

@@ -6,13 +6,13 @@ use super::group::GroupView;
 use super::labels::{ChannelLabels, Group};
 use super::plan::ChannelPlan;
 use super::share_of;
-use crate::data::{Dataset, check_part};
+use crate::data::Dataset;
 use crate::error::{Error, PruneError, Result};
 use crate::nn::{Cx, Grads, Model};
 use crate::reconstruct::Calibrate;
 use crate::rng::{hash, purpose};
 use crate::scalar::Scalar;
-use crate::train::supervised;
+use crate::task::{Part, Task};
 use ndarray::Array1;
 use std::sync::Arc;
 
@@ -352,14 +352,19 @@ fn lowest_of_all<F: Scalar>(scores: &[Array1<F>], ratio: f64) -> Vec<usize> {
     counts
 }
 
-/// Gradients of cross-entropy on the training nodes, in evaluation mode.
-fn gradients<F: Scalar>(model: &Model<F>, data: &Dataset<F>) -> Result<Grads<F>> {
-    let train = data.split(model.seed()).train;
-    check_part(data.name(), "train", &train)?;
-    let cx = Cx::eval(data.graph());
-    let trace = model.trace(&cx, data.features())?;
-    let (_, seed) = supervised(trace.output(), data, &train);
-    model.backward(&cx, trace, &[(model.output(), seed)])
+/// Gradients of the task's loss on the training part, in evaluation mode, summed over its batches.
+fn gradients<F: Scalar>(model: &Model<F>, task: &dyn Task<F>) -> Result<Grads<F>> {
+    task.check(model)?;
+    let mut sum = Grads::default();
+    for batch in task.batches(Part::Train, model.seed())?.epoch(0) {
+        let batch = batch?;
+        let cx = Cx::eval(batch.graph());
+        let trace = model.trace(&cx, batch.features())?;
+        let (_, gradient) = task.loss(trace.output(), &batch)?;
+        let grads = model.backward(&cx, trace, vec![(model.output(), gradient)])?;
+        sum.add_scaled(&grads, F::one());
+    }
+    Ok(sum)
 }
 
 #[cfg(test)]

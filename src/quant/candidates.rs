@@ -10,7 +10,7 @@
 use super::calibration::Calibration;
 use super::forms::Forms;
 use super::model::QuantModel;
-use crate::data::Dataset;
+use crate::data::{Dataset, Labels};
 use crate::error::Result;
 use crate::nn::Model;
 use ndarray::{Array2, ArrayView1, ArrayView2};
@@ -144,27 +144,42 @@ pub(super) fn apply(small: &mut QuantModel, candidates: &Candidates, choice: &[u
 /// What the float network says of each node: `[n, classes]`.
 struct Probabilities {
     wanted: Array2<f32>,
-    /// Whether a node may have several labels, or there is but one.
-    several: bool,
+    means: Means,
+}
+
+/// What the outputs of a node mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Means {
+    /// One class of several.
+    OneClass,
+    /// Whether it has each label, or the one that there is.
+    Labels,
+    /// Numbers, as they stand.
+    Numbers,
 }
 
 impl Probabilities {
     fn of(dense: &Model, data: &Dataset) -> Result<Self> {
         let mut program = dense.compile(data.graph(), data.features())?;
         let mut wanted = program.run(data.features())?.to_owned();
-        let several = data.label_matrix().is_some() || wanted.ncols() == 1;
+        let means = match data.labels() {
+            Labels::Numbers { .. } => Means::Numbers,
+            Labels::Several { .. } => Means::Labels,
+            Labels::Classes(_) if wanted.ncols() == 1 => Means::Labels,
+            Labels::Classes(_) => Means::OneClass,
+        };
         for mut row in wanted.rows_mut() {
-            let probability = probability(row.view(), several);
+            let probability = probability(row.view(), means);
             row.mapv_inplace(|z| probability(z) as f32);
         }
-        Ok(Self { wanted, several })
+        Ok(Self { wanted, means })
     }
 
     /// The squared error of what these logits say, summed over the classes and meant over the
     /// nodes. Nodes are added in their order, so that the number of threads does not matter.
     fn error(&self, logits: ArrayView2<f32>) -> f64 {
         let of = |i: usize| -> f64 {
-            let probability = probability(logits.row(i), self.several);
+            let probability = probability(logits.row(i), self.means);
             self.wanted
                 .row(i)
                 .iter()
@@ -177,14 +192,17 @@ impl Probabilities {
     }
 }
 
-/// The probability of a class by its logit, beside all logits of its node.
-fn probability(logits: ArrayView1<f32>, several: bool) -> impl Fn(f32) -> f64 + use<> {
-    let top =
-        if several { 0.0 } else { f64::from(logits.fold(f32::NEG_INFINITY, |top, &z| top.max(z))) };
-    let sum: f64 =
-        if several { 0.0 } else { logits.iter().map(|&z| (f64::from(z) - top).exp()).sum() };
-    move |z| {
-        if several { 1.0 / (1.0 + (-f64::from(z)).exp()) } else { (f64::from(z) - top).exp() / sum }
+/// The probability of a class by its logit, beside all logits of its node; a number is itself.
+fn probability(logits: ArrayView1<f32>, means: Means) -> impl Fn(f32) -> f64 + use<> {
+    let (mut top, mut sum) = (0.0, 0.0);
+    if means == Means::OneClass {
+        top = f64::from(logits.fold(f32::NEG_INFINITY, |top, &z| top.max(z)));
+        sum = logits.iter().map(|&z| (f64::from(z) - top).exp()).sum();
+    }
+    move |z| match means {
+        Means::OneClass => (f64::from(z) - top).exp() / sum,
+        Means::Labels => 1.0 / (1.0 + (-f64::from(z)).exp()),
+        Means::Numbers => f64::from(z),
     }
 }
 

@@ -18,11 +18,10 @@ use super::rounding::{Rounded, on_grids};
 use crate::data::Dataset;
 use crate::error::{Result, Unsupported};
 use crate::nn::{
-    Cx, Grads, Io, Layer, Lowering, Model, ModelBuilder, NodeId, Reads, StageId, Trace, Wiring,
-    fuse,
+    Cx, Grads, Io, Layer, Lowering, Model, ModelBuilder, NodeId, Reads, StageId, Wiring, fuse,
 };
 use crate::scalar::Scalar;
-use crate::train::{Hear, Schedule, Trainer, supervised};
+use crate::train::{OnEpoch, Schedule, Setup, Trainer};
 use crate::value::{CsrView, Value, ValueRef};
 use ndarray::{Array2, ArrayView2};
 use std::collections::BTreeMap;
@@ -176,7 +175,7 @@ pub(super) fn train(
     data: &Dataset,
     settings: Settings,
     epochs: usize,
-    hear: Hear,
+    told: OnEpoch,
 ) -> Result<Rounded> {
     let calibrations = Calibrations::of(&convert(&start, dense, data, settings)?);
     let Rounded { model, grids, .. } = start;
@@ -186,20 +185,9 @@ pub(super) fn train(
         .patience(epochs)
         .learning_rate(LEARNING_RATE)
         .schedule(Schedule::Cosine);
-    let split = data.split(model.seed());
-    let output = rounding.output();
-    let mut loss = |_: &Model, trace: &Trace<f32>, _: usize| {
-        let (loss, gradient) = supervised(trace.output(), data, &split.train);
-        Ok((loss, vec![(output, gradient)]))
-    };
     let weights = |model: &Model| on_grids(model, settings.weights, &grids);
-    let fit = trainer.keep_start().build()?.fit_through(
-        rounding,
-        data,
-        &mut loss,
-        hear,
-        Some(&weights),
-    )?;
+    let setup = Setup::new().view(&weights).on_epoch(told);
+    let fit = trainer.keep_start().build()?.fit_with(rounding, data, setup)?;
     let mut trained = model.clone();
     let mut values = Vec::new();
     let best = on_grids(&fit.model, settings.weights, &grids);
@@ -253,7 +241,7 @@ mod tests {
     use crate::quant::forms::Forms;
     use crate::quant::rounding::{Rounding, round as rounded};
     use crate::reconstruct::Calibrate;
-    use crate::train::Metric;
+    use crate::task::NodeTask;
     use crate::value::Csr;
     use crate::{Gcn, Gin, Sage};
     use std::sync::Mutex;
@@ -418,7 +406,7 @@ mod tests {
                 let with =
                     with_rounding(&of.model, &data, &calibrations, settings.activations).unwrap();
                 let y = with.infer(&Cx::eval(data.graph()), data.features()).unwrap();
-                Metric::of(&data).measure(y.view(), &data, &data.split(seed).val)
+                NodeTask::of(&data).measured_on(y.view(), &data.split(seed).val)
             };
             let (heard, before) = (Mutex::new(Vec::new()), judged(&start));
             let grids = start.grids.clone();

@@ -10,7 +10,7 @@ use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::nn::Model;
 use crate::reconstruct::Calibrate;
-use crate::train::Hear;
+use crate::train::OnEpoch;
 
 /// Builder of a [`Quantizer`]; see [`Quantizer::builder`].
 #[derive(Debug, Clone)]
@@ -143,7 +143,7 @@ impl Quantizer {
     /// or activations that are not finite; [`Error::ShapeMismatch`] where model and data do not
     /// fit; [`Error::Diverged`] from training.
     pub fn quantize(&self, model: &Model, data: &Dataset) -> Result<QuantModel> {
-        self.quantize_heard(model, data, &|_| Ok(()))
+        self.quantize_with(model, data, &|_| Ok(()))
     }
 
     /// Refuses a form that has no integers, before any time is spent on it; the weights of `model`
@@ -156,13 +156,18 @@ impl Quantizer {
         convert::check(model, data, self.settings())
     }
 
-    /// As [`Quantizer::quantize`], and `hear` is called after each epoch of training.
+    /// As [`Quantizer::quantize`], and `told` is called after each epoch of training.
     ///
     /// # Errors
-    /// As [`Quantizer::quantize`], and what `hear` returns.
-    pub fn quantize_heard(&self, model: &Model, data: &Dataset, hear: Hear) -> Result<QuantModel> {
+    /// As [`Quantizer::quantize`], and what `told` returns.
+    pub fn quantize_with(
+        &self,
+        model: &Model,
+        data: &Dataset,
+        told: OnEpoch,
+    ) -> Result<QuantModel> {
         let (settings, data) = (self.settings(), &*convert::as_read(model, data)?);
-        let integers = convert::convert(&self.rounded(model, data, hear)?, model, data, settings)?;
+        let integers = convert::convert(&self.rounded(model, data, told)?, model, data, settings)?;
         log::info!(
             "quantised to {} bits: {} stages",
             settings.weights.count(),
@@ -182,7 +187,7 @@ impl Quantizer {
     }
 
     /// On data as the integers read them.
-    fn rounded(&self, model: &Model, data: &Dataset, hear: Hear) -> Result<Rounded> {
+    fn rounded(&self, model: &Model, data: &Dataset, told: OnEpoch) -> Result<Rounded> {
         let settings = self.settings();
         convert::check(model, data, settings)?;
         let rounded = rounding::round(model, data, settings)?;
@@ -195,9 +200,9 @@ impl Quantizer {
                 data,
                 settings,
                 epochs,
-                hear,
+                told,
             ),
-            epochs => qat::train(rounded, model, data, settings, epochs, hear),
+            epochs => qat::train(rounded, model, data, settings, epochs, told),
         }
     }
 

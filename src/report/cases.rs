@@ -5,7 +5,7 @@ use super::latency::{Latencies, Latency};
 use super::row::{Report, Row, Summary};
 use crate::data::Dataset;
 use crate::nn::Products;
-use crate::train::Metric;
+use crate::task::Metric;
 
 /// A row of so many percent for each seed, bytes, and milliseconds on one thread.
 pub(super) fn row(name: &str, per_seed: &[f64], bytes: u64, ms: f64) -> Row {
@@ -22,7 +22,7 @@ pub(super) fn row(name: &str, per_seed: &[f64], bytes: u64, ms: f64) -> Row {
     };
     Row {
         name: name.into(),
-        metric: Metric::Accuracy,
+        metric: Metric::ACCURACY,
         accuracy: Summary::of(per_seed.to_vec()),
         account,
     }

@@ -4,9 +4,10 @@ use super::curve::{Curve, LayerWidth};
 use super::difference::Difference;
 use super::plot::{course, escape};
 use super::row::{Compares, Report, Row};
-use super::words::{ALIKE, BYTES, ONE_SEED, TIME, WORK, points, ratio};
+use super::words::{ALIKE, BYTES, ONE_SEED, TIME, WORK, points, ratio, signed};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::task::Metric;
 use std::path::Path;
 
 const STYLE: &str = include_str!("style.css");
@@ -65,8 +66,9 @@ impl Report {
             cost(TIME, "ms", then.latency_ms.threads_1.median, now.latency_ms.threads_1.median),
             cost(WORK, "millions", then.macs as f64 / 1e6, now.macs as f64 / 1e6),
             format!(
-                "<li><b>{gain}</b>{words}<small>{:.2} → {:.2} %</small></li>\n",
-                first.accuracy.mean, last.accuracy.mean
+                "<li><b>{gain}</b>{words}<small>{} → {}</small></li>\n",
+                first.metric.number(first.accuracy.mean),
+                last.metric.shown(last.accuracy.mean)
             ),
         ];
         format!("<ul class=\"cards\">\n{}</ul>\n{lead}", cards.concat())
@@ -204,13 +206,10 @@ impl Report {
         if stages.is_empty() {
             return String::new();
         }
+        let metric = self.rows.first().map_or(Metric::ACCURACY, |row| row.metric);
         let figure = |(stage, curves): &(&str, Vec<&Curve>)| {
             let drawn = &curves[..curves.len().min(MOST_DRAWN)];
-            format!(
-                "<figure><h3>{}</h3>{}</figure>\n",
-                escape(stage),
-                course(stage, self.metric_name(), drawn)
-            )
+            format!("<figure><h3>{}</h3>{}</figure>\n", escape(stage), course(stage, metric, drawn))
         };
         let few = if stages.iter().any(|(_, curves)| curves.len() > MOST_DRAWN) {
             format!("; the first {MOST_DRAWN} seeds are drawn")
@@ -243,7 +242,7 @@ impl Report {
                 row.accuracy
                     .per_seed
                     .get(k)
-                    .map_or("<td></td>".into(), |value| format!("<td>{value:.2}</td>"))
+                    .map_or("<td></td>".into(), |&v| format!("<td>{}</td>", row.metric.number(v)))
             });
             format!("<tr><td>{seed}</td>{}</tr>\n", values.collect::<String>())
         };
@@ -256,7 +255,8 @@ impl Report {
             Some(Difference { mean, standard_error: Some(error), .. })
                 if row.name != self.rows[0].name =>
             {
-                format!("<td>{mean:+.2} ± {error:.2}</td>")
+                let (mean, error) = (signed(row.metric, mean), row.metric.number(error));
+                format!("<td>{mean} ± {error}</td>")
             }
             _ => "<td></td>".into(),
         };
@@ -267,6 +267,10 @@ impl Report {
             ),
             false => String::new(),
         };
+        let percent = match self.rows.first() {
+            Some(row) if row.metric.is_percent() => ", in percent",
+            _ => "",
+        };
         let caption = match foot.is_empty() {
             true => String::new(),
             false => {
@@ -274,7 +278,7 @@ impl Report {
             }
         };
         format!(
-            "<h2>Each seed</h2>\n<p class=\"soft\">{} on the test nodes, in percent{caption}.</p>\n<div class=\"wide\"><table>\n\
+            "<h2>Each seed</h2>\n<p class=\"soft\">{} on the test nodes{percent}{caption}.</p>\n<div class=\"wide\"><table>\n\
              <thead><tr><th>seed</th>{head}</tr></thead>\n<tbody>\n{lines}{foot}</tbody>\n</table></div>\n",
             capital(self.metric_name())
         )

@@ -29,8 +29,11 @@ impl Report {
     pub fn cells(row: &Row) -> [String; 8] {
         let account = &row.account;
         let metric = match row.accuracy.per_seed.len() {
-            0 | 1 => format!("{:.2}", row.accuracy.mean),
-            _ => format!("{:.2} ± {:.2}", row.accuracy.mean, row.accuracy.std),
+            0 | 1 => row.metric.number(row.accuracy.mean),
+            _ => {
+                let [mean, std] = [row.accuracy.mean, row.accuracy.std];
+                format!("{} ± {}", row.metric.number(mean), row.metric.number(std))
+            }
         };
         [
             row.name.clone(),

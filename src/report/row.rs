@@ -8,7 +8,7 @@ use crate::data::Dataset;
 use crate::error::Result;
 use crate::files;
 use crate::scalar::Scalar;
-use crate::train::Metric;
+use crate::task::Metric;
 use serde::Serialize;
 use std::path::Path;
 

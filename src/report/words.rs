@@ -4,7 +4,7 @@
 use super::difference::{Difference, Verdict};
 use super::row::{Compares, Report, Row};
 use crate::quant::Form;
-use crate::train::Metric;
+use crate::task::{Better, Metric};
 use serde::Serialize;
 
 /// A control of a report in words.
@@ -105,14 +105,14 @@ impl Report {
         let spread = match accuracy.per_seed.len() {
             0 | 1 if self.compares == Compares::Models => String::new(),
             0 | 1 => " (one seed: nothing can be said about spread)".into(),
-            seeds => format!(" (± {:.2} over {seeds} seeds)", accuracy.std),
+            seeds => format!(" (± {} over {seeds} seeds)", row.metric.number(accuracy.std)),
         };
         let (kilobytes, time) =
             (account.bytes.weights as f64 / 1e3, account.latency_ms.threads_1.median);
         format!(
-            "{} {:.2} %{spread}, {kilobytes:.1} kB, {time:.3} ms on one thread",
-            name_of(row.metric),
-            accuracy.mean
+            "{} {}{spread}, {kilobytes:.1} kB, {time:.3} ms on one thread",
+            row.metric.title(),
+            row.metric.shown(accuracy.mean)
         )
     }
 
@@ -158,7 +158,15 @@ impl Report {
 
     /// What the models are judged by, in words.
     pub(super) fn metric_name(&self) -> &'static str {
-        self.rows.first().map_or("metric", |row| name_of(row.metric))
+        self.rows.first().map_or("metric", |row| row.metric.title())
+    }
+
+    /// The same beside an axis, with its unit.
+    pub(super) fn metric_label(&self) -> String {
+        match self.rows.first() {
+            Some(row) if !row.metric.is_percent() => row.metric.title().into(),
+            _ => format!("{}, %", self.metric_name()),
+        }
     }
 
     /// Why less is stored in `row` than in `before` without less time, or why it takes more.
@@ -239,16 +247,18 @@ fn gains(row: &Row, from: &Row, single: &str) -> String {
 pub(super) fn points(row: &Row, from: &Row, single: &str) -> String {
     let difference = Difference::between(&row.accuracy, &from.accuracy);
     let unit = match row.metric {
-        Metric::Accuracy => "points",
-        Metric::RocAuc => "points of ROC AUC",
+        Metric::ACCURACY => "points".into(),
+        metric if metric.is_percent() => format!("points of {}", metric.title()),
+        metric => metric.title().to_string(),
     };
-    let mean = signed(difference.mean);
+    let mean = signed(row.metric, difference.mean);
     match difference.standard_error {
         None => format!("{mean} {unit} ({single}: nothing can be said about spread)"),
         Some(error) => {
             let untold =
                 if difference.verdict() == Verdict::NotToldApart { ", not told apart" } else { "" };
-            format!("{mean} {unit} (± {error:.2} over {} seeds{untold})", difference.pairs)
+            let (error, pairs) = (row.metric.number(error), difference.pairs);
+            format!("{mean} {unit} (± {error} over {pairs} seeds{untold})")
         }
     }
 }
@@ -257,21 +267,30 @@ pub(super) fn points(row: &Row, from: &Row, single: &str) -> String {
 fn compared(control: &Row, last: &Row) -> String {
     let difference = Difference::between(&control.accuracy, &last.accuracy);
     let Difference { mean, standard_error, .. } = difference;
-    let error = standard_error.map_or(String::new(), |error| format!(" ± {error:.2}"));
-    match difference.verdict() {
-        Verdict::Higher => format!("does better by {mean:.2}{error} points"),
-        Verdict::Lower => format!("does worse by {:.2}{error} points", -mean),
-        Verdict::NotToldApart if difference.is_within(AS_WELL) => {
-            format!("does as well ({}{error} points)", signed(mean))
+    let metric = last.metric;
+    let error =
+        standard_error.map_or(String::new(), |error| format!(" ± {}", metric.number(error)));
+    let unit = if metric.is_percent() { "points".into() } else { format!("of {}", metric.title()) };
+    let by =
+        |verdict: &str| format!("does {verdict} by {}{error} {unit}", metric.number(mean.abs()));
+    let stands = signed(metric, mean);
+    match (difference.verdict(), metric.better()) {
+        (Verdict::Higher, Better::Higher) | (Verdict::Lower, Better::Lower) => by("better"),
+        (Verdict::Lower, Better::Higher) | (Verdict::Higher, Better::Lower) => by("worse"),
+        // How much of another unit is as good as nothing, nobody knows.
+        (Verdict::NotToldApart, _) if metric.is_percent() && difference.is_within(AS_WELL) => {
+            format!("does as well ({stands}{error} {unit})")
         }
-        Verdict::NotToldApart => format!("is not told apart ({}{error} points)", signed(mean)),
-        Verdict::Unknown => format!("stands at {} points (one seed: no verdict)", signed(mean)),
+        (Verdict::NotToldApart, _) => format!("is not told apart ({stands}{error} {unit})"),
+        (Verdict::Unknown, _) => format!("stands at {stands} {unit} (one seed: no verdict)"),
     }
 }
 
-/// Two digits and a sign, which what rounds to zero has as plus.
-fn signed(points: f64) -> String {
-    format!("{:+.2}", if points.abs() < 0.005 { 0.0 } else { points })
+/// A difference with its sign, which what rounds to zero has as plus.
+pub(super) fn signed(metric: Metric, difference: f64) -> String {
+    let number = metric.number(difference.abs());
+    let is_zero = number.bytes().all(|digit| matches!(digit, b'0' | b'.'));
+    format!("{}{number}", if difference < 0.0 && !is_zero { '-' } else { '+' })
 }
 
 /// What a control is.
@@ -285,13 +304,6 @@ fn meaning(name: &str) -> &'static str {
         }
         "random control" => "the same stages and amounts, with what is removed chosen at random",
         _ => "what the compression has to beat",
-    }
-}
-
-fn name_of(metric: Metric) -> &'static str {
-    match metric {
-        Metric::Accuracy => "accuracy",
-        Metric::RocAuc => "ROC AUC",
     }
 }
 

@@ -1,9 +1,11 @@
 //! The Adam optimiser.
 
+use super::optimizer::Optimizer;
 use crate::error::{Error, Result};
-use crate::nn::{Grads, Model};
+use crate::nn::Param;
 use crate::scalar::Scalar;
 use ndarray::{Array2, Zip};
+use std::collections::BTreeMap;
 
 /// Builder of [`Adam`]; see [`Adam::builder`].
 #[derive(Debug, Clone)]
@@ -41,32 +43,31 @@ impl AdamBuilder {
     /// # Errors
     /// [`Error::Setting`] for a number outside its range.
     pub fn build<F: Scalar>(self) -> Result<Adam<F>> {
-        if !(self.learning_rate > 0.0 && self.learning_rate.is_finite()) {
-            return Err(Error::setting("learning rate", self.learning_rate, "a positive number"));
-        }
-        if !(self.weight_decay >= 0.0 && self.weight_decay.is_finite()) {
-            return Err(Error::setting("weight decay", self.weight_decay, "0 or more"));
-        }
+        super::check_rates(self.learning_rate, self.weight_decay)?;
         let (first, second) = self.betas;
         if !((0.0..1.0).contains(&first) && (0.0..1.0).contains(&second)) {
             return Err(Error::setting("betas", format!("({first}, {second})"), "each in [0, 1)"));
         }
-        Ok(Adam { settings: self, moments: Vec::new(), step: 0 })
+        Ok(Adam { settings: self, moments: BTreeMap::new() })
     }
 }
 
 /// Adam with the L2 penalty in the gradient, as `torch.optim.Adam(weight_decay=λ)`:
 /// `g ← g + λw`, `m ← β₁m + (1−β₁)g`, `v ← β₂v + (1−β₂)g²`, `w ← w − η·m̂ / (√v̂ + ε)`.
 ///
-/// A masked entry of a parameter has no gradient and stays zero; a parameter that is not trainable
-/// stays as it is.
-///
 /// *Source*: Kingma and Ba, "Adam", ICLR 2015, algorithm 1.
 #[derive(Debug, Clone)]
 pub struct Adam<F: Scalar> {
     settings: AdamBuilder,
-    moments: Vec<Option<(Array2<F>, Array2<F>)>>,
-    step: i32,
+    moments: BTreeMap<usize, Moments<F>>,
+}
+
+/// What Adam remembers of a parameter.
+#[derive(Debug, Clone)]
+struct Moments<F: Scalar> {
+    first: Array2<F>,
+    second: Array2<F>,
+    steps: i32,
 }
 
 impl Adam<f32> {
@@ -76,59 +77,42 @@ impl Adam<f32> {
     }
 }
 
-impl<F: Scalar> Adam<F> {
-    /// Changes the step size, for schedules.
-    pub fn set_learning_rate(&mut self, learning_rate: f64) {
-        self.settings.learning_rate = learning_rate;
-    }
-
-    /// Moves the parameters of `model` one step down the gradient.
-    pub fn step(&mut self, model: &mut Model<F>, grads: &Grads<F>) {
-        self.step += 1;
+impl<F: Scalar> Optimizer<F> for Adam<F> {
+    fn step(&mut self, param: &mut Param<F>, gradient: Option<&Array2<F>>, factor: f64) {
         let AdamBuilder { learning_rate, weight_decay, betas, epsilon } = self.settings;
-        let correction = |beta: f64| 1.0 - beta.powi(self.step);
+        let shape = param.value().dim();
+        let zeros =
+            || Moments { first: Array2::zeros(shape), second: Array2::zeros(shape), steps: 0 };
+        let moments = self.moments.entry(param.id().0).or_insert_with(zeros);
+        moments.steps += 1;
+        let correction = |beta: f64| 1.0 - beta.powi(moments.steps);
         let (beta1, beta2) = (F::of(betas.0), F::of(betas.1));
-        let step_size = F::of(learning_rate / correction(betas.0));
+        let step_size = F::of(learning_rate * factor / correction(betas.0));
         let root_correction = F::of(correction(betas.1).sqrt());
         let (decay, epsilon, one) = (F::of(weight_decay), F::of(epsilon), F::one());
-        let moments = &mut self.moments;
-        model.visit_mut(&mut |param| {
-            if !param.is_trainable() {
-                return;
-            }
-            let index = param.id().0;
-            if moments.len() <= index {
-                moments.resize(index + 1, None);
-            }
-            let shape = param.value().dim();
-            let (m, v) =
-                moments[index].get_or_insert_with(|| (Array2::zeros(shape), Array2::zeros(shape)));
-            let update = |w: &mut F, g: F, m: &mut F, v: &mut F| {
-                let g = g + decay * *w;
-                *m = beta1 * *m + (one - beta1) * g;
-                *v = beta2 * *v + (one - beta2) * g * g;
-                *w -= step_size * *m / (v.sqrt() / root_correction + epsilon);
-            };
-            match grads.get(param.id()) {
-                Some(gradient) => Zip::from(param.value_mut())
-                    .and(gradient)
-                    .and(m)
-                    .and(v)
-                    .for_each(|w, &g, m, v| update(w, g, m, v)),
-                None => Zip::from(param.value_mut())
-                    .and(m)
-                    .and(v)
-                    .for_each(|w, m, v| update(w, F::zero(), m, v)),
-            }
-            param.apply_mask();
-        });
+        let update = |w: &mut F, g: F, m: &mut F, v: &mut F| {
+            let g = g + decay * *w;
+            *m = beta1 * *m + (one - beta1) * g;
+            *v = beta2 * *v + (one - beta2) * g * g;
+            *w -= step_size * *m / (v.sqrt() / root_correction + epsilon);
+        };
+        let weights = Zip::from(param.value_mut()).and(&mut moments.first).and(&mut moments.second);
+        match gradient {
+            Some(gradient) => weights.and(gradient).for_each(|w, m, v, &g| update(w, g, m, v)),
+            None => weights.for_each(|w, m, v| update(w, F::zero(), m, v)),
+        }
+    }
+
+    fn forget(&mut self) {
+        self.moments.clear();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::{Linear, NodeId};
+    use crate::nn::{Grads, Linear, Model, NodeId};
+    use crate::train::optimizer::step;
     use approx::assert_relative_eq;
     use ndarray::array;
 
@@ -153,7 +137,7 @@ mod tests {
         let mut grads = Grads::new(1);
         model.visit(&mut |_, param| grads.add(param, array![[2.0, -0.5]]));
         let mut adam = Adam::builder().learning_rate(0.1).weight_decay(0.0).build().unwrap();
-        adam.step(&mut model, &grads);
+        step(&mut adam, &mut model, &grads, 1.0);
         assert_relative_eq!(weight(&model), before + array![[-0.1, 0.1]], epsilon = 1e-7);
     }
 
@@ -163,7 +147,7 @@ mod tests {
         model.visit_mut(&mut |param| param.restrict(&array![[true, false]]));
         let mut grads = Grads::new(1);
         model.visit(&mut |_, param| grads.add(param, array![[1.0, 1.0]]));
-        Adam::builder().build().unwrap().step(&mut model, &grads);
+        step(&mut Adam::builder().build().unwrap(), &mut model, &grads, 1.0);
         assert_eq!(weight(&model)[[0, 1]], 0.0);
         assert!(weight(&model)[[0, 0]] != 0.0);
     }

@@ -1,67 +1,18 @@
 //! The training loop.
 
-use super::adam::Adam;
-use super::loss::{Loss, Objective, Seeds, supervised};
-use super::metrics::Metric;
-use crate::data::{Dataset, Split, check_part};
+use super::loss::{Loss, Objective, OfTask, Pass};
+use super::observer::{Epoch, Flow, Observer, OnEpoch, Told};
+use super::optimizer::{Optimizer, UpdateRule, step};
+use super::reduce::{Alone, Reduce, means};
+use super::schedule::Schedule;
 use crate::error::{Error, Result};
-use crate::nn::{Cx, Mode, Model, Origin, Trace};
+use crate::nn::{Cx, Mode, Model, NodeId};
 use crate::scalar::Scalar;
-use serde::{Deserialize, Serialize};
+use crate::task::{Batches, Part, Tally, Task};
 use std::sync::Arc;
 
-/// What a progress callback hears after each epoch.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Epoch {
-    /// Counted from 1.
-    pub epoch: usize,
-    /// Most epochs that there will be.
-    pub epochs: usize,
-    /// Loss of the step, with dropout.
-    pub loss: f64,
-    /// Metric on the validation nodes, in percent.
-    pub validation: f64,
-}
-
-/// How the learning rate goes from the first epoch to the last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Schedule {
-    /// It stays.
-    #[default]
-    Constant,
-    /// `η_t = η·(1 + cos(π·t/T))/2` for epochs `t = 0 … T−1` (Loshchilov and Hutter, ICLR 2017, eq.
-    /// 5, one cycle).
-    Cosine,
-}
-
-impl Schedule {
-    /// The factor of the learning rate at `epoch`, counted from 1, of `epochs`.
-    pub fn factor(self, epoch: usize, epochs: usize) -> f64 {
-        match self {
-            Schedule::Constant => 1.0,
-            Schedule::Cosine => {
-                (1.0 + (std::f64::consts::PI * (epoch - 1) as f64 / epochs as f64).cos()) / 2.0
-            }
-        }
-    }
-}
-
-/// What training sees of a model; see [`Trainer::fit_through`].
-pub type Through<'a, F> = &'a dyn Fn(&Model<F>) -> Model<F>;
-
-/// Who hears of every epoch of a training, and may end it: an error that it returns is what the
-/// training returns. [`Error::Interrupted`] is there for that.
-///
-/// ```
-/// use gnn_prune::{Dataset, Error, Gcn, Trainer};
-/// let data = Dataset::digits()?;
-/// let model = Gcn::builder(data.num_features(), data.num_classes()).hidden(8).build(0)?;
-/// let three = |epoch: gnn_prune::train::Epoch| if epoch.epoch < 3 { Ok(()) } else { Err(Error::Interrupted) };
-/// let stopped = Trainer::protocol().fit_heard(model, &data, &three);
-/// assert!(matches!(stopped, Err(Error::Interrupted)));
-/// # Ok::<(), Error>(())
-/// ```
-pub type Hear<'a> = &'a (dyn Fn(Epoch) -> Result<()> + Sync);
+/// What training sees of a model; see [`Setup::view`].
+pub type WeightView<'a, F> = &'a dyn Fn(&Model<F>) -> Model<F>;
 
 type Progress = Arc<dyn Fn(Epoch) + Send + Sync>;
 
@@ -71,11 +22,21 @@ pub struct TrainerBuilder {
     epochs: usize,
     learning_rate: f64,
     weight_decay: f64,
+    rule: UpdateRule,
     schedule: Schedule,
+    warmup: usize,
+    clip_norm: Option<f64>,
     patience: usize,
     keep_start: bool,
     dropout_seed: Option<u64>,
     progress: Option<Progress>,
+}
+
+impl std::fmt::Debug for TrainerBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let trainer = Trainer { settings: self.clone() };
+        f.debug_tuple("TrainerBuilder").field(&format_args!("{trainer}")).finish()
+    }
 }
 
 impl TrainerBuilder {
@@ -86,7 +47,7 @@ impl TrainerBuilder {
         self
     }
 
-    /// Step size of Adam, positive. Default 0.01.
+    /// Step size, positive. Default 0.01.
     #[must_use]
     pub fn learning_rate(mut self, learning_rate: f64) -> Self {
         self.learning_rate = learning_rate;
@@ -100,10 +61,34 @@ impl TrainerBuilder {
         self
     }
 
+    /// Which optimiser makes the steps. Default [`UpdateRule::Adam`].
+    #[must_use]
+    pub fn rule(mut self, rule: UpdateRule) -> Self {
+        self.rule = rule;
+        self
+    }
+
     /// Course of the learning rate. Default [`Schedule::Constant`].
     #[must_use]
     pub fn schedule(mut self, schedule: Schedule) -> Self {
         self.schedule = schedule;
+        self
+    }
+
+    /// Epochs in which the learning rate grows to its full size before the schedule begins, fewer
+    /// than there are; see [`Schedule::factor_after`]. Default 0.
+    #[must_use]
+    pub fn warmup(mut self, epochs: usize) -> Self {
+        self.warmup = epochs;
+        self
+    }
+
+    /// Longest gradient, a positive number: where the Euclidean norm of all gradients together is
+    /// larger, they are scaled down to it before the optimiser sees them, as
+    /// `torch.nn.utils.clip_grad_norm_` does (Pascanu et al., ICML 2013, algorithm 1). Default: any.
+    #[must_use]
+    pub fn clip_norm(mut self, largest: f64) -> Self {
+        self.clip_norm = Some(largest);
         self
     }
 
@@ -147,15 +132,25 @@ impl TrainerBuilder {
         if self.patience == 0 {
             return Err(Error::setting("patience", 0, "at least 1"));
         }
-        let adam =
-            Adam::builder().learning_rate(self.learning_rate).weight_decay(self.weight_decay);
-        adam.clone().build::<f32>()?;
+        if self.warmup >= self.epochs {
+            let legal = format!("fewer than the {} epochs", self.epochs);
+            return Err(Error::setting("epochs of the warm-up", self.warmup, legal));
+        }
+        if let Some(largest) = self.clip_norm.filter(|norm| !(*norm > 0.0 && norm.is_finite())) {
+            return Err(Error::setting(
+                "largest norm of the gradients",
+                largest,
+                "a positive number",
+            ));
+        }
+        self.schedule.check()?;
+        self.rule.start::<f32>(self.learning_rate, self.weight_decay)?;
         Ok(Trainer { settings: self })
     }
 }
 
-/// Full-batch training by Adam; keeps the first epoch with the strictly best metric on the
-/// validation nodes.
+/// Trains a model on a task; keeps the first epoch with the strictly best metric on the validation
+/// part.
 ///
 /// Split, dropout and initial weights all follow the model's own seed.
 ///
@@ -171,38 +166,142 @@ pub struct Trainer {
     settings: TrainerBuilder,
 }
 
+/// What a training does otherwise than by default: see [`Trainer::fit_with`].
+#[derive(Default)]
+pub struct Setup<'a, F: Scalar> {
+    loss: Option<&'a mut dyn Loss<F>>,
+    view: Option<WeightView<'a, F>>,
+    optimizer: Option<&'a mut dyn Optimizer<F>>,
+    reduce: Option<&'a dyn Reduce<F>>,
+    observers: Vec<&'a mut dyn Observer<F>>,
+    on_epoch: Option<OnEpoch<'a>>,
+}
+
+impl<F: Scalar> std::fmt::Debug for Setup<'_, F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Setup")
+            .field("loss", &self.loss.is_some())
+            .field("view", &self.view.is_some())
+            .field("optimizer", &self.optimizer.is_some())
+            .field("reduce", &self.reduce.is_some())
+            .field("observers", &self.observers.len())
+            .field("on_epoch", &self.on_epoch.is_some())
+            .finish()
+    }
+}
+
+impl<'a, F: Scalar> Setup<'a, F> {
+    /// Every default.
+    pub fn new() -> Self {
+        Self {
+            loss: None,
+            view: None,
+            optimizer: None,
+            reduce: None,
+            observers: Vec::new(),
+            on_epoch: None,
+        }
+    }
+
+    /// Trains on another loss; the choice of the epoch stays with the task's metric. Default: the
+    /// task's loss.
+    #[must_use]
+    pub fn loss(mut self, loss: &'a mut dyn Loss<F>) -> Self {
+        self.loss = Some(loss);
+        self
+    }
+
+    /// Sees the model through `view`: what it makes of the model (the same layers with other values
+    /// in the parameters) runs forward and backward and is validated, and its gradients move the
+    /// model itself. This is the straight-through estimator of training with quantised weights
+    /// (Bengio et al. 2013). Default: the model as it is.
+    #[must_use]
+    pub fn view(mut self, view: WeightView<'a, F>) -> Self {
+        self.view = Some(view);
+        self
+    }
+
+    /// Steps by another optimiser, which has a learning rate and a weight decay of its own. Default:
+    /// the trainer's [`UpdateRule`].
+    #[must_use]
+    pub fn optimizer(mut self, optimizer: &'a mut dyn Optimizer<F>) -> Self {
+        self.optimizer = Some(optimizer);
+        self
+    }
+
+    /// Adds gradients up over several processes. Default: [`Alone`].
+    #[must_use]
+    pub fn reduce(mut self, reduce: &'a dyn Reduce<F>) -> Self {
+        self.reduce = Some(reduce);
+        self
+    }
+
+    /// Adds an observer; they see the training in the order in which they were added.
+    #[must_use]
+    pub fn observer(mut self, observer: &'a mut dyn Observer<F>) -> Self {
+        self.observers.push(observer);
+        self
+    }
+
+    /// Tells a function of every epoch, after all observers; an error that it returns is what the
+    /// training returns. Default: no callback.
+    ///
+    /// ```
+    /// use gnn_prune::train::{Epoch, Setup};
+    /// use gnn_prune::{Dataset, Error, Gcn, Trainer};
+    /// let data = Dataset::digits()?;
+    /// let model = Gcn::builder(data.num_features(), data.num_classes()).hidden(8).build(0)?;
+    /// let three = |at: Epoch| if at.epoch < 3 { Ok(()) } else { Err(Error::Interrupted) };
+    /// let stopped = Trainer::protocol().fit_with(model, &data, Setup::new().on_epoch(&three));
+    /// assert!(matches!(stopped, Err(Error::Interrupted)));
+    /// # Ok::<(), Error>(())
+    /// ```
+    #[must_use]
+    pub fn on_epoch(mut self, told: OnEpoch<'a>) -> Self {
+        self.on_epoch = Some(told);
+        self
+    }
+}
+
 /// A trained model and how it got there.
 #[derive(Debug, Clone)]
 pub struct Fit<F: Scalar> {
     /// The model of the best epoch.
     pub model: Model<F>,
-    /// Its metric on the validation nodes, in percent.
+    /// Its metric on the validation part.
     pub validation: f64,
     /// Which epoch it was; 0 is the model as it came.
     pub best_epoch: usize,
-    /// Loss of each epoch's step, before the step.
+    /// Loss of each epoch's steps, each before its step, a mean over batches.
     pub losses: Vec<f64>,
+}
+
+impl std::fmt::Debug for Trainer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Trainer").field(&format_args!("{self}")).finish()
+    }
 }
 
 impl std::fmt::Display for Trainer {
     /// All that the outcome depends on, in one line.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let TrainerBuilder {
-            epochs,
-            learning_rate,
-            weight_decay,
-            schedule,
-            patience,
-            keep_start,
-            dropout_seed,
-            ..
-        } = &self.settings;
+        let TrainerBuilder { epochs, learning_rate, weight_decay, schedule, patience, .. } =
+            &self.settings;
         write!(
             f,
             "{epochs} epochs, learning rate {learning_rate} ({schedule:?}), weight decay {weight_decay}, patience {patience}"
         )?;
-        f.write_str(if *keep_start { ", the start a candidate" } else { "" })?;
-        dropout_seed.map_or(Ok(()), |seed| write!(f, ", dropout by seed {seed}"))
+        if self.settings.rule != UpdateRule::default() {
+            write!(f, ", by {}", self.settings.rule)?;
+        }
+        if self.settings.warmup > 0 {
+            write!(f, ", {} epochs of warm-up", self.settings.warmup)?;
+        }
+        if let Some(largest) = self.settings.clip_norm {
+            write!(f, ", gradients of norm {largest} at most")?;
+        }
+        f.write_str(if self.settings.keep_start { ", the start a candidate" } else { "" })?;
+        self.settings.dropout_seed.map_or(Ok(()), |seed| write!(f, ", dropout by seed {seed}"))
     }
 }
 
@@ -213,7 +312,10 @@ impl Trainer {
             epochs: 200,
             learning_rate: 0.01,
             weight_decay: 5e-4,
+            rule: UpdateRule::Adam,
             schedule: Schedule::Constant,
+            warmup: 0,
+            clip_norm: None,
             patience: 100,
             keep_start: false,
             dropout_seed: None,
@@ -226,120 +328,116 @@ impl Trainer {
         Trainer { settings: Self::builder() }
     }
 
-    /// Trains on cross-entropy of the training nodes and returns the best model.
+    /// Trains on the loss of `task` and returns the best model. A [`Dataset`](crate::Dataset) is a
+    /// task: the one that its labels define.
     ///
     /// # Errors
     /// [`Error::Diverged`] where the loss is no longer finite, [`Error::ShapeMismatch`] where model
-    /// and data do not fit, [`Error::Data`] for data without training or validation nodes.
-    pub fn fit<F: Scalar>(&self, model: Model<F>, data: &Dataset<F>) -> Result<Model<F>> {
-        self.fit_logged(model, data).map(|fit| fit.model)
+    /// and task do not fit, [`Error::Data`] for a task without examples to train or to validate on.
+    pub fn fit<F: Scalar>(&self, model: Model<F>, task: &dyn Task<F>) -> Result<Model<F>> {
+        self.fit_with(model, task, Setup::new()).map(|fit| fit.model)
     }
 
-    /// As [`Trainer::fit`], with the course of the training.
+    /// As [`Trainer::fit`], with another loss, optimiser, or whatever `setup` says, and with the
+    /// course of the training.
     ///
     /// # Errors
-    /// As [`Trainer::fit`].
-    pub fn fit_logged<F: Scalar>(&self, model: Model<F>, data: &Dataset<F>) -> Result<Fit<F>> {
-        self.fit_labels(model, data, &|_| Ok(()))
-    }
-
-    fn fit_labels<F: Scalar>(
+    /// As [`Trainer::fit`], and what the parts of `setup` return.
+    pub fn fit_with<F: Scalar>(
         &self,
         model: Model<F>,
-        data: &Dataset<F>,
-        hear: Hear,
+        task: &dyn Task<F>,
+        setup: Setup<F>,
     ) -> Result<Fit<F>> {
-        let split = data.split(model.seed());
-        let output = model.output();
-        let mut loss = |_: &Model<F>, trace: &Trace<F>, _: usize| -> Result<(F, Seeds<F>)> {
-            let (loss, gradient) = supervised(trace.output(), data, &split.train);
-            Ok((loss, vec![(output, gradient)]))
+        task.check(&model)?;
+        let seed = model.seed();
+        let training = task.batches(Part::Train, seed)?;
+        let validation = task.batches(Part::Validation, seed)?;
+        Run { settings: &self.settings, task, training, validation }.run(model, setup)
+    }
+}
+
+/// One training.
+struct Run<'a, F: Scalar> {
+    settings: &'a TrainerBuilder,
+    task: &'a dyn Task<F>,
+    training: Batches<'a, F>,
+    validation: Batches<'a, F>,
+}
+
+impl<F: Scalar> Run<'_, F> {
+    fn run(&self, mut model: Model<F>, setup: Setup<F>) -> Result<Fit<F>> {
+        let (settings, metric) = (self.settings, self.task.metric());
+        let Setup { loss, view, optimizer, reduce, observers, on_epoch } = setup;
+        let mut of_task = OfTask(self.task);
+        let loss: &mut dyn Loss<F> = match loss {
+            Some(loss) => loss,
+            None => &mut of_task,
         };
-        self.fit_loss(model, data, &mut loss, hear)
-    }
+        let mut by_rule = settings.rule.start(settings.learning_rate, settings.weight_decay)?;
+        let optimizer: &mut dyn Optimizer<F> = match optimizer {
+            Some(optimizer) => optimizer,
+            None => &mut *by_rule,
+        };
+        let reduce = reduce.unwrap_or(&Alone);
+        let mut told = on_epoch.map(Told);
+        let watched = !observers.is_empty();
+        let mut all: Vec<&mut dyn Observer<F>> = Vec::new();
+        for observer in observers {
+            all.push(observer);
+        }
+        if let Some(told) = &mut told {
+            all.push(told);
+        }
+        let mut observers = all;
 
-    /// As [`Trainer::fit`], and `hear` is called after each epoch too.
-    ///
-    /// # Errors
-    /// As [`Trainer::fit`], and what `hear` returns.
-    pub fn fit_heard<F: Scalar>(
-        &self,
-        model: Model<F>,
-        data: &Dataset<F>,
-        hear: Hear,
-    ) -> Result<Model<F>> {
-        self.fit_labels(model, data, hear).map(|fit| fit.model)
-    }
-
-    /// Trains on any loss; selection stays with the metric on the validation nodes. `hear` is
-    /// called after each epoch.
-    ///
-    /// # Errors
-    /// As [`Trainer::fit`], and what `hear` returns.
-    pub fn fit_loss<F: Scalar>(
-        &self,
-        model: Model<F>,
-        data: &Dataset<F>,
-        loss: &mut dyn Loss<F>,
-        hear: Hear,
-    ) -> Result<Fit<F>> {
-        self.fit_through(model, data, loss, hear, None)
-    }
-
-    /// As [`Trainer::fit_loss`], seen through `weights`: what it makes of the model (the same
-    /// layers with other values in the parameters) runs forward and backward and is validated, and
-    /// its gradients move the model itself. This is the straight-through estimator of training with
-    /// quantised weights (Bengio et al. 2013).
-    ///
-    /// # Errors
-    /// As [`Trainer::fit`], and what `hear` returns.
-    pub fn fit_through<F: Scalar>(
-        &self,
-        mut model: Model<F>,
-        data: &Dataset<F>,
-        loss: &mut dyn Loss<F>,
-        hear: Hear,
-        weights: Option<Through<F>>,
-    ) -> Result<Fit<F>> {
-        check_fits(&model, data)?;
-        let settings = &self.settings;
-        let split = data.split(model.seed());
-        check_part(data.name(), "train", &split.train)?;
-        check_part(data.name(), "val", &split.val)?;
-        let cx = Cx::eval(data.graph());
-        let mut adam = Adam::builder()
-            .learning_rate(settings.learning_rate)
-            .weight_decay(settings.weight_decay)
-            .build()?;
-        let mut through = weights.map(|weights| weights(&model));
+        let dropout_seed = settings.dropout_seed.unwrap_or(model.seed());
+        // One pool of buffers for the whole training.
+        let pool = Cx::without_graph();
+        let mut seen = view.map(|view| view(&model));
         let start = match settings.keep_start {
-            true => validation(through.as_ref().unwrap_or(&model), &cx, data, &split)?,
-            false => f64::NEG_INFINITY,
+            true => self.validate(seen.as_ref().unwrap_or(&model), &pool)?,
+            false => metric.worst(),
         };
         let mut best =
             Fit { model: model.clone(), validation: start, best_epoch: 0, losses: Vec::new() };
+        let mut steps = 0;
         for epoch in 1..=settings.epochs {
-            let cx_train = cx.with_mode(Mode::Train {
-                seed: settings.dropout_seed.unwrap_or(model.seed()),
-                step: epoch as u64,
-            });
-            let seen = through.as_ref().unwrap_or(&model);
-            let trace = seen.trace(&cx_train, data.features())?;
-            let Objective { value, seeds, grads: direct } = loss.loss(seen, &trace, epoch)?;
-            if !value.is_finite() {
-                return Err(Error::Diverged { epoch, loss: value.as_f64() });
+            let factor = settings.schedule.factor_after(settings.warmup, epoch, settings.epochs);
+            let (mut total, mut batches) = (0.0, 0u32);
+            for batch in self.training.epoch(epoch) {
+                let batch = batch?;
+                steps += 1;
+                let mode = Mode::Train { seed: dropout_seed, step: steps };
+                let cx = pool.on(batch.graph()).with_mode(mode);
+                let running = seen.as_ref().unwrap_or(&model);
+                let keeps: Vec<NodeId> = observers
+                    .iter()
+                    .flat_map(|observer| observer.keeps())
+                    .chain(loss.keeps())
+                    .copied()
+                    .collect();
+                let trace = running.trace_keeping(&cx, batch.features(), &keeps)?;
+                let pass = Pass { model: running, trace: &trace, batch: &batch, epoch };
+                observers.iter_mut().try_for_each(|observer| observer.after_forward(&pass))?;
+                let Objective { mut value, nodes, params } = loss.loss(&pass)?;
+                if !value.is_finite() {
+                    return Err(Error::Diverged { epoch, loss: value.as_f64() });
+                }
+                model.absorb(&trace);
+                let running = seen.as_ref().unwrap_or(&model);
+                let mut grads = running.backward(&cx, trace, nodes)?;
+                params.iter().for_each(|params| grads.add_scaled(params, F::one()));
+                means(reduce, &model, batch.rows().len(), &mut value, &mut grads)?;
+                settings.clip_norm.iter().for_each(|&largest| grads.clip(largest));
+                step(optimizer, &mut model, &grads, factor);
+                seen = view.map(|view| view(&model));
+                (total, batches) = (total + value.as_f64(), batches + 1);
             }
-            model.absorb(&trace);
-            let mut grads = through.as_ref().unwrap_or(&model).backward(&cx_train, trace, seeds)?;
-            direct.iter().for_each(|direct| grads.add_scaled(direct, F::one()));
-            adam.set_learning_rate(
-                settings.learning_rate * settings.schedule.factor(epoch, settings.epochs),
-            );
-            adam.step(&mut model, &grads);
-            through = weights.map(|weights| weights(&model));
-            let validation = validation(through.as_ref().unwrap_or(&model), &cx, data, &split)?;
-            best.losses.push(value.as_f64());
-            if validation > best.validation {
+            let validation = self.validate(seen.as_ref().unwrap_or(&model), &pool)?;
+            let loss = total / f64::from(batches.max(1));
+            best.losses.push(loss);
+            if metric.is_better(validation, best.validation) {
                 // A last step too large would else be kept: the loss that shows it would only come
                 // with the next epoch.
                 if !is_finite(&model) {
@@ -348,32 +446,53 @@ impl Trainer {
                 (best.validation, best.best_epoch) = (validation, epoch);
                 best.model.clone_from(&model);
             }
-            let progress =
-                Epoch { epoch, epochs: settings.epochs, loss: value.as_f64(), validation };
+            let at = Epoch { epoch, epochs: settings.epochs, loss, validation };
             log::debug!(
-                "epoch {epoch} of {}: loss {:.4}, validation {validation:.2} %",
-                settings.epochs,
-                progress.loss
+                "epoch {epoch} of {}: loss {loss:.4}, validation {validation:.2}",
+                settings.epochs
             );
-            settings.progress.iter().for_each(|listener| listener(progress));
-            hear(progress)?;
-            if epoch - best.best_epoch >= settings.patience {
+            settings.progress.iter().for_each(|listener| listener(at));
+            let mut flow = Flow::On;
+            for observer in &mut observers {
+                match observer.after_epoch(&at, &mut model)? {
+                    Flow::On => {}
+                    Flow::Changed if flow == Flow::Stop => {}
+                    other => flow = other,
+                }
+            }
+            if flow == Flow::Stop || epoch - best.best_epoch >= settings.patience {
                 break;
             }
+            if flow == Flow::Changed {
+                self.task.check(&model)?;
+                optimizer.forget();
+            }
+            if watched {
+                seen = view.map(|view| view(&model));
+            }
         }
-        let origin = Origin {
-            data: data.name().into(),
-            nodes: data.num_nodes(),
-            features: data.feature_norm().to_string(),
-        };
-        best.model.set_origin(Some(origin));
-        let (ran, kept, validation) = (best.losses.len(), best.best_epoch, best.validation);
+        best.model.set_origin(self.task.origin());
         log::info!(
-            "trained seed {} on {} for {ran} epochs: epoch {kept} is kept, validation {validation:.2} %",
+            "trained seed {} on {} for {} epochs: epoch {} is kept, validation {:.2}",
             best.model.seed(),
-            data.name()
+            self.task.name(),
+            best.losses.len(),
+            best.best_epoch,
+            best.validation,
         );
         Ok(best)
+    }
+
+    fn validate(&self, model: &Model<F>, pool: &Cx<F>) -> Result<f64> {
+        let mut tally = Tally::new();
+        for batch in self.validation.epoch(0) {
+            let batch = batch?;
+            let cx = pool.on(batch.graph());
+            let y = model.infer(&cx, batch.features())?;
+            self.task.judge(y.view(), &batch, &mut tally)?;
+            cx.give(y);
+        }
+        Ok(self.task.metric().of(tally))
     }
 }
 
@@ -381,43 +500,4 @@ fn is_finite<F: Scalar>(model: &Model<F>) -> bool {
     let mut finite = true;
     model.visit(&mut |_, param| finite &= param.value().iter().all(|w| w.is_finite()));
     finite
-}
-
-/// Refuses a model whose features or classes are not those of `data`.
-pub(crate) fn check_fits<F: Scalar>(model: &Model<F>, data: &Dataset<F>) -> Result<()> {
-    let expected = (data.num_features(), data.num_classes());
-    let found = (model.in_channels(), model.out_channels());
-    if expected == found {
-        return Ok(());
-    }
-    Err(Error::ShapeMismatch {
-        at: format!("features and classes of `{}` against the model", data.name()),
-        expected,
-        found,
-    })
-}
-
-fn validation<F: Scalar>(
-    model: &Model<F>,
-    cx: &Cx<F>,
-    data: &Dataset<F>,
-    split: &Split,
-) -> Result<f64> {
-    let logits = model.infer(cx, data.features())?;
-    let validation = Metric::of(data).measure(logits.view(), data, &split.val);
-    cx.give(logits);
-    Ok(validation)
-}
-
-/// The metric of `model` on those of `rows` of `data` that have a label, in percent, in evaluation
-/// mode.
-///
-/// # Errors
-/// [`Error::ShapeMismatch`] where model and data do not fit, [`Error::Data`] where no row has a
-/// label.
-pub fn evaluate<F: Scalar>(model: &Model<F>, data: &Dataset<F>, rows: &[u32]) -> Result<f64> {
-    check_fits(model, data)?;
-    check_part(data.name(), "the part to be measured on", &data.labelled(rows))?;
-    let logits = model.infer(&Cx::eval(data.graph()), data.features())?;
-    Ok(Metric::of(data).measure(logits.view(), data, rows))
 }

@@ -7,8 +7,8 @@ use gnn_prune::io::{self, pyg};
 use gnn_prune::ndarray::Array2;
 use gnn_prune::nn::{Cx, Registry};
 use gnn_prune::quant::{Forms, Rounding};
+use gnn_prune::task::{Part, evaluate};
 use gnn_prune::testing::{random_dense, random_plan, random_sparse};
-use gnn_prune::train::evaluate;
 use gnn_prune::{
     Bits, Dataset, Gat, Gcn, Graph, Model, OneShot, QuantModel, Quantizer, Scalar, Split, Trainer,
     Value,
@@ -250,5 +250,5 @@ pub fn dataset(data: &Dataset, choice: u64) -> Lawful<()> {
 fn trained_on(model: Model, data: &Dataset) -> Lawful<()> {
     let trainer = Trainer::builder().epochs(1).build().expect("one epoch is legal");
     let Some(model) = said(trainer.fit(model, data))? else { return Ok(()) };
-    said(evaluate(&model, data, &data.split(1).test)).map(drop)
+    said(evaluate(&model, data, Part::Test)).map(drop)
 }

@@ -15,7 +15,7 @@ use gnn_prune::ndarray::ArrayView2;
 use gnn_prune::nn::Origin;
 use gnn_prune::quant::QuantOp;
 use gnn_prune::report::{Account, Row, Servable, Summary};
-use gnn_prune::train::Metric;
+use gnn_prune::task::{NodeTask, Task};
 use gnn_prune::{
     Compressed, Compression, Controls, Dataset, Model, QuantModel, Recipe, Report, files, io,
 };
@@ -185,7 +185,7 @@ fn say_metric(logits: ArrayView2<f32>, model: &Compressed, data: &Dataset) {
     if test.is_empty() {
         return remark(&format!("no metric: `{}` has no test nodes with labels", data.name()));
     }
-    let metric = Metric::of(data);
+    let task = NodeTask::of(data);
     let split = match data.splits() {
         Splits::Fixed(_) => "of the data's split".into(),
         _ => format!("of the split of seed {}, the model's", model.seed()),
@@ -193,8 +193,9 @@ fn say_metric(logits: ArrayView2<f32>, model: &Compressed, data: &Dataset) {
     say(
         "metric",
         &format!(
-            "{metric} {:.2} % on {} test nodes {split}",
-            metric.measure(logits, data, &test),
+            "{} {} on {} test nodes {split}",
+            task.metric(),
+            task.metric().shown(task.measured_on(logits, &test)),
             test.len()
         ),
     );
@@ -343,11 +344,12 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     for (path, model, data) in &tried {
         let mut program = model.compiled(data.graph(), data.features())?;
         let logits = program.run(data.features())?;
-        let accuracy = Metric::of(data).measure(logits, data, &data.split(model.seed()).test);
+        let test = data.split(model.seed()).test;
+        let accuracy = NodeTask::of(data).measured_on(logits, &test);
         let account = Account::of(model, data.graph(), &data.features(), threads)?;
         rows.push(Row {
             name: path.display().to_string(),
-            metric: Metric::of(data),
+            metric: data.metric(),
             accuracy: Summary::of(vec![accuracy]),
             account,
         });

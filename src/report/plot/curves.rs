@@ -1,7 +1,9 @@
 //! Loss and validation metric over epochs, one line per seed.
 
+use super::pareto::least_span;
 use super::{Axis, Frame, Rect, WIDTH, open, polyline};
 use crate::report::curve::Curve;
+use crate::task::Metric;
 use crate::train::Epoch;
 
 const HEIGHT: f64 = 320.0;
@@ -12,9 +14,10 @@ const METRIC: Rect = Rect { left: 46.0, top: 182.0, right: WIDTH - 10.0, bottom:
 const POINTS: usize = 200;
 
 /// An `<svg>` element with the lines of one stage.
-pub(in crate::report) fn course(stage: &str, metric: &str, curves: &[&Curve]) -> String {
+pub(in crate::report) fn course(stage: &str, metric: Metric, curves: &[&Curve]) -> String {
     let longest = curves.iter().map(|curve| curve.epochs.len()).max().unwrap_or(0);
-    let mut svg = open(HEIGHT, &format!("loss and {metric} on validation nodes of {stage}"));
+    let mut svg =
+        open(HEIGHT, &format!("loss and {} on validation nodes of {stage}", metric.title()));
     let mut panel = |area: Rect,
                      x_title: &str,
                      title: &str,
@@ -42,9 +45,11 @@ pub(in crate::report) fn course(stage: &str, metric: &str, curves: &[&Curve]) ->
         }
     };
     panel(LOSS, "", "loss", 1e-3, &|epoch| epoch.loss);
-    panel(METRIC, "epoch", &format!("{metric} on validation nodes, %"), 1.0, &|epoch| {
-        epoch.validation
-    });
+    let unit = if metric.is_percent() { ", %" } else { "" };
+    let last = curves.iter().filter_map(|curve| curve.epochs.last()).map(|at| at.validation.abs());
+    let least = least_span(metric, last.fold(0.0, f64::max));
+    let title = format!("{} on validation nodes{unit}", metric.title());
+    panel(METRIC, "epoch", &title, least, &|epoch| epoch.validation);
     svg.push_str("</svg>");
     svg
 }

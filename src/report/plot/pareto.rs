@@ -3,6 +3,7 @@
 use super::labels::place;
 use super::{Axis, Frame, LINE, Rect, WIDTH, escape, line, open, polyline, text};
 use crate::report::row::{Compares, Report, Row};
+use crate::task::Metric;
 use std::fmt::Write;
 
 const HEIGHT: f64 = 320.0;
@@ -35,7 +36,7 @@ impl Report {
         let y = self.metric_axis(&bar);
         let frame = Frame { area: AREA, x: Axis::logarithmic(self.rows.iter().map(&cost)), y };
         let mut svg = open(HEIGHT, &format!("{} in percent against {label}", self.metric_name()));
-        frame.draw(&mut svg, label, &format!("{}, %", self.metric_name()));
+        frame.draw(&mut svg, label, &self.metric_label());
 
         let points = self.side_by_side(&frame, &cost, &bar);
         if self.compares == Compares::Stages {
@@ -57,8 +58,11 @@ impl Report {
                 });
                 taken.push(Rect { left: x - CAP, top, right: x + CAP, bottom });
             }
-            let number =
-                if below { format!(" {:.1} % ↓", row.accuracy.mean) } else { String::new() };
+            let number = match below {
+                true if row.metric.is_percent() => format!(" {:.1} % ↓", row.accuracy.mean),
+                true => format!(" {} ↓", row.metric.number(row.accuracy.mean)),
+                false => String::new(),
+            };
             names.push((format!("{}{number}", shortened(&row.name)), (x, y)));
         }
         // A name that is placed early has more room: those of the stages first.
@@ -120,7 +124,11 @@ impl Report {
     }
 
     fn marker(&self, svg: &mut String, row: &Row, (x, y): (f64, f64), below: bool) {
-        let title = format!("<title>{}: {:.2} %</title>", escape(&row.name), row.accuracy.mean);
+        let title = format!(
+            "<title>{}: {}</title>",
+            escape(&row.name),
+            row.metric.shown(row.accuracy.mean)
+        );
         // Writing to a string cannot fail.
         let _ = match (self.shows_as_control(row), below) {
             (false, _) => writeln!(
@@ -156,16 +164,17 @@ impl Report {
         let stages: Vec<&Row> =
             self.rows.iter().filter(|row| !self.shows_as_control(row)).collect();
         let (low, high) = ends(&stages);
-        let reach = (high - low).max(LEAST_SPAN) * OFF;
+        let least = self.rows.first().map_or(LEAST_SPAN, |row| least_span(row.metric, high));
+        let reach = (high - low).max(least) * OFF;
         let shown: Vec<&Row> = self
             .rows
             .iter()
             .filter(|row| !self.shows_as_control(row) || row.accuracy.mean - bar(row) > low - reach)
             .collect();
         let (low, high) = ends(&shown);
-        let room = (high - low).max(LEAST_SPAN) * 0.15;
+        let room = (high - low).max(least) * 0.15;
         let off = if shown.len() < self.rows.len() { 2.0 * room } else { room };
-        Axis::linear(low - off, high + room, LEAST_SPAN)
+        Axis::linear(low - off, high + room, least)
     }
 
     pub(in crate::report) fn shows_as_control(&self, row: &Row) -> bool {
@@ -179,4 +188,9 @@ fn shortened(name: &str) -> String {
         return name.into();
     }
     format!("…{}", letters[letters.len() - LETTERS + 1..].iter().collect::<String>())
+}
+
+/// What an axis of values like `value` shows at least.
+pub(super) fn least_span(metric: Metric, value: f64) -> f64 {
+    if metric.is_percent() { LEAST_SPAN } else { (value.abs() * 0.02).max(1e-9) }
 }

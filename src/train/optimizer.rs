@@ -1,0 +1,107 @@
+//! What moves parameters.
+
+use super::adam::Adam;
+use super::sgd::Sgd;
+use crate::error::Result;
+use crate::nn::{Grads, Model, Param};
+use crate::scalar::Scalar;
+use ndarray::Array2;
+
+/// Moves parameters down their gradients; it keeps what it remembers of each by its
+/// [`id`](Param::id).
+///
+/// ```
+/// use gnn_prune::ndarray::Array2;
+/// use gnn_prune::nn::Param;
+/// use gnn_prune::train::{Optimizer, Setup};
+/// use gnn_prune::{Dataset, Gcn, Trainer};
+///
+/// /// A step of one size for every weight, in the direction of its gradient's sign.
+/// struct Signs(f32);
+///
+/// impl Optimizer<f32> for Signs {
+///     fn step(&mut self, param: &mut Param<f32>, gradient: Option<&Array2<f32>>, factor: f64) {
+///         let Some(gradient) = gradient else { return };
+///         let step = self.0 * factor as f32;
+///         param.value_mut().zip_mut_with(gradient, |w, g| *w -= step * g.signum());
+///     }
+///
+///     fn forget(&mut self) {}
+/// }
+///
+/// let data = Dataset::digits()?;
+/// let model = Gcn::builder(data.num_features(), data.num_classes()).hidden(8).build(0)?;
+/// let trainer = Trainer::builder().epochs(5).build()?;
+/// let fit = trainer.fit_with(model, &data, Setup::new().optimizer(&mut Signs(0.01)))?;
+/// assert_eq!(fit.losses.len(), 5);
+/// # Ok::<(), gnn_prune::Error>(())
+/// ```
+pub trait Optimizer<F: Scalar>: Send {
+    /// Moves one parameter that trains. `factor` is what the schedule makes of the learning rate;
+    /// no gradient is one of zeros.
+    fn step(&mut self, param: &mut Param<F>, gradient: Option<&Array2<F>>, factor: f64);
+
+    /// Forgets what it remembers of the parameters: the model has become another.
+    fn forget(&mut self);
+}
+
+/// Moves every parameter of `model` that trains; masked entries stay zero.
+pub fn step<F: Scalar>(
+    optimizer: &mut dyn Optimizer<F>,
+    model: &mut Model<F>,
+    grads: &Grads<F>,
+    factor: f64,
+) {
+    model.visit_mut(&mut |param| {
+        if param.is_trainable() {
+            optimizer.step(param, grads.get(param.id()), factor);
+            param.apply_mask();
+        }
+    });
+}
+
+/// The optimisers that a [`Trainer`](super::Trainer) makes by itself, with its own learning rate
+/// and weight decay; others are given to it by [`Setup::optimizer`](super::Setup::optimizer).
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[non_exhaustive]
+pub enum UpdateRule {
+    /// [`Adam`] with its default moments.
+    #[default]
+    Adam,
+    /// [`Sgd`].
+    Sgd {
+        /// Share of the last step that goes into the next, in [0, 1).
+        momentum: f64,
+    },
+}
+
+impl UpdateRule {
+    pub(super) fn start<F: Scalar>(
+        self,
+        learning_rate: f64,
+        weight_decay: f64,
+    ) -> Result<Box<dyn Optimizer<F>>> {
+        Ok(match self {
+            UpdateRule::Adam => {
+                let adam = Adam::builder().learning_rate(learning_rate).weight_decay(weight_decay);
+                Box::new(adam.build()?)
+            }
+            UpdateRule::Sgd { momentum } => Box::new(
+                Sgd::builder()
+                    .learning_rate(learning_rate)
+                    .weight_decay(weight_decay)
+                    .momentum(momentum)
+                    .build()?,
+            ),
+        })
+    }
+}
+
+impl std::fmt::Display for UpdateRule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            UpdateRule::Adam => f.write_str("Adam"),
+            UpdateRule::Sgd { momentum } => write!(f, "SGD with momentum {momentum}"),
+        }
+    }
+}
