@@ -1,7 +1,7 @@
 //! The linear maps inside a layer, each with its input as it sees it: what least squares needs to
 //! know of a layer.
 
-use super::layer::Cx;
+use super::cx::Cx;
 use super::param::Param;
 use super::product::add_product;
 use crate::kernels::{self, Epilogue};

@@ -4,24 +4,33 @@
 //! handful of them, and the compiled [`Program`], quantisation and the cost model know nothing
 //! else.
 
+mod activation_fn;
 mod attrs;
+mod back;
 pub mod conv;
+mod cx;
 pub mod dense;
+mod erased;
+mod grads;
+mod ids;
 mod init;
 pub mod join;
 mod layer;
 mod linear_map;
 mod model;
+mod model_builder;
 mod param;
-mod pool;
 mod product;
 mod program;
 mod pytorch;
 mod registry;
 mod role;
+mod run;
 mod stage;
 mod wiring;
+mod workspace;
 
+pub use activation_fn::ActivationFn;
 pub use attrs::{Attrs, Shapes};
 pub use conv::{
     Aggregation, Appnp, Embedding, GatConv, GatConvBuilder, Gatv2Conv, Gatv2ConvBuilder, Gcn2Conv,
@@ -29,24 +38,29 @@ pub use conv::{
     GineConvBuilder, LgConv, RgcnConv, RgcnConvBuilder, SageConv, SageConvBuilder, SgConv,
     SgConvBuilder,
 };
-pub use dense::{Activation, ActivationFn, BatchNorm, Dropout, LayerNorm, Linear, LinearBuilder};
+pub use cx::{Cx, Mode};
+pub use dense::{Activation, BatchNorm, Dropout, LayerNorm, Linear, LinearBuilder};
+pub use erased::{AnyCache, DynLayer};
+pub use grads::{Grads, Io, Reads};
+pub use ids::{NodeId, ParamId, StageId};
 pub use init::Init;
 pub use join::{Add, Concat, Max};
-pub use layer::{AnyCache, Cx, DynLayer, Grads, Io, Layer, Mode, Reads};
+pub use layer::Layer;
 pub use linear_map::{LinearMap, MapTerm, See};
-pub(crate) use model::MOST_CHANNELS;
-pub use model::{Model, ModelBuilder, Node, NodeId, Origin, Trace};
-pub(crate) use param::with_at_most;
-pub use param::{Axis, Mask, Param, ParamId};
+pub use model::{Model, Node, Origin};
+pub(crate) use model_builder::MOST_CHANNELS;
+pub use model_builder::ModelBuilder;
+pub use param::{Axis, Mask, Param};
+pub(crate) use param::{bias, with_at_most};
 pub use program::{Cost, Products, Program, StageTime};
 pub use pytorch::{Layout, Place, Python, Twin};
 pub use registry::{Entry, Registered, Registry};
 pub use role::Role;
-pub use stage::{Lowering, Stage, StageId};
+pub use run::Trace;
+pub use stage::{Lowering, Stage};
 pub use wiring::{HeadUnits, Kept, Wiring};
 
 pub(crate) use conv::EDGE_WEIGHTS;
-pub(crate) use model::bias;
 pub(crate) use program::{Fused, Op, fuse, product_cost};
 
 /// The number of edges at each place, for oracles.

@@ -1,13 +1,10 @@
 //! Learnable parameters: one matrix each, whose axes say which channels they carry.
 
+use super::ids::ParamId;
 use super::init::Init;
 use crate::scalar::Scalar;
 use ndarray::Array2;
 use std::cell::Cell;
-
-/// Identifies a parameter within its model; given out by the model's builder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ParamId(pub(crate) usize);
 
 /// Which channels run along an axis of a parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,6 +170,11 @@ impl<F: Scalar> Param<F> {
         self.value = self.init.draw(self.value.dim(), rng);
         self.mask = None;
     }
+}
+
+/// A row of zeros, one per output channel, for layers' builders.
+pub(crate) fn bias<F: Scalar>(channels: usize) -> Param<F> {
+    Param::new("bias", (1, channels), [Axis::Fixed, Axis::Out], Init::Zeros)
 }
 
 #[cfg(test)]

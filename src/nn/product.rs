@@ -1,18 +1,18 @@
 //! The product `X·W` that most layers start with, for dense and sparse `X`, and its gradients.
 
-use super::layer::Cx;
+use super::cx::Cx;
 use super::param::Param;
 use crate::kernels::{self, Epilogue};
 use crate::scalar::Scalar;
 use crate::value::{Csr, CsrView, Value, ValueRef};
 use ndarray::{Array2, ArrayView2};
 
-/// `X·W`, shape `[n, out]`, in an array from the pool.
+/// `X·W`, shape `[n, out]`, in an array from the workspace.
 pub(crate) fn product<F: Scalar>(cx: &Cx<F>, x: &ValueRef<F>, w: ArrayView2<F>) -> Array2<F> {
     product_then(cx, x, w, Epilogue::NONE)
 }
 
-/// `X·W + b`, shape `[n, out]`, in an array from the pool.
+/// `X·W + b`, shape `[n, out]`, in an array from the workspace.
 pub(crate) fn product_then<F: Scalar>(
     cx: &Cx<F>,
     x: &ValueRef<F>,

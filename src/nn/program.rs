@@ -1,11 +1,15 @@
 //! The compiled form of a model for inference: stages fused, buffers planned once and kept.
 
-use super::dense::ActivationFn;
-use super::layer::{Cx, DynLayer};
-use super::pool::Pool;
-use super::stage::{Lowering, Stage, StageId};
-use crate::error::{Error, Result};
-use crate::graph::{Graph, Norm, Operator};
+use super::activation_fn::ActivationFn;
+use super::cx::Cx;
+use super::erased::DynLayer;
+use super::ids::StageId;
+use super::model::{Model, Node};
+use super::param::Axis;
+use super::stage::{Lowering, Stage};
+use super::workspace::Workspace;
+use crate::error::{Error, Result, Unsupported};
+use crate::graph::{Graph, NodeOrder, Norm, Operator};
 use crate::kernels::pages::{self, Buffer};
 use crate::kernels::{self, Epilogue, PackedWeight};
 use crate::scalar::Scalar;
@@ -80,7 +84,7 @@ struct Instruction<F: Scalar> {
 
 /// A model compiled for one graph. Products and aggregations allocate nothing after the first run,
 /// inside a thread pool at least; joins list their terms, and layers that have no compiled form
-/// take arrays from a pool.
+/// take arrays from a workspace.
 ///
 /// ```
 /// use gnn_prune::{Dataset, Gcn};
@@ -100,7 +104,7 @@ pub struct Program<F: Scalar = f32> {
     buffer_widths: Vec<usize>,
     buffers: Vec<Buffer<F>>,
     /// What whole layers take their arrays from.
-    pool: Arc<Pool<F>>,
+    workspace: Arc<Workspace<F>>,
     order: Option<Ordered<F>>,
     cost: Cost,
 }
@@ -115,6 +119,45 @@ struct Ordered<F: Scalar> {
     input: Option<Array2<F>>,
     /// In the caller's order.
     output: Array2<F>,
+}
+
+impl<F: Scalar> Model<F> {
+    /// Compiles the model for inference on `graph` and inputs like `x`.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where a layer has no stages, [`Error::ShapeMismatch`] for an input of
+    /// another width.
+    pub fn compile(&self, graph: &Graph<F>, x: ValueRef<F>) -> Result<Program<F>> {
+        self.check_input(&Cx::eval(graph), &x)?;
+        Program::compile(self.lower(Some(graph), x)?)
+    }
+
+    /// As [`Model::compile`], for nodes in an order that keeps neighbours close together; input and
+    /// output stay in the caller's order. Worth it where the graph has communities and rows are
+    /// wide: every run moves the rows of `x` and of the output once.
+    ///
+    /// # Errors
+    /// As [`Model::compile`].
+    pub fn compile_ordered(
+        &self,
+        graph: &Graph<F>,
+        x: ValueRef<F>,
+        order: NodeOrder,
+    ) -> Result<Program<F>> {
+        self.check_input(&Cx::eval(graph), &x)?;
+        let tied = |node: &&Node<F>| {
+            let mut tied = false;
+            node.layer.visit(&mut |param| tied |= param.axes().contains(&Axis::Nodes));
+            tied
+        };
+        if let Some(node) = self.nodes.iter().find(tied) {
+            let reason = "its rows belong to the nodes in the order that they have".into();
+            return Err(Error::Unsupported(Unsupported { layer: node.name.clone(), reason }));
+        }
+        let order = graph.node_order(order);
+        let graph = graph.permuted(&order)?;
+        Ok(Program::compile(self.lower(Some(&graph), x)?)?.in_order(order))
+    }
 }
 
 impl<F: Scalar> Program<F> {
@@ -144,7 +187,7 @@ impl<F: Scalar> Program<F> {
             instructions,
             buffer_widths,
             buffers: Vec::new(),
-            pool: Arc::default(),
+            workspace: Arc::default(),
             order: None,
             cost,
         })
@@ -264,7 +307,7 @@ impl<F: Scalar> Program<F> {
             self.buffers =
                 self.buffer_widths.iter().map(|width| Buffer::zeros(width * self.rows)).collect();
         }
-        let cx = Cx::on_pool(self.graph.as_ref(), self.pool.clone());
+        let cx = Cx::in_workspace(self.graph.as_ref(), self.workspace.clone());
         for (k, instruction) in self.instructions.iter().enumerate() {
             let mut out = std::mem::take(&mut self.buffers[instruction.output]);
             let done = instruction.run(&cx, x, &self.buffers, self.rows, &mut out);

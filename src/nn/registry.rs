@@ -6,9 +6,11 @@ use super::conv::{
     GineAggregation, GineConv, LgConv, RgcnConv, SageConv, SgConv,
 };
 use super::dense::{Activation, BatchNorm, Dropout, LayerNorm, Linear};
+use super::erased::DynLayer;
 use super::join::{Add, Concat, Max};
-use super::layer::{DynLayer, Layer};
-use super::model::{Model, ModelBuilder};
+use super::layer::Layer;
+use super::model::Model;
+use super::model_builder::ModelBuilder;
 use super::pytorch::{Place, Python, Twin};
 use crate::error::{Error, Result};
 use crate::graph::Graph;

@@ -2,19 +2,16 @@
 //!
 //! Inference, quantisation and the cost model know only these.
 
-use super::dense::ActivationFn;
-use super::layer::DynLayer;
-use super::param::{Param, ParamId};
+use super::activation_fn::ActivationFn;
+use super::erased::DynLayer;
+use super::ids::{ParamId, StageId};
+use super::param::Param;
 use crate::error::{Result, Unsupported};
 use crate::graph::{Graph, Norm, Operator};
 use crate::scalar::Scalar;
 use crate::value::ValueRef;
 use ndarray::Array2;
 use std::sync::Arc;
-
-/// A stage of a lowered model; 0 is the input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StageId(pub(crate) usize);
 
 /// One operation of a lowered model. `n` is the number of nodes.
 #[derive(Debug, Clone)]
@@ -97,12 +94,6 @@ impl<F: Scalar> Stage<F> {
             Stage::Scale { x, .. } => std::slice::from_ref(x),
             Stage::Add { xs, .. } | Stage::Concat { xs } | Stage::Whole { xs, .. } => xs,
         }
-    }
-}
-
-impl<F: Scalar> std::fmt::Debug for dyn DynLayer<F> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.kind())
     }
 }
 

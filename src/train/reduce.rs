@@ -48,7 +48,9 @@ pub(super) fn means<F: Scalar>(
     let own = F::of(examples as f64);
     let mut sums = [*loss * own, own];
     // A gradient that one process has and another has not would be waited for in vain.
-    grads.fill(model);
+    model.visit(&mut |_, param| {
+        grads.of_mut(param);
+    });
     grads.scale(own);
     let mut numbers: Vec<&mut [F]> = vec![&mut sums];
     numbers.extend(grads.slices_mut());

@@ -14,7 +14,7 @@ use ndarray_rand::rand::Rng;
 const NORMS: [Norm; 4] =
     [Norm::Symmetric, Norm::SymmetricImproved, Norm::SymmetricPlain, Norm::Sum];
 
-/// `Â^hops·X`, in arrays from the pool.
+/// `Â^hops·X`, in arrays from the workspace.
 pub(super) fn propagated<F: Scalar>(
     cx: &Cx<F>,
     a: CsrView<F>,
@@ -30,7 +30,7 @@ pub(super) fn propagated<F: Scalar>(
     x
 }
 
-/// A copy in an array from the pool.
+/// A copy in an array from the workspace.
 pub(super) fn copied<F: Scalar>(cx: &Cx<F>, x: ndarray::ArrayView2<F>) -> Array2<F> {
     let mut copy = cx.take(x.dim());
     copy.assign(&x);

@@ -6,7 +6,7 @@ mod dropout;
 mod layer_norm;
 mod linear;
 
-pub use activation::{Activation, ActivationFn};
+pub use activation::Activation;
 pub use batch_norm::BatchNorm;
 pub use dropout::Dropout;
 pub(crate) use dropout::drop_mask;

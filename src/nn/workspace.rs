@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 /// Buffers that were used once and fit again: kept by length, never more than were handed out.
 #[derive(Debug, Default)]
-pub(crate) struct Pool<F> {
+pub(crate) struct Workspace<F> {
     shelves: Mutex<BTreeMap<usize, Shelf<F>>>,
 }
 
@@ -19,7 +19,7 @@ struct Shelf<F> {
     out: usize,
 }
 
-impl<F: Scalar> Pool<F> {
+impl<F: Scalar> Workspace<F> {
     pub(super) fn take(&self, shape: (usize, usize)) -> Array2<F> {
         let len = shape.0 * shape.1;
         let buffer = {
@@ -49,13 +49,13 @@ mod tests {
 
     #[test]
     fn a_buffer_serves_its_length_again_and_no_more_are_kept_than_were_handed_out() {
-        let pool = Pool::<f32>::default();
-        pool.give(Array2::zeros((4, 4)));
-        let one = pool.take((4, 4));
+        let workspace = Workspace::<f32>::default();
+        workspace.give(Array2::zeros((4, 4)));
+        let one = workspace.take((4, 4));
         let at = one.as_ptr();
-        pool.give(one);
-        pool.give(Array2::zeros((4, 4)));
-        assert_eq!(pool.take((2, 8)).as_ptr(), at);
-        assert!(pool.shelves.lock().unwrap()[&16].free.is_empty());
+        workspace.give(one);
+        workspace.give(Array2::zeros((4, 4)));
+        assert_eq!(workspace.take((2, 8)).as_ptr(), at);
+        assert!(workspace.shelves.lock().unwrap()[&16].free.is_empty());
     }
 }

@@ -1,0 +1,131 @@
+//! Backward: gradients of parameters, by the trace of a forward pass.
+
+use super::cx::Cx;
+use super::grads::{Grads, Io};
+use super::ids::NodeId;
+use super::model::Model;
+use super::product::gradient_like;
+use super::run::{Trace, recycle};
+use crate::error::{Error, Result};
+use crate::scalar::Scalar;
+use crate::value::{Value, ValueRef};
+use ndarray::Array2;
+use std::borrow::Cow;
+
+impl<F: Scalar> Model<F> {
+    /// Gradients of all parameters, given the gradients of the loss by the values of some nodes.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`] for a seed of another shape than its node's value.
+    pub fn backward<'s>(
+        &self,
+        cx: &Cx<F>,
+        trace: Trace<F>,
+        seeds: impl Into<Cow<'s, [(NodeId, Array2<F>)]>>,
+    ) -> Result<Grads<F>> {
+        self.backward_from(cx, trace, seeds.into().into_owned(), false).map(|(grads, _)| grads)
+    }
+
+    /// As [`Model::backward`], with the gradient of the model's input, on its stored entries where
+    /// it is sparse.
+    ///
+    /// # Errors
+    /// As [`Model::backward`].
+    pub fn backward_to_input(
+        &self,
+        cx: &Cx<F>,
+        trace: Trace<F>,
+        seeds: &[(NodeId, Array2<F>)],
+    ) -> Result<(Grads<F>, Value<F>)> {
+        let x = trace.x;
+        let (grads, dx) = self.backward_from(cx, trace, seeds.to_vec(), true)?;
+        let zeros = || match x {
+            ValueRef::Dense(x) => Value::Dense(Array2::zeros(x.dim())),
+            ValueRef::Sparse(x) => Value::Sparse(x.map(|_| F::zero())),
+        };
+        Ok((grads, dx.unwrap_or_else(zeros)))
+    }
+
+    fn backward_from(
+        &self,
+        cx: &Cx<F>,
+        mut trace: Trace<F>,
+        seeds: Vec<(NodeId, Array2<F>)>,
+        to_input: bool,
+    ) -> Result<(Grads<F>, Option<Value<F>>)> {
+        let rows = trace.x.rows();
+        let mut pending: Vec<Option<Value<F>>> = (0..=self.nodes.len()).map(|_| None).collect();
+        for (id, seed) in seeds {
+            let expected = (rows, self.channels(id));
+            if seed.dim() != expected {
+                return Err(Error::ShapeMismatch {
+                    at: format!("gradient of node {}", id.0),
+                    expected,
+                    found: seed.dim(),
+                });
+            }
+            add_gradient(&mut pending[id.0], gradient_like(trace.value(id), Value::Dense(seed)))?;
+        }
+        let needed = self.needed(to_input);
+        let mut grads = Grads::new(self.num_params);
+        for (k, node) in self.nodes.iter().enumerate().rev() {
+            let cache = trace.caches[k].take();
+            let Some(dy) = pending[k + 1].take() else { continue };
+            let Some(cache) = cache else {
+                // The layer handed its input on untouched, and so goes its gradient.
+                add_gradient(&mut pending[node.inputs[0].0], dy)?;
+                continue;
+            };
+            let held = (0..=k).rev().find(|&earlier| trace.overwritten(earlier, k + 1));
+            if held.is_none()
+                && !node.layer.reads().output()
+                && matches!(trace.values[k + 1], Some(Value::Dense(_)))
+            {
+                recycle(cx, trace.values[k + 1].take());
+            }
+            let io = Io {
+                inputs: node.inputs.iter().map(|&id| trace.value(id)).collect(),
+                output: trace.value(NodeId(k + 1)),
+                wants: node.inputs.iter().map(|id| needed[id.0]).collect(),
+                widths: node.inputs.iter().map(|&id| self.channels(id)).collect(),
+            };
+            let at = cx.at(NodeId(k + 1), &node.name);
+            let dxs = node.layer.backward_owned(&at, &io, cache, dy, &mut grads);
+            for (id, dx) in node.inputs.iter().zip(dxs) {
+                if let (true, Some(dx)) = (needed[id.0], dx) {
+                    add_gradient(&mut pending[id.0], gradient_like(trace.value(*id), dx))?;
+                }
+            }
+            // What was made in place of an earlier value is that one's to read.
+            match held {
+                Some(earlier) if self.nodes[earlier - 1].layer.reads().output() => {
+                    trace.values[earlier] = trace.values[k + 1].take();
+                    trace.sources[earlier] = NodeId(earlier);
+                }
+                _ => recycle(cx, trace.values[k + 1].take()),
+            }
+        }
+        Ok((grads, pending[0].take()))
+    }
+
+    /// Which nodes' gradients lead to a parameter, or to the input where that is asked for.
+    fn needed(&self, to_input: bool) -> Vec<bool> {
+        let mut needed = vec![to_input];
+        for node in &self.nodes {
+            let mut own = false;
+            node.layer.visit(&mut |param| own |= param.is_trainable());
+            needed.push(own || node.inputs.iter().any(|id| needed[id.0]));
+        }
+        needed
+    }
+}
+
+fn add_gradient<F: Scalar>(sum: &mut Option<Value<F>>, gradient: Value<F>) -> Result<()> {
+    match sum {
+        Some(sum) => sum.accumulate(gradient),
+        empty => {
+            *empty = Some(gradient);
+            Ok(())
+        }
+    }
+}
