@@ -68,41 +68,39 @@ impl<F: Scalar> Model<F> {
         }
         let needed = self.needed(to_input);
         let mut grads = Grads::new(self.num_params);
-        for (k, node) in self.nodes.iter().enumerate().rev() {
-            let cache = trace.caches[k].take();
-            let Some(dy) = pending[k + 1].take() else { continue };
+        for (id, node) in self.iter().rev() {
+            let cache = trace.caches[id.0 - 1].take();
+            let Some(dy) = pending[id.0].take() else { continue };
             let Some(cache) = cache else {
                 // The layer handed its input on untouched, and so goes its gradient.
                 add_gradient(&mut pending[node.inputs[0].0], dy)?;
                 continue;
             };
-            let held = (0..=k).rev().find(|&earlier| trace.overwritten(earlier, k + 1));
-            if held.is_none()
-                && !node.layer.reads().output()
-                && matches!(trace.values[k + 1], Some(Value::Dense(_)))
-            {
-                recycle(cx, trace.values[k + 1].take());
+            let overwritten = trace.overwritten_by(id);
+            if overwritten.is_none() && !node.layer.reads().output() {
+                trace.drop_dense(cx, id);
             }
             let io = Io {
                 inputs: node.inputs.iter().map(|&id| trace.value(id)).collect(),
-                output: trace.value(NodeId(k + 1)),
+                output: trace.value(id),
                 wants: node.inputs.iter().map(|id| needed[id.0]).collect(),
                 widths: node.inputs.iter().map(|&id| self.channels(id)).collect(),
             };
-            let at = cx.at(NodeId(k + 1), &node.name);
+            let at = cx.at(id, &node.name);
             let dxs = node.layer.backward_owned(&at, &io, cache, dy, &mut grads);
             for (id, dx) in node.inputs.iter().zip(dxs) {
                 if let (true, Some(dx)) = (needed[id.0], dx) {
                     add_gradient(&mut pending[id.0], gradient_like(trace.value(*id), dx))?;
                 }
             }
-            // What was made in place of an earlier value is that one's to read.
-            match held {
-                Some(earlier) if self.nodes[earlier - 1].layer.reads().output() => {
-                    trace.values[earlier] = trace.values[k + 1].take();
-                    trace.sources[earlier] = NodeId(earlier);
+            let value = trace.values[id.0].take();
+            match overwritten {
+                // Its own backward reads it, or hands it on to what it has overwritten itself.
+                Some((earlier, true)) => {
+                    trace.values[earlier.0] = value;
+                    trace.homes[earlier.0] = earlier;
                 }
-                _ => recycle(cx, trace.values[k + 1].take()),
+                _ => recycle(cx, value),
             }
         }
         Ok((grads, pending[0].take()))

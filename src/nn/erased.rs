@@ -4,6 +4,7 @@ use super::attrs::Attrs;
 use super::cx::{Cx, Mode};
 use super::grads::{Grads, Io, Reads};
 use super::ids::StageId;
+use super::in_place::InPlace;
 use super::layer::Layer;
 use super::linear_map::See;
 use super::param::Param;
@@ -13,7 +14,6 @@ use super::wiring::{Kept, Wiring};
 use crate::error::{PruneError, Result, Unsupported};
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
-use ndarray::Array2;
 use std::any::Any;
 
 /// A layer's cache without its type.
@@ -48,12 +48,8 @@ pub trait DynLayer<F: Scalar>: Send + Sync {
     fn role(&self) -> Role;
     /// See [`Layer::is_identity`].
     fn is_identity(&self, mode: Mode) -> bool;
-    /// See [`Layer::works_in_place`].
-    fn works_in_place(&self) -> bool;
-    /// See [`Layer::keeps_signs`].
-    fn keeps_signs(&self) -> bool;
-    /// See [`Layer::forward_in_place`].
-    fn forward_in_place(&self, cx: &Cx<F>, x: &mut Array2<F>);
+    /// See [`Layer::in_place`].
+    fn in_place(&self) -> Option<&dyn InPlace<F>>;
     /// See [`Layer::backward_owned`].
     fn backward_owned(
         &self,
@@ -126,14 +122,8 @@ impl<F: Scalar, L: Layer<F>> DynLayer<F> for L {
     fn is_identity(&self, mode: Mode) -> bool {
         Layer::is_identity(self, mode)
     }
-    fn works_in_place(&self) -> bool {
-        Layer::works_in_place(self)
-    }
-    fn keeps_signs(&self) -> bool {
-        Layer::keeps_signs(self)
-    }
-    fn forward_in_place(&self, cx: &Cx<F>, x: &mut Array2<F>) {
-        Layer::forward_in_place(self, cx, x);
+    fn in_place(&self) -> Option<&dyn InPlace<F>> {
+        Layer::in_place(self)
     }
     fn backward_owned(
         &self,

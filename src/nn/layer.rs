@@ -5,6 +5,7 @@ use super::attrs::Attrs;
 use super::cx::{Cx, Mode};
 use super::grads::{Grads, Io, Reads};
 use super::ids::StageId;
+use super::in_place::InPlace;
 use super::linear_map::See;
 use super::param::Param;
 use super::role::Role;
@@ -13,7 +14,6 @@ use super::wiring::{Kept, Wiring};
 use crate::error::{PruneError, Result, Unsupported};
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
-use ndarray::Array2;
 
 /// A layer of a graph neural network.
 ///
@@ -143,21 +143,10 @@ pub trait Layer<F: Scalar>: Clone + Send + Sync + 'static {
         false
     }
 
-    /// Whether the layer changes entries one by one and can do so in the memory of its only input.
-    /// Its cache is then `()`.
-    fn works_in_place(&self) -> bool {
-        false
+    /// The layer as one that can run in the memory of its input. Default: it cannot.
+    fn in_place(&self) -> Option<&dyn InPlace<F>> {
+        None
     }
-
-    /// Whether an entry of the output is positive where that of the input is, or the gradient of
-    /// the input is zero there.
-    fn keeps_signs(&self) -> bool {
-        false
-    }
-
-    /// What [`Layer::forward`] computes, in place of the input. Called only if
-    /// [`Layer::works_in_place`], on an array in standard layout.
-    fn forward_in_place(&self, _cx: &Cx<F>, _x: &mut Array2<F>) {}
 
     /// As [`Layer::backward`], and the memory of `dy` may become that of a gradient, or goes back
     /// to the workspace as soon as it is not read again.

@@ -97,7 +97,12 @@ impl<F: Scalar> Model<F> {
 
     /// How many channels a node puts out.
     pub fn channels(&self, id: NodeId) -> usize {
-        if id == NodeId::INPUT { self.in_channels } else { self.nodes[id.0 - 1].channels }
+        if id == NodeId::INPUT { self.in_channels } else { self[id].channels }
+    }
+
+    /// The nodes in the order in which they run, each with its id.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (NodeId, &Node<F>)> + ExactSizeIterator {
+        self.nodes.iter().enumerate().map(|(k, node)| (NodeId(k + 1), node))
     }
 
     /// The layers in the order in which they run; `nodes()[k]` is node `k + 1`.
@@ -112,7 +117,7 @@ impl<F: Scalar> Model<F> {
 
     /// The node of that name.
     pub fn node(&self, name: &str) -> Option<NodeId> {
-        self.nodes.iter().position(|node| node.name == name).map(|k| NodeId(k + 1))
+        self.iter().find(|(_, node)| node.name == name).map(|(id, _)| id)
     }
 
     /// The seed that every split and every dropout mask of this model follows, and that drew the
@@ -199,7 +204,18 @@ impl<F: Scalar> Model<F> {
 
     /// Name of a node.
     pub fn name_of(&self, id: NodeId) -> &str {
-        if id == NodeId::INPUT { "input" } else { &self.nodes[id.0 - 1].name }
+        if id == NodeId::INPUT { "input" } else { &self[id].name }
+    }
+}
+
+/// # Panics
+/// For [`NodeId::INPUT`], which is no layer, and for a node of another model.
+impl<F: Scalar> std::ops::Index<NodeId> for Model<F> {
+    type Output = Node<F>;
+
+    fn index(&self, id: NodeId) -> &Node<F> {
+        let k = id.0.checked_sub(1).expect("the input of a model is no layer");
+        &self.nodes[k]
     }
 }
 

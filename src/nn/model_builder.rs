@@ -196,9 +196,9 @@ impl<F: Scalar> Model<F> {
         mut f: impl FnMut(NodeId, &mut Node<F>) -> Result<()>,
     ) -> Result<Self> {
         let mut builder = ModelBuilder::new(self.in_channels);
-        for (k, node) in self.nodes.iter().enumerate() {
+        for (id, node) in self.iter() {
             let mut node = node.clone();
-            f(NodeId(k + 1), &mut node)?;
+            f(id, &mut node)?;
             builder.add_boxed(&node.name, node.layer, &node.inputs)?;
         }
         let mut model = builder.build_undrawn(self.output, self.seed)?;

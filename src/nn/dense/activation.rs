@@ -4,8 +4,8 @@ use crate::error::{Result, Unsupported};
 use crate::graph::Graph;
 use crate::kernels;
 use crate::nn::{
-    ActivationFn, Attrs, Cx, Grads, Io, Layer, Lowering, Place, Python, Reads, Registered, Shapes,
-    StageId, Twin, Wiring,
+    ActivationFn, Attrs, Cx, Grads, InPlace, Io, Layer, Lowering, Place, Python, Reads, Registered,
+    Shapes, StageId, Twin, Wiring,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -30,6 +30,15 @@ impl Activation {
     }
 }
 
+impl<F: Scalar> InPlace<F> for Activation {
+    fn forward_in_place(&self, _: &Cx<F>, x: &mut Array2<F>) {
+        kernels::for_each_chunk(
+            x.as_slice_mut().expect("a standard layout is a slice"),
+            |_, chunk| self.function.apply(chunk),
+        );
+    }
+}
+
 impl<F: Scalar> Layer<F> for Activation {
     type Cache = ();
 
@@ -48,15 +57,8 @@ impl<F: Scalar> Layer<F> for Activation {
         Ok((Value::Dense(y), ()))
     }
 
-    fn works_in_place(&self) -> bool {
-        true
-    }
-
-    fn forward_in_place(&self, _: &Cx<F>, x: &mut Array2<F>) {
-        kernels::for_each_chunk(
-            x.as_slice_mut().expect("a standard layout is a slice"),
-            |_, chunk| self.function.apply(chunk),
-        );
+    fn in_place(&self) -> Option<&dyn InPlace<F>> {
+        Some(self)
     }
 
     /// `dX = dY ⊙ f'(X)`, and `f'` follows from `Y`.

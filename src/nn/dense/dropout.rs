@@ -6,8 +6,8 @@ use crate::graph::Graph;
 use crate::kernels::DropMask;
 use crate::nn::product::with_data;
 use crate::nn::{
-    Attrs, Cx, Grads, Io, Layer, Lowering, Mode, Place, Python, Reads, Registered, Shapes, StageId,
-    Twin, Wiring,
+    Attrs, Cx, Grads, InPlace, Io, Layer, Lowering, Mode, Place, Python, Reads, Registered, Shapes,
+    StageId, Twin, Wiring,
 };
 use crate::rng::{ChaCha8Rng, hash, purpose};
 use crate::scalar::Scalar;
@@ -57,6 +57,19 @@ pub(crate) fn drop_mask<F: Scalar>(cx: &Cx<F>, p: f64) -> Option<DropMask> {
             Some(DropMask::new(hash(seed, &[purpose::DROPOUT, cx.node().index() as u64, step]), p))
         }
         _ => None,
+    }
+}
+
+impl<F: Scalar> InPlace<F> for Dropout {
+    fn forward_in_place(&self, cx: &Cx<F>, x: &mut Array2<F>) {
+        if let Some(draw) = self.draw(cx) {
+            draw.scale_all(numbers(x), self.factor());
+        }
+    }
+
+    /// What is kept has its sign, and no gradient arrives where it was dropped.
+    fn keeps_signs(&self) -> bool {
+        true
     }
 }
 
@@ -133,18 +146,8 @@ impl<F: Scalar> Layer<F> for Dropout {
         vec![Some(dx)]
     }
 
-    fn works_in_place(&self) -> bool {
-        true
-    }
-
-    fn keeps_signs(&self) -> bool {
-        true
-    }
-
-    fn forward_in_place(&self, cx: &Cx<F>, x: &mut Array2<F>) {
-        if let Some(draw) = self.draw(cx) {
-            draw.scale_all(numbers(x), self.factor());
-        }
+    fn in_place(&self) -> Option<&dyn InPlace<F>> {
+        Some(self)
     }
 
     fn backward_owned(
