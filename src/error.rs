@@ -85,6 +85,12 @@ pub enum Error {
         /// The node of the model.
         at: String,
     },
+    /// A layer that runs on whole graphs was given the hops of a sample.
+    #[error("{}: runs on whole graphs only, and was given the hops of a sample", OneLine(at))]
+    OnlyAHop {
+        /// The node of the model.
+        at: String,
+    },
     /// A model is put together wrongly.
     #[error("model: {}", OneLine(.0))]
     Model(String),

@@ -140,6 +140,40 @@ impl<F: Scalar> ValueRef<'_, F> {
         self.shape().1
     }
 
+    /// These rows, in this order.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn rows_of(&self, rows: &[u32]) -> Value<F> {
+        match self {
+            ValueRef::Dense(x) => {
+                let rows: Vec<usize> = rows.iter().map(|&row| row as usize).collect();
+                Value::Dense(x.select(ndarray::Axis(0), &rows))
+            }
+            ValueRef::Sparse(x) => {
+                let (mut starts, mut columns, mut values) = (vec![0], Vec::new(), Vec::new());
+                for &row in rows {
+                    let row = x.outer_view(row as usize).expect("rows are in range");
+                    columns.extend_from_slice(row.indices());
+                    values.extend_from_slice(row.data());
+                    starts.push(columns.len());
+                }
+                Value::Sparse(Csr::new((rows.len(), x.cols()), starts, columns, values))
+            }
+        }
+    }
+
+    /// The first `rows` rows.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub fn head(&self, rows: usize) -> ValueRef<'_, F> {
+        match self {
+            ValueRef::Dense(x) => ValueRef::Dense(x.slice(ndarray::s![..rows, ..])),
+            ValueRef::Sparse(x) => ValueRef::Sparse(x.slice_outer(0..rows)),
+        }
+    }
+
     /// How many entries are stored: all of a dense value.
     pub fn stored(&self) -> usize {
         match self {

@@ -27,6 +27,7 @@ mod quantization;
 mod readers;
 mod registry;
 mod resume;
+mod row_spaces;
 mod symmetry;
 mod training;
 mod weights;

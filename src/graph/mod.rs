@@ -8,12 +8,14 @@ mod builder;
 mod operator;
 mod order;
 mod relations;
+mod topology;
 
 pub use attention::AttentionEdges;
 pub use builder::{Duplicates, GraphBuilder, SelfLoops};
 pub use operator::{Norm, Operator};
 pub use order::NodeOrder;
 pub use relations::RelationPairs;
+pub use topology::{Hop, Topology};
 
 use crate::error::{Error, Result};
 use crate::scalar::Scalar;

@@ -87,18 +87,24 @@ impl<F: Scalar> Operator<F> {
             ))?,
             Norm::SymmetricPlain => symmetric(adjacency.to_owned())?,
         };
+        Ok(Self::of_matrix(forward))
+    }
+
+    /// A matrix as it stands.
+    pub(super) fn of_matrix(forward: Csr<F>) -> Self {
         let transposed = forward.transpose_view().to_csr();
         let transpose =
             if transposed == forward { Transpose::Itself } else { Transpose::Other(transposed) };
-        Ok(Self { forward, transpose })
+        Self { forward, transpose }
     }
 
-    /// The operator, shape `[n, n]`: row = target, column = source.
+    /// The operator, shape `[n, n]`, or `[targets, sources]` of a hop: row = target, column =
+    /// source.
     pub fn forward(&self) -> CsrView<'_, F> {
         self.forward.view()
     }
 
-    /// Its transpose, shape `[n, n]`.
+    /// Its transpose.
     pub fn transpose(&self) -> CsrView<'_, F> {
         match &self.transpose {
             Transpose::Itself => self.forward.view(),

@@ -4,8 +4,8 @@ use super::cx::Cx;
 use super::grads::{Grads, Io};
 use super::ids::NodeId;
 use super::model::Model;
-use super::product::gradient_like;
-use super::run::{Trace, recycle};
+use super::product::{gradient_like, with_rows_below};
+use super::run::{Trace, first_rows, recycle};
 use crate::error::{Error, Result};
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
@@ -53,10 +53,9 @@ impl<F: Scalar> Model<F> {
         seeds: Vec<(NodeId, Array2<F>)>,
         to_input: bool,
     ) -> Result<(Grads<F>, Option<Value<F>>)> {
-        let rows = trace.x.rows();
         let mut pending: Vec<Option<Value<F>>> = (0..=self.nodes.len()).map(|_| None).collect();
         for (id, seed) in seeds {
-            let expected = (rows, self.channels(id));
+            let expected = (trace.rows[id.0], self.channels(id));
             if seed.dim() != expected {
                 return Err(Error::ShapeMismatch {
                     at: format!("gradient of node {}", id.0),
@@ -80,16 +79,26 @@ impl<F: Scalar> Model<F> {
             if overwritten.is_none() && !node.layer.reads().output() {
                 trace.drop_dense(cx, id);
             }
+            let rows_read = trace.rows_read_by(node);
+            let values: Vec<_> = node.inputs.iter().map(|&id| trace.value(id)).collect();
             let io = Io {
-                inputs: node.inputs.iter().map(|&id| trace.value(id)).collect(),
+                inputs: values
+                    .iter()
+                    .zip(&rows_read)
+                    .map(|(x, rows)| x.as_ref().map(|x| first_rows(x, *rows)))
+                    .collect(),
                 output: trace.value(id),
                 wants: node.inputs.iter().map(|id| needed[id.0]).collect(),
                 widths: node.inputs.iter().map(|&id| self.channels(id)).collect(),
             };
-            let at = cx.at(id, &node.name);
+            let at = cx.at(id, &node.name).reading(trace.read_by(node));
             let dxs = node.layer.backward_owned(&at, &io, cache, dy, &mut grads);
-            for (id, dx) in node.inputs.iter().zip(dxs) {
+            for ((id, dx), rows) in node.inputs.iter().zip(dxs).zip(&rows_read) {
                 if let (true, Some(dx)) = (needed[id.0], dx) {
+                    let dx = match rows {
+                        Some(_) => with_rows_below(dx, trace.rows[id.0]),
+                        None => dx,
+                    };
                     add_gradient(&mut pending[id.0], gradient_like(trace.value(*id), dx))?;
                 }
             }

@@ -1,9 +1,10 @@
 //! What a layer is run in: mode, graph, place and memory.
 
 use super::ids::NodeId;
+use super::rows::{RowSpace, Rows};
 use super::workspace::Workspace;
 use crate::error::{Error, Result};
-use crate::graph::Graph;
+use crate::graph::{Graph, Topology};
 use crate::kernels;
 use crate::scalar::Scalar;
 use crate::value::ValueRef;
@@ -28,6 +29,9 @@ pub enum Mode {
 #[derive(Debug, Clone)]
 pub struct Cx<'a, F: Scalar> {
     graph: Option<&'a Graph<F>>,
+    rows: Option<&'a Rows<F>>,
+    /// What the rows of the layer's inputs are.
+    space: RowSpace,
     mode: Mode,
     node: NodeId,
     place: &'a str,
@@ -37,24 +41,12 @@ pub struct Cx<'a, F: Scalar> {
 impl<'a, F: Scalar> Cx<'a, F> {
     /// Evaluation on `graph`.
     pub fn eval(graph: &'a Graph<F>) -> Self {
-        Self {
-            graph: Some(graph),
-            mode: Mode::Eval,
-            node: NodeId::INPUT,
-            place: "",
-            workspace: Arc::default(),
-        }
+        Self::in_workspace(Some(graph), Arc::default())
     }
 
     /// Evaluation without a graph, for models that aggregate nothing.
     pub fn without_graph() -> Self {
-        Self {
-            graph: None,
-            mode: Mode::Eval,
-            node: NodeId::INPUT,
-            place: "",
-            workspace: Arc::default(),
-        }
+        Self::in_workspace(None, Arc::default())
     }
 
     /// The same, in another mode; the workspace is shared.
@@ -62,17 +54,27 @@ impl<'a, F: Scalar> Cx<'a, F> {
         Self { mode, ..self.clone() }
     }
 
-    /// The same on another graph; the pool is shared.
+    /// The same on another graph and on no sample of it; the workspace is shared.
     pub fn on<'b>(&self, graph: &'b Graph<F>) -> Cx<'b, F>
     where
         'a: 'b,
     {
-        Cx { graph: Some(graph), ..self.clone() }
+        Cx { graph: Some(graph), rows: None, space: RowSpace::Nodes, ..self.clone() }
+    }
+
+    /// The same, where the rows of the input are what `rows` says.
+    pub fn within<'b>(&self, rows: &'b Rows<F>) -> Cx<'b, F>
+    where
+        'a: 'b,
+    {
+        let space = if rows.num_hops() > 0 { RowSpace::Hop(0) } else { RowSpace::Nodes };
+        Cx { rows: Some(rows), space, ..self.clone() }
     }
 
     /// Evaluation, with or without a graph, with arrays from a workspace that is there.
     pub(crate) fn in_workspace(graph: Option<&'a Graph<F>>, workspace: Arc<Workspace<F>>) -> Self {
-        Self { graph, mode: Mode::Eval, node: NodeId::INPUT, place: "", workspace }
+        let (rows, space) = (None, RowSpace::Nodes);
+        Self { graph, rows, space, mode: Mode::Eval, node: NodeId::INPUT, place: "", workspace }
     }
 
     /// The same, standing at a node of a model.
@@ -80,12 +82,76 @@ impl<'a, F: Scalar> Cx<'a, F> {
         Cx { node, place, ..self.clone() }
     }
 
-    /// The graph.
+    /// The same, where the rows of the layer's inputs are these.
+    pub(super) fn reading(&self, space: RowSpace) -> Cx<'a, F> {
+        Cx { space, ..self.clone() }
+    }
+
+    /// The whole graph, for layers that run on nothing less; others ask for the
+    /// [`topology`](Cx::topology).
     ///
     /// # Errors
-    /// [`Error::NoGraph`] where there is none.
+    /// [`Error::NoGraph`] where there is none, [`Error::OnlyAHop`] on a sample.
     pub fn graph(&self) -> Result<&'a Graph<F>> {
-        self.graph.ok_or_else(|| Error::NoGraph { at: self.place.into() })
+        match self.topology()? {
+            Topology::Square(graph) => Ok(graph),
+            Topology::Hop(_) => Err(Error::OnlyAHop { at: self.place.into() }),
+        }
+    }
+
+    /// What the layer aggregates over: the graph, or the hop of a sample that comes next.
+    ///
+    /// # Errors
+    /// [`Error::NoGraph`] where there is no graph, or the sample has no hop left.
+    pub fn topology(&self) -> Result<Topology<'a, F>> {
+        let missing = || Error::NoGraph { at: self.place.into() };
+        match (self.space, self.rows) {
+            (RowSpace::Hop(k), Some(rows)) => {
+                rows.hop(usize::from(k)).map(Topology::Hop).ok_or_else(missing)
+            }
+            (RowSpace::Nodes, _) => self.graph.map(Topology::Square).ok_or_else(missing),
+            _ => Err(missing()),
+        }
+    }
+
+    /// What the batch has beside its graph, if anything.
+    pub fn rows(&self) -> Option<&'a Rows<F>> {
+        self.rows
+    }
+
+    /// What the rows of the layer's inputs are; where they are hops, of the last.
+    pub fn space(&self) -> RowSpace {
+        self.space
+    }
+
+    /// How many rows a value of that space has.
+    ///
+    /// # Errors
+    /// [`Error::NoGraph`] where the batch says nothing of it.
+    pub fn num_rows(&self, space: RowSpace) -> Result<usize> {
+        let count = match (space, self.rows) {
+            (RowSpace::Nodes, _) => self.graph.map(Graph::num_nodes),
+            (_, None) => None,
+            (RowSpace::Hop(0), Some(rows)) => rows.hop(0).map(|hop| hop.num_sources()),
+            (RowSpace::Hop(k), Some(rows)) => {
+                rows.hop(usize::from(k) - 1).map(|hop| hop.num_targets())
+            }
+            (RowSpace::Graphs, Some(rows)) => rows.graph_of_nodes().map(|(_, count)| count),
+            (RowSpace::Pairs, Some(rows)) => rows.pairs_of_nodes().map(<[_]>::len),
+        };
+        count.ok_or_else(|| Error::NoGraph { at: self.place.into() })
+    }
+
+    /// Who the rows of the layer's inputs are, where they are nodes that are not those of their
+    /// place. All that is drawn for a row follows it, so that a node draws alike in every batch.
+    pub fn ids(&self) -> Option<&'a [u32]> {
+        let ids = self.rows?.node_ids()?;
+        match self.space {
+            RowSpace::Nodes => Some(ids),
+            // The rows of a hop are the first of those before it.
+            RowSpace::Hop(_) => ids.get(..self.num_rows(self.space).ok()?),
+            _ => None,
+        }
     }
 
     /// Training or evaluation.
@@ -123,13 +189,14 @@ impl<'a, F: Scalar> Cx<'a, F> {
         self.workspace.give(array);
     }
 
-    /// Checks that `x` has `channels` columns and one row per node.
+    /// Checks that `x` has `channels` columns and as many rows as the layer's inputs have here: one
+    /// per node of a graph.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] with the node's name.
     pub fn check(&self, x: &ValueRef<F>, channels: usize) -> Result<()> {
         let found = x.shape();
-        let expected = (self.graph.map_or(found.0, Graph::num_nodes), channels);
+        let expected = (self.num_rows(self.space).unwrap_or(found.0), channels);
         if found == expected {
             Ok(())
         } else {

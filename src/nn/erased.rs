@@ -9,6 +9,7 @@ use super::layer::Layer;
 use super::linear_map::See;
 use super::param::Param;
 use super::role::Role;
+use super::rows::RowSpace;
 use super::stage::Lowering;
 use super::wiring::{Kept, Wiring};
 use crate::error::{PruneError, Result, Unsupported};
@@ -46,6 +47,8 @@ pub trait DynLayer<F: Scalar>: Send + Sync {
     fn reads(&self) -> Reads;
     /// See [`Layer::role`].
     fn role(&self) -> Role;
+    /// See [`Layer::rows`].
+    fn rows(&self, inputs: &[RowSpace]) -> Option<RowSpace>;
     /// See [`Layer::is_identity`].
     fn is_identity(&self, mode: Mode) -> bool;
     /// See [`Layer::in_place`].
@@ -118,6 +121,9 @@ impl<F: Scalar, L: Layer<F>> DynLayer<F> for L {
     }
     fn role(&self) -> Role {
         Layer::role(self)
+    }
+    fn rows(&self, inputs: &[RowSpace]) -> Option<RowSpace> {
+        Layer::rows(self, inputs)
     }
     fn is_identity(&self, mode: Mode) -> bool {
         Layer::is_identity(self, mode)

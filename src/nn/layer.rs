@@ -9,6 +9,7 @@ use super::in_place::InPlace;
 use super::linear_map::See;
 use super::param::Param;
 use super::role::Role;
+use super::rows::RowSpace;
 use super::stage::Lowering;
 use super::wiring::{Kept, Wiring};
 use crate::error::{PruneError, Result, Unsupported};
@@ -135,6 +136,13 @@ pub trait Layer<F: Scalar>: Clone + Send + Sync + 'static {
     /// What the layer is to code that rewrites networks. Default: [`Role::Other`].
     fn role(&self) -> Role {
         Role::Other
+    }
+
+    /// What the rows of the output are, by those of the inputs; nothing where the layer cannot join
+    /// them. Default: those of the inputs, which is right for all that works row by row. What
+    /// aggregates over neighbours says [`RowSpace::aggregated`].
+    fn rows(&self, inputs: &[RowSpace]) -> Option<RowSpace> {
+        RowSpace::joined(inputs)
     }
 
     /// Whether the layer hands its only input on untouched in this mode: then it is not run, and

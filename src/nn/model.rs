@@ -3,6 +3,7 @@
 use super::erased::DynLayer;
 use super::ids::NodeId;
 use super::param::Param;
+use super::rows::RowSpace;
 use super::stage::Lowering;
 use crate::error::Result;
 use crate::graph::Graph;
@@ -29,6 +30,7 @@ pub struct Node<F: Scalar> {
     pub(crate) layer: Box<dyn DynLayer<F>>,
     pub(crate) inputs: Vec<NodeId>,
     pub(crate) channels: usize,
+    pub(crate) rows: RowSpace,
 }
 
 impl<F: Scalar> Node<F> {
@@ -50,6 +52,11 @@ impl<F: Scalar> Node<F> {
     /// How many channels it puts out.
     pub fn channels(&self) -> usize {
         self.channels
+    }
+
+    /// What its rows are, where the model reads a graph's nodes.
+    pub fn rows(&self) -> RowSpace {
+        self.rows
     }
 }
 

@@ -5,6 +5,7 @@ use super::ids::NodeId;
 use super::layer::Layer;
 use super::model::{Model, Node};
 use super::param::Axis;
+use super::rows::RowSpace;
 use super::wiring::Wiring;
 use crate::error::{Error, Result};
 use crate::scalar::Scalar;
@@ -59,6 +60,8 @@ impl<F: Scalar> ModelBuilder<F> {
             return Err(Error::InputCount { at: name.into(), expected, found: inputs.len() });
         }
         let widths: Vec<usize> = inputs.iter().map(|&id| self.channels(id)).collect();
+        let spaces: Vec<RowSpace> = inputs.iter().map(|&id| self.rows(id)).collect();
+        let rows = layer.rows(&spaces).ok_or_else(|| rows_differ(name, &spaces))?;
         let channels = out_channels(name, &*layer, &widths)?;
         check_axes(name, &*layer, &widths, channels)?;
         let mut next = self.num_params;
@@ -67,13 +70,18 @@ impl<F: Scalar> ModelBuilder<F> {
             next += 1;
         });
         self.num_params = next;
-        self.nodes.push(Node { name: name.into(), layer, inputs: inputs.to_vec(), channels });
+        self.nodes.push(Node { name: name.into(), layer, inputs: inputs.to_vec(), channels, rows });
         Ok(NodeId(self.nodes.len()))
     }
 
     /// How many channels a node puts out.
     pub fn channels(&self, id: NodeId) -> usize {
         if id == NodeId::INPUT { self.in_channels } else { self.nodes[id.0 - 1].channels }
+    }
+
+    /// What the rows of a node are.
+    fn rows(&self, id: NodeId) -> RowSpace {
+        if id == NodeId::INPUT { RowSpace::Nodes } else { self.nodes[id.0 - 1].rows }
     }
 
     /// Ends the model at `output` and draws its parameters from `seed`.
@@ -113,6 +121,12 @@ impl<F: Scalar> ModelBuilder<F> {
 
 /// A node has at most as many channels: each of them is a number for every node of the graph.
 pub(crate) const MOST_CHANNELS: usize = 1 << 24;
+
+/// The refusal of inputs whose rows a layer cannot join.
+pub(super) fn rows_differ(name: &str, spaces: &[RowSpace]) -> Error {
+    let spaces: Vec<String> = spaces.iter().map(RowSpace::to_string).collect();
+    Error::Model(format!("node `{name}` cannot join rows of {}", spaces.join(" with rows of ")))
+}
 
 fn out_channels<F: Scalar>(name: &str, layer: &dyn DynLayer<F>, widths: &[usize]) -> Result<usize> {
     match layer.wiring() {

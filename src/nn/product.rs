@@ -91,6 +91,17 @@ pub(crate) fn with_data<F: Scalar>(pattern: &CsrView<F>, data: Vec<F>) -> Csr<F>
     )
 }
 
+/// The gradient of `rows` rows by that of the first, zero below.
+pub(crate) fn with_rows_below<F: Scalar>(dx: Value<F>, rows: usize) -> Value<F> {
+    if dx.shape().0 == rows {
+        return dx;
+    }
+    let first = dx.into_dense();
+    let mut all = Array2::zeros((rows, first.ncols()));
+    all.slice_mut(ndarray::s![..first.nrows(), ..]).assign(&first);
+    Value::Dense(all)
+}
+
 /// The gradient of `x`: on its stored entries where `x` is sparse.
 pub(crate) fn gradient_like<F: Scalar>(x: Option<ValueRef<F>>, gradient: Value<F>) -> Value<F> {
     match (x, gradient) {

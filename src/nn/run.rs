@@ -6,7 +6,9 @@ use super::erased::AnyCache;
 use super::ids::NodeId;
 use super::liveness::{Action, Liveness, Pass};
 use super::model::{Model, Node};
-use crate::error::Result;
+use super::model_builder::rows_differ;
+use super::rows::RowSpace;
+use crate::error::{Error, Result};
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
 use ndarray::{Array2, ArrayView2};
@@ -77,8 +79,18 @@ impl<F: Scalar> Model<F> {
     ) -> Result<Trace<'x, F>> {
         self.check_input(cx, &x)?;
         liveness.check(self, cx.mode(), pass)?;
+        let spaces = self.spaces(cx.space())?;
+        let mut rows = vec![x.rows()];
+        for (id, node) in self.iter() {
+            rows.push(match spaces[id.0] {
+                RowSpace::Nodes => x.rows(),
+                space => cx.at(id, node.name()).num_rows(space)?,
+            });
+        }
         let mut trace = Trace {
             x,
+            rows,
+            spaces,
             values: vec![None],
             caches: Vec::new(),
             output: self.output(),
@@ -93,9 +105,13 @@ impl<F: Scalar> Model<F> {
                     continue;
                 }
                 Action::Run => None,
-                Action::InPlace { from, .. } => trace.take_array(from).map(|array| (from, array)),
+                // The values of a hop are only a part of those before it.
+                Action::InPlace { from, .. } if trace.rows[from.0] == trace.rows[id.0] => {
+                    trace.take_array(from).map(|array| (from, array))
+                }
+                Action::InPlace { .. } => None,
             };
-            let at = cx.at(id, node.name());
+            let at = cx.at(id, node.name()).reading(trace.read_by(node));
             let (value, cache) = match overwritten {
                 Some((from, array)) => {
                     trace.homes[from.0] = id;
@@ -103,6 +119,13 @@ impl<F: Scalar> Model<F> {
                 }
                 None => trace.run(node, &at, pass)?,
             };
+            let (found, expected) = (value.shape().0, trace.rows[id.0]);
+            if found != expected {
+                let width = value.shape().1;
+                let (expected, found) = ((expected, width), (found, width));
+                let at = format!("rows that `{}` puts out", node.name());
+                return Err(Error::ShapeMismatch { at, expected, found });
+            }
             let value = if id == self.output() { Value::Dense(value.into_dense()) } else { value };
             trace.values.push(Some(value));
             trace.caches.push((pass == Pass::Trace).then_some(cache));
@@ -123,8 +146,47 @@ impl<F: Scalar> Model<F> {
     }
 
     pub(super) fn check_input(&self, cx: &Cx<F>, x: &ValueRef<F>) -> Result<()> {
-        cx.at(NodeId::INPUT, "input").check(x, self.in_channels())
+        cx.at(NodeId::INPUT, "input").check(x, self.in_channels())?;
+        let Some(rows) = cx.rows() else { return Ok(()) };
+        let nodes = x.rows();
+        let lists = [
+            ("ids of the nodes", rows.node_ids().map(<[u32]>::len)),
+            ("graphs of the nodes", rows.graph_of_nodes().map(|(of, _)| of.len())),
+        ];
+        for (what, found) in lists {
+            if let Some(found) = found.filter(|found| *found != nodes) {
+                let (expected, found) = ((nodes, 1), (found, 1));
+                return Err(Error::ShapeMismatch { at: what.into(), expected, found });
+            }
+        }
+        let pairs = rows.pairs_of_nodes().unwrap_or_default();
+        match pairs.iter().flatten().find(|node| **node as usize >= nodes) {
+            Some(&node) => {
+                let at = "node of a pair".into();
+                Err(Error::IndexOutOfRange { at, index: node as usize, len: nodes })
+            }
+            None => Ok(()),
+        }
     }
+
+    /// What the rows of the input and of each node are, where those of the input are these.
+    fn spaces(&self, of_input: RowSpace) -> Result<Vec<RowSpace>> {
+        let mut spaces = vec![of_input];
+        for node in &self.nodes {
+            let inputs: Vec<RowSpace> = node.inputs.iter().map(|id| spaces[id.0]).collect();
+            let own = node.layer.rows(&inputs);
+            spaces.push(own.ok_or_else(|| rows_differ(&node.name, &inputs))?);
+        }
+        Ok(spaces)
+    }
+}
+
+/// The first rows of a value, or all of them.
+pub(super) fn first_rows<'a, F: Scalar>(
+    x: &'a ValueRef<'_, F>,
+    rows: Option<usize>,
+) -> ValueRef<'a, F> {
+    rows.map_or_else(|| x.reborrow(), |rows| x.head(rows))
 }
 
 fn in_place<F: Scalar>(node: &Node<F>, cx: &Cx<F>, mut array: Array2<F>) -> (Value<F>, AnyCache) {
@@ -142,6 +204,10 @@ pub(super) fn recycle<F: Scalar>(cx: &Cx<F>, value: Option<Value<F>>) {
 /// The values of a forward pass that its backward pass needs.
 pub struct Trace<'x, F: Scalar> {
     pub(super) x: ValueRef<'x, F>,
+    /// How many rows the values of the input and of each node have, ...
+    pub(super) rows: Vec<usize>,
+    /// ... and what they are.
+    spaces: Vec<RowSpace>,
     /// Of the input, which is `x`, and of each node, where its value lives.
     pub(super) values: Vec<Option<Value<F>>>,
     /// Of each node that ran.
@@ -162,14 +228,35 @@ impl<F: Scalar> std::fmt::Debug for Trace<'_, F> {
 impl<F: Scalar> Trace<'_, F> {
     /// Runs a layer on the values of its inputs.
     fn run(&self, node: &Node<F>, cx: &Cx<F>, pass: Pass) -> Result<(Value<F>, AnyCache)> {
-        let xs: Vec<_> = node
+        let rows = self.rows_read_by(node);
+        let values: Vec<_> = node
             .inputs()
             .iter()
             .map(|&id| self.value(id).expect("a value lives until its last reader has run"))
             .collect();
+        let xs: Vec<_> = values.iter().zip(rows).map(|(x, rows)| first_rows(x, rows)).collect();
         match pass {
             Pass::Trace => node.layer().forward(cx, &xs),
             Pass::Inference => Ok((node.layer().infer(cx, &xs)?, Box::new(()))),
+        }
+    }
+
+    /// What a layer takes the rows of its inputs for.
+    pub(super) fn read_by(&self, node: &Node<F>) -> RowSpace {
+        let spaces: Vec<RowSpace> = node.inputs().iter().map(|id| self.spaces[id.0]).collect();
+        RowSpace::joined(&spaces).unwrap_or(spaces[0])
+    }
+
+    /// How many of the first rows of each input a layer reads, where it does not read all of them:
+    /// values of several hops are joined in the rows of the last.
+    pub(super) fn rows_read_by(&self, node: &Node<F>) -> Vec<Option<usize>> {
+        let rows = node.inputs().iter().map(|id| self.rows[id.0]);
+        match self.read_by(node) {
+            RowSpace::Hop(_) => {
+                let least = rows.clone().min();
+                rows.map(|rows| least.filter(|least| *least < rows)).collect()
+            }
+            _ => vec![None; node.inputs().len()],
         }
     }
 

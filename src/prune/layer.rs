@@ -365,7 +365,7 @@ fn validation<F: Scalar>(model: &Model<F>, task: &dyn Task<F>) -> Result<(f64, f
     let (mut tally, mut loss) = (Tally::new(), 0.0);
     for batch in task.batches(Part::Validation, model.seed())?.epoch(0) {
         let batch = batch?;
-        let y = model.infer(&Cx::eval(batch.graph()), batch.features())?;
+        let y = model.infer(&batch.on(&Cx::without_graph()), batch.features())?;
         loss += task.loss(y.view(), &batch)?.0.as_f64();
         task.judge(y.view(), &batch, &mut tally)?;
     }

@@ -358,7 +358,7 @@ fn gradients<F: Scalar>(model: &Model<F>, task: &dyn Task<F>) -> Result<Grads<F>
     let mut sum = Grads::default();
     for batch in task.batches(Part::Train, model.seed())?.epoch(0) {
         let batch = batch?;
-        let cx = Cx::eval(batch.graph());
+        let cx = batch.on(&Cx::without_graph());
         let trace = model.trace(&cx, batch.features())?;
         let (_, gradient) = task.loss(trace.output(), &batch)?;
         let grads = model.backward(&cx, trace, vec![(model.output(), gradient)])?;

@@ -2,7 +2,8 @@
 
 use crate::data::Dataset;
 use crate::error::Result;
-use crate::graph::Graph;
+use crate::graph::{Graph, Hop};
+use crate::nn::{Cx, Rows};
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
 use std::any::Any;
@@ -18,6 +19,7 @@ pub struct Batch<F: Scalar> {
     graph: Graph<F>,
     features: Arc<Value<F>>,
     rows: Arc<[u32]>,
+    spaces: Rows<F>,
     attached: Option<Arc<dyn Any + Send + Sync>>,
 }
 
@@ -25,7 +27,7 @@ impl<F: Scalar> Batch<F> {
     /// A graph with features, `[nodes, features]`, of which every row counts.
     pub fn new(graph: Graph<F>, features: Arc<Value<F>>) -> Self {
         let rows = (0..graph.num_nodes() as u32).collect();
-        Self { graph, features, rows, attached: None }
+        Self { graph, features, rows, spaces: Rows::new(), attached: None }
     }
 
     /// All of a data set, of which `rows` count.
@@ -34,8 +36,61 @@ impl<F: Scalar> Batch<F> {
             graph: data.graph().clone(),
             features: data.shared_features(),
             rows: rows.into(),
+            spaces: Rows::new(),
             attached: None,
         }
+    }
+
+    /// What a network that aggregates `hops` times needs of a data set for the output of `targets`,
+    /// and no more: all neighbours at every hop, so that their outputs are those on the whole
+    /// graph. All rows of the output count: that of target `k` is row `k`. A network that
+    /// aggregates less often computes more rows than these, which do not count; one that aggregates
+    /// more often is refused.
+    ///
+    /// # Errors
+    /// As [`Hop::into_nodes`]; [`Error::Setting`](crate::Error::Setting) for no hop.
+    ///
+    /// ```
+    /// use gnn_prune::nn::Cx;
+    /// use gnn_prune::task::Batch;
+    /// use gnn_prune::{Dataset, Gcn};
+    /// let data = Dataset::sbm(300, 3).features(8).build()?;
+    /// let model = Gcn::builder(8, 3).hidden(16).layers(2).build(0)?;
+    /// let batch = Batch::around(&data, &[7, 4], 2)?;
+    /// let y = model.infer(&batch.on(&Cx::without_graph()), batch.features())?;
+    /// let all = model.infer(&Cx::eval(data.graph()), data.features())?;
+    /// let off = (&y.row(0) - &all.row(7)).fold(0f32, |most, v| most.max(v.abs()));
+    /// assert!(y.nrows() == 2 && off < 1e-5);
+    /// # Ok::<(), gnn_prune::Error>(())
+    /// ```
+    pub fn around(data: &Dataset<F>, targets: &[u32], hops: usize) -> Result<Self> {
+        let mut backwards: Vec<Hop<F>> = Vec::new();
+        for _ in 0..hops {
+            let targets = backwards.last().map_or(targets, Hop::sources);
+            backwards.push(Hop::into_nodes(data.graph(), targets)?);
+        }
+        backwards.reverse();
+        let mut spaces = Rows::new().hops(backwards)?;
+        let nodes = spaces.node_ids().unwrap_or_default().to_vec();
+        if let ValueRef::Sparse(x) = data.features() {
+            let starts = x.indptr();
+            let starts = starts.raw_storage();
+            let starts: Vec<usize> = nodes.iter().map(|&node| starts[node as usize]).collect();
+            spaces = spaces.sparse_starts(starts);
+        }
+        Ok(Self {
+            graph: data.graph().clone(),
+            features: Arc::new(data.features().rows_of(&nodes)),
+            rows: (0..targets.len() as u32).collect(),
+            spaces,
+            attached: None,
+        })
+    }
+
+    /// The same, where the rows of its values are what `spaces` says.
+    #[must_use]
+    pub fn with_spaces(self, spaces: Rows<F>) -> Self {
+        Self { spaces, ..self }
     }
 
     /// The same, and these rows of the output count.
@@ -53,6 +108,16 @@ impl<F: Scalar> Batch<F> {
     /// The graph.
     pub fn graph(&self) -> &Graph<F> {
         &self.graph
+    }
+
+    /// What it has beside the graph.
+    pub fn spaces(&self) -> &Rows<F> {
+        &self.spaces
+    }
+
+    /// What a model runs in on this batch, with the mode and the workspace of `cx`.
+    pub fn on<'b>(&'b self, cx: &Cx<'b, F>) -> Cx<'b, F> {
+        cx.on(&self.graph).within(&self.spaces)
     }
 
     /// The features of its nodes.

@@ -193,6 +193,6 @@ pub fn measure<F: Scalar>(
 pub fn evaluate<F: Scalar>(model: &Model<F>, task: &dyn Task<F>, part: Part) -> Result<f64> {
     task.check(model)?;
     measure(task, part, model.seed(), |batch| {
-        model.infer(&Cx::eval(batch.graph()), batch.features())
+        model.infer(&batch.on(&Cx::without_graph()), batch.features())
     })
 }

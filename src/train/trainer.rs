@@ -85,7 +85,8 @@ impl TrainerBuilder {
 
     /// Longest gradient, a positive number: where the Euclidean norm of all gradients together is
     /// larger, they are scaled down to it before the optimiser sees them, as
-    /// `torch.nn.utils.clip_grad_norm_` does (Pascanu et al., ICML 2013, algorithm 1). Default: any.
+    /// `torch.nn.utils.clip_grad_norm_` does (Pascanu et al., ICML 2013, algorithm 1). Default:
+    /// any.
     #[must_use]
     pub fn clip_norm(mut self, largest: f64) -> Self {
         self.clip_norm = Some(largest);
@@ -221,8 +222,8 @@ impl<'a, F: Scalar> Setup<'a, F> {
         self
     }
 
-    /// Steps by another optimiser, which has a learning rate and a weight decay of its own. Default:
-    /// the trainer's [`UpdateRule`].
+    /// Steps by another optimiser, which has a learning rate and a weight decay of its own.
+    /// Default: the trainer's [`UpdateRule`].
     #[must_use]
     pub fn optimizer(mut self, optimizer: &'a mut dyn Optimizer<F>) -> Self {
         self.optimizer = Some(optimizer);
@@ -409,7 +410,7 @@ impl<F: Scalar> Run<'_, F> {
                 let batch = batch?;
                 steps += 1;
                 let mode = Mode::Train { seed: dropout_seed, step: steps };
-                let cx = pool.on(batch.graph()).with_mode(mode);
+                let cx = batch.on(&pool).with_mode(mode);
                 let running = seen.as_ref().unwrap_or(&model);
                 let keeps: Vec<NodeId> = observers
                     .iter()
@@ -487,7 +488,7 @@ impl<F: Scalar> Run<'_, F> {
         let mut tally = Tally::new();
         for batch in self.validation.epoch(0) {
             let batch = batch?;
-            let cx = pool.on(batch.graph());
+            let cx = batch.on(pool);
             let y = model.infer(&cx, batch.features())?;
             self.task.judge(y.view(), &batch, &mut tally)?;
             cx.give(y);

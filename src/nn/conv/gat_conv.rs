@@ -183,6 +183,7 @@ impl<F: Scalar> Layer<F> for GatConv<F> {
     fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, Self::Cache)> {
         cx.check(&xs[0], self.weight.value().nrows())?;
         let edges = self.settings.edges(cx.graph()?);
+        self.settings.check_draws(cx)?;
         let cache = self.terms(cx, &edges, &xs[0])?;
         let thin = self.settings.thin(cx);
         let mut wide = cx.take(cache.z.dim());

@@ -193,6 +193,7 @@ impl<F: Scalar> Layer<F> for Gatv2Conv<F> {
     fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, Self::Cache)> {
         cx.check(&xs[0], self.src.weight.value().nrows())?;
         let edges = self.settings.edges(cx.graph()?);
+        self.settings.check_draws(cx)?;
         if let Some(weight) = &self.edge_weight {
             edge_features(cx, &edges, weight.value().nrows())?;
         }

@@ -9,7 +9,7 @@ use crate::nn::product::{bias_gradient, product, product_dw, product_dx, product
 use crate::nn::pytorch::py;
 use crate::nn::{
     Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, Layout, LinearMap, Lowering, Param, Place,
-    Python, Reads, Registered, See, Shapes, StageId, Twin, Wiring, bias,
+    Python, Reads, Registered, RowSpace, See, Shapes, StageId, Twin, Wiring, bias,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -112,20 +112,26 @@ impl<F: Scalar> Layer<F> for GcnConv<F> {
         Wiring::Fresh { channels: self.weight.value().ncols(), units: HeadUnits::Single }
     }
 
+    /// The rows of what is aggregated.
+    fn rows(&self, inputs: &[RowSpace]) -> Option<RowSpace> {
+        RowSpace::joined(inputs).map(RowSpace::aggregated)
+    }
+
     fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, Self::Cache)> {
         let w = self.weight.value();
         cx.check(&xs[0], w.nrows())?;
-        let operator = cx.graph()?.operator(self.norm)?;
+        let topology = cx.topology()?;
+        let (targets, operator) = (topology.num_targets(), topology.operator(self.norm)?);
         let bias = then_bias(self.bias.as_ref());
         let (y, cache) = match &xs[0] {
             ValueRef::Dense(x) if aggregates_first(false, w.nrows(), w.ncols()) => {
-                let mut h = cx.take(x.dim());
+                let mut h = cx.take((targets, x.ncols()));
                 kernels::spmm(operator.forward(), x.view(), h.view_mut());
                 (product_then(cx, &ValueRef::Dense(h.view()), w.view(), bias), Some(h))
             }
             x => {
                 let z = product(cx, x, w.view());
-                let mut y = cx.take(z.dim());
+                let mut y = cx.take((targets, z.ncols()));
                 kernels::spmm_then(operator.forward(), z.view(), y.view_mut(), bias);
                 cx.give(z);
                 (y, None)
@@ -155,10 +161,9 @@ impl<F: Scalar> Layer<F> for GcnConv<F> {
         dy: Value<F>,
         grads: &mut Grads<F>,
     ) -> Vec<Option<Value<F>>> {
-        let operator = cx
-            .graph()
-            .and_then(|graph| graph.operator(self.norm))
-            .expect("the forward pass had it");
+        let topology = cx.topology().expect("the forward pass had it");
+        let operator = topology.operator(self.norm).expect("the forward pass had it");
+        let sources = topology.num_sources();
         let (dy, w) = (dy.into_dense(), self.weight.value().view());
         if let Some(bias) = &self.bias {
             grads.add(bias, bias_gradient(dy.view()));
@@ -174,14 +179,14 @@ impl<F: Scalar> Layer<F> for GcnConv<F> {
             });
             cx.give(dy);
             let dx = dh.map(|dh| {
-                let mut dx = cx.take(dh.dim());
+                let mut dx = cx.take((sources, dh.ncols()));
                 kernels::spmm(operator.transpose(), dh.view(), dx.view_mut());
                 cx.give(dh);
                 Value::Dense(dx)
             });
             return vec![dx];
         }
-        let mut dz = cx.take(dy.dim());
+        let mut dz = cx.take((sources, dy.ncols()));
         kernels::spmm(operator.transpose(), dy.view(), dz.view_mut());
         cx.give(dy);
         let x = io.sparse_input(0).map_or_else(|| io.input(0), ValueRef::Sparse);

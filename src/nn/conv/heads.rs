@@ -228,6 +228,16 @@ impl Heads {
         (settings, dim, rng.random::<bool>().then_some(3))
     }
 
+    /// Refuses to draw for edges between nodes that are not those of their place: an edge is drawn
+    /// for by its place in the list, which says nothing of who its ends are.
+    pub(super) fn check_draws<F: Scalar>(&self, cx: &Cx<F>) -> Result<()> {
+        if cx.ids().is_some() && drop_mask(cx, self.dropout).is_some() {
+            let problem = "dropout of attention is drawn on whole graphs only, not on a batch";
+            return Err(Error::Model(format!("{}: {problem}", cx.place())));
+        }
+        Ok(())
+    }
+
     /// Dropout of the weights, drawn by their position; `None` where nothing is dropped.
     pub(super) fn thin<F: Scalar>(
         &self,

@@ -6,8 +6,8 @@ use crate::graph::{Graph, Norm};
 use crate::kernels;
 use crate::nn::product::gradient_like;
 use crate::nn::{
-    Attrs, Cx, Grads, Io, Layer, Lowering, Place, Python, Reads, Registered, Shapes, StageId, Twin,
-    Wiring,
+    Attrs, Cx, Grads, Io, Layer, Lowering, Place, Python, Reads, Registered, RowSpace, Shapes,
+    StageId, Twin, Wiring,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -55,10 +55,16 @@ impl<F: Scalar> Layer<F> for LgConv {
         Wiring::Same
     }
 
+    /// The rows of what is aggregated.
+    fn rows(&self, inputs: &[RowSpace]) -> Option<RowSpace> {
+        RowSpace::joined(inputs).map(RowSpace::aggregated)
+    }
+
     fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, ())> {
         cx.check(&xs[0], xs[0].cols())?;
-        let operator = cx.graph()?.operator(self.norm)?;
-        let mut y = cx.take(xs[0].shape());
+        let topology = cx.topology()?;
+        let operator = topology.operator(self.norm)?;
+        let mut y = cx.take((topology.num_targets(), xs[0].cols()));
         xs[0].with_dense(|x| kernels::spmm(operator.forward(), x, y.view_mut()));
         Ok((Value::Dense(y), ()))
     }
@@ -72,12 +78,10 @@ impl<F: Scalar> Layer<F> for LgConv {
         dy: ValueRef<F>,
         _: &mut Grads<F>,
     ) -> Vec<Option<Value<F>>> {
-        let operator = cx
-            .graph()
-            .and_then(|graph| graph.operator(self.norm))
-            .expect("the forward pass had it");
+        let topology = cx.topology().expect("the forward pass had it");
+        let operator = topology.operator(self.norm).expect("the forward pass had it");
         let dx = io.wants(0).then(|| {
-            let mut dx = cx.take(dy.shape());
+            let mut dx = cx.take((topology.num_sources(), dy.cols()));
             dy.with_dense(|dy| kernels::spmm(operator.transpose(), dy, dx.view_mut()));
             gradient_like(io.sparse_input(0).map(ValueRef::Sparse), Value::Dense(dx))
         });

@@ -6,12 +6,12 @@ use crate::graph::{Graph, Norm};
 use crate::kernels::{self, Epilogue};
 use crate::nn::linear_map::aggregated;
 use crate::nn::product::{
-    bias_gradient, gradient_like, product, product_dw, product_dx, then_bias,
+    bias_gradient, gradient_like, product, product_dw, product_dx, then_bias, with_rows_below,
 };
 use crate::nn::pytorch::py;
 use crate::nn::{
     Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, Layout, LinearMap, Lowering, Param, Place,
-    Python, Reads, Registered, See, Shapes, StageId, Twin, Wiring, bias,
+    Python, Reads, Registered, RowSpace, See, Shapes, StageId, Twin, Wiring, bias,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -203,15 +203,20 @@ impl<F: Scalar> SageConv<F> {
         dy: ArrayView2<F>,
         grads: &mut Grads<F>,
     ) -> Vec<Option<Value<F>>> {
-        let graph = cx.graph().expect("the forward pass had a graph");
-        let operator = |norm| graph.operator(norm).expect("the forward pass had it");
+        let topology = cx.topology().expect("the forward pass had it");
+        let (sources, targets) = (topology.num_sources(), topology.num_targets());
+        let operator = |norm| topology.operator(norm).expect("the forward pass had it");
         let (x, w) = (io.input(0), self.weight.value().view());
         if let Some(bias) = &self.bias {
             grads.add(bias, bias_gradient(dy));
         }
         let mut dx = self.root.as_ref().and_then(|root| {
-            grads.add(root, product_dw(&x, dy));
-            io.wants(0).then(|| product_dx(cx, &x, dy, root.value().view()))
+            let own = x.head(targets);
+            grads.add(root, product_dw(&own, dy));
+            io.wants(0).then(|| {
+                let dx = product_dx(cx, &own, dy, root.value().view());
+                gradient_like(Some(x), with_rows_below(dx, sources))
+            })
         });
         let term = match cache.aggregated {
             Some(h) => {
@@ -221,7 +226,7 @@ impl<F: Scalar> SageConv<F> {
                     kernels::matmul_nt(dy, w, dh.view_mut());
                     let dx = match (self.norm(), &cache.largest) {
                         (Some(norm), _) => {
-                            let mut dx = cx.take(dh.dim());
+                            let mut dx = cx.take((sources, dh.ncols()));
                             kernels::spmm(operator(norm).transpose(), dh.view(), dx.view_mut());
                             dx
                         }
@@ -239,7 +244,7 @@ impl<F: Scalar> SageConv<F> {
             }
             None => {
                 let norm = self.norm().expect("a maximum comes first");
-                let mut dz = cx.take(dy.dim());
+                let mut dz = cx.take((sources, dy.ncols()));
                 kernels::spmm(operator(norm).transpose(), dy, dz.view_mut());
                 grads.add(&self.weight, product_dw(&x, dz.view()));
                 let term = match &mut dx {
@@ -302,33 +307,45 @@ impl<F: Scalar> Layer<F> for SageConv<F> {
         Wiring::Fresh { channels: self.weight.value().ncols(), units: HeadUnits::Single }
     }
 
+    /// The rows of what is aggregated.
+    fn rows(&self, inputs: &[RowSpace]) -> Option<RowSpace> {
+        RowSpace::joined(inputs).map(RowSpace::aggregated)
+    }
+
     fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, Self::Cache)> {
         let (x, w) = (&xs[0], self.weight.value());
         cx.check(x, w.nrows())?;
-        let graph = cx.graph()?;
+        let topology = cx.topology()?;
+        let targets = topology.num_targets();
         let mut cache = SageCache { aggregated: None, largest: None, lengths: None };
         // The root's term is written first, and the neighbours' is added to it on the way out.
         let mut y = match &self.root {
-            Some(root) => product(cx, x, root.value().view()),
-            None => cx.take((x.rows(), w.ncols())),
+            Some(root) => product(cx, &x.head(targets), root.value().view()),
+            None => cx.take((targets, w.ncols())),
         };
         let then = Epilogue { add: self.root.is_some(), ..then_bias(self.bias.as_ref()) };
         match self.norm() {
             None => {
-                let (h, largest) = x.with_dense(|x| kernels::spmm_max(graph.adjacency(), x));
+                let adjacency = cx.graph()?.adjacency();
+                let (h, largest) = x.with_dense(|x| kernels::spmm_max(adjacency, x));
                 kernels::matmul_then(h.view(), w.view(), y.view_mut(), then);
                 (cache.aggregated, cache.largest) = (Some(h), Some(largest));
             }
             Some(norm) if self.aggregates_first(matches!(x, ValueRef::Sparse(_))) => {
-                let mut h = cx.take(x.shape());
-                let operator = graph.operator(norm)?;
+                let mut h = cx.take((targets, x.cols()));
+                let operator = topology.operator(norm)?;
                 x.with_dense(|x| kernels::spmm(operator.forward(), x, h.view_mut()));
                 kernels::matmul_then(h.view(), w.view(), y.view_mut(), then);
                 cache.aggregated = Some(h);
             }
             Some(norm) => {
                 let z = product(cx, x, w.view());
-                kernels::spmm_then(graph.operator(norm)?.forward(), z.view(), y.view_mut(), then);
+                kernels::spmm_then(
+                    topology.operator(norm)?.forward(),
+                    z.view(),
+                    y.view_mut(),
+                    then,
+                );
                 cx.give(z);
             }
         }

@@ -3,15 +3,15 @@
 
 use crate::error::{Error, Result, Unsupported};
 use crate::graph::Graph;
-use crate::kernels::DropMask;
+use crate::kernels::{self, DropMask};
 use crate::nn::product::with_data;
 use crate::nn::{
-    Attrs, Cx, Grads, InPlace, Io, Layer, Lowering, Mode, Place, Python, Reads, Registered, Shapes,
-    StageId, Twin, Wiring,
+    Attrs, Cx, Grads, InPlace, Io, Layer, Lowering, Mode, Place, Python, Reads, Registered, Rows,
+    Shapes, StageId, Twin, Wiring,
 };
 use crate::rng::{ChaCha8Rng, hash, purpose};
 use crate::scalar::Scalar;
-use crate::value::{Csr, Value, ValueRef};
+use crate::value::{Csr, CsrView, Value, ValueRef};
 use ndarray::Array2;
 use ndarray_rand::rand::Rng;
 
@@ -63,13 +63,55 @@ pub(crate) fn drop_mask<F: Scalar>(cx: &Cx<F>, p: f64) -> Option<DropMask> {
 impl<F: Scalar> InPlace<F> for Dropout {
     fn forward_in_place(&self, cx: &Cx<F>, x: &mut Array2<F>) {
         if let Some(draw) = self.draw(cx) {
-            draw.scale_all(numbers(x), self.factor());
+            scale(cx, draw, x, self.factor());
         }
     }
 
     /// What is kept has its sign, and no gradient arrives where it was dropped.
     fn keeps_signs(&self) -> bool {
         true
+    }
+}
+
+/// Multiplies what is kept by `factor` and zeroes the rest. An entry is drawn for by who its row is
+/// and by its column.
+fn scale<F: Scalar>(cx: &Cx<F>, draw: DropMask, x: &mut Array2<F>, factor: F) {
+    let width = x.ncols();
+    match cx.ids() {
+        None => draw.scale_all(numbers(x), factor),
+        Some(ids) => kernels::map_rows(x.view_mut(), |i, row| {
+            draw.scale(ids[i] as usize * width, row, factor);
+        }),
+    }
+}
+
+/// Shows every stored entry of `x` by its row and its place in it, with its column and whether it
+/// is kept.
+fn each_stored<F: Scalar>(
+    cx: &Cx<F>,
+    draw: DropMask,
+    x: &CsrView<F>,
+    mut see: impl FnMut(usize, u32, F, bool),
+) {
+    let rows = || x.outer_iterator().enumerate();
+    let Some(ids) = cx.ids() else {
+        let mut kept = draw.run();
+        for (i, row) in rows() {
+            let entries = row.indices().iter().zip(row.data());
+            entries.for_each(|(&j, &v)| see(i, j, v, kept.next() == Some(true)));
+        }
+        return;
+    };
+    let starts = cx.rows().and_then(Rows::feature_starts);
+    for (i, row) in rows() {
+        for (k, (&j, &v)) in row.indices().iter().zip(row.data()).enumerate() {
+            let place = match starts {
+                Some(starts) => starts[i] + k,
+                // Nobody has said where rows begin: by row and column, as if it were dense.
+                None => ids[i] as usize * x.cols() + j as usize,
+            };
+            see(i, j, v, draw.keeps(place));
+        }
     }
 }
 
@@ -92,7 +134,7 @@ impl<F: Scalar> Layer<F> for Dropout {
         let y = match &xs[0] {
             ValueRef::Dense(_) => {
                 let mut y = cx.copy_of(&xs[0]);
-                draw.scale_all(numbers(&mut y), factor);
+                scale(cx, draw, &mut y, factor);
                 Value::Dense(y)
             }
             ValueRef::Sparse(x) => {
@@ -100,16 +142,14 @@ impl<F: Scalar> Layer<F> for Dropout {
                 indptr.reserve(x.rows());
                 indices.reserve(x.nnz());
                 data.reserve(x.nnz());
-                let mut kept = draw.run();
-                for row in x.outer_iterator() {
-                    for (&j, &v) in row.indices().iter().zip(row.data()) {
-                        if kept.next() == Some(true) {
-                            indices.push(j);
-                            data.push(v * factor);
-                        }
+                each_stored(cx, draw, x, |i, j, v, kept| {
+                    indptr.resize(i + 1, indices.len());
+                    if kept {
+                        indices.push(j);
+                        data.push(v * factor);
                     }
-                    indptr.push(indices.len());
-                }
+                });
+                indptr.resize(x.rows() + 1, indices.len());
                 Value::Sparse(Csr::new(x.shape(), indptr, indices, data))
             }
         };
@@ -131,15 +171,16 @@ impl<F: Scalar> Layer<F> for Dropout {
             (Some(x), ValueRef::Sparse(dy)) => {
                 // The output stores the kept entries of the input, in the same order.
                 let mut kept = dy.data().iter();
-                let data = draw.run().take(x.nnz()).map(|keep| match keep {
-                    true => kept.next().map_or(F::zero(), |&d| d * factor),
-                    false => F::zero(),
+                let mut data = Vec::with_capacity(x.nnz());
+                each_stored(cx, draw, &x, |_, _, _, keeps| {
+                    let gradient = if keeps { kept.next().copied() } else { None };
+                    data.push(gradient.map_or(F::zero(), |d| d * factor));
                 });
-                Value::Sparse(with_data(&x, data.collect()))
+                Value::Sparse(with_data(&x, data))
             }
             (_, dy) => {
                 let mut dx = cx.copy_of(&dy);
-                draw.scale_all(numbers(&mut dx), factor);
+                scale(cx, draw, &mut dx, factor);
                 Value::Dense(dx)
             }
         };
