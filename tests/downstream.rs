@@ -1,17 +1,19 @@
 //! The programs of a user, and a layer of one's own, through the public API alone.
 
-use gnn_prune::ndarray::{Array2, Axis as Side};
+use gnn_prune::ndarray::{Array2, ArrayView2, Axis as Side};
 use gnn_prune::nn::{
-    Attrs, Axis, Cx, GcnConv, Grads, Init, Io, Layer, Lowering, Model, ModelBuilder, NodeId, Param,
-    Place, Python, Reads, Registered, Registry, Shapes, StageId, Twin, Wiring,
+    Attrs, Axis, Cx, GcnConv, Grads, HeadUnits, Init, Io, Layer, Lowering, Model, ModelBuilder,
+    NodeId, Param, Place, Python, Reads, Registered, Registry, RowSpace, Rows, Shapes, StageId,
+    Twin, Wiring,
 };
 use gnn_prune::rng::ChaCha8Rng;
-use gnn_prune::task::{Part, evaluate};
+use gnn_prune::task::{Batch, Batches, Metric, Part, Tally, Task, binary_cross_entropy, evaluate};
 use gnn_prune::testing::{
     check_determinism, check_gradients, check_mask_equals_shrink, check_oracle, check_permutation,
     check_program, check_save_load, models_around, random_dense, random_graph, random_layer,
     random_plan,
 };
+use gnn_prune::train::{Epoch, Flow, Observer, Optimizer, Pass, Setup};
 use gnn_prune::{
     ChannelPruner, Compression, Controls, Dataset, Error, FineTune, Gcn, Graph, Magnitude, Result,
     Scalar, Trainer, Unsupported, Value, ValueRef,
@@ -285,5 +287,251 @@ fn a_wrong_backward_is_found_and_a_layer_without_stages_is_named() -> Result<()>
         matches!(&error, Error::Unsupported(unsupported) if unsupported.layer == "wrong_gain"),
         "{error}"
     );
+    Ok(())
+}
+
+/// `z_uv = ⟨x_u, x_v⟩` for each pair `(u, v)` that the batch asks about.
+#[derive(Debug, Clone)]
+struct PairDot;
+
+fn pairs_of<'a>(cx: &Cx<'a, f32>) -> Result<&'a [[u32; 2]]> {
+    let asked = cx.rows().and_then(Rows::pairs_of_nodes);
+    asked.ok_or_else(|| Error::Model(format!("{}: no pairs are asked about", cx.place())))
+}
+
+impl Layer<f32> for PairDot {
+    type Cache = ();
+
+    fn kind(&self) -> &'static str {
+        "pair_dot"
+    }
+
+    fn wiring(&self) -> Wiring {
+        Wiring::Fresh { channels: 1, units: HeadUnits::Single }
+    }
+
+    fn rows(&self, inputs: &[RowSpace]) -> Option<RowSpace> {
+        (inputs == [RowSpace::Nodes]).then_some(RowSpace::Pairs)
+    }
+
+    fn forward(&self, cx: &Cx<f32>, xs: &[ValueRef<f32>]) -> Result<(Value<f32>, ())> {
+        let (x, pairs) = (xs[0].to_dense(), pairs_of(cx)?);
+        let dots = pairs.iter().map(|&[u, v]| x.row(u as usize).dot(&x.row(v as usize)));
+        Ok((Value::Dense(Array2::from_shape_vec((pairs.len(), 1), dots.collect()).unwrap()), ()))
+    }
+
+    /// `dx_u += dz_uv · x_v`, `dx_v += dz_uv · x_u`.
+    fn backward(
+        &self,
+        cx: &Cx<f32>,
+        io: &Io<f32>,
+        (): (),
+        dy: ValueRef<f32>,
+        _: &mut Grads<f32>,
+    ) -> Vec<Option<Value<f32>>> {
+        let (x, dy) = (io.input(0).to_dense(), dy.to_dense());
+        let mut dx = Array2::zeros(x.dim());
+        for (&[u, v], &dz) in pairs_of(cx).unwrap().iter().zip(&dy) {
+            dx.row_mut(u as usize).scaled_add(dz, &x.row(v as usize));
+            dx.row_mut(v as usize).scaled_add(dz, &x.row(u as usize));
+        }
+        vec![Some(Value::Dense(dx))]
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::Inputs
+    }
+
+    fn lower(
+        &self,
+        _: &mut Lowering<f32>,
+        _: &[StageId],
+    ) -> std::result::Result<StageId, Unsupported> {
+        Err(Unsupported {
+            layer: "pair_dot".into(),
+            reason: "pairs change from call to call".into(),
+        })
+    }
+}
+
+/// Which pairs of nodes are edges: some edges are hidden, and beside each stands a pair that is
+/// none, drawn anew in each epoch.
+struct Edges {
+    /// The data without the edges that are hidden.
+    data: Dataset,
+    hidden: [Vec<[u32; 2]>; 3],
+    known: std::collections::BTreeSet<[u32; 2]>,
+}
+
+impl Edges {
+    fn of(data: &Dataset) -> Result<Self> {
+        let (starts, sources) = data.graph().edge_list();
+        let mut known = std::collections::BTreeSet::new();
+        for i in 0..data.num_nodes() {
+            let neighbours = sources[starts[i]..starts[i + 1]].iter();
+            known.extend(neighbours.filter(|&&j| (j as usize) < i).map(|&j| [j, i as u32]));
+        }
+        let part = |k: usize| -> Vec<[u32; 2]> {
+            let of = |(e, pair): (usize, &[u32; 2])| (e % 10 == k).then_some(*pair);
+            known.iter().enumerate().filter_map(of).collect()
+        };
+        let hidden = [part(0), part(1), part(2)];
+        let left = known.iter().enumerate().filter(|(e, _)| e % 10 > 2).map(|(_, pair)| *pair);
+        let edges = left.map(|[u, v]| (u as usize, v as usize));
+        let graph = Graph::builder(data.num_nodes()).edges(edges).undirected().build()?;
+        Ok(Self { data: data.with_graph(graph)?, hidden, known })
+    }
+
+    /// The hidden edges of a part, and as many pairs that are no edges.
+    fn batch(&self, pairs: &[[u32; 2]], key: &[u64]) -> Batch<f32> {
+        let (n, mut draws, mut asked) = (self.data.num_nodes() as u64, 0, pairs.to_vec());
+        while asked.len() < 2 * pairs.len() {
+            draws += 1;
+            let word = gnn_prune::rng::hash(draws, key);
+            let (u, v) = ((word % n) as u32, ((word >> 32) % n) as u32);
+            let pair = [u.min(v), u.max(v)];
+            if u != v && !self.known.contains(&pair) {
+                asked.push(pair);
+            }
+        }
+        let labels: Vec<bool> = (0..asked.len()).map(|k| k < pairs.len()).collect();
+        let rows: Vec<u32> = (0..asked.len() as u32).collect();
+        Batch::of(&self.data, rows).with_spaces(Rows::new().pairs(asked)).with(labels)
+    }
+}
+
+impl Task<f32> for Edges {
+    fn name(&self) -> &str {
+        "edges"
+    }
+
+    fn inputs(&self) -> usize {
+        self.data.num_features()
+    }
+
+    fn outputs(&self) -> usize {
+        1
+    }
+
+    fn batches(&self, part: Part, seed: u64) -> Result<Batches<'_, f32>> {
+        let (k, trains) = match part {
+            Part::Train => (0, true),
+            Part::Validation => (1, false),
+            _ => (2, false),
+        };
+        let batch =
+            move |epoch: usize| self.batch(&self.hidden[k], &[seed, k as u64, epoch as u64]);
+        Ok(match trains {
+            true => Batches::drawn(move |epoch| std::iter::once(Ok(batch(epoch)))),
+            false => Batches::fixed(vec![batch(0)]),
+        })
+    }
+
+    fn loss(&self, y: ArrayView2<f32>, batch: &Batch<f32>) -> Result<(f32, Array2<f32>)> {
+        let labels = batch.attached::<Vec<bool>>().expect("the task's own batch");
+        let labels = Array2::from_shape_vec((labels.len(), 1), labels.clone()).unwrap();
+        Ok(binary_cross_entropy(y, labels.view(), batch.rows()))
+    }
+
+    fn metric(&self) -> Metric {
+        Metric::ROC_AUC
+    }
+
+    fn judge(&self, y: ArrayView2<f32>, batch: &Batch<f32>, tally: &mut Tally) -> Result<()> {
+        let labels = batch.attached::<Vec<bool>>().expect("the task's own batch");
+        y.iter().zip(labels).for_each(|(&z, &edge)| tally.rank(0, f64::from(z), edge));
+        Ok(())
+    }
+}
+
+/// A step of one size down the sign of each gradient.
+struct Signs(f32);
+
+impl Optimizer<f32> for Signs {
+    fn step(&mut self, param: &mut Param<f32>, gradient: Option<&Array2<f32>>, factor: f64) {
+        let Some(gradient) = gradient else { return };
+        let size = self.0 * factor as f32;
+        param.value_mut().zip_mut_with(gradient, |w, &g| {
+            if g != 0.0 {
+                *w -= size * g.signum();
+            }
+        });
+    }
+
+    fn forget(&mut self) {}
+}
+
+/// Counts passes, reads a node that it asked the trace to keep, and halves the network's width once.
+struct Narrowing<'a> {
+    data: &'a Dataset,
+    keeps: Vec<NodeId>,
+    seen: Vec<usize>,
+}
+
+impl Observer<f32> for Narrowing<'_> {
+    fn keeps(&self) -> &[NodeId] {
+        &self.keeps
+    }
+
+    fn after_forward(&mut self, pass: &Pass<f32>) -> Result<()> {
+        self.seen.push(pass.trace.value(self.keeps[0]).expect("it was asked for").cols());
+        Ok(())
+    }
+
+    fn after_epoch(&mut self, at: &Epoch, model: &mut Model) -> Result<Flow> {
+        if at.epoch != 3 {
+            return Ok(Flow::On);
+        }
+        let pruner = ChannelPruner::builder(Magnitude::l2()).ratio(0.5).build()?;
+        *model = pruner.plan(model, self.data)?.shrink(model)?;
+        Ok(Flow::Changed)
+    }
+}
+
+fn encoder(data: &Dataset) -> Result<Model> {
+    let mut builder = Model::builder(data.num_features());
+    let conv = GcnConv::builder(data.num_features(), 16).build()?;
+    let hidden = builder.add("conv1", conv, &[NodeId::INPUT])?;
+    let code = builder.add("conv2", GcnConv::builder(16, 8).build()?, &[hidden])?;
+    let dot = builder.add("dot", PairDot, &[code])?;
+    builder.build(dot, 5)
+}
+
+#[test]
+fn a_task_of_ones_own_predicts_edges_with_a_decoder_of_ones_own() -> Result<()> {
+    let data = Dataset::sbm(300, 4).degree(8.0).homophily(0.9).features(8).seed(1).build()?;
+    let task = Edges::of(&data)?;
+    let model = encoder(&data)?;
+    let before = evaluate(&model, &task, Part::Test)?;
+    let trainer = Trainer::builder().epochs(60).build()?;
+    let trained = trainer.fit(model.clone(), &task)?;
+    let after = evaluate(&trained, &task, Part::Test)?;
+    assert!(after > 70.0 && after > before + 5.0, "{before} % before, {after} % after");
+    // The same seed draws the same pairs.
+    let again = trainer.fit(model, &task)?;
+    let weights = |model: &Model| {
+        let mut all = Vec::new();
+        model.visit(&mut |_, param| all.extend(param.value().iter().copied()));
+        all
+    };
+    assert_eq!(weights(&again), weights(&trained));
+    Ok(())
+}
+
+#[test]
+fn an_optimiser_and_an_observer_of_ones_own_change_how_a_model_is_trained() -> Result<()> {
+    let data = Dataset::digits()?;
+    let model = Gcn::builder(data.num_features(), data.num_classes()).hidden(16).build(0)?;
+    let trainer = Trainer::builder().epochs(6).build()?;
+    let mut signs = Signs(0.01);
+    let fit = trainer.fit_with(model.clone(), &data, Setup::new().optimizer(&mut signs))?;
+    assert!(fit.losses[5] < fit.losses[0], "{:?}", fit.losses);
+
+    let keeps = vec![model.node("conv1").unwrap()];
+    let mut narrowing = Narrowing { data: &data, keeps, seen: Vec::new() };
+    let setup = Setup::new().observer(&mut narrowing);
+    let fit = trainer.fit_with(model, &data, setup)?;
+    assert_eq!(narrowing.seen, [16, 16, 16, 8, 8, 8]);
+    assert_eq!(fit.losses.len(), 6);
     Ok(())
 }
