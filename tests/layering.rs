@@ -12,7 +12,7 @@ const FLOORS: [&[&str]; 9] = [
     &["kernels"],
     &["graph"],
     &["nn", "data"],
-    &["models", "train", "reconstruct"],
+    &["models", "program", "train", "reconstruct"],
     &["prune", "quant", "distill"],
     &["io", "testing"],
     &["report"],

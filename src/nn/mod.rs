@@ -1,8 +1,7 @@
-//! Layers, models and their compiled form.
+//! Layers and models.
 //!
 //! Layers are open: anyone may implement [`Layer`]. Stages are closed: every layer lowers to a
-//! handful of them, and the compiled [`Program`], quantisation and the cost model know nothing
-//! else.
+//! handful of them, and compiled programs, quantisation and the cost model know nothing else.
 
 mod activation_fn;
 mod attrs;
@@ -23,7 +22,6 @@ mod model;
 mod model_builder;
 mod param;
 mod product;
-mod program;
 mod pytorch;
 mod registry;
 mod role;
@@ -56,7 +54,6 @@ pub(crate) use model_builder::MOST_CHANNELS;
 pub use model_builder::ModelBuilder;
 pub use param::{Axis, Mask, Param};
 pub(crate) use param::{bias, with_at_most};
-pub use program::{Cost, Products, Program, StageTime};
 pub use pytorch::{Layout, Place, Python, Twin};
 pub use registry::{Entry, Registered, Registry};
 pub use role::Role;
@@ -65,7 +62,7 @@ pub use stage::{Lowering, Stage};
 pub use wiring::{HeadUnits, Kept, Wiring};
 
 pub(crate) use conv::EDGE_WEIGHTS;
-pub(crate) use program::{Fused, Op, fuse, product_cost};
+pub(crate) use workspace::Workspace;
 
 /// The number of edges at each place, for oracles.
 pub(crate) fn dense_counts<F: crate::Scalar>(graph: &crate::Graph<F>) -> ndarray::Array2<F> {

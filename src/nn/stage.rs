@@ -101,7 +101,8 @@ impl<F: Scalar> Stage<F> {
 #[derive(Debug)]
 pub struct Lowering<F: Scalar> {
     graph: Option<Graph<F>>,
-    rows: usize,
+    /// Rows of each stage's value.
+    rows: Vec<usize>,
     input_stored: Option<usize>,
     stages: Vec<Stage<F>>,
     widths: Vec<usize>,
@@ -120,7 +121,7 @@ impl<F: Scalar> Lowering<F> {
         };
         Self {
             graph,
-            rows: x.rows(),
+            rows: vec![x.rows()],
             input_stored,
             stages: vec![Stage::Input],
             widths: vec![x.cols()],
@@ -155,6 +156,11 @@ impl<F: Scalar> Lowering<F> {
         &self.stages
     }
 
+    /// The stages so far, each with its id.
+    pub fn iter(&self) -> impl Iterator<Item = (StageId, &Stage<F>)> {
+        self.stages.iter().enumerate().map(|(k, stage)| (StageId(k), stage))
+    }
+
     /// The stage that is the model's output.
     pub fn output(&self) -> StageId {
         self.output
@@ -170,9 +176,9 @@ impl<F: Scalar> Lowering<F> {
         &self.layers[self.layer_of[id.0]]
     }
 
-    /// Number of nodes.
-    pub fn rows(&self) -> usize {
-        self.rows
+    /// Rows of a stage's value.
+    pub fn rows(&self, id: StageId) -> usize {
+        self.rows[id.0]
     }
 
     /// Whether a stage's value is sparse: only the input can be.
@@ -182,7 +188,7 @@ impl<F: Scalar> Lowering<F> {
 
     /// Stored entries of the model's input.
     pub fn input_stored(&self) -> usize {
-        self.input_stored.unwrap_or(self.rows * self.widths[0])
+        self.input_stored.unwrap_or(self.rows[0] * self.widths[0])
     }
 
     /// Adds `X·W`.
@@ -290,10 +296,12 @@ impl<F: Scalar> Lowering<F> {
 
     /// Stored entries of a stage's value: all of a dense one.
     pub fn stored(&self, id: StageId) -> usize {
-        if id.0 == 0 { self.input_stored() } else { self.rows * self.width(id) }
+        if id.0 == 0 { self.input_stored() } else { self.rows(id) * self.width(id) }
     }
 
     fn push(&mut self, stage: Stage<F>, width: usize) -> StageId {
+        // As many rows as what it reads: no stage changes the row space yet.
+        self.rows.push(stage.inputs().first().map_or(self.rows[0], |&x| self.rows(x)));
         self.stages.push(stage);
         self.widths.push(width);
         self.layer_of.push(self.layers.len() - 1);

@@ -19,8 +19,8 @@ use crate::data::Dataset;
 use crate::error::{Result, Unsupported};
 use crate::nn::{
     Cx, Grads, Io, Layer, Lowering, Model, ModelBuilder, NodeId, Reads, StageId, Trace, Wiring,
-    fuse,
 };
+use crate::program::fuse;
 use crate::scalar::Scalar;
 use crate::train::{Hear, Schedule, Trainer, supervised};
 use crate::value::{CsrView, Value, ValueRef};

@@ -299,7 +299,7 @@ fn name_of(metric: Metric) -> &'static str {
 mod tests {
     use super::super::cases::{report, row};
     use super::*;
-    use crate::nn::Products;
+    use crate::program::Products;
     use crate::quant::StageForm;
 
     /// Ten values around `mean`, every second one higher by `spread`, the others lower.

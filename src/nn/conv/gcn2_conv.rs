@@ -188,7 +188,7 @@ impl<F: Scalar> Layer<F> for Gcn2Conv<F> {
         let width = self.weight.value().nrows();
         if xs.iter().any(|&x| lowering.is_sparse(x)) {
             let edges = lowering.operator(self.norm)?.stored();
-            let macs = (edges * width + lowering.rows() * width * width) as u64;
+            let macs = (edges * width + lowering.rows(xs[0]) * width * width) as u64;
             return Ok(lowering.whole(xs, self.clone(), width, macs));
         }
         let moved = lowering.aggregate(xs[0], self.norm)?;

@@ -149,7 +149,7 @@ impl<F: Scalar> Layer<F> for GineConv<F> {
 
     fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {
         let (inputs, hidden) = self.inner.weight1.value().dim();
-        let rows = lowering.rows();
+        let rows = lowering.rows(xs[0]);
         let width = self.inner.weight2.value().ncols();
         let macs = self.messages.macs(lowering.graph()?, inputs)
             + (rows * hidden * (inputs + width)) as u64;

@@ -382,7 +382,9 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
             (relations + root) * lowering.stored(xs[0]) * width + edges * width
         } else {
             let pairs = lowering.of_graph(|graph| graph.relation_pairs(self.norm))?.len();
-            lowering.rows() * root * inputs * width + edges * inputs + pairs * (inputs + 1) * width
+            lowering.rows(xs[0]) * root * inputs * width
+                + edges * inputs
+                + pairs * (inputs + 1) * width
         } as u64;
         Ok(lowering.whole(xs, self.clone(), width, macs))
     }
