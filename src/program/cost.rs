@@ -66,7 +66,7 @@ pub(super) fn macs<F: Scalar>(lowering: &Lowering<F>) -> u64 {
             lowering.rows(id) * if pays(stored, weight.dim()) { stored } else { weight.len() }
         }
         Stage::Aggregate { x, operator, .. } => operator.stored() * lowering.width(*x),
-        Stage::Whole { macs, .. } => *macs as usize,
+        Stage::Opaque { operation, .. } => operation.macs() as usize,
         _ => 0,
     };
     lowering.iter().map(|(id, stage)| of(id, stage) as u64).sum()

@@ -36,7 +36,7 @@ pub struct Program<F: Scalar = f32> {
     /// Entries of each buffer.
     buffer_lens: Vec<usize>,
     buffers: Vec<Buffer<F>>,
-    /// What whole layers take their arrays from.
+    /// What opaque operations take their arrays from.
     workspace: Arc<Workspace<F>>,
     order: Option<Ordered<F>>,
     cost: Cost,
@@ -116,7 +116,7 @@ impl<F: Scalar> Program<F> {
         self.cost
     }
 
-    /// How many products there are with weights, and in which form; what whole layers do inside is
+    /// How many products there are with weights, and in which form; what opaque operations do inside is
     /// not counted.
     pub fn products(&self) -> Products {
         fn count<F: Scalar>(op: &Op<F>, products: &mut Products) {

@@ -42,7 +42,13 @@ pub(crate) fn fuse<F: Scalar>(lowering: &Lowering<F>) -> Vec<Fused<F>> {
             }
             Stage::Concat { xs } => (Op::Concat, xs.clone(), None, None),
             Stage::Scale { x, scale } => (Op::Scale(scale.clone()), vec![*x], None, None),
-            Stage::Whole { xs, layer, .. } => (Op::Whole(layer.clone()), xs.clone(), None, None),
+            Stage::Max { xs } => (Op::Max, xs.clone(), None, None),
+            Stage::RowNorm { x, norm, scale } => {
+                (Op::RowNorm(norm.clone(), scale.clone()), vec![*x], None, None)
+            }
+            Stage::Opaque { xs, operation } => {
+                (Op::Opaque(operation.clone()), xs.clone(), None, None)
+            }
             Stage::Bias { x, bias } => {
                 match fused.iter_mut().find(|f| f.makes == *x && readers[x.0] == 1) {
                     Some(before) if before.bias.is_none() && before.activation.is_none() => {

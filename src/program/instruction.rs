@@ -96,9 +96,9 @@ impl<F: Scalar> Instruction<F> {
         };
         let bias = self.bias.as_ref().map(|bias| &bias[..]);
         let relu = self.activation == Some(ActivationFn::Relu);
-        if let Op::Whole(layer) = &self.op {
+        if let Op::Opaque(operation) = &self.op {
             let xs: Vec<_> = self.inputs.iter().map(view).collect();
-            replace(cx, layer.infer(cx, &xs)?.into_dense(), out);
+            replace(cx, operation.run(cx, &xs)?, out);
         }
         let mut y = self.value(out);
         // A product adds its bias and applies ReLU on the way out; what is left to do here is the
@@ -112,7 +112,7 @@ impl<F: Scalar> Instruction<F> {
                 }
                 (None, self.activation.filter(|_| !relu))
             }
-            Op::Whole(_) => (bias, self.activation),
+            Op::Opaque(_) => (bias, self.activation),
             op => {
                 match op.run(&self.inputs, view, y.view_mut(), Epilogue { bias, relu, add: false })
                 {

@@ -4,10 +4,10 @@ use super::cost::{nonzeros, pays};
 use crate::graph::{Norm, Operator};
 use crate::kernels::pages;
 use crate::kernels::{self, Epilogue, PackedWeight};
-use crate::nn::DynLayer;
+use crate::nn::{Opaque, RowNorm};
 use crate::scalar::Scalar;
 use crate::value::{Csr, ValueRef};
-use ndarray::{Array2, ArrayViewMut2, s};
+use ndarray::{Array2, ArrayViewMut2, Zip, s};
 use std::sync::Arc;
 
 /// One operation, with all that it needs but its inputs.
@@ -22,7 +22,9 @@ pub(crate) enum Op<F: Scalar> {
     Add(Vec<F>),
     Concat,
     Scale(Arc<Vec<F>>),
-    Whole(Arc<dyn DynLayer<F>>),
+    Max,
+    RowNorm(Arc<RowNorm>, Arc<Vec<F>>),
+    Opaque(Arc<dyn Opaque<F>>),
     /// A sum of products, one per input, each added to what the one before left: linear maps of
     /// dense values and aggregations.
     Sum(Vec<Op<F>>),
@@ -37,7 +39,9 @@ impl<F: Scalar> Op<F> {
             Op::Add(_) => "add".into(),
             Op::Concat => "concat".into(),
             Op::Scale(_) => "scale".into(),
-            Op::Whole(layer) => layer.kind().into(),
+            Op::Max => "max".into(),
+            Op::RowNorm(..) => "layer_norm".into(),
+            Op::Opaque(operation) => operation.name().into(),
             Op::Sum(ops) => ops.iter().map(Op::name).collect::<Vec<_>>().join(" + "),
         }
     }
@@ -81,7 +85,7 @@ impl<F: Scalar> Op<F> {
         }
     }
 
-    /// Any operation but whole layers and sums of products, on what `view` shows of its inputs;
+    /// Any operation but opaque ones and sums of products, on what `view` shows of its inputs;
     /// says whether it took the epilogue. A product allocates nothing.
     pub(crate) fn run<'x, S>(
         &self,
@@ -118,7 +122,18 @@ impl<F: Scalar> Op<F> {
                     row.iter_mut().zip(&scale[..]).for_each(|(y, &s)| *y *= s)
                 });
             }),
-            _ => unreachable!("products are done, layers run by themselves, and sums term by term"),
+            Op::Max => {
+                xs[0].with_dense(|x| y.assign(&x));
+                for x in &xs[1..] {
+                    x.with_dense(|x| {
+                        Zip::from(&mut y).and(x).for_each(|y, &x| *y = if x > *y { x } else { *y })
+                    });
+                }
+            }
+            Op::RowNorm(norm, scale) => xs[0].with_dense(|x| norm.scaled(x, scale, y.view_mut())),
+            _ => unreachable!(
+                "products are done, opaque operations run by themselves, and sums term by term"
+            ),
         }
         false
     }

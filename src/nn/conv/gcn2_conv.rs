@@ -8,8 +8,8 @@ use crate::nn::linear_map::aggregated;
 use crate::nn::product::gradient_like;
 use crate::nn::pytorch::py;
 use crate::nn::{
-    Attrs, Axis, Cx, Grads, Init, Io, Layer, Layout, LinearMap, Lowering, Param, Place, Python,
-    Reads, Registered, See, Shapes, StageId, Twin, Wiring,
+    Attrs, Axis, Cx, Evaluated, Grads, Init, Io, Layer, Layout, LinearMap, Lowering, Param, Place,
+    Python, Reads, Registered, See, Shapes, StageId, Twin, Wiring,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -189,7 +189,7 @@ impl<F: Scalar> Layer<F> for Gcn2Conv<F> {
         if xs.iter().any(|&x| lowering.is_sparse(x)) {
             let edges = lowering.operator(self.norm)?.stored();
             let macs = (edges * width + lowering.rows(xs[0]) * width * width) as u64;
-            return Ok(lowering.whole(xs, self.clone(), width, macs));
+            return Ok(lowering.opaque(xs, Evaluated::new(self.clone(), macs), width));
         }
         let moved = lowering.aggregate(xs[0], self.norm)?;
         if let Some(initial) = &self.initial {

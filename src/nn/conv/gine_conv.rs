@@ -7,8 +7,8 @@ use crate::graph::Graph;
 use crate::kernels;
 use crate::nn::pytorch::py;
 use crate::nn::{
-    Attrs, Cx, Grads, HeadUnits, Io, Layer, Layout, Lowering, Param, Place, Python, Reads,
-    Registered, See, Shapes, StageId, Twin, Wiring,
+    Attrs, Cx, Evaluated, Grads, HeadUnits, Io, Layer, Layout, Lowering, Param, Place, Python,
+    Reads, Registered, See, Shapes, StageId, Twin, Wiring,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -153,7 +153,7 @@ impl<F: Scalar> Layer<F> for GineConv<F> {
         let width = self.inner.weight2.value().ncols();
         let macs = self.messages.macs(lowering.graph()?, inputs)
             + (rows * hidden * (inputs + width)) as u64;
-        Ok(lowering.whole(xs, self.clone(), width, macs))
+        Ok(lowering.opaque(xs, Evaluated::new(self.clone(), macs), width))
     }
 
     fn attrs(&self) -> Attrs {

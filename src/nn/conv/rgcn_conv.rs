@@ -8,8 +8,8 @@ use crate::nn::linear_map::aggregated;
 use crate::nn::product::{bias_gradient, product, product_dw, product_dx};
 use crate::nn::pytorch::py;
 use crate::nn::{
-    Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, Layout, LinearMap, Lowering, Param, Place,
-    Python, Reads, Registered, See, Shapes, StageId, Twin, Wiring, bias,
+    Attrs, Axis, Cx, Evaluated, Grads, HeadUnits, Init, Io, Layer, Layout, LinearMap, Lowering,
+    Param, Place, Python, Reads, Registered, See, Shapes, StageId, Twin, Wiring, bias,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -386,7 +386,7 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
                 + edges * inputs
                 + pairs * (inputs + 1) * width
         } as u64;
-        Ok(lowering.whole(xs, self.clone(), width, macs))
+        Ok(lowering.opaque(xs, Evaluated::new(self.clone(), macs), width))
     }
 
     fn attrs(&self) -> Attrs {
