@@ -99,7 +99,7 @@ impl<F: Scalar> Layer<F> for Embedding<F> {
         f(&self.weight);
     }
 
-    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>)) {
+    fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param<F>)) {
         f(&mut self.weight);
     }
 }

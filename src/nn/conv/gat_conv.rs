@@ -299,7 +299,7 @@ impl<F: Scalar> Layer<F> for GatConv<F> {
         self.bias.iter().for_each(f);
     }
 
-    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>)) {
+    fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param<F>)) {
         [&mut self.weight, &mut self.att_src, &mut self.att_dst].into_iter().for_each(&mut *f);
         self.edge
             .iter_mut()

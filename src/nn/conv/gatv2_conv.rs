@@ -321,7 +321,7 @@ impl<F: Scalar> Layer<F> for Gatv2Conv<F> {
         [att].into_iter().chain(edge_weight).chain(bias).for_each(f);
     }
 
-    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>)) {
+    fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param<F>)) {
         let Self { src, dst, att, edge_weight, bias, .. } = self;
         for end in [Some(src), dst.as_mut()].into_iter().flatten() {
             f(&mut end.weight);

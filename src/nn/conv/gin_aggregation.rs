@@ -136,7 +136,7 @@ impl<F: Scalar> Layer<F> for GinAggregation<F> {
         f(&self.eps);
     }
 
-    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>)) {
+    fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param<F>)) {
         f(&mut self.eps);
     }
 }

@@ -159,7 +159,7 @@ impl<F: Scalar> Messages<F> {
         self.map.iter().for_each(|(weight, bias)| [weight, bias].into_iter().for_each(&mut *f));
     }
 
-    pub(super) fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>)) {
+    pub(super) fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param<F>)) {
         self.map.iter_mut().for_each(|(weight, bias)| [weight, bias].into_iter().for_each(&mut *f));
     }
 
@@ -291,7 +291,7 @@ impl<F: Scalar> Layer<F> for GineAggregation<F> {
         self.messages.visit(f);
     }
 
-    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>)) {
+    fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param<F>)) {
         f(&mut self.eps);
         self.messages.visit_mut(f);
     }

@@ -174,7 +174,7 @@ impl<F: Scalar> Layer<F> for GineConv<F> {
         self.messages.visit(f);
     }
 
-    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>)) {
+    fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param<F>)) {
         self.inner.visit_mut(&mut *f);
         self.messages.visit_mut(f);
     }

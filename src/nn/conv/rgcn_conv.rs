@@ -430,7 +430,7 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
         [&self.comp, &self.root, &self.bias].into_iter().flatten().for_each(f);
     }
 
-    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>)) {
+    fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param<F>)) {
         f(&mut self.weight);
         [&mut self.comp, &mut self.root, &mut self.bias].into_iter().flatten().for_each(f);
     }

@@ -415,7 +415,7 @@ impl<F: Scalar> Layer<F> for SageConv<F> {
         [&self.root, &self.bias].into_iter().flatten().for_each(f);
     }
 
-    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>)) {
+    fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param<F>)) {
         f(&mut self.weight);
         [&mut self.root, &mut self.bias].into_iter().flatten().for_each(f);
     }

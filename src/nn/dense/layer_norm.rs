@@ -182,7 +182,7 @@ impl<F: Scalar> Layer<F> for LayerNorm<F> {
         [&self.weight, &self.bias].into_iter().for_each(f);
     }
 
-    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>)) {
+    fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param<F>)) {
         [&mut self.weight, &mut self.bias].into_iter().for_each(f);
     }
 
