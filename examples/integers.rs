@@ -9,7 +9,7 @@
 
 use gnn_prune::data::Splits;
 use gnn_prune::ndarray::Array2;
-use gnn_prune::nn::StageTime;
+use gnn_prune::program::StageTime;
 use gnn_prune::quant::{Form, Forms, Rounding};
 use gnn_prune::{
     AppnpNet, Bits, Dataset, Gcn, GcnII, Gin, Graph, Mlp, Model, Quantizer, Result, Sage, Sgc,

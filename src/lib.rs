@@ -40,7 +40,8 @@
 //! | [`task`] | what is asked of a model: outputs, batches, loss, metric |
 //! | [`models`] | recipes of whole networks |
 //! | [`io`] | model files, and networks of PyTorch in and out |
-//! | [`nn`] | layers with their gradients, models, compiled programs |
+//! | [`program`] | compiled models and what they cost |
+//! | [`nn`] | layers with their gradients, models |
 //! | [`data`], [`graph`] | data sets and their readers; graphs and what aggregates over them |
 //! | [`kernels`] | products and aggregations, by run-time dispatch |
 //! | [`value`], [`scalar`], [`rng`], [`files`], [`error`] | what all of them stand on |
@@ -62,6 +63,7 @@ pub mod kernels;
 pub mod models;
 pub mod nn;
 pub mod pipeline;
+pub mod program;
 pub mod prune;
 pub mod quant;
 pub mod reconstruct;
@@ -78,10 +80,11 @@ pub use distill::{Adversarial, DistillLoss, Distiller, InputGradients, Nodes, So
 pub use error::{Error, PruneError, Result, Unsupported};
 pub use graph::{Graph, NodeOrder, Norm};
 pub use models::{AppnpNet, DeepGcn, Gat, Gcn, GcnII, Gin, Mlp, Sage, Sgc};
-pub use nn::{Model, Program};
+pub use nn::Model;
 pub use pipeline::{
     Checkpoints, Compressed, Compression, Controls, FineTune, OneShot, Outcome, Recipe, Step,
 };
+pub use program::Program;
 pub use prune::{
     ChannelPlan, ChannelPruner, Criterion, LayerCriterion, LayerPlan, LayerPruner, Magnitude,
     Random, Scope, Subset, Taylor, WeightPlan, WeightPruner,

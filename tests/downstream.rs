@@ -122,7 +122,7 @@ impl<F: Scalar> Layer<F> for Gain<F> {
         f(&self.gain);
     }
 
-    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>)) {
+    fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param<F>)) {
         f(&mut self.gain);
     }
 }
@@ -267,7 +267,7 @@ impl Layer<f64> for WrongGain {
     fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param<f64>)) {
         Layer::visit(&self.0, f);
     }
-    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<f64>)) {
+    fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param<f64>)) {
         Layer::visit_mut(&mut self.0, f);
     }
 }

@@ -13,7 +13,7 @@ const FLOORS: [&[&str]; 10] = [
     &["graph"],
     &["nn", "data"],
     &["task"],
-    &["models", "train", "reconstruct"],
+    &["models", "program", "train", "reconstruct"],
     &["prune", "quant", "distill"],
     &["io", "testing"],
     &["report"],

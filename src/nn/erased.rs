@@ -72,7 +72,7 @@ pub trait DynLayer<F: Scalar>: Send + Sync {
     /// See [`Layer::visit`].
     fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param<F>));
     /// See [`Layer::visit_mut`].
-    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>));
+    fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param<F>));
     /// See [`Layer::linear_maps`].
     #[allow(clippy::missing_errors_doc)]
     fn linear_maps(&mut self, cx: &Cx<F>, xs: &[ValueRef<F>], see: &mut See<F>) -> Result<()>;
@@ -157,7 +157,7 @@ impl<F: Scalar, L: Layer<F>> DynLayer<F> for L {
     fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param<F>)) {
         Layer::visit(self, f);
     }
-    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>)) {
+    fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param<F>)) {
         Layer::visit_mut(self, f);
     }
     fn linear_maps(&mut self, cx: &Cx<F>, xs: &[ValueRef<F>], see: &mut See<F>) -> Result<()> {

@@ -70,7 +70,7 @@ use crate::value::{Value, ValueRef};
 ///         f(&self.0);
 ///     }
 ///
-///     fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<f32>)) {
+///     fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param<f32>)) {
 ///         f(&mut self.0);
 ///     }
 /// }
@@ -191,7 +191,7 @@ pub trait Layer<F: Scalar>: Clone + Send + Sync + 'static {
     fn visit<'a>(&'a self, _f: &mut dyn FnMut(&'a Param<F>)) {}
 
     /// Shows every parameter, to change.
-    fn visit_mut(&mut self, _f: &mut dyn FnMut(&mut Param<F>)) {}
+    fn visit_mut<'a>(&'a mut self, _f: &mut dyn FnMut(&'a mut Param<F>)) {}
 
     /// Shows every linear map of the layer in the order in which evaluation computes them, each
     /// with its input as the map sees it. `see` may change weights and biases: what the layer

@@ -1,8 +1,7 @@
-//! Layers, models and their compiled form.
+//! Layers and models.
 //!
 //! Layers are open: anyone may implement [`Layer`]. Stages are closed: every layer lowers to a
-//! handful of them, and the compiled [`Program`], quantisation and the cost model know nothing
-//! else.
+//! handful of them, and compiled programs, quantisation and the cost model know nothing else.
 
 mod activation_fn;
 mod attrs;
@@ -11,6 +10,7 @@ pub mod conv;
 mod cx;
 pub mod dense;
 mod erased;
+mod evaluated;
 mod grads;
 mod ids;
 mod in_place;
@@ -23,10 +23,10 @@ mod model;
 mod model_builder;
 mod param;
 mod product;
-mod program;
 mod pytorch;
 mod registry;
 mod role;
+mod row_norm;
 mod rows;
 mod run;
 mod stage;
@@ -44,6 +44,7 @@ pub use conv::{
 pub use cx::{Cx, Mode};
 pub use dense::{Activation, BatchNorm, Dropout, LayerNorm, Linear, LinearBuilder};
 pub use erased::{AnyCache, DynLayer};
+pub use evaluated::Evaluated;
 pub use grads::{Grads, Io, Reads};
 pub use ids::{NodeId, ParamId, StageId};
 pub use in_place::InPlace;
@@ -57,17 +58,17 @@ pub(crate) use model_builder::MOST_CHANNELS;
 pub use model_builder::ModelBuilder;
 pub use param::{Axis, Mask, Param};
 pub(crate) use param::{bias, with_at_most};
-pub use program::{Cost, Products, Program, StageTime};
 pub use pytorch::{Layout, Place, Python, Twin};
 pub use registry::{Entry, Registered, Registry};
 pub use role::Role;
+pub use row_norm::RowNorm;
 pub use rows::{RowSpace, Rows};
 pub use run::Trace;
-pub use stage::{Lowering, Stage};
+pub use stage::{Lowering, Opaque, Stage};
 pub use wiring::{HeadUnits, Kept, Wiring};
 
 pub(crate) use conv::EDGE_WEIGHTS;
-pub(crate) use program::{Fused, Op, fuse, product_cost};
+pub(crate) use workspace::Workspace;
 
 /// The number of edges at each place, for oracles.
 pub(crate) fn dense_counts<F: crate::Scalar>(graph: &crate::Graph<F>) -> ndarray::Array2<F> {

@@ -155,7 +155,7 @@ impl<F: Scalar> Model<F> {
     /// Shows every parameter with its full name `node.parameter`, in the order of the model.
     pub fn visit<'a>(&'a self, f: &mut dyn FnMut(&str, &'a Param<F>)) {
         for node in &self.nodes {
-            node.layer.visit(&mut |param| f(&format!("{}.{}", node.name, param.name()), param));
+            node.layer.visit(&mut |param| f(&full_name(&node.name, param), param));
         }
     }
 
@@ -164,20 +164,47 @@ impl<F: Scalar> Model<F> {
         self.nodes.iter_mut().for_each(|node| node.layer.visit_mut(f));
     }
 
+    /// Every parameter with its full name `node.parameter`, in the order of the model.
+    pub fn params(&self) -> impl Iterator<Item = (String, &Param<F>)> {
+        self.nodes.iter().flat_map(|node| {
+            let mut params = Vec::new();
+            node.layer.visit(&mut |param| params.push((full_name(&node.name, param), param)));
+            params
+        })
+    }
+
+    /// As [`Model::params`], to change; shapes must stay.
+    ///
+    /// ```
+    /// let mut model = gnn_prune::Gcn::builder(4, 3).build(0)?;
+    /// let biases = model.params_mut().filter(|(name, _)| name.ends_with(".bias"));
+    /// biases.for_each(|(_, bias)| bias.set_trainable(false));
+    /// let weight = model.param_mut("conv1.weight").expect("a GCN has one");
+    /// weight.value_mut()[[0, 0]] = 1.0;
+    /// # Ok::<(), gnn_prune::Error>(())
+    /// ```
+    pub fn params_mut(&mut self) -> impl Iterator<Item = (String, &mut Param<F>)> {
+        self.nodes.iter_mut().flat_map(|Node { name, layer, .. }| {
+            let mut params = Vec::new();
+            layer.visit_mut(&mut |param| params.push((full_name(name, param), param)));
+            params
+        })
+    }
+
+    /// The parameter of that full name, `conv1.weight` say, to change.
+    pub fn param_mut(&mut self, name: &str) -> Option<&mut Param<F>> {
+        self.params_mut().find(|(full, _)| full == name).map(|(_, param)| param)
+    }
+
     /// Number of parameters, zeros included.
     pub fn num_params(&self) -> usize {
-        let mut count = 0;
-        self.visit(&mut |_, param| count += param.value().len());
-        count
+        self.params().map(|(_, param)| param.value().len()).sum()
     }
 
     /// Number of parameters that are not zero.
     pub fn num_nonzero_params(&self) -> usize {
-        let mut count = 0;
-        self.visit(&mut |_, param| {
-            count += param.value().iter().filter(|w| **w != F::zero()).count()
-        });
-        count
+        let nonzero = |param: &Param<F>| param.value().iter().filter(|w| **w != F::zero()).count();
+        self.params().map(|(_, param)| nonzero(param)).sum()
     }
 
     /// A model of the same shapes, drawn anew from `seed`, without masks: the network of that form
@@ -185,11 +212,9 @@ impl<F: Scalar> Model<F> {
     #[must_use]
     pub fn fresh(&self, seed: u64) -> Self {
         let mut model = Self { seed, origin: None, ..self.clone() };
-        let mut index = 0;
-        model.visit_mut(&mut |param| {
+        for (index, (_, param)) in (0..).zip(model.params_mut()) {
             param.draw(&mut generator(seed, &[purpose::INIT, index]));
-            index += 1;
-        });
+        }
         model
     }
 
@@ -224,6 +249,10 @@ impl<F: Scalar> std::ops::Index<NodeId> for Model<F> {
         let k = id.0.checked_sub(1).expect("the input of a model is no layer");
         &self.nodes[k]
     }
+}
+
+fn full_name<F: Scalar>(node: &str, param: &Param<F>) -> String {
+    format!("{node}.{}", param.name())
 }
 
 impl<F: Scalar> std::fmt::Display for Model<F> {

@@ -145,7 +145,7 @@ impl<F: Scalar> Model<F> {
         }
     }
 
-    pub(super) fn check_input(&self, cx: &Cx<F>, x: &ValueRef<F>) -> Result<()> {
+    pub(crate) fn check_input(&self, cx: &Cx<F>, x: &ValueRef<F>) -> Result<()> {
         cx.at(NodeId::INPUT, "input").check(x, self.in_channels())?;
         let Some(rows) = cx.rows() else { return Ok(()) };
         let nodes = x.rows();

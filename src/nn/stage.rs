@@ -3,9 +3,10 @@
 //! Inference, quantisation and the cost model know only these.
 
 use super::activation_fn::ActivationFn;
-use super::erased::DynLayer;
+use super::cx::Cx;
 use super::ids::{ParamId, StageId};
 use super::param::Param;
+use super::row_norm::RowNorm;
 use crate::error::{Result, Unsupported};
 use crate::graph::{Graph, Norm, Operator};
 use crate::scalar::Scalar;
@@ -70,16 +71,50 @@ pub enum Stage<F: Scalar> {
         /// `s`, one number per channel.
         scale: Arc<Vec<F>>,
     },
-    /// A layer as it stands, in evaluation mode: attention, maxima, norms over a row. It has no
-    /// integer form.
-    Whole {
+    /// The largest of all inputs, entry by entry.
+    Max {
+        /// The terms.
+        xs: Vec<StageId>,
+    },
+    /// `x̂_ic · s_c`, where `X̂` has mean 0 and variance 1 over rows.
+    RowNorm {
+        /// What is normalised.
+        x: StageId,
+        /// Over which channels, and whether over all rows together.
+        norm: Arc<RowNorm>,
+        /// `s`, one number per channel.
+        scale: Arc<Vec<F>>,
+    },
+    /// What none of the others says: the layer that lowers to it brings it along.
+    Opaque {
         /// What it reads.
         xs: Vec<StageId>,
-        /// The layer.
-        layer: Arc<dyn DynLayer<F>>,
-        /// Multiply-accumulates of one run.
-        macs: u64,
+        /// What it computes.
+        operation: Arc<dyn Opaque<F>>,
     },
+}
+
+/// An operation of a layer's own, in evaluation mode: it runs, says what it costs, and has no
+/// integer form. [`Evaluated`](super::Evaluated) makes one of any layer.
+pub trait Opaque<F: Scalar>: Send + Sync + 'static {
+    /// Its name, for reports and refusals.
+    fn name(&self) -> &str;
+
+    /// Multiply-accumulates of one run.
+    fn macs(&self) -> u64;
+
+    /// Computes its value from those that it reads. An array from the workspace of `cx` changes
+    /// places with the program's own, and nothing is copied.
+    ///
+    /// # Errors
+    /// What the operation refuses of its inputs or of the graph.
+    fn run(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<Array2<F>>;
+}
+
+impl<F: Scalar> std::fmt::Debug for dyn Opaque<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 impl<F: Scalar> Stage<F> {
@@ -90,9 +125,13 @@ impl<F: Scalar> Stage<F> {
             Stage::Linear { x, .. }
             | Stage::Aggregate { x, .. }
             | Stage::Bias { x, .. }
-            | Stage::Activation { x, .. } => std::slice::from_ref(x),
-            Stage::Scale { x, .. } => std::slice::from_ref(x),
-            Stage::Add { xs, .. } | Stage::Concat { xs } | Stage::Whole { xs, .. } => xs,
+            | Stage::Activation { x, .. }
+            | Stage::Scale { x, .. }
+            | Stage::RowNorm { x, .. } => std::slice::from_ref(x),
+            Stage::Add { xs, .. }
+            | Stage::Concat { xs }
+            | Stage::Max { xs }
+            | Stage::Opaque { xs, .. } => xs,
         }
     }
 }
@@ -101,7 +140,8 @@ impl<F: Scalar> Stage<F> {
 #[derive(Debug)]
 pub struct Lowering<F: Scalar> {
     graph: Option<Graph<F>>,
-    rows: usize,
+    /// Rows of each stage's value.
+    rows: Vec<usize>,
     input_stored: Option<usize>,
     stages: Vec<Stage<F>>,
     widths: Vec<usize>,
@@ -120,7 +160,7 @@ impl<F: Scalar> Lowering<F> {
         };
         Self {
             graph,
-            rows: x.rows(),
+            rows: vec![x.rows()],
             input_stored,
             stages: vec![Stage::Input],
             widths: vec![x.cols()],
@@ -155,6 +195,11 @@ impl<F: Scalar> Lowering<F> {
         &self.stages
     }
 
+    /// The stages so far, each with its id.
+    pub fn iter(&self) -> impl Iterator<Item = (StageId, &Stage<F>)> {
+        self.stages.iter().enumerate().map(|(k, stage)| (StageId(k), stage))
+    }
+
     /// The stage that is the model's output.
     pub fn output(&self) -> StageId {
         self.output
@@ -170,9 +215,9 @@ impl<F: Scalar> Lowering<F> {
         &self.layers[self.layer_of[id.0]]
     }
 
-    /// Number of nodes.
-    pub fn rows(&self) -> usize {
-        self.rows
+    /// Rows of a stage's value.
+    pub fn rows(&self, id: StageId) -> usize {
+        self.rows[id.0]
     }
 
     /// Whether a stage's value is sparse: only the input can be.
@@ -182,7 +227,7 @@ impl<F: Scalar> Lowering<F> {
 
     /// Stored entries of the model's input.
     pub fn input_stored(&self) -> usize {
-        self.input_stored.unwrap_or(self.rows * self.widths[0])
+        self.input_stored.unwrap_or(self.rows[0] * self.widths[0])
     }
 
     /// Adds `X·W`.
@@ -245,16 +290,20 @@ impl<F: Scalar> Lowering<F> {
         self.push(Stage::Bias { x, bias: Arc::new(bias) }, self.width(x))
     }
 
-    /// Adds a layer as it stands; `width` is that of its output, `macs` the multiply-accumulates of
-    /// one run.
-    pub fn whole(
-        &mut self,
-        xs: &[StageId],
-        layer: impl super::Layer<F>,
-        width: usize,
-        macs: u64,
-    ) -> StageId {
-        self.push(Stage::Whole { xs: xs.to_vec(), layer: Arc::new(layer), macs }, width)
+    /// Adds the largest of all inputs, entry by entry.
+    pub fn max(&mut self, xs: &[StageId]) -> StageId {
+        self.push(Stage::Max { xs: xs.to_vec() }, self.width(xs[0]))
+    }
+
+    /// Adds `x̂_ic · s_c`.
+    pub fn row_norm(&mut self, x: StageId, norm: RowNorm, scale: &Param<F>) -> StageId {
+        let scale = Arc::new(scale.value().iter().copied().collect());
+        self.push(Stage::RowNorm { x, norm: Arc::new(norm), scale }, self.width(x))
+    }
+
+    /// Adds an operation that no other stage says; `width` is that of its value.
+    pub fn opaque(&mut self, xs: &[StageId], operation: impl Opaque<F>, width: usize) -> StageId {
+        self.push(Stage::Opaque { xs: xs.to_vec(), operation: Arc::new(operation) }, width)
     }
 
     /// The graph that the model is lowered for.
@@ -290,10 +339,12 @@ impl<F: Scalar> Lowering<F> {
 
     /// Stored entries of a stage's value: all of a dense one.
     pub fn stored(&self, id: StageId) -> usize {
-        if id.0 == 0 { self.input_stored() } else { self.rows * self.width(id) }
+        if id.0 == 0 { self.input_stored() } else { self.rows(id) * self.width(id) }
     }
 
     fn push(&mut self, stage: Stage<F>, width: usize) -> StageId {
+        // As many rows as what it reads: no stage changes the row space yet.
+        self.rows.push(stage.inputs().first().map_or(self.rows[0], |&x| self.rows(x)));
         self.stages.push(stage);
         self.widths.push(width);
         self.layer_of.push(self.layers.len() - 1);

@@ -12,7 +12,8 @@ use super::rounding::{Grids, Rounded, Rounding};
 use crate::data::Dataset;
 use crate::error::{Error, Result, Unsupported};
 use crate::kernels::{max_abs, quantize_with, symmetric_scale};
-use crate::nn::{Fused, Lowering, Model, Op, Program, Stage, fuse};
+use crate::nn::{Lowering, Model, Stage};
+use crate::program::{Fused, Op, Program, fuse};
 use crate::reconstruct::Calibrate;
 use crate::value::ValueRef;
 use ndarray::ArrayView2;
@@ -57,7 +58,7 @@ fn reads_dense(model: &Model, data: &Dataset) -> Result<bool> {
     let ValueRef::Sparse(x) = data.features() else { return Ok(false) };
     let stands_as_it_is = |x: ValueRef<f32>| -> Result<bool> {
         let lowering = model.lower(Some(data.graph()), x)?;
-        let reads_input = |stage: &Stage<f32>| matches!(stage, Stage::Whole { xs, .. } if xs.contains(&lowering.input()));
+        let reads_input = |stage: &Stage<f32>| matches!(stage, Stage::Opaque { xs, .. } if xs.contains(&lowering.input()));
         Ok(lowering.stages().iter().any(reads_input))
     };
     let shape = (x.rows(), x.cols());
@@ -262,7 +263,9 @@ fn op(
         Op::Add(coefficients) => QuantOp::Add(coefficients.clone()),
         Op::Concat => QuantOp::Concat,
         Op::Scale(_) => return Err(no_integers(layer, "a norm")),
-        Op::Whole(whole) => return Err(no_integers(layer, whole.kind())),
+        Op::Max | Op::RowNorm(..) | Op::Opaque(_) => {
+            return Err(no_integers(layer, &stage.op.name()));
+        }
     })
 }
 

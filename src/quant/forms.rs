@@ -7,29 +7,8 @@
 use super::model::{QuantModel, QuantOp, QuantStage};
 use crate::graph::Graph;
 use crate::kernels::Isa;
-use crate::nn::product_cost;
+use crate::program::{Form, product_cost};
 use crate::value::ValueRef;
-use serde::Serialize;
-
-/// What a stage of a compiled program computes with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Form {
-    /// 8-bit integers, summed in 32 bits.
-    Integers,
-    /// 32-bit floats: weights are their integers times their scales, activations are not rounded,
-    /// `Â` is the graph's own.
-    Floats,
-}
-
-impl std::fmt::Display for Form {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Form::Integers => "integers",
-            Form::Floats => "floats",
-        })
-    }
-}
 
 /// Which forms a program may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -41,17 +20,6 @@ pub enum Forms {
     Integers,
     /// Every stage on floats.
     Floats,
-}
-
-/// The form of one stage of a compiled program.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct StageForm {
-    /// Name of the float model's layer that the stage comes from.
-    pub layer: String,
-    /// What the stage computes: `linear`, `aggregate`, `add` or `concat`.
-    pub operation: &'static str,
-    /// What it computes with.
-    pub form: Form,
 }
 
 /// What it takes to choose: integers must promise this share of the time of floats, or less.

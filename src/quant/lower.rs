@@ -2,12 +2,11 @@
 //! made of them.
 
 use super::bits::Bits;
-use super::forms::Form;
 use super::model::{QuantModel, QuantOp, QuantStage, QuantWeight, overflow};
 use crate::error::{Result, Unsupported};
 use crate::graph::{Graph, Norm, Operator};
 use crate::kernels::{self, InputWeight, PackedInt8};
-use crate::nn;
+use crate::program::{self, Form};
 use ndarray::Array2;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -87,7 +86,7 @@ pub(super) enum Op {
     Add(Vec<Vec<f32>>),
     Concat(Vec<Vec<f32>>),
     /// On floats: weights are integers times scales, `Â` is the graph's own.
-    Floats(nn::Op<f32>),
+    Floats(program::Op<f32>),
 }
 
 impl Op {
@@ -190,16 +189,16 @@ impl<'a> Lowerer<'a> {
         }
     }
 
-    fn on_floats(&mut self, stage: &QuantStage) -> nn::Op<f32> {
+    fn on_floats(&mut self, stage: &QuantStage) -> program::Op<f32> {
         match &stage.op {
             QuantOp::Linear(weight) => {
-                nn::Op::linear(&weight.to_floats(), self.sparse && stage.inputs[0] == 0)
+                program::Op::linear(&weight.to_floats(), self.sparse && stage.inputs[0] == 0)
             }
             QuantOp::Aggregate(norm) => {
-                nn::Op::Aggregate(self.operator(*norm).operator.clone(), *norm)
+                program::Op::Aggregate(self.operator(*norm).operator.clone(), *norm)
             }
-            QuantOp::Add(coefficients) => nn::Op::Add(coefficients.clone()),
-            QuantOp::Concat => nn::Op::Concat,
+            QuantOp::Add(coefficients) => program::Op::Add(coefficients.clone()),
+            QuantOp::Concat => program::Op::Concat,
         }
     }
 }

@@ -24,10 +24,11 @@ mod qat;
 mod quantizer;
 mod rounding;
 
+pub use crate::program::{Form, StageForm};
 pub use bits::Bits;
 pub use calibration::Calibration;
 pub use fake::{FakeQuant, Granularity};
-pub use forms::{Form, Forms, StageForm};
+pub use forms::Forms;
 pub use model::{QuantModel, QuantOp, QuantStage, QuantWeight};
 pub use program::{Prepared, QuantProgram};
 pub use quantizer::{Quantizer, QuantizerBuilder};

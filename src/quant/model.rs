@@ -2,12 +2,9 @@
 
 use super::bits::Bits;
 use super::calibration::Calibration;
-use super::forms::{Form, Forms, choose};
-use super::program::QuantProgram;
 use crate::error::{Error, Result, Unsupported};
 use crate::files::budget::reserved;
-use crate::graph::{Graph, Norm};
-use crate::kernels::Isa;
+use crate::graph::Norm;
 use crate::nn::{ActivationFn, MOST_CHANNELS, Origin};
 use crate::value::ValueRef;
 
@@ -223,77 +220,6 @@ impl QuantModel {
             weights + stage.bias.as_deref().map_or(0, &biases)
         };
         self.stages.iter().map(of).sum()
-    }
-
-    /// Compiles the model for `graph` and inputs like `x`, each stage in the form that is faster
-    /// for its shape: [`Forms::Fastest`].
-    ///
-    /// # Errors
-    /// As [`QuantModel::compile_as`].
-    pub fn compile(&self, graph: &Graph, x: ValueRef<f32>) -> Result<QuantProgram> {
-        self.compile_as(graph, x, Forms::Fastest)
-    }
-
-    /// Compiles the model for `graph` and inputs like `x`, its stages in these forms.
-    ///
-    /// # Errors
-    /// [`Error::ShapeMismatch`] for an input of another shape, [`Error::Unsupported`] naming the
-    /// stage whose 32-bit accumulators could overflow on this graph, [`Error::Degree`] where a norm
-    /// has no value on it.
-    pub fn compile_as(
-        &self,
-        graph: &Graph,
-        x: ValueRef<f32>,
-        forms: Forms,
-    ) -> Result<QuantProgram> {
-        let expected = (graph.num_nodes(), self.in_channels);
-        if x.shape() != expected {
-            return Err(Error::ShapeMismatch {
-                at: "input of the quantised model".into(),
-                expected,
-                found: x.shape(),
-            });
-        }
-        for stage in &self.stages {
-            if let QuantOp::Aggregate(norm) = stage.op {
-                graph.operator(norm)?;
-            }
-        }
-        self.compile_as_read(graph, x, |x| choose(self, graph, x, Isa::best(), forms))
-    }
-
-    /// Compiles the model with a form for each stage, and floats for what has none.
-    #[doc(hidden)]
-    pub fn compile_with(
-        &self,
-        graph: &Graph,
-        x: ValueRef<f32>,
-        forms: &[Form],
-    ) -> Result<QuantProgram> {
-        let forms =
-            (0..self.stages.len()).map(|k| forms.get(k).copied().unwrap_or(Form::Floats)).collect();
-        self.compile_as_read(graph, x, |_| forms)
-    }
-
-    /// Compiles for an input as the stages read it: dense where one aggregates it, since there is
-    /// no product of two sparse matrices in integers.
-    fn compile_as_read(
-        &self,
-        graph: &Graph,
-        x: ValueRef<f32>,
-        forms: impl FnOnce(&ValueRef<f32>) -> Vec<Form>,
-    ) -> Result<QuantProgram> {
-        let compile = |x: ValueRef<f32>| {
-            let forms = forms(&x);
-            QuantProgram::compile(self, graph, x, forms)
-        };
-        match x {
-            ValueRef::Sparse(_) if self.aggregates_input() => {
-                room_for_dense("the input", x.shape())?;
-                with_dense_shape(x.shape(), compile)
-            }
-            x => compile(x),
-        }
     }
 
     pub(super) fn aggregates_input(&self) -> bool {

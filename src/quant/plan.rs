@@ -1,10 +1,10 @@
 //! From stages to instructions: sums of products are made where their terms are, and every value
 //! gets a buffer.
 
-use super::forms::Form;
 use super::lower::{Lowerer, Op};
 use super::model::{QuantModel, QuantOp};
-use crate::nn::{self, ActivationFn};
+use crate::nn::ActivationFn;
+use crate::program::{self, Buffers, Form, Span};
 
 /// Where an instruction reads.
 #[derive(Debug, Clone, Copy)]
@@ -50,8 +50,9 @@ pub(super) struct Instruction {
 /// A program without its buffers' memory.
 pub(super) struct Plan {
     pub(super) instructions: Vec<Instruction>,
-    pub(super) int_widths: Vec<usize>,
-    pub(super) real_widths: Vec<usize>,
+    /// Entries of each buffer of integers, and of each of floats.
+    pub(super) int_lens: Vec<usize>,
+    pub(super) real_lens: Vec<usize>,
 }
 
 /// An instruction before buffers are known: its terms and the stage whose value it makes.
@@ -61,7 +62,12 @@ struct Step {
 }
 
 impl Plan {
-    pub(super) fn of(model: &QuantModel, forms: &[Form], lowerer: &mut Lowerer) -> Self {
+    pub(super) fn of(
+        model: &QuantModel,
+        rows: usize,
+        forms: &[Form],
+        lowerer: &mut Lowerer,
+    ) -> Self {
         let steps = steps(model, forms, lowerer);
         // Which values are read as integers and as floats, and by whom last.
         let count = model.stages.len() + 1;
@@ -75,26 +81,26 @@ impl Plan {
         let last = steps.len() - 1;
         let (mut int_spans, mut real_spans) = (Vec::new(), Vec::new());
         for (at, step) in steps.iter().enumerate() {
-            let (value, width) = (step.makes + 1, model.stages[step.makes].width);
+            let (value, len) = (step.makes + 1, rows * model.stages[step.makes].width);
             let floats = matches!(step.terms[0].1, Op::Floats(_))
                 || step.terms.len() > 1
                 || reals[value].is_some();
             if let Some(dies) = ints[value] {
-                int_spans.push(Span { value, born: at, dies, width });
+                int_spans.push(Span { value, born: at, dies, len });
             }
             if floats && at != last {
-                real_spans.push(Span { value, born: at, dies: reals[value].unwrap_or(at), width });
+                real_spans.push(Span { value, born: at, dies: reals[value].unwrap_or(at), len });
             }
         }
-        let ((ints, int_widths), (reals, real_widths)) =
-            (allot(&int_spans, count), allot(&real_spans, count));
+        let (ints, reals) = (Buffers::plan(int_spans), Buffers::plan(real_spans));
+        const READ: &str = "what is read has a buffer";
         let instructions = steps.into_iter().enumerate().map(|(at, step)| {
             let stage = &model.stages[step.makes];
             let source = |k: usize, on_floats: bool| match (k, on_floats) {
                 (0, true) => Source::Input,
                 (0, false) => Source::InputByChannel,
-                (_, true) => Source::Reals(reals[k], model.width_of(k)),
-                (_, false) => Source::Ints(ints[k], model.width_of(k)),
+                (_, true) => Source::Reals(reals.of(k).expect(READ), model.width_of(k)),
+                (_, false) => Source::Ints(ints.of(k).expect(READ), model.width_of(k)),
             };
             let part = |(of, op): (usize, Op)| {
                 let on_floats = matches!(op, Op::Floats(_) | Op::FromInput { .. });
@@ -109,18 +115,16 @@ impl Plan {
                 width: stage.width,
                 bias: stage.bias.clone(),
                 activation: stage.activation,
-                reals: match reals[value] {
+                reals: match reals.of(value) {
                     _ if at == last => Reals::Output,
-                    usize::MAX => Reals::Nowhere,
-                    buffer => Reals::Buffer(buffer),
+                    None => Reals::Nowhere,
+                    Some(buffer) => Reals::Buffer(buffer),
                 },
-                ints: stage
-                    .scale
-                    .filter(|_| ints[value] != usize::MAX)
-                    .map(|scale| (ints[value], scale)),
+                ints: ints.of(value).zip(stage.scale),
             }
         });
-        Plan { instructions: instructions.collect(), int_widths, real_widths }
+        let instructions = instructions.collect();
+        Plan { instructions, int_lens: ints.lens, real_lens: reals.lens }
     }
 }
 
@@ -157,33 +161,6 @@ fn steps(model: &QuantModel, forms: &[Form], lowerer: &mut Lowerer) -> Vec<Step>
         }
     }
     steps
-}
-
-/// A value in one of its kinds: the step that makes it and the last that reads it.
-struct Span {
-    value: usize,
-    born: usize,
-    dies: usize,
-    width: usize,
-}
-
-/// Gives every span, in the order of their births, a buffer that is free then, the one that wastes
-/// least; returns the buffer of each value (`usize::MAX` for none) and the width of each buffer.
-fn allot(spans: &[Span], values: usize) -> (Vec<usize>, Vec<usize>) {
-    let mut buffer_of = vec![usize::MAX; values];
-    // Width of each buffer, and when its value dies.
-    let mut buffers: Vec<(usize, usize)> = Vec::new();
-    for span in spans {
-        let free = || (0..buffers.len()).filter(|&b| buffers[b].1 < span.born);
-        let fits = free().filter(|&b| buffers[b].0 >= span.width).min_by_key(|&b| buffers[b].0);
-        let buffer = fits.or_else(|| free().max_by_key(|&b| buffers[b].0)).unwrap_or_else(|| {
-            buffers.push((0, 0));
-            buffers.len() - 1
-        });
-        buffers[buffer] = (buffers[buffer].0.max(span.width), span.dies);
-        buffer_of[span.value] = buffer;
-    }
-    (buffer_of, buffers.into_iter().map(|(width, _)| width).collect())
 }
 
 impl std::fmt::Display for Instruction {
@@ -225,11 +202,13 @@ impl Instruction {
             Op::FromInput { .. } => input_stored * self.width,
             Op::Linear { packed, .. } => rows * packed.len(),
             Op::Aggregate { operator, .. } => operator.ints.len() * self.width,
-            Op::Floats(nn::Op::Linear(weight)) if sparse_input => input_stored * weight.ncols(),
-            Op::Floats(nn::Op::Linear(weight)) => rows * weight.len(),
-            Op::Floats(nn::Op::PackedLinear(weight)) => rows * weight.dim().0 * weight.dim().1,
-            Op::Floats(nn::Op::SparseLinear(weight)) => rows * weight.nnz(),
-            Op::Floats(nn::Op::Aggregate(operator, _)) => operator.stored() * self.width,
+            Op::Floats(program::Op::Linear(weight)) if sparse_input => {
+                input_stored * weight.ncols()
+            }
+            Op::Floats(program::Op::Linear(weight)) => rows * weight.len(),
+            Op::Floats(program::Op::PackedLinear(weight)) => rows * weight.dim().0 * weight.dim().1,
+            Op::Floats(program::Op::SparseLinear(weight)) => rows * weight.nnz(),
+            Op::Floats(program::Op::Aggregate(operator, _)) => operator.stored() * self.width,
             Op::Add(_) | Op::Concat(_) | Op::Floats(_) => 0,
         };
         self.parts.iter().map(|part| of(part) as u64).sum()

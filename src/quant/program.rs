@@ -1,14 +1,15 @@
 //! The compiled form of a quantised model: buffers planned once and kept.
 
-use super::forms::{Form, StageForm};
+use super::forms::{Forms, choose};
 use super::lower::{Lowerer, Op};
-use super::model::QuantModel;
+use super::model::{QuantModel, QuantOp, room_for_dense, with_dense_shape};
 use super::plan::{Instruction, Part, Plan, Reals, Source};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::kernels::pages::Buffer;
 use crate::kernels::{self, Activate, ColumnScales, Epilogue, Finish, Isa, Out, SparseInt8, Term};
-use crate::nn::{self, ActivationFn, Cost, StageTime};
+use crate::nn::ActivationFn;
+use crate::program::{self, Cost, Form, Ready, Runnable, StageForm, StageTime};
 use crate::value::{Value, ValueRef};
 use ndarray::{ArrayView2, ArrayViewMut2};
 use std::time::Instant;
@@ -38,8 +39,8 @@ pub struct QuantProgram {
     in_channels: usize,
     most: i8,
     instructions: Vec<Instruction>,
-    int_widths: Vec<usize>,
-    real_widths: Vec<usize>,
+    int_lens: Vec<usize>,
+    real_lens: Vec<usize>,
     input_scales: Option<ColumnScales>,
     by_node: bool,
     /// Whether a sparse input is made dense before it is read.
@@ -62,6 +63,79 @@ struct Buffers {
     output: Buffer<f32>,
 }
 
+impl QuantModel {
+    /// Compiles the model for `graph` and inputs like `x`, each stage in the form that is faster
+    /// for its shape: [`Forms::Fastest`].
+    ///
+    /// # Errors
+    /// As [`QuantModel::compile_as`].
+    pub fn compile(&self, graph: &Graph, x: ValueRef<f32>) -> Result<QuantProgram> {
+        self.compile_as(graph, x, Forms::Fastest)
+    }
+
+    /// Compiles the model for `graph` and inputs like `x`, its stages in these forms.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`] for an input of another shape, [`Error::Unsupported`] naming the
+    /// stage whose 32-bit accumulators could overflow on this graph, [`Error::Degree`] where a norm
+    /// has no value on it.
+    pub fn compile_as(
+        &self,
+        graph: &Graph,
+        x: ValueRef<f32>,
+        forms: Forms,
+    ) -> Result<QuantProgram> {
+        let expected = (graph.num_nodes(), self.in_channels);
+        if x.shape() != expected {
+            return Err(Error::ShapeMismatch {
+                at: "input of the quantised model".into(),
+                expected,
+                found: x.shape(),
+            });
+        }
+        for stage in &self.stages {
+            if let QuantOp::Aggregate(norm) = stage.op {
+                graph.operator(norm)?;
+            }
+        }
+        self.compile_as_read(graph, x, |x| choose(self, graph, x, Isa::best(), forms))
+    }
+
+    /// Compiles the model with a form for each stage, and floats for what has none.
+    #[doc(hidden)]
+    pub fn compile_with(
+        &self,
+        graph: &Graph,
+        x: ValueRef<f32>,
+        forms: &[Form],
+    ) -> Result<QuantProgram> {
+        let forms =
+            (0..self.stages.len()).map(|k| forms.get(k).copied().unwrap_or(Form::Floats)).collect();
+        self.compile_as_read(graph, x, |_| forms)
+    }
+
+    /// Compiles for an input as the stages read it: dense where one aggregates it, since there is
+    /// no product of two sparse matrices in integers.
+    fn compile_as_read(
+        &self,
+        graph: &Graph,
+        x: ValueRef<f32>,
+        forms: impl FnOnce(&ValueRef<f32>) -> Vec<Form>,
+    ) -> Result<QuantProgram> {
+        let compile = |x: ValueRef<f32>| {
+            let forms = forms(&x);
+            QuantProgram::compile(self, graph, x, forms)
+        };
+        match x {
+            ValueRef::Sparse(_) if self.aggregates_input() => {
+                room_for_dense("the input", x.shape())?;
+                with_dense_shape(x.shape(), compile)
+            }
+            x => compile(x),
+        }
+    }
+}
+
 impl QuantProgram {
     /// `x` is as the stages read it: see [`QuantModel::compile_as`].
     pub(super) fn compile(
@@ -72,8 +146,9 @@ impl QuantProgram {
     ) -> Result<Self> {
         let sparse = matches!(x, ValueRef::Sparse(_));
         let mut lowerer = Lowerer::new(model, graph, sparse)?;
-        let Plan { instructions, int_widths, real_widths } = Plan::of(model, &forms, &mut lowerer);
         let rows = graph.num_nodes();
+        let Plan { instructions, int_lens, real_lens } =
+            Plan::of(model, rows, &forms, &mut lowerer);
         let macs =
             instructions.iter().map(|instruction| instruction.macs(rows, x.stored(), sparse)).sum();
         let by_channel = instructions.iter().any(Instruction::reads_channels);
@@ -86,8 +161,8 @@ impl QuantProgram {
             most: model.activation_bits.most(),
             by_node: instructions.iter().any(Instruction::quantizes_rows),
             instructions,
-            int_widths,
-            real_widths,
+            int_lens,
+            real_lens,
             dense_input: model.aggregates_input(),
             input_scales: input_scales
                 .map(|scales| ColumnScales::new(scales, model.activation_bits.most())),
@@ -126,8 +201,8 @@ impl QuantProgram {
     /// Planned buffers: integers and floats between stages, scales and integers of the input, and
     /// the output.
     fn bytes(&self) -> u64 {
-        let ints: usize = self.int_widths.iter().sum::<usize>() * self.rows;
-        let reals: usize = self.real_widths.iter().sum::<usize>() * self.rows * size_of::<f32>();
+        let ints: usize = self.int_lens.iter().sum();
+        let reals: usize = self.real_lens.iter().sum::<usize>() * size_of::<f32>();
         let by_node = if self.by_node { self.rows * size_of::<f32>() } else { 0 };
         let by_channel = if self.input_scales.is_some() { self.rows * self.in_channels } else { 0 };
         let output =
@@ -231,10 +306,8 @@ impl QuantProgram {
         let Self { instructions, buffers, .. } = self;
         let on = Machine { isa: self.isa, most: self.most, rows: self.rows, input };
         if buffers.output.is_empty() {
-            buffers.ints =
-                self.int_widths.iter().map(|width| Buffer::zeros(width * on.rows)).collect();
-            buffers.reals =
-                self.real_widths.iter().map(|width| Buffer::zeros(width * on.rows)).collect();
+            buffers.ints = self.int_lens.iter().map(|&len| Buffer::zeros(len)).collect();
+            buffers.reals = self.real_lens.iter().map(|&len| Buffer::zeros(len)).collect();
             buffers.output =
                 Buffer::zeros(instructions.last().map_or(0, |last| last.width) * on.rows);
             buffers.input_scales.resize(if self.by_node { on.rows } else { 0 }, 0.0);
@@ -431,7 +504,7 @@ impl Instruction {
     )]
     fn on_floats(
         &self,
-        op: &nn::Op<f32>,
+        op: &program::Op<f32>,
         part: &Part,
         on: &Machine,
         x: &ValueRef<f32>,
@@ -553,6 +626,27 @@ impl Instruction {
             }
             Op::Floats(_) => unreachable!("floats have their own way"),
         }
+    }
+}
+
+impl Ready for Prepared<'_, '_> {
+    fn run(&mut self) -> Result<ArrayView2<'_, f32>> {
+        Ok(self.run())
+    }
+}
+
+impl Runnable for QuantProgram {
+    fn run(&mut self, x: ValueRef<f32>) -> Result<ArrayView2<'_, f32>> {
+        self.run(x)
+    }
+    fn cost(&self) -> Cost {
+        self.cost()
+    }
+    fn forms(&self) -> &[StageForm] {
+        self.forms()
+    }
+    fn prepare<'a>(&'a mut self, x: ValueRef<'a, f32>) -> Result<Box<dyn Ready + 'a>> {
+        Ok(Box::new(QuantProgram::prepare(self, x)?))
     }
 }
 

@@ -18,8 +18,9 @@ use super::rounding::{Rounded, on_grids};
 use crate::data::Dataset;
 use crate::error::{Result, Unsupported};
 use crate::nn::{
-    Cx, Grads, Io, Layer, Lowering, Model, ModelBuilder, NodeId, Reads, StageId, Wiring, fuse,
+    Cx, Grads, Io, Layer, Lowering, Model, ModelBuilder, NodeId, Reads, StageId, Wiring,
 };
+use crate::program::fuse;
 use crate::scalar::Scalar;
 use crate::train::{OnEpoch, Schedule, Setup, Trainer};
 use crate::value::{CsrView, Value, ValueRef};

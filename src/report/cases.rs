@@ -4,7 +4,7 @@ use super::account::{Account, Bytes};
 use super::latency::{Latencies, Latency};
 use super::row::{Report, Row, Summary};
 use crate::data::Dataset;
-use crate::nn::Products;
+use crate::program::Products;
 use crate::task::Metric;
 
 /// A row of so many percent for each seed, bytes, and milliseconds on one thread.

@@ -1,7 +1,7 @@
 //! Measured inference time of a compiled program.
 
-use super::serve::Runnable;
 use crate::error::Result;
+use crate::program::Runnable;
 use crate::value::ValueRef;
 use serde::Serialize;
 use std::time::{Duration, Instant};
@@ -100,19 +100,19 @@ mod tests {
             Ok(self.1.view())
         }
 
-        fn cost(&self) -> crate::nn::Cost {
+        fn cost(&self) -> crate::program::Cost {
             unreachable!("nobody asks")
         }
 
         fn prepare<'a>(
             &'a mut self,
             _: ValueRef<'a, f32>,
-        ) -> Result<Box<dyn super::super::serve::Ready + 'a>> {
+        ) -> Result<Box<dyn crate::program::Ready + 'a>> {
             Ok(Box::new(self))
         }
     }
 
-    impl super::super::serve::Ready for &mut Counts {
+    impl crate::program::Ready for &mut Counts {
         fn run(&mut self) -> Result<ndarray::ArrayView2<'_, f32>> {
             self.0.insert(rayon::current_num_threads());
             Ok(self.1.view())

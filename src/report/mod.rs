@@ -14,6 +14,7 @@ mod row;
 mod serve;
 mod words;
 
+pub use crate::program::{Ready, Runnable};
 pub use account::{Account, Bytes};
 pub use curve::{Curve, LayerWidth};
 pub use difference::{Difference, Verdict};
@@ -21,5 +22,5 @@ pub use html::Page;
 pub use latency::{Latencies, Latency};
 pub use machine::Machine;
 pub use row::{Compares, DataInfo, Report, Row, Summary};
-pub use serve::{Ready, Runnable, Servable};
+pub use serve::Servable;
 pub use words::Control;

@@ -3,10 +3,10 @@
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::io::stored_bytes;
-use crate::nn::{Cost, Model, Products, Program};
-use crate::quant::{Prepared, QuantModel, QuantProgram, StageForm};
+use crate::nn::Model;
+use crate::program::Runnable;
+use crate::quant::QuantModel;
 use crate::value::ValueRef;
-use ndarray::ArrayView2;
 
 /// A model that serves: of floats or of integers.
 pub trait Servable {
@@ -21,51 +21,6 @@ pub trait Servable {
     /// # Errors
     /// What compiling returns.
     fn compiled(&self, graph: &Graph, x: ValueRef<f32>) -> Result<Box<dyn Runnable>>;
-}
-
-/// A compiled program.
-pub trait Runnable: Send {
-    /// Runs on `x` and returns the logits `[n, classes]`.
-    ///
-    /// # Errors
-    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) for an input of another shape.
-    fn run(&mut self, x: ValueRef<f32>) -> Result<ArrayView2<'_, f32>>;
-    /// MACs and buffer bytes of one run.
-    fn cost(&self) -> Cost;
-    /// What each stage computes with, where that was chosen.
-    fn forms(&self) -> &[StageForm] {
-        &[]
-    }
-    /// How weights are multiplied, where that is known.
-    fn products(&self) -> Products {
-        Products::default()
-    }
-    /// Does what depends on `x` alone, once; what is returned runs on it again and again.
-    ///
-    /// # Errors
-    /// As [`Runnable::run`].
-    fn prepare<'a>(&'a mut self, x: ValueRef<'a, f32>) -> Result<Box<dyn Ready + 'a>>;
-}
-
-/// A program with the input that it runs on.
-pub trait Ready: Send {
-    /// Runs and returns the logits `[n, classes]`.
-    ///
-    /// # Errors
-    /// As [`Runnable::run`].
-    fn run(&mut self) -> Result<ArrayView2<'_, f32>>;
-}
-
-impl Ready for (&mut Program<f32>, ValueRef<'_, f32>) {
-    fn run(&mut self) -> Result<ArrayView2<'_, f32>> {
-        self.0.run(self.1)
-    }
-}
-
-impl Ready for Prepared<'_, '_> {
-    fn run(&mut self) -> Result<ArrayView2<'_, f32>> {
-        Ok(self.run())
-    }
 }
 
 impl Servable for Model {
@@ -83,21 +38,6 @@ impl Servable for Model {
     }
 }
 
-impl Runnable for Program<f32> {
-    fn run(&mut self, x: ValueRef<f32>) -> Result<ArrayView2<'_, f32>> {
-        self.run(x)
-    }
-    fn cost(&self) -> Cost {
-        self.cost()
-    }
-    fn products(&self) -> Products {
-        self.products()
-    }
-    fn prepare<'a>(&'a mut self, x: ValueRef<'a, f32>) -> Result<Box<dyn Ready + 'a>> {
-        Ok(Box::new((self, x)))
-    }
-}
-
 impl Servable for QuantModel {
     fn num_params(&self) -> usize {
         self.num_params()
@@ -110,20 +50,5 @@ impl Servable for QuantModel {
     }
     fn compiled(&self, graph: &Graph, x: ValueRef<f32>) -> Result<Box<dyn Runnable>> {
         Ok(Box::new(self.compile(graph, x)?))
-    }
-}
-
-impl Runnable for QuantProgram {
-    fn run(&mut self, x: ValueRef<f32>) -> Result<ArrayView2<'_, f32>> {
-        self.run(x)
-    }
-    fn cost(&self) -> Cost {
-        self.cost()
-    }
-    fn forms(&self) -> &[StageForm] {
-        self.forms()
-    }
-    fn prepare<'a>(&'a mut self, x: ValueRef<'a, f32>) -> Result<Box<dyn Ready + 'a>> {
-        Ok(Box::new(QuantProgram::prepare(self, x)?))
     }
 }

@@ -311,7 +311,7 @@ fn meaning(name: &str) -> &'static str {
 mod tests {
     use super::super::cases::{report, row};
     use super::*;
-    use crate::nn::Products;
+    use crate::program::Products;
     use crate::quant::StageForm;
 
     /// Ten values around `mean`, every second one higher by `spread`, the others lower.

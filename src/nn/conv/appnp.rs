@@ -6,8 +6,8 @@ use crate::graph::{Graph, Norm};
 use crate::kernels;
 use crate::nn::product::gradient_like;
 use crate::nn::{
-    Attrs, Cx, Grads, Io, Layer, Lowering, Place, Python, Reads, Registered, Shapes, StageId, Twin,
-    Wiring,
+    Attrs, Cx, Evaluated, Grads, Io, Layer, Lowering, Place, Python, Reads, Registered, Shapes,
+    StageId, Twin, Wiring,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -128,7 +128,7 @@ impl<F: Scalar> Layer<F> for Appnp {
         let width = lowering.width(xs[0]);
         if lowering.is_sparse(xs[0]) {
             let macs = (lowering.operator(self.norm)?.stored() * width * self.hops) as u64;
-            return Ok(lowering.whole(xs, self.clone(), width, macs));
+            return Ok(lowering.opaque(xs, Evaluated::new(self.clone(), macs), width));
         }
         let mut z = xs[0];
         for _ in 0..self.hops {

@@ -3,8 +3,8 @@
 use crate::error::{Error, Result, Unsupported};
 use crate::graph::Graph;
 use crate::nn::{
-    Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, Lowering, Param, Place, Python, Reads,
-    Registered, Shapes, StageId, Twin, Wiring,
+    Attrs, Axis, Cx, Evaluated, Grads, HeadUnits, Init, Io, Layer, Lowering, Param, Place, Python,
+    Reads, Registered, Shapes, StageId, Twin, Wiring,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -92,14 +92,14 @@ impl<F: Scalar> Layer<F> for Embedding<F> {
     }
 
     fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {
-        Ok(lowering.whole(xs, self.clone(), self.weight.value().ncols(), 0))
+        Ok(lowering.opaque(xs, Evaluated::new(self.clone(), 0), self.weight.value().ncols()))
     }
 
     fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param<F>)) {
         f(&self.weight);
     }
 
-    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>)) {
+    fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param<F>)) {
         f(&mut self.weight);
     }
 }

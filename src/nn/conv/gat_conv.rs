@@ -9,8 +9,8 @@ use crate::graph::{AttentionEdges, Graph};
 use crate::kernels::{self, AdditiveScores, Attend};
 use crate::nn::product::{bias_gradient, product, product_dw, product_dx};
 use crate::nn::{
-    Attrs, Axis, Cx, Grads, Init, Io, Kept, Layer, Layout, LinearMap, Lowering, Param, Place,
-    Python, Reads, Registered, See, Shapes, StageId, Twin, Wiring, bias,
+    Attrs, Axis, Cx, Evaluated, Grads, Init, Io, Kept, Layer, Layout, LinearMap, Lowering, Param,
+    Place, Python, Reads, Registered, See, Shapes, StageId, Twin, Wiring, bias,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -277,7 +277,11 @@ impl<F: Scalar> Layer<F> for GatConv<F> {
         let of_edges =
             self.edge.as_ref().map_or(0, |edge| edge.weight.value().nrows() * self.settings.heads);
         let macs = lowering.stored(xs[0]) * width + edges * (2 * width + of_edges);
-        Ok(lowering.whole(xs, self.clone(), self.settings.out_channels(width), macs as u64))
+        Ok(lowering.opaque(
+            xs,
+            Evaluated::new(self.clone(), macs as u64),
+            self.settings.out_channels(width),
+        ))
     }
 
     fn attrs(&self) -> Attrs {
@@ -296,7 +300,7 @@ impl<F: Scalar> Layer<F> for GatConv<F> {
         self.bias.iter().for_each(f);
     }
 
-    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>)) {
+    fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param<F>)) {
         [&mut self.weight, &mut self.att_src, &mut self.att_dst].into_iter().for_each(&mut *f);
         self.edge
             .iter_mut()

@@ -10,8 +10,8 @@ use crate::graph::{AttentionEdges, Graph};
 use crate::kernels::{self, Attend, ChannelScores};
 use crate::nn::product::{bias_gradient, product, product_dw, product_dx};
 use crate::nn::{
-    Attrs, Axis, Cx, Grads, Init, Io, Kept, Layer, Layout, LinearMap, Lowering, Param, Place,
-    Python, Reads, Registered, See, Shapes, StageId, Twin, Wiring, bias,
+    Attrs, Axis, Cx, Evaluated, Grads, Init, Io, Kept, Layer, Layout, LinearMap, Lowering, Param,
+    Place, Python, Reads, Registered, See, Shapes, StageId, Twin, Wiring, bias,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -292,7 +292,11 @@ impl<F: Scalar> Layer<F> for Gatv2Conv<F> {
         let of_edges = self.edge_weight.as_ref().map_or(0, |weight| weight.value().nrows());
         let ends = 1 + usize::from(self.dst.is_some());
         let macs = ends * lowering.stored(xs[0]) * width + edges * width * (2 + of_edges);
-        Ok(lowering.whole(xs, self.clone(), self.settings.out_channels(width), macs as u64))
+        Ok(lowering.opaque(
+            xs,
+            Evaluated::new(self.clone(), macs as u64),
+            self.settings.out_channels(width),
+        ))
     }
 
     fn attrs(&self) -> Attrs {
@@ -318,7 +322,7 @@ impl<F: Scalar> Layer<F> for Gatv2Conv<F> {
         [att].into_iter().chain(edge_weight).chain(bias).for_each(f);
     }
 
-    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>)) {
+    fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param<F>)) {
         let Self { src, dst, att, edge_weight, bias, .. } = self;
         for end in [Some(src), dst.as_mut()].into_iter().flatten() {
             f(&mut end.weight);

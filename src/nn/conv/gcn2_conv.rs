@@ -8,8 +8,8 @@ use crate::nn::linear_map::aggregated;
 use crate::nn::product::gradient_like;
 use crate::nn::pytorch::py;
 use crate::nn::{
-    Attrs, Axis, Cx, Grads, Init, Io, Layer, Layout, LinearMap, Lowering, Param, Place, Python,
-    Reads, Registered, See, Shapes, StageId, Twin, Wiring,
+    Attrs, Axis, Cx, Evaluated, Grads, Init, Io, Layer, Layout, LinearMap, Lowering, Param, Place,
+    Python, Reads, Registered, See, Shapes, StageId, Twin, Wiring,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -188,8 +188,8 @@ impl<F: Scalar> Layer<F> for Gcn2Conv<F> {
         let width = self.weight.value().nrows();
         if xs.iter().any(|&x| lowering.is_sparse(x)) {
             let edges = lowering.operator(self.norm)?.stored();
-            let macs = (edges * width + lowering.rows() * width * width) as u64;
-            return Ok(lowering.whole(xs, self.clone(), width, macs));
+            let macs = (edges * width + lowering.rows(xs[0]) * width * width) as u64;
+            return Ok(lowering.opaque(xs, Evaluated::new(self.clone(), macs), width));
         }
         let moved = lowering.aggregate(xs[0], self.norm)?;
         if let Some(initial) = &self.initial {
@@ -238,7 +238,7 @@ impl<F: Scalar> Layer<F> for Gcn2Conv<F> {
         self.initial.iter().for_each(f);
     }
 
-    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>)) {
+    fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param<F>)) {
         f(&mut self.weight);
         self.initial.iter_mut().for_each(f);
     }

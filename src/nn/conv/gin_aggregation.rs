@@ -9,8 +9,8 @@ use crate::kernels;
 use crate::nn::product::gradient_like;
 use crate::nn::pytorch::py;
 use crate::nn::{
-    Attrs, Axis, Cx, Grads, Init, Io, Layer, Layout, Lowering, Param, Place, Python, Reads,
-    Registered, Shapes, StageId, Twin, Wiring,
+    Attrs, Axis, Cx, Evaluated, Grads, Init, Io, Layer, Layout, Lowering, Param, Place, Python,
+    Reads, Registered, Shapes, StageId, Twin, Wiring,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -120,7 +120,7 @@ impl<F: Scalar> Layer<F> for GinAggregation<F> {
         if lowering.is_sparse(xs[0]) {
             let width = lowering.width(xs[0]);
             let macs = (lowering.operator(self.norm)?.stored() * width) as u64;
-            return Ok(lowering.whole(xs, self.clone(), width, macs));
+            return Ok(lowering.opaque(xs, Evaluated::new(self.clone(), macs), width));
         }
         let moved = lowering.aggregate(xs[0], self.norm)?;
         Ok(lowering.add(&[moved, xs[0]], &[F::one(), self.own()]))
@@ -136,7 +136,7 @@ impl<F: Scalar> Layer<F> for GinAggregation<F> {
         f(&self.eps);
     }
 
-    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>)) {
+    fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param<F>)) {
         f(&mut self.eps);
     }
 }

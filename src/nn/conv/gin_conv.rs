@@ -170,7 +170,7 @@ impl<F: Scalar> Layer<F> for GinConv<F> {
         self.inner.visit(f);
     }
 
-    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>)) {
+    fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param<F>)) {
         self.inner.visit_mut(f);
     }
 }

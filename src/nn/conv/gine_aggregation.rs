@@ -8,8 +8,8 @@ use crate::kernels;
 use crate::nn::product::{bias_gradient, gradient_like};
 use crate::nn::pytorch::py;
 use crate::nn::{
-    ActivationFn, Attrs, Axis, Cx, Grads, Init, Io, Kept, Layer, Layout, Lowering, Param, Place,
-    Python, Reads, Registered, Shapes, StageId, Twin, Wiring,
+    ActivationFn, Attrs, Axis, Cx, Evaluated, Grads, Init, Io, Kept, Layer, Layout, Lowering,
+    Param, Place, Python, Reads, Registered, Shapes, StageId, Twin, Wiring,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -159,7 +159,7 @@ impl<F: Scalar> Messages<F> {
         self.map.iter().for_each(|(weight, bias)| [weight, bias].into_iter().for_each(&mut *f));
     }
 
-    pub(super) fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>)) {
+    pub(super) fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param<F>)) {
         self.map.iter_mut().for_each(|(weight, bias)| [weight, bias].into_iter().for_each(&mut *f));
     }
 
@@ -273,7 +273,7 @@ impl<F: Scalar> Layer<F> for GineAggregation<F> {
     fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {
         let width = self.messages.channels();
         let macs = self.messages.macs(lowering.graph()?, width);
-        Ok(lowering.whole(xs, self.clone(), width, macs))
+        Ok(lowering.opaque(xs, Evaluated::new(self.clone(), macs), width))
     }
 
     fn attrs(&self) -> Attrs {
@@ -291,7 +291,7 @@ impl<F: Scalar> Layer<F> for GineAggregation<F> {
         self.messages.visit(f);
     }
 
-    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>)) {
+    fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param<F>)) {
         f(&mut self.eps);
         self.messages.visit_mut(f);
     }

@@ -7,8 +7,8 @@ use crate::graph::Graph;
 use crate::kernels;
 use crate::nn::pytorch::py;
 use crate::nn::{
-    Attrs, Cx, Grads, HeadUnits, Io, Layer, Layout, Lowering, Param, Place, Python, Reads,
-    Registered, See, Shapes, StageId, Twin, Wiring,
+    Attrs, Cx, Evaluated, Grads, HeadUnits, Io, Layer, Layout, Lowering, Param, Place, Python,
+    Reads, Registered, See, Shapes, StageId, Twin, Wiring,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -149,11 +149,11 @@ impl<F: Scalar> Layer<F> for GineConv<F> {
 
     fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {
         let (inputs, hidden) = self.inner.weight1.value().dim();
-        let rows = lowering.rows();
+        let rows = lowering.rows(xs[0]);
         let width = self.inner.weight2.value().ncols();
         let macs = self.messages.macs(lowering.graph()?, inputs)
             + (rows * hidden * (inputs + width)) as u64;
-        Ok(lowering.whole(xs, self.clone(), width, macs))
+        Ok(lowering.opaque(xs, Evaluated::new(self.clone(), macs), width))
     }
 
     fn attrs(&self) -> Attrs {
@@ -174,7 +174,7 @@ impl<F: Scalar> Layer<F> for GineConv<F> {
         self.messages.visit(f);
     }
 
-    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>)) {
+    fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param<F>)) {
         self.inner.visit_mut(&mut *f);
         self.messages.visit_mut(f);
     }

@@ -147,7 +147,7 @@ impl<F: Scalar> Inner<F> {
         [&self.eps, &self.weight1, &self.bias1, &self.weight2, &self.bias2].into_iter().for_each(f);
     }
 
-    pub(super) fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>)) {
+    pub(super) fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param<F>)) {
         [&mut self.eps, &mut self.weight1, &mut self.bias1, &mut self.weight2, &mut self.bias2]
             .into_iter()
             .for_each(f);

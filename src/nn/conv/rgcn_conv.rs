@@ -8,8 +8,8 @@ use crate::nn::linear_map::aggregated;
 use crate::nn::product::{bias_gradient, product, product_dw, product_dx};
 use crate::nn::pytorch::py;
 use crate::nn::{
-    Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, Layout, LinearMap, Lowering, Param, Place,
-    Python, Reads, Registered, See, Shapes, StageId, Twin, Wiring, bias,
+    Attrs, Axis, Cx, Evaluated, Grads, HeadUnits, Init, Io, Layer, Layout, LinearMap, Lowering,
+    Param, Place, Python, Reads, Registered, See, Shapes, StageId, Twin, Wiring, bias,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -382,9 +382,11 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
             (relations + root) * lowering.stored(xs[0]) * width + edges * width
         } else {
             let pairs = lowering.of_graph(|graph| graph.relation_pairs(self.norm))?.len();
-            lowering.rows() * root * inputs * width + edges * inputs + pairs * (inputs + 1) * width
+            lowering.rows(xs[0]) * root * inputs * width
+                + edges * inputs
+                + pairs * (inputs + 1) * width
         } as u64;
-        Ok(lowering.whole(xs, self.clone(), width, macs))
+        Ok(lowering.opaque(xs, Evaluated::new(self.clone(), macs), width))
     }
 
     fn attrs(&self) -> Attrs {
@@ -428,7 +430,7 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
         [&self.comp, &self.root, &self.bias].into_iter().flatten().for_each(f);
     }
 
-    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>)) {
+    fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param<F>)) {
         f(&mut self.weight);
         [&mut self.comp, &mut self.root, &mut self.bias].into_iter().flatten().for_each(f);
     }

@@ -10,8 +10,8 @@ use crate::nn::product::{
 };
 use crate::nn::pytorch::py;
 use crate::nn::{
-    Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, Layout, LinearMap, Lowering, Param, Place,
-    Python, Reads, Registered, RowSpace, See, Shapes, StageId, Twin, Wiring, bias,
+    Attrs, Axis, Cx, Evaluated, Grads, HeadUnits, Init, Io, Layer, Layout, LinearMap, Lowering,
+    Param, Place, Python, Reads, Registered, RowSpace, See, Shapes, StageId, Twin, Wiring, bias,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -385,12 +385,9 @@ impl<F: Scalar> Layer<F> for SageConv<F> {
                 let edges = lowering.graph()?.num_edges();
                 let products =
                     lowering.stored(xs[0]) * outputs * (1 + usize::from(self.root.is_some()));
-                return Ok(lowering.whole(
-                    xs,
-                    self.clone(),
-                    outputs,
-                    (edges * if first { inputs } else { outputs } + products) as u64,
-                ));
+                let macs = edges * if first { inputs } else { outputs } + products;
+                let operation = Evaluated::new(self.clone(), macs as u64);
+                return Ok(lowering.opaque(xs, operation, outputs));
             }
         };
         let mut y = if first {
@@ -435,7 +432,7 @@ impl<F: Scalar> Layer<F> for SageConv<F> {
         [&self.root, &self.bias].into_iter().flatten().for_each(f);
     }
 
-    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>)) {
+    fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param<F>)) {
         f(&mut self.weight);
         [&mut self.root, &mut self.bias].into_iter().flatten().for_each(f);
     }

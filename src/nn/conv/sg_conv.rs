@@ -218,7 +218,7 @@ impl<F: Scalar> Layer<F> for SgConv<F> {
         self.bias.iter().for_each(f);
     }
 
-    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>)) {
+    fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param<F>)) {
         f(&mut self.weight);
         self.bias.iter_mut().for_each(f);
     }

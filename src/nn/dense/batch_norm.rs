@@ -214,7 +214,7 @@ impl<F: Scalar> Layer<F> for BatchNorm<F> {
         [&self.weight, &self.bias, &self.running_mean, &self.running_var].into_iter().for_each(f);
     }
 
-    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>)) {
+    fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param<F>)) {
         [&mut self.weight, &mut self.bias, &mut self.running_mean, &mut self.running_var]
             .into_iter()
             .for_each(f);

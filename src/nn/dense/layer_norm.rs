@@ -6,16 +6,13 @@ use crate::kernels;
 use crate::nn::product::gradient_like;
 use crate::nn::{
     Attrs, Axis, Cx, Grads, Init, Io, Kept, Layer, Layout, Lowering, Param, Place, Python, Reads,
-    Registered, Shapes, StageId, Twin, Wiring,
+    Registered, RowNorm, Shapes, StageId, Twin, Wiring,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
-use ndarray::{Array2, ArrayView1, ArrayView2};
+use ndarray::{Array2, ArrayView2};
 use ndarray_rand::rand::Rng;
-
-/// Added to the variance of a node, or to the deviation of a graph.
-const EPS: f64 = 1e-5;
 
 /// `Y = X̂·w + b` with mean 0 and variance 1 over the channels of each node, or over all entries of
 /// the graph.
@@ -69,44 +66,17 @@ impl<F: Scalar> LayerNorm<F> {
         Ok(Self { weight, bias: param("bias", Init::Zeros), per_graph, kept })
     }
 
-    fn channels(&self) -> Vec<usize> {
-        self.kept.clone().unwrap_or_else(|| (0..self.weight.value().ncols()).collect())
+    fn norm(&self) -> RowNorm {
+        let all = || (0..self.weight.value().ncols()).collect();
+        RowNorm::new(self.kept.clone().unwrap_or_else(all), self.per_graph)
     }
+}
 
-    /// Mean and inverse deviation of each node, or of the graph.
-    fn statistics(&self, x: ArrayView2<F>) -> Vec<(F, F)> {
-        let channels = self.channels();
-        if self.per_graph {
-            let count = F::of((channels.len() * x.nrows()).max(1) as f64);
-            let total = |x: ArrayView2<F>| {
-                let mut sums = vec![F::zero(); x.ncols()];
-                kernels::column_sums(x, &mut sums);
-                channels.iter().map(|&c| sums[c]).sum::<F>()
-            };
-            let mean = total(x) / count;
-            let variance = total(x.mapv(|x| (x - mean) * (x - mean)).view()) / count;
-            return vec![(mean, (variance.sqrt() + F::of(EPS)).recip())];
-        }
-        let count = F::of(channels.len() as f64);
-        let of_row = |row: ArrayView1<F>| {
-            let mean = channels.iter().map(|&c| row[c]).sum::<F>() / count;
-            let variance =
-                channels.iter().map(|&c| (row[c] - mean) * (row[c] - mean)).sum::<F>() / count;
-            (mean, (variance + F::of(EPS)).sqrt().recip())
-        };
-        x.outer_iter().map(of_row).collect()
-    }
-
-    /// `X̂`, zero where a channel is masked.
-    fn hat(&self, x: ArrayView2<F>, statistics: &[(F, F)]) -> Array2<F> {
-        let mut hat = Array2::zeros(x.dim());
-        let channels = self.channels();
-        kernels::map_rows(hat.view_mut(), |i, row| {
-            let (mean, inverse) = statistics[if self.per_graph { 0 } else { i }];
-            channels.iter().for_each(|&c| row[c] = (x[[i, c]] - mean) * inverse);
-        });
-        hat
-    }
+/// `X̂`, zero where a channel is masked.
+fn hat<F: Scalar>(norm: &RowNorm, x: ArrayView2<F>, statistics: &[(F, F)]) -> Array2<F> {
+    let mut hat = Array2::zeros(x.dim());
+    norm.hat(x, statistics, hat.view_mut());
+    hat
 }
 
 impl<F: Scalar> Layer<F> for LayerNorm<F> {
@@ -123,8 +93,9 @@ impl<F: Scalar> Layer<F> for LayerNorm<F> {
     fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, Self::Cache)> {
         cx.check(&xs[0], self.weight.value().ncols())?;
         Ok(xs[0].with_dense(|x| {
-            let statistics = self.statistics(x);
-            let y = self.hat(x, &statistics) * self.weight.value() + self.bias.value();
+            let norm = self.norm();
+            let statistics = norm.statistics(x);
+            let y = hat(&norm, x, &statistics) * self.weight.value() + self.bias.value();
             (Value::Dense(y), statistics)
         }))
     }
@@ -140,8 +111,9 @@ impl<F: Scalar> Layer<F> for LayerNorm<F> {
         dy: ValueRef<F>,
         grads: &mut Grads<F>,
     ) -> Vec<Option<Value<F>>> {
-        let channels = self.channels();
-        let hat = io.input(0).with_dense(|x| self.hat(x, &statistics));
+        let norm = self.norm();
+        let channels = norm.channels();
+        let hat = io.input(0).with_dense(|x| hat(&norm, x, &statistics));
         dy.with_dense(|dy| {
             let columns = |terms: &Array2<F>| {
                 let mut sums = Array2::zeros((1, terms.ncols()));
@@ -164,7 +136,7 @@ impl<F: Scalar> Layer<F> for LayerNorm<F> {
                         channels.iter().map(|&c| sums[[0, c]]).sum::<F>() / count
                     };
                     let inverse = statistics[0].1;
-                    let deviation = inverse.recip() - F::of(EPS);
+                    let deviation = inverse.recip() - F::of(RowNorm::EPS);
                     let k = if deviation > F::zero() {
                         (inverse * deviation).recip()
                     } else {
@@ -194,7 +166,8 @@ impl<F: Scalar> Layer<F> for LayerNorm<F> {
     }
 
     fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {
-        Ok(lowering.whole(xs, self.clone(), lowering.width(xs[0]), 0))
+        let y = lowering.row_norm(xs[0], self.norm(), &self.weight);
+        Ok(lowering.bias(y, &self.bias))
     }
 
     fn attrs(&self) -> Attrs {
@@ -209,7 +182,7 @@ impl<F: Scalar> Layer<F> for LayerNorm<F> {
         [&self.weight, &self.bias].into_iter().for_each(f);
     }
 
-    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param<F>)) {
+    fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param<F>)) {
         [&mut self.weight, &mut self.bias].into_iter().for_each(f);
     }
 
@@ -223,7 +196,7 @@ impl<F: Scalar> Layer<F> for LayerNorm<F> {
     }
 
     fn masked(&mut self, kept: &Kept) -> Result<(), PruneError> {
-        let before = self.channels();
+        let before = self.norm().channels().to_vec();
         self.kept = Some(before.into_iter().filter(|c| kept.output.contains(c)).collect());
         Ok(())
     }
@@ -263,10 +236,10 @@ impl<F: Scalar> Registered<F> for LayerNorm<F> {
         };
         let (mean, variance) = moments(x.iter().copied().collect());
         let hat = Array2::from_shape_fn(x.dim(), |(i, c)| match self.per_graph {
-            true => (x[[i, c]] - mean) / (variance.sqrt() + F::of(EPS)),
+            true => (x[[i, c]] - mean) / (variance.sqrt() + F::of(RowNorm::EPS)),
             false => {
                 let (mean, variance) = moments(x.row(i).to_vec());
-                (x[[i, c]] - mean) / (variance + F::of(EPS)).sqrt()
+                (x[[i, c]] - mean) / (variance + F::of(RowNorm::EPS)).sqrt()
             }
         });
         hat * self.weight.value() + self.bias.value()

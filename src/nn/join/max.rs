@@ -93,7 +93,7 @@ impl<F: Scalar> Layer<F> for Max {
     }
 
     fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {
-        Ok(lowering.whole(xs, self.clone(), lowering.width(xs[0]), 0))
+        Ok(lowering.max(xs))
     }
 
     fn attrs(&self) -> Attrs {
