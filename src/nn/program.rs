@@ -6,7 +6,7 @@ use super::pool::Pool;
 use super::stage::{Lowering, Stage, StageId};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Norm, Operator};
-use crate::kernels::pages::{self, Buffer};
+use crate::kernels::buffer::{self, Buffer};
 use crate::kernels::{self, Epilogue, PackedWeight};
 use crate::scalar::Scalar;
 use crate::value::{Csr, CsrView, ValueRef};
@@ -212,7 +212,7 @@ impl<F: Scalar> Program<F> {
                 ValueRef::Sparse(moved.view())
             }
             ValueRef::Dense(x) => {
-                let input = input.get_or_insert_with(|| pages::zeros(expected));
+                let input = input.get_or_insert_with(|| buffer::zeros(expected));
                 let x = x.as_standard_layout();
                 kernels::map_rows(input.view_mut(), |i, row| {
                     row.copy_from_slice(row_of(&x.view(), order[i] as usize))
@@ -222,7 +222,7 @@ impl<F: Scalar> Program<F> {
         };
         let logits = self.run_watched(x, &mut |_, _| ())?;
         if output.dim() != logits.dim() {
-            *output = pages::zeros(logits.dim());
+            *output = buffer::zeros(logits.dim());
         }
         kernels::map_rows(output.view_mut(), |node, row| {
             row.copy_from_slice(row_of(&logits, places[node] as usize))
@@ -378,7 +378,7 @@ impl<F: Scalar> Op<F> {
     /// whole rows of `W` at once.
     pub(crate) fn linear(weight: &Array2<F>, sparse_input: bool) -> Self {
         if sparse_input {
-            return Op::Linear(Arc::new(pages::copied(weight.view())));
+            return Op::Linear(Arc::new(buffer::copied(weight.view())));
         }
         match sparse_form(weight) {
             Some(wt) => Op::SparseLinear(Arc::new(wt)),

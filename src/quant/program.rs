@@ -6,7 +6,7 @@ use super::model::QuantModel;
 use super::plan::{Instruction, Part, Plan, Reals, Source};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
-use crate::kernels::pages::Buffer;
+use crate::kernels::buffer::Buffer;
 use crate::kernels::{self, Activate, ColumnScales, Epilogue, Finish, Isa, Out, SparseInt8, Term};
 use crate::nn::{self, ActivationFn, Cost, StageTime};
 use crate::value::{Value, ValueRef};
