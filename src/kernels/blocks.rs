@@ -247,11 +247,15 @@ pub fn for_each_chunk<T: Send>(data: &mut [T], f: impl Fn(usize, &mut [T]) + Syn
     }
 }
 
-/// Copies `x` to `y`, in parallel where there is enough to do. `x, y: [n, c]`.
-///
-/// # Panics
-/// If the shapes differ.
-pub fn copy_rows<F: Scalar>(x: ArrayView2<F>, mut y: ArrayViewMut2<F>) {
+crate::scalar::compiled_here! {
+    /// Copies `x` to `y`, in parallel where there is enough to do. `x, y: [n, c]`.
+    ///
+    /// # Panics
+    /// If the shapes differ.
+    pub fn copy_rows<F>(x: ArrayView2<'a, F>, y: ArrayViewMut2<'a, F>) = copied
+}
+
+fn copied<F: Scalar>(x: ArrayView2<F>, mut y: ArrayViewMut2<F>) {
     assert_eq!(x.dim(), y.dim(), "copy_rows: x and y");
     match (x.as_slice(), y.as_slice_mut()) {
         (Some(x), Some(y)) => {

@@ -40,24 +40,8 @@ struct Given<'a, F> {
 }
 
 impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
-    /// First half of the backward pass: `dα_ijh = dy_ih·z_jh`,
-    /// `ds_ij = α_ij (dα_ij − Σ_k α_ik dα_ik)`.
-    ///
-    /// Overwrites `pairs: [edges, 2·heads]` with the weights after dropout and the gradients for
-    /// the sources, and `dtarget` with the targets' gradients; returns the shared gradient.
-    ///
-    /// # Panics
-    /// If the shapes do not fit.
-    pub fn to_targets(&self, dy: &[F], pairs: &mut [F], dtarget: &mut [F]) -> Vec<F> {
-        self.to_targets_with(Isa::best(), dy, pairs, dtarget)
-    }
-
-    /// [`Attend::to_targets`] with the instructions of one level.
-    ///
-    /// # Panics
-    /// As [`Attend::to_targets`], and if the processor does not have the level.
-    #[doc(hidden)]
-    pub fn to_targets_with(
+    /// `Attend::to_targets` for any scores.
+    pub(super) fn to_targets_any(
         &self,
         isa: Isa,
         dy: &[F],
@@ -166,28 +150,8 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
         }
     }
 
-    /// Second half: `dz_j = Σ_i α_ij dy_i` and what the scores add. Overwrites `dz: [n, heads·dim]`
-    /// and the sources' own gradients.
-    ///
-    /// # Panics
-    /// If the shapes do not fit.
-    pub fn to_sources(
-        &self,
-        dy: &[F],
-        pairs: &[F],
-        dtarget: &[F],
-        dz: &mut [F],
-        dsource: &mut [F],
-    ) {
-        self.to_sources_with(Isa::best(), dy, pairs, dtarget, dz, dsource);
-    }
-
-    /// [`Attend::to_sources`] with the instructions of one level.
-    ///
-    /// # Panics
-    /// As [`Attend::to_sources`], and if the processor does not have the level.
-    #[doc(hidden)]
-    pub fn to_sources_with(
+    /// `Attend::to_sources` for any scores.
+    pub(super) fn to_sources_any(
         &self,
         isa: Isa,
         dy: &[F],

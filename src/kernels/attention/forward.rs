@@ -84,20 +84,8 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
         }
     }
 
-    /// Overwrites `y`.
-    ///
-    /// # Panics
-    /// If the shapes do not fit.
-    pub fn forward(&self, y: &mut [F]) {
-        self.forward_with(Isa::best(), y);
-    }
-
-    /// [`Attend::forward`] with the instructions of one level.
-    ///
-    /// # Panics
-    /// As [`Attend::forward`], and if the processor does not have the level.
-    #[doc(hidden)]
-    pub fn forward_with(&self, isa: Isa, y: &mut [F]) {
+    /// `Attend::forward` for any scores.
+    pub(super) fn forward_any(&self, isa: Isa, y: &mut [F]) {
         self.check(y);
         assert!(
             self.bias.is_none_or(|bias| bias.len() == self.width()),

@@ -91,9 +91,13 @@ pub fn head_dots<F: Scalar, const N: usize>(
         .collect();
     run(jobs, n * width, |(block, out): (&Range<usize>, [&mut [F]; N])| {
         let z = &z[block.start * width..block.end * width];
-        out.into_iter().zip(att).for_each(|(out, att)| dot_rows(isa, z, att, heads, out));
+        out.into_iter().zip(att).for_each(|(out, att)| dots_of_rows(isa, z, att, heads, out));
     });
     out
+}
+
+crate::scalar::compiled_here! {
+    fn dots_of_rows<F>(isa: Isa, z: &'a [F], att: &'a [F], heads: usize, out: &'a mut [F]) = dot_rows
 }
 
 by_level! {
@@ -111,12 +115,16 @@ fn dot_rows_here<F: Scalar>(z: &[F], att: &[F], heads: usize, out: &mut [F]) {
     }
 }
 
-/// `Σ_i s_ih z_ihc`, `[1, heads·dim]`: the gradient of the weights of [`head_dots`]. *Shapes*:
-/// `z: [n, heads·dim]`, `s: [n, heads]`.
-///
-/// # Panics
-/// If the shapes do not fit.
-pub fn head_sums<F: Scalar>(z: ArrayView2<F>, s: ArrayView2<F>) -> Array2<F> {
+crate::scalar::compiled_here! {
+    /// `Σ_i s_ih z_ihc`, `[1, heads·dim]`: the gradient of the weights of [`head_dots`]. *Shapes*:
+    /// `z: [n, heads·dim]`, `s: [n, heads]`.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    pub fn head_sums<F>(z: ArrayView2<'a, F>, s: ArrayView2<'a, F>) -> Array2<F> = sums
+}
+
+fn sums<F: Scalar>(z: ArrayView2<F>, s: ArrayView2<F>) -> Array2<F> {
     assert!(
         z.nrows() == s.nrows() && z.ncols().is_multiple_of(s.ncols().max(1)),
         "head_sums: z {:?}, s {:?}",

@@ -1,6 +1,7 @@
 //! Attention over in-neighbours: scores, softmax, weighted sums, and their gradients.
 
 mod backward;
+mod doors;
 mod edges;
 mod forward;
 mod heads;

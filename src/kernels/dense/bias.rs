@@ -9,14 +9,18 @@ use std::ops::Range;
 /// Rows of `dy` that one partial column sum covers.
 const SUM_ROWS: usize = 1024;
 
-/// Sums over rows, `out_c = Σ_i dy_ic`: the gradient of [`add_bias`] to the bias. Partial sums of
-/// 1024 rows are added in block order.
-///
-/// *Shapes*: `dy: [n, c]`, `out: [c]`. *Cost*: `n·c` additions.
-///
-/// # Panics
-/// If the shapes do not fit.
-pub fn column_sums<F: Scalar>(dy: ArrayView2<F>, out: &mut [F]) {
+crate::scalar::compiled_here! {
+    /// Sums over rows, `out_c = Σ_i dy_ic`: the gradient of [`add_bias`] to the bias. Partial sums of
+    /// 1024 rows are added in block order.
+    ///
+    /// *Shapes*: `dy: [n, c]`, `out: [c]`. *Cost*: `n·c` additions.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    pub fn column_sums<F>(dy: ArrayView2<'a, F>, out: &'a mut [F]) = sums
+}
+
+fn sums<F: Scalar>(dy: ArrayView2<F>, out: &mut [F]) {
     assert_eq!(dy.ncols(), out.len(), "column_sums: dy {:?}, out {}", dy.dim(), out.len());
     let part = |block: Range<usize>| {
         let mut sum = vec![F::zero(); dy.ncols()];
@@ -39,13 +43,17 @@ pub fn column_sums<F: Scalar>(dy: ArrayView2<F>, out: &mut [F]) {
     }
 }
 
-/// Adds a bias to every row, `y_ic += bias_c`.
-///
-/// *Shapes*: `y: [n, c]`, `bias: [c]`. *Cost*: `n·c` additions.
-///
-/// # Panics
-/// If the shapes do not fit.
-pub fn add_bias<F: Scalar>(y: ArrayViewMut2<F>, bias: &[F]) {
+crate::scalar::compiled_here! {
+    /// Adds a bias to every row, `y_ic += bias_c`.
+    ///
+    /// *Shapes*: `y: [n, c]`, `bias: [c]`. *Cost*: `n·c` additions.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    pub fn add_bias<F>(y: ArrayViewMut2<'a, F>, bias: &'a [F]) = added
+}
+
+fn added<F: Scalar>(y: ArrayViewMut2<F>, bias: &[F]) {
     assert_eq!(y.ncols(), bias.len(), "add_bias: y {:?}, bias {}", y.dim(), bias.len());
     map_rows(y, |_, row| row.iter_mut().zip(bias).for_each(|(y, &b)| *y += b));
 }

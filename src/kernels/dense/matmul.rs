@@ -83,12 +83,16 @@ pub fn matmul_with<F: Scalar>(
     product(isa, x, w, y, epilogue);
 }
 
-/// Dense product `Y = X·W` with a packed weight, overwriting `y` or as the epilogue says; see
-/// [`matmul_then`].
-///
-/// # Panics
-/// As [`matmul_then`].
-pub fn matmul_packed<F: Scalar>(
+crate::scalar::compiled_here! {
+    /// Dense product `Y = X·W` with a packed weight, overwriting `y` or as the epilogue says; see
+    /// [`matmul_then`].
+    ///
+    /// # Panics
+    /// As [`matmul_then`].
+    pub fn matmul_packed<F>(x: ArrayView2<'a, F>, w: &'a PackedWeight<F>, y: ArrayViewMut2<'a, F>, epilogue: Epilogue<'a, F>) = product_packed
+}
+
+fn product_packed<F: Scalar>(
     x: ArrayView2<F>,
     w: &PackedWeight<F>,
     y: ArrayViewMut2<F>,
@@ -138,7 +142,11 @@ pub fn matmul_nt_then<F: Scalar>(
     product(Isa::best(), dy, w.t(), dx, epilogue);
 }
 
-fn product<F: Scalar>(
+crate::scalar::compiled_here! {
+    fn product<F>(isa: Isa, x: ArrayView2<'a, F>, w: ArrayView2<'a, F>, y: ArrayViewMut2<'a, F>, epilogue: Epilogue<'a, F>) = product_any
+}
+
+fn product_any<F: Scalar>(
     isa: Isa,
     x: ArrayView2<F>,
     w: ArrayView2<F>,
@@ -266,17 +274,16 @@ pub fn matmul_tn<F: Scalar>(x: ArrayView2<F>, dy: ArrayView2<F>, dw: ArrayViewMu
     matmul_tn_with(Isa::best(), x, dy, dw);
 }
 
-/// [`matmul_tn`] with the instructions of one level.
-///
-/// # Panics
-/// As [`matmul_tn`], and if the processor does not have the level.
-#[doc(hidden)]
-pub fn matmul_tn_with<F: Scalar>(
-    isa: Isa,
-    x: ArrayView2<F>,
-    dy: ArrayView2<F>,
-    dw: ArrayViewMut2<F>,
-) {
+crate::scalar::compiled_here! {
+    /// [`matmul_tn`] with the instructions of one level.
+    ///
+    /// # Panics
+    /// As [`matmul_tn`], and if the processor does not have the level.
+    #[doc(hidden)]
+    pub fn matmul_tn_with<F>(isa: Isa, x: ArrayView2<'a, F>, dy: ArrayView2<'a, F>, dw: ArrayViewMut2<'a, F>) = product_tn
+}
+
+fn product_tn<F: Scalar>(isa: Isa, x: ArrayView2<F>, dy: ArrayView2<F>, dw: ArrayViewMut2<F>) {
     assert!(
         x.nrows() == dy.nrows() && dw.dim() == (x.ncols(), dy.ncols()),
         "matmul_tn: x {:?}, dy {:?}, dw {:?}",

@@ -73,7 +73,7 @@ impl DropMask {
     /// Multiplies what is kept by `factor` and zeroes the rest, in parallel where there is enough
     /// to do; `values[k]` stands at position `k`.
     pub fn scale_all<F: Scalar>(self, values: &mut [F], factor: F) {
-        for_each_chunk(values, |start, chunk| self.scale(start, chunk, factor));
+        scale_all(self, values, factor);
     }
 
     /// As [`DropMask::scale_all`] on the calling thread; `values[k]` stands at position
@@ -90,20 +90,7 @@ impl DropMask {
     #[doc(hidden)]
     #[inline]
     pub fn scale_with<F: Scalar>(self, isa: Isa, start: usize, values: &mut [F], factor: F) {
-        let scale = LEVELS.at(isa);
-        // Up to the next hash, whole hashes, and what is left.
-        let (first, rest) =
-            values.split_at_mut((start.next_multiple_of(LANES) - start).min(values.len()));
-        self.scale_lanes(start, first, factor);
-        let start = start.next_multiple_of(LANES);
-        let (whole, last) = rest.as_chunks_mut::<LANES>();
-        self.scale_lanes(start + whole.len() * LANES, last, factor);
-        match F::as_f32_mut(whole.as_flattened_mut()) {
-            Some(whole) => {
-                scale(self, start / LANES, whole.as_chunks_mut().0, factor.as_f64() as f32)
-            }
-            None => scale_words(self, start / LANES, whole, factor),
-        }
+        scale(isa, self, start, values, factor);
     }
 
     /// Positions of one hash.
@@ -117,6 +104,35 @@ impl DropMask {
             *value =
                 if self.keeps_lane(word, start % LANES + k) { *value * factor } else { F::zero() };
         }
+    }
+}
+
+crate::scalar::compiled_here! {
+    fn scale_all<F>(mask: DropMask, values: &'a mut [F], factor: F) = scale_chunks
+}
+
+fn scale_chunks<F: Scalar>(mask: DropMask, values: &mut [F], factor: F) {
+    for_each_chunk(values, |start, chunk| mask.scale(start, chunk, factor));
+}
+
+crate::scalar::compiled_here! {
+    fn scale<F>(isa: Isa, mask: DropMask, start: usize, values: &'a mut [F], factor: F) = scale_any
+}
+
+fn scale_any<F: Scalar>(isa: Isa, mask: DropMask, start: usize, values: &mut [F], factor: F) {
+    let scale_kept = LEVELS.at(isa);
+    // Up to the next hash, whole hashes, and what is left.
+    let (first, rest) =
+        values.split_at_mut((start.next_multiple_of(LANES) - start).min(values.len()));
+    mask.scale_lanes(start, first, factor);
+    let start = start.next_multiple_of(LANES);
+    let (whole, last) = rest.as_chunks_mut::<LANES>();
+    mask.scale_lanes(start + whole.len() * LANES, last, factor);
+    match F::as_f32_mut(whole.as_flattened_mut()) {
+        Some(whole) => {
+            scale_kept(mask, start / LANES, whole.as_chunks_mut().0, factor.as_f64() as f32)
+        }
+        None => scale_words(mask, start / LANES, whole, factor),
     }
 }
 

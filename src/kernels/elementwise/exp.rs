@@ -67,12 +67,16 @@ pub fn elu<F: Scalar>(values: &mut [F]) {
     elu_with(Isa::best(), values);
 }
 
-/// [`elu`] with the instructions of one level.
-///
-/// # Panics
-/// If the processor does not have the level.
-#[doc(hidden)]
-pub fn elu_with<F: Scalar>(isa: Isa, values: &mut [F]) {
+crate::scalar::compiled_here! {
+    /// [`elu`] with the instructions of one level.
+    ///
+    /// # Panics
+    /// If the processor does not have the level.
+    #[doc(hidden)]
+    pub fn elu_with<F>(isa: Isa, values: &'a mut [F]) = elu_any
+}
+
+fn elu_any<F: Scalar>(isa: Isa, values: &mut [F]) {
     elu_of(isa, values);
 }
 

@@ -40,11 +40,21 @@ pub fn weighted_sum<F: Scalar>(
     }
     let xs: Vec<CowArray<F, Ix2>> = xs.iter().map(standard).collect();
     let xs: Vec<&[F]> = xs.iter().map(|x| x.as_slice().expect("in standard layout")).collect();
+    added_up(&xs, weights, y, epilogue);
+}
+
+crate::scalar::compiled_here! {
+    fn added_up<F>(xs: &'a [&'a [F]], weights: &'a [F], y: ArrayViewMut2<'a, F>, epilogue: Epilogue<'a, F>) = added_up_any
+}
+
+/// [`weighted_sum`] of terms that lie row by row.
+fn added_up_any<F: Scalar>(xs: &[&[F]], weights: &[F], y: ArrayViewMut2<F>, epilogue: Epilogue<F>) {
+    let (rows, width) = y.dim();
     let cut = Cut::Even { rows, height: CHUNK.div_ceil(width) };
     update_rows(y, |y| {
         for_row_blocks(y, width, cut, rows * width * xs.len(), |block, y| {
             let part = block.start * width..block.end * width;
-            for (k, (&a, x)) in weights.iter().zip(&xs).enumerate() {
+            for (k, (&a, x)) in weights.iter().zip(xs).enumerate() {
                 let pairs = y.iter_mut().zip(&x[part.clone()]);
                 if k > 0 || epilogue.add {
                     pairs.for_each(|(y, &x)| *y += a * x);

@@ -25,12 +25,16 @@ pub fn edge_dot<F: Scalar>(pattern: CsrView<F>, a: ArrayView2<F>, b: ArrayView2<
     edge_dot_with(Isa::best(), pattern, a, b, out);
 }
 
-/// [`edge_dot`] with the instructions of one level.
-///
-/// # Panics
-/// As [`edge_dot`], and if the processor does not have the level.
-#[doc(hidden)]
-pub fn edge_dot_with<F: Scalar>(
+crate::scalar::compiled_here! {
+    /// [`edge_dot`] with the instructions of one level.
+    ///
+    /// # Panics
+    /// As [`edge_dot`], and if the processor does not have the level.
+    #[doc(hidden)]
+    pub fn edge_dot_with<F>(isa: Isa, pattern: CsrView<'a, F>, a: ArrayView2<'a, F>, b: ArrayView2<'a, F>, out: &'a mut [F]) = dots
+}
+
+fn dots<F: Scalar>(
     isa: Isa,
     pattern: CsrView<F>,
     a: ArrayView2<F>,

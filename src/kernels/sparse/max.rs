@@ -27,16 +27,16 @@ pub fn spmm_max<F: Scalar>(a: CsrView<F>, x: ArrayView2<F>) -> (Array2<F>, Array
     spmm_max_with(Isa::best(), a, x)
 }
 
-/// [`spmm_max`] with the instructions of one level.
-///
-/// # Panics
-/// As [`spmm_max`], and if the processor does not have the level.
-#[doc(hidden)]
-pub fn spmm_max_with<F: Scalar>(
-    isa: Isa,
-    a: CsrView<F>,
-    x: ArrayView2<F>,
-) -> (Array2<F>, Array2<u32>) {
+crate::scalar::compiled_here! {
+    /// [`spmm_max`] with the instructions of one level.
+    ///
+    /// # Panics
+    /// As [`spmm_max`], and if the processor does not have the level.
+    #[doc(hidden)]
+    pub fn spmm_max_with<F>(isa: Isa, a: CsrView<'a, F>, x: ArrayView2<'a, F>) -> (Array2<F>, Array2<u32>) = maxima
+}
+
+fn maxima<F: Scalar>(isa: Isa, a: CsrView<F>, x: ArrayView2<F>) -> (Array2<F>, Array2<u32>) {
     assert_eq!(a.cols(), x.nrows(), "spmm_max: a {:?}, x {:?}", a.shape(), x.dim());
     let (rows, width) = (a.rows(), x.ncols());
     let (mut y, mut who) = (Buffer::zeros(rows * width), Buffer::zeros(rows * width));
@@ -129,12 +129,16 @@ pub fn spmm_max_t<F: Scalar>(at: CsrView<F>, who: &Array2<u32>, dy: ArrayView2<F
     spmm_max_t_with(Isa::best(), at, who, dy)
 }
 
-/// [`spmm_max_t`] with the instructions of one level.
-///
-/// # Panics
-/// As [`spmm_max_t`], and if the processor does not have the level.
-#[doc(hidden)]
-pub fn spmm_max_t_with<F: Scalar>(
+crate::scalar::compiled_here! {
+    /// [`spmm_max_t`] with the instructions of one level.
+    ///
+    /// # Panics
+    /// As [`spmm_max_t`], and if the processor does not have the level.
+    #[doc(hidden)]
+    pub fn spmm_max_t_with<F>(isa: Isa, at: CsrView<'a, F>, who: &'a Array2<u32>, dy: ArrayView2<'a, F>) -> Array2<F> = gradient
+}
+
+fn gradient<F: Scalar>(
     isa: Isa,
     at: CsrView<F>,
     who: &Array2<u32>,

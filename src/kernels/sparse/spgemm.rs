@@ -8,17 +8,21 @@ use rayon::prelude::*;
 /// Rows that one task multiplies; a task has an accumulator as wide as `X`.
 const ROWS: usize = 512;
 
-/// `Y = own·X + A·X` for sparse `A: [m, n]` and sparse `X: [n, c]`; with `own` other than zero `A`
-/// is square.
-///
-/// Every row is summed in the order of `A`'s entries by one thread, so the bits do not depend on
-/// the number of threads. Sums that cancel to zero stay stored.
-///
-/// *Source*: Gustavson, "Two Fast Algorithms for Sparse Matrices", ACM TOMS 1978.
-///
-/// # Panics
-/// If the shapes do not fit.
-pub fn spgemm<F: Scalar>(a: CsrView<F>, x: CsrView<F>, own: F) -> Csr<F> {
+crate::scalar::compiled_here! {
+    /// `Y = own·X + A·X` for sparse `A: [m, n]` and sparse `X: [n, c]`; with `own` other than zero `A`
+    /// is square.
+    ///
+    /// Every row is summed in the order of `A`'s entries by one thread, so the bits do not depend on
+    /// the number of threads. Sums that cancel to zero stay stored.
+    ///
+    /// *Source*: Gustavson, "Two Fast Algorithms for Sparse Matrices", ACM TOMS 1978.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    pub fn spgemm<F>(a: CsrView<'a, F>, x: CsrView<'a, F>, own: F) -> Csr<F> = product
+}
+
+fn product<F: Scalar>(a: CsrView<F>, x: CsrView<F>, own: F) -> Csr<F> {
     assert_eq!(a.cols(), x.rows(), "the columns of A are the rows of X");
     assert!(own == F::zero() || a.rows() == x.rows(), "only a square A has a term of its own rows");
     let (rows, width) = (a.rows(), x.cols());
@@ -101,8 +105,12 @@ impl<F: Scalar> Accumulator<F> {
     }
 }
 
-/// The stored form of a dense matrix: every entry that is not zero.
-pub fn stored_entries<F: Scalar>(x: ArrayView2<F>) -> Csr<F> {
+crate::scalar::compiled_here! {
+    /// The stored form of a dense matrix: every entry that is not zero.
+    pub fn stored_entries<F>(x: ArrayView2<'a, F>) -> Csr<F> = entries
+}
+
+fn entries<F: Scalar>(x: ArrayView2<F>) -> Csr<F> {
     let mut indptr = Vec::with_capacity(x.nrows() + 1);
     indptr.push(0);
     let (mut indices, mut data) = (Vec::new(), Vec::new());

@@ -38,12 +38,16 @@ pub fn spmm_then<F: Scalar>(
     spmm_with(Isa::best(), a, x, y, epilogue);
 }
 
-/// [`spmm_then`] with the instructions of one level.
-///
-/// # Panics
-/// As [`spmm_then`], and if the processor does not have the level.
-#[doc(hidden)]
-pub fn spmm_with<F: Scalar>(
+crate::scalar::compiled_here! {
+    /// [`spmm_then`] with the instructions of one level.
+    ///
+    /// # Panics
+    /// As [`spmm_then`], and if the processor does not have the level.
+    #[doc(hidden)]
+    pub fn spmm_with<F>(isa: Isa, a: CsrView<'a, F>, x: ArrayView2<'a, F>, y: ArrayViewMut2<'a, F>, epilogue: Epilogue<'a, F>) = product
+}
+
+fn product<F: Scalar>(
     isa: Isa,
     a: CsrView<F>,
     x: ArrayView2<F>,
