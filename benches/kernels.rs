@@ -7,11 +7,11 @@
 
 mod harness;
 
-use gnn_prune::data::PowerLaw;
-use gnn_prune::kernels::{
-    Activate, AdditiveScores, Attend, Epilogue, Finish, Isa, NOBODY, Out, SparseInt8, matmul,
-    matmul_with, pages::Buffer, reference, spmm, spmm_int8_with, spmm_max_with, spmm_with,
+use gnn_prune::__kernels::{
+    Activate, AdditiveScores, Attend, Epilogue, Finish, Isa, NOBODY, Out, SparseInt8,
+    buffer::Buffer, matmul, matmul_with, reference, spmm, spmm_int8_with, spmm_max_with, spmm_with,
 };
+use gnn_prune::data::PowerLaw;
 use gnn_prune::rng::mix;
 use gnn_prune::value::Csr;
 use gnn_prune::{Graph, NodeOrder, Norm};

@@ -43,7 +43,6 @@
 //! | [`program`] | compiled models and what they cost |
 //! | [`nn`] | layers with their gradients, models |
 //! | [`data`], [`graph`] | data sets and their readers; graphs and what aggregates over them |
-//! | [`kernels`] | products and aggregations, by run-time dispatch |
 //! | [`value`], [`scalar`], [`rng`], [`files`], [`error`] | what all of them stand on |
 //!
 //! # Features
@@ -59,7 +58,7 @@ pub mod error;
 pub mod files;
 pub mod graph;
 pub mod io;
-pub mod kernels;
+pub(crate) mod kernels;
 pub mod models;
 pub mod nn;
 pub mod pipeline;
@@ -79,6 +78,7 @@ pub use data::{Dataset, FeatureNorm, Split};
 pub use distill::{Adversarial, DistillLoss, Distiller, InputGradients, Nodes, SoftLabels};
 pub use error::{Error, PruneError, Result, Unsupported};
 pub use graph::{Graph, NodeOrder, Norm};
+pub use kernels::trim;
 pub use models::{AppnpNet, DeepGcn, Gat, Gcn, GcnII, Gin, Mlp, Sage, Sgc};
 pub use nn::Model;
 pub use pipeline::{
@@ -99,6 +99,12 @@ pub use value::{Value, ValueRef};
 
 pub use ndarray;
 pub use sprs;
+
+/// The kernels, for this crate's own tests and benches alone: anything here may change at any time.
+#[doc(hidden)]
+pub mod __kernels {
+    pub use crate::kernels::*;
+}
 
 /// The program of README.md, compiled as it stands there.
 #[cfg(doctest)]

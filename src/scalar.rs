@@ -6,7 +6,48 @@ mod sealed {
     pub trait Sealed {}
     impl Sealed for f32 {}
     impl Sealed for f64 {}
+
+    /// A function of any [`Scalar`](super::Scalar), by its two forms.
+    pub trait Forms {
+        type In<F: super::Scalar>;
+        type Out<F: super::Scalar>;
+
+        fn f32(args: Self::In<f32>) -> Self::Out<f32>;
+        fn f64(args: Self::In<f64>) -> Self::Out<f64>;
+    }
 }
+pub(crate) use sealed::Forms;
+
+/// Defines a generic function whose body is compiled in this crate, for `f32` and for `f64`.
+///
+/// What is generic is compiled where it is used: without this, every program with a `Model<f32>`
+/// would compile the loops of the kernels again. The arguments go through one tuple, so all
+/// lifetimes are one, `'a`; what is turned into it must be named.
+macro_rules! compiled_here {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident<F>($($arg:ident: $kind:ty),* $(,)?) $(-> $out:ty)? = $body:path) => {
+        $(#[$meta])*
+        #[allow(clippy::too_many_arguments, clippy::type_complexity, reason = "those of the body")]
+        $vis fn $name<'a, F: crate::scalar::Scalar>($($arg: $kind),*) $(-> $out)? {
+            struct Function<'a>(std::marker::PhantomData<&'a ()>);
+            impl<'a> crate::scalar::Forms for Function<'a> {
+                type In<F: crate::scalar::Scalar> = ($($kind,)*);
+                type Out<F: crate::scalar::Scalar> = crate::scalar::compiled_here!(@out $($out)?);
+                #[inline(never)]
+                fn f32(($($arg,)*): Self::In<f32>) -> Self::Out<f32> {
+                    $body($($arg),*)
+                }
+                #[inline(never)]
+                fn f64(($($arg,)*): Self::In<f64>) -> Self::Out<f64> {
+                    $body($($arg),*)
+                }
+            }
+            F::call::<Function<'a>>(($($arg,)*))
+        }
+    };
+    (@out) => { () };
+    (@out $out:ty) => { $out };
+}
+pub(crate) use compiled_here;
 
 /// `f32` (training, inference) or `f64` (gradient checks and oracles). Sealed: kernels rely on
 /// there being no other.
@@ -18,6 +59,9 @@ pub trait Scalar:
     /// The name that safetensors gives this type: `F32` or `F64`.
     const DTYPE: &'static str;
 
+    /// Calls the form of this type.
+    #[doc(hidden)]
+    fn call<T: Forms>(args: T::In<Self>) -> T::Out<Self>;
     /// The nearest number of this type.
     fn of(value: f64) -> Self;
     /// The same number as `f64`, exactly.
@@ -49,6 +93,9 @@ macro_rules! bytes_of {
 impl Scalar for f32 {
     const BYTES: usize = 4;
     const DTYPE: &'static str = "F32";
+    fn call<T: Forms>(args: T::In<Self>) -> T::Out<Self> {
+        T::f32(args)
+    }
     fn of(value: f64) -> Self {
         value as f32
     }
@@ -67,6 +114,9 @@ impl Scalar for f32 {
 impl Scalar for f64 {
     const BYTES: usize = 8;
     const DTYPE: &'static str = "F64";
+    fn call<T: Forms>(args: T::In<Self>) -> T::Out<Self> {
+        T::f64(args)
+    }
     fn of(value: f64) -> Self {
         value
     }

@@ -2,7 +2,7 @@
 //! or panic with a line; they never read what is not theirs. Operands are drawn within what fits
 //! and then spoilt: row ends, indices, lengths, strides.
 
-use gnn_prune::kernels::{
+use gnn_prune::__kernels::{
     Activate, AdditiveScores, Attend, ColumnScales, Epilogue, Finish, InputWeight, Isa,
     Neighbourhoods, Out, PackedInt8, PackedWeight, SparseInt8, Term, edge_dot_with,
     first_not_finite, input_int8, join_int8_with, matmul_int8_with, matmul_packed, matmul_tn_with,

@@ -268,6 +268,28 @@ fn unsafe_code_lives_under_kernels_only() {
     assert!(lib.contains("#![deny(unsafe_code)]"));
 }
 
+/// Kernels are no interface: the library shows them to its tests and benches alone.
+#[test]
+fn kernels_are_the_crate_s_own() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let lib = without_comments(&fs::read_to_string(src().join("lib.rs")).unwrap());
+    assert!(lib.contains("pub(crate) mod kernels;") && !lib.contains("pub mod kernels"));
+    let door = lib.split("pub mod __kernels").nth(1).expect("tests and benches have a door");
+    let inside = door.split('}').next().unwrap().trim_start_matches([' ', '{', '\n']);
+    assert!(
+        inside.lines().all(|line| line.trim().is_empty() || line.trim().starts_with("pub use ")),
+        "__kernels holds more than re-exports: {inside}"
+    );
+    let mut programs = Vec::new();
+    files_under(&root.join("examples"), &mut programs);
+    assert!(!programs.is_empty());
+    let examples = programs.iter().map(|path| (path.clone(), fs::read_to_string(path).unwrap()));
+    let own = sources().into_iter().map(|source| (source.path, source.text));
+    for (path, text) in own.filter(|(path, _)| !path.ends_with("lib.rs")).chain(examples) {
+        assert!(!text.contains("__kernels"), "{} takes kernels by the back door", path.display());
+    }
+}
+
 #[test]
 fn every_unsafe_block_says_why_it_is_sound() {
     for source in sources().iter().filter(|source| source.path.starts_with("kernels")) {

@@ -1,8 +1,8 @@
 //! Integers mean what the formula says: accumulators exactly, requantisation bit for bit, files to
 //! the bit.
 
+use gnn_prune::__kernels::{Isa, reference};
 use gnn_prune::data::Splits;
-use gnn_prune::kernels::{Isa, reference};
 use gnn_prune::ndarray::{Array2, ArrayView2};
 use gnn_prune::nn::{
     ActivationFn, Add, Appnp, Cx, Gcn2Conv, GinAggregation, Layer, LgConv, Linear, ModelBuilder,

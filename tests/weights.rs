@@ -1,6 +1,6 @@
 //! Weight truncation: exact counts, masks that hold, files that shrink, products that agree.
 
-use gnn_prune::kernels::reference;
+use gnn_prune::__kernels::reference;
 use gnn_prune::ndarray::Array2;
 use gnn_prune::nn::{Add, Cx, GcnConv, Linear, Mask, ModelBuilder, NodeId, ParamId};
 use gnn_prune::testing::{

@@ -3,7 +3,7 @@
 //! A limit is timed in turn with what it limits, so that both see the same machine.
 
 use super::{Contender, contender, medians, short};
-use gnn_prune::kernels::pages::Buffer;
+use gnn_prune::__kernels::buffer::Buffer;
 use gnn_prune::rng::mix;
 use rayon::prelude::*;
 use std::hint::black_box;

@@ -6,7 +6,7 @@ use super::reader::Purpose;
 use super::split::{Split, Splits};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
-use crate::kernels::pages;
+use crate::kernels::buffer;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
 use ndarray::{Array2, ArrayView2};
@@ -376,7 +376,7 @@ fn fitting(splits: Splits, name: &str, labels: &Labels, purpose: Purpose) -> Res
 /// faster ever after.
 fn aligned<F: Scalar>(features: Value<F>) -> Value<F> {
     match features {
-        Value::Dense(x) => Value::Dense(pages::aligned(x)),
+        Value::Dense(x) => Value::Dense(buffer::aligned(x)),
         sparse => sparse,
     }
 }

@@ -24,86 +24,35 @@
 //! summation. Arrays that are not in standard layout are copied. Each has a naive serial twin in
 //! [`reference`](mod@reference).
 //!
-//! The `f32` forms of some are picked at run time from a table, one per level of instructions. To
-//! add a kernel to it: a field of `isa::Kernels`, a portable form beside the kernel's entry, the
-//! other forms in `x86.rs`.
+//! Each family is a folder. Where it has forms for several levels of instructions, its `levels.rs`
+//! is the table of them, `portable.rs` the safe forms and what every form reads, and `x86.rs` the
+//! others. To add such a kernel: a field of the family's table, a portable form, the other forms.
+//! What the compiler turns into wide vectors by itself goes through [`simd::by_level`] instead.
 
 mod attention;
-mod attention_back;
-mod attention_scores;
+mod blocks;
+pub mod buffer;
 #[cfg(test)]
 mod cases;
 mod dense;
-mod drop_mask;
-mod edge_dot;
-mod exp;
-mod gemm;
-mod heads;
+mod elementwise;
+mod epilogue;
 mod int8;
-#[cfg(target_arch = "x86_64")]
-mod int8_dense_x86;
-#[cfg(target_arch = "x86_64")]
-mod int8_equal_x86;
-#[cfg(target_arch = "x86_64")]
-mod int8_finish_x86;
-mod int8_input;
-#[cfg(target_arch = "x86_64")]
-mod int8_x86;
-mod isa;
-mod max;
-pub mod pages;
-mod quantize;
 pub mod reference;
-mod rows;
-mod sparse_weight;
-mod spgemm;
-mod spmm;
-mod spmm_t;
-mod weighted_sum;
+mod simd;
 #[cfg(target_arch = "x86_64")]
-mod x86;
-#[cfg(target_arch = "x86_64")]
-mod x86_attention;
-#[cfg(target_arch = "x86_64")]
-mod x86_gemm;
+mod simd_x86;
+mod sparse;
 
-pub use attention::{Attend, Edge, Neighbourhoods, Own, Row, Scores, Thin};
-pub use attention_scores::{AdditiveScores, ChannelScores};
-pub use dense::{
-    add_bias, column_sums, matmul, matmul_nt, matmul_nt_then, matmul_packed, matmul_then, matmul_tn,
+pub use attention::{
+    AdditiveScores, Attend, ChannelScores, Edge, Neighbourhoods, Own, Row, Scores, Thin, head_dots,
+    head_sums,
 };
-pub use drop_mask::DropMask;
-pub use edge_dot::edge_dot;
-pub use exp::elu;
-pub use gemm::{Epilogue, PackedWeight};
-pub use heads::{head_dots, head_sums};
-pub use int8::{
-    Activate, Finish, MOST_TERMS, Out, PackedInt8, SparseInt8, Term, join_int8, matmul_int8,
-    spmm_int8,
-};
-pub use int8_input::{InputWeight, input_int8, quantized_input_int8};
-pub use max::{NOBODY, spmm_max, spmm_max_t};
-pub use quantize::{
-    ColumnScales, first_not_finite, max_abs, quantize_columns, quantize_rows, quantize_with,
-    symmetric_scale,
-};
-pub use rows::{CHUNK, copy_rows, for_each_chunk, map_rows};
-pub use sparse_weight::matmul_sparse;
-pub use spgemm::{spgemm, stored_entries};
-pub use spmm::{spmm, spmm_then};
-pub use spmm_t::spmm_t;
-pub use weighted_sum::weighted_sum;
-
-#[allow(unused_imports, reason = "for layers with element-wise work over their own blocks")]
-pub(crate) use rows::{blocks_by_nonzeros, blocks_of, for_row_blocks};
-
-#[doc(hidden)]
-pub use {
-    dense::{matmul_tn_with, matmul_with},
-    edge_dot::edge_dot_with,
-    exp::elu_with,
-    int8::{join_int8_with, matmul_int8_with, spmm_int8_with},
-    isa::Isa,
-    max::{spmm_max_t_with, spmm_max_with},
-    spmm::spmm_with,
-};
+pub use blocks::{CHUNK, copy_rows, for_each_chunk, map_rows};
+pub use buffer::trim;
+pub use dense::*;
+pub use elementwise::{DropMask, elu, elu_with, relu, weighted_sum};
+pub use epilogue::Epilogue;
+pub use int8::*;
+pub use simd::Isa;
+pub use sparse::*;

@@ -1,6 +1,6 @@
 //! Buffers that layers take and give back, so that nothing large is allocated twice.
 
-use crate::kernels::pages::Buffer;
+use crate::kernels::buffer::Buffer;
 use crate::scalar::Scalar;
 use ndarray::Array2;
 use std::collections::BTreeMap;

@@ -7,7 +7,7 @@ use super::op::Op;
 use super::order::Ordered;
 use crate::error::{Error, Result, Unsupported};
 use crate::graph::{Graph, NodeOrder};
-use crate::kernels::pages::Buffer;
+use crate::kernels::buffer::Buffer;
 use crate::nn::{Axis, Cx, Lowering, Model, Node, Workspace};
 use crate::scalar::Scalar;
 use crate::value::ValueRef;

@@ -4,7 +4,7 @@ use super::fuse::Fused;
 use super::op::Op;
 use super::plan::{Buffers, Span};
 use crate::error::Result;
-use crate::kernels::pages::Buffer;
+use crate::kernels::buffer::Buffer;
 use crate::kernels::{self, Epilogue};
 use crate::nn::{ActivationFn, Cx, Lowering, StageId};
 use crate::scalar::Scalar;

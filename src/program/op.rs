@@ -2,7 +2,7 @@
 
 use super::cost::{nonzeros, pays};
 use crate::graph::{Norm, Operator};
-use crate::kernels::pages;
+use crate::kernels::buffer;
 use crate::kernels::{self, Epilogue, PackedWeight};
 use crate::nn::{Opaque, RowNorm};
 use crate::scalar::Scalar;
@@ -50,7 +50,7 @@ impl<F: Scalar> Op<F> {
     /// whole rows of `W` at once.
     pub(crate) fn linear(weight: &Array2<F>, sparse_input: bool) -> Self {
         if sparse_input {
-            return Op::Linear(Arc::new(pages::copied(weight.view())));
+            return Op::Linear(Arc::new(buffer::copied(weight.view())));
         }
         match sparse_form(weight) {
             Some(wt) => Op::SparseLinear(Arc::new(wt)),

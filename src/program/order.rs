@@ -1,7 +1,7 @@
 //! Programs that work on the nodes in an order of their own.
 
 use crate::kernels;
-use crate::kernels::pages;
+use crate::kernels::buffer;
 use crate::scalar::Scalar;
 use crate::value::{Csr, CsrView, Value, ValueRef};
 use ndarray::{Array2, ArrayView2};
@@ -45,7 +45,7 @@ impl<F: Scalar> Ordered<F> {
         match x {
             ValueRef::Sparse(x) => Moved::New(Value::Sparse(rows_in_order(&x, order))),
             ValueRef::Dense(x) => {
-                let input = self.input.get_or_insert_with(|| pages::zeros(x.dim()));
+                let input = self.input.get_or_insert_with(|| buffer::zeros(x.dim()));
                 let x = x.as_standard_layout();
                 kernels::map_rows(input.view_mut(), |i, row| {
                     row.copy_from_slice(row_of(&x.view(), order[i] as usize))
@@ -58,7 +58,7 @@ impl<F: Scalar> Ordered<F> {
     /// Takes an output of the program into the caller's order.
     pub(super) fn put_back(&mut self, y: ArrayView2<F>) {
         if self.output.dim() != y.dim() {
-            self.output = pages::zeros(y.dim());
+            self.output = buffer::zeros(y.dim());
         }
         let places = &self.places;
         kernels::map_rows(self.output.view_mut(), |node, row| {

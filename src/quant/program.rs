@@ -6,7 +6,7 @@ use super::model::{QuantModel, QuantOp, room_for_dense, with_dense_shape};
 use super::plan::{Instruction, Part, Plan, Reals, Source};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
-use crate::kernels::pages::Buffer;
+use crate::kernels::buffer::Buffer;
 use crate::kernels::{self, Activate, ColumnScales, Epilogue, Finish, Isa, Out, SparseInt8, Term};
 use crate::nn::ActivationFn;
 use crate::program::{self, Cost, Form, Ready, Runnable, StageForm, StageTime};

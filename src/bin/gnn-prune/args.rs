@@ -277,7 +277,7 @@ impl DataArgs {
         }
         let data = reader.read()?;
         // What the file took while it was read is of no use to the hours that follow.
-        gnn_prune::kernels::pages::trim();
+        gnn_prune::trim();
         Ok(data)
     }
 }
