@@ -81,8 +81,8 @@ pub use pipeline::{
     Checkpoints, Compressed, Compression, Controls, FineTune, OneShot, Outcome, Recipe, Step,
 };
 pub use prune::{
-    ChannelPlan, ChannelPruner, Criterion, LayerCriterion, LayerPlan, LayerPruner, Magnitude,
-    Random, Scope, Subset, Taylor, WeightPlan, WeightPruner,
+    Ablation, ChannelPlan, ChannelPruner, Cosine, Criterion, EdgePlan, EdgePruner, LayerPlan,
+    LayerPruner, Magnitude, Random, Scope, Subset, Taylor, WeightPlan, WeightPruner,
 };
 pub use quant::{Bits, QuantModel, Quantizer};
 pub use reconstruct::Calibrate;
