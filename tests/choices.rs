@@ -502,14 +502,16 @@ fn one_criterion_serves_channels_and_weights_and_refuses_what_it_does_not_know()
         let again = plans[..k].iter().filter(|other| *other == plan).count();
         assert_eq!(again, usize::from(k == 4 || k == 5), "{k}");
     }
-    // What is chosen by least squares is missed less, before anything is solved again.
+    // What is chosen by least squares is missed less, once the others are solved again.
     let logits = |model: &Model| model.infer(&Cx::eval(data.graph()), data.features()).unwrap();
-    let away = |criterion: Arc<dyn Criterion<f32>>| {
-        let pruner = WeightPruner::builder().criterion(criterion).sparsity(0.5).build().unwrap();
+    let away = |criterion: Arc<dyn Criterion<f32>>, seed| {
+        let pruner = WeightPruner::builder().criterion(criterion).scope(Scope::Layer);
+        let pruner = pruner.sparsity(0.5).build().unwrap().with_seed(seed);
         (logits(&pruner.prune(&model, &data).unwrap()) - logits(&model)).mapv(|v| v * v).sum()
     };
-    let (subset, chance) = (away(Arc::new(Subset::new())), away(Arc::new(Random::new())));
-    assert!(subset < chance, "{subset} against {chance}");
+    let chance = (0..8).map(|seed| away(Arc::new(Random::new()), seed)).sum::<f32>() / 8.0;
+    let subset = away(Arc::new(Subset::new()), 0);
+    assert!(subset < 0.7 * chance, "{subset} against {chance}");
     let without = WeightPruner::builder().criterion(Taylor::new()).build().unwrap();
     let error = without.plan(&model).unwrap_err().to_string();
     assert!(error.contains("`taylor`") && error.contains("gradients"), "{error}");
