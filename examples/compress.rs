@@ -4,9 +4,10 @@
 //! cargo run --release --example compress
 //! ```
 
+use gnn_prune::graph::EdgeMask;
 use gnn_prune::pipeline::{Control, Distill, Env, Student, Subject};
 use gnn_prune::{
-    Bits, ChannelPruner, Compressed, Compression, Dataset, Error, Gcn, Graph, Magnitude, Quantizer,
+    Bits, ChannelPruner, Compressed, Compression, Dataset, Error, Gcn, Magnitude, Quantizer,
     Recipe, Report, Step, Trainer,
 };
 
@@ -22,13 +23,13 @@ impl Step for FewNeighbours {
     }
 
     fn run(&self, subject: Subject, _: &Env) -> Result<Subject, Error> {
-        let mut edges = Vec::new();
-        for (target, sources) in subject.graph.adjacency().outer_iterator().enumerate() {
-            edges.extend(
-                sources.indices().iter().take(self.most).map(|&source| (source as usize, target)),
-            );
-        }
-        let graph = Graph::builder(subject.graph.num_nodes()).edges(edges).build()?;
+        let mut taken = vec![0; subject.graph.num_nodes()];
+        let keep = EdgeMask::from_fn(&subject.graph, |edge| {
+            taken[edge.target] += 1;
+            taken[edge.target] <= self.most
+        });
+        // What stays keeps its weight, features and type.
+        let graph = subject.graph.retain(&keep)?;
         Ok(Subject { graph, ..subject })
     }
 

@@ -7,7 +7,10 @@
 
 use gnn_prune::report::Account;
 use gnn_prune::task::{Part, evaluate};
-use gnn_prune::{Dataset, Error, FeatureNorm, Gcn, LayerCriterion, LayerPruner, Trainer};
+use gnn_prune::{
+    Ablation, Cosine, Dataset, Error, FeatureNorm, Gcn, LayerPruner, Trainer, prune::Criterion,
+};
+use std::sync::Arc;
 
 fn main() -> Result<(), Error> {
     let data = match std::env::args().nth(1) {
@@ -33,18 +36,24 @@ fn main() -> Result<(), Error> {
         };
         println!("seed {seed}");
         show("dense", &model)?;
-        for criterion in [LayerCriterion::Ablation, LayerCriterion::Cosine] {
+        for criterion in both() {
             for remove in [8, 12] {
-                let plan =
-                    LayerPruner::builder(criterion).remove(remove).build()?.plan(&model, &data)?;
+                let plan = LayerPruner::builder(criterion.clone())
+                    .remove(remove)
+                    .build()?
+                    .plan(&model, &data)?;
                 print!("{plan}");
                 let shallow = plan.shrink(&model)?;
-                show(&format!("{criterion:?} {remove}"), &shallow)?;
+                show(&format!("{} {remove}", criterion.name()), &shallow)?;
                 let tuned =
                     Trainer::builder().epochs(50).keep_start().build()?.fit(shallow, &data)?;
-                show(&format!("{criterion:?} {remove}, finetune 50"), &tuned)?;
+                show(&format!("{} {remove}, finetune 50", criterion.name()), &tuned)?;
             }
         }
     }
     Ok(())
+}
+
+fn both() -> [Arc<dyn Criterion<f32>>; 2] {
+    [Arc::new(Ablation::new()), Arc::new(Cosine::new())]
 }

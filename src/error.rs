@@ -219,6 +219,16 @@ pub enum PruneError {
         /// Why.
         reason: String,
     },
+    /// A criterion does not score units of this kind.
+    #[error("the criterion `{}` does not score {units}: {}", OneLine(criterion), OneLine(reason))]
+    Unserved {
+        /// The criterion.
+        criterion: String,
+        /// The kind of units.
+        units: &'static str,
+        /// Why not, and what to do.
+        reason: String,
+    },
 }
 
 /// A layer, or a setting of it, that has no form in compiled stages.
@@ -243,6 +253,7 @@ mod tests {
             PruneError::NothingToPrune { reason: words() },
             PruneError::OtherModel { reason: words() },
             PruneError::Refused { layer: words(), reason: words() },
+            PruneError::Unserved { criterion: words(), units: "edges", reason: words() },
         ];
         let errors = [
             Error::ShapeMismatch { at: words(), expected: (1, 2), found: (3, 4) },

@@ -86,8 +86,8 @@ pub use pipeline::{
 };
 pub use program::Program;
 pub use prune::{
-    ChannelPlan, ChannelPruner, Criterion, LayerCriterion, LayerPlan, LayerPruner, Magnitude,
-    Random, Scope, Subset, Taylor, WeightPlan, WeightPruner,
+    Ablation, ChannelPlan, ChannelPruner, Cosine, Criterion, EdgePlan, EdgePruner, LayerPlan,
+    LayerPruner, Magnitude, Random, Scope, Subset, Taylor, WeightPlan, WeightPruner,
 };
 pub use quant::{Bits, QuantModel, Quantizer};
 pub use reconstruct::Calibrate;

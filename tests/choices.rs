@@ -1,15 +1,18 @@
 //! Pruning does what it says: the amounts, the order, ties, what one scope compares, and which
 //! layer goes.
 
-use gnn_prune::ndarray::{Array1, Array2};
+use gnn_prune::ndarray::Array2;
 use gnn_prune::nn::{Cx, NodeId};
-use gnn_prune::prune::{Compensation, Criterion, GroupView};
+use gnn_prune::prune::{
+    Amount, Budget, ChannelUnits, Compensation, Criterion, Member, Needs, Scores, Units,
+};
 use gnn_prune::task::{Part, cross_entropy, evaluate};
 use gnn_prune::{
-    Calibrate, ChannelPlan, ChannelPruner, Dataset, Gcn, LayerCriterion, LayerPlan, LayerPruner,
-    Magnitude, Model, Random, Scope, Subset, Taylor, Trainer,
+    Ablation, Calibrate, ChannelPlan, ChannelPruner, Cosine, Dataset, Gcn, LayerPlan, LayerPruner,
+    Magnitude, Model, Random, Scope, Subset, Taylor, Trainer, WeightPruner,
 };
 use serde_json::Value as Json;
+use std::sync::Arc;
 
 fn data() -> Dataset {
     Dataset::sbm(240, 3).features(6).seed(1).build().unwrap()
@@ -37,17 +40,17 @@ fn kept(plan: &ChannelPlan, node: &str) -> Vec<usize> {
 struct Given(Vec<Vec<f64>>);
 
 impl Criterion<f32> for Given {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "given"
     }
 
-    fn score(&self, group: &GroupView<f32>) -> Array1<f32> {
+    fn score(&self, units: &Units<f32>) -> gnn_prune::Result<Scores> {
         let scores = self
             .0
             .iter()
-            .find(|scores| scores.len() == group.units)
+            .find(|scores| scores.len() == units.len())
             .expect("there are scores for every group");
-        scores.iter().map(|&score| score as f32).collect()
+        Ok(Scores::new(scores.iter().copied()))
     }
 }
 
@@ -252,7 +255,12 @@ fn with_layer_times(model: &Model, layer: &str, factor: f32) -> Model {
 
 const BLOCKS: [&str; 4] = ["conv2", "conv3", "conv4", "conv5"];
 
-fn plan_of(criterion: LayerCriterion, count: usize, model: &Model, data: &Dataset) -> LayerPlan {
+fn plan_of(
+    criterion: impl Criterion<f32> + 'static,
+    count: usize,
+    model: &Model,
+    data: &Dataset,
+) -> LayerPlan {
     LayerPruner::builder(criterion).remove(count).build().unwrap().plan(model, data).unwrap()
 }
 
@@ -266,7 +274,7 @@ fn ablation_takes_the_block_that_validation_misses_least_and_says_by_how_much() 
             start - evaluate(&small, &data, Part::Validation).unwrap()
         };
         let drops: Vec<f64> = BLOCKS.iter().map(|name| drop(&[name])).collect();
-        let plan = plan_of(LayerCriterion::Ablation, 2, &model, &data);
+        let plan = plan_of(Ablation::new(), 2, &model, &data);
         let [first, second] = plan.removed() else { panic!("{plan}") };
         let least = drops.iter().copied().fold(f64::INFINITY, f64::min);
         assert_eq!((first.score, drop(&[&first.name])), (Some(least), least), "{drops:?}");
@@ -306,7 +314,7 @@ fn cosine_takes_the_block_that_turns_its_input_least_and_says_by_how_much() {
         1.0 - x.rows().into_iter().zip(y.rows()).map(cosine).sum::<f64>() / x.nrows() as f64
     };
     let expected: Vec<f64> = BLOCKS.iter().map(|block| turned(block)).collect();
-    let plan = plan_of(LayerCriterion::Cosine, 3, &model, &data);
+    let plan = plan_of(Cosine::new(), 3, &model, &data);
     assert_eq!(plan.removed()[0].name, "conv4", "{expected:?}");
     assert!((plan.removed()[0].score.unwrap() - expected[2]).abs() < 1e-6, "{plan}{expected:?}");
     assert!(plan.removed().iter().all(|removed| removed.name != "conv3"), "{plan}{expected:?}");
@@ -320,7 +328,7 @@ fn a_block_that_harms_goes_first_by_ablation() {
     let [before, with] =
         [&model, &harmed].map(|model| evaluate(model, &data, Part::Validation).unwrap());
     assert!(with < before - 20.0, "{before} % before, {with} % with it");
-    let plan = plan_of(LayerCriterion::Ablation, 1, &harmed, &data);
+    let plan = plan_of(Ablation::new(), 1, &harmed, &data);
     assert_eq!(plan.removed()[0].name, "conv3", "{plan}");
     assert!(plan.removed()[0].score.unwrap() < -10.0, "{plan}");
 }
@@ -348,10 +356,171 @@ fn of_blocks_that_cost_no_accuracy_the_one_goes_that_the_loss_misses_least() {
     assert!(tied.len() > 1, "{all:?}");
     let least =
         tied.iter().copied().reduce(|a, b| if all[b].1 < all[a].1 { b } else { a }).unwrap();
-    let plan = plan_of(LayerCriterion::Ablation, 1, &model, &data);
+    let plan = plan_of(Ablation::new(), 1, &model, &data);
     assert_eq!(plan.removed()[0].name, BLOCKS[least], "{all:?}");
     assert_ne!(
         least, tied[0],
         "the blocks are such that the first of the equals is not it: {all:?}"
     );
+}
+
+/// A score of each unit by what is known of it.
+struct By(Needs, fn(&ChannelUnits<f32>) -> Vec<f64>);
+
+impl Criterion<f32> for By {
+    fn name(&self) -> &str {
+        "by"
+    }
+
+    fn needs(&self) -> Needs {
+        self.0
+    }
+
+    fn score(&self, units: &Units<f32>) -> gnn_prune::Result<Scores> {
+        let Units::Channels(group) = units else { return Err(units.unserved("by")) };
+        Ok(Scores::new((self.1)(group)))
+    }
+}
+
+#[test]
+fn evidence_is_there_where_it_is_asked_for_and_is_what_it_says() {
+    let (data, model) = (data(), two_widths());
+    let plan = |criterion: By| {
+        ChannelPruner::builder(criterion).build().unwrap().plan(&model, &data).map(|_| ())
+    };
+    let nothing = |group: &ChannelUnits<f32>| {
+        assert!(group.activations.is_empty() && group.readers.is_empty());
+        let known = |member: &Member<f32>| member.gradient.or(member.fisher).is_some();
+        assert!(!group.members.iter().any(known));
+        vec![0.0; group.units]
+    };
+    plan(By(Needs::WEIGHTS, nothing)).unwrap();
+    // A mean of squares is at least the square of the mean, and no less for any entry.
+    let both = |group: &ChannelUnits<f32>| {
+        for member in &group.members {
+            let (gradient, fisher) = (member.gradient.unwrap(), member.fisher.unwrap());
+            let squares = gradient.mapv(|g| g * g);
+            let holds = squares.iter().zip(fisher).all(|(s, f)| *f >= s * (1.0 - 1e-4) - 1e-9);
+            assert!(holds && fisher.iter().any(|f| *f > 0.0));
+        }
+        let fisher = group.sum(|entry| entry.fisher);
+        fisher.iter().map(|&f| f64::from(f)).collect()
+    };
+    plan(By(Needs::GRADIENTS | Needs::FISHER, both)).unwrap();
+    // What carries a unit: the layer that makes it, and what passes it on.
+    let carried = |group: &ChannelUnits<f32>| {
+        let mut sums = vec![0.0; group.units];
+        for activation in &group.activations {
+            assert!(activation.name == group.name || !activation.unit_of.contains(&None));
+            let value = activation.value.to_dense();
+            assert_eq!((value.nrows(), value.ncols()), (240, activation.unit_of.len()));
+            for (column, unit) in value.columns().into_iter().zip(&activation.unit_of) {
+                sums[unit.unwrap()] += f64::from(column.mapv(f32::abs).sum());
+            }
+        }
+        assert!(sums.iter().all(|sum| *sum > 0.0));
+        sums
+    };
+    plan(By(Needs::ACTIVATIONS, carried)).unwrap();
+    let short = plan(By(Needs::WEIGHTS, |_| vec![0.0])).unwrap_err().to_string();
+    assert!(short.contains("`by`") && short.contains("6x1, found 1x1"), "{short}");
+    let broken = plan(By(Needs::WEIGHTS, |group| vec![f64::NAN; group.units])).unwrap_err();
+    assert!(broken.to_string().contains("channels of `first` by `by`"), "{broken}");
+}
+
+#[test]
+fn every_amount_removes_what_it_says() {
+    let (data, model) = (data(), two_widths());
+    let given = || {
+        let scores = vec![vec![0.5, 0.75, 0.5, 2.0, 1.25, 1.0], vec![0.1, 20.0, 0.2, 19.7]];
+        ChannelPruner::builder(Given(scores))
+    };
+    let units = |amount, scope| {
+        let pruner = given().amount(amount).scope(scope).build().unwrap();
+        let plan = pruner.plan(&model, &data)?;
+        Ok::<_, gnn_prune::Error>((kept(&plan, "first").len(), kept(&plan, "second").len()))
+    };
+    assert_eq!(units(Amount::Count(3), Scope::Layer).unwrap(), (3, 1));
+    assert_eq!(units(Amount::Count(3), Scope::Global).unwrap(), (5, 2));
+    for scope in [Scope::Layer, Scope::Global] {
+        assert_eq!(units(Amount::Threshold(1.0), scope).unwrap(), (3, 2));
+        let error = units(Amount::Count(11), scope).unwrap_err().to_string();
+        assert!(error.contains("channels to remove is 11"), "{error}");
+    }
+    // Six inputs, three classes: 10·6 + 6 + … as few channels as bring it under the budget.
+    let size = |amount, scope| {
+        let pruner = given().amount(amount).scope(scope).build().unwrap();
+        Ok::<_, gnn_prune::Error>(pruner.plan(&model, &data)?.shrink(&model)?.num_params())
+    };
+    for scope in [Scope::Layer, Scope::Global] {
+        for most in [model.num_params(), 70, 40] {
+            let left = size(Amount::Budget(Budget::Params(most)), scope).unwrap();
+            assert!(left <= most && left + 20 > most, "{left} of {most}");
+        }
+        let error = size(Amount::Budget(Budget::Params(3)), scope).unwrap_err().to_string();
+        assert!(error.contains("budget of parameters is 3"), "{error}");
+    }
+    let chance = ChannelPruner::builder(Random::new()).amount(Amount::Threshold(0.5));
+    let error = chance.build().unwrap().plan(&model, &data).unwrap_err().to_string();
+    assert!(error.contains("`random`"), "{error}");
+}
+
+#[test]
+fn one_criterion_serves_channels_and_weights_and_refuses_what_it_does_not_know() {
+    let (data, model) = (data(), two_widths());
+    let model = Trainer::builder().epochs(20).build().unwrap().fit(model, &data).unwrap();
+    let all: [Arc<dyn Criterion<f32>>; 5] = [
+        Arc::new(Subset::new()),
+        Arc::new(Magnitude::l1()),
+        Arc::new(Magnitude::l2()),
+        Arc::new(Taylor::new()),
+        Arc::new(Random::new()),
+    ];
+    let total = 6 * 6 + 6 * 4 + 4 * 3;
+    let mut plans = Vec::new();
+    for criterion in all {
+        let channels = ChannelPruner::builder(criterion.clone()).ratio(0.5).build().unwrap();
+        assert_eq!(channels.plan(&model, &data).unwrap().groups()[0].kept, 3);
+        for scope in [Scope::Layer, Scope::Global] {
+            let weights = WeightPruner::builder().criterion(criterion.clone()).scope(scope);
+            let plan = weights.sparsity(0.5).build().unwrap().plan_on(&model, &data).unwrap();
+            assert_eq!((plan.num_weights(), plan.num_kept()), (total, total / 2));
+            plan.apply(&model).unwrap();
+            plans.push(serde_json::to_value(&plan).unwrap()["weights"].clone());
+        }
+        let layers = LayerPruner::builder(criterion.clone()).build().unwrap();
+        let outcome = layers.plan(&model, &data).unwrap_err().to_string();
+        let unserved = outcome.contains(&format!("`{}` does not score layers", criterion.name()));
+        assert_ne!(unserved, criterion.name() == "random", "{outcome}");
+    }
+    // Of single weights the two norms are the same, and nothing else is.
+    assert_eq!((&plans[2], &plans[3]), (&plans[4], &plans[5]));
+    plans.dedup();
+    for (k, plan) in plans.iter().enumerate() {
+        let again = plans[..k].iter().filter(|other| *other == plan).count();
+        assert_eq!(again, usize::from(k == 4 || k == 5), "{k}");
+    }
+    // What is chosen by least squares is missed less, once the others are solved again.
+    let logits = |model: &Model| model.infer(&Cx::eval(data.graph()), data.features()).unwrap();
+    let away = |criterion: Arc<dyn Criterion<f32>>, seed| {
+        let pruner = WeightPruner::builder().criterion(criterion).scope(Scope::Layer);
+        let pruner = pruner.sparsity(0.5).build().unwrap().with_seed(seed);
+        (logits(&pruner.prune(&model, &data).unwrap()) - logits(&model)).mapv(|v| v * v).sum()
+    };
+    let chance = (0..8).map(|seed| away(Arc::new(Random::new()), seed)).sum::<f32>() / 8.0;
+    let subset = away(Arc::new(Subset::new()), 0);
+    assert!(subset < 0.7 * chance, "{subset} against {chance}");
+    let without = WeightPruner::builder().criterion(Taylor::new()).build().unwrap();
+    let error = without.plan(&model).unwrap_err().to_string();
+    assert!(error.contains("`taylor`") && error.contains("gradients"), "{error}");
+    let cosine = ChannelPruner::builder(Cosine::new()).build().unwrap();
+    let error = cosine.plan(&model, &data).unwrap_err().to_string();
+    assert!(error.contains("`cosine` does not score channels"), "{error}");
+    // A budget counts biases too.
+    let within = |most| {
+        let pruner = WeightPruner::builder().amount(Amount::Budget(Budget::Params(most)));
+        pruner.build().unwrap().plan(&model)
+    };
+    assert_eq!(within(50).unwrap().num_kept(), 50 - (6 + 4 + 3));
+    assert!(within(5).unwrap_err().to_string().contains("at least 13"));
 }

@@ -5,10 +5,11 @@
 use gnn_prune::data::Splits;
 use gnn_prune::pipeline::{Distill, Student};
 use gnn_prune::{
-    Adversarial, Bits, ChannelPruner, Compression, Controls, Dataset, DistillLoss, Distiller,
-    FineTune, Gcn, InputGradients, LayerCriterion, LayerPruner, Model, Nodes, OneShot, Quantizer,
-    Random, Sage, SoftLabels, Split, Subset, Taylor, Trainer, WeightPruner,
+    Ablation, Adversarial, Bits, ChannelPruner, Compression, Controls, Cosine, Criterion, Dataset,
+    DistillLoss, Distiller, FineTune, Gcn, InputGradients, LayerPruner, Model, Nodes, OneShot,
+    Quantizer, Random, Sage, SoftLabels, Split, Subset, Taylor, Trainer, WeightPruner,
 };
+use std::sync::Arc;
 
 const EPOCHS: usize = 12;
 const CLASSES: usize = 3;
@@ -118,9 +119,10 @@ fn what_chooses_looks_at_no_test_label() {
                 .unwrap(),
         )
     });
-    for criterion in [LayerCriterion::Ablation, LayerCriterion::Cosine] {
+    let both: [Arc<dyn Criterion<f32>>; 2] = [Arc::new(Ablation::new()), Arc::new(Cosine::new())];
+    for criterion in both {
         assert_blind("the choice of layers", |data| {
-            let pruner = LayerPruner::builder(criterion).remove(1).build().unwrap();
+            let pruner = LayerPruner::builder(criterion.clone()).remove(1).build().unwrap();
             let model = trained(data);
             bits(&pruner.plan(&model, data).unwrap().shrink(&model).unwrap())
         });

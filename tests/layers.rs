@@ -9,9 +9,10 @@ use gnn_prune::testing::{
     check_gradients, check_program, check_save_load, random_dense, random_graph, random_sparse,
 };
 use gnn_prune::{
-    Dataset, Error, Gcn, LayerCriterion, LayerPlan, LayerPruner, Model, PruneError, Trainer,
-    nn::Registry,
+    Ablation, Cosine, Criterion, Dataset, Error, Gcn, LayerPlan, LayerPruner, Model, PruneError,
+    Trainer, nn::Registry,
 };
+use std::sync::Arc;
 
 fn residual(layers: usize) -> Model {
     Gcn::builder(64, 10).hidden(12).layers(layers).residual().build(3).unwrap()
@@ -83,9 +84,10 @@ fn a_block_that_a_jump_reads_leaves_its_input_there_twice() {
 fn both_criteria_plan_exact_numbers_and_their_plans_replay() {
     let data = Dataset::digits().unwrap();
     let model = Trainer::builder().epochs(15).build().unwrap().fit(residual(7), &data).unwrap();
-    for criterion in [LayerCriterion::Ablation, LayerCriterion::Cosine] {
+    let both: [Arc<dyn Criterion<f32>>; 2] = [Arc::new(Ablation::new()), Arc::new(Cosine::new())];
+    for criterion in both {
         for k in [1, 3, 5] {
-            let plan = LayerPruner::builder(criterion)
+            let plan = LayerPruner::builder(criterion.clone())
                 .remove(k)
                 .build()
                 .unwrap()
@@ -110,7 +112,7 @@ fn both_criteria_plan_exact_numbers_and_their_plans_replay() {
                 .unwrap();
             check_save_load(&tuned, &Registry::standard()).unwrap();
         }
-        let too_many = LayerPruner::builder(criterion)
+        let too_many = LayerPruner::builder(criterion.clone())
             .remove(6)
             .build()
             .unwrap()
@@ -122,7 +124,7 @@ fn both_criteria_plan_exact_numbers_and_their_plans_replay() {
         );
     }
     assert!(matches!(
-        LayerPruner::builder(LayerCriterion::Cosine).remove(0).build(),
+        LayerPruner::<f32>::builder(Cosine::new()).remove(0).build(),
         Err(Error::Setting { .. })
     ));
 }
@@ -132,15 +134,10 @@ fn a_block_that_does_nothing_goes_first_by_either_criterion() {
     let data = Dataset::digits().unwrap();
     let model = Trainer::builder().epochs(15).build().unwrap().fit(residual(6), &data).unwrap();
     let model = skipped(&model, &["conv4"]);
-    let plan =
-        LayerPruner::builder(LayerCriterion::Cosine).build().unwrap().plan(&model, &data).unwrap();
+    let plan = LayerPruner::builder(Cosine::new()).build().unwrap().plan(&model, &data).unwrap();
     assert_eq!(plan.removed()[0].name, "conv4");
     assert!(plan.removed()[0].score.unwrap().abs() < 1e-6);
-    let plan = LayerPruner::builder(LayerCriterion::Ablation)
-        .build()
-        .unwrap()
-        .plan(&model, &data)
-        .unwrap();
+    let plan = LayerPruner::builder(Ablation::new()).build().unwrap().plan(&model, &data).unwrap();
     let removed = &plan.removed()[0];
     assert!(removed.score.unwrap() <= 0.0, "{plan}");
     assert_eq!(plan.shrink(&model).unwrap().node(&removed.name), None);
@@ -168,11 +165,8 @@ fn illegal_removals_are_refused_by_name() {
     let plain = Gcn::builder(64, 10).hidden(12).layers(6).build(3).unwrap();
     refused(&plain, &["conv3"], "conv3", "no skip connection");
     let data = Dataset::digits().unwrap();
-    let none = LayerPruner::builder(LayerCriterion::Cosine)
-        .build()
-        .unwrap()
-        .plan(&plain, &data)
-        .unwrap_err();
+    let none =
+        LayerPruner::builder(Cosine::new()).build().unwrap().plan(&plain, &data).unwrap_err();
     assert!(matches!(none, Error::Setting { .. }), "{none}");
 }
 

@@ -1,12 +1,14 @@
 //! The whole way in Rust and by recipe: one order of stages, one set of bits, rows with their
 //! controls, pages that stand alone.
 
+use gnn_prune::graph::{Edge, EdgeMask};
 use gnn_prune::pipeline::{Control, Distill, Env, Student, Subject};
+use gnn_prune::prune::{Criterion, EdgePruner, Scores, Units};
 use gnn_prune::rng::{hash, purpose};
 use gnn_prune::{
-    Bits, Calibrate, ChannelPruner, Compressed, Compression, Controls, Dataset, FineTune, Gcn,
-    Graph, LayerCriterion, LayerPruner, Model, OneShot, QuantModel, Quantizer, Recipe, Report,
-    Result, Step, Subset, Trainer, WeightPruner, nn::Cx,
+    Ablation, Bits, Calibrate, ChannelPruner, Compressed, Compression, Controls, Dataset, FineTune,
+    Gcn, LayerPruner, Model, OneShot, QuantModel, Quantizer, Recipe, Report, Result, Step, Subset,
+    Trainer, WeightPruner, nn::Cx,
 };
 use std::fs;
 use std::path::PathBuf;
@@ -273,16 +275,8 @@ impl Step for Thin {
     }
 
     fn run(&self, subject: Subject, _: &Env) -> Result<Subject> {
-        let mut kept = Vec::new();
-        for (target, row) in subject.graph.adjacency().outer_iterator().enumerate() {
-            kept.extend(
-                row.indices()
-                    .iter()
-                    .map(|&source| (source as usize, target))
-                    .filter(|(i, j)| (i + j) % 3 != self.rest),
-            );
-        }
-        let graph = Graph::builder(subject.graph.num_nodes()).edges(kept).build()?;
+        let keeps = |edge: Edge<f32>| (edge.source + edge.target) % 3 != self.rest;
+        let graph = subject.graph.retain(&EdgeMask::from_fn(&subject.graph, keeps))?;
         Ok(Subject { graph, ..subject })
     }
 
@@ -323,6 +317,40 @@ fn a_step_of_ones_own_has_its_row_its_graph_and_its_control() {
         assert_eq!(edges(name), edges("thin 0"), "{name} runs on another graph");
     }
     assert_ne!(edges("random control"), edges("thin 0"), "the control is not the step's own");
+}
+
+#[test]
+fn edges_go_by_number_and_as_many_go_by_chance() {
+    let data = data();
+    let report = Compression::of(trained(&data), &data)
+        .step(EdgePruner::builder(Closest).ratio(0.25).build().unwrap())
+        .run()
+        .unwrap()
+        .report;
+    assert_eq!(names(&report), ["dense", "edges 0.25", "narrow control", "random control"]);
+    let row = |name: &str| report.row(name).unwrap();
+    let dense = data.graph().num_edges();
+    assert_eq!(row("edges 0.25").account.edges, dense - dense / 8 * 2);
+    assert_eq!(row("random control").account.edges, row("edges 0.25").account.edges);
+    assert_ne!(row("random control").accuracy, row("edges 0.25").accuracy);
+}
+
+/// How far the numbers of an edge's ends are apart.
+struct Closest;
+
+impl Criterion<f32> for Closest {
+    fn name(&self) -> &str {
+        "closest"
+    }
+
+    fn score(&self, units: &Units<f32>) -> Result<Scores> {
+        let Units::Edges(all) = units else { return Err(units.unserved("closest")) };
+        let mut scores = vec![0.0; all.units];
+        for (edge, &unit) in all.graph.edges().zip(&all.unit_of) {
+            scores[unit] = edge.source.abs_diff(edge.target) as f64;
+        }
+        Ok(Scores::new(scores))
+    }
 }
 
 #[test]
@@ -403,7 +431,7 @@ fn what_is_left_to_chance_follows_the_stage_and_takes_as_much() {
     let steps: Vec<Box<dyn Step>> = vec![
         Box::new(half()),
         Box::new(WeightPruner::builder().sparsity(0.5).build().unwrap()),
-        Box::new(LayerPruner::builder(LayerCriterion::Ablation).remove(2).build().unwrap()),
+        Box::new(LayerPruner::builder(Ablation::new()).remove(2).build().unwrap()),
     ];
     // Of a threshold chance could not choose as much.
     assert!(matches!(

@@ -2,15 +2,16 @@
 //! done is said before the first epoch.
 
 use gnn_prune::error::Unsupported;
+use gnn_prune::graph::{Edge, EdgeMask};
 use gnn_prune::nn::{
     Cx, Grads, Io, Layer, Linear, Lowering, ModelBuilder, NodeId, StageId, Wiring,
 };
 use gnn_prune::pipeline::{Control, Distill, Env, Progress, Student, Subject};
 use gnn_prune::train::Epoch;
 use gnn_prune::{
-    Bits, ChannelPruner, Checkpoints, Compression, Controls, Dataset, Error, FineTune, Gat, Gcn,
-    Gin, Graph, LayerCriterion, LayerPruner, Model, QuantModel, Quantizer, Report, Result, Sage,
-    Scope, Step, Subset, Trainer, Value, ValueRef, WeightPruner,
+    Ablation, Bits, ChannelPruner, Checkpoints, Compression, Controls, Dataset, Error, FineTune,
+    Gat, Gcn, Gin, LayerPruner, Model, QuantModel, Quantizer, Report, Result, Sage, Scope, Step,
+    Subset, Trainer, Value, ValueRef, WeightPruner,
 };
 use std::collections::BTreeMap;
 use std::fs;
@@ -414,19 +415,9 @@ impl Step for Thin {
     }
 
     fn run(&self, subject: Subject, _: &Env) -> Result<Subject> {
-        let mut kept = Vec::new();
-        for (target, row) in subject.graph.adjacency().outer_iterator().enumerate() {
-            kept.extend(
-                row.indices()
-                    .iter()
-                    .map(|&source| (source as usize, target))
-                    .filter(|(i, j)| (i + j) % 3 != 0),
-            );
-        }
-        Ok(Subject {
-            graph: Graph::builder(subject.graph.num_nodes()).edges(kept).build()?,
-            ..subject
-        })
+        let keeps = |edge: Edge<f32>| !(edge.source + edge.target).is_multiple_of(3);
+        let graph = subject.graph.retain(&EdgeMask::from_fn(&subject.graph, keeps))?;
+        Ok(Subject { graph, ..subject })
     }
 
     fn control(&self) -> Control {
@@ -591,7 +582,7 @@ fn what_a_stage_cannot_do_is_said_before_the_first_epoch() {
         Box::new(WeightPruner::builder().sparsity(share).build().unwrap()) as Box<dyn Step>
     };
     let layers = |count: usize| {
-        Box::new(LayerPruner::builder(LayerCriterion::Ablation).remove(count).build().unwrap())
+        Box::new(LayerPruner::builder(Ablation::new()).remove(count).build().unwrap())
             as Box<dyn Step>
     };
     let tune = |epochs: usize| Box::new(FineTune::epochs(epochs)) as Box<dyn Step>;
@@ -670,7 +661,7 @@ fn nothing_is_refused_early_that_could_be_done() {
     // One unit less would empty a layer; the middle one has hardly any weights.
     let form = Gcn::builder(inputs, classes).hidden(8).layers(4).residual().build(0).unwrap();
     let way = Compression::train(form, trainer(2), 1, &data).unwrap().controls(Controls::None);
-    let way = way.step(LayerPruner::builder(LayerCriterion::Ablation).remove(2).build().unwrap());
+    let way = way.step(LayerPruner::builder(Ablation::new()).remove(2).build().unwrap());
     let way = way.step(ChannelPruner::builder(Subset::new()).ratio(0.875).build().unwrap());
     let way = way.step(WeightPruner::builder().sparsity(0.75).build().unwrap());
     assert_eq!(way.run().unwrap().report.rows.len(), 4);

@@ -73,7 +73,7 @@ fn the_smallest_go_and_of_equals_the_first() {
             param.value_mut().assign(&values);
         }
     });
-    let kept = |pruner: WeightPruner| {
+    let kept = |pruner: WeightPruner<f64>| {
         masks(&pruner.plan(&model).unwrap().apply(&model).unwrap())[0]
             .1
             .clone()
@@ -205,13 +205,13 @@ fn a_layer_that_would_lose_every_weight_is_named() {
 fn settings_out_of_range_and_models_without_weights_are_errors() {
     for sparsity in [-0.1, 1.1, f64::NAN] {
         assert!(matches!(
-            WeightPruner::builder().sparsity(sparsity).build(),
+            WeightPruner::<f32>::builder().sparsity(sparsity).build(),
             Err(Error::Setting { .. })
         ));
     }
     for threshold in [-0.1, f64::INFINITY, f64::NAN] {
         assert!(matches!(
-            WeightPruner::builder().threshold(threshold).build(),
+            WeightPruner::<f32>::builder().threshold(threshold).build(),
             Err(Error::Setting { .. })
         ));
     }

@@ -275,6 +275,11 @@ impl GraphBuilder {
         Arc::new(Parallel {
             starts,
             sources: entries.iter().map(|entry| entry.col).collect(),
+            weights: entries.iter().map(|entry| entry.weight).collect(),
+            types: self
+                .types
+                .as_ref()
+                .map(|types| entries.iter().map(|entry| types[entry.id]).collect()),
             loops: loops.collect(),
             counts,
         })

@@ -5,6 +5,7 @@
 
 mod attention;
 mod builder;
+mod edges;
 mod operator;
 mod order;
 mod relations;
@@ -12,6 +13,7 @@ mod topology;
 
 pub use attention::AttentionEdges;
 pub use builder::{Duplicates, GraphBuilder, SelfLoops};
+pub use edges::{Edge, EdgeMask};
 pub use operator::{Norm, Operator};
 pub use order::NodeOrder;
 pub use relations::RelationPairs;
@@ -56,6 +58,9 @@ pub struct Graph<F: Scalar = f32> {
 struct Parallel {
     starts: Vec<usize>,
     sources: Vec<u32>,
+    /// What each edge was listed with, of which the adjacency has the sum.
+    weights: Vec<f32>,
+    types: Option<Vec<u32>>,
     /// Weight of the last self-loop of each node that has any: where loops are filled in, PyTorch
     /// Geometric reads no other.
     loops: BTreeMap<u32, f64>,
@@ -317,6 +322,11 @@ impl<F: Scalar> Graph<F> {
             Arc::new(Parallel {
                 starts,
                 sources: edges.iter().map(|edge| edge.1).collect(),
+                weights: places.iter().map(|&e| parallel.weights[e]).collect(),
+                types: parallel
+                    .types
+                    .as_ref()
+                    .map(|types| places.iter().map(|&e| types[e]).collect()),
                 loops,
                 counts,
             })

@@ -3,14 +3,12 @@
 use super::compressed::Compressed;
 use super::compression::{Compression, Outcome};
 use super::controls::Controls;
-use super::fine_tune::FineTune;
 use super::step::Step;
-use super::student::{Distill, Student};
+use super::steps::{Distill, FineTune, Student};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::prune::{
-    ChannelPruner, LayerCriterion, LayerPruner, Magnitude, Random, Scope, Subset, Taylor,
-    WeightPruner,
+    Ablation, ChannelPruner, LayerPruner, Magnitude, Random, Scope, Subset, Taylor, WeightPruner,
 };
 use crate::quant::{Bits, Calibration, Quantizer};
 use crate::reconstruct::Calibrate;
@@ -483,7 +481,7 @@ impl Stage {
                     .build()?,
             ),
             Stage::DropLayers(count) => {
-                Box::new(LayerPruner::builder(LayerCriterion::Ablation).remove(count).build()?)
+                Box::new(LayerPruner::builder(Ablation::new()).remove(count).build()?)
             }
             Stage::Distill(student) => Box::new(Distill::into(student)),
             Stage::FineTune(epochs) => Box::new(FineTune::epochs(epochs)),

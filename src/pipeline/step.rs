@@ -4,7 +4,6 @@ use crate::data::Dataset;
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::nn::Model;
-use crate::prune::{ChannelPruner, LayerCriterion, LayerPruner, Random, WeightPruner};
 use crate::reconstruct::Calibrate;
 use crate::train::OnEpoch;
 
@@ -127,97 +126,5 @@ impl std::fmt::Debug for Control {
             Control::Random(step) => f.debug_tuple("Random").field(&step.settings()).finish(),
             Control::ChoosesNothing => f.write_str("ChoosesNothing"),
         }
-    }
-}
-
-impl Step for ChannelPruner {
-    fn name(&self) -> String {
-        format!("channels {}", self.ratio())
-    }
-
-    fn run(&self, subject: Subject, env: &Env) -> Result<Subject> {
-        let data = env.data.with_graph(subject.graph.clone())?;
-        let model = self.or_seed(env.seed).prune(&subject.model, &data)?;
-        Ok(Subject { model, ..subject })
-    }
-
-    fn rehearse(&self, subject: &Subject, env: &Env) -> Result<Option<Subject>> {
-        let data = env.data.with_graph(subject.graph.clone())?;
-        let model = self.rehearse(&subject.model, &data)?;
-        Ok(Some(Subject { model, graph: subject.graph.clone() }))
-    }
-
-    fn settings(&self) -> String {
-        self.to_string()
-    }
-
-    fn calibrates_on(&self) -> Option<Calibrate> {
-        self.calibrates()
-    }
-
-    fn control(&self) -> Control {
-        Control::Random(Box::new(self.with_criterion(Random::new())))
-    }
-}
-
-impl Step for WeightPruner {
-    fn name(&self) -> String {
-        match self.sparsity() {
-            Some(sparsity) => format!("weights {sparsity}"),
-            None => format!("weights {self}"),
-        }
-    }
-
-    fn run(&self, subject: Subject, env: &Env) -> Result<Subject> {
-        let data = env.data.with_graph(subject.graph.clone())?;
-        let model = self.or_seed(env.seed).prune(&subject.model, &data)?;
-        Ok(Subject { model, ..subject })
-    }
-
-    fn rehearse(&self, subject: &Subject, _: &Env) -> Result<Option<Subject>> {
-        self.check(&subject.model)?;
-        Ok(Some(subject.clone()))
-    }
-
-    fn settings(&self) -> String {
-        format!("{self:?}")
-    }
-
-    fn calibrates_on(&self) -> Option<Calibrate> {
-        self.calibrates()
-    }
-
-    /// A threshold has no random twin: how many weights it takes depends on their sizes, which in
-    /// the random chain are others.
-    fn control(&self) -> Control {
-        match self.sparsity() {
-            Some(_) => Control::Random(Box::new(self.at_random())),
-            None => Control::ChoosesNothing,
-        }
-    }
-}
-
-impl Step for LayerPruner {
-    fn name(&self) -> String {
-        format!("drop-layers {}", self.num_removed())
-    }
-
-    fn run(&self, subject: Subject, env: &Env) -> Result<Subject> {
-        let data = env.data.with_graph(subject.graph.clone())?;
-        let model = self.or_seed(env.seed).plan(&subject.model, &data)?.shrink(&subject.model)?;
-        Ok(Subject { model, ..subject })
-    }
-
-    fn rehearse(&self, subject: &Subject, _: &Env) -> Result<Option<Subject>> {
-        let model = self.rehearse(&subject.model)?;
-        Ok(Some(Subject { model, graph: subject.graph.clone() }))
-    }
-
-    fn settings(&self) -> String {
-        format!("{self:?}")
-    }
-
-    fn control(&self) -> Control {
-        Control::Random(Box::new(self.with_criterion(LayerCriterion::Random)))
     }
 }

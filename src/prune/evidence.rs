@@ -1,21 +1,175 @@
-//! What the readers of all groups see: gathered once per model, made smaller as units go.
+//! What criteria look at beside the weights: gathered once per plan, for whichever pruner asks.
 
-use super::group::ReaderView;
-use super::labels::ChannelLabels;
+use super::channel::{ChannelLabels, ReaderView};
+use super::criterion::Needs;
+use super::units::MatrixReader;
 use crate::data::Dataset;
 use crate::error::Result;
-use crate::nn::Model;
+use crate::nn::{Cx, Grads, Model, NodeId, Param, ParamId, Trace};
 use crate::reconstruct::{Calibrate, Cholesky, Reader, readers};
 use crate::scalar::Scalar;
+use crate::task::{Batch, Part, Task};
+use crate::value::ValueRef;
 use ndarray::{Array2, Axis};
 
+/// What a criterion needs of one model on one data set.
+pub(super) struct Evidence<'x, F: Scalar> {
+    gradients: Option<Grads<F>>,
+    fisher: Option<Grads<F>>,
+    activations: Option<Trace<'x, F>>,
+    /// Of channels.
+    pub readers: Readers,
+    /// Of weights: every map, with the matrices that it is made of.
+    maps: Vec<Reader>,
+}
+
+impl<F: Scalar> Default for Evidence<'_, F> {
+    fn default() -> Self {
+        Self {
+            gradients: None,
+            fisher: None,
+            activations: None,
+            readers: Readers::default(),
+            maps: Vec::new(),
+        }
+    }
+}
+
+impl<'x, F: Scalar> Evidence<'x, F> {
+    /// Of channels that are labelled so.
+    pub(super) fn of_channels(
+        model: &Model<F>,
+        data: &'x Dataset<F>,
+        needs: Needs,
+        labels: &ChannelLabels,
+        calibrate: Calibrate,
+    ) -> Result<Self> {
+        let mut evidence = Self::of_params(model, data, needs)?;
+        if needs.contains(Needs::ACTIVATIONS) {
+            let all: Vec<NodeId> = (1..=model.nodes().len()).map(NodeId).collect();
+            let trace = model.trace_keeping(&Cx::eval(data.graph()), data.features(), &all)?;
+            evidence.activations = Some(trace);
+        }
+        if needs.contains(Needs::READERS) {
+            evidence.readers = Readers::gather(model, data, labels, calibrate)?;
+        }
+        Ok(evidence)
+    }
+
+    /// Of weights.
+    pub(super) fn of_weights(
+        model: &Model<F>,
+        data: &Dataset<F>,
+        needs: Needs,
+        calibrate: Calibrate,
+    ) -> Result<Self> {
+        let mut evidence = Self::of_params(model, data, needs)?;
+        if needs.contains(Needs::READERS) {
+            evidence.maps = readers(model, data, calibrate, &|_, _| true)?;
+            for Reader { gram, ridge, .. } in &mut evidence.maps {
+                gram.diag_mut().mapv_inplace(|v| v + *ridge);
+            }
+        }
+        Ok(evidence)
+    }
+
+    fn of_params(model: &Model<F>, data: &Dataset<F>, needs: Needs) -> Result<Self> {
+        let mut evidence = Self::default();
+        if needs.contains(Needs::GRADIENTS) || needs.contains(Needs::FISHER) {
+            data.check(model)?;
+            let batches = data.batches(Part::Train, model.seed())?;
+            let batches = batches.epoch(0).collect::<Result<Vec<_>>>()?;
+            if needs.contains(Needs::GRADIENTS) {
+                evidence.gradients = Some(gradients(model, data, &batches)?);
+            }
+            if needs.contains(Needs::FISHER) {
+                evidence.fisher = Some(fisher(model, data, &batches)?);
+            }
+        }
+        Ok(evidence)
+    }
+
+    pub(super) fn gradient(&self, param: &Param<F>) -> Option<&Array2<F>> {
+        self.gradients.as_ref().and_then(|grads| grads.get(param.id()))
+    }
+
+    pub(super) fn fisher(&self, param: &Param<F>) -> Option<&Array2<F>> {
+        self.fisher.as_ref().and_then(|fisher| fisher.get(param.id()))
+    }
+
+    /// The value of a node, where activations were asked for.
+    pub(super) fn value(&self, id: NodeId) -> Option<ValueRef<'_, F>> {
+        self.activations.as_ref().and_then(|trace| trace.value(id))
+    }
+
+    /// The maps that a weight matrix is part of.
+    pub(super) fn maps_of(&self, param: ParamId) -> Vec<MatrixReader<'_>> {
+        let mut found = Vec::new();
+        for Reader { gram, support, energy, terms, .. } in &self.maps {
+            let mut first = 0;
+            for &(id, _, rows) in terms {
+                if id == param {
+                    let (support, rows) = (support.as_ref(), first..first + rows);
+                    found.push(MatrixReader { gram, support, rows, energy: *energy });
+                }
+                first += rows;
+            }
+        }
+        found
+    }
+}
+
+/// Gradients of the loss, in evaluation mode: the mean over batches.
+fn gradients<F: Scalar>(
+    model: &Model<F>,
+    task: &dyn Task<F>,
+    batches: &[Batch<F>],
+) -> Result<Grads<F>> {
+    let mut mean = Grads::new(0);
+    let share = F::of(1.0 / batches.len() as f64);
+    for batch in batches {
+        mean.add_scaled(&of_batch(model, task, batch)?, share);
+    }
+    Ok(mean)
+}
+
+fn of_batch<F: Scalar>(model: &Model<F>, task: &dyn Task<F>, batch: &Batch<F>) -> Result<Grads<F>> {
+    let cx = batch.on(&Cx::without_graph());
+    let trace = model.trace(&cx, batch.features())?;
+    let (_, gradient) = task.loss(trace.output(), batch)?;
+    model.backward(&cx, trace, vec![(model.output(), gradient)])
+}
+
+/// `1/|T| Σ_{i∈T} (∂L_i/∂w)²`, each `L_i` the loss of one example.
+fn fisher<F: Scalar>(
+    model: &Model<F>,
+    task: &dyn Task<F>,
+    batches: &[Batch<F>],
+) -> Result<Grads<F>> {
+    let mut fisher = Grads::new(0);
+    let examples: usize = batches.iter().map(|batch| batch.rows().len()).sum();
+    let share = F::of(1.0 / examples as f64);
+    for batch in batches {
+        for &row in batch.rows() {
+            let own = of_batch(model, task, &batch.clone().with_rows([row]))?;
+            model.visit(&mut |_, param| {
+                if let Some(gradient) = own.get(param.id()) {
+                    fisher.add(param, gradient.mapv(|g| g * g * share));
+                }
+            });
+        }
+    }
+    Ok(fisher)
+}
+
 /// The readers of prunable channels.
-#[derive(Default)]
-pub(super) struct Evidence {
+#[derive(Clone, Default)]
+pub(super) struct Readers {
     readers: Vec<Known>,
 }
 
 /// One reader, and which of its rows are left.
+#[derive(Clone)]
 struct Known {
     name: String,
     /// `GᵀG + λI` and its product with the weights, over all rows.
@@ -29,9 +183,9 @@ struct Known {
     alive: Vec<bool>,
 }
 
-impl Evidence {
+impl Readers {
     /// Runs `model` on `data` and keeps what every reader of a prunable channel sees.
-    pub(super) fn gather<F: Scalar>(
+    fn gather<F: Scalar>(
         model: &Model<F>,
         data: &Dataset<F>,
         labels: &ChannelLabels,
@@ -52,7 +206,7 @@ impl Evidence {
     }
 
     /// The readers that see any of these units, the units numbered by their place.
-    pub(super) fn readers(&self, units: &[usize]) -> Vec<ReaderView> {
+    pub(super) fn of(&self, units: &[usize]) -> Vec<ReaderView> {
         let place = |unit: &Option<usize>| unit.and_then(|unit| units.binary_search(&unit).ok());
         let view = |known: &Known| {
             let rows: Vec<usize> = (0..known.rows.len()).filter(|&row| known.alive[row]).collect();
@@ -89,15 +243,15 @@ impl Evidence {
 
 impl Known {
     fn of<F: Scalar>(model: &Model<F>, labels: &ChannelLabels, reader: Reader) -> Self {
-        let Reader { node, name, mut gram, ridge, weight, terms, energy } = reader;
+        let Reader { node, name, mut gram, ridge, weight, terms, energy, .. } = reader;
         gram.diag_mut().mapv_inplace(|v| v + ridge);
         let units = |axis, len| match labels.along(model, node, axis, len) {
             Some(units) => units.into_iter().map(Some).collect(),
             None => vec![None; len],
         };
         let rows: Vec<Option<usize>> =
-            terms.iter().flat_map(|&([rows, _], len)| units(rows, len)).collect();
-        let columns = units(terms[0].0[1], weight.ncols());
+            terms.iter().flat_map(|&(_, [rows, _], len)| units(rows, len)).collect();
+        let columns = units(terms[0].1[1], weight.ncols());
         let alive = vec![true; rows.len()];
         Self { name, target: gram.dot(&weight), gram, weight, energy, rows, columns, alive }
     }
@@ -128,17 +282,17 @@ mod tests {
         let model = Gcn::builder(6, 3).hidden(4).layers(2).jumping_concat().build(0).unwrap();
         let labels = ChannelLabels::of(&model);
         let [first, second] = labels.groups() else { panic!("two layers are two groups") };
-        let mut evidence = Evidence::gather(&model, &data, &labels, Calibrate::All).unwrap();
-        let sizes = |evidence: &Evidence| -> Vec<usize> {
+        let mut evidence = Readers::gather(&model, &data, &labels, Calibrate::All).unwrap();
+        let sizes = |evidence: &Readers| -> Vec<usize> {
             let mut sizes: Vec<usize> =
-                evidence.readers(&second.units).iter().map(|reader| reader.gram.nrows()).collect();
+                evidence.of(&second.units).iter().map(|reader| reader.gram.nrows()).collect();
             sizes.sort_unstable();
             sizes
         };
         assert_eq!(sizes(&evidence), [8], "the last layer reads both");
         evidence.without(&first.units[1..3]);
         assert_eq!(sizes(&evidence), [6]);
-        let reader = &evidence.readers(&second.units)[0];
+        let reader = &evidence.of(&second.units)[0];
         assert_eq!((reader.weight.nrows(), reader.unit_of.len()), (6, 6));
     }
 }

@@ -1,66 +1,38 @@
 //! Layer pruning: residual blocks that a network can do without are taken out, and the network is
 //! shallower.
 
+use super::amount::{Amount, Budget, num_free_params, share_of};
+use super::criterion::{Choice, Criterion, Needs, choosing, scored};
+use super::units::{Block, BlockUnits, Units};
 use crate::data::Dataset;
 use crate::error::{Error, PruneError, Result};
-use crate::nn::{Cx, Model, ModelBuilder, NodeId, Role, Wiring};
-use crate::rng::{generator, purpose};
+use crate::nn::{Model, ModelBuilder, NodeId, Role, Wiring};
 use crate::scalar::Scalar;
-use crate::task::{Better, Part, Tally, Task};
-use crate::value::ValueRef;
-use ndarray::ArrayView1;
-use ndarray_rand::rand::Rng;
+use crate::task::Task;
 use serde::{Deserialize, Serialize};
-
-/// What a layer is worth.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LayerCriterion {
-    /// Points of the metric on the validation nodes that are lost without the block; of equal
-    /// losses the smaller cross-entropy there decides.
-    Ablation,
-    /// `1 − mean_i cos(x_i, y_i)` between what goes into the block and what comes out of it, over
-    /// all nodes.
-    ///
-    /// *Source*: block influence, Men et al., "ShortGPT: Layers in Large Language Models are More
-    /// Redundant Than You Expect", 2024, eq. 1.
-    Cosine,
-    /// A number drawn by the pruner's seed: what the others have to beat.
-    Random,
-}
-
-impl std::fmt::Display for LayerCriterion {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            LayerCriterion::Ablation => "ablation on validation",
-            LayerCriterion::Cosine => "cosine of input and output",
-            LayerCriterion::Random => "chance",
-        })
-    }
-}
 
 /// Builder of a [`LayerPruner`]; see [`LayerPruner::builder`].
 #[derive(Debug, Clone)]
-pub struct LayerPrunerBuilder {
-    criterion: LayerCriterion,
-    remove: usize,
-    seed: Option<u64>,
+pub struct LayerPrunerBuilder<F: Scalar = f32> {
+    choice: Choice<F>,
 }
 
-impl LayerPrunerBuilder {
+choosing!(LayerPruner, LayerPrunerBuilder);
+
+impl<F: Scalar> LayerPrunerBuilder<F> {
     /// How many layers go, at least 1. Default 1.
     #[must_use]
-    pub fn remove(mut self, layers: usize) -> Self {
-        self.remove = layers;
-        self
+    pub fn remove(self, layers: usize) -> Self {
+        self.amount(Amount::Count(layers))
     }
 
     /// Builds the pruner.
     ///
     /// # Errors
-    /// [`Error::Setting`] for no layers.
-    pub fn build(self) -> Result<LayerPruner> {
-        if self.remove == 0 {
+    /// [`Error::Setting`] for no layers, and for a number outside its range.
+    pub fn build(self) -> Result<LayerPruner<F>> {
+        self.choice.amount.check("share of the layers")?;
+        if self.choice.amount == Amount::Count(0) {
             Err(Error::setting("layers to remove", 0, "at least 1"))
         } else {
             Ok(LayerPruner { settings: self })
@@ -75,56 +47,38 @@ impl LayerPrunerBuilder {
 /// and its aggregation go.
 ///
 /// ```
-/// use gnn_prune::{Dataset, Gcn, LayerCriterion, LayerPruner};
+/// use gnn_prune::{Ablation, Dataset, Gcn, LayerPruner};
 /// let data = Dataset::digits()?;
 /// let model = Gcn::builder(data.num_features(), data.num_classes()).hidden(16).layers(6).residual().build(0)?;
-/// let plan = LayerPruner::builder(LayerCriterion::Ablation).remove(2).build()?.plan(&model, &data)?;
+/// let plan = LayerPruner::builder(Ablation::new()).remove(2).build()?.plan(&model, &data)?;
 /// println!("{plan}");
 /// let shallow = plan.shrink(&model)?;
 /// assert_eq!(model.num_params() - shallow.num_params(), 2 * (16 * 16 + 16));
 /// # Ok::<(), gnn_prune::Error>(())
 /// ```
 #[derive(Debug, Clone)]
-pub struct LayerPruner {
-    settings: LayerPrunerBuilder,
+pub struct LayerPruner<F: Scalar = f32> {
+    settings: LayerPrunerBuilder<F>,
 }
 
-impl LayerPruner {
+impl<F: Scalar> LayerPruner<F> {
     /// Starts a pruner that removes one layer by `criterion`.
-    pub fn builder(criterion: LayerCriterion) -> LayerPrunerBuilder {
-        LayerPrunerBuilder { criterion, remove: 1, seed: None }
-    }
-
-    /// The same number of layers by another criterion.
-    #[must_use]
-    pub fn with_criterion(&self, criterion: LayerCriterion) -> Self {
-        Self { settings: LayerPrunerBuilder { criterion, ..self.settings.clone() } }
-    }
-
-    /// The same pruner with a seed for [`LayerCriterion::Random`]. Default: the model's, or that of
-    /// its stage in a [`Compression`](crate::Compression).
-    #[must_use]
-    pub fn with_seed(&self, seed: u64) -> Self {
-        Self { settings: LayerPrunerBuilder { seed: Some(seed), ..self.settings.clone() } }
-    }
-
-    /// The same pruner, with this seed if it has none.
-    pub(crate) fn or_seed(&self, seed: u64) -> Self {
-        self.with_seed(self.settings.seed.unwrap_or(seed))
-    }
-
-    /// How many layers go.
-    pub fn num_removed(&self) -> usize {
-        self.settings.remove
+    pub fn builder(criterion: impl Criterion<F> + 'static) -> LayerPrunerBuilder<F> {
+        LayerPrunerBuilder { choice: Choice::new(criterion, Amount::Count(1)) }
     }
 
     /// A model of a shape that [`LayerPruner::plan`] leads to, made before `model` is trained:
-    /// which layers are gone means nothing.
+    /// which layers are gone means nothing, and how many, where that depends on scores or sizes.
     ///
     /// # Errors
     /// [`Error::Setting`] where the model has fewer residual blocks than shall go.
-    pub fn rehearse<F: Scalar>(&self, model: &Model<F>) -> Result<Model<F>> {
-        (0..self.settings.remove).try_fold(model.clone(), |left, gone| {
+    pub fn rehearse(&self, model: &Model<F>) -> Result<Model<F>> {
+        let remove = match self.amount() {
+            Amount::Count(count) => count,
+            Amount::Share(share) => share_of(share, blocks(model).len()),
+            Amount::Threshold(_) | Amount::Budget(_) => 0,
+        };
+        (0..remove).try_fold(model.clone(), |left, gone| {
             // The smallest block first: none goes along with another.
             let blocks = blocks(&left);
             without(
@@ -132,46 +86,71 @@ impl LayerPruner {
                 blocks
                     .iter()
                     .min_by_key(|block| block.inside.len())
-                    .ok_or_else(|| self.too_many(gone))?,
+                    .ok_or_else(|| too_many(remove, gone))?,
             )
         })
     }
 
-    fn too_many(&self, found: usize) -> Error {
-        let legal = format!("at most {found}, the hidden layers with a skip connection round them");
-        Error::setting("layers to remove", self.settings.remove, legal)
-    }
-
-    /// Decides which layers of `model` go. Ties are broken by layer order.
+    /// Decides which layers of `model` go, and scores those that are left anew after each. Ties are
+    /// broken by layer order. A share is one of the blocks that there are in the beginning.
     ///
     /// # Errors
-    /// [`Error::Setting`] where the model has fewer residual blocks than shall go,
-    /// [`Error::ShapeMismatch`] where model and data do not fit.
-    pub fn plan<F: Scalar>(&self, model: &Model<F>, data: &Dataset<F>) -> Result<LayerPlan> {
-        let LayerPrunerBuilder { criterion, remove, seed } = self.settings;
-        let mut rng = generator(seed.unwrap_or(model.seed()), &[purpose::RANDOM_CRITERION]);
-        let mut plan = LayerPlan { criterion: criterion.to_string(), removed: Vec::new() };
-        let start = validation(model, data)?.0;
-        let mut left = model.clone();
-        for gone in 0..remove {
+    /// [`Error::Setting`] where the model has fewer residual blocks than shall go or a budget is
+    /// out of reach, [`Error::ShapeMismatch`] or [`Error::Model`] where model and data do not fit,
+    /// and what the criterion refuses.
+    pub fn plan(&self, model: &Model<F>, data: &Dataset<F>) -> Result<LayerPlan> {
+        let Choice { criterion, amount, seed } = &self.settings.choice;
+        criterion.needs().within(Needs::WEIGHTS, criterion.name(), "layers")?;
+        self.settings.choice.check("layers")?;
+        data.check(model)?;
+        let mut plan = LayerPlan { criterion: criterion.name().into(), removed: Vec::new() };
+        let (mut left, mut scored_before) = (model.clone(), 0);
+        let share = amount.share().map(|share| share_of(share, blocks(model).len()));
+        loop {
+            let gone = plan.removed.len();
+            let enough = match *amount {
+                Amount::Budget(Budget::Params(most)) => num_free_params(&left) <= most,
+                Amount::Count(count) => gone == count,
+                Amount::Share(_) => Some(gone) == share,
+                Amount::Threshold(_) => false,
+            };
+            if enough {
+                return Ok(plan);
+            }
             let blocks = blocks(&left);
-            let scores = match criterion {
-                LayerCriterion::Ablation => ablations(&left, &blocks, data, start)?,
-                LayerCriterion::Cosine => cosines(&left, &blocks, data)?,
-                LayerCriterion::Random => blocks.iter().map(|_| (rng.random(), 0.0)).collect(),
+            let units = Units::Blocks(BlockUnits {
+                whole: model,
+                model: &left,
+                data,
+                blocks: &blocks,
+                seed: seed.unwrap_or(model.seed()),
+                scored: scored_before,
+            });
+            let scores = scored(&**criterion, &units)?;
+            let next = scores.lowest(1).first().map(|&k| (k, scores.values()[k]));
+            let (k, score) = match (next, *amount) {
+                (Some((_, score)), Amount::Threshold(threshold)) if score >= threshold => {
+                    return Ok(plan);
+                }
+                (None, Amount::Threshold(_)) => return Ok(plan),
+                (None, Amount::Budget(Budget::Params(most))) => {
+                    let legal = format!("at least {}, without a block", num_free_params(&left));
+                    return Err(Error::setting("budget of parameters", most, legal));
+                }
+                (None, Amount::Count(count)) => return Err(too_many(count, gone)),
+                (None, Amount::Share(_)) => return Err(too_many(share.unwrap_or(0), gone)),
+                (Some(next), _) => next,
             };
-            let order =
-                |a: &(f64, f64), b: &(f64, f64)| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1));
-            let Some((block, score)) =
-                blocks.iter().zip(scores).min_by(|(_, a), (_, b)| order(a, b))
-            else {
-                return Err(self.too_many(gone));
-            };
-            plan.removed.push(RemovedLayer { name: block.name.clone(), score: Some(score.0) });
-            left = without(&left, block)?;
+            plan.removed.push(RemovedLayer { name: blocks[k].name.clone(), score: Some(score) });
+            scored_before += blocks.len();
+            left = without(&left, &blocks[k])?;
         }
-        Ok(plan)
     }
+}
+
+fn too_many(remove: usize, found: usize) -> Error {
+    let legal = format!("at most {found}, the hidden layers with a skip connection round them");
+    Error::setting("layers to remove", remove, legal)
 }
 
 /// A layer that a plan takes out.
@@ -276,14 +255,6 @@ fn why_not<F: Scalar>(model: &Model<F>, left: &Model<F>, name: &str) -> String {
     }
 }
 
-/// A residual block: `sum = input + f(input)`, and `inside` is `f`.
-struct Block {
-    name: String,
-    input: NodeId,
-    inside: Vec<NodeId>,
-    sum: NodeId,
-}
-
 /// All residual blocks of a model, in its order.
 fn blocks<F: Scalar>(model: &Model<F>) -> Vec<Block> {
     let mut readers = vec![Vec::new(); model.nodes().len() + 1];
@@ -343,7 +314,7 @@ fn inside<F: Scalar>(
 }
 
 /// The model with `block.input` in place of `block.sum`.
-fn without<F: Scalar>(model: &Model<F>, block: &Block) -> Result<Model<F>> {
+pub(super) fn without<F: Scalar>(model: &Model<F>, block: &Block) -> Result<Model<F>> {
     let mut builder = ModelBuilder::new(model.in_channels());
     let mut places = vec![NodeId::INPUT];
     for (k, node) in model.nodes().iter().enumerate() {
@@ -358,65 +329,4 @@ fn without<F: Scalar>(model: &Model<F>, block: &Block) -> Result<Model<F>> {
     let mut small = builder.build_undrawn(places[model.output().index()], model.seed())?;
     small.set_origin(model.origin().cloned());
     Ok(small)
-}
-
-/// The metric, with a minus where less of it is better, and the loss, on the validation part.
-fn validation<F: Scalar>(model: &Model<F>, task: &dyn Task<F>) -> Result<(f64, f64)> {
-    let (mut tally, mut loss) = (Tally::new(), 0.0);
-    for batch in task.batches(Part::Validation, model.seed())?.epoch(0) {
-        let batch = batch?;
-        let y = model.infer(&batch.on(&Cx::without_graph()), batch.features())?;
-        loss += task.loss(y.view(), &batch)?.0.as_f64();
-        task.judge(y.view(), &batch, &mut tally)?;
-    }
-    let metric = task.metric();
-    let value = metric.of(tally);
-    Ok((if metric.better() == Better::Higher { value } else { -value }, loss))
-}
-
-/// For each block the points lost without it, counted from `start`, and the loss that decides
-/// between equals.
-fn ablations<F: Scalar>(
-    model: &Model<F>,
-    blocks: &[Block],
-    data: &Dataset<F>,
-    start: f64,
-) -> Result<Vec<(f64, f64)>> {
-    let score = |block| {
-        validation(&without(model, block)?, data).map(|(metric, loss)| (start - metric, loss))
-    };
-    blocks.iter().map(score).collect()
-}
-
-/// For each block `1 − mean_i cos(x_i, y_i)`.
-fn cosines<F: Scalar>(
-    model: &Model<F>,
-    blocks: &[Block],
-    data: &Dataset<F>,
-) -> Result<Vec<(f64, f64)>> {
-    let ends: Vec<NodeId> = blocks.iter().flat_map(|block| [block.input, block.sum]).collect();
-    let trace = model.trace_keeping(&Cx::eval(data.graph()), data.features(), &ends)?;
-    let value = |id| trace.value(id).expect("it was asked for");
-    Ok(blocks
-        .iter()
-        .map(|block| (1.0 - mean_cosine(value(block.input), value(block.sum)), 0.0))
-        .collect())
-}
-
-/// Mean over rows; two zero rows are alike (1), a zero row is like no other (0).
-fn mean_cosine<F: Scalar>(x: ValueRef<F>, y: ValueRef<F>) -> f64 {
-    let dot = |a: ArrayView1<F>, b: ArrayView1<F>| {
-        a.iter().zip(b).map(|(a, b)| a.as_f64() * b.as_f64()).sum::<f64>()
-    };
-    let cosine = |x: ArrayView1<F>, y: ArrayView1<F>| match (dot(x, x), dot(y, y)) {
-        (0.0, 0.0) => 1.0,
-        (0.0, _) | (_, 0.0) => 0.0,
-        (xx, yy) => dot(x, y) / (xx * yy).sqrt(),
-    };
-    x.with_dense(|x| {
-        y.with_dense(|y| {
-            x.rows().into_iter().zip(y.rows()).map(|(x, y)| cosine(x, y)).sum::<f64>()
-                / x.nrows() as f64
-        })
-    })
 }

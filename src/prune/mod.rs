@@ -1,26 +1,37 @@
-//! Pruning: labels that say which channels belong together, criteria that score them, plans that
-//! remove them.
+//! Pruning: labels that say which channels belong together, criteria that score units of whatever
+//! kind, plans that remove them.
+//!
+//! | units | pruner | plan |
+//! |---|---|---|
+//! | channels of coupled groups, or whole heads | [`ChannelPruner`] | [`ChannelPlan`] |
+//! | weights | [`WeightPruner`] | [`WeightPlan`] |
+//! | residual blocks | [`LayerPruner`] | [`LayerPlan`] |
+//! | edges of a graph | [`EdgePruner`] | [`EdgePlan`] |
+//!
+//! All four choose by a [`Criterion`] and an [`Amount`]; what a criterion looks at beside the units
+//! is gathered once per plan.
 
+mod amount;
+mod channel;
 mod criteria;
+mod criterion;
+mod edge;
 mod evidence;
-mod group;
-mod labels;
 mod layer;
-mod plan;
-mod pruner;
-mod refit;
 mod sweep;
+mod units;
 mod weight;
 
-pub use criteria::{Criterion, Magnitude, Needs, Random, Removal, Subset, Taylor};
-pub use group::{GroupView, Member, ReaderView};
-pub use labels::{ChannelLabels, Group};
-pub use layer::{LayerCriterion, LayerPlan, LayerPruner, LayerPrunerBuilder, RemovedLayer};
-pub use plan::{ChannelPlan, GroupPlan};
-pub use pruner::{ChannelPruner, ChannelPrunerBuilder, Compensation, Scope};
+pub use amount::{Amount, Budget, Compensation, Scope};
+pub use channel::{
+    Activation, ChannelLabels, ChannelPlan, ChannelPruner, ChannelPrunerBuilder, ChannelUnits,
+    Group, GroupPlan, Member, ReaderView,
+};
+pub use criteria::{Ablation, Cosine, Magnitude, Random, Subset, Taylor};
+pub use criterion::{Criterion, Needs, Removal, Scores};
+pub use edge::{EdgePlan, EdgePruner, EdgePrunerBuilder, Pairs};
+pub use layer::{LayerPlan, LayerPruner, LayerPrunerBuilder, RemovedLayer};
+pub use units::{
+    Block, BlockUnits, EdgeUnits, Entry, MatrixReader, Units, WeightMatrix, WeightUnits,
+};
 pub use weight::{WeightPlan, WeightPruner, WeightPrunerBuilder};
-
-/// How many of `n` things a share of `ratio` is: `ratio·n`, rounded half to even.
-pub(crate) fn share_of(ratio: f64, n: usize) -> usize {
-    ((ratio * n as f64).round_ties_even() as usize).min(n)
-}

@@ -1,6 +1,6 @@
 //! Least squares over a changing set of units: the sweep operator.
 
-use super::GroupView;
+use super::ChannelUnits;
 use crate::scalar::Scalar;
 use ndarray::Array2;
 
@@ -34,7 +34,7 @@ struct Regression {
 
 impl Sweep {
     /// With every unit kept: the weights are those that the readers have.
-    pub(super) fn full<F: Scalar>(group: &GroupView<F>) -> Self {
+    pub(super) fn full<F: Scalar>(group: &ChannelUnits<F>) -> Self {
         let collect = |of: &[Option<usize>]| {
             let mut positions = vec![Vec::new(); group.units];
             of.iter()

@@ -1,59 +1,59 @@
-//! Weight truncation: which weights are held at zero, by threshold or by share.
+//! Weight truncation: which weights are held at zero, by a criterion and an amount.
 
-use super::pruner::{Compensation, Scope};
-use super::share_of;
+use super::amount::{Amount, Budget, Compensation, Scope, num_free_params, share_of};
+use super::criteria::{Magnitude, Random};
+use super::criterion::{Choice, Criterion, Needs, Scores, choosing, scored};
+use super::evidence::Evidence;
+use super::units::{Units, WeightMatrix, WeightUnits};
 use crate::data::Dataset;
 use crate::error::{Error, PruneError, Result};
 use crate::nn::{Axis, Mask, Model, Node, Param};
 use crate::reconstruct::{Calibrate, Settings, Unchanged, WIDEST, solve_again};
-use crate::rng::{generator, purpose};
 use crate::scalar::Scalar;
-use ndarray_rand::rand::Rng;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-
-/// How many weights go.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Amount {
-    Sparsity(f64),
-    Threshold(f64),
-}
+use std::ops::Range;
 
 /// Builder of a [`WeightPruner`]; see [`WeightPruner::builder`].
 #[derive(Debug, Clone)]
-pub struct WeightPrunerBuilder {
-    amount: Amount,
+pub struct WeightPrunerBuilder<F: Scalar = f32> {
+    choice: Choice<F>,
     scope: Scope,
-    random: bool,
-    /// Seed of what is drawn; without one the model's.
-    seed: Option<u64>,
     compensation: Compensation,
     calibrate: Calibrate,
     rounds: Option<usize>,
 }
 
-impl WeightPrunerBuilder {
+choosing!(WeightPruner, WeightPrunerBuilder);
+
+impl<F: Scalar> WeightPrunerBuilder<F> {
+    /// By what weights are chosen. Default [`Magnitude`].
+    #[must_use]
+    pub fn criterion(mut self, criterion: impl Criterion<F> + 'static) -> Self {
+        self.choice = Choice::new(criterion, self.choice.amount);
+        self
+    }
+
     /// Share of the weights that is zero afterwards, in [0, 1]: of n weights
     /// round-half-to-even(sparsity·n), those that are masked already among them. Default 0.9. Takes
     /// the place of a threshold.
     #[must_use]
-    pub fn sparsity(mut self, sparsity: f64) -> Self {
-        self.amount = Amount::Sparsity(sparsity);
-        self
+    pub fn sparsity(self, sparsity: f64) -> Self {
+        self.amount(Amount::Share(sparsity))
     }
 
-    /// Removes every weight with `|w| < threshold`, a finite number of at least 0. Takes the place
-    /// of a sparsity.
+    /// Removes every weight whose score, by default `|w|`, is less than `threshold`, a finite number
+    /// of at least 0. Takes the place of a sparsity.
     #[must_use]
-    pub fn threshold(mut self, threshold: f64) -> Self {
-        self.amount = Amount::Threshold(threshold);
-        self
+    pub fn threshold(self, threshold: f64) -> Self {
+        self.amount(Amount::Threshold(threshold))
     }
 
     /// Where weights compete; a threshold is the same everywhere. Default [`Scope::Global`]: the
     /// first layer of a graph network has nearly all the weights, and the same share of the small
     /// last layer costs more than it saves. Magnitudes then compete relative to the larger ones of
-    /// their matrix, so that the scale of a matrix does not count.
+    /// their matrix, so that the scale of a matrix does not count; scores that mean the same in
+    /// every matrix are compared as they are.
     #[must_use]
     pub fn scope(mut self, scope: Scope) -> Self {
         self.scope = scope;
@@ -90,23 +90,17 @@ impl WeightPrunerBuilder {
     ///
     /// # Errors
     /// [`Error::Setting`] for a number outside its range.
-    pub fn build(self) -> Result<WeightPruner> {
+    pub fn build(self) -> Result<WeightPruner<F>> {
         if self.rounds == Some(0) {
             return Err(Error::setting("rounds", 0, "at least 1"));
         }
-        match self.amount {
-            Amount::Sparsity(sparsity) if !(0.0..=1.0).contains(&sparsity) => {
-                Err(Error::setting("sparsity", sparsity, "in [0, 1]"))
-            }
-            Amount::Threshold(threshold) if !(threshold >= 0.0 && threshold.is_finite()) => {
-                Err(Error::setting("threshold", threshold, "a finite number, at least 0"))
-            }
-            _ => Ok(WeightPruner { settings: self }),
-        }
+        self.choice.amount.check("sparsity")?;
+        Ok(WeightPruner { settings: self })
     }
 }
 
-/// Truncates weights by magnitude: the smallest `|w|` go, by their number or by a threshold.
+/// Truncates weights, by default by magnitude: the smallest `|w|` go, by their number or by a
+/// threshold.
 ///
 /// Weights are the parameters with channels on both axes; biases, norms and other vectors stay. A
 /// masked weight counts as removed, so that 0.5 and then 0.8 gives 0.8 in total. Of equal
@@ -129,54 +123,39 @@ impl WeightPrunerBuilder {
 /// # Ok::<(), gnn_prune::Error>(())
 /// ```
 #[derive(Debug, Clone)]
-pub struct WeightPruner {
-    settings: WeightPrunerBuilder,
+pub struct WeightPruner<F: Scalar = f32> {
+    settings: WeightPrunerBuilder<F>,
 }
 
-impl WeightPruner {
-    /// Starts a pruner that truncates 90 % of all weights.
-    pub fn builder() -> WeightPrunerBuilder {
+impl<F: Scalar> WeightPruner<F> {
+    /// Starts a pruner that truncates 90 % of all weights by magnitude.
+    pub fn builder() -> WeightPrunerBuilder<F> {
         WeightPrunerBuilder {
-            amount: Amount::Sparsity(0.9),
+            choice: Choice::new(Magnitude::l1(), Amount::Share(0.9)),
             scope: Scope::Global,
-            random: false,
-            seed: None,
             compensation: Compensation::Refit,
             calibrate: Calibrate::All,
             rounds: None,
         }
     }
 
-    /// The same amounts, but weights go at random: what magnitude has to beat. For a share alone:
-    /// how many weights a threshold takes depends on their sizes.
+    /// The same amounts, but weights go at random: what magnitude has to beat. A threshold is then
+    /// refused: how many weights it takes depends on their sizes.
     #[must_use]
     pub fn at_random(&self) -> Self {
-        Self { settings: WeightPrunerBuilder { random: true, ..self.settings.clone() } }
+        self.with_criterion(Random::new())
     }
 
-    /// The same pruner with a seed for what is drawn at random. Default: the model's, or that of
-    /// its stage in a [`Compression`](crate::Compression).
-    #[must_use]
-    pub fn with_seed(&self, seed: u64) -> Self {
-        Self { settings: WeightPrunerBuilder { seed: Some(seed), ..self.settings.clone() } }
-    }
-
-    /// The same pruner, with this seed if it has none.
-    pub(crate) fn or_seed(&self, seed: u64) -> Self {
-        self.with_seed(self.settings.seed.unwrap_or(seed))
-    }
-
-    /// Which nodes least squares looks at; `None` where nothing is refitted.
+    /// Which nodes least squares looks at; `None` where neither the criterion nor a refit does.
     pub fn calibrates(&self) -> Option<Calibrate> {
-        (self.settings.compensation == Compensation::Refit).then_some(self.settings.calibrate)
+        let looks = self.settings.compensation == Compensation::Refit
+            || self.settings.choice.criterion.needs().contains(Needs::READERS);
+        looks.then_some(self.settings.calibrate)
     }
 
     /// Share of the weights that goes; `None` where a threshold decides.
     pub fn sparsity(&self) -> Option<f64> {
-        match self.settings.amount {
-            Amount::Sparsity(sparsity) => Some(sparsity),
-            Amount::Threshold(_) => None,
-        }
+        self.amount().share()
     }
 
     /// Plans and applies in one go: the model with the removed weights held at zero, the others
@@ -196,15 +175,16 @@ impl WeightPruner {
     ///
     /// # Errors
     /// As [`WeightPruner::plan`], and what a forward pass on `data` returns.
-    pub fn prune<F: Scalar>(&self, model: &Model<F>, data: &Dataset<F>) -> Result<Model<F>> {
+    pub fn prune(&self, model: &Model<F>, data: &Dataset<F>) -> Result<Model<F>> {
         if self.settings.compensation == Compensation::None {
-            return self.plan(model)?.apply(model);
+            return self.plan_on(model, data)?.apply(model);
         }
         let settings = Settings { calibrate: self.settings.calibrate, grid: None };
         let (mut pruned, mut unchanged) = (model.clone(), Unchanged::default());
-        for amount in self.amounts(model) {
-            let round = Self { settings: WeightPrunerBuilder { amount, ..self.settings.clone() } };
-            let masked = round.plan(&pruned)?.apply(&pruned)?;
+        for amount in self.amounts(model)? {
+            let mut round = self.clone();
+            round.settings.choice.amount = amount;
+            let masked = round.plan_on(&pruned, data)?.apply(&pruned)?;
             pruned = solve_again(model, &masked, data, settings, &mut unchanged)?.model;
         }
         log::info!(
@@ -218,82 +198,195 @@ impl WeightPruner {
     /// Refuses what any weights of this form would be refused for, before `model` is trained.
     ///
     /// # Errors
-    /// [`PruneError::NothingToPrune`] for a model without weights, and [`PruneError::EmptiesLayer`]
-    /// where a share is bound to leave a layer without any; what a threshold or chance leaves is
-    /// known only afterwards.
-    pub fn check<F: Scalar>(&self, model: &Model<F>) -> Result<()> {
-        let nothing = Self {
-            settings: WeightPrunerBuilder {
-                amount: Amount::Sparsity(0.0),
-                ..self.settings.clone()
-            },
-        };
-        let bound = matches!(self.settings.amount, Amount::Sparsity(_)) && !self.settings.random;
+    /// [`PruneError::NothingToPrune`] for a model without weights, [`Error::Setting`] for a budget
+    /// that is out of reach, and [`PruneError::EmptiesLayer`] where an amount is bound to leave a
+    /// layer without any; what a threshold or chance leaves is known only afterwards.
+    pub fn check(&self, model: &Model<F>) -> Result<()> {
+        let Choice { criterion, amount, .. } = &self.settings.choice;
+        let bound = !amount.depends_on_scores() && !criterion.needs().is_nothing();
         // Of equal weights those go that would go of any: a matrix keeps its largest until all
         // others of all matrices are gone.
         let mut even = model.clone();
         even.visit_mut(&mut |param| param.value_mut().fill(F::one()));
-        if bound { self } else { &nothing }.plan(&even).map(|_| ())
+        let mut plain = self.with_criterion(Magnitude::l1());
+        if !bound {
+            plain.settings.choice.amount = Amount::Share(0.0);
+        }
+        plain.plan(&even).map(|_| ())
     }
 
     /// What is removed after each round: the share that is left falls by the same factor in each.
-    fn amounts<F: Scalar>(&self, model: &Model<F>) -> Vec<Amount> {
-        match self.settings.amount {
-            Amount::Sparsity(sparsity) if sparsity < 1.0 && !self.settings.random => {
-                let rounds = self.settings.rounds.unwrap_or_else(|| rounds_for(sparsity, model));
-                let share =
-                    |round: usize| 1.0 - (1.0 - sparsity).powf(round as f64 / rounds as f64);
-                (1..rounds).map(share).chain([sparsity]).map(Amount::Sparsity).collect()
-            }
-            amount => vec![amount],
+    fn amounts(&self, model: &Model<F>) -> Result<Vec<Amount>> {
+        let Choice { criterion, amount, .. } = &self.settings.choice;
+        if amount.depends_on_scores() || criterion.needs().is_nothing() {
+            return Ok(vec![*amount]);
         }
+        let sparsity = match amount.share() {
+            Some(share) => share,
+            None => {
+                let Total { weights, count } = self.total(model)?;
+                count as f64 / weights.max(1) as f64
+            }
+        };
+        if sparsity >= 1.0 {
+            return Ok(vec![*amount]);
+        }
+        let rounds = self.settings.rounds.unwrap_or_else(|| rounds_for(sparsity, model));
+        let share = |round: usize| 1.0 - (1.0 - sparsity).powf(round as f64 / rounds as f64);
+        Ok((1..rounds).map(|round| Amount::Share(share(round))).chain([*amount]).collect())
     }
 
-    /// Decides which weights of `model` stay.
+    /// Of how many weights of `model` how many go, in [`Scope::Global`].
+    fn total(&self, model: &Model<F>) -> Result<Total> {
+        let mut weights = 0;
+        model.visit(&mut |_, param| {
+            weights += if is_weight(param) { param.value().len() } else { 0 };
+        });
+        let too_many = |count| {
+            Error::setting(
+                "weights to remove",
+                count,
+                format!("at most {weights}, all that there are"),
+            )
+        };
+        let count = match self.amount() {
+            Amount::Share(share) => share_of(share, weights),
+            Amount::Count(count) if count > weights => return Err(too_many(count)),
+            Amount::Count(count) => count,
+            Amount::Threshold(_) => 0,
+            Amount::Budget(Budget::Params(most)) => {
+                let others = model.num_params() - weights;
+                let legal = format!("at least {others}, those that are no weights");
+                let left = most
+                    .checked_sub(others)
+                    .ok_or_else(|| Error::setting("budget of parameters", most, legal))?;
+                // Where nothing has to go, what is masked stays so.
+                if num_free_params(model) <= most { 0 } else { weights.saturating_sub(left) }
+            }
+        };
+        Ok(Total { weights, count })
+    }
+
+    /// Decides which weights of `model` stay, by a criterion that looks at weights alone.
+    ///
+    /// # Errors
+    /// As [`WeightPruner::plan_on`], and [`PruneError::Unserved`] for a criterion that asks for
+    /// more, which data alone can give.
+    pub fn plan(&self, model: &Model<F>) -> Result<WeightPlan> {
+        let criterion = &self.settings.choice.criterion;
+        criterion.needs().within(Needs::WEIGHTS, criterion.name(), "weights without data")?;
+        self.planned(model, &Evidence::default())
+    }
+
+    /// Decides which weights of `model` stay, with what the criterion looks at on `data`.
     ///
     /// # Errors
     /// [`PruneError::NothingToPrune`] for a model without weights, [`PruneError::EmptiesLayer`]
-    /// where a layer would lose all of them, [`Error::NotFinite`] for a weight that is no number.
-    pub fn plan<F: Scalar>(&self, model: &Model<F>) -> Result<WeightPlan> {
-        let mut weights = weights(model)?;
-        if self.settings.random {
-            shuffle(&mut weights, self.settings.seed.unwrap_or(model.seed()));
-        }
-        if weights.is_empty() {
-            return Err(PruneError::NothingToPrune {
-                reason: "no parameter has channels on both axes".into(),
-            }
-            .into());
-        }
-        if self.settings.scope == Scope::Global
-            && !self.settings.random
-            && matches!(self.settings.amount, Amount::Sparsity(_))
-        {
-            weights.iter_mut().for_each(Magnitudes::relative_to_layer);
-        }
-        let mut removed = match (self.settings.amount, self.settings.scope) {
-            (Amount::Threshold(threshold), _) => weights
-                .iter()
-                .map(|weight| weight.magnitudes.iter().map(|&m| m < threshold).collect())
-                .collect(),
-            (Amount::Sparsity(sparsity), Scope::Layer) => weights
-                .iter()
-                .flat_map(|weight| smallest(std::slice::from_ref(weight), sparsity))
-                .collect(),
-            (Amount::Sparsity(sparsity), Scope::Global) => smallest(&weights, sparsity),
+    /// where a layer would lose all of them, [`Error::NotFinite`] for a weight or a score that is
+    /// no number, [`Error::Setting`] for more weights than there are, a budget that is out of reach
+    /// and a threshold for what chance draws, and what the criterion refuses.
+    pub fn plan_on(&self, model: &Model<F>, data: &Dataset<F>) -> Result<WeightPlan> {
+        let criterion = &self.settings.choice.criterion;
+        let offered = Needs::WEIGHTS | Needs::GRADIENTS | Needs::FISHER | Needs::READERS;
+        criterion.needs().within(offered, criterion.name(), "weights")?;
+        let calibrate = self.settings.calibrate;
+        self.planned(model, &Evidence::of_weights(model, data, criterion.needs(), calibrate)?)
+    }
+
+    fn planned<'m>(&self, model: &'m Model<F>, evidence: &'m Evidence<F>) -> Result<WeightPlan> {
+        let Choice { criterion, amount, seed } = &self.settings.choice;
+        self.settings.choice.check("weights")?;
+        let params = weights(model)?;
+        let matrix = |(name, param): &(String, &'m Param<F>)| WeightMatrix {
+            name: name.clone(),
+            param,
+            gradient: evidence.gradient(param),
+            fisher: evidence.fisher(param),
+            readers: evidence.maps_of(param.id()),
         };
-        let mut plan = WeightPlan { rule: self.to_string(), weights: BTreeMap::new() };
-        for (weight, removed) in weights.iter().zip(removed.iter_mut()) {
-            removed
-                .iter_mut()
-                .zip(&weight.magnitudes)
-                .for_each(|(removed, &magnitude)| *removed |= magnitude < 0.0);
-            let kept = (0..removed.len()).filter(|&k| !removed[k]).collect();
-            plan.weights.insert(weight.name.clone(), Planned { shape: weight.shape, kept });
+        let matrices = params.iter().map(matrix).collect();
+        let units = Units::Weights(WeightUnits { matrices, seed: seed.unwrap_or(model.seed()) });
+        let mut scores = scored(&**criterion, &units)?;
+        let adaptive = self.settings.scope == Scope::Global && !scores.is_comparable();
+        let mut ranges = Vec::with_capacity(params.len());
+        let mut masked = Vec::with_capacity(units.len());
+        for (_, param) in &params {
+            ranges.push(masked.len()..masked.len() + param.value().len());
+            match param.mask() {
+                Some(mask) => masked.extend(mask.iter().map(|keep| !keep)),
+                None => masked.resize(masked.len() + param.value().len(), false),
+            }
+        }
+        // What is gone already is the first to go, whatever its score.
+        for (score, _) in scores.values_mut().iter_mut().zip(&masked).filter(|(_, gone)| **gone) {
+            *score = f64::NEG_INFINITY;
+        }
+        let removed = match (*amount, self.settings.scope) {
+            (Amount::Threshold(threshold), _) => {
+                scores.values().iter().map(|&score| score < threshold).collect()
+            }
+            (_, Scope::Global) => {
+                if adaptive {
+                    ranges.iter().for_each(|range| relative_to_matrix(&mut scores, range, &masked));
+                }
+                lowest(&scores, [(0..masked.len(), self.total(model)?.count)])
+            }
+            (_, Scope::Layer) => {
+                let counts = ranges.iter().map(|range| self.in_matrix(model, range.len()));
+                let counts = counts.collect::<Result<Vec<_>>>()?;
+                lowest(&scores, ranges.iter().cloned().zip(counts))
+            }
+        };
+        let mut plan = WeightPlan { rule: self.rule(adaptive), weights: BTreeMap::new() };
+        for ((name, param), range) in params.into_iter().zip(ranges) {
+            let kept = range.clone().filter(|&k| !removed[k] && !masked[k]);
+            let kept = kept.map(|k| k - range.start).collect();
+            plan.weights.insert(name, Planned { shape: param.value().dim(), kept });
         }
         plan.apply(model)?;
         Ok(plan)
     }
+
+    /// How many of `len` weights of one matrix go, in [`Scope::Layer`].
+    fn in_matrix(&self, model: &Model<F>, len: usize) -> Result<usize> {
+        match self.amount() {
+            Amount::Share(share) => Ok(share_of(share, len)),
+            Amount::Count(count) if count > len => {
+                let legal = format!("at most {len}, all of the smallest matrix");
+                Err(Error::setting("weights to remove", count, legal))
+            }
+            Amount::Count(count) => Ok(count),
+            Amount::Threshold(_) => Ok(0),
+            Amount::Budget(_) => {
+                let Total { weights, count } = self.total(model)?;
+                Ok((count * len).div_ceil(weights.max(1)))
+            }
+        }
+    }
+
+    /// By what and how much, in words; `adaptive` where scores compete relative to their matrix.
+    fn rule(&self, adaptive: bool) -> String {
+        let Choice { criterion, amount, .. } = &self.settings.choice;
+        let name = match criterion.name() {
+            "l1" | "l2" => "magnitude",
+            "random" => "chance",
+            other => other,
+        };
+        match (amount, self.settings.scope) {
+            (Amount::Threshold(_), _) => format!("{name} {amount}"),
+            (_, Scope::Global) if adaptive => {
+                format!("layer-adaptive {name}, {amount} of all weights")
+            }
+            (_, Scope::Global) => format!("{name}, {amount} of all weights"),
+            (_, Scope::Layer) => format!("{name}, {amount} of every weight matrix"),
+        }
+    }
+}
+
+/// How many weights there are, and how many of them go.
+struct Total {
+    weights: usize,
+    count: usize,
 }
 
 /// The least share of the weights that a round leaves of those before it.
@@ -313,67 +406,39 @@ fn rounds_for<F: Scalar>(sparsity: f64, model: &Model<F>) -> usize {
     (rounds.ceil() as usize).max(1)
 }
 
-/// Puts random numbers in place of the magnitudes; what is masked stays first.
-fn shuffle(weights: &mut [Magnitudes], seed: u64) {
-    let mut rng = generator(seed, &[purpose::RANDOM_CRITERION]);
-    for magnitude in weights
-        .iter_mut()
-        .flat_map(|weight| &mut weight.magnitudes)
-        .filter(|magnitude| **magnitude >= 0.0)
-    {
-        *magnitude = rng.random();
-    }
-}
-
-impl std::fmt::Display for WeightPruner {
+impl<F: Scalar> std::fmt::Display for WeightPruner<F> {
+    /// All that the outcome depends on, in one line.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match (self.settings.amount, self.settings.scope) {
-            (Amount::Threshold(threshold), _) => write!(f, "magnitude under {threshold}"),
-            (Amount::Sparsity(sparsity), _) if self.settings.random => {
-                write!(f, "chance, {sparsity} of all weights")
-            }
-            (Amount::Sparsity(sparsity), Scope::Global) => {
-                write!(f, "layer-adaptive magnitude, {sparsity} of all weights")
-            }
-            (Amount::Sparsity(sparsity), Scope::Layer) => {
-                write!(f, "magnitude, {sparsity} of every weight matrix")
-            }
-        }
+        let WeightPrunerBuilder { choice, scope, compensation, calibrate, rounds } = &self.settings;
+        write!(f, "weights {}, scope {scope:?}, rounds {rounds:?}, ", self.rule(false))?;
+        write!(f, "compensation {compensation:?}, calibrated on {calibrate:?} nodes")?;
+        choice.seed.map_or(Ok(()), |seed| write!(f, ", drawn by seed {seed}"))
     }
 }
 
-/// One weight matrix as the pruner sees it.
-struct Magnitudes {
-    name: String,
-    shape: (usize, usize),
-    /// `|w|` row by row; -1 where it is masked already, so that it goes first.
-    magnitudes: Vec<f64>,
-}
-
-impl Magnitudes {
-    /// Puts `w² / Σ_{v ≥ w} v²` in the place of each magnitude, the sum over the weights of this
-    /// matrix that are at least as large.
-    ///
-    /// Within a matrix the order stays. Between matrices the scale of a matrix no longer counts,
-    /// which solving again and norms change at will, and a matrix loses its largest weight only
-    /// when all others of all matrices are gone.
-    ///
-    /// *Source*: Lee et al., "Layer-adaptive Sparsity for the Magnitude-based Pruning", ICLR 2021,
-    /// eq. 2.
-    fn relative_to_layer(&mut self) {
-        let mut order: Vec<usize> =
-            (0..self.magnitudes.len()).filter(|&k| self.magnitudes[k] >= 0.0).collect();
-        order.sort_by(|&a, &b| self.magnitudes[b].total_cmp(&self.magnitudes[a]).then(b.cmp(&a)));
-        let mut sum = 0.0;
-        for k in order {
-            let square = self.magnitudes[k] * self.magnitudes[k];
-            sum += square;
-            self.magnitudes[k] = if sum > 0.0 { square / sum } else { 0.0 };
-        }
+/// Puts `w² / Σ_{v ≥ w} v²` in the place of each score `w` of one matrix, the sum over its scores
+/// that are at least as large.
+///
+/// Within a matrix the order stays. Between matrices the scale of a matrix no longer counts, which
+/// solving again and norms change at will, and a matrix loses its largest weight only when all
+/// others of all matrices are gone.
+///
+/// *Source*: Lee et al., "Layer-adaptive Sparsity for the Magnitude-based Pruning", ICLR 2021, eq.
+/// 2.
+fn relative_to_matrix(scores: &mut Scores, matrix: &Range<usize>, masked: &[bool]) {
+    let mut order: Vec<usize> = matrix.clone().filter(|&k| !masked[k]).collect();
+    order.sort_by(|&a, &b| scores.compare(b, a).then(b.cmp(&a)));
+    let values = scores.values_mut();
+    let mut sum = 0.0;
+    for k in order {
+        let square = values[k] * values[k];
+        sum += square;
+        values[k] = if sum > 0.0 { square / sum } else { 0.0 };
     }
 }
 
-fn weights<F: Scalar>(model: &Model<F>) -> Result<Vec<Magnitudes>> {
+/// The weight matrices of a model that has some, with their names.
+fn weights<F: Scalar>(model: &Model<F>) -> Result<Vec<(String, &Param<F>)>> {
     let (mut weights, mut wrong) = (Vec::new(), None);
     model.visit(&mut |name, param| {
         if !is_weight(param) {
@@ -382,15 +447,16 @@ fn weights<F: Scalar>(model: &Model<F>) -> Result<Vec<Magnitudes>> {
         wrong = wrong.take().or_else(|| {
             param.value().iter().find(|w| !w.is_finite()).map(|w| (name.to_string(), w.as_f64()))
         });
-        let kept = |at| param.mask().is_none_or(|mask| mask[at]);
-        let magnitudes = param
-            .value()
-            .indexed_iter()
-            .map(|(at, w)| if kept(at) { w.abs().as_f64() } else { -1.0 })
-            .collect();
-        weights.push(Magnitudes { name: name.into(), shape: param.value().dim(), magnitudes });
+        weights.push((name.to_string(), param));
     });
-    wrong.map_or(Ok(weights), |(at, value)| Err(Error::NotFinite { at, value }))
+    if let Some((at, value)) = wrong {
+        return Err(Error::NotFinite { at, value });
+    }
+    if weights.is_empty() {
+        let reason = "no parameter has channels on both axes".into();
+        return Err(PruneError::NothingToPrune { reason }.into());
+    }
+    Ok(weights)
 }
 
 /// Whether channels are mixed by it: a bias, a norm's scale and an attention vector have a fixed
@@ -399,22 +465,15 @@ fn is_weight<F: Scalar>(param: &Param<F>) -> bool {
     !param.axes().iter().any(|axis| matches!(axis, Axis::Fixed | Axis::Nodes))
 }
 
-/// Which entries are the smallest of all these matrices together.
-fn smallest(weights: &[Magnitudes], sparsity: f64) -> Vec<Vec<bool>> {
-    let mut order: Vec<(usize, usize)> = weights
-        .iter()
-        .enumerate()
-        .flat_map(|(w, weight)| (0..weight.magnitudes.len()).map(move |k| (w, k)))
-        .collect();
-    let magnitude = |&(w, k): &(usize, usize)| weights[w].magnitudes[k];
-    let count = share_of(sparsity, order.len());
-    let mut removed: Vec<Vec<bool>> =
-        weights.iter().map(|weight| vec![false; weight.magnitudes.len()]).collect();
-    if count > 0 {
-        order.select_nth_unstable_by(count - 1, |a, b| {
-            magnitude(a).total_cmp(&magnitude(b)).then(a.cmp(b))
-        });
-        order[..count].iter().for_each(|&(w, k)| removed[w][k] = true);
+/// Which units are, of each range, the first so many to go; ties are broken by unit order.
+fn lowest(scores: &Scores, of: impl IntoIterator<Item = (Range<usize>, usize)>) -> Vec<bool> {
+    let mut removed = vec![false; scores.values().len()];
+    for (range, count) in of {
+        let mut order: Vec<usize> = range.collect();
+        if count > 0 {
+            order.select_nth_unstable_by(count - 1, |&a, &b| scores.compare(a, b).then(a.cmp(&b)));
+            order[..count].iter().for_each(|&k| removed[k] = true);
+        }
     }
     removed
 }

@@ -27,8 +27,10 @@ pub(crate) struct Reader {
     pub ridge: f64,
     /// `[in, out]`.
     pub weight: Array2<f64>,
-    /// Axes and rows of each matrix of the map.
-    pub terms: Vec<([Axis; 2], usize)>,
+    /// Each matrix of the map: which it is, its axes and rows.
+    pub terms: Vec<(ParamId, [Axis; 2], usize)>,
+    /// What masks leave of them, where there are any, `[in, out]`.
+    pub support: Option<Array2<bool>>,
     /// `‖Z‖²`, centred like the Gram matrix.
     pub energy: f64,
 }
@@ -100,7 +102,7 @@ fn reader<F: Scalar>(
     let terms = map
         .terms()
         .iter()
-        .map(|term| (term.weight().axes(), term.weight().value().nrows()))
+        .map(|term| (term.weight().id(), term.weight().axes(), term.weight().value().nrows()))
         .collect();
     let gram = normal.into_gram().expect("it is not wider than what is formed");
     Ok(Reader {
@@ -110,6 +112,7 @@ fn reader<F: Scalar>(
         ridge,
         weight: stacked(map, |param| param.value()),
         terms,
+        support: masked_support(map),
         energy,
     })
 }
@@ -292,8 +295,7 @@ impl<F: Scalar> Work<'_, '_, F> {
             .into_iter()
             .flat_map(|of| map.terms().iter().filter_map(|term| of.grid(term.weight().id())));
         let grid = grids.max_by_key(|grid| grid.most());
-        let support =
-            map.terms().iter().any(|term| term.weight().mask().is_some()).then(|| supports(&map));
+        let support = masked_support(&map);
         let touched =
             |c: &usize| !as_was || grid.is_some() || start.column(*c) != original.column(*c);
         let has_support = |c: &usize| {
@@ -439,6 +441,11 @@ fn stacked<'p, F: Scalar>(
 }
 
 /// Which entries of the stacked matrices may be other than zero.
+/// Which weights no mask holds at zero, where any matrix has a mask.
+fn masked_support<F: Scalar>(map: &LinearMap<F>) -> Option<Array2<bool>> {
+    map.terms().iter().any(|term| term.weight().mask().is_some()).then(|| supports(map))
+}
+
 fn supports<F: Scalar>(map: &LinearMap<F>) -> Array2<bool> {
     let mut all = Array2::from_elem((map.in_channels(), map.out_channels()), true);
     let mut first = 0;

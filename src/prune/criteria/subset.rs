@@ -1,10 +1,13 @@
 //! What the readers of a unit would lose that the other units cannot make up for.
 
-use super::{Criterion, Needs, Removal};
-use crate::prune::GroupView;
+use crate::error::{PruneError, Result};
 use crate::prune::sweep::Sweep;
+use crate::prune::{
+    ChannelUnits, Criterion, MatrixReader, Needs, Removal, Scores, Units, WeightUnits,
+};
+use crate::reconstruct::Cholesky;
 use crate::scalar::Scalar;
-use ndarray::Array1;
+use ndarray::{Array1, Array2, Axis};
 
 /// Least squares on what the readers of a group compute: which units can go so that those that
 /// stay, with new weights, give every reader most of what it computed.
@@ -17,6 +20,11 @@ use ndarray::Array1;
 /// and single units are swapped while that helps. The [score](Criterion::score) of a unit is what
 /// all removals up to its own cost together: the mean over the readers of the share of what each
 /// computes. Weights and gradients are not looked at beside that, and no label is read.
+///
+/// Of a single weight `w` in row `r` of a map's stacked matrices it is the first of these removals,
+/// `w²/[C_SS⁻¹]_rr` with `C = GᵀG + λI` on the rows `S` of its column that no mask holds at zero:
+/// what the column loses where the others take over, as a share of what the map computes. A
+/// matrix that no map of its layer shows is refused by name.
 ///
 /// *Source*: Hassibi and Stork, "Optimal Brain Surgeon", NeurIPS 1993, on units instead of weights;
 /// the objective is that of He et al., "Channel Pruning for Accelerating Very Deep Neural
@@ -48,26 +56,33 @@ impl Subset {
 }
 
 impl<F: Scalar> Criterion<F> for Subset {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "subset"
     }
 
     fn needs(&self) -> Needs {
-        Needs::Readers
+        Needs::WEIGHTS | Needs::READERS
     }
 
-    fn score(&self, group: &GroupView<F>) -> Array1<F> {
-        let (_, removal) = backward(group, group.units);
-        let mut scores = Array1::zeros(group.units);
-        removal
-            .order
-            .iter()
-            .zip(&removal.losses)
-            .for_each(|(&unit, &loss)| scores[unit] = F::of(loss));
-        scores
+    fn score(&self, units: &Units<F>) -> Result<Scores> {
+        match units {
+            Units::Channels(group) => {
+                let (_, removal) = backward(group, group.units);
+                let mut scores = Array1::zeros(group.units);
+                let order = removal.order.iter().zip(&removal.losses);
+                order.for_each(|(&unit, &loss)| scores[unit] = loss);
+                Ok(Scores::new(scores))
+            }
+            Units::Weights(all) => of_weights(all),
+            other => Err(other.unserved("subset")),
+        }
     }
 
-    fn remove(&self, group: &GroupView<F>, count: usize) -> Removal {
+    fn remove(&self, units: &Units<F>, count: usize) -> Result<Removal> {
+        let Units::Channels(group) = units else {
+            let order = crate::prune::criterion::scored(self, units)?.lowest(count);
+            return Ok(Removal { order, ..Removal::default() });
+        };
         let (sweep, removal) = backward(group, count);
         let kept = group.units - count;
         // A reader that is a maker too loses columns with its units, so that what a set costs
@@ -75,14 +90,65 @@ impl<F: Scalar> Criterion<F> for Subset {
         let closed =
             group.readers.iter().any(|reader| reader.column_unit.iter().any(Option::is_some));
         if closed || kept == 0 || kept as f64 > FEW * group.units as f64 {
-            return removal;
+            return Ok(removal);
         }
-        better_of(group, sweep, removal)
+        Ok(better_of(group, sweep, removal))
     }
 }
 
+/// What the maps of each weight's matrix lose with it.
+fn of_weights<F: Scalar>(all: &WeightUnits<F>) -> Result<Scores> {
+    let mut scores = Vec::new();
+    for matrix in &all.matrices {
+        if matrix.readers.is_empty() {
+            let reason = "no linear map of its layer shows it, of which `subset` could tell what \
+                          it computes; choose another criterion";
+            return Err(
+                PruneError::Refused { layer: matrix.name.clone(), reason: reason.into() }.into()
+            );
+        }
+        let mut lost = Array2::<f64>::zeros(matrix.param.value().dim());
+        for reader in &matrix.readers {
+            let inverse = diagonals(reader, lost.ncols());
+            lost.indexed_iter_mut().for_each(|((row, column), lost)| {
+                let w = matrix.param.value()[[row, column]].as_f64();
+                // A row that is masked has no diagonal, and a weight of zero costs nothing.
+                if w != 0.0 {
+                    let energy = reader.energy.max(f64::MIN_POSITIVE);
+                    *lost += w * w / (inverse[[row, column]] * energy);
+                }
+            });
+        }
+        scores.extend(lost);
+    }
+    Ok(Scores::new(scores).comparable())
+}
+
+/// The diagonal of `C_SS⁻¹` in the rows of one matrix, each column with its own `S`; 1 outside it.
+fn diagonals(reader: &MatrixReader, columns: usize) -> Array2<f64> {
+    let of_all = || Cholesky::of(reader.gram.clone()).inverse().diag().to_owned();
+    let mut all = None;
+    let mut found = Array2::ones((reader.rows.len(), columns));
+    for (column, mut found) in found.columns_mut().into_iter().enumerate() {
+        let rows = reader.gram.nrows();
+        let kept = |&row: &usize| reader.support.is_none_or(|support| support[[row, column]]);
+        let support: Vec<usize> = (0..rows).filter(kept).collect();
+        if support.len() == rows {
+            let all: &Array1<f64> = all.get_or_insert_with(of_all);
+            found.iter_mut().zip(reader.rows.clone()).for_each(|(to, row)| *to = all[row]);
+            continue;
+        }
+        let part = reader.gram.select(Axis(0), &support).select(Axis(1), &support);
+        let inverse = Cholesky::of(part).inverse();
+        for (k, row) in support.iter().enumerate().filter(|(_, row)| reader.rows.contains(row)) {
+            found[row - reader.rows.start] = inverse[[k, k]];
+        }
+    }
+    found
+}
+
 /// Removes the unit that costs least, `count` times; what is left, and what went.
-fn backward<F: Scalar>(group: &GroupView<F>, count: usize) -> (Sweep, Removal) {
+fn backward<F: Scalar>(group: &ChannelUnits<F>, count: usize) -> (Sweep, Removal) {
     let mut sweep = Sweep::full(group);
     let mut removal = Removal::default();
     for _ in 0..count {
@@ -97,7 +163,7 @@ fn backward<F: Scalar>(group: &GroupView<F>, count: usize) -> (Sweep, Removal) {
 
 /// The smaller of the loss of `removal` and of picking units one at a time, after swaps of single
 /// units.
-fn better_of<F: Scalar>(group: &GroupView<F>, from_above: Sweep, removal: Removal) -> Removal {
+fn better_of<F: Scalar>(group: &ChannelUnits<F>, from_above: Sweep, removal: Removal) -> Removal {
     let kept = group.units - removal.order.len();
     let mut forward = Sweep::full(group);
     (0..group.units).for_each(|unit| forward.remove(unit));
@@ -135,9 +201,8 @@ fn better_of<F: Scalar>(group: &GroupView<F>, from_above: Sweep, removal: Remova
 mod tests {
     use super::*;
     use crate::prune::ReaderView;
-    use crate::reconstruct::Cholesky;
     use crate::rng::generator;
-    use ndarray::{Array2, Axis, s};
+    use ndarray::s;
     use ndarray_rand::rand::Rng;
 
     /// Inputs of a reader, its weight and its ridge.
@@ -173,7 +238,7 @@ mod tests {
             Self { data, rows, units }
         }
 
-        fn view(&self) -> GroupView<'static, f64> {
+        fn view(&self) -> ChannelUnits<'static, f64> {
             let reader = |((g, w, ridge), rows): (&Data, &Rows)| ReaderView {
                 name: "reader".into(),
                 gram: g.t().dot(g) + Array2::<f64>::eye(g.ncols()) * *ridge,
@@ -183,7 +248,14 @@ mod tests {
                 column_unit: vec![None; w.ncols()],
             };
             let readers = self.data.iter().zip(&self.rows).map(reader).collect();
-            GroupView { name: "g", units: self.units, members: Vec::new(), readers, seed: 0 }
+            ChannelUnits {
+                name: "g",
+                units: self.units,
+                members: Vec::new(),
+                activations: Vec::new(),
+                readers,
+                seed: 0,
+            }
         }
 
         /// What a set costs by the definition: regression on the data themselves, the ridge as rows
@@ -245,7 +317,7 @@ mod tests {
         let mut better = 0;
         for seed in 0..40 {
             let case = Case::draw(seed, 9, &[1, 2]);
-            let removal = Criterion::<f64>::remove(&Subset::new(), &case.view(), 7);
+            let removal = Subset::new().remove(&Units::Channels(case.view()), 7).unwrap();
             let (stated, of_plain) =
                 (removal.loss.unwrap(), backward(&case.view(), 7).1.loss.unwrap());
             assert_eq!(removal.order.iter().collect::<std::collections::BTreeSet<_>>().len(), 7);
@@ -261,9 +333,10 @@ mod tests {
         // A quarter is few, more is not.
         let improved = |units: usize, count: usize| {
             (0..60).any(|seed| {
-                let view = Case::draw(seed, units, &[1, 2]).view();
-                let stated = Criterion::<f64>::remove(&Subset::new(), &view, count).loss.unwrap();
-                stated < backward(&view, count).1.loss.unwrap() - 1e-9
+                let view = || Case::draw(seed, units, &[1, 2]).view();
+                let stated =
+                    Subset::new().remove(&Units::Channels(view()), count).unwrap().loss.unwrap();
+                stated < backward(&view(), count).1.loss.unwrap() - 1e-9
             })
         };
         assert!(improved(8, 6) && !improved(7, 5));
@@ -302,5 +375,55 @@ mod tests {
         // What goes next is what costs least beside the columns that go with it.
         let added = |unit: usize| Sweep::full(&view).cost(unit);
         assert!((0..4).all(|unit| added(removal.order[0]) <= added(unit)));
+    }
+
+    #[test]
+    fn the_score_of_a_weight_is_what_its_column_loses_where_the_others_take_over() {
+        let case = Case::draw(3, 5, &[1]);
+        let (g, w, ridge) = &case.data[0];
+        let mut param = crate::nn::Param::new(
+            "weight",
+            w.dim(),
+            [crate::nn::Axis::In(0), crate::nn::Axis::Out],
+            crate::nn::Init::Zeros,
+        );
+        param.value_mut().assign(w);
+        let mut mask = Array2::from_elem(w.dim(), true);
+        mask[[4, 1]] = false;
+        for support in [None, Some(&mask)] {
+            if let Some(mask) = support {
+                param.restrict(mask);
+            }
+            let w = param.value().clone();
+            let gram = g.t().dot(g) + Array2::<f64>::eye(g.ncols()) * *ridge;
+            let energy = g.dot(&w).mapv(|v| v * v).sum();
+            let reader = MatrixReader { gram: &gram, support, rows: 0..w.nrows(), energy };
+            let matrix = crate::prune::WeightMatrix {
+                name: "w".into(),
+                param: &param,
+                gradient: None,
+                fisher: None,
+                readers: vec![reader],
+            };
+            let all = WeightUnits { matrices: vec![matrix], seed: 0 };
+            let scores = of_weights(&all).unwrap();
+            for ((row, column), &weight) in w.indexed_iter() {
+                // One column alone, whose regression on the rows that are left is made anew.
+                let column = w.column(column).insert_axis(Axis(1)).to_owned();
+                let left = |r: &usize| *r != row && column[[*r, 0]] != 0.0;
+                let gone: Vec<usize> = (0..w.nrows()).filter(|r| !left(r)).collect();
+                let units = (0..w.nrows()).map(Some).collect();
+                let alone = Case {
+                    data: vec![(g.clone(), column.clone(), *ridge)],
+                    rows: vec![units],
+                    units: w.nrows(),
+                };
+                let own = g.dot(&column).mapv(|v| v * v).sum();
+                let expected = if weight == 0.0 { 0.0 } else { alone.loss(&gone) * own / energy };
+                let at = scores.values()[row * w.ncols()
+                    + w.columns().into_iter().position(|other| other == column.column(0)).unwrap()];
+                assert!((at - expected).abs() < 1e-9, "{row}: {expected}, stated {at}");
+            }
+        }
     }
 }

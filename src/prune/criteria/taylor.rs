@@ -1,15 +1,15 @@
 //! Change of the loss, to first order.
 
-use super::{Criterion, Needs};
-use crate::prune::GroupView;
+use crate::error::Result;
+use crate::prune::{Criterion, Needs, Scores, Units};
 use crate::scalar::Scalar;
-use ndarray::Array1;
 
 /// `I_c = |Σ_{w∈g_c} w·∂L/∂w|`: how much the loss on the training nodes would change if the unit
-/// went, to first order.
+/// went, to first order; of a single weight `|w·∂L/∂w|`, which means the same in every matrix.
 ///
 /// *Source*: Molchanov et al., "Importance Estimation for Neural Network Pruning", CVPR 2019, eq.
-/// 6, summed over the coupled group before the absolute value.
+/// 6, summed over the coupled group before the absolute value; of single weights Lee et al.,
+/// "SNIP", ICLR 2019, eq. 4.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Taylor;
 
@@ -21,15 +21,17 @@ impl Taylor {
 }
 
 impl<F: Scalar> Criterion<F> for Taylor {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "taylor"
     }
 
     fn needs(&self) -> Needs {
-        Needs::Gradients
+        Needs::WEIGHTS | Needs::GRADIENTS
     }
 
-    fn score(&self, group: &GroupView<F>) -> Array1<F> {
-        group.sum(|w, g| w * g).mapv_into(F::abs)
+    fn score(&self, units: &Units<F>) -> Result<Scores> {
+        let change = units.sum("taylor", |entry| entry.weight * entry.gradient)?;
+        let scores = Scores::from(change.mapv_into(F::abs));
+        Ok(if matches!(units, Units::Weights(_)) { scores.comparable() } else { scores })
     }
 }

@@ -2,18 +2,24 @@
 
 use super::labels::{ChannelLabels, Group};
 use crate::data::Dataset;
-use crate::nn::{Axis as Rows, Grads, Model, NodeId, Param};
+use crate::nn::{Axis as Rows, Model, NodeId, Param};
+use crate::prune::evidence::Evidence;
+use crate::prune::units::Entry;
 use crate::reconstruct::Cholesky;
 use crate::scalar::Scalar;
-use ndarray::{Array1, Array2, Axis};
+use crate::value::ValueRef;
+use ndarray::{Array1, Array2, ArrayView1, Axis};
 
 /// One axis of one parameter that carries channels of the group.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Member<'a, F: Scalar> {
     /// The parameter.
     pub param: &'a Param<F>,
     /// Its gradient, where the criterion needs gradients and there is one.
     pub gradient: Option<&'a Array2<F>>,
+    /// Its Fisher diagonal, where the criterion needs that and there is one.
+    pub fisher: Option<&'a Array2<F>>,
     /// Which axis carries the channels: 0 rows (a consumer), 1 columns (a producer).
     pub axis: usize,
     /// For each position along the axis the unit, counted within the group; `None` for channels of
@@ -23,9 +29,22 @@ pub struct Member<'a, F: Scalar> {
     pub reads_input: bool,
 }
 
+/// The value of one node of the model that carries channels of the group.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Activation<'a, F: Scalar> {
+    /// The node's name.
+    pub name: &'a str,
+    /// Its value on all nodes of the graph, `[n, channels]`.
+    pub value: ValueRef<'a, F>,
+    /// For each column the unit, counted within the group; `None` for channels of other groups.
+    pub unit_of: Vec<Option<usize>>,
+}
+
 /// A linear map that reads channels of the group: `Z = G·W`, several matrices of one sum standing
 /// one below the other.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct ReaderView {
     /// The layer, and which of its maps it is.
     pub name: String,
@@ -45,39 +64,48 @@ pub struct ReaderView {
 
 impl ReaderView {
     /// `C⁻¹`.
-    pub(super) fn inverse(&self) -> Array2<f64> {
+    pub(in crate::prune) fn inverse(&self) -> Array2<f64> {
         Cholesky::of(self.gram.clone()).inverse()
     }
 }
 
 /// One coupled group: its units, and every parameter slice that is tied to them.
 #[derive(Debug)]
-pub struct GroupView<'a, F: Scalar> {
+#[non_exhaustive]
+pub struct ChannelUnits<'a, F: Scalar> {
     /// The layers that make these channels.
     pub name: &'a str,
     /// How many units there are to score.
     pub units: usize,
     /// The slices.
     pub members: Vec<Member<'a, F>>,
+    /// What carries the units from node to node, where the criterion needs activations.
+    pub activations: Vec<Activation<'a, F>>,
     /// What reads the units, where the criterion needs that.
     pub readers: Vec<ReaderView>,
     /// Seed for criteria that draw: of the pruner, and different for every group.
     pub seed: u64,
 }
 
-impl<'a, F: Scalar> GroupView<'a, F> {
+impl<'a, F: Scalar> ChannelUnits<'a, F> {
+    /// A group with its evidence, but for what reads it.
     pub(super) fn of(
         model: &'a Model<F>,
         labels: &ChannelLabels,
         group: &'a Group,
-        grads: Option<&'a Grads<F>>,
+        evidence: &'a Evidence<'_, F>,
         seed: u64,
     ) -> Self {
         let mut position = vec![None; labels.num_units()];
         group.units.iter().enumerate().for_each(|(k, &unit)| position[unit] = Some(k));
-        let mut members = Vec::new();
+        let (mut members, mut activations) = (Vec::new(), Vec::new());
         for (k, node) in model.nodes().iter().enumerate() {
             let id = NodeId(k + 1);
+            let unit_of: Vec<_> = labels.node(id).iter().map(|&unit| position[unit]).collect();
+            if let Some(value) = evidence.value(id).filter(|_| unit_of.iter().any(Option::is_some))
+            {
+                activations.push(Activation { name: node.name(), value, unit_of });
+            }
             let mut params = Vec::new();
             node.layer().visit(&mut |param| params.push(param));
             for param in params {
@@ -91,7 +119,8 @@ impl<'a, F: Scalar> GroupView<'a, F> {
                         let reads_input = matches!(param.axes()[0], Rows::In(k) | Rows::InTiled(k) if node.inputs()[k] == NodeId::INPUT);
                         members.push(Member {
                             param,
-                            gradient: grads.and_then(|grads| grads.get(param.id())),
+                            gradient: evidence.gradient(param),
+                            fisher: evidence.fisher(param),
                             axis,
                             unit_of,
                             reads_input,
@@ -100,7 +129,14 @@ impl<'a, F: Scalar> GroupView<'a, F> {
                 }
             }
         }
-        Self { name: &group.name, units: group.units.len(), members, readers: Vec::new(), seed }
+        Self {
+            name: &group.name,
+            units: group.units.len(),
+            members,
+            activations,
+            readers: Vec::new(),
+            seed,
+        }
     }
 
     /// Multiply-accumulates of one inference that a unit stands for, on the average: its columns
@@ -119,21 +155,26 @@ impl<'a, F: Scalar> GroupView<'a, F> {
         self.members.iter().map(of).sum()
     }
 
-    /// Sums `f(w, ∂L/∂w)` over all entries tied to each unit; the gradient is zero where there is
-    /// none.
-    pub fn sum(&self, f: impl Fn(F, F) -> F) -> Array1<F> {
+    /// Sums `f` over all entries tied to each unit.
+    pub fn sum(&self, f: impl Fn(Entry<F>) -> F) -> Array1<F> {
         let mut sums = Array1::zeros(self.units);
         for member in &self.members {
             let lanes = member.param.value().axis_iter(Axis(member.axis));
             for (position, (lane, unit)) in lanes.zip(&member.unit_of).enumerate() {
                 let Some(unit) = *unit else { continue };
-                sums[unit] += match member.gradient {
-                    Some(gradient) => {
-                        let gradient = gradient.index_axis(Axis(member.axis), position);
-                        lane.iter().zip(gradient).map(|(&w, &g)| f(w, g)).sum::<F>()
-                    }
-                    None => lane.iter().map(|&w| f(w, F::zero())).sum::<F>(),
+                let along = |all: Option<&'a Array2<F>>| {
+                    all.map(|a| a.index_axis(Axis(member.axis), position))
                 };
+                let (gradients, fishers) = (along(member.gradient), along(member.fisher));
+                let at = |all: &Option<ArrayView1<F>>, k: usize| all.map_or(F::zero(), |a| a[k]);
+                sums[unit] += lane
+                    .iter()
+                    .enumerate()
+                    .map(|(k, &weight)| {
+                        let (gradient, fisher) = (at(&gradients, k), at(&fishers, k));
+                        f(Entry { weight, gradient, fisher })
+                    })
+                    .sum::<F>();
             }
         }
         sums
@@ -149,7 +190,8 @@ mod tests {
         let data = Dataset::sbm(300, 3).features(6).seed(1).build().unwrap();
         let model = crate::Gcn::builder(6, 3).hidden(8).build(0).unwrap();
         let labels = ChannelLabels::of(&model);
-        let view = GroupView::of(&model, &labels, &labels.groups()[0], None, 0);
+        let evidence = Evidence::default();
+        let view = ChannelUnits::of(&model, &labels, &labels.groups()[0], &evidence, 0);
         // Six inputs and three outputs for each of 300 nodes.
         assert_eq!(view.macs_of_a_unit(&model, &data), 300.0 * 9.0);
     }

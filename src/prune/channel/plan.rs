@@ -1,9 +1,9 @@
 //! A channel plan: what goes and what stays, to look at, to keep and to apply.
 
-use super::criteria::Removal;
 use super::labels::{ChannelLabels, Group};
 use crate::error::{PruneError, Result};
 use crate::nn::{DynLayer, Kept, Mask, Model, NodeId, Param, Wiring};
+use crate::prune::Removal;
 use crate::scalar::Scalar;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -1,11 +1,11 @@
 //! Distillation as a stage: into the model itself, or into a fresh student.
 
-use super::step::{Control, Env, Step, Subject};
 use crate::data::Dataset;
 use crate::distill::{Distiller, SoftLabels};
 use crate::error::{Error, Result};
 use crate::models::{Gcn, Mlp};
 use crate::nn::Model;
+use crate::pipeline::step::{Control, Env, Step, Subject};
 use std::fmt;
 
 /// Who learns from the dense model.

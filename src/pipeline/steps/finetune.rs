@@ -1,7 +1,7 @@
 //! Training on after a change.
 
-use super::step::{Control, Env, Step, Subject};
 use crate::error::Result;
+use crate::pipeline::step::{Control, Env, Step, Subject};
 use crate::train::{Setup, Trainer};
 
 /// Trains the model on for some epochs by the protocol, the state before them being a candidate

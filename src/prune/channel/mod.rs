@@ -1,0 +1,12 @@
+//! Channels: which belong together, which go, and what is made of those that stay.
+
+mod group;
+mod labels;
+mod plan;
+mod pruner;
+mod refit;
+
+pub use group::{Activation, ChannelUnits, Member, ReaderView};
+pub use labels::{ChannelLabels, Group};
+pub use plan::{ChannelPlan, GroupPlan};
+pub use pruner::{ChannelPruner, ChannelPrunerBuilder};

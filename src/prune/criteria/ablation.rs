@@ -1,0 +1,51 @@
+//! What validation loses.
+
+use crate::error::Result;
+use crate::nn::{Cx, Model};
+use crate::prune::{Criterion, Scores, Units};
+use crate::scalar::Scalar;
+use crate::task::{Better, Part, Tally, Task};
+
+/// Points of the metric on the validation nodes that are lost without a residual block, counted
+/// from the whole model; of equal losses the smaller cross-entropy there decides.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ablation;
+
+impl Ablation {
+    /// The criterion.
+    pub fn new() -> Self {
+        Self
+    }
+}
+
+impl<F: Scalar> Criterion<F> for Ablation {
+    fn name(&self) -> &str {
+        "ablation"
+    }
+
+    fn score(&self, units: &Units<F>) -> Result<Scores> {
+        let Units::Blocks(all) = units else { return Err(units.unserved("ablation")) };
+        let start = validation(all.whole, all.data)?.0;
+        let (mut lost, mut losses) = (Vec::new(), Vec::new());
+        for k in 0..all.blocks.len() {
+            let (metric, loss) = validation(&all.without(k)?, all.data)?;
+            lost.push(start - metric);
+            losses.push(loss);
+        }
+        Ok(Scores::new(lost).then_by(losses))
+    }
+}
+
+/// The metric, with a minus where less of it is better, and the loss, on the validation part.
+fn validation<F: Scalar>(model: &Model<F>, task: &dyn Task<F>) -> Result<(f64, f64)> {
+    let (mut tally, mut loss) = (Tally::new(), 0.0);
+    for batch in task.batches(Part::Validation, model.seed())?.epoch(0) {
+        let batch = batch?;
+        let y = model.infer(&batch.on(&Cx::without_graph()), batch.features())?;
+        loss += task.loss(y.view(), &batch)?.0.as_f64();
+        task.judge(y.view(), &batch, &mut tally)?;
+    }
+    let metric = task.metric();
+    let value = metric.of(tally);
+    Ok((if metric.better() == Better::Higher { value } else { -value }, loss))
+}

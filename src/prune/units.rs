@@ -1,0 +1,222 @@
+//! What is scored: units of one kind, with the evidence that their criterion asked for.
+
+use super::channel::ChannelUnits;
+use super::criterion::unserved;
+use crate::data::Dataset;
+use crate::error::{Error, Result};
+use crate::graph::Graph;
+use crate::nn::{Model, NodeId, Param};
+use crate::rng::{ChaCha8Rng, generator, purpose};
+use crate::scalar::Scalar;
+use ndarray::{Array1, Array2};
+use ndarray_rand::rand::Rng;
+use std::ops::Range;
+
+/// Units of one kind.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Units<'a, F: Scalar> {
+    /// Channels of one coupled group; a unit is a head where a layer keeps whole heads together.
+    Channels(ChannelUnits<'a, F>),
+    /// The entries of all weight matrices of a model, matrix by matrix and row by row.
+    Weights(WeightUnits<'a, F>),
+    /// The residual blocks of a model.
+    Blocks(BlockUnits<'a, F>),
+    /// The edges of a graph, or its pairs of an edge and its reverse.
+    Edges(EdgeUnits<'a, F>),
+}
+
+/// Which entry of a parameter, and what is known of it; zero where it was not asked for.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Entry<F> {
+    /// Its value `w`.
+    pub weight: F,
+    /// `∂L/∂w` on the training nodes.
+    pub gradient: F,
+    /// The mean over the training nodes of the square of each one's own gradient.
+    pub fisher: F,
+}
+
+/// All weight matrices of a model.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct WeightUnits<'a, F: Scalar> {
+    /// The matrices, in the order of the model.
+    pub matrices: Vec<WeightMatrix<'a, F>>,
+    /// Seed for criteria that draw.
+    pub seed: u64,
+}
+
+/// One weight matrix.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct WeightMatrix<'a, F: Scalar> {
+    /// Its layer's name and its own.
+    pub name: String,
+    /// The parameter; what its mask holds at zero goes first, whatever its score.
+    pub param: &'a Param<F>,
+    /// Its gradient, where it was asked for and there is one.
+    pub gradient: Option<&'a Array2<F>>,
+    /// Its Fisher diagonal, where it was asked for and there is one.
+    pub fisher: Option<&'a Array2<F>>,
+    /// The linear maps that it is part of, where they were asked for.
+    pub readers: Vec<MatrixReader<'a>>,
+}
+
+/// A linear map `Z = G·W` that a matrix is part of: several matrices of one sum stand one below
+/// the other.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct MatrixReader<'a> {
+    /// `C = GᵀG + λI`, `[rows, rows]`, on the nodes that calibrate, centred where the map has a
+    /// bias.
+    pub gram: &'a Array2<f64>,
+    /// Which weights no mask holds at zero, `[rows, columns]`; `None`: all.
+    pub support: Option<&'a Array2<bool>>,
+    /// The rows of the map that are the matrix.
+    pub rows: Range<usize>,
+    /// `‖Z‖²`, centred like `C`.
+    pub energy: f64,
+}
+
+/// The residual blocks of what is left of a model.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct BlockUnits<'a, F: Scalar> {
+    /// The model that the plan is for.
+    pub whole: &'a Model<F>,
+    /// What is left of it.
+    pub model: &'a Model<F>,
+    /// The data.
+    pub data: &'a Dataset<F>,
+    /// The blocks of what is left, in its order.
+    pub blocks: &'a [Block],
+    /// Seed for criteria that draw.
+    pub seed: u64,
+    /// How many blocks were scored in the rounds before this one.
+    pub scored: usize,
+}
+
+/// A residual block: `sum = input + f(input)`, and `inside` is `f`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Block {
+    /// The layer that gives it its name.
+    pub name: String,
+    /// Where its skip connection begins.
+    pub input: NodeId,
+    /// The layers that are skipped, ascending.
+    pub inside: Vec<NodeId>,
+    /// The sum that ends it.
+    pub sum: NodeId,
+}
+
+impl<F: Scalar> BlockUnits<'_, F> {
+    /// What is left without block `k` too.
+    ///
+    /// # Errors
+    /// What building a model refuses.
+    pub fn without(&self, k: usize) -> Result<Model<F>> {
+        super::layer::without(self.model, &self.blocks[k])
+    }
+}
+
+/// The edges of a graph.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct EdgeUnits<'a, F: Scalar> {
+    /// The graph; its edges are in the order of [`Graph::edges`].
+    pub graph: &'a Graph<F>,
+    /// For each edge its unit.
+    pub unit_of: Vec<usize>,
+    /// How many units there are to score.
+    pub units: usize,
+    /// Seed for criteria that draw.
+    pub seed: u64,
+}
+
+impl<F: Scalar> Units<'_, F> {
+    /// Their kind, in a word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Units::Channels(_) => "channels",
+            Units::Weights(_) => "weights",
+            Units::Blocks(_) => "layers",
+            Units::Edges(_) => "edges",
+        }
+    }
+
+    /// Their kind, and the layers that make them where they are of some.
+    pub fn name(&self) -> String {
+        match self {
+            Units::Channels(group) => format!("channels of `{}`", group.name),
+            other => other.kind().into(),
+        }
+    }
+
+    /// How many there are to score.
+    pub fn len(&self) -> usize {
+        match self {
+            Units::Channels(group) => group.units,
+            Units::Weights(all) => {
+                all.matrices.iter().map(|matrix| matrix.param.value().len()).sum()
+            }
+            Units::Blocks(all) => all.blocks.len(),
+            Units::Edges(all) => all.units,
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What a criterion of this name says to a kind of units that it does not serve.
+    pub fn unserved(&self, criterion: &str) -> Error {
+        let reason = "its formula is about others; choose another criterion".into();
+        unserved(criterion, self.kind(), reason)
+    }
+
+    /// Sums `f` over all entries tied to each unit: of a channel all its slices, of a weight
+    /// itself.
+    ///
+    /// # Errors
+    /// As [`Units::unserved`] for units without entries, by the name of the criterion that asks.
+    pub fn sum(&self, criterion: &str, f: impl Fn(Entry<F>) -> F) -> Result<Array1<F>> {
+        match self {
+            Units::Channels(group) => Ok(group.sum(f)),
+            Units::Weights(all) => {
+                let mut sums = Vec::with_capacity(self.len());
+                for matrix in &all.matrices {
+                    let of = |from: Option<&Array2<F>>, at| from.map_or(F::zero(), |all| all[at]);
+                    sums.extend(matrix.param.value().indexed_iter().map(|(at, &weight)| {
+                        let (gradient, fisher) = (of(matrix.gradient, at), of(matrix.fisher, at));
+                        f(Entry { weight, gradient, fisher })
+                    }));
+                }
+                Ok(sums.into())
+            }
+            _ => Err(self.unserved(criterion)),
+        }
+    }
+
+    /// A generator for what a criterion draws for these units alone.
+    pub fn generator(&self) -> ChaCha8Rng {
+        let of = |seed| generator(seed, &[purpose::RANDOM_CRITERION]);
+        match self {
+            // The seed of a group has its purpose in it.
+            Units::Channels(group) => generator(group.seed, &[]),
+            Units::Weights(all) => of(all.seed),
+            Units::Edges(all) => of(all.seed),
+            Units::Blocks(all) => {
+                // Rounds share a stream: each goes on where a number per block has brought it.
+                let mut rng = of(all.seed);
+                (0..all.scored).for_each(|_| {
+                    rng.random::<f64>();
+                });
+                rng
+            }
+        }
+    }
+}
