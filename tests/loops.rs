@@ -6,7 +6,7 @@ use gnn_prune::ndarray::{Array2, ArrayView2};
 use gnn_prune::nn::{Cx, Mode};
 use gnn_prune::pipeline::{Env, Step, Subject};
 use gnn_prune::task::{Part, cross_entropy, evaluate};
-use gnn_prune::train::{Adam, Schedule, Setup, step};
+use gnn_prune::train::{Adam, Schedule, Setup, UpdateRule, step};
 use gnn_prune::{
     Dataset, DistillLoss, Distiller, FineTune, Gcn, Model, Nodes, SoftLabels, Trainer,
 };
@@ -36,6 +36,10 @@ struct Loop {
     patience: usize,
     keep_start: bool,
     dropout_seed: Option<u64>,
+    warmup: usize,
+    /// Momentum of plain gradient descent in place of Adam.
+    momentum: Option<f64>,
+    clip: Option<f64>,
 }
 
 const PLAIN: Loop = Loop {
@@ -46,6 +50,9 @@ const PLAIN: Loop = Loop {
     patience: 100,
     keep_start: false,
     dropout_seed: None,
+    warmup: 0,
+    momentum: None,
+    clip: None,
 };
 
 struct Ended {
@@ -67,6 +74,7 @@ fn by_hand(mut model: Model, data: &Dataset, with: Loop, loss: Loss) -> Ended {
         .weight_decay(with.weight_decay)
         .build::<f32>()
         .unwrap();
+    let mut velocity: Vec<Array2<f32>> = Vec::new();
     let mut best = if with.keep_start { judge(&model) } else { f64::NEG_INFINITY };
     let mut ended = Ended { model: model.clone(), best_epoch: 0, losses: Vec::new() };
     for epoch in 1..=with.epochs {
@@ -78,13 +86,41 @@ fn by_hand(mut model: Model, data: &Dataset, with: Loop, loss: Loss) -> Ended {
         let (value, gradient) = loss(trace.output());
         let statistics = model.clone();
         model.absorb(&trace);
-        let grads = statistics.backward(&cx, trace, &[(model.output(), gradient)]).unwrap();
-        let factor = if with.cosine {
-            (1.0 + (PI * (epoch - 1) as f64 / with.epochs as f64).cos()) / 2.0
-        } else {
-            1.0
+        let mut grads = statistics.backward(&cx, trace, &[(model.output(), gradient)]).unwrap();
+        let (at, last) = (epoch.saturating_sub(with.warmup + 1), with.epochs - with.warmup);
+        let factor = match with {
+            _ if epoch <= with.warmup => epoch as f64 / with.warmup as f64,
+            _ if with.cosine => (1.0 + (PI * at as f64 / last as f64).cos()) / 2.0,
+            _ => 1.0,
         };
-        step(&mut adam, &mut model, &grads, factor);
+        if let Some(clip) = with.clip {
+            let mut square = 0.0;
+            model.visit(&mut |_, param| {
+                let Some(own) = grads.get(param.id()) else { return };
+                square += own.iter().map(|&g| f64::from(g) * f64::from(g)).sum::<f64>();
+            });
+            let factor = clip / (square.sqrt() + 1e-6);
+            assert!(factor < 1.0, "the limit shows");
+            grads.scale(factor as f32);
+        }
+        match with.momentum {
+            None => step(&mut adam, &mut model, &grads, factor),
+            Some(momentum) => {
+                let mut k = 0;
+                model.visit_mut(&mut |param| {
+                    let Some(own) = grads.get(param.id()) else { return };
+                    let decayed = own + &(param.value() * with.weight_decay as f32);
+                    match velocity.get_mut(k) {
+                        Some(last) => *last = &*last * momentum as f32 + decayed,
+                        None => velocity.push(decayed),
+                    }
+                    let rate = (with.learning_rate * factor) as f32;
+                    let moved = param.value() - &(&velocity[k] * rate);
+                    *param.value_mut() = moved;
+                    k += 1;
+                });
+            }
+        }
         ended.losses.push(f64::from(value));
         let now = judge(&model);
         if now > best {
@@ -112,6 +148,9 @@ fn training_is_the_loop_with_every_setting() {
         Loop { patience: 3, epochs: 60, ..PLAIN },
         Loop { keep_start: true, learning_rate: 0.3, patience: 5, ..PLAIN },
         Loop { dropout_seed: Some(77), weight_decay: 0.05, ..PLAIN },
+        Loop { warmup: 5, cosine: true, ..PLAIN },
+        Loop { momentum: Some(0.9), learning_rate: 0.1, warmup: 2, ..PLAIN },
+        Loop { clip: Some(0.01), momentum: Some(0.5), learning_rate: 1.0, ..PLAIN },
     ];
     let mut ends = Vec::new();
     for (k, with) in settings.into_iter().enumerate() {
@@ -120,17 +159,27 @@ fn training_is_the_loop_with_every_setting() {
             .learning_rate(with.learning_rate)
             .weight_decay(with.weight_decay)
             .patience(with.patience)
+            .warmup(with.warmup)
             .schedule(if with.cosine { Schedule::Cosine } else { Schedule::Constant });
+        if let Some(momentum) = with.momentum {
+            trainer = trainer.rule(UpdateRule::Sgd { momentum });
+        }
+        trainer = with.clip.map_or(trainer.clone(), |clip| trainer.clip_norm(clip));
         trainer = if with.keep_start { trainer.keep_start() } else { trainer };
         trainer = with.dropout_seed.map_or(trainer.clone(), |seed| trainer.dropout_seed(seed));
         let fit = trainer.build().unwrap().fit_with(model(3), &data, Setup::new()).unwrap();
         let expected = by_hand(model(3), &data, with, &on_training_labels(&data, 3));
-        assert_eq!(
-            (fit.best_epoch, &fit.losses),
-            (expected.best_epoch, &expected.losses),
-            "settings {k}"
-        );
-        assert_eq!(params(&fit.model), params(&expected.model), "settings {k}");
+        let (found, sought) = (params(&fit.model), params(&expected.model));
+        if with.clip.is_none() && with.momentum.is_none() {
+            let expected = (expected.best_epoch, &expected.losses);
+            assert_eq!((fit.best_epoch, &fit.losses), expected, "settings {k}");
+            assert_eq!(found, sought, "settings {k}");
+        } else {
+            // A norm summed in another order, products rounded in another.
+            let near = |a: &f64, b: &f64| (a - b).abs() < 1e-5 * (1.0 + b.abs());
+            let pairs = fit.losses.iter().zip(&expected.losses);
+            assert!(pairs.clone().all(|(a, b)| near(a, b)), "settings {k}: {pairs:?}");
+        }
         ends.push(fit.losses);
     }
     // The settings are such that each of them shows.

@@ -200,6 +200,30 @@ mod tests {
     use ndarray::array;
 
     #[test]
+    fn gradients_longer_than_the_limit_are_scaled_down_to_it_and_others_left() {
+        let mut builder = ModelBuilder::<f64>::new(1);
+        let line = Linear::builder(1, 2).build::<f64>().unwrap();
+        let line = builder.add("line", line, &[NodeId::INPUT]).unwrap();
+        let model = builder.build(line, 0).unwrap();
+        let mut grads = Grads::new(0);
+        model.visit(&mut |name, param| {
+            let values = if name == "line.bias" { array![[0.0, 4.0]] } else { array![[3.0, 0.0]] };
+            grads.add(param, values);
+        });
+        assert_eq!(grads.norm(), 5.0);
+        let mut same = grads.clone();
+        same.clip(5.1);
+        grads.clip(1.0);
+        // PyTorch divides by the norm and 1e-6.
+        let factor = 1.0 / (5.0 + 1e-6);
+        model.visit(&mut |name, param| {
+            let (at, value) = if name == "line.bias" { ((0, 1), 4.0) } else { ((0, 0), 3.0) };
+            assert_eq!(same.get(param.id()).unwrap()[at], value);
+            assert!((grads.get(param.id()).unwrap()[at] - value * factor).abs() < 1e-15);
+        });
+    }
+
+    #[test]
     fn scaled_gradients_are_added_whether_or_not_there_are_any_yet() {
         let mut builder = ModelBuilder::<f64>::new(1);
         let line = builder

@@ -60,3 +60,84 @@ pub(super) fn means<F: Scalar>(
     grads.scale(all.recip());
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{Dataset, Split, Splits};
+    use crate::train::{Setup, Trainer};
+    use crate::{Gcn, Model};
+    use std::sync::{Arc, Barrier, Mutex};
+
+    /// Two threads as two processes.
+    struct Pair {
+        sums: Arc<Mutex<Vec<Vec<f64>>>>,
+        barrier: Arc<Barrier>,
+    }
+
+    impl Reduce<f64> for Pair {
+        fn processes(&self) -> usize {
+            2
+        }
+
+        fn sum(&self, numbers: &mut [&mut [f64]]) -> Result<()> {
+            let mut sums = self.sums.lock().unwrap();
+            if sums.is_empty() {
+                *sums = numbers.iter().map(|own| own.to_vec()).collect();
+            } else {
+                for (sum, own) in sums.iter_mut().zip(numbers.iter()) {
+                    sum.iter_mut().zip(own.iter()).for_each(|(sum, own)| *sum += own);
+                }
+            }
+            drop(sums);
+            self.barrier.wait();
+            let sums = self.sums.lock().unwrap();
+            numbers.iter_mut().zip(sums.iter()).for_each(|(own, sum)| own.copy_from_slice(sum));
+            drop(sums);
+            if self.barrier.wait().is_leader() {
+                self.sums.lock().unwrap().clear();
+            }
+            self.barrier.wait();
+            Ok(())
+        }
+    }
+
+    fn weights(model: &Model<f64>) -> Vec<f64> {
+        let mut all = Vec::new();
+        model.visit(&mut |_, param| all.extend(param.value().iter().copied()));
+        all
+    }
+
+    #[test]
+    fn two_processes_with_parts_of_unequal_size_learn_what_one_with_all_does() {
+        let data = Dataset::sbm(300, 3).features(6).seed(2).build().unwrap().cast::<f64>();
+        let Split { train, val, test } = data.split(0);
+        let on = |train: &[u32]| {
+            let split = Split { train: train.to_vec(), val: val.clone(), test: test.clone() };
+            data.clone().with_splits(Splits::Fixed(split)).unwrap()
+        };
+        let model = Gcn::builder(6, 3).hidden(8).dropout(0.0).build(0).unwrap();
+        let model = model.cast::<f64>().unwrap();
+        let trainer = Trainer::builder().epochs(5).clip_norm(0.05).build().unwrap();
+        let alone = trainer.fit_with(model.clone(), &on(&train), Setup::new()).unwrap();
+        let (sums, barrier) = (Arc::default(), Arc::new(Barrier::new(2)));
+        let parts = [&train[..11], &train[11..]];
+        let fits: Vec<_> = std::thread::scope(|scope| {
+            let threads = parts.map(|part| {
+                let pair = Pair { sums: Arc::clone(&sums), barrier: Arc::clone(&barrier) };
+                let (data, model, trainer) = (on(part), model.clone(), &trainer);
+                scope.spawn(move || {
+                    trainer.fit_with(model, &data, Setup::new().reduce(&pair)).unwrap()
+                })
+            });
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert_eq!(weights(&fits[0].model), weights(&fits[1].model));
+        for fit in &fits {
+            let pairs = weights(&alone.model).into_iter().zip(weights(&fit.model));
+            // Sums of the same terms in another order.
+            assert!(pairs.clone().all(|(a, b)| (a - b).abs() < 1e-9));
+            assert!(alone.losses.iter().zip(&fit.losses).all(|(a, b)| (a - b).abs() < 1e-9));
+        }
+    }
+}
