@@ -50,7 +50,7 @@
 //! `pt` reads the files of `torch.save`; `cli` builds the program `gnn-prune`, with `pt`. Neither
 //! is on by default.
 #![deny(unsafe_code)]
-#![warn(missing_docs)]
+#![warn(missing_docs, missing_debug_implementations)]
 
 pub mod data;
 pub mod distill;

@@ -199,6 +199,9 @@ fn a_layer_of_ones_own_is_trained_pruned_compiled_saved_and_loaded() -> Result<(
             .all(|(a, b)| (a - b).abs() <= 64.0 * f32::EPSILON * (1.0 + a.abs()))
     );
 
+    let twin: Model<f64> = small.cast_with(&Registry::standard().with::<Gain<f64>>())?;
+    assert_eq!(twin.num_params(), small.num_params());
+    assert!(small.cast::<f64>().unwrap_err().to_string().contains("gain"));
     check_save_load(&small, &Registry::standard().with::<Gain<f32>>()).unwrap();
     let unknown = check_save_load(&small, &Registry::standard()).unwrap_err();
     assert!(unknown.contains("unknown layer `gain`"), "{unknown}");

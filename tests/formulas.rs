@@ -88,7 +88,7 @@ impl Params {
                 a.dot(x) / a.sum_axis(Axis(1)).mapv(|d| d.max(1.0)).insert_axis(Axis(1))
             }
             Aggregation::Sum => a.dot(x),
-            Aggregation::Max => Array2::from_shape_fn(x.dim(), |(i, c)| {
+            _ => Array2::from_shape_fn(x.dim(), |(i, c)| {
                 let into = (0..NODES).filter(|&j| a[[i, j]] > 0.0).map(|j| x[[j, c]]);
                 into.reduce(f64::max).unwrap_or(0.0)
             }),

@@ -10,6 +10,7 @@ use std::str::FromStr;
 /// How each row of features is scaled. A row of zeros stays one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum FeatureNorm {
     /// `x / Σ|x|`, as the Planetoid papers do.
     L1,

@@ -15,6 +15,7 @@ const SUPPORTED: &str = "what is read is a .npz file in the gnn-benchmark or the
 
 /// What data are read for: nothing more is asked of a file than that reads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Purpose {
     /// Running a network: features and edges. Labels and masks are not looked at: no node has a
     /// label, and every part of the split is empty.

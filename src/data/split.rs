@@ -22,6 +22,7 @@ pub struct Split {
 
 /// Where the split of a seed comes from. Nodes without a label are in no part.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub enum Splits {
     /// The same for every seed.
     Fixed(Split),
@@ -312,6 +313,7 @@ fn by_shares(shares: [f64; 3], seed: u64, labels: &[u32]) -> Split {
 /// # Ok::<(), gnn_prune::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub enum SplitSource {
     /// A rule.
     Rule(Splits),

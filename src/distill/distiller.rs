@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 /// On which nodes the student imitates its teacher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Nodes {
     /// The training nodes.
     Labelled,
@@ -31,6 +32,22 @@ pub struct DistillerBuilder<F: Scalar = f32> {
     labels: f64,
     nodes: Nodes,
     trainer: TrainerBuilder,
+}
+
+impl<F: Scalar> std::fmt::Debug for DistillerBuilder<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DistillerBuilder")
+            .field("losses", &names(&self.losses))
+            .field("labels", &self.labels)
+            .field("nodes", &self.nodes)
+            .field("trainer", &self.trainer)
+            .finish()
+    }
+}
+
+/// The losses by name, each with its weight.
+fn names<F: Scalar>(losses: &[(f64, Arc<dyn DistillLoss<F>>)]) -> Vec<(f64, &'static str)> {
+    losses.iter().map(|(weight, loss)| (*weight, loss.name())).collect()
 }
 
 impl<F: Scalar> DistillerBuilder<F> {
@@ -174,6 +191,17 @@ pub struct Distiller<F: Scalar = f32> {
     labels: f64,
     nodes: Nodes,
     trainer: Trainer,
+}
+
+impl<F: Scalar> std::fmt::Debug for Distiller<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Distiller")
+            .field("losses", &names(&self.losses))
+            .field("labels", &self.labels)
+            .field("nodes", &self.nodes)
+            .field("trainer", &self.trainer)
+            .finish()
+    }
 }
 
 impl Distiller<f32> {

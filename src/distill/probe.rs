@@ -24,6 +24,13 @@ pub struct Probe<'a, F: Scalar> {
     gradient: OnceLock<Value<F>>,
 }
 
+impl<F: Scalar> std::fmt::Debug for Probe<'_, F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (data, rows) = (self.data.name(), self.rows.len());
+        f.debug_struct("Probe").field("data", &data).field("rows", &rows).finish_non_exhaustive()
+    }
+}
+
 impl<'a, F: Scalar> Probe<'a, F> {
     /// Asks `model` about `rows` of `data`, whose nodes are taken to be of `classes`.
     ///

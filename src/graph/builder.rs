@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 /// What to do with edges that are listed more than once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Duplicates {
     /// Keep one of them; it is an error if their weights differ.
     #[default]
@@ -23,6 +24,7 @@ pub enum Duplicates {
 
 /// What to do with edges from a node to itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum SelfLoops {
     /// Leave them as listed.
     #[default]

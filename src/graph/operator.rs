@@ -9,6 +9,7 @@ use crate::value::{Csr, CsrView};
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Norm {
     /// `D̃^{-1/2}(A+I)D̃^{-1/2}`, where `I` fills in only the self-loops that `A` lacks and `D̃` is
     /// the weighted in-degree (Kipf and Welling 2017, eq. 2; directed and weighted as PyTorch

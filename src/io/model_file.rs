@@ -106,6 +106,14 @@ impl<F: Scalar> Model<F> {
         let bytes = files::read(path)?;
         from_bytes(&bytes, registry).map_err(|problem| Error::file(path, problem))
     }
+
+    /// As [`Model::from_bytes`], in any scalar type and with layers of one's own in the registry.
+    ///
+    /// # Errors
+    /// As [`Model::from_bytes`].
+    pub fn from_bytes_with(bytes: &[u8], registry: &Registry<F>) -> Result<Self> {
+        from_bytes(bytes, registry).map_err(Error::Model)
+    }
 }
 
 impl Model<f32> {
@@ -124,7 +132,7 @@ impl Model<f32> {
     /// # Errors
     /// [`Error::Model`] for bytes that are cut off, not of this crate, or of another scalar type.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        from_bytes(bytes, &Registry::standard()).map_err(Error::Model)
+        Self::from_bytes_with(bytes, &Registry::standard())
     }
 }
 

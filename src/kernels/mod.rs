@@ -29,6 +29,9 @@
 //! others. To add such a kernel: a field of the family's table, a portable form, the other forms.
 //! What the compiler turns into wide vectors by itself goes through [`simd::by_level`] instead.
 
+// Nobody outside of the crate sees them.
+#![allow(missing_debug_implementations)]
+
 mod attention;
 mod blocks;
 pub mod buffer;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 /// A function applied to every entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum ActivationFn {
     /// `max(x, 0)`.
     Relu,

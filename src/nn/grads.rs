@@ -8,6 +8,7 @@ use ndarray::Array2;
 
 /// What a layer's backward reads of its inputs and output; the trace drops what nobody reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Reads {
     /// Neither.
     Nothing,

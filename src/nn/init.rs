@@ -8,6 +8,7 @@ use ndarray_rand::rand_distr::Uniform;
 
 /// Initialisation of a parameter of shape `[rows, cols]` = `[fan in, fan out]`.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub enum Init {
     /// Uniform in ±`sqrt(6 / (rows + cols))` (Glorot and Bengio 2010, eq. 16).
     GlorotUniform,

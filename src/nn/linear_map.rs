@@ -15,6 +15,7 @@ use ndarray::{Array2, ArrayView2};
 /// input and it: for [`GcnConv`](super::GcnConv) `Â·X`, for [`SageConv`](super::SageConv) `AGG(X)`
 /// and `X`. Whatever the layer does to `Z` afterwards, a layer with the same `Z` gives the same
 /// output. Attention is such a layer: its scores are functions of `X·W`.
+#[derive(Debug)]
 pub struct LinearMap<'a, F: Scalar> {
     terms: Vec<MapTerm<'a, F>>,
     bias: Option<&'a mut Param<F>>,
@@ -22,12 +23,14 @@ pub struct LinearMap<'a, F: Scalar> {
 }
 
 /// One product of a [`LinearMap`].
+#[derive(Debug)]
 pub struct MapTerm<'a, F: Scalar> {
     input: Seen<'a, F>,
     weight: &'a mut Param<F>,
 }
 
 /// A layer's input as it is, or what was made of it.
+#[derive(Debug)]
 enum Seen<'a, F: Scalar> {
     Itself(ValueRef<'a, F>),
     Made(Value<F>),

@@ -33,6 +33,14 @@ pub struct Node<F: Scalar> {
     pub(crate) rows: RowSpace,
 }
 
+impl<F: Scalar> std::fmt::Debug for Node<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let inputs: Vec<usize> = self.inputs.iter().map(|id| id.index()).collect();
+        let (name, kind, channels) = (&self.name, self.layer.kind(), self.channels);
+        write!(f, "{name}: {kind} of nodes {inputs:?}, {channels} channels")
+    }
+}
+
 impl<F: Scalar> Node<F> {
     /// Its name, unique in the model.
     pub fn name(&self) -> &str {

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::scalar::Scalar;
 
 /// Builder of a [`Model`]: nodes are added in an order in which every input is there already.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct ModelBuilder<F: Scalar = f32> {
     in_channels: usize,
     nodes: Vec<Node<F>>,

@@ -8,6 +8,7 @@ use std::cell::Cell;
 
 /// Which channels run along an axis of a parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Axis {
     /// No channels: the axis never changes.
     Fixed,

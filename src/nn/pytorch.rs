@@ -3,6 +3,7 @@
 
 /// How PyTorch lays out what is a matrix here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Layout {
     /// A linear map: `[out, in]`.
     Transposed,

@@ -135,6 +135,12 @@ pub struct Entry<F: Scalar> {
     to_python: ToPython<F>,
 }
 
+impl<F: Scalar> std::fmt::Debug for Entry<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Entry").field(&self.kind).finish()
+    }
+}
+
 impl<F: Scalar> Entry<F> {
     fn of<L: Registered<F>>() -> Self {
         Self {
@@ -207,7 +213,7 @@ impl<F: Scalar> Entry<F> {
 
 /// The layers that files may name. [`Registry::standard`] has all of the crate; [`Registry::with`]
 /// adds one's own.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Registry<F: Scalar> {
     entries: Vec<Entry<F>>,
 }
@@ -277,7 +283,14 @@ impl<F: Scalar> Model<F> {
     /// # Errors
     /// [`Error::Model`] for a layer that is not in the registry.
     pub fn cast<G: Scalar>(&self) -> Result<Model<G>> {
-        let registry = Registry::<G>::standard();
+        self.cast_with(&Registry::standard())
+    }
+
+    /// As [`Model::cast`], with layers of one's own in the registry.
+    ///
+    /// # Errors
+    /// As [`Model::cast`].
+    pub fn cast_with<G: Scalar>(&self, registry: &Registry<G>) -> Result<Model<G>> {
         let mut builder = ModelBuilder::<G>::new(self.in_channels());
         for node in self.nodes() {
             let mut shapes = Shapes::default();

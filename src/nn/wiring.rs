@@ -2,6 +2,7 @@
 
 /// What the output channels of a layer are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Wiring {
     /// New channels, made by the layer's own parameters; each unit is kept or removed as a whole.
     Fresh {
@@ -18,6 +19,7 @@ pub enum Wiring {
 
 /// Which channels of a fresh output can only be removed together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum HeadUnits {
     /// Every channel by itself.
     Single,

@@ -52,7 +52,7 @@ const PREFIX: &str = "gnn-prune-seed";
 /// Checkpoints::remove(&folder)?;
 /// # Ok::<(), gnn_prune::Error>(())
 /// ```
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Checkpoints {
     folder: PathBuf,
     resume: bool,

@@ -110,6 +110,19 @@ pub struct Compression<'a, M = Model> {
     ends_in: PhantomData<fn() -> M>,
 }
 
+impl<M> std::fmt::Debug for Compression<'_, M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let steps: Vec<String> = self.steps.iter().map(|step| step.settings()).collect();
+        f.debug_struct("Compression")
+            .field("data", &self.data.name())
+            .field("steps", &steps)
+            .field("quantizer", &self.quantizer)
+            .field("controls", &self.controls)
+            .field("trainer", &self.trainer)
+            .finish_non_exhaustive()
+    }
+}
+
 /// The state of one seed after a stage.
 #[derive(Clone)]
 pub(super) struct Stage {

@@ -76,7 +76,7 @@ impl OneShotBuilder {
 /// assert!(small.stored_bytes() * 20 < 4 * model.num_params() as u64);
 /// # Ok::<(), gnn_prune::Error>(())
 /// ```
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct OneShot {
     channels: ChannelPruner,
     weights: WeightPruner,

@@ -28,6 +28,13 @@ pub struct Env<'a> {
     pub on_epoch: OnEpoch<'a>,
 }
 
+impl std::fmt::Debug for Env<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let data = self.data.name();
+        f.debug_struct("Env").field("data", &data).field("seed", &self.seed).finish_non_exhaustive()
+    }
+}
+
 /// A stage of a compression: anyone may add one.
 ///
 /// One that makes all weights below a bound zero, and chooses nothing:
@@ -103,6 +110,7 @@ pub trait Step: Send + Sync {
 }
 
 /// What a [`Step`] does where choices are left to chance.
+#[non_exhaustive]
 pub enum Control {
     /// This step instead: the same amount, chosen at random.
     Random(Box<dyn Step>),

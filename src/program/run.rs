@@ -10,6 +10,7 @@ use serde::Serialize;
 /// What a stage of a compiled program computes with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Form {
     /// 8-bit integers, summed in 32 bits.
     Integers,

@@ -6,6 +6,7 @@ use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis};
 
 /// What shares a scale, and whether zero may lie off the middle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Granularity {
     /// `s = max|w| / (2^{b−1} − 1)` over the tensor, integers in ±`(2^{b−1} − 1)`.
     SymmetricTensor,

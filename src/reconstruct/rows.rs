@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 /// The nodes on whose values least squares is solved. No label is read in either case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Calibrate {
     /// Every node of the graph: the transductive setting, in which all features are at hand.
     #[default]

@@ -19,6 +19,7 @@ pub struct Difference {
 
 /// What a difference allows to be said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Verdict {
     /// It lies above 0 by more than chance explains.
     Higher,

@@ -343,6 +343,7 @@ impl Report {
 
 /// The forms of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Page {
     /// One self-contained HTML page.
     Html,

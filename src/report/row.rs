@@ -81,6 +81,7 @@ impl DataInfo {
 /// What the rows of a report are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Compares {
     /// Stages of one compression, over seeds.
     #[default]

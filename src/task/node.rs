@@ -11,6 +11,7 @@ use ndarray::{Array2, ArrayView2};
 
 /// How far predicted numbers are from those that are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Deviation {
     /// The mean of the squares: the prediction tends to the mean.
     #[default]

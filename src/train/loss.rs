@@ -14,6 +14,7 @@ pub type NodeGrads<F> = Vec<(NodeId, Array2<F>)>;
 ///
 /// `(value, nodes).into()` is one without gradients by the parameters.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Objective<F: Scalar> {
     /// The value of the loss.
     pub value: F,
@@ -24,9 +25,22 @@ pub struct Objective<F: Scalar> {
     pub params: Option<Grads<F>>,
 }
 
+impl<F: Scalar> Objective<F> {
+    /// A value with its gradients by the values of some nodes.
+    pub fn new(value: F, nodes: NodeGrads<F>) -> Self {
+        Self { value, nodes, params: None }
+    }
+
+    /// The same, with gradients by the parameters that no node's value carries.
+    #[must_use]
+    pub fn with_params(self, params: Grads<F>) -> Self {
+        Self { params: Some(params), ..self }
+    }
+}
+
 impl<F: Scalar> From<(F, NodeGrads<F>)> for Objective<F> {
     fn from((value, nodes): (F, NodeGrads<F>)) -> Self {
-        Self { value, nodes, params: None }
+        Self::new(value, nodes)
     }
 }
 

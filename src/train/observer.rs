@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// What is known after each epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Epoch {
     /// Counted from 1.
     pub epoch: usize,

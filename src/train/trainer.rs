@@ -266,6 +266,7 @@ impl<'a, F: Scalar> Setup<'a, F> {
 
 /// A trained model and how it got there.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Fit<F: Scalar> {
     /// The model of the best epoch.
     pub model: Model<F>,

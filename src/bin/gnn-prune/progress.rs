@@ -202,10 +202,12 @@ impl Running {
         } else {
             String::new()
         };
-        let epoch =
-            self.epoch.map_or(String::new(), |Epoch { epoch, epochs, loss, validation }| {
+        let epoch = self.epoch.map_or(
+            String::new(),
+            |Epoch { epoch, epochs, loss, validation, .. }| {
                 format!(": epoch {epoch} of {epochs}, loss {loss:.4}, validation {validation:.2} %")
-            });
+            },
+        );
         format!("{}, seed {}{of}{epoch}", self.name, self.seed)
     }
 

@@ -16,7 +16,7 @@ use std::path::Path;
 pub(super) const NETWORK: &str = "network";
 
 /// A model read from a state dict, and what had to be assumed.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Checkpoint {
     /// The model.
     pub model: Model,

@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 /// What a node takes from its in-neighbours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Aggregation {
     /// Their mean, by the edges' weights.
     #[default]

@@ -10,6 +10,7 @@ use std::fmt;
 
 /// Who learns from the dense model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Student {
     /// The current model goes on, healed by its teacher.
     Itself,
