@@ -6,8 +6,8 @@ use ndarray::{ArrayView1, ArrayView2, ArrayViewMut2};
 
 /// `X̂` with mean 0 and variance 1 over the channels of each row, or over all entries.
 ///
-/// Per row `x̂ = (x − μ) / sqrt(σ² + 1e-5)`, over all `x̂ = (x − μ) / (σ + 1e-5)`. Channels that are
-/// left out count nowhere and become 0.
+/// Per row `x̂ = (x − μ) / sqrt(σ² + 1e-5)`, over all `x̂ = (x − μ) / (σ + 1e-5)`. Channels that
+/// are left out count nowhere and become 0.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowNorm {
     channels: Vec<usize>,
