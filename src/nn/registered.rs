@@ -75,13 +75,15 @@ pub trait Registered<F: Scalar>: Layer<F> {
     const KIND: &'static str;
 
     /// What the layer is in PyTorch; or what keeps it from being anything there.
-    /// [`io::pyg`](crate::io::pyg) reads and writes the layers of [`Registry::standard`] by it.
+    /// [`io::pyg`](crate::io::pyg) reads and writes the layers of
+    /// [`Registry::standard`](super::Registry::standard) by it.
     const PYTORCH: std::result::Result<Twin, &'static str>;
 
     /// A layer of these settings, with parameters of these shapes, all zero.
     ///
     /// # Errors
-    /// [`Error::Model`] where a setting or a parameter is missing or out of range.
+    /// [`Error::Model`](crate::Error::Model) where a setting or a parameter is missing or out of
+    /// range.
     fn from_attrs(attrs: &Attrs, shapes: &Shapes) -> Result<Self>;
 
     /// A random instance that accepts inputs of these widths and, where it may choose, puts out

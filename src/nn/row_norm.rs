@@ -18,9 +18,14 @@ impl RowNorm {
     /// Added to the variance of a row, or to the deviation of all.
     pub(super) const EPS: f64 = 1e-5;
 
-    /// Over these channels, of each row or of all rows together.
-    pub(super) fn new(channels: Vec<usize>, over_all: bool) -> Self {
-        Self { channels, over_all }
+    /// Over these channels of each row.
+    pub fn per_row(channels: Vec<usize>) -> Self {
+        Self { channels, over_all: false }
+    }
+
+    /// Over these channels of all rows together.
+    pub fn over_all(channels: Vec<usize>) -> Self {
+        Self { channels, over_all: true }
     }
 
     /// The channels that count.
