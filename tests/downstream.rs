@@ -3,8 +3,8 @@
 use gnn_prune::ndarray::{Array2, ArrayView2, Axis as Side};
 use gnn_prune::nn::{
     Attrs, Axis, Cx, GcnConv, Grads, HeadUnits, Init, Io, Layer, Lowering, Model, ModelBuilder,
-    NodeId, Param, Place, Python, Reads, Registered, Registry, RowSpace, Rows, Shapes, StageId,
-    Twin, Wiring,
+    NodeId, Opaque, Param, Place, Python, Reads, Registered, Registry, RowSpace, Rows, Shapes,
+    StageId, Twin, Wiring,
 };
 use gnn_prune::rng::ChaCha8Rng;
 use gnn_prune::task::{Batch, Batches, Metric, Part, Tally, Task, binary_cross_entropy, evaluate};
@@ -15,8 +15,8 @@ use gnn_prune::testing::{
 };
 use gnn_prune::train::{Epoch, Flow, Observer, Optimizer, Pass, Setup};
 use gnn_prune::{
-    ChannelPruner, Compression, Controls, Dataset, Error, FineTune, Gcn, Graph, Magnitude, Result,
-    Scalar, Trainer, Unsupported, Value, ValueRef,
+    Bits, ChannelPruner, Compression, Controls, Dataset, Error, FineTune, Gcn, Graph, Magnitude,
+    Quantizer, Result, Scalar, Trainer, Unsupported, Value, ValueRef,
 };
 
 #[test]
@@ -536,5 +536,87 @@ fn an_optimiser_and_an_observer_of_ones_own_change_how_a_model_is_trained() -> R
     let fit = trainer.fit_with(model, &data, setup)?;
     assert_eq!(narrowing.seen, [16, 16, 16, 8, 8, 8]);
     assert_eq!(fit.losses.len(), 6);
+    Ok(())
+}
+
+/// `Y = X ⊙ X`, of which no stage knows.
+#[derive(Debug, Clone)]
+struct Square;
+
+impl Layer<f32> for Square {
+    type Cache = ();
+    fn kind(&self) -> &'static str {
+        "square"
+    }
+    fn wiring(&self) -> Wiring {
+        Wiring::Same
+    }
+    fn forward(&self, _: &Cx<f32>, xs: &[ValueRef<f32>]) -> Result<(Value<f32>, ())> {
+        Ok((Value::Dense(xs[0].to_dense().mapv_into(|v| v * v)), ()))
+    }
+    fn backward(
+        &self,
+        _: &Cx<f32>,
+        io: &Io<f32>,
+        (): (),
+        dy: ValueRef<f32>,
+        _: &mut Grads<f32>,
+    ) -> Vec<Option<Value<f32>>> {
+        vec![Some(Value::Dense(dy.to_dense() * io.input(0).to_dense() * 2.0))]
+    }
+    fn lower(
+        &self,
+        lowering: &mut Lowering<f32>,
+        xs: &[StageId],
+    ) -> std::result::Result<StageId, Unsupported> {
+        let width = lowering.width(xs[0]);
+        let macs = (lowering.rows(xs[0]) * width) as u64;
+        Ok(lowering.opaque(xs, Squares { macs }, width))
+    }
+}
+
+struct Squares {
+    macs: u64,
+}
+
+impl Opaque<f32> for Squares {
+    fn name(&self) -> &str {
+        "squares"
+    }
+    fn macs(&self) -> u64 {
+        self.macs
+    }
+    fn run(&self, cx: &Cx<f32>, xs: &[ValueRef<f32>]) -> Result<Array2<f32>> {
+        let mut y = cx.copy_of(&xs[0]);
+        y.mapv_inplace(|v| v * v);
+        Ok(y)
+    }
+}
+
+#[test]
+fn a_layer_of_ones_own_brings_an_operation_that_no_stage_is() -> Result<()> {
+    let data = Dataset::digits()?;
+    let mut builder = ModelBuilder::<f32>::new(data.num_features());
+    let h = builder.add("in", GcnConv::builder(64, 8).build()?, &[NodeId::INPUT])?;
+    let h = builder.add("square", Square, &[h])?;
+    let y = builder.add("out", GcnConv::builder(8, 10).build()?, &[h])?;
+    let model = builder.build(y, 0)?;
+    let mut program = model.compile(data.graph(), data.features())?;
+    let without = {
+        let mut builder = ModelBuilder::<f32>::new(data.num_features());
+        let h = builder.add("in", GcnConv::builder(64, 8).build()?, &[NodeId::INPUT])?;
+        let y = builder.add("out", GcnConv::builder(8, 10).build()?, &[h])?;
+        builder.build(y, 0)?.compile(data.graph(), data.features())?
+    };
+    assert_eq!(program.cost().macs - without.cost().macs, (data.num_nodes() * 8) as u64);
+    let expected = model.infer(&Cx::eval(data.graph()), data.features())?;
+    for _ in 0..2 {
+        let found = program.run(data.features())?;
+        assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-4));
+    }
+    let times = program.profile(data.features())?;
+    assert!(times.iter().any(|time| time.what == "squares -> 8"), "{times:?}");
+    let refused = Quantizer::builder(Bits::Eight).build()?.quantize(&model, &data).unwrap_err();
+    assert!(refused.to_string().contains("squares has no integer form"), "{refused}");
     Ok(())
 }

@@ -25,11 +25,11 @@ fn floor(room: &str) -> Option<usize> {
 }
 
 /// A source file of the library without comments and without what is compiled for tests only.
-struct Source {
+pub(crate) struct Source {
     /// Path from `src`: `nn/conv/gcn_conv.rs`.
-    path: PathBuf,
-    code: String,
-    text: String,
+    pub(crate) path: PathBuf,
+    pub(crate) code: String,
+    pub(crate) text: String,
 }
 
 impl Source {
@@ -45,7 +45,7 @@ impl Source {
     }
 }
 
-fn src() -> PathBuf {
+pub(crate) fn src() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
@@ -93,14 +93,14 @@ fn sources() -> Vec<Source> {
 }
 
 /// Sources of the library, that is without `lib.rs`, which only names rooms, and the programs.
-fn library() -> Vec<Source> {
+pub(crate) fn library() -> Vec<Source> {
     sources()
         .into_iter()
         .filter(|source| !source.path.starts_with("bin") && !source.path.ends_with("lib.rs"))
         .collect()
 }
 
-fn without_comments(text: &str) -> String {
+pub(crate) fn without_comments(text: &str) -> String {
     text.lines()
         .map(|line| line.split("//").next().unwrap_or_default())
         .collect::<Vec<_>>()

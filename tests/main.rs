@@ -3,6 +3,7 @@
 mod calibration;
 mod cases;
 mod choices;
+mod circles;
 mod cli;
 mod data_files;
 mod determinism;

@@ -21,9 +21,11 @@ mod linear_map;
 mod liveness;
 mod model;
 mod model_builder;
+mod oracle;
 mod param;
 mod product;
 mod pytorch;
+mod registered;
 mod registry;
 mod role;
 mod row_norm;
@@ -59,7 +61,8 @@ pub use model_builder::ModelBuilder;
 pub use param::{Axis, Mask, Param};
 pub(crate) use param::{bias, with_at_most};
 pub use pytorch::{Layout, Place, Python, Twin};
-pub use registry::{Entry, Registered, Registry};
+pub use registered::Registered;
+pub use registry::{Entry, Registry};
 pub use role::Role;
 pub use row_norm::RowNorm;
 pub use rows::{RowSpace, Rows};
@@ -68,19 +71,5 @@ pub use stage::{Lowering, Opaque, Stage};
 pub use wiring::{HeadUnits, Kept, Wiring};
 
 pub(crate) use conv::EDGE_WEIGHTS;
+pub(crate) use oracle::{dense_adjacency, dense_counts};
 pub(crate) use workspace::Workspace;
-
-/// The number of edges at each place, for oracles.
-pub(crate) fn dense_counts<F: crate::Scalar>(graph: &crate::Graph<F>) -> ndarray::Array2<F> {
-    let mut counts = ndarray::Array2::zeros((graph.num_nodes(), graph.num_nodes()));
-    let (starts, sources) = graph.edge_list();
-    for (i, bounds) in starts.windows(2).enumerate() {
-        sources[bounds[0]..bounds[1]].iter().for_each(|&j| counts[[i, j as usize]] += F::one());
-    }
-    counts
-}
-
-/// The adjacency matrix of a graph with every zero written out, for oracles.
-pub(crate) fn dense_adjacency<F: crate::Scalar>(graph: &crate::Graph<F>) -> ndarray::Array2<F> {
-    crate::value::ValueRef::Sparse(graph.adjacency()).to_dense()
-}

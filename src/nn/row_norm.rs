@@ -6,8 +6,8 @@ use ndarray::{ArrayView1, ArrayView2, ArrayViewMut2};
 
 /// `X̂` with mean 0 and variance 1 over the channels of each row, or over all entries.
 ///
-/// Per row `x̂ = (x − μ) / sqrt(σ² + 1e-5)`, over all `x̂ = (x − μ) / (σ + 1e-5)`. Channels that are
-/// left out count nowhere and become 0.
+/// Per row `x̂ = (x − μ) / sqrt(σ² + 1e-5)`, over all `x̂ = (x − μ) / (σ + 1e-5)`. Channels that
+/// are left out count nowhere and become 0.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowNorm {
     channels: Vec<usize>,
@@ -18,9 +18,14 @@ impl RowNorm {
     /// Added to the variance of a row, or to the deviation of all.
     pub(super) const EPS: f64 = 1e-5;
 
-    /// Over these channels, of each row or of all rows together.
-    pub(super) fn new(channels: Vec<usize>, over_all: bool) -> Self {
-        Self { channels, over_all }
+    /// Over these channels of each row.
+    pub fn per_row(channels: Vec<usize>) -> Self {
+        Self { channels, over_all: false }
+    }
+
+    /// Over these channels of all rows together.
+    pub fn over_all(channels: Vec<usize>) -> Self {
+        Self { channels, over_all: true }
     }
 
     /// The channels that count.

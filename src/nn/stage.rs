@@ -296,7 +296,15 @@ impl<F: Scalar> Lowering<F> {
     }
 
     /// Adds `x̂_ic · s_c`.
+    ///
+    /// # Panics
+    /// If the norm is over channels that `x` does not have, or `scale` has another number of them.
     pub fn row_norm(&mut self, x: StageId, norm: RowNorm, scale: &Param<F>) -> StageId {
+        let width = self.width(x);
+        assert!(
+            norm.channels().iter().all(|&c| c < width) && scale.value().len() == width,
+            "a norm fits the {width} channels that it is over"
+        );
         let scale = Arc::new(scale.value().iter().copied().collect());
         self.push(Stage::RowNorm { x, norm: Arc::new(norm), scale }, self.width(x))
     }

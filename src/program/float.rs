@@ -116,8 +116,8 @@ impl<F: Scalar> Program<F> {
         self.cost
     }
 
-    /// How many products there are with weights, and in which form; what opaque operations do inside is
-    /// not counted.
+    /// How many products there are with weights, and in which form; what opaque operations do
+    /// inside is not counted.
     pub fn products(&self) -> Products {
         fn count<F: Scalar>(op: &Op<F>, products: &mut Products) {
             match op {

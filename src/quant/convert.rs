@@ -8,45 +8,16 @@ use super::lower::Norms;
 use super::model::{
     QuantModel, QuantOp, QuantStage, QuantWeight, room_for_dense, with_dense_shape,
 };
-use super::rounding::{Grids, Rounded, Rounding};
+use super::rounding::{Grids, Rounded};
+use super::settings::{Calibrations, Settings};
 use crate::data::Dataset;
 use crate::error::{Error, Result, Unsupported};
 use crate::kernels::{max_abs, quantize_with, symmetric_scale};
 use crate::nn::{Lowering, Model, Stage};
 use crate::program::{Fused, Op, Program, fuse};
-use crate::reconstruct::Calibrate;
 use crate::value::ValueRef;
 use ndarray::ArrayView2;
 use std::borrow::Cow;
-
-/// Settings of a conversion.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Settings {
-    pub weights: Bits,
-    pub activations: Bits,
-    /// Without one each activation has its own, chosen by the outputs.
-    pub calibration: Option<Calibration>,
-    /// Which nodes weights are rounded on.
-    pub calibrate: Calibrate,
-    pub rounding: Rounding,
-}
-
-/// The calibration of every value that has scales: of the input where a join or an aggregation
-/// reads it, and of each stage but the last.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Calibrations {
-    pub input: Option<Calibration>,
-    pub stages: Vec<Calibration>,
-}
-
-impl Calibrations {
-    pub(super) fn of(small: &QuantModel) -> Self {
-        Self {
-            input: small.input_calibration,
-            stages: small.stages.iter().filter_map(|stage| stage.calibration).collect(),
-        }
-    }
-}
 
 /// Whether integers read sparse features as dense ones. A layer that aggregates sparse features
 /// stands in a float program as it is; integers aggregate dense ones, where that is all that keeps

@@ -23,6 +23,7 @@ mod program;
 mod qat;
 mod quantizer;
 mod rounding;
+mod settings;
 
 pub use crate::program::{Form, StageForm};
 pub use bits::Bits;
@@ -32,6 +33,6 @@ pub use forms::Forms;
 pub use model::{QuantModel, QuantOp, QuantStage, QuantWeight};
 pub use program::{Prepared, QuantProgram};
 pub use quantizer::{Quantizer, QuantizerBuilder};
-pub use rounding::Rounding;
+pub use settings::Rounding;
 
 pub(crate) use bits::{pack, unpack};

@@ -12,9 +12,10 @@
 
 use super::bits::Bits;
 use super::calibration::Calibration;
-use super::convert::{Calibrations, Settings, convert};
+use super::convert::convert;
 use super::fake::Grid;
 use super::rounding::{Rounded, on_grids};
+use super::settings::{Calibrations, Settings};
 use crate::data::Dataset;
 use crate::error::{Result, Unsupported};
 use crate::nn::{
@@ -240,7 +241,8 @@ fn with_rounding(
 mod tests {
     use super::*;
     use crate::quant::forms::Forms;
-    use crate::quant::rounding::{Rounding, round as rounded};
+    use crate::quant::rounding::round as rounded;
+    use crate::quant::settings::Rounding;
     use crate::reconstruct::Calibrate;
     use crate::task::NodeTask;
     use crate::value::Csr;

@@ -2,10 +2,11 @@
 
 use super::bits::Bits;
 use super::calibration::Calibration;
-use super::convert::{self, Settings};
+use super::convert;
 use super::model::QuantModel;
 use super::qat;
-use super::rounding::{self, Rounded, Rounding};
+use super::rounding::{self, Rounded};
+use super::settings::{Rounding, Settings};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::nn::Model;

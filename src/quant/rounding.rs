@@ -1,32 +1,13 @@
 //! How weights become integers: each by itself, or so that the outputs change least.
 
 use super::bits::Bits;
-use super::convert::{Calibrations, Settings};
 use super::fake::{FakeQuant, Granularity};
+use super::settings::{Calibrations, Rounding, Settings};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::nn::{Axis, Model, Param, ParamId};
 use crate::reconstruct::{self, Grid, GridOf, Unchanged, solve_again};
 use std::collections::BTreeMap;
-
-/// How a weight matrix is brought to integers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Rounding {
-    /// Each weight to the nearest integer, the largest magnitude of a column standing for the
-    /// largest integer.
-    Nearest,
-    /// Column by column so that the outputs of the map change least on the data: the scale by the
-    /// smallest squared error, what rounding one weight breaks made up for by those that are not
-    /// rounded yet, every later layer solved against the float network's outputs before it is
-    /// rounded, biases corrected. Never worse on the data than [`Rounding::Nearest`], in squared
-    /// error and map by map.
-    ///
-    /// *Source*: Frantar et al., "GPTQ", ICLR 2023; the descent over single integers as Behdin et
-    /// al., "QuantEase", 2023.
-    #[default]
-    Compensated,
-}
 
 /// Width of the integers of each matrix, and their scales, one per column; without them the largest
 /// magnitude of a column stands for the largest integer.

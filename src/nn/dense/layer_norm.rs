@@ -68,7 +68,8 @@ impl<F: Scalar> LayerNorm<F> {
 
     fn norm(&self) -> RowNorm {
         let all = || (0..self.weight.value().ncols()).collect();
-        RowNorm::new(self.kept.clone().unwrap_or_else(all), self.per_graph)
+        let channels = self.kept.clone().unwrap_or_else(all);
+        if self.per_graph { RowNorm::over_all(channels) } else { RowNorm::per_row(channels) }
     }
 }
 
