@@ -30,3 +30,4 @@ mod resume;
 mod symmetry;
 mod training;
 mod weights;
+mod words;
