@@ -2,7 +2,11 @@
 
 use gnn_prune::nn::Cx;
 use gnn_prune::pipeline::{Entry, Kind, Progress, Words};
-use gnn_prune::{Compressed, Compression, Controls, Dataset, Gcn, Model, Recipe, Trainer};
+use gnn_prune::prune::{Amount, EdgePruner};
+use gnn_prune::{
+    Ablation, ChannelPruner, Compressed, Compression, Controls, Dataset, FineTune, Gcn,
+    LayerPruner, Model, Random, Recipe, Step, Subset, Trainer, WeightPruner,
+};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
@@ -147,4 +151,29 @@ fn the_epochs_of_distilling_are_those_that_were_asked_for() {
         recipe.run(compression).unwrap();
         assert_eq!(told.lock().unwrap().iter().copied().collect::<Vec<_>>(), [epochs]);
     }
+}
+
+#[test]
+fn what_stands_beside_a_stage_goes_before_what_holds_for_all() {
+    let text = "criterion = \"l1\"\n[[stage]]\nchannels = 0.5\ncriterion = \"l2\"\n\
+                [[stage]]\nchannels = 0.25\n[[stage]]\nfinetune = 2\n";
+    let toml = text.parse::<Recipe>().unwrap().to_toml();
+    let at = |word: &str| toml.find(word).unwrap_or_else(|| panic!("{word}: {toml}"));
+    assert!(at("criterion = \"l2\"") < at("channels = 0.25"), "{toml}");
+    assert!(at("channels = 0.25") < at("criterion = \"l1\""), "{toml}");
+}
+
+#[test]
+fn a_step_is_asked_for_another_amount() {
+    let channels = ChannelPruner::builder(Subset::new()).build().unwrap();
+    let weights = WeightPruner::builder().build().unwrap();
+    let layers = LayerPruner::builder(Ablation::new()).build().unwrap();
+    let edges = EdgePruner::builder(Random::new()).build().unwrap();
+    let steps: [&dyn Step; 4] = [&channels, &weights, &layers, &edges];
+    for (step, name) in steps.into_iter().zip(["channels", "weights", "drop-layers", "edges"]) {
+        let other = step.at(Amount::Share(0.25)).unwrap().expect("it has an amount");
+        assert_eq!(other.name(), format!("{name} 0.25"));
+        assert!(step.at(Amount::Share(1.5)).is_err(), "{name}");
+    }
+    assert!(FineTune::epochs(3).at(Amount::Share(0.5)).unwrap().is_none());
 }
