@@ -43,7 +43,7 @@ pub use pytorch::{Layout, Place, Python, Twin};
 pub use registry::{Entry, Registered, Registry};
 pub use role::Role;
 pub use stage::{Lowering, Stage, StageId};
-pub use wiring::{HeadUnits, Kept, Wiring};
+pub use wiring::{Kept, PruneUnits, Wiring};
 
 pub(crate) use conv::EDGE_WEIGHTS;
 pub(crate) use model::bias;
