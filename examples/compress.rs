@@ -23,14 +23,14 @@ impl Step for FewNeighbours {
     }
 
     fn run(&self, subject: Subject, _: &Env) -> Result<Subject, Error> {
-        let mut taken = vec![0; subject.graph.num_nodes()];
-        let keep = EdgeMask::from_fn(&subject.graph, |edge| {
+        let mut taken = vec![0; subject.graph().num_nodes()];
+        let keep = EdgeMask::from_fn(subject.graph(), |edge| {
             taken[edge.target] += 1;
             taken[edge.target] <= self.most
         });
         // What stays keeps its weight, features and type.
-        let graph = subject.graph.retain(&keep)?;
-        Ok(Subject { graph, ..subject })
+        let graph = subject.graph().retain(&keep)?;
+        Ok(subject.with_graph(graph))
     }
 
     /// The first neighbours are no choice.

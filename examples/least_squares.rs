@@ -130,9 +130,8 @@ impl<'a> Run<'a> {
     }
 
     fn after(&self, step: &dyn Step, model: Model) -> Result<Model> {
-        let env =
-            Env { data: self.data, dense: &self.dense, seed: self.seed, on_epoch: &|_| Ok(()) };
-        Ok(step.run(Subject { model, graph: self.data.graph().clone() }, &env)?.model)
+        let env = Env::new(self.data, &self.dense, self.seed);
+        Ok(step.run(Subject::new(model, self.data.graph().clone()), &env)?.into_model())
     }
 
     fn channels(&self, table: &mut Table) -> Result<()> {

@@ -464,6 +464,54 @@ fn help_is_no_mistake_and_fits_a_terminal() {
 }
 
 #[test]
+fn help_and_completion_say_what_is_registered() {
+    let words = gnn_prune::pipeline::Words::standard();
+    let (help, script) = (works("compress --help"), works("completions bash"));
+    let mut lines = Vec::new();
+    for stage in words.stages() {
+        let value = stage.amount().map_or("", |amount| amount.value());
+        lines.push((stage.word(), value, stage.help().to_string()));
+    }
+    for key in words.qualifiers() {
+        lines.push((key.flag_name(), key.value(), key.line(&words)));
+    }
+    for (flag, value, said) in lines {
+        let stands = |line: &&str| {
+            line.trim().starts_with(&format!("--{flag} <{value}> ")) && line.ends_with(&said)
+        };
+        assert_eq!(help.lines().filter(stands).count(), 1, "--{flag} <{value}> {said}: {help}");
+        assert!(script.contains(&format!("--{flag} ")), "{flag}");
+    }
+}
+
+#[test]
+fn losses_of_distilling_are_flags() {
+    let made = |flags: &str| {
+        let folder = Folder::new();
+        let out = folder.file("small");
+        works(&format!(
+            "compress {SMALL} --hidden 8 --epochs 5 --distill gcn:4 --controls none --out {out} {flags}"
+        ));
+        fs::read(out).unwrap()
+    };
+    let plain = made("--distill-epochs 6");
+    assert_eq!(plain, made("--distill-epochs 6 --loss soft-labels --temperature 1"));
+    for flags in [
+        "--temperature 4",
+        "--loss input-gradients",
+        "--loss adversarial",
+        "--loss adversarial --loss-weight 0.1",
+    ] {
+        assert_ne!(plain, made(&format!("--distill-epochs 6 {flags}")), "{flags}");
+    }
+    refuses(&format!("compress {SMALL} --distill self --loss soft"), &["`loss`", "adversarial"]);
+    refuses(
+        &format!("compress {SMALL} --distill self --loss adversarial --temperature 2"),
+        &["`temperature`", "`soft-labels`"],
+    );
+}
+
+#[test]
 fn a_reader_that_leaves_or_a_full_disk_is_no_panic() {
     let folder = Folder::new();
     let model = folder.file("model");

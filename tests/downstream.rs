@@ -1,22 +1,25 @@
 //! The programs of a user, and a layer of one's own, through the public API alone.
 
+use gnn_prune::distill::{DistillLoss, Signals};
 use gnn_prune::ndarray::{Array2, ArrayView2, Axis as Side};
 use gnn_prune::nn::{
-    Attrs, Axis, Cx, GcnConv, Grads, HeadUnits, Init, Io, Layer, Lowering, Model, ModelBuilder,
-    NodeId, Opaque, Param, Place, Python, Reads, Registered, Registry, RowSpace, Rows, Shapes,
+    Attrs, Axis, Cx, GcnConv, Grads, Init, Io, Layer, Lowering, Model, ModelBuilder, NodeId,
+    Opaque, Param, Place, PruneUnits, Python, Reads, Registered, Registry, RowSpace, Rows, Shapes,
     StageId, Twin, Wiring,
 };
-use gnn_prune::rng::ChaCha8Rng;
+use gnn_prune::pipeline::{Control, Distill, Env, Key, Settings, Student, Subject, Word, Words};
+use gnn_prune::prune::{Criterion, Scores, Units};
+use gnn_prune::rng::{ChaCha8Rng, hash};
 use gnn_prune::task::{Batch, Batches, Metric, Part, Tally, Task, binary_cross_entropy, evaluate};
 use gnn_prune::testing::{
     check_determinism, check_gradients, check_mask_equals_shrink, check_oracle, check_permutation,
     check_program, check_save_load, models_around, random_dense, random_graph, random_layer,
     random_plan,
 };
-use gnn_prune::train::{Epoch, Flow, Observer, Optimizer, Pass, Setup};
+use gnn_prune::train::{Epoch, Flow, NodeGrads, Observer, Optimizer, Pass, Setup};
 use gnn_prune::{
-    Bits, ChannelPruner, Compression, Controls, Dataset, Error, FineTune, Gcn, Graph, Magnitude,
-    Quantizer, Result, Scalar, Trainer, Unsupported, Value, ValueRef,
+    Bits, ChannelPruner, Compressed, Compression, Controls, Dataset, Error, FineTune, Gcn, Graph,
+    Magnitude, Quantizer, Recipe, Result, Scalar, Step, Trainer, Unsupported, Value, ValueRef,
 };
 
 #[test]
@@ -310,7 +313,7 @@ impl Layer<f32> for PairDot {
     }
 
     fn wiring(&self) -> Wiring {
-        Wiring::Fresh { channels: 1, units: HeadUnits::Single }
+        Wiring::Fresh { channels: 1, units: PruneUnits::Single }
     }
 
     fn rows(&self, inputs: &[RowSpace]) -> Option<RowSpace> {
@@ -618,5 +621,169 @@ fn a_layer_of_ones_own_brings_an_operation_that_no_stage_is() -> Result<()> {
     assert!(times.iter().any(|time| time.what == "squares -> 8"), "{times:?}");
     let refused = Quantizer::builder(Bits::Eight).build()?.quantize(&model, &data).unwrap_err();
     assert!(refused.to_string().contains("squares has no integer form"), "{refused}");
+    Ok(())
+}
+
+/// Adds noise of this size to every weight: a step that draws and chooses nothing.
+struct Noise {
+    size: f32,
+    seed: u64,
+}
+
+impl Step for Noise {
+    fn name(&self) -> String {
+        format!("noise {}", self.size)
+    }
+
+    fn run(&self, mut subject: Subject, env: &Env) -> Result<Subject> {
+        let mut drawn = 0;
+        let mut draw = || {
+            drawn += 1;
+            hash(env.seed(), &[self.seed, drawn]) as f32 / u64::MAX as f32 - 0.5
+        };
+        let size = self.size;
+        subject
+            .model_mut()
+            .visit_mut(&mut |param| param.value_mut().mapv_inplace(|w| w + size * draw()));
+        Ok(subject)
+    }
+
+    fn settings(&self) -> String {
+        format!("{}, drawn by {}", self.name(), self.seed)
+    }
+
+    fn control(&self) -> Control {
+        Control::ChoosesNothing
+    }
+}
+
+impl Word for Noise {
+    type Made = Box<dyn Step>;
+    const WORD: &'static str = "noise";
+    const HELP: &'static str = "Add noise of this size to every weight";
+    const AMOUNT: Option<Key> =
+        Some(Key::number("noise", "0 or more", |size| size >= 0.0, "Size of the noise"));
+    const KEYS: &'static [Key] =
+        &[Key::count("drawn-by", 0, "a whole number", "Seed of the noise").default("3")];
+
+    fn parse(settings: &Settings) -> Result<Box<dyn Step>> {
+        Ok(Box::new(Noise { size: settings.amount()?, seed: settings.value("drawn-by")? }))
+    }
+}
+
+/// The k-th unit is worth |k - middle|: it serves channels and nothing else.
+struct Middle {
+    middle: usize,
+}
+
+impl Criterion<f32> for Middle {
+    fn name(&self) -> &str {
+        "middle"
+    }
+
+    fn score(&self, units: &Units<f32>) -> Result<Scores> {
+        let Units::Channels(group) = units else { return Err(units.unserved("middle")) };
+        Ok(Scores::new((0..group.units).map(|k| k.abs_diff(self.middle) as f64)))
+    }
+}
+
+impl Word for Middle {
+    type Made = Box<dyn Criterion<f32>>;
+    const WORD: &'static str = "middle";
+    const HELP: &'static str = "How far a channel is from one in the middle";
+    const KEYS: &'static [Key] = &[Key::count("at", 0, "a channel", "The middle").default("0")];
+
+    fn parse(settings: &Settings) -> Result<Self::Made> {
+        Ok(Box::new(Middle { middle: settings.value("at")? }))
+    }
+}
+
+/// Half the squared distance of the logits, times a factor.
+struct Distance(f32);
+
+impl DistillLoss<f32> for Distance {
+    fn name(&self) -> &'static str {
+        "distance"
+    }
+
+    fn start(&self, _: u64) -> Box<dyn DistillLoss<f32>> {
+        Box::new(Distance(self.0))
+    }
+
+    fn loss(
+        &self,
+        student: &Signals<f32>,
+        teacher: &Signals<f32>,
+        rows: &[u32],
+    ) -> Result<(f32, NodeGrads<f32>)> {
+        let mut gradient = Array2::zeros(student.logits().dim());
+        let (mut total, share) = (0.0, self.0 / rows.len() as f32);
+        for &row in rows {
+            let away = &student.logits().row(row as usize) - &teacher.logits().row(row as usize);
+            total += away.dot(&away) * share / 2.0;
+            gradient.row_mut(row as usize).assign(&(away * share));
+        }
+        Ok((total, vec![(student.output(), gradient)]))
+    }
+}
+
+impl Word for Distance {
+    type Made = Box<dyn DistillLoss<f32>>;
+    const WORD: &'static str = "distance";
+    const HELP: &'static str = "Squared distance of the logits";
+    const AMOUNT: Option<Key> =
+        Some(Key::number("distance", "positive", |f| f > 0.0, "a factor").value_name("FACTOR"));
+
+    fn parse(settings: &Settings) -> Result<Self::Made> {
+        Ok(Box::new(Distance(settings.amount()?)))
+    }
+}
+
+#[test]
+fn a_step_a_criterion_and_a_loss_of_ones_own_are_words_of_a_recipe() -> Result<()> {
+    let words = Words::standard().with::<Noise>().with::<Middle>().with::<Distance>();
+    const RECIPE: &str = "\
+        controls = \"none\"\n\
+        [[stage]]\nchannels = 0.5\ncriterion = \"middle\"\nat = 2\n\
+        [[stage]]\nnoise = 0.05\ndrawn-by = 4\n\
+        [[stage]]\ndistill = \"self\"\nloss = \"distance:0.5\"\nepochs = 20\n\
+        [[stage]]\nbits = 8\n";
+    let recipe = Recipe::parse_with(RECIPE, &words)?;
+    assert_eq!(recipe.words(), ["channels 0.5", "noise 0.05", "distill self", "bits 8"]);
+    let toml = recipe.to_toml();
+    assert_eq!(Recipe::parse_with(&toml, &words)?, recipe, "{toml}");
+    assert!(toml.contains("criterion = \"middle\"\nat = 2\n"), "{toml}");
+
+    let data = Dataset::sbm(240, 3).features(8).seed(1).build()?;
+    let model = Gcn::builder(8, 3).hidden(6).build(0)?;
+    let model = Trainer::builder().epochs(30).build()?.fit(model, &data)?;
+    let by_recipe = recipe.run(Compression::of(model.clone(), &data))?;
+    assert_eq!(by_recipe.report.recipe, recipe.words());
+    let in_rust = Compression::of(model.clone(), &data)
+        .step(ChannelPruner::builder(Middle { middle: 2 }).ratio(0.5).build()?)
+        .step(Noise { size: 0.05, seed: 4 })
+        .step(Distill::into(Student::Itself).loss(Distance(0.5)).epochs(20))
+        .quantize(Quantizer::builder(Bits::Eight).build()?)
+        .controls(Controls::None)
+        .run()?;
+    let Compressed::Integer(found) = by_recipe.model else { panic!("it ends in integers") };
+    assert_eq!(found.to_bytes()?, in_rust.model.to_bytes()?);
+
+    // The same from the words of a command line, and by the crate's own names no more.
+    let stages = [("channels", "0.5"), ("noise", "0.05"), ("bits", "8")];
+    let qualifiers = [("criterion", "middle"), ("at", "2"), ("drawn-by", "4")];
+    let line = Recipe::from_words_with(&stages, &qualifiers, &words)?;
+    assert_eq!(line.words(), ["channels 0.5", "noise 0.05", "bits 8"]);
+    let unknown = RECIPE.parse::<Recipe>().unwrap_err().to_string();
+    assert!(unknown.contains("it must be known") || unknown.contains("`middle`"), "{unknown}");
+    let refuse = |text: &str| Recipe::parse_with(text, &words).unwrap_err().to_string();
+    let error = refuse("[[stage]]\nnoise = -1");
+    assert!(error.contains("`noise` is -1, it must be 0 or more"), "{error}");
+    let error = refuse("[[stage]]\nchannels = 0.5\nat = 2");
+    assert!(error.contains("qualifies: `middle`"), "{error}");
+    let error = refuse("[[stage]]\nnois = 1");
+    assert!(error.contains("did you mean `noise`"), "{error}");
+    let table = words.to_markdown();
+    assert!(table.contains("| `--noise NUMBER` | Add noise of this size to every weight |"));
     Ok(())
 }

@@ -202,11 +202,11 @@ fn fine_tuning_is_the_protocol_from_a_start_that_is_a_candidate() {
     let data = data();
     let start = Trainer::builder().epochs(15).build().unwrap().fit(model(4), &data).unwrap();
     for (epochs, seed) in [(12, 4), (30, 9)] {
-        let env = Env { data: &data, dense: &start, seed, on_epoch: &|_| Ok(()) };
+        let env = Env::new(&data, &start, seed);
         let tuned = FineTune::epochs(epochs)
-            .run(Subject { model: start.clone(), graph: data.graph().clone() }, &env)
+            .run(Subject::new(start.clone(), data.graph().clone()), &env)
             .unwrap()
-            .model;
+            .into_model();
         let with = Loop { epochs, keep_start: true, dropout_seed: Some(seed), ..PLAIN };
         let expected = by_hand(start.clone(), &data, with, &on_training_labels(&data, 4));
         assert_eq!(params(&tuned), params(&expected.model));
@@ -215,11 +215,11 @@ fn fine_tuning_is_the_protocol_from_a_start_that_is_a_candidate() {
     let perfect =
         by_hand(model(4), &data, Loop { epochs: 120, ..PLAIN }, &on_training_labels(&data, 4))
             .model;
-    let env = Env { data: &data, dense: &perfect, seed: 4, on_epoch: &|_| Ok(()) };
+    let env = Env::new(&data, &perfect, 4);
     let tuned = FineTune::epochs(1)
-        .run(Subject { model: perfect.clone(), graph: data.graph().clone() }, &env)
+        .run(Subject::new(perfect.clone(), data.graph().clone()), &env)
         .unwrap()
-        .model;
+        .into_model();
     let without = by_hand(
         perfect.clone(),
         &data,

@@ -32,3 +32,4 @@ mod row_spaces;
 mod symmetry;
 mod training;
 mod weights;
+mod words;

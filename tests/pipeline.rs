@@ -276,8 +276,8 @@ impl Step for Thin {
 
     fn run(&self, subject: Subject, _: &Env) -> Result<Subject> {
         let keeps = |edge: Edge<f32>| (edge.source + edge.target) % 3 != self.rest;
-        let graph = subject.graph.retain(&EdgeMask::from_fn(&subject.graph, keeps))?;
-        Ok(Subject { graph, ..subject })
+        let graph = subject.graph().retain(&EdgeMask::from_fn(subject.graph(), keeps))?;
+        Ok(subject.with_graph(graph))
     }
 
     fn control(&self) -> Control {
@@ -439,12 +439,12 @@ fn what_is_left_to_chance_follows_the_stage_and_takes_as_much() {
         Control::ChoosesNothing
     ));
     for step in steps {
-        let env = |seed| Env { data: &data, dense: &deep, seed, on_epoch: &|_| Ok(()) };
+        let env = |seed| Env::new(&data, &deep, seed);
         let run = |step: &dyn Step, seed| {
             let model = step
-                .run(Subject { model: deep.clone(), graph: data.graph().clone() }, &env(seed))
+                .run(Subject::new(deep.clone(), data.graph().clone()), &env(seed))
                 .unwrap()
-                .model;
+                .into_model();
             let (mut left, mut zeros) = (model.num_params(), 0);
             model.visit(&mut |_, param| {
                 zeros += param.mask().map_or(0, |mask| mask.iter().filter(|kept| !**kept).count())
@@ -463,13 +463,8 @@ fn what_is_left_to_chance_follows_the_stage_and_takes_as_much() {
     // A seed that was given is kept, and belongs to the settings.
     let given = WeightPruner::builder().sparsity(0.5).build().unwrap().at_random().with_seed(7);
     let drawn = |seed| {
-        let subject = Subject { model: deep.clone(), graph: data.graph().clone() };
-        given
-            .run(subject, &Env { data: &data, dense: &deep, seed, on_epoch: &|_| Ok(()) })
-            .unwrap()
-            .model
-            .to_bytes()
-            .unwrap()
+        let subject = Subject::new(deep.clone(), data.graph().clone());
+        given.run(subject, &Env::new(&data, &deep, seed)).unwrap().into_model().to_bytes().unwrap()
     };
     assert!(drawn(1) == drawn(2));
     let random = ChannelPruner::builder(gnn_prune::Random::new()).build().unwrap();

@@ -416,8 +416,8 @@ impl Step for Thin {
 
     fn run(&self, subject: Subject, _: &Env) -> Result<Subject> {
         let keeps = |edge: Edge<f32>| !(edge.source + edge.target).is_multiple_of(3);
-        let graph = subject.graph.retain(&EdgeMask::from_fn(&subject.graph, keeps))?;
-        Ok(Subject { graph, ..subject })
+        let graph = subject.graph().retain(&EdgeMask::from_fn(subject.graph(), keeps))?;
+        Ok(subject.with_graph(graph))
     }
 
     fn control(&self) -> Control {
@@ -689,10 +689,10 @@ impl Step for Replace {
     }
 
     fn run(&self, subject: Subject, env: &Env) -> Result<Subject> {
-        let model = Gcn::builder(env.data.num_features(), env.data.num_classes())
+        let model = Gcn::builder(env.data().num_features(), env.data().num_classes())
             .hidden(4)
-            .build(subject.model.seed())?;
-        Ok(Subject { model, ..subject })
+            .build(subject.model().seed())?;
+        Ok(subject.with_model(model))
     }
 
     fn control(&self) -> Control {

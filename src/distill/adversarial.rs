@@ -113,6 +113,10 @@ impl<F: Scalar> DistillLoss<F> for Adversarial<F> {
         "adversarial"
     }
 
+    fn settings(&self) -> String {
+        format!("adversarial, a step every {} epochs by {:?}", self.every, self.adam)
+    }
+
     fn start(&self, seed: u64) -> Box<dyn DistillLoss<F>> {
         Box::new(Self { seed: hash(seed, &[CRITIC]), critic: None, ..self.clone() })
     }

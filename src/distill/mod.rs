@@ -23,6 +23,7 @@ use crate::error::Result;
 use crate::nn::Grads;
 use crate::scalar::Scalar;
 use crate::train::NodeGrads;
+use std::sync::Arc;
 
 /// What a student imitates of its teacher: a value and its gradients; anyone may add one.
 ///
@@ -65,6 +66,12 @@ use crate::train::NodeGrads;
 pub trait DistillLoss<F: Scalar>: Send + Sync {
     /// The loss's name in reports.
     fn name(&self) -> &'static str;
+
+    /// All that its value depends on beside what it is shown, in one line: what a run that goes on
+    /// is compared by. Default: the name.
+    fn settings(&self) -> String {
+        self.name().into()
+    }
 
     /// The loss with fresh state for one student; what is random in it follows `seed`.
     fn start(&self, seed: u64) -> Box<dyn DistillLoss<F>>;
@@ -109,5 +116,82 @@ pub trait DistillLoss<F: Scalar>: Send + Sync {
         _epoch: usize,
     ) -> Result<()> {
         Ok(())
+    }
+}
+
+/// One that is shared, or chosen at run time.
+impl<F: Scalar, L: DistillLoss<F> + ?Sized> DistillLoss<F> for Arc<L> {
+    fn name(&self) -> &'static str {
+        (**self).name()
+    }
+
+    fn settings(&self) -> String {
+        (**self).settings()
+    }
+
+    fn start(&self, seed: u64) -> Box<dyn DistillLoss<F>> {
+        (**self).start(seed)
+    }
+
+    /// That of the loss itself; one with state is used through [`DistillLoss::start`].
+    fn loss(
+        &self,
+        student: &Signals<F>,
+        teacher: &Signals<F>,
+        rows: &[u32],
+    ) -> Result<(F, NodeGrads<F>)> {
+        (**self).loss(student, teacher, rows)
+    }
+
+    fn direct(
+        &self,
+        student: &Probe<F>,
+        teacher: &Probe<F>,
+        rows: &[u32],
+    ) -> Result<Option<(F, Grads<F>)>> {
+        (**self).direct(student, teacher, rows)
+    }
+}
+
+/// One that is chosen at run time.
+impl<F: Scalar, L: DistillLoss<F> + ?Sized> DistillLoss<F> for Box<L> {
+    fn name(&self) -> &'static str {
+        (**self).name()
+    }
+
+    fn settings(&self) -> String {
+        (**self).settings()
+    }
+
+    fn start(&self, seed: u64) -> Box<dyn DistillLoss<F>> {
+        (**self).start(seed)
+    }
+
+    fn loss(
+        &self,
+        student: &Signals<F>,
+        teacher: &Signals<F>,
+        rows: &[u32],
+    ) -> Result<(F, NodeGrads<F>)> {
+        (**self).loss(student, teacher, rows)
+    }
+
+    fn direct(
+        &self,
+        student: &Probe<F>,
+        teacher: &Probe<F>,
+        rows: &[u32],
+    ) -> Result<Option<(F, Grads<F>)>> {
+        (**self).direct(student, teacher, rows)
+    }
+
+    fn observe(
+        &mut self,
+        student: &Signals<F>,
+        teacher: &Signals<F>,
+        rows: &[u32],
+        epoch: usize,
+    ) -> Result<()> {
+        (**self).observe(student, teacher, rows, epoch)
     }
 }

@@ -59,6 +59,10 @@ impl<F: Scalar> DistillLoss<F> for SoftLabels {
         "soft_labels"
     }
 
+    fn settings(&self) -> String {
+        format!("soft_labels of temperature {}", self.temperature)
+    }
+
     fn start(&self, _: u64) -> Box<dyn DistillLoss<F>> {
         Box::new(*self)
     }

@@ -68,7 +68,7 @@ pub use row_norm::RowNorm;
 pub use rows::{RowSpace, Rows};
 pub use run::Trace;
 pub use stage::{Lowering, Opaque, Stage};
-pub use wiring::{HeadUnits, Kept, Wiring};
+pub use wiring::{Kept, PruneUnits, Wiring};
 
 pub(crate) use conv::EDGE_WEIGHTS;
 pub(crate) use oracle::{dense_adjacency, dense_counts};

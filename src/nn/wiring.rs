@@ -9,7 +9,7 @@ pub enum Wiring {
         /// How many channels the output has.
         channels: usize,
         /// What belongs together.
-        units: HeadUnits,
+        units: PruneUnits,
     },
     /// Channel `c` of the output is channel `c` of every input: activations, norms, sums.
     Same,
@@ -20,7 +20,7 @@ pub enum Wiring {
 /// Which channels of a fresh output can only be removed together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum HeadUnits {
+pub enum PruneUnits {
     /// Every channel by itself.
     Single,
     /// Whole heads of `dim` neighbouring channels.
@@ -35,13 +35,13 @@ pub enum HeadUnits {
     },
 }
 
-impl HeadUnits {
+impl PruneUnits {
     /// The unit that channel `c` of `channels` belongs to.
     pub fn unit_of(self, c: usize, channels: usize) -> usize {
         match self {
-            HeadUnits::Single => c,
-            HeadUnits::WholeHeads { dim } => c / dim,
-            HeadUnits::AcrossHeads { heads } => c % (channels / heads),
+            PruneUnits::Single => c,
+            PruneUnits::WholeHeads { dim } => c / dim,
+            PruneUnits::AcrossHeads { heads } => c % (channels / heads),
         }
     }
 }

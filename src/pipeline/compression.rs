@@ -125,7 +125,7 @@ impl<M> std::fmt::Debug for Compression<'_, M> {
 
 /// The state of one seed after a stage.
 #[derive(Clone)]
-pub(super) struct Stage {
+pub(super) struct SeedState {
     pub(super) subject: Subject,
     /// There after quantisation.
     pub(super) integers: Option<QuantModel>,
@@ -154,7 +154,7 @@ struct Unmeasured {
     name: String,
     metric: Vec<f64>,
     /// None for what is the dense model once more.
-    stage: Option<Stage>,
+    stage: Option<SeedState>,
 }
 
 /// Results of one chain of steps over all seeds.
@@ -162,7 +162,7 @@ struct Chain {
     /// Name and per-seed metric of every stage.
     metrics: Vec<(String, Vec<f64>)>,
     /// The stages of the seed with the best validation metric after the last.
-    best: Vec<Stage>,
+    best: Vec<SeedState>,
 }
 
 impl<'a> Compression<'a> {
@@ -269,7 +269,7 @@ impl<'a> Compression<'a> {
     /// holds another run.
     pub fn run(self) -> Result<Outcome<Model>> {
         let (last, report) = self.execute()?;
-        Ok(Outcome { model: last.subject.model, report })
+        Ok(Outcome { model: last.subject.into_model(), report })
     }
 }
 
@@ -334,7 +334,7 @@ impl<M> Compression<'_, M> {
         self
     }
 
-    fn execute(mut self) -> Result<(Stage, Report)> {
+    fn execute(mut self) -> Result<(SeedState, Report)> {
         if let Some(late) = self.steps.iter().skip(1).find(|step| step.starts_over()) {
             let legal =
                 "the first step: it starts a fresh model, and what came before would be lost";
@@ -347,18 +347,18 @@ impl<M> Compression<'_, M> {
             self.store = Some(checkpoints.open(&self.identity()?, &|text| self.note(text))?);
         }
         let dense = self.dense_stages()?;
-        let seeds: Vec<u64> = dense.iter().map(|(stage, _)| stage.subject.model.seed()).collect();
+        let seeds: Vec<u64> = dense.iter().map(|(stage, _)| stage.subject.model().seed()).collect();
         let steps: Vec<&dyn Step> = self.steps.iter().map(|step| &**step).collect();
         let chain = self.chain("", &dense, &steps, "")?;
         let last = chain.best.last().expect("the dense model is the first stage").clone();
         if let Some(path) = &self.out {
             match &last.integers {
                 Some(integers) => integers.save(path)?,
-                None => last.subject.model.save(path)?,
+                None => last.subject.model().save(path)?,
             }
         }
-        let best = &chain.best.first().expect("the dense model is the first stage").subject.model;
-        let channels = LayerWidth::between(best, &last.subject.model);
+        let best = chain.best.first().expect("the dense model is the first stage").subject.model();
+        let channels = LayerWidth::between(best, last.subject.model());
         let recipe: Vec<String> =
             chain.metrics.iter().skip(1).map(|(name, _)| name.clone()).collect();
         let controls = if self.controls == Controls::All && !recipe.is_empty() {
@@ -477,12 +477,12 @@ impl<M> Compression<'_, M> {
         Identity::of_run(self.form(), self.data, words)
     }
 
-    fn dense_stages(&self) -> Result<Vec<(Stage, Judged)>> {
+    fn dense_stages(&self) -> Result<Vec<(SeedState, Judged)>> {
         let last = self.steps.is_empty() && self.quantizer.is_none();
         match &self.start {
             Start::Trained(model) => {
-                let stage = Stage {
-                    subject: Subject { model: model.clone(), graph: self.data.graph().clone() },
+                let stage = SeedState {
+                    subject: Subject::new(model.clone(), self.data.graph().clone()),
                     integers: None,
                 };
                 let judged = self.judged(&stage, last)?;
@@ -501,12 +501,12 @@ impl<M> Compression<'_, M> {
         }
     }
 
-    fn trained(&self, at: &At, form: &Model, data: &Dataset) -> Result<(Stage, Judged)> {
-        let untrained = Subject { model: form.fresh(at.seed), graph: data.graph().clone() };
+    fn trained(&self, at: &At, form: &Model, data: &Dataset) -> Result<(SeedState, Judged)> {
+        let untrained = Subject::new(form.fresh(at.seed), data.graph().clone());
         self.finished(at, untrained, |subject, on_epoch| {
             let setup = Setup::new().on_epoch(on_epoch);
-            let model = self.trainer.fit_with(subject.model, data, setup)?.model;
-            Ok(Stage { subject: Subject { model, ..subject }, integers: None })
+            let model = self.trainer.fit_with(subject.model().clone(), data, setup)?.model;
+            Ok(SeedState { subject: subject.with_model(model), integers: None })
         })
     }
 
@@ -528,8 +528,8 @@ impl<M> Compression<'_, M> {
         &self,
         at: &At,
         before: Subject,
-        work: impl FnOnce(Subject, OnEpoch) -> Result<Stage>,
-    ) -> Result<(Stage, Judged)> {
+        work: impl FnOnce(Subject, OnEpoch) -> Result<SeedState>,
+    ) -> Result<(SeedState, Judged)> {
         self.go_on()?;
         self.tell(at.name, at.seed, at.seeds);
         let note = |text| self.note(text);
@@ -540,10 +540,10 @@ impl<M> Compression<'_, M> {
             record.epochs.iter().for_each(|&epoch| (self.listener)(Progress::Epoch(epoch)));
             let stage = match model {
                 Compressed::Float(model) => {
-                    Stage { subject: Subject { model, ..before }, integers: None }
+                    SeedState { subject: before.with_model(model), integers: None }
                 }
                 Compressed::Integer(integers) => {
-                    Stage { subject: before, integers: Some(integers) }
+                    SeedState { subject: before, integers: Some(integers) }
                 }
             };
             return Ok((stage, Judged { test: record.test, validation: record.validation }));
@@ -559,7 +559,7 @@ impl<M> Compression<'_, M> {
         let judged = self.judged(&stage, at.last)?;
         // A graph that a step has made is in no file.
         if let Some(store) =
-            self.store.as_ref().filter(|_| stage.subject.graph.is_clone_of(self.data.graph()))
+            self.store.as_ref().filter(|_| stage.subject.graph().is_clone_of(self.data.graph()))
         {
             let Judged { test, validation } = judged;
             let epochs = heard().clone();
@@ -571,7 +571,7 @@ impl<M> Compression<'_, M> {
                 seconds: began.elapsed().as_secs_f64(),
             };
             let model =
-                stage.integers.as_ref().map_or(Kept::Float(&stage.subject.model), Kept::Integer);
+                stage.integers.as_ref().map_or(Kept::Float(stage.subject.model()), Kept::Integer);
             store.save(&at.place, record, model, &note)?;
         }
         Ok((stage, judged))
@@ -582,14 +582,14 @@ impl<M> Compression<'_, M> {
     fn chain(
         &self,
         chain: &str,
-        dense: &[(Stage, Judged)],
+        dense: &[(SeedState, Judged)],
         steps: &[&dyn Step],
         of: &str,
     ) -> Result<Chain> {
         let mut metrics: Vec<(String, Vec<f64>)> =
             self.names(steps, of).into_iter().map(|name| (name, Vec::new())).collect();
         let metric = self.data.metric();
-        let mut best: (f64, Vec<Stage>) = (metric.worst(), Vec::new());
+        let mut best: (f64, Vec<SeedState>) = (metric.worst(), Vec::new());
         for start in dense {
             let stages = self.stages_of(chain, start, steps, &metrics, dense.len())?;
             for ((_, judged), (_, values)) in stages.iter().zip(&mut metrics) {
@@ -609,12 +609,12 @@ impl<M> Compression<'_, M> {
     fn stages_of(
         &self,
         chain: &str,
-        start: &(Stage, Judged),
+        start: &(SeedState, Judged),
         steps: &[&dyn Step],
         names: &[(String, Vec<f64>)],
         seeds: usize,
-    ) -> Result<Vec<(Stage, Judged)>> {
-        let model = &start.0.subject.model;
+    ) -> Result<Vec<(SeedState, Judged)>> {
+        let model = start.0.subject.model();
         let at = |k: usize| {
             let (place, name) = (format!("{}{chain}-{k}", model.seed()), names[k].0.as_str());
             At { place, name, seed: model.seed(), seeds, last: k + 1 == names.len() }
@@ -623,31 +623,33 @@ impl<M> Compression<'_, M> {
         for (k, step) in steps.iter().enumerate() {
             let before = stages[k].0.subject.clone();
             stages.push(self.finished(&at(k + 1), before, |subject, on_epoch| {
-                let env =
-                    Env { data: self.data, dense: model, seed: stage_seed(model, k), on_epoch };
-                Ok(Stage { subject: step.run(subject, &env)?, integers: None })
+                let env = Env::new(self.data, model, stage_seed(model, k)).on_epoch(on_epoch);
+                Ok(SeedState { subject: step.run(subject, &env)?, integers: None })
             })?);
         }
         if let Some(quantizer) = &self.quantizer {
             let before = stages[stages.len() - 1].0.subject.clone();
             stages.push(self.finished(&at(steps.len() + 1), before, |subject, on_epoch| {
-                let integers =
-                    quantizer.quantize_with(&subject.model, &self.on(&subject.graph)?, on_epoch)?;
-                Ok(Stage { subject, integers: Some(integers) })
+                let integers = quantizer.quantize_with(
+                    subject.model(),
+                    &self.on(subject.graph())?,
+                    on_epoch,
+                )?;
+                Ok(SeedState { subject, integers: Some(integers) })
             })?);
         }
         Ok(stages)
     }
 
-    fn judged(&self, stage: &Stage, last: bool) -> Result<Judged> {
+    fn judged(&self, stage: &SeedState, last: bool) -> Result<Judged> {
         let validation = if last { Some(self.judge(stage, Part::Validation)?) } else { None };
         Ok(Judged { test: self.judge(stage, Part::Test)?, validation })
     }
 
-    fn judge(&self, stage: &Stage, part: Part) -> Result<f64> {
-        let data = self.on(&stage.subject.graph)?;
+    fn judge(&self, stage: &SeedState, part: Part) -> Result<f64> {
+        let data = self.on(stage.subject.graph())?;
         match &stage.integers {
-            None => evaluate(&stage.subject.model, &data, part),
+            None => evaluate(stage.subject.model(), &data, part),
             Some(integers) => measure(&data, part, integers.seed(), |batch| {
                 let mut program = integers.compile(batch.graph(), batch.features())?;
                 Ok(program.run(batch.features())?.to_owned())
@@ -659,15 +661,15 @@ impl<M> Compression<'_, M> {
         self.data.with_graph(graph.clone())
     }
 
-    fn row(&self, name: &str, metric: Vec<f64>, stage: &Stage) -> Result<Row> {
+    fn row(&self, name: &str, metric: Vec<f64>, stage: &SeedState) -> Result<Row> {
         self.go_on()?;
         (self.listener)(Progress::Measure { name: name.into() });
         let model: &dyn Servable = match &stage.integers {
             Some(integers) => integers,
-            None => &stage.subject.model,
+            None => stage.subject.model(),
         };
         let account =
-            Account::of(model, &stage.subject.graph, &self.data.features(), self.threads)?;
+            Account::of(model, stage.subject.graph(), &self.data.features(), self.threads)?;
         Ok(Row {
             name: name.into(),
             metric: self.data.metric(),
@@ -678,11 +680,15 @@ impl<M> Compression<'_, M> {
 
     /// Networks of the final shape and of the final bytes from scratch, and the same amounts at
     /// random.
-    fn control_rows(&self, dense: &[(Stage, Judged)], last: &Stage) -> Result<Vec<Unmeasured>> {
-        let narrow = dense_form(&last.subject.model, self.data)?;
-        let mut rows = vec![self.narrow_control("narrow", &narrow, &last.subject.graph, dense)?];
+    fn control_rows(
+        &self,
+        dense: &[(SeedState, Judged)],
+        last: &SeedState,
+    ) -> Result<Vec<Unmeasured>> {
+        let narrow = dense_form(last.subject.model(), self.data)?;
+        let mut rows = vec![self.narrow_control("narrow", &narrow, last.subject.graph(), dense)?];
         if let Some(form) = form_of_bytes(&narrow, self.data, last)? {
-            rows.push(self.narrow_control("bytes", &form, &last.subject.graph, dense)?);
+            rows.push(self.narrow_control("bytes", &form, last.subject.graph(), dense)?);
         }
         rows.extend(self.random_control(dense)?);
         Ok(rows)
@@ -695,7 +701,7 @@ impl<M> Compression<'_, M> {
         kind: &str,
         form: &Model,
         graph: &Graph,
-        dense: &[(Stage, Judged)],
+        dense: &[(SeedState, Judged)],
     ) -> Result<Unmeasured> {
         let name = format!("{kind} control");
         if matches!(self.start, Start::Train { .. }) && same_shapes(form, self.form()) {
@@ -704,7 +710,7 @@ impl<M> Compression<'_, M> {
         let data = self.on(graph)?;
         let (mut metric, mut first) = (Vec::new(), None);
         for (start, _) in dense {
-            let seed = start.subject.model.seed();
+            let seed = start.subject.model().seed();
             let at = At {
                 place: format!("{seed}-{kind}"),
                 name: &name,
@@ -720,7 +726,7 @@ impl<M> Compression<'_, M> {
     }
 
     /// The same amounts and fine-tuning by a random criterion, where any step chooses by one.
-    fn random_control(&self, dense: &[(Stage, Judged)]) -> Result<Option<Unmeasured>> {
+    fn random_control(&self, dense: &[(SeedState, Judged)]) -> Result<Option<Unmeasured>> {
         let controls: Vec<_> = self.steps.iter().map(|step| step.control().random()).collect();
         if controls.iter().all(Option::is_none) {
             return Ok(None);

@@ -1,6 +1,6 @@
 //! What a compressed network has to beat, and the forms of it.
 
-use super::compression::Stage;
+use super::compression::SeedState;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::io::stored_bytes;
@@ -63,11 +63,15 @@ const EQUAL_BYTES: f64 = 0.9;
 
 /// A network of the form of `narrow` and about the bytes of the final stage, where that has clearly
 /// less.
-pub(super) fn form_of_bytes(narrow: &Model, data: &Dataset, last: &Stage) -> Result<Option<Model>> {
+pub(super) fn form_of_bytes(
+    narrow: &Model,
+    data: &Dataset,
+    last: &SeedState,
+) -> Result<Option<Model>> {
     let bytes = last
         .integers
         .as_ref()
-        .map_or_else(|| stored_bytes(&last.subject.model), QuantModel::stored_bytes);
+        .map_or_else(|| stored_bytes(last.subject.model()), QuantModel::stored_bytes);
     let less = (bytes as f64) < EQUAL_BYTES * stored_bytes(narrow) as f64;
     less.then(|| nearest_form(narrow, data, bytes, stored_bytes)).transpose()
 }

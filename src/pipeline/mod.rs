@@ -11,6 +11,7 @@ mod recipe;
 mod rehearsal;
 mod step;
 mod steps;
+mod words;
 
 pub use checkpoints::Checkpoints;
 pub use compressed::Compressed;
@@ -20,3 +21,4 @@ pub use one_shot::{OneShot, OneShotBuilder};
 pub use recipe::Recipe;
 pub use step::{Control, Env, Step, Subject};
 pub use steps::{Distill, FineTune, Student};
+pub use words::{Entry, Key, Kind, Made, Settings, Word, Words};

@@ -3,75 +3,19 @@
 use super::compressed::Compressed;
 use super::compression::{Compression, Outcome};
 use super::controls::Controls;
-use super::step::Step;
-use super::steps::{Distill, FineTune, Student};
+use super::words::{Entry, Given, Key, Kind, Make, Settings, Words, nearest};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::prune::{
-    Ablation, ChannelPruner, LayerPruner, Magnitude, Random, Scope, Subset, Taylor, WeightPruner,
-};
-use crate::quant::{Bits, Calibration, Quantizer};
-use crate::reconstruct::Calibrate;
 use crate::report::Report;
 use std::fmt::Write;
 use std::path::Path;
 
-/// Words that begin a stage.
-const STAGES: [&str; 6] = ["channels", "weights", "drop-layers", "distill", "finetune", "bits"];
-/// Words that qualify a stage, each with the stage that it qualifies.
-const QUALIFIERS: [(&str, &[&str]); 6] = [
-    ("criterion", &["channels"]),
-    ("scope", &["channels"]),
-    ("calibrate", &["channels", "weights", "bits"]),
-    ("calibration", &["bits"]),
-    ("act-bits", &["bits"]),
-    ("qat", &["bits"]),
-];
-
-/// What scores channels, by its word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum CriterionWord {
-    #[default]
-    Subset,
-    L1,
-    L2,
-    Taylor,
-    Random,
-}
-
-impl CriterionWord {
-    fn word(self) -> &'static str {
-        match self {
-            CriterionWord::Subset => "subset",
-            CriterionWord::L1 => "l1",
-            CriterionWord::L2 => "l2",
-            CriterionWord::Taylor => "taylor",
-            CriterionWord::Random => "random",
-        }
-    }
-}
-
-/// Qualifiers of stages.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-struct Qualifiers {
-    criterion: CriterionWord,
-    scope: Scope,
-    calibrate: Calibrate,
-    /// Without one: by the outputs.
-    calibration: Option<Calibration>,
-    act_bits: Option<Bits>,
-    qat: usize,
-}
-
-/// One stage with its amount.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Stage {
-    Channels(f64),
-    Weights(f64),
-    DropLayers(usize),
-    Distill(Student),
-    FineTune(usize),
-    Bits(Bits),
+/// One stage: its word, its amount and the settings that were given, all as they are written down.
+#[derive(Clone)]
+struct Planned {
+    entry: Entry,
+    amount: String,
+    given: Given,
 }
 
 /// The stages of a compression, read from TOML or from the words of a command line; decided at run
@@ -85,10 +29,34 @@ enum Stage {
 /// assert!(misspelt.contains("did you mean `channels`"));
 /// # Ok::<(), gnn_prune::Error>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Clone, Default)]
 pub struct Recipe {
-    stages: Vec<(Stage, Qualifiers)>,
+    words: Words,
+    stages: Vec<Planned>,
     controls: Option<Controls>,
+}
+
+/// The same stages with the same settings, given or by default, whatever other words are known.
+impl PartialEq for Recipe {
+    fn eq(&self, other: &Self) -> bool {
+        let whole = |recipe: &Self| -> Vec<(String, Vec<_>)> {
+            let of = |stage: &Planned| {
+                let values = stage
+                    .keys(&recipe.words)
+                    .into_iter()
+                    .map(|key| (key.name(), stage.value(key).map(str::to_string)));
+                (stage.words(), values.collect())
+            };
+            recipe.stages.iter().map(of).collect()
+        };
+        self.controls == other.controls && whole(self) == whole(other)
+    }
+}
+
+impl std::fmt::Debug for Recipe {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.to_toml())
+    }
 }
 
 impl Recipe {
@@ -98,10 +66,18 @@ impl Recipe {
     /// [`Error::File`] where it cannot be read, is not TOML, or has a word that is not known; the
     /// nearest known word is named.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
+        Self::read_with(path, &Words::standard())
+    }
+
+    /// As [`Recipe::read`], with words of one's own.
+    ///
+    /// # Errors
+    /// As [`Recipe::read`].
+    pub fn read_with(path: impl AsRef<Path>, words: &Words) -> Result<Self> {
         let path = path.as_ref();
         let text = String::from_utf8(files::read(path)?)
             .map_err(|_| Error::file(path, "is not text; a recipe is TOML"))?;
-        text.parse().map_err(|error| Error::file(path, error))
+        Self::parse_with(&text, words).map_err(|error| Error::file(path, error))
     }
 
     /// A recipe from stages `(word, amount)` in order and qualifiers `(word, value)`, which hold
@@ -111,22 +87,32 @@ impl Recipe {
     /// [`Error::Setting`] for a word or an amount that is not legal, stages in an order that is
     /// not, or a qualifier that fits none.
     pub fn from_words(stages: &[(&str, &str)], qualifiers: &[(&str, &str)]) -> Result<Self> {
-        let mut common = Qualifiers::default();
-        qualifiers.iter().try_for_each(|(word, value)| common.set(word, value))?;
-        let parsed = stages
+        Self::from_words_with(stages, qualifiers, &Words::standard())
+    }
+
+    /// As [`Recipe::from_words`], with words of one's own.
+    ///
+    /// # Errors
+    /// As [`Recipe::from_words`].
+    pub fn from_words_with(
+        stages: &[(&str, &str)],
+        qualifiers: &[(&str, &str)],
+        words: &Words,
+    ) -> Result<Self> {
+        let mut common = Given::new();
+        for (word, value) in qualifiers {
+            common.insert((*word).into(), common_value(words, word, value)?);
+        }
+        let stages = stages
             .iter()
-            .map(|(word, value)| Ok((Stage::parse(word, value)?, common)))
+            .map(|(word, amount)| planned(words, word, amount, &Given::new(), &common))
             .collect::<Result<_>>()?;
-        let words: Vec<&str> = stages.iter().map(|(word, _)| *word).collect();
-        qualifiers
-            .iter()
-            .try_for_each(|(qualifier, _)| check_fits(qualifier, &words, "given alone"))?;
-        Recipe { stages: parsed, controls: None }.checked()
+        Recipe { words: words.clone(), stages, controls: None }.checked(&common)
     }
 
     /// The stages in the command line's words, which also name the report's rows.
     pub fn words(&self) -> Vec<String> {
-        self.stages.iter().map(|(stage, _)| stage.words()).collect()
+        self.stages.iter().map(Planned::words).collect()
     }
 
     /// Whether there are no stages.
@@ -150,14 +136,14 @@ impl Recipe {
         if let Some(controls) = self.controls {
             let _ = writeln!(text, "controls = \"{}\"", controls.word());
         }
-        for (stage, qualifiers) in &self.stages {
+        for stage in &self.stages {
             let gap = if text.is_empty() { "" } else { "\n" };
-            let words = stage.words();
-            let (word, amount) = words.split_once(' ').expect("a stage is a word and its amount");
-            let _ = writeln!(text, "{gap}[[stage]]\n{word} = {}", toml_value(amount));
-            for (qualifier, _) in QUALIFIERS.iter().filter(|(_, stages)| stages.contains(&word)) {
-                if let Some(value) = qualifiers.get(qualifier) {
-                    let _ = writeln!(text, "{qualifier} = {}", toml_value(&value));
+            let (word, amount) = (stage.entry.word(), toml_value(&stage.amount));
+            let _ = writeln!(text, "{gap}[[stage]]\n{word} = {amount}");
+            for key in stage.keys(&self.words) {
+                let given = stage.given.contains_key(key.name());
+                if let Some(value) = stage.value(key).filter(|_| given || key.is_written()) {
+                    let _ = writeln!(text, "{} = {}", key.name(), toml_value(value));
                 }
             }
         }
@@ -176,39 +162,29 @@ impl Recipe {
         let complete = Recipe { controls: Some(compression.wanted_controls()), ..self.clone() };
         let toml = (!self.is_empty()).then(|| complete.to_toml());
         let told = |report| Report { recipe_toml: toml, ..report };
-        for (stage, qualifiers) in &self.stages {
-            compression = match stage {
-                Stage::Bits(bits) => {
-                    let outcome = compression.quantize(qualifiers.quantizer(*bits)?).run()?;
+        for stage in &self.stages {
+            let settings = stage.settings(&self.words);
+            compression = match stage.entry.make() {
+                Make::Step(step) => compression.boxed_step(step(&settings)?),
+                Make::Quantizer(quantizer) => {
+                    let outcome = compression.quantize(quantizer(&settings)?).run()?;
                     return Ok(Outcome {
                         model: Compressed::Integer(outcome.model),
                         report: told(outcome.report),
                     });
                 }
-                other => compression.boxed_step(other.step(qualifiers)?),
+                _ => return Err(unknown(&self.words, stage.entry.word(), &[])),
             };
         }
         let outcome = compression.run()?;
         Ok(Outcome { model: Compressed::Float(outcome.model), report: told(outcome.report) })
     }
 
-    fn checked(self) -> Result<Self> {
-        let last = self.stages.len().saturating_sub(1);
-        match self.stages.iter().position(|(stage, _)| matches!(stage, Stage::Bits(_))) {
-            Some(k) if k != last => Err(Error::setting(
-                "`bits`",
-                format!("stage {}", k + 1),
-                "the last stage: integers cannot be changed further",
-            )),
-            _ => Ok(self),
-        }
-    }
-}
-
-impl std::str::FromStr for Recipe {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
+    /// Reads TOML, with words of one's own.
+    ///
+    /// # Errors
+    /// As [`Recipe::read`], but that it is no file.
+    pub fn parse_with(text: &str, words: &Words) -> Result<Self> {
         let one_line = |error: toml::de::Error| {
             Error::data(
                 "recipe",
@@ -216,14 +192,16 @@ impl std::str::FromStr for Recipe {
             )
         };
         let table: toml::Table = text.parse().map_err(one_line)?;
-        let mut recipe = Recipe::default();
-        let mut common = Qualifiers::default();
+        let mut recipe = Recipe { words: words.clone(), ..Recipe::default() };
+        let mut common = Given::new();
         for (word, value) in &table {
             match word.as_str() {
                 "stage" => {}
                 "controls" => recipe.controls = Some(plain(word, value)?.parse()?),
-                word if is_qualifier(word) => common.set(word, &plain(word, value)?)?,
-                other => return Err(unknown(other, &["stage", "controls"])),
+                word if key_of(words, word).is_some() => {
+                    common.insert(word.into(), common_value(words, word, &plain(word, value)?)?);
+                }
+                other => return Err(unknown(words, other, &["stage", "controls"])),
             }
         }
         let wrong = |found: &toml::Value| {
@@ -239,44 +217,155 @@ impl std::str::FromStr for Recipe {
             Some(value) => value.as_array().ok_or_else(|| wrong(value))?,
         };
         for value in tables {
-            recipe.stages.push(stage_table(value.as_table().ok_or_else(|| wrong(value))?, common)?);
+            let table = value.as_table().ok_or_else(|| wrong(value))?;
+            recipe.stages.push(stage_table(words, table, &common)?);
         }
-        let words: Vec<&str> = recipe.stages.iter().map(|(stage, _)| stage.word()).collect();
-        table
-            .keys()
-            .filter(|word| is_qualifier(word))
-            .try_for_each(|qualifier| check_fits(qualifier, &words, "given alone"))?;
-        recipe.checked()
+        recipe.checked(&common)
+    }
+
+    /// Refuses a common setting that no stage has, and a stage after integers.
+    fn checked(self, common: &Given) -> Result<Self> {
+        let fits = |key: &str| {
+            self.stages
+                .iter()
+                .any(|stage| stage.keys(&self.words).iter().any(|own| own.name() == key))
+        };
+        if let Some(key) = common.keys().find(|key| !fits(key)) {
+            return Err(misplaced(&self.words, key, "given alone", None));
+        }
+        let last = self.stages.len().saturating_sub(1);
+        let integers = |stage: &Planned| stage.entry.kind() == Kind::Quantizer;
+        match self.stages.iter().position(integers) {
+            Some(k) if k != last => Err(Error::setting(
+                format!("`{}`", self.stages[k].entry.word()),
+                format!("stage {}", k + 1),
+                "the last stage: integers cannot be changed further",
+            )),
+            _ => Ok(self),
+        }
     }
 }
 
-fn stage_table(table: &toml::Table, mut qualifiers: Qualifiers) -> Result<(Stage, Qualifiers)> {
-    let words: Vec<&str> =
-        table.keys().map(String::as_str).filter(|word| STAGES.contains(word)).collect();
-    if let Some(word) =
-        table.keys().find(|word| !STAGES.contains(&word.as_str()) && !is_qualifier(word))
-    {
-        return Err(unknown(word, &[]));
+impl std::str::FromStr for Recipe {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::parse_with(text, &Words::standard())
     }
-    let &[word] = words.as_slice() else {
-        let found = if words.is_empty() { "no stage".into() } else { words.join(" and ") };
-        return Err(Error::setting(
-            "a `[[stage]]` table",
-            found,
-            format!("one of {}", STAGES.join(", ")),
-        ));
+}
+
+impl Planned {
+    /// Its words on a command line.
+    fn words(&self) -> String {
+        match self.entry.amount() {
+            Some(_) => format!("{} {}", self.entry.word(), self.amount),
+            None => self.entry.word().into(),
+        }
+    }
+
+    /// The value of a setting, given or by default.
+    fn value(&self, key: &Key) -> Option<&str> {
+        self.given.get(key.name()).map(String::as_str).or(key.default_value())
+    }
+
+    fn settings<'a>(&'a self, words: &'a Words) -> Settings<'a> {
+        Settings::new(words, &self.entry, Some(&self.amount), &self.given)
+    }
+
+    /// The settings that it may have: its own, each followed by those of the word that it is.
+    fn keys(&self, words: &Words) -> Vec<&'static Key> {
+        let mut keys = Vec::new();
+        for key in self.entry.keys() {
+            keys.push(key);
+            let value = self.given.get(key.name()).map(String::as_str).or(key.default_value());
+            keys.extend(
+                value.and_then(|value| words.named(key, value)).iter().flat_map(|e| e.keys()),
+            );
+        }
+        keys
+    }
+}
+
+/// A stage of this word, with the settings that stand beside it and those that hold for all.
+fn planned(
+    words: &Words,
+    word: &str,
+    amount: &str,
+    beside: &Given,
+    common: &Given,
+) -> Result<Planned> {
+    let entry = match words.stage(word) {
+        Some(entry) => *entry,
+        None if words.later().contains(&word) => {
+            let legal = "left out: this stage is not built yet";
+            return Err(Error::setting(format!("`{word}`"), "given", legal));
+        }
+        None => return Err(unknown(words, word, &[])),
     };
-    for (qualifier, value) in table.iter().filter(|(key, _)| *key != word) {
-        check_fits(qualifier, &[word], &format!("beside `{word}`"))?;
-        qualifiers.set(qualifier, &plain(qualifier, value)?)?;
+    let amount = match entry.amount() {
+        Some(key) => key.read(words, amount)?,
+        None if amount == "true" => amount.into(),
+        None => {
+            let legal = "`true`: nothing stands behind it";
+            return Err(Error::setting(format!("`{word}`"), format!("`{amount}`"), legal));
+        }
+    };
+    let mut stage = Planned { entry, amount, given: Given::new() };
+    // The settings of a word are known once that word is, so that words come first.
+    for pass in [true, false] {
+        for (name, text) in beside.iter().chain(common) {
+            let keys = stage.keys(words);
+            let key = keys.iter().find(|key| key.name() == name);
+            if let Some(key) = key.filter(|key| key.kind().is_some() == pass)
+                && !stage.given.contains_key(name)
+            {
+                let value = key.read(words, text)?;
+                stage.given.insert(name.clone(), value);
+            }
+        }
     }
-    Ok((Stage::parse(word, &plain(word, &table[word])?)?, qualifiers))
+    let keys = stage.keys(words);
+    if let Some(name) = beside.keys().find(|name| !keys.iter().any(|key| key.name() == *name)) {
+        let found = format!("beside `{word}`");
+        return Err(misplaced(words, name, &found, Some(&stage)));
+    }
+    // What the word itself refuses is refused now, and not after an hour of training.
+    match entry.make() {
+        Make::Step(step) => step(&stage.settings(words)).map(|_| ())?,
+        Make::Quantizer(quantizer) => quantizer(&stage.settings(words)).map(|_| ())?,
+        _ => return Err(unknown(words, word, &[])),
+    }
+    Ok(stage)
 }
 
-/// An amount or a qualifier of the command line as TOML writes it; none of them has a character
-/// that a string must escape.
+fn stage_table(words: &Words, table: &toml::Table, common: &Given) -> Result<Planned> {
+    let is_stage = |word: &str| words.stage(word).is_some() || words.later().contains(&word);
+    let stages: Vec<&str> =
+        table.keys().map(String::as_str).filter(|word| is_stage(word)).collect();
+    let known = |word: &str| is_stage(word) || key_of(words, word).is_some();
+    if let Some(word) = table.keys().find(|word| !known(word)) {
+        return Err(unknown(words, word, &[]));
+    }
+    let &[word] = stages.as_slice() else {
+        let found = if stages.is_empty() { "no stage".into() } else { stages.join(" and ") };
+        let all: Vec<&str> = words.stages().map(Entry::word).collect();
+        let legal = format!("one of {}", all.join(", "));
+        return Err(Error::setting("a `[[stage]]` table", found, legal));
+    };
+    let mut beside = Given::new();
+    for (key, value) in table.iter().filter(|(key, _)| *key != word) {
+        beside.insert(key.clone(), plain(key, value)?);
+    }
+    planned(words, word, &plain(word, &table[word])?, &beside, common)
+}
+
+/// A value as TOML writes it: numbers and truth as they are.
 fn toml_value(word: &str) -> String {
-    if word.parse::<f64>().is_ok() { word.into() } else { format!("\"{word}\"") }
+    if word.parse::<f64>().is_ok() || word == "true" {
+        word.into()
+    } else {
+        toml::Value::from(word).to_string()
+    }
 }
 
 /// A number or a string as the command line would write it.
@@ -285,211 +374,48 @@ fn plain(word: &str, value: &toml::Value) -> Result<String> {
         toml::Value::String(text) => Ok(text.clone()),
         toml::Value::Integer(number) => Ok(number.to_string()),
         toml::Value::Float(number) => Ok(number.to_string()),
+        toml::Value::Boolean(true) => Ok("true".into()),
         other => Err(Error::setting(format!("`{word}`"), other.type_str(), "a number or a string")),
     }
 }
 
-/// Refuses a qualifier that qualifies none of these stages; `found` says where it stands.
-fn check_fits(qualifier: &str, stages: &[&str], found: &str) -> Result<()> {
-    let fitting = QUALIFIERS
-        .iter()
-        .find(|(name, _)| *name == qualifier)
-        .map_or(&[][..], |(_, stages)| stages);
-    if fitting.iter().any(|stage| stages.contains(stage)) {
-        return Ok(());
-    }
-    let fitting = fitting.iter().map(|stage| format!("`{stage}`")).collect::<Vec<_>>().join(" or ");
-    Err(Error::setting(
-        format!("`{qualifier}`"),
-        found,
-        format!("beside a stage that it qualifies: {fitting}"),
-    ))
+/// The first setting of this name.
+fn key_of(words: &Words, name: &str) -> Option<&'static Key> {
+    words.qualifiers().into_iter().find(|key| key.name() == name)
 }
 
-fn is_qualifier(word: &str) -> bool {
-    QUALIFIERS.iter().any(|(qualifier, _)| *qualifier == word)
+/// A value that holds for all stages, if it is legal for any.
+fn common_value(words: &Words, name: &str, text: &str) -> Result<String> {
+    key_of(words, name).ok_or_else(|| unknown(words, name, &[]))?.read(words, text)
 }
 
-fn unknown(word: &str, more: &[&str]) -> Error {
-    let known =
-        STAGES.into_iter().chain(QUALIFIERS.map(|(word, _)| word)).chain(more.iter().copied());
-    let nearest = known
-        .max_by(|a, b| strsim::jaro_winkler(a, word).total_cmp(&strsim::jaro_winkler(b, word)));
-    Error::setting(
-        "a word of the recipe",
-        format!("`{word}`"),
-        format!("known; did you mean `{}`?", nearest.unwrap_or("stage")),
-    )
-}
-
-fn number<T: std::str::FromStr>(word: &str, value: &str, legal: &str) -> Result<T> {
-    value.parse().map_err(|_| Error::setting(format!("`{word}`"), format!("`{value}`"), legal))
-}
-
-fn share(word: &str, value: &str) -> Result<f64> {
-    let share: f64 = number(word, value, "a share in [0, 1]")?;
-    if (0.0..=1.0).contains(&share) {
-        Ok(share)
-    } else {
-        Err(Error::setting(format!("`{word}`"), value, "a share in [0, 1]"))
-    }
-}
-
-fn bits(word: &str, value: &str) -> Result<Bits> {
-    match value {
-        "8" => Ok(Bits::Eight),
-        "4" => Ok(Bits::Four),
-        "2" => Ok(Bits::Two),
-        "1" => Err(Error::setting(format!("`{word}`"), value, "8, 4 or 2; 1 bit is not built yet")),
-        _ => Err(Error::setting(format!("`{word}`"), format!("`{value}`"), "8, 4 or 2")),
-    }
-}
-
-fn activation_bits(word: &str, value: &str) -> Result<Bits> {
-    match bits(word, value) {
-        Ok(bits @ (Bits::Eight | Bits::Four)) => Ok(bits),
-        _ => Err(Error::setting(format!("`{word}`"), format!("`{value}`"), "8 or 4")),
-    }
-}
-
-impl Qualifiers {
-    fn set(&mut self, word: &str, value: &str) -> Result<()> {
-        let illegal =
-            |legal: &str| Err(Error::setting(format!("`{word}`"), format!("`{value}`"), legal));
-        match (word, value) {
-            ("criterion", "subset") => self.criterion = CriterionWord::Subset,
-            ("criterion", "l1") => self.criterion = CriterionWord::L1,
-            ("criterion", "l2") => self.criterion = CriterionWord::L2,
-            ("criterion", "taylor") => self.criterion = CriterionWord::Taylor,
-            ("criterion", "random") => self.criterion = CriterionWord::Random,
-            ("criterion", _) => return illegal("subset, l1, l2, taylor or random"),
-            ("scope", "layer") => self.scope = Scope::Layer,
-            ("scope", "global") => self.scope = Scope::Global,
-            ("scope", _) => return illegal("layer or global"),
-            ("calibrate", value) => self.calibrate = value.parse()?,
-            ("calibration", "outputs") => self.calibration = None,
-            ("calibration", value) => match value.parse() {
-                Ok(calibration) => self.calibration = Some(calibration),
-                Err(_) => {
-                    return illegal("outputs, max or percentile:P with P above 0 and at most 100");
-                }
-            },
-            ("act-bits", value) => self.act_bits = Some(activation_bits(word, value)?),
-            ("qat", value) => self.qat = number(word, value, "a whole number of epochs")?,
-            (other, _) => return Err(unknown(other, &[])),
+/// What a setting is told that qualifies nothing where it stands; `found` says where, and `stage`
+/// what might have others.
+fn misplaced(words: &Words, name: &str, found: &str, stage: Option<&Planned>) -> Error {
+    let has = |entry: &&Entry| entry.keys().iter().any(|key| key.name() == name);
+    let fitting: Vec<String> =
+        words.entries().iter().filter(has).map(|entry| format!("`{}`", entry.word())).collect();
+    let own = stage.map_or(String::new(), |stage| {
+        let names: Vec<String> =
+            stage.keys(words).iter().map(|key| format!("`{}`", key.name())).collect();
+        match names.is_empty() {
+            true => format!("; `{}` has none", stage.entry.word()),
+            false => format!("; `{}` may have {}", stage.entry.word(), names.join(", ")),
         }
-        Ok(())
-    }
-
-    /// The value that [`Qualifiers::set`] reads; nothing where a qualifier was not given and its
-    /// default depends on the others.
-    fn get(&self, word: &str) -> Option<String> {
-        match word {
-            "criterion" => Some(self.criterion.word().into()),
-            "scope" => Some(if self.scope == Scope::Global { "global" } else { "layer" }.into()),
-            "calibrate" => Some(self.calibrate.to_string()),
-            "act-bits" => self.act_bits.map(|bits| bits.count().to_string()),
-            "qat" => Some(self.qat.to_string()),
-            _ => None,
-        }
-    }
-
-    fn quantizer(&self, bits: Bits) -> Result<Quantizer> {
-        let builder = Quantizer::builder(bits)
-            .qat(self.qat)
-            .calibrate(self.calibrate)
-            .activation_bits(self.act_bits.unwrap_or(Bits::Eight));
-        match self.calibration {
-            Some(calibration) => builder.calibration(calibration).build(),
-            None => builder.build(),
-        }
-    }
+    });
+    let stages = words.stages().any(|entry| has(&entry));
+    let what = if stages { "a stage" } else { "a word" };
+    let legal = format!("beside {what} that it qualifies: {}{own}", fitting.join(" or "));
+    Error::setting(format!("`{name}`"), found, legal)
 }
 
-impl Stage {
-    fn parse(word: &str, value: &str) -> Result<Self> {
-        Ok(match word {
-            "channels" => Stage::Channels(share(word, value)?),
-            "weights" => Stage::Weights(share(word, value)?),
-            "drop-layers" => Stage::DropLayers(number(word, value, "a whole number of layers")?),
-            "distill" => Stage::Distill(value.parse()?),
-            "finetune" => match number(word, value, "a whole number of epochs, at least 1")? {
-                0 => {
-                    return Err(Error::setting(
-                        "`finetune`",
-                        0,
-                        "a whole number of epochs, at least 1",
-                    ));
-                }
-                epochs => Stage::FineTune(epochs),
-            },
-            "bits" => Stage::Bits(bits(word, value)?),
-            "edges" => {
-                return Err(Error::setting(
-                    "`edges`",
-                    "given",
-                    "left out: this stage is not built yet",
-                ));
-            }
-            other => return Err(unknown(other, &[])),
-        })
-    }
-
-    fn word(&self) -> &'static str {
-        match self {
-            Stage::Channels(_) => "channels",
-            Stage::Weights(_) => "weights",
-            Stage::DropLayers(_) => "drop-layers",
-            Stage::Distill(_) => "distill",
-            Stage::FineTune(_) => "finetune",
-            Stage::Bits(_) => "bits",
-        }
-    }
-
-    fn words(&self) -> String {
-        let amount: &dyn std::fmt::Display = match self {
-            Stage::Channels(share) | Stage::Weights(share) => share,
-            Stage::DropLayers(count) | Stage::FineTune(count) => count,
-            Stage::Distill(student) => student,
-            Stage::Bits(bits) => bits,
-        };
-        format!("{} {amount}", self.word())
-    }
-
-    fn step(&self, qualifiers: &Qualifiers) -> Result<Box<dyn Step>> {
-        Ok(match *self {
-            Stage::Channels(ratio) => {
-                let builder = match qualifiers.criterion {
-                    CriterionWord::Subset => ChannelPruner::builder(Subset::new()),
-                    CriterionWord::L1 => ChannelPruner::builder(Magnitude::l1()),
-                    CriterionWord::L2 => ChannelPruner::builder(Magnitude::l2()),
-                    CriterionWord::Taylor => ChannelPruner::builder(Taylor::new()),
-                    CriterionWord::Random => ChannelPruner::builder(Random::new()),
-                };
-                Box::new(
-                    builder
-                        .ratio(ratio)
-                        .scope(qualifiers.scope)
-                        .calibrate(qualifiers.calibrate)
-                        .build()?,
-                )
-            }
-            Stage::Weights(sparsity) => Box::new(
-                WeightPruner::builder()
-                    .sparsity(sparsity)
-                    .calibrate(qualifiers.calibrate)
-                    .build()?,
-            ),
-            Stage::DropLayers(count) => {
-                Box::new(LayerPruner::builder(Ablation::new()).remove(count).build()?)
-            }
-            Stage::Distill(student) => Box::new(Distill::into(student)),
-            Stage::FineTune(epochs) => Box::new(FineTune::epochs(epochs)),
-            Stage::Bits(_) => {
-                return Err(Error::setting("`bits`", "a step", "the end of a compression"));
-            }
-        })
-    }
+fn unknown(words: &Words, word: &str, more: &[&str]) -> Error {
+    let mut known: Vec<&str> = words.stages().map(Entry::word).collect();
+    known.extend(words.qualifiers().iter().map(|key| key.name()));
+    known.extend(more);
+    let near = nearest(known.into_iter(), word).map_or("stage", |(near, _)| near);
+    let legal = format!("known; did you mean `{near}`?");
+    Error::setting("a word of the recipe", format!("`{word}`"), legal)
 }
 
 #[cfg(test)]
@@ -526,19 +452,21 @@ mod tests {
                 // What qualifies nothing, such as the criterion of a fine-tuning, is not written.
                 assert_eq!((read.words(), read.controls), (recipe.words(), controls));
                 assert_eq!(read.to_toml(), recipe.to_toml());
-                let of = |recipe: &Recipe, word: &str| {
-                    recipe.stages.iter().find(|(stage, _)| stage.words().starts_with(word)).copied()
+                let of = |recipe: &Recipe, word: &str, key: &str| {
+                    let stage = |stage: &&Planned| stage.entry.word() == word;
+                    recipe.stages.iter().find(stage).unwrap().given.get(key).cloned()
                 };
-                let (before, after) =
-                    (of(&recipe, "channels").unwrap(), of(&read, "channels").unwrap());
-                assert_eq!((before.0, before.1.criterion, before.1.scope, before.1.calibrate), {
-                    (after.0, after.1.criterion, after.1.scope, after.1.calibrate)
-                });
-                let (before, after) = (of(&recipe, "bits").unwrap(), of(&read, "bits").unwrap());
-                assert_eq!(
-                    (before.1.act_bits, before.1.qat, before.1.calibrate),
-                    (after.1.act_bits, after.1.qat, after.1.calibrate)
-                );
+                for (word, key, value) in [
+                    ("channels", "criterion", criterion),
+                    ("channels", "scope", scope),
+                    ("channels", "calibrate", calibrate),
+                    ("bits", "act-bits", act_bits),
+                    ("bits", "qat", qat),
+                    ("bits", "calibrate", calibrate),
+                ] {
+                    assert_eq!(of(&recipe, word, key).as_deref(), Some(value));
+                    assert_eq!(of(&read, word, key).as_deref(), Some(value));
+                }
             }
         }
     }

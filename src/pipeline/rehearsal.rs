@@ -17,12 +17,13 @@ pub(super) fn rehearse(
     quantizer: Option<&Quantizer>,
 ) -> Result<()> {
     data.check(form)?;
-    let mut subject = Subject { model: form.clone(), graph: data.graph().clone() };
-    let compiles =
-        |subject: &Subject| subject.model.lower(Some(&subject.graph), data.features()).map(|_| ());
+    let mut subject = Subject::new(form.clone(), data.graph().clone());
+    let compiles = |subject: &Subject| {
+        subject.model().lower(Some(subject.graph()), data.features()).map(|_| ())
+    };
     compiles(&subject)?;
     for (k, step) in steps.iter().enumerate() {
-        let env = Env { data, dense: form, seed: stage_seed(form, k), on_epoch: &|_| Ok(()) };
+        let env = Env::new(data, form, stage_seed(form, k));
         match step.rehearse(&subject, &env)? {
             Some(next) => subject = next,
             // What comes after a step that does not tell has its turn when it is there.
@@ -31,7 +32,7 @@ pub(super) fn rehearse(
         compiles(&subject)?;
     }
     quantizer.map_or(Ok(()), |quantizer| {
-        quantizer.check(&subject.model, &data.with_graph(subject.graph.clone())?)
+        quantizer.check(subject.model(), &data.with_graph(subject.graph().clone())?)
     })
 }
 

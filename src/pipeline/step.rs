@@ -4,34 +4,109 @@ use crate::data::Dataset;
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::nn::Model;
+use crate::prune::Amount;
 use crate::reconstruct::Calibrate;
 use crate::train::OnEpoch;
 
 /// What a step changes: a model and the graph that it runs on.
 #[derive(Debug, Clone)]
 pub struct Subject {
+    model: Model,
+    graph: Graph,
+}
+
+impl Subject {
+    /// A model that runs on a graph.
+    pub fn new(model: Model, graph: Graph) -> Self {
+        Self { model, graph }
+    }
+
     /// The model.
-    pub model: Model,
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The model, to be changed in place.
+    pub fn model_mut(&mut self) -> &mut Model {
+        &mut self.model
+    }
+
+    /// The model alone.
+    pub fn into_model(self) -> Model {
+        self.model
+    }
+
     /// The graph.
-    pub graph: Graph,
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// Another model on the same graph.
+    #[must_use]
+    pub fn with_model(&self, model: Model) -> Self {
+        Self { model, graph: self.graph.clone() }
+    }
+
+    /// The same model on another graph.
+    #[must_use]
+    pub fn with_graph(self, graph: Graph) -> Self {
+        Self { graph, ..self }
+    }
 }
 
 /// What a step may look at.
 pub struct Env<'a> {
+    data: &'a Dataset,
+    dense: &'a Model,
+    seed: u64,
+    on_epoch: OnEpoch<'a>,
+}
+
+impl<'a> Env<'a> {
+    /// The surroundings of a stage: the data on its own full graph, the dense model that the
+    /// compression started from, and the seed of the stage. Nothing hears of epochs.
+    pub fn new(data: &'a Dataset, dense: &'a Model, seed: u64) -> Self {
+        Self { data, dense, seed, on_epoch: &|_| Ok(()) }
+    }
+
+    /// The same, and `on_epoch` is called after every epoch of training, which it may end.
+    #[must_use]
+    pub fn on_epoch(self, on_epoch: OnEpoch<'a>) -> Self {
+        Self { on_epoch, ..self }
+    }
+
     /// The data, on its own full graph.
-    pub data: &'a Dataset,
+    pub fn data(&self) -> &'a Dataset {
+        self.data
+    }
+
+    /// The data on the graph of a subject.
+    ///
+    /// # Errors
+    /// A graph of another number of nodes.
+    pub fn data_of(&self, subject: &Subject) -> Result<Dataset> {
+        self.data.with_graph(subject.graph.clone())
+    }
+
     /// The dense model that the compression started from.
-    pub dense: &'a Model,
+    pub fn dense(&self) -> &'a Model {
+        self.dense
+    }
+
     /// Seed of this stage.
-    pub seed: u64,
-    /// Hears of every epoch of training, and may end it.
-    pub on_epoch: OnEpoch<'a>,
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// What is told of every epoch of training, and may end it.
+    pub fn listener(&self) -> OnEpoch<'a> {
+        self.on_epoch
+    }
 }
 
 impl std::fmt::Debug for Env<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let data = self.data.name();
-        f.debug_struct("Env").field("data", &data).field("seed", &self.seed).finish_non_exhaustive()
+        write!(f, "stage of seed {} on {}", self.seed, self.data.name())
     }
 }
 
@@ -51,7 +126,7 @@ impl std::fmt::Debug for Env<'_> {
 ///     }
 ///
 ///     fn run(&self, mut subject: Subject, _: &Env) -> Result<Subject> {
-///         subject.model.visit_mut(&mut |param| param.value_mut().mapv_inplace(|w| if w.abs() < self.0 { 0.0 } else { w }));
+///         subject.model_mut().visit_mut(&mut |param| param.value_mut().mapv_inplace(|w| if w.abs() < self.0 { 0.0 } else { w }));
 ///         Ok(subject)
 ///     }
 ///
@@ -102,6 +177,15 @@ pub trait Step: Send + Sync {
     /// without.
     fn calibrates_on(&self) -> Option<Calibrate> {
         None
+    }
+
+    /// The same step with another amount: what a search turns. `None` for a step without an amount.
+    /// Default: `None`.
+    ///
+    /// # Errors
+    /// [`Error::Setting`](crate::Error::Setting) for an amount out of range.
+    fn at(&self, _amount: Amount) -> Result<Option<Box<dyn Step>>> {
+        Ok(None)
     }
 
     /// What stands in this step's place where the report's random control runs. It has no default,

@@ -339,6 +339,17 @@ macro_rules! choosing {
                 other
             }
 
+            /// The same pruner with another amount.
+            ///
+            /// # Errors
+            /// [`Error::Setting`](crate::Error::Setting) for an amount out of range.
+            pub fn with_amount(
+                &self,
+                amount: $crate::prune::Amount,
+            ) -> $crate::error::Result<Self> {
+                self.settings.clone().amount(amount).build()
+            }
+
             /// The same pruner with a seed for what its criterion draws. Default: the model's, or
             /// that of its stage in a [`Compression`](crate::Compression).
             #[must_use]

@@ -64,7 +64,7 @@ impl<F: Scalar> EdgePrunerBuilder<F> {
 /// ```
 /// use gnn_prune::{Dataset, Random, prune::EdgePruner};
 /// let data = Dataset::digits()?;
-/// let plan = EdgePruner::builder(Random::new()).ratio(0.25).build()?.plan(data.graph(), 0)?;
+/// let plan = EdgePruner::builder(Random::new()).ratio(0.25).build()?.plan(data.graph())?;
 /// println!("{plan}"); // look before acting
 /// let thinner = plan.apply(data.graph())?;
 /// assert!(thinner.num_edges() < data.graph().num_edges());
@@ -82,14 +82,14 @@ impl<F: Scalar> EdgePruner<F> {
         EdgePrunerBuilder { choice, pairs: Pairs::Together }
     }
 
-    /// Decides which edges of `graph` stay. Ties are broken by the order of the edges. `seed` is
-    /// that of what the criterion draws, unless the pruner has one of its own.
+    /// Decides which edges of `graph` stay. Ties are broken by the order of the edges. What the
+    /// criterion draws, it draws by seed 0 where the pruner was given none: a graph has no seed.
     ///
     /// # Errors
     /// [`Error::Setting`] for more edges than there are, and for a threshold of what chance draws;
     /// what the criterion refuses.
-    pub fn plan(&self, graph: &Graph<F>, seed: u64) -> Result<EdgePlan> {
-        let Choice { criterion, amount, seed: own } = &self.settings.choice;
+    pub fn plan(&self, graph: &Graph<F>) -> Result<EdgePlan> {
+        let Choice { criterion, amount, seed } = &self.settings.choice;
         criterion.needs().within(Needs::WEIGHTS, criterion.name(), "edges")?;
         self.settings.choice.check("edges")?;
         let listed = graph.edge_list().1.len();
@@ -101,7 +101,7 @@ impl<F: Scalar> EdgePruner<F> {
                 (pairs, units)
             }
         };
-        let seed = own.unwrap_or(seed);
+        let seed = seed.unwrap_or(0);
         let all = Units::Edges(EdgeUnits { graph, unit_of: unit_of.clone(), units, seed });
         let mut stays = vec![true; units];
         let mut go = |gone: Vec<usize>| gone.into_iter().for_each(|unit| stays[unit] = false);
@@ -225,7 +225,7 @@ mod tests {
     fn the_lowest_go_and_pairs_go_together() {
         let graph = graph();
         let left = |pruner: EdgePrunerBuilder| {
-            let plan = pruner.build().unwrap().plan(&graph, 0).unwrap();
+            let plan = pruner.build().unwrap().plan(&graph).unwrap();
             let left = plan.apply(&graph).unwrap();
             assert_eq!(left.edges().count(), plan.num_kept());
             left
@@ -251,10 +251,10 @@ mod tests {
             .build()
             .unwrap();
         let pruner = EdgePruner::builder(Random::new()).build().unwrap();
-        let plan = |pruner: &EdgePruner, seed| pruner.plan(&graph, seed).unwrap();
+        let plan = |pruner: &EdgePruner, seed| pruner.with_seed(seed).plan(&graph).unwrap();
         assert_eq!(plan(&pruner, 1), plan(&pruner, 1));
         assert_ne!(plan(&pruner, 1), plan(&pruner, 2));
-        assert_eq!(plan(&pruner.with_seed(1), 2), plan(&pruner, 1));
+        assert_eq!(pruner.plan(&graph).unwrap(), plan(&pruner, 0));
         let json = serde_json::to_string(&plan(&pruner, 1)).unwrap();
         assert_eq!(serde_json::from_str::<EdgePlan>(&json).unwrap(), plan(&pruner, 1));
         let mask = EdgeMask::from_fn(&graph, |edge| edge.source < 5);
@@ -266,7 +266,7 @@ mod tests {
     #[test]
     fn what_edges_do_not_have_is_refused_by_name() {
         let refused = |pruner: EdgePrunerBuilder| {
-            pruner.build().and_then(|pruner| pruner.plan(&graph(), 0)).unwrap_err().to_string()
+            pruner.build().and_then(|pruner| pruner.plan(&graph())).unwrap_err().to_string()
         };
         let error = refused(EdgePruner::builder(Subset::new()));
         assert!(error.contains("`subset` does not score edges") && error.contains("readers"));

@@ -42,8 +42,8 @@ impl<F: Scalar> WeightPrunerBuilder<F> {
         self.amount(Amount::Share(sparsity))
     }
 
-    /// Removes every weight whose score, by default `|w|`, is less than `threshold`, a finite number
-    /// of at least 0. Takes the place of a sparsity.
+    /// Removes every weight whose score, by default `|w|`, is less than `threshold`, a finite
+    /// number of at least 0. Takes the place of a sparsity.
     #[must_use]
     pub fn threshold(self, threshold: f64) -> Self {
         self.amount(Amount::Threshold(threshold))

@@ -66,7 +66,7 @@ const FIRST: [(&str, &[&str]); 15] = [
     ("io", &["golden::", "hostile::", "registry::"]),
     ("train", &["loops::", "training::", "multi_label::", "labels::"]),
     ("distill", &["loops::", "distillation::", "labels::"]),
-    ("pipeline", &["pipeline::", "resume::", "loops::", "labels::"]),
+    ("pipeline", &["pipeline::", "words::", "resume::", "loops::", "labels::"]),
     ("report", &["pipeline::"]),
     ("bin", &["cli::"]),
 ];

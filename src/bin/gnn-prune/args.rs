@@ -5,13 +5,16 @@ use crate::failure::{Failure, Result};
 use crate::output::{Verbosity, remark};
 use clap::builder::RangedU64ValueParser;
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{
+    Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
+};
 use gnn_prune::data::{Purpose, Reader, SplitSource};
 use gnn_prune::io::{
     self,
     pyg::{Assumptions, TrainedOn},
 };
 use gnn_prune::nn::Aggregation;
+use gnn_prune::pipeline::{Entry, Key, Words};
 use gnn_prune::{
     AppnpNet, Compressed, Dataset, FeatureNorm, Gat, Gcn, GcnII, Gin, Mlp, Model, Sage, Sgc,
     Trainer,
@@ -23,10 +26,6 @@ const MOST_WEIGHTS: u128 = 1 << 28;
 const MOST_EPOCHS: u64 = 1_000_000;
 const MOST_SEEDS: u64 = 1000;
 const MOST_THREADS: u64 = 1024;
-
-/// Flags of stages that this version has not built; they are known so that they are refused by
-/// name.
-const LATER_STAGES: [&str; 1] = ["edges"];
 
 /// Makes graph neural networks small and fast on ordinary CPUs.
 #[derive(Parser)]
@@ -144,12 +143,14 @@ pub fn built() -> clap::Command {
 /// The whole command line, with the flags that are known and not built.
 pub fn command() -> clap::Command {
     let later = |flag: &'static str| Arg::new(flag).long(flag).action(ArgAction::Append).hide(true);
-    built().mut_subcommand("compress", |command| command.args(LATER_STAGES.map(later)))
+    let flags = Words::standard().later().iter().map(|flag| later(flag));
+    built().mut_subcommand("compress", |command| command.args(flags))
 }
 
 /// Refuses the flags that are known and not built.
 pub fn refuse_later(flags: &ArgMatches) -> Result<()> {
-    match flags.ids().map(clap::Id::as_str).find(|flag| LATER_STAGES.contains(flag)) {
+    let words = Words::standard();
+    match flags.ids().map(clap::Id::as_str).find(|flag| words.later().contains(flag)) {
         Some(flag) => Err(not_built(&format!("--{flag}"))),
         None => Ok(()),
     }
@@ -578,61 +579,82 @@ pub struct CompressArgs {
     pub keep: KeepArgs,
 }
 
-/// Stages, applied in the order given; every amount is the share removed. Their words are read by
-/// the library's recipes.
-#[derive(Args)]
-#[command(next_help_heading = "Stages, in the order given [default: --channels 0.5 --finetune 50]")]
+/// Stages, applied in the order given. Which there are, the library's [`Words`] say, and its
+/// recipes read them.
 pub struct StageArgs {
-    /// Without labels or epochs: --channels 0.8125 --weights 0.9 --bits 4
-    #[arg(long = "one-shot", id = "one-shot")]
     pub one_shot: bool,
-    /// Remove this share of the hidden channels, in [0, 1], and refit
-    #[arg(long, id = "channels", value_name = "SHARE", allow_negative_numbers = true)]
-    pub channels: Vec<String>,
-    /// Zero this share of the weights, in [0, 1], and refit the others
-    #[arg(long, id = "weights", value_name = "SHARE", allow_negative_numbers = true)]
-    pub weights: Vec<String>,
-    /// Remove this many residual layers
-    #[arg(
-        long = "drop-layers",
-        id = "drop-layers",
-        value_name = "K",
-        allow_negative_numbers = true
-    )]
-    pub drop_layers: Vec<String>,
-    /// Distil from the dense model: `self`, or a fresh gcn:WIDTH or mlp:WIDTH
-    #[arg(long, id = "distill", value_name = "STUDENT")]
-    pub distill: Vec<String>,
-    /// Train on for at most this many epochs
-    #[arg(long, id = "finetune", value_name = "EPOCHS", allow_negative_numbers = true)]
-    pub finetune: Vec<String>,
-    /// Quantise to 8, 4 or 2 bits; always last
-    #[arg(long, id = "bits", value_name = "BITS", allow_negative_numbers = true)]
-    pub bits: Vec<String>,
 }
 
-/// Qualifiers of stages, anywhere on the line.
-#[derive(Args)]
-#[command(next_help_heading = "Qualifiers of stages")]
-pub struct QualifierArgs {
-    /// What scores channels: subset, l1, l2, taylor, random [default: subset]
-    #[arg(long, id = "criterion", value_name = "HOW")]
-    pub criterion: Option<String>,
-    /// Where channels compete with each other: layer, global [default: layer]
-    #[arg(long, id = "scope", value_name = "WHERE")]
-    pub scope: Option<String>,
-    /// Nodes for least squares: all, or train and neighbours [default: all]
-    #[arg(long, id = "calibrate", value_name = "NODES")]
-    pub calibrate: Option<String>,
-    /// Ranges of activations: outputs, max, percentile:P [default: outputs]
-    #[arg(long, id = "calibration", value_name = "HOW")]
-    pub calibration: Option<String>,
-    /// Bits of the activations beside `--bits`: 8 or 4 [default: 8]
-    #[arg(long = "act-bits", id = "act-bits", value_name = "BITS")]
-    pub act_bits: Option<String>,
-    /// Epochs of quantisation-aware training before `--bits` [default: 0]
-    #[arg(long, id = "qat", value_name = "EPOCHS")]
-    pub qat: Option<String>,
+impl Args for StageArgs {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        let words = Words::standard();
+        let stage = |entry: &Entry| match entry.amount() {
+            Some(amount) => Arg::new(entry.word())
+                .value_name(amount.value())
+                .allow_negative_numbers(true)
+                .action(ArgAction::Append),
+            None => Arg::new(entry.word()).action(ArgAction::SetTrue),
+        };
+        let stages = words.stages().map(|entry| stage(entry).long(entry.word()).help(entry.help()));
+        let one_shot = Arg::new(ONE_SHOT)
+            .long(ONE_SHOT)
+            .action(ArgAction::SetTrue)
+            .help("Without labels or epochs: --channels 0.8125 --weights 0.9 --bits 4");
+        command
+            .next_help_heading("Stages, in the order given [default: --channels 0.5 --finetune 50]")
+            .arg(one_shot)
+            .args(stages)
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for StageArgs {
+    fn from_arg_matches(flags: &ArgMatches) -> clap::error::Result<Self> {
+        Ok(Self { one_shot: flags.get_flag(ONE_SHOT) })
+    }
+
+    fn update_from_arg_matches(&mut self, flags: &ArgMatches) -> clap::error::Result<()> {
+        *self = Self::from_arg_matches(flags)?;
+        Ok(())
+    }
+}
+
+/// All stages of a one-shot compression.
+pub const ONE_SHOT: &str = "one-shot";
+
+/// Qualifiers of stages, anywhere on the line: all settings of all words.
+pub struct QualifierArgs;
+
+impl Args for QualifierArgs {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        let words = Words::standard();
+        let flag = |key: &Key| {
+            Arg::new(key.flag_name())
+                .long(key.flag_name())
+                .value_name(key.value())
+                .allow_negative_numbers(true)
+                .help(key.line(&words))
+        };
+        let flags: Vec<Arg> = words.qualifiers().into_iter().map(flag).collect();
+        command.next_help_heading("Qualifiers of stages").args(flags)
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for QualifierArgs {
+    fn from_arg_matches(_: &ArgMatches) -> clap::error::Result<Self> {
+        Ok(Self)
+    }
+
+    fn update_from_arg_matches(&mut self, _: &ArgMatches) -> clap::error::Result<()> {
+        Ok(())
+    }
 }
 
 /// What is written of each node.

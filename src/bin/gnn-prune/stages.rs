@@ -1,29 +1,34 @@
 //! Stage flags, in the order in which they stand on the line.
 
-use crate::args::CompressArgs;
+use crate::args::{CompressArgs, ONE_SHOT};
 use crate::failure::{Failure, Result};
 use clap::ArgMatches;
 use clap::parser::ValueSource;
+use gnn_prune::pipeline::{Entry, Words};
 use gnn_prune::{OneShot, Recipe};
 
-/// Flags that are stages.
-const STAGES: [&str; 6] = ["channels", "weights", "drop-layers", "distill", "finetune", "bits"];
-/// Flags that qualify stages.
-const QUALIFIERS: [&str; 6] = ["criterion", "scope", "calibrate", "calibration", "act-bits", "qat"];
 /// What `compress` does where no stage and no recipe is given.
 const DEFAULT: [(&str, &str); 2] = [("channels", "0.5"), ("finetune", "50")];
 
 /// The stages of a command line: of its recipe, or of its flags.
 pub fn given(args: &CompressArgs, flags: &ArgMatches) -> Result<Recipe> {
-    let set = |flag: &&&str| flags.value_source(flag) == Some(ValueSource::CommandLine);
+    let words = Words::standard();
+    let keys = words.qualifiers();
     if let Some(path) = &args.recipe {
-        return match STAGES.iter().chain(&QUALIFIERS).chain(&["one-shot"]).find(set) {
-            Some(flag) => Err(Failure::WithRecipe { flag: (*flag).into() }),
+        let set = |flag: &&str| flags.value_source(flag) == Some(ValueSource::CommandLine);
+        let mut known = words
+            .stages()
+            .map(Entry::word)
+            .chain(keys.iter().map(|key| key.flag_name()))
+            .chain([ONE_SHOT]);
+        return match known.find(set) {
+            Some(flag) => Err(Failure::WithRecipe { flag: flag.into() }),
             None => Ok(Recipe::read(path)?),
         };
     }
     let mut placed: Vec<(usize, &str, &str)> = Vec::new();
-    for flag in STAGES {
+    for stage in words.stages().filter(|stage| stage.amount().is_some()) {
+        let flag = stage.word();
         let places = flags.indices_of(flag).into_iter().flatten();
         let values = flags.get_many::<String>(flag).into_iter().flatten();
         placed.extend(places.zip(values).map(|(place, value)| (place, flag, value.as_str())));
@@ -37,9 +42,12 @@ pub fn given(args: &CompressArgs, flags: &ArgMatches) -> Result<Recipe> {
     if stages.is_empty() {
         stages = DEFAULT.to_vec();
     }
-    let one =
-        |flag: &'static str| flags.get_one::<String>(flag).map(|value| (flag, value.as_str()));
-    let qualifiers: Vec<(&str, &str)> = QUALIFIERS.into_iter().filter_map(one).collect();
+    let qualifiers: Vec<(&str, &str)> = keys
+        .iter()
+        .filter_map(|key| {
+            flags.get_one::<String>(key.flag_name()).map(|value| (key.name(), value.as_str()))
+        })
+        .collect();
     Ok(Recipe::from_words(&stages, &qualifiers)?)
 }
 

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result, Unsupported};
 use crate::graph::Graph;
 use crate::nn::{
-    Attrs, Axis, Cx, Evaluated, Grads, HeadUnits, Init, Io, Layer, Lowering, Param, Place, Python,
+    Attrs, Axis, Cx, Evaluated, Grads, Init, Io, Layer, Lowering, Param, Place, PruneUnits, Python,
     Reads, Registered, Shapes, StageId, Twin, Wiring,
 };
 use crate::rng::ChaCha8Rng;
@@ -56,7 +56,7 @@ impl<F: Scalar> Layer<F> for Embedding<F> {
     }
 
     fn wiring(&self) -> Wiring {
-        Wiring::Fresh { channels: self.weight.value().ncols(), units: HeadUnits::Single }
+        Wiring::Fresh { channels: self.weight.value().ncols(), units: PruneUnits::Single }
     }
 
     fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, ())> {

@@ -8,7 +8,7 @@ use crate::nn::linear_map::aggregated;
 use crate::nn::product::{bias_gradient, product, product_dw, product_dx, product_then, then_bias};
 use crate::nn::pytorch::py;
 use crate::nn::{
-    Attrs, Axis, Cx, Grads, HeadUnits, Init, Io, Layer, Layout, LinearMap, Lowering, Param, Place,
+    Attrs, Axis, Cx, Grads, Init, Io, Layer, Layout, LinearMap, Lowering, Param, Place, PruneUnits,
     Python, Reads, Registered, RowSpace, See, Shapes, StageId, Twin, Wiring, bias,
 };
 use crate::rng::ChaCha8Rng;
@@ -109,7 +109,7 @@ impl<F: Scalar> Layer<F> for GcnConv<F> {
     }
 
     fn wiring(&self) -> Wiring {
-        Wiring::Fresh { channels: self.weight.value().ncols(), units: HeadUnits::Single }
+        Wiring::Fresh { channels: self.weight.value().ncols(), units: PruneUnits::Single }
     }
 
     /// The rows of what is aggregated.

@@ -9,7 +9,7 @@ use crate::nn::linear_map::aggregated;
 use crate::nn::product::{product, product_dw, product_dx};
 use crate::nn::pytorch::py;
 use crate::nn::{
-    ActivationFn, Attrs, Cx, Grads, HeadUnits, Io, Layer, Layout, Lowering, Param, Place, Python,
+    ActivationFn, Attrs, Cx, Grads, Io, Layer, Layout, Lowering, Param, Place, PruneUnits, Python,
     Reads, Registered, See, Shapes, StageId, Twin, Wiring,
 };
 use crate::rng::ChaCha8Rng;
@@ -95,7 +95,7 @@ impl<F: Scalar> Layer<F> for GinConv<F> {
     }
 
     fn wiring(&self) -> Wiring {
-        Wiring::Fresh { channels: self.inner.weight2.value().ncols(), units: HeadUnits::Single }
+        Wiring::Fresh { channels: self.inner.weight2.value().ncols(), units: PruneUnits::Single }
     }
 
     fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, Self::Cache)> {

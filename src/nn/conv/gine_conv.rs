@@ -7,7 +7,7 @@ use crate::graph::Graph;
 use crate::kernels;
 use crate::nn::pytorch::py;
 use crate::nn::{
-    Attrs, Cx, Evaluated, Grads, HeadUnits, Io, Layer, Layout, Lowering, Param, Place, Python,
+    Attrs, Cx, Evaluated, Grads, Io, Layer, Layout, Lowering, Param, Place, PruneUnits, Python,
     Reads, Registered, See, Shapes, StageId, Twin, Wiring,
 };
 use crate::rng::ChaCha8Rng;
@@ -106,7 +106,7 @@ impl<F: Scalar> Layer<F> for GineConv<F> {
     }
 
     fn wiring(&self) -> Wiring {
-        Wiring::Fresh { channels: self.inner.weight2.value().ncols(), units: HeadUnits::Single }
+        Wiring::Fresh { channels: self.inner.weight2.value().ncols(), units: PruneUnits::Single }
     }
 
     fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, Self::Cache)> {

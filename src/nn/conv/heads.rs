@@ -5,7 +5,7 @@ use crate::graph::{AttentionEdges, Graph};
 use crate::kernels;
 use crate::nn::dense::drop_mask;
 use crate::nn::pytorch::py;
-use crate::nn::{Attrs, Axis, Cx, HeadUnits, Init, Kept, Param, Place, Python, Wiring};
+use crate::nn::{Attrs, Axis, Cx, Init, Kept, Param, Place, PruneUnits, Python, Wiring};
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
 use ndarray::{Array2, ArrayView2};
@@ -152,9 +152,9 @@ impl Heads {
 
     pub(super) fn wiring(&self, width: usize) -> Wiring {
         let units = match self.units {
-            _ if self.average || self.heads == 1 => HeadUnits::Single,
-            Units::AcrossHeads => HeadUnits::AcrossHeads { heads: self.heads },
-            Units::WholeHeads => HeadUnits::WholeHeads { dim: width / self.heads },
+            _ if self.average || self.heads == 1 => PruneUnits::Single,
+            Units::AcrossHeads => PruneUnits::AcrossHeads { heads: self.heads },
+            Units::WholeHeads => PruneUnits::WholeHeads { dim: width / self.heads },
         };
         Wiring::Fresh { channels: self.out_channels(width), units }
     }

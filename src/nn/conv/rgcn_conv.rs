@@ -8,8 +8,8 @@ use crate::nn::linear_map::aggregated;
 use crate::nn::product::{bias_gradient, product, product_dw, product_dx};
 use crate::nn::pytorch::py;
 use crate::nn::{
-    Attrs, Axis, Cx, Evaluated, Grads, HeadUnits, Init, Io, Layer, Layout, LinearMap, Lowering,
-    Param, Place, Python, Reads, Registered, See, Shapes, StageId, Twin, Wiring, bias,
+    Attrs, Axis, Cx, Evaluated, Grads, Init, Io, Layer, Layout, LinearMap, Lowering, Param, Place,
+    PruneUnits, Python, Reads, Registered, See, Shapes, StageId, Twin, Wiring, bias,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -231,7 +231,7 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
     }
 
     fn wiring(&self) -> Wiring {
-        Wiring::Fresh { channels: self.weight.value().ncols(), units: HeadUnits::Single }
+        Wiring::Fresh { channels: self.weight.value().ncols(), units: PruneUnits::Single }
     }
 
     /// A dense `X` is aggregated over all relations in one product and then multiplied; a sparse

@@ -10,8 +10,8 @@ use crate::nn::product::{
 };
 use crate::nn::pytorch::py;
 use crate::nn::{
-    Attrs, Axis, Cx, Evaluated, Grads, HeadUnits, Init, Io, Layer, Layout, LinearMap, Lowering,
-    Param, Place, Python, Reads, Registered, RowSpace, See, Shapes, StageId, Twin, Wiring, bias,
+    Attrs, Axis, Cx, Evaluated, Grads, Init, Io, Layer, Layout, LinearMap, Lowering, Param, Place,
+    PruneUnits, Python, Reads, Registered, RowSpace, See, Shapes, StageId, Twin, Wiring, bias,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -305,7 +305,7 @@ impl<F: Scalar> Layer<F> for SageConv<F> {
     }
 
     fn wiring(&self) -> Wiring {
-        Wiring::Fresh { channels: self.weight.value().ncols(), units: HeadUnits::Single }
+        Wiring::Fresh { channels: self.weight.value().ncols(), units: PruneUnits::Single }
     }
 
     /// The rows of what is aggregated.

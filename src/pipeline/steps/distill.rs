@@ -1,14 +1,16 @@
 //! Distillation as a stage: into the model itself, or into a fresh student.
 
 use crate::data::Dataset;
-use crate::distill::{Distiller, SoftLabels};
+use crate::distill::{DistillLoss, Distiller, SoftLabels};
 use crate::error::{Error, Result};
 use crate::models::{Gcn, Mlp};
 use crate::nn::Model;
 use crate::pipeline::step::{Control, Env, Step, Subject};
+use crate::pipeline::words::{Key, Kind, Settings, Word};
 use std::fmt;
+use std::sync::Arc;
 
-/// Who learns from the dense model.
+/// Which model is the student.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Student {
@@ -55,41 +57,87 @@ impl fmt::Display for Student {
     }
 }
 
-/// Trains a student on the softened logits of the dense model, on all nodes.
-#[derive(Debug, Clone, Copy)]
+/// Trains a student on what the dense model says of all nodes: by its softened logits, or by a
+/// loss of one's choice, alone or beside them.
+///
+/// ```
+/// use gnn_prune::pipeline::{Distill, Student};
+/// use gnn_prune::{Adversarial, Step};
+/// let heal = Distill::into(Student::Itself);
+/// let student = Distill::into(Student::Gcn { hidden: 16 })
+///     .beside_soft_labels(0.1, Adversarial::<f32>::builder().build()?)
+///     .epochs(100);
+/// assert_eq!((heal.name(), student.name()), ("distill self".into(), "distill gcn:16".into()));
+/// # Ok::<(), gnn_prune::Error>(())
+/// ```
+#[derive(Clone)]
 pub struct Distill {
     student: Student,
+    /// Each with its weight, the first with 1.
+    losses: Vec<(f64, Arc<dyn DistillLoss<f32>>)>,
+    epochs: Option<usize>,
 }
 
-/// Temperature of the softened logits.
-const TEMPERATURE: f64 = 1.0;
 /// Most epochs of a student that starts from scratch.
 const FRESH_EPOCHS: usize = 500;
 /// Most epochs of a model that heals.
 const HEALING_EPOCHS: usize = 100;
 
 impl Distill {
-    /// Distils into `student`.
+    /// Distils into `student` by soft labels of temperature 1, for at most 500 epochs, or 100 where
+    /// the student is the model itself.
     pub fn into(student: Student) -> Self {
-        Self { student }
+        Self { student, losses: vec![(1.0, Arc::new(SoftLabels::default()))], epochs: None }
     }
 
-    /// Who learns where `model` stands, and how.
+    /// By this loss alone. Default: [`SoftLabels`] of temperature 1.
+    #[must_use]
+    pub fn loss(self, loss: impl DistillLoss<f32> + 'static) -> Self {
+        Self { losses: vec![(1.0, Arc::new(loss))], ..self }
+    }
+
+    /// By soft labels of temperature 1 and `weight` times this loss; a weight is 0 or more.
+    #[must_use]
+    pub fn beside_soft_labels(self, weight: f64, loss: impl DistillLoss<f32> + 'static) -> Self {
+        let losses: Vec<(f64, Arc<dyn DistillLoss<f32>>)> =
+            vec![(1.0, Arc::new(SoftLabels::default())), (weight, Arc::new(loss))];
+        Self { losses, ..self }
+    }
+
+    /// Most epochs, at least 1. Default: 500, of the model itself 100.
+    #[must_use]
+    pub fn epochs(self, epochs: usize) -> Self {
+        Self { epochs: Some(epochs), ..self }
+    }
+
+    /// The student where `model` stands, and how it is trained.
     fn lesson(&self, model: Model, data: &Dataset, env: &Env) -> Result<(Model, Distiller)> {
-        let builder = Distiller::builder(SoftLabels::new(TEMPERATURE)?).dropout_seed(env.seed);
+        let mut losses = self.losses.iter();
+        let (_, first) = losses.next().expect("there is a first loss");
+        let builder = losses.fold(Distiller::builder(first.clone()), |builder, (weight, loss)| {
+            builder.also(*weight, loss.clone())
+        });
+        let builder = builder.dropout_seed(env.seed());
         let (inputs, classes, seed) = (data.num_features(), data.num_classes(), model.seed());
+        let epochs = |most: usize| self.epochs.unwrap_or(most);
         let (student, builder) = match self.student {
-            Student::Itself => (model, builder.epochs(HEALING_EPOCHS).keep_start()),
+            Student::Itself => (model, builder.epochs(epochs(HEALING_EPOCHS)).keep_start()),
             Student::Gcn { hidden } => (
                 Gcn::builder(inputs, classes).hidden(hidden).build(seed)?,
-                builder.epochs(FRESH_EPOCHS),
+                builder.epochs(epochs(FRESH_EPOCHS)),
             ),
             Student::Mlp { hidden } => (
                 Mlp::builder(inputs, classes).hidden(hidden).build(seed)?,
-                builder.epochs(FRESH_EPOCHS),
+                builder.epochs(epochs(FRESH_EPOCHS)),
             ),
         };
         Ok((student, builder.build()?))
+    }
+}
+
+impl fmt::Debug for Distill {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.settings())
     }
 }
 
@@ -99,17 +147,26 @@ impl Step for Distill {
     }
 
     fn run(&self, subject: Subject, env: &Env) -> Result<Subject> {
-        let data = env.data.with_graph(subject.graph.clone())?;
-        let (student, distiller) = self.lesson(subject.model, &data, env)?;
-        let model = distiller.distill_with(student, env.dense, &data, env.on_epoch)?;
-        Ok(Subject { model, ..subject })
+        let data = env.data_of(&subject)?;
+        let (student, distiller) = self.lesson(subject.model().clone(), &data, env)?;
+        let model = distiller.distill_with(student, env.dense(), &data, env.listener())?;
+        Ok(subject.with_model(model))
     }
 
     fn rehearse(&self, subject: &Subject, env: &Env) -> Result<Option<Subject>> {
-        let data = env.data.with_graph(subject.graph.clone())?;
-        let (model, distiller) = self.lesson(subject.model.clone(), &data, env)?;
-        distiller.check(&model, env.dense, &data)?;
-        Ok(Some(Subject { model, graph: subject.graph.clone() }))
+        let data = env.data_of(subject)?;
+        let (model, distiller) = self.lesson(subject.model().clone(), &data, env)?;
+        distiller.check(&model, env.dense(), &data)?;
+        Ok(Some(subject.with_model(model)))
+    }
+
+    fn settings(&self) -> String {
+        let losses: Vec<String> = self
+            .losses
+            .iter()
+            .map(|(weight, loss)| format!("{weight}·{}", loss.settings()))
+            .collect();
+        format!("{} by {}, epochs {:?}", self.name(), losses.join(" + "), self.epochs)
     }
 
     fn starts_over(&self) -> bool {
@@ -118,5 +175,50 @@ impl Step for Distill {
 
     fn control(&self) -> Control {
         Control::ChoosesNothing
+    }
+}
+
+impl Word for Distill {
+    type Made = Box<dyn Step>;
+    const WORD: &'static str = "distill";
+    const HELP: &'static str =
+        "Distil from the dense model: `self`, or a fresh gcn:WIDTH or mlp:WIDTH";
+    const AMOUNT: Option<Key> = Some(
+        Key::text("distill", |text| Ok(text.parse::<Student>()?.to_string()), "The student")
+            .value_name("STUDENT"),
+    );
+    const KEYS: &'static [Key] = &[
+        Key::word("loss", Kind::Loss, "Loss").default("soft-labels").unwritten(),
+        Key::number(
+            "loss-weight",
+            "0 or more",
+            |weight| weight >= 0.0,
+            "Weight of that loss beside soft labels",
+        )
+        .value_name("W")
+        .default_words("it stands alone")
+        .unwritten(),
+        Key::count(
+            "epochs",
+            1,
+            "a whole number of epochs, at least 1",
+            "Most epochs of `--distill`",
+        )
+        .flag("distill-epochs")
+        .default_words("500, of `self` 100")
+        .unwritten(),
+    ];
+
+    fn parse(settings: &Settings) -> Result<Self::Made> {
+        let student = Distill::into(settings.amount()?);
+        let loss: Box<dyn DistillLoss<f32>> = settings.made("loss")?;
+        let distill = match settings.get("loss-weight")? {
+            Some(weight) => student.beside_soft_labels(weight, loss),
+            None => student.loss(loss),
+        };
+        Ok(Box::new(match settings.get("epochs")? {
+            Some(epochs) => distill.epochs(epochs),
+            None => distill,
+        }))
     }
 }

@@ -3,7 +3,7 @@
 use super::random;
 use crate::error::Result;
 use crate::pipeline::step::{Control, Env, Step, Subject};
-use crate::prune::{EdgePruner, Random};
+use crate::prune::{Amount, EdgePruner, Random};
 
 impl Step for EdgePruner {
     fn name(&self) -> String {
@@ -11,8 +11,8 @@ impl Step for EdgePruner {
     }
 
     fn run(&self, subject: Subject, env: &Env) -> Result<Subject> {
-        let graph = self.or_seed(env.seed).plan(&subject.graph, env.seed)?.apply(&subject.graph)?;
-        Ok(Subject { graph, ..subject })
+        let graph = self.or_seed(env.seed()).plan(subject.graph())?.apply(subject.graph())?;
+        Ok(subject.with_graph(graph))
     }
 
     fn rehearse(&self, subject: &Subject, _: &Env) -> Result<Option<Subject>> {
@@ -21,6 +21,10 @@ impl Step for EdgePruner {
 
     fn settings(&self) -> String {
         self.to_string()
+    }
+
+    fn at(&self, amount: Amount) -> Result<Option<Box<dyn Step>>> {
+        Ok(Some(Box::new(self.with_amount(amount)?)))
     }
 
     fn control(&self) -> Control {

@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::pipeline::step::{Control, Env, Step, Subject};
+use crate::pipeline::words::{Key, Settings, Word};
 use crate::train::{Setup, Trainer};
 
 /// Trains the model on for some epochs by the protocol, the state before them being a candidate
@@ -28,18 +29,32 @@ impl Step for FineTune {
     }
 
     fn run(&self, subject: Subject, env: &Env) -> Result<Subject> {
-        let data = env.data.with_graph(subject.graph.clone())?;
-        let setup = Setup::new().on_epoch(env.on_epoch);
-        let model = self.trainer(env.seed)?.fit_with(subject.model, &data, setup)?.model;
-        Ok(Subject { model, ..subject })
+        let (data, trainer) = (env.data_of(&subject)?, self.trainer(env.seed())?);
+        let setup = Setup::new().on_epoch(env.listener());
+        let model = trainer.fit_with(subject.model().clone(), &data, setup)?.model;
+        Ok(subject.with_model(model))
     }
 
     fn rehearse(&self, subject: &Subject, env: &Env) -> Result<Option<Subject>> {
-        self.trainer(env.seed)?;
+        self.trainer(env.seed())?;
         Ok(Some(subject.clone()))
     }
 
     fn control(&self) -> Control {
         Control::ChoosesNothing
+    }
+}
+
+impl Word for FineTune {
+    type Made = Box<dyn Step>;
+    const WORD: &'static str = "finetune";
+    const HELP: &'static str = "Train on for at most this many epochs";
+    const AMOUNT: Option<Key> = Some(
+        Key::count("finetune", 1, "a whole number of epochs, at least 1", "Most epochs")
+            .value_name("EPOCHS"),
+    );
+
+    fn parse(settings: &Settings) -> Result<Self::Made> {
+        Ok(Box::new(FineTune::epochs(settings.amount()?)))
     }
 }

@@ -5,16 +5,28 @@ mod distill;
 mod edges;
 mod finetune;
 mod layers;
+mod quantize;
 mod weights;
 
 pub use distill::{Distill, Student};
 pub use finetune::FineTune;
 
 use super::step::{Control, Step};
+use super::words::Key;
 use crate::prune::Amount;
+use crate::reconstruct::Calibrate;
 
 /// The random twin of a step that removes an amount. A threshold has none: how many units it takes
 /// depends on their scores, which in the random chain are others.
 fn random(amount: Amount, twin: impl FnOnce() -> Box<dyn Step>) -> Control {
     if amount.depends_on_scores() { Control::ChoosesNothing } else { Control::Random(twin()) }
 }
+
+/// Which nodes least squares looks at, of every stage that solves it.
+const CALIBRATE: Key = Key::text(
+    "calibrate",
+    |text| Ok(text.parse::<Calibrate>()?.to_string()),
+    "Nodes for least squares: all, or train and neighbours",
+)
+.value_name("NODES")
+.default("all");

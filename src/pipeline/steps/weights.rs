@@ -1,9 +1,10 @@
 //! Truncating weights.
 
-use super::random;
+use super::{CALIBRATE, random};
 use crate::error::Result;
 use crate::pipeline::step::{Control, Env, Step, Subject};
-use crate::prune::WeightPruner;
+use crate::pipeline::words::{Key, Settings, Word};
+use crate::prune::{Amount, WeightPruner};
 use crate::reconstruct::Calibrate;
 
 impl Step for WeightPruner {
@@ -12,13 +13,12 @@ impl Step for WeightPruner {
     }
 
     fn run(&self, subject: Subject, env: &Env) -> Result<Subject> {
-        let data = env.data.with_graph(subject.graph.clone())?;
-        let model = self.or_seed(env.seed).prune(&subject.model, &data)?;
-        Ok(Subject { model, ..subject })
+        let model = self.or_seed(env.seed()).prune(subject.model(), &env.data_of(&subject)?)?;
+        Ok(subject.with_model(model))
     }
 
     fn rehearse(&self, subject: &Subject, _: &Env) -> Result<Option<Subject>> {
-        self.check(&subject.model)?;
+        self.check(subject.model())?;
         Ok(Some(subject.clone()))
     }
 
@@ -30,7 +30,24 @@ impl Step for WeightPruner {
         self.calibrates()
     }
 
+    fn at(&self, amount: Amount) -> Result<Option<Box<dyn Step>>> {
+        Ok(Some(Box::new(self.with_amount(amount)?)))
+    }
+
     fn control(&self) -> Control {
         random(self.amount(), || Box::new(self.at_random()))
+    }
+}
+
+impl Word for WeightPruner {
+    type Made = Box<dyn Step>;
+    const WORD: &'static str = "weights";
+    const HELP: &'static str = "Zero this share of the weights, in [0, 1], and refit the others";
+    const AMOUNT: Option<Key> = Some(Key::share("weights", "Share of the weights"));
+    const KEYS: &'static [Key] = &[CALIBRATE];
+
+    fn parse(settings: &Settings) -> Result<Self::Made> {
+        let builder = WeightPruner::builder().sparsity(settings.amount()?);
+        Ok(Box::new(builder.calibrate(settings.value("calibrate")?).build()?))
     }
 }

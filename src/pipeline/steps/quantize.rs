@@ -1,0 +1,67 @@
+//! The end in integers, which is no step: it changes the type.
+
+use super::CALIBRATE;
+use crate::error::{Error, Result};
+use crate::pipeline::words::{Key, Kind, Settings, Word};
+use crate::quant::{Bits, Calibration, Quantizer};
+
+impl Word for Quantizer {
+    type Made = Quantizer;
+    const WORD: &'static str = "bits";
+    const HELP: &'static str = "Quantise to 8, 4 or 2 bits; always last";
+    const AMOUNT: Option<Key> =
+        Some(Key::text("bits", of_weights, "Bits of the weights").value_name("BITS"));
+    const KEYS: &'static [Key] = &[
+        CALIBRATE,
+        Key::word("calibration", Kind::Calibration, "Ranges of activations")
+            .default("outputs")
+            .unwritten(),
+        Key::text("act-bits", of_activations, "Bits of the activations beside `--bits`: 8 or 4")
+            .value_name("BITS")
+            .default("8")
+            .unwritten(),
+        Key::count(
+            "qat",
+            0,
+            "a whole number of epochs",
+            "Epochs of quantisation-aware training before `--bits`",
+        )
+        .value_name("EPOCHS")
+        .default("0"),
+    ];
+
+    fn parse(settings: &Settings) -> Result<Quantizer> {
+        let builder = Quantizer::builder(bits(settings.amount()?))
+            .qat(settings.value("qat")?)
+            .calibrate(settings.value("calibrate")?)
+            .activation_bits(bits(settings.value("act-bits")?));
+        match settings.made::<Option<Calibration>>("calibration")? {
+            Some(calibration) => builder.calibration(calibration).build(),
+            None => builder.build(),
+        }
+    }
+}
+
+/// The width of a number that was read already.
+fn bits(count: u8) -> Bits {
+    match count {
+        2 => Bits::Two,
+        4 => Bits::Four,
+        _ => Bits::Eight,
+    }
+}
+
+fn of_weights(text: &str) -> Result<String> {
+    match text {
+        "8" | "4" | "2" => Ok(text.into()),
+        "1" => Err(Error::setting("`bits`", text, "8, 4 or 2; 1 bit is not built yet")),
+        _ => Err(Error::setting("`bits`", format!("`{text}`"), "8, 4 or 2")),
+    }
+}
+
+fn of_activations(text: &str) -> Result<String> {
+    match text {
+        "8" | "4" => Ok(text.into()),
+        _ => Err(Error::setting("`act-bits`", format!("`{text}`"), "8 or 4")),
+    }
+}
