@@ -45,6 +45,7 @@ pub use role::Role;
 pub use stage::{Lowering, Stage, StageId};
 pub use wiring::{HeadUnits, Kept, Wiring};
 
+#[cfg(feature = "readers")]
 pub(crate) use conv::EDGE_WEIGHTS;
 pub(crate) use model::bias;
 pub(crate) use program::{Fused, Op, fuse, product_cost};

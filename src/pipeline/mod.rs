@@ -8,6 +8,7 @@ mod controls;
 mod fine_tune;
 mod identity;
 mod one_shot;
+#[cfg(feature = "recipe")]
 mod recipe;
 mod rehearsal;
 mod step;
@@ -19,6 +20,7 @@ pub use compression::{Compression, Outcome, Progress};
 pub use controls::Controls;
 pub use fine_tune::FineTune;
 pub use one_shot::{OneShot, OneShotBuilder};
+#[cfg(feature = "recipe")]
 pub use recipe::Recipe;
 pub use step::{Control, Env, Step, Subject};
 pub use student::{Distill, Student};

@@ -8,6 +8,7 @@ use super::plan::ChannelPlan;
 use super::share_of;
 use crate::data::{Dataset, check_part};
 use crate::error::{Error, PruneError, Result};
+use crate::log;
 use crate::nn::{Cx, Grads, Model};
 use crate::reconstruct::Calibrate;
 use crate::rng::{hash, purpose};

@@ -4,6 +4,7 @@ use super::pruner::{Compensation, Scope};
 use super::share_of;
 use crate::data::Dataset;
 use crate::error::{Error, PruneError, Result};
+use crate::log;
 use crate::nn::{Axis, Mask, Model, Node, Param};
 use crate::reconstruct::{Calibrate, Settings, Unchanged, WIDEST, solve_again};
 use crate::rng::{generator, purpose};

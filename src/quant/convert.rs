@@ -12,6 +12,7 @@ use super::rounding::{Grids, Rounded, Rounding};
 use crate::data::Dataset;
 use crate::error::{Error, Result, Unsupported};
 use crate::kernels::{max_abs, quantize_with, symmetric_scale};
+use crate::log;
 use crate::nn::{Fused, Lowering, Model, Op, Program, Stage, fuse};
 use crate::reconstruct::Calibrate;
 use crate::value::ValueRef;

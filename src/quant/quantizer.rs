@@ -8,6 +8,7 @@ use super::qat;
 use super::rounding::{self, Rounded, Rounding};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
+use crate::log;
 use crate::nn::Model;
 use crate::reconstruct::Calibrate;
 use crate::train::Hear;

@@ -5,6 +5,7 @@ use super::loss::{Loss, Objective, Seeds, supervised};
 use super::metrics::Metric;
 use crate::data::{Dataset, Split, check_part};
 use crate::error::{Error, Result};
+use crate::log;
 use crate::nn::{Cx, Mode, Model, Origin, Trace};
 use crate::scalar::Scalar;
 use serde::{Deserialize, Serialize};
