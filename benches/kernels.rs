@@ -8,7 +8,7 @@
 mod harness;
 
 use gnn_prune::__kernels::{
-    Activate, AdditiveScores, Attend, Epilogue, Finish, Isa, NOBODY, Out, SparseInt8,
+    Activate, AdditiveScores, Attend, Epilogue, Finish, Isa, NO_NEIGHBOUR, Out, SparseInt8,
     buffer::Buffer, matmul, matmul_with, reference, spmm, spmm_int8_with, spmm_max_with, spmm_with,
 };
 use gnn_prune::data::PowerLaw;
@@ -185,7 +185,7 @@ fn max_on(name: &str, graph: &Graph, threads: usize) {
     for (what, isa) in levels() {
         let (y, who) = spmm_max_with(isa, a, x.view());
         for (((i, c), &who), &most) in who.indexed_iter().zip(&expected) {
-            let right = if who == NOBODY {
+            let right = if who == NO_NEIGHBOUR {
                 most == f32::NEG_INFINITY
             } else {
                 y[[i, c]] == most && x[[who as usize, c]] == most
@@ -233,7 +233,7 @@ fn attend_on(name: &str, graph: &Graph, threads: usize) {
     let expected = reference::attend(lists.starts, lists.sources, &scored, &z, heads);
     let expected = ArrayView2::from_shape((n, heads * dim), &expected).expect("one row a node");
     let attend =
-        Attend { edges: lists, scores: &scores, heads, dim, z: &z, thin: None, bias: None };
+        Attend { edges: lists, scores: &scores, heads, dim, z: &z, dropout: None, bias: None };
     let mut contenders = Vec::new();
     for (what, isa) in levels() {
         let mut y = dense(n, heads * dim, 4);

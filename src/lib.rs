@@ -47,9 +47,23 @@
 //!
 //! # Features
 //!
-//! `pt` reads the files of `torch.save`; `cli` builds the program `gnn-prune`, with `pt`. Neither
-//! is on by default.
+//! | feature | by default | adds | and compiles |
+//! |---|---|---|---|
+//! | `readers` | yes | [`Dataset::read`] and [`Dataset::open`]; networks of PyTorch in [`io::pyg`] | csv, zip, flate2, toml, half |
+//! | `report` | yes | [`pipeline`] and [`report`]: compressions, their accounts and pages | strsim |
+//! | `recipe` | yes | [`Recipe`]: a compression as TOML or words; with `report` | toml |
+//! | `log` | yes | steps and epochs, said to [log](https://docs.rs/log) | log |
+//! | `pt` | no | the files of `torch.save`; with `readers` | |
+//! | `cli` | no | the program `gnn-prune`, with all of the above | clap and its like |
+//!
+//! Without any there are layers, models, training, pruning, quantisation, distillation, the files
+//! of models, and data from memory, from generators and from the crate itself: what it takes to
+//! make a small model and to serve it. Features only add; none changes a result.
 #![deny(unsafe_code)]
+#![cfg_attr(
+    not(all(feature = "readers", feature = "recipe")),
+    allow(dead_code, reason = "the rooms below have functions for those that are left out")
+)]
 #![warn(missing_docs, missing_debug_implementations)]
 
 pub mod data;
@@ -59,13 +73,17 @@ pub mod files;
 pub mod graph;
 pub mod io;
 pub(crate) mod kernels;
+#[cfg(not(feature = "log"))]
+mod log;
 pub mod models;
 pub mod nn;
+#[cfg(feature = "report")]
 pub mod pipeline;
 pub mod program;
 pub mod prune;
 pub mod quant;
 pub mod reconstruct;
+#[cfg(feature = "report")]
 pub mod report;
 pub mod rng;
 pub mod scalar;
@@ -81,8 +99,11 @@ pub use graph::{Graph, NodeOrder, Norm};
 pub use kernels::trim;
 pub use models::{AppnpNet, DeepGcn, Gat, Gcn, GcnII, Gin, Mlp, Sage, Sgc};
 pub use nn::Model;
+#[cfg(feature = "recipe")]
+pub use pipeline::Recipe;
+#[cfg(feature = "report")]
 pub use pipeline::{
-    Checkpoints, Compressed, Compression, Controls, FineTune, OneShot, Outcome, Recipe, Step,
+    Checkpoints, Compressed, Compression, Controls, FineTune, OneShot, Outcome, Step,
 };
 pub use program::Program;
 pub use prune::{
@@ -91,11 +112,15 @@ pub use prune::{
 };
 pub use quant::{Bits, QuantModel, Quantizer};
 pub use reconstruct::Calibrate;
+#[cfg(feature = "report")]
 pub use report::Report;
 pub use scalar::Scalar;
 pub use task::{NodeTask, Task};
 pub use train::Trainer;
 pub use value::{Value, ValueRef};
+
+#[cfg(feature = "log")]
+pub(crate) use ::log;
 
 pub use ndarray;
 pub use sprs;
@@ -107,6 +132,6 @@ pub mod __kernels {
 }
 
 /// The program of README.md, compiled as it stands there.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "readers", feature = "report"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -18,7 +18,7 @@ mod sealed {
 }
 pub(crate) use sealed::Forms;
 
-/// Defines a generic function whose body is compiled in this crate, for `f32` and for `f64`.
+/// Defines a generic function whose body for `f32` is compiled in this crate.
 ///
 /// What is generic is compiled where it is used: without this, every program with a `Model<f32>`
 /// would compile the loops of the kernels again. The arguments go through one tuple, so all
@@ -36,7 +36,8 @@ macro_rules! compiled_here {
                 fn f32(($($arg,)*): Self::In<f32>) -> Self::Out<f32> {
                     $body($($arg),*)
                 }
-                #[inline(never)]
+                // Compiled where it is used: few programs need it, and all would wait for it.
+                #[inline]
                 fn f64(($($arg,)*): Self::In<f64>) -> Self::Out<f64> {
                     $body($($arg),*)
                 }

@@ -227,7 +227,7 @@ proptest! {
             slope: 0.2,
         };
         let edges = Neighbourhoods { starts: &starts, sources: &sources, back_starts: &back_starts, targets: &targets, places: &places };
-        let attend = Attend { edges, scores: &scores, heads, dim, z: &z, thin: None, bias: None };
+        let attend = Attend { edges, scores: &scores, heads, dim, z: &z, dropout: None, bias: None };
         for isa in levels() {
             let mut y = vec![0.0; nodes * width];
             tried(|| attend.forward_with(isa, &mut y));

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// The rooms of each floor, from the ground up; rooms of one floor do not import each other, except
 /// on the ground.
 const FLOORS: [&[&str]; 10] = [
-    &["error", "scalar", "value", "rng", "files"],
+    &["error", "log", "scalar", "value", "rng", "files"],
     &["kernels"],
     &["graph"],
     &["nn", "data"],

@@ -1,7 +1,6 @@
 //! A line in the registry buys the whole contract. No test here names a layer.
 
-use gnn_prune::io::pyg::{Assumptions, Checkpoint, export};
-use gnn_prune::nn::{Axis, Cx, Entry, Mask, Model, Registry, Twin};
+use gnn_prune::nn::{Axis, Entry, Mask, Model, Registry};
 use gnn_prune::rng::generator;
 use gnn_prune::testing::{
     check_determinism, check_gradients, check_linear_maps, check_mask_equals_shrink, check_nan,
@@ -72,10 +71,15 @@ fn every_layer_is_its_formula() {
 }
 
 /// Kinds that no network of PyTorch is read or written with.
+#[cfg(feature = "readers")]
 const NOT_THERE: [&str; 1] = ["embedding"];
 
+#[cfg(feature = "readers")]
 #[test]
 fn every_layer_is_written_for_pytorch_and_read_back_or_says_why_not() {
+    use gnn_prune::io::pyg::{Assumptions, Checkpoint, export};
+    use gnn_prune::nn::{Cx, Twin};
+
     let registry = Registry::<f32>::standard();
     for entry in registry.entries() {
         let kind = entry.kind();

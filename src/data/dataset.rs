@@ -2,7 +2,7 @@
 
 use super::labels::Labels;
 use super::norm::{FeatureNorm, check_finite};
-use super::reader::Purpose;
+use super::purpose::Purpose;
 use super::split::{Split, Splits};
 use crate::error::{Error, Result};
 use crate::graph::Graph;

@@ -6,12 +6,11 @@ use super::edges::undirected;
 use super::split::Splits;
 use crate::error::Result;
 use crate::graph::SelfLoops;
-use flate2::read::GzDecoder;
 use ndarray::Array2;
 use rayon::prelude::*;
-use std::io::Read;
 
-const PACKED: &[u8] = include_bytes!("digits.csv.gz");
+/// A byte per number: the pixels of an image and its label, image after image.
+const NUMBERS: &[u8] = include_bytes!("digits.bin");
 const PIXELS: usize = 64;
 const DARKEST: f32 = 16.0;
 const NEIGHBOURS: usize = 10;
@@ -45,20 +44,12 @@ impl Dataset<f32> {
 }
 
 fn unpack() -> (Vec<Image>, Vec<u32>) {
-    let mut text = String::new();
-    GzDecoder::new(PACKED)
-        .read_to_string(&mut text)
-        .expect("the embedded file is the one that was tested");
-    let image = |line: &str| {
-        let mut numbers = line
-            .split(',')
-            .map(|number| number.parse::<i16>().expect("the embedded file holds integers"));
-        let image: Image = std::array::from_fn(|_| {
-            numbers.next().expect("the embedded file has 64 pixels a line")
-        });
-        (image, numbers.next().expect("the embedded file has a label a line") as u32)
+    let (images, rest) = NUMBERS.as_chunks::<{ PIXELS + 1 }>();
+    assert!(rest.is_empty(), "the embedded file holds whole images");
+    let image = |numbers: &[u8; PIXELS + 1]| {
+        (std::array::from_fn(|p| i16::from(numbers[p])), u32::from(numbers[PIXELS]))
     };
-    text.lines().map(image).unzip()
+    images.iter().map(image).unzip()
 }
 
 /// The nearest others of each image, nearest first; distances are exact integers.

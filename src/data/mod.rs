@@ -10,25 +10,36 @@ mod edges;
 mod fingerprint;
 mod labels;
 mod norm;
+#[cfg(feature = "readers")]
 mod npz;
+#[cfg(feature = "readers")]
 mod numbers;
+#[cfg(feature = "readers")]
 mod parts;
 mod planted;
 mod powerlaw;
+mod purpose;
+#[cfg(feature = "readers")]
 mod reader;
 mod sbm;
+#[cfg(feature = "readers")]
 mod sheet;
 mod spec;
 mod split;
+#[cfg(feature = "readers")]
 mod table;
+#[cfg(feature = "readers")]
 mod tables;
+#[cfg(feature = "readers")]
 mod tensors;
 
 pub use dataset::{Dataset, UNLABELLED};
 pub use labels::Labels;
 pub use norm::FeatureNorm;
 pub use powerlaw::PowerLaw;
-pub use reader::{Purpose, Reader};
+pub use purpose::Purpose;
+#[cfg(feature = "readers")]
+pub use reader::Reader;
 pub use sbm::Sbm;
 pub(crate) use split::check_part;
 pub use split::{Split, SplitSource, Splits};

@@ -3,30 +3,17 @@
 use super::dataset::Dataset;
 use super::norm::FeatureNorm;
 use super::powerlaw::PowerLaw;
+use super::purpose::Purpose;
 use super::sbm::Sbm;
 use super::split::SplitSource;
 use super::{npz, parts, spec, tables, tensors};
 use crate::error::{Error, Result};
+use crate::log;
 use std::path::{Path, PathBuf};
 
 /// What a path may be, for errors.
 const SUPPORTED: &str = "what is read is a .npz file in the gnn-benchmark or the heterophilous-graphs layout, a folder in OGB's raw layout, \
                          a .csv list of edges beside .npy or .features.csv features, or .safetensors or (with the feature `pt`) .pt with PyG's names";
-
-/// What data are read for: nothing more is asked of a file than that reads.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Purpose {
-    /// Running a network: features and edges. Labels and masks are not looked at: no node has a
-    /// label, and every part of the split is empty.
-    Predict,
-    /// Measuring a network: labels and a test part beside. The other parts are only looked at for
-    /// nodes that test too.
-    Measure,
-    /// Training, and all that chooses by validation: everything.
-    #[default]
-    Learn,
-}
 
 /// Reads a data set from a file; see [`Dataset::reader`].
 ///

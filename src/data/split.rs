@@ -1,7 +1,7 @@
 //! Which nodes train, validate and test.
 
 use super::dataset::UNLABELLED;
-use super::reader::Purpose;
+use super::purpose::Purpose;
 use crate::error::{Error, Result};
 use crate::rng::{generator, purpose};
 use ndarray_rand::rand::Rng;

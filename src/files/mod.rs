@@ -2,15 +2,19 @@
 //! tensors are read from safetensors and files of PyTorch.
 
 pub mod budget;
+#[cfg(feature = "readers")]
 mod kinds;
 pub mod npy;
 #[cfg(feature = "pt")]
 mod pt;
+#[cfg(feature = "readers")]
 mod tensors;
 mod write;
 
 pub use budget::Budget;
+#[cfg(feature = "readers")]
 pub use tensors::{Array, Tensors};
+#[cfg(feature = "report")]
 pub(crate) use write::remove_half_written;
 pub use write::write_atomically;
 

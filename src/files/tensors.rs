@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use half::{bf16, f16};
 use ndarray::Array2;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// A tensor: its shape, and its numbers row by row.
@@ -135,7 +135,8 @@ impl Tensors {
             Ok((*name, TensorView::new(Dtype::F32, array.shape.clone(), bytes)?))
         });
         let views = views.collect::<std::result::Result<Vec<_>, safetensors::SafeTensorError>>();
-        let metadata: Option<HashMap<String, String>> =
+        // Whose map it is depends on what else in a build uses safetensors.
+        let metadata =
             (!self.metadata.is_empty()).then(|| self.metadata.clone().into_iter().collect());
         let file = views
             .and_then(|views| safetensors::serialize(views, metadata))

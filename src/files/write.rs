@@ -1,6 +1,7 @@
 //! Writing a file so that at every moment the old one or the new one is there, whole.
 
 use crate::error::{Error, Result};
+use crate::log;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{Hash, Hasher};
 use std::io::{self, Write};

@@ -6,6 +6,7 @@ mod int_codec;
 mod model_file;
 mod param_codec;
 mod positions;
+#[cfg(feature = "readers")]
 pub mod pyg;
 mod quant_file;
 mod sparse_code;

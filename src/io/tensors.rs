@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::files::Budget;
 use crate::scalar::Scalar;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 /// One tensor of a file.
 pub(super) struct Tensor {
@@ -53,7 +53,8 @@ pub(super) fn total_bytes(tensors: &[Tensor]) -> u64 {
 /// A file of these tensors, with `text` under the crate's one key.
 pub(super) fn serialise(tensors: &[Tensor], text: String) -> Result<Vec<u8>> {
     let views = tensors.iter().map(Tensor::view).collect::<Result<Vec<_>>>()?;
-    safetensors::serialize(views, Some(HashMap::from([(KEY.to_string(), text)])))
+    // Whose map it is depends on what else in a build uses safetensors.
+    safetensors::serialize(views, Some([(KEY.to_string(), text)].into_iter().collect()))
         .map_err(|error| Error::Model(error.to_string()))
 }
 

@@ -48,8 +48,8 @@ mod simd_x86;
 mod sparse;
 
 pub use attention::{
-    AdditiveScores, Attend, ChannelScores, Edge, Neighbourhoods, Own, Row, Scores, Thin, head_dots,
-    head_sums,
+    AdditiveScores, Attend, ChannelScores, Edge, InEdges, Neighbourhoods, Scores, TargetGrads,
+    WeightDropout, head_dots, head_sums,
 };
 pub use blocks::{CHUNK, copy_rows, for_each_chunk, map_rows};
 pub use buffer::trim;

@@ -70,6 +70,7 @@ pub use run::Trace;
 pub use stage::{Lowering, Opaque, Stage};
 pub use wiring::{Kept, PruneUnits, Wiring};
 
+#[cfg(feature = "readers")]
 pub(crate) use conv::EDGE_WEIGHTS;
 pub(crate) use oracle::{dense_adjacency, dense_counts};
 pub(crate) use workspace::Workspace;

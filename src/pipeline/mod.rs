@@ -7,6 +7,7 @@ mod compression;
 mod controls;
 mod identity;
 mod one_shot;
+#[cfg(feature = "recipe")]
 mod recipe;
 mod rehearsal;
 mod step;
@@ -18,6 +19,7 @@ pub use compressed::Compressed;
 pub use compression::{Compression, Outcome, Progress};
 pub use controls::Controls;
 pub use one_shot::{OneShot, OneShotBuilder};
+#[cfg(feature = "recipe")]
 pub use recipe::Recipe;
 pub use step::{Control, Env, Step, Subject};
 pub use steps::{Distill, FineTune, Student};

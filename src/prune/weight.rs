@@ -7,6 +7,7 @@ use super::evidence::Evidence;
 use super::units::{Units, WeightMatrix, WeightUnits};
 use crate::data::Dataset;
 use crate::error::{Error, PruneError, Result};
+use crate::log;
 use crate::nn::{Axis, Mask, Model, Node, Param};
 use crate::reconstruct::{Calibrate, Settings, Unchanged, WIDEST, solve_again};
 use crate::scalar::Scalar;

@@ -13,6 +13,7 @@ use super::settings::{Calibrations, Settings};
 use crate::data::Dataset;
 use crate::error::{Error, Result, Unsupported};
 use crate::kernels::{max_abs, quantize_with, symmetric_scale};
+use crate::log;
 use crate::nn::{Lowering, Model, Stage};
 use crate::program::{Fused, Op, Program, fuse};
 use crate::value::ValueRef;

@@ -453,7 +453,7 @@ impl Instruction {
         let mut scales = std::mem::take(&mut buffers.input_scales);
         match (self.reals, &mut ints) {
             (Reals::Nowhere, Some((data, _, scale))) => {
-                let out = Out::Int { data: &mut data[..len], scale: *scale, most: on.most };
+                let out = Out::Int { data: &mut data[..len], scale: *scale, qmax: on.most };
                 self.on_integers(&self.parts[0], on, x, buffers, &mut scales, true, out);
             }
             _ => self.to_reals(on, x, buffers, &mut scales, &mut reals[..len]),

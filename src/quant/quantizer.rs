@@ -9,6 +9,7 @@ use super::rounding::{self, Rounded};
 use super::settings::{Rounding, Settings};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
+use crate::log;
 use crate::nn::Model;
 use crate::reconstruct::Calibrate;
 use crate::train::OnEpoch;

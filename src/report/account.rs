@@ -4,6 +4,7 @@ use super::latency::Latencies;
 use super::serve::Servable;
 use crate::error::Result;
 use crate::graph::Graph;
+use crate::log;
 use crate::program::Products;
 use crate::quant::StageForm;
 use crate::value::ValueRef;

@@ -6,6 +6,7 @@ use super::optimizer::{Optimizer, UpdateRule, step};
 use super::reduce::{Alone, Reduce, means};
 use super::schedule::Schedule;
 use crate::error::{Error, Result};
+use crate::log;
 use crate::nn::{Cx, Mode, Model, NodeId};
 use crate::scalar::Scalar;
 use crate::task::{Batches, Part, Tally, Task};

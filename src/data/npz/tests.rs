@@ -1,7 +1,8 @@
 //! Small archives of both layouts, whole and broken in every way that has a message.
 
 use super::read;
-use crate::data::reader::{Purpose, Wanted};
+use crate::data::purpose::Purpose;
+use crate::data::reader::Wanted;
 use crate::data::{Dataset, FeatureNorm, Splits, UNLABELLED};
 use crate::error::Result;
 use ndarray::{Array, Array1, Array2, Dimension, ShapeBuilder, array};

@@ -1,7 +1,7 @@
 //! The gradients of attention: one pass over the edges by targets, one by sources.
 
-use super::edges::{Edge, Own, Row, Scores};
-use super::forward::{Attend, Room, RowSum};
+use super::edges::{Edge, InEdges, Scores, TargetGrads};
+use super::forward::{Attend, RowSum, Scratch};
 use super::heads::dots;
 use super::softmax::exponentials;
 use crate::kernels::blocks::{SERIAL_WORK, blocks_by_nonzeros, parts_for, pieces, run};
@@ -73,7 +73,7 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
         let ToTargets { block, mut pairs, dtarget } = part;
         let (heads, width, wide) =
             (if H == 0 { self.heads } else { H }, self.width(), self.scores.target_width());
-        let (mut room, mut shared) = (self.room(), vec![F::zero(); self.scores.shared_len()]);
+        let (mut scratch, mut shared) = (self.scratch(), vec![F::zero(); self.scores.shared_len()]);
         for (k, i) in block.enumerate() {
             let row = self.edges.edges_into(i);
             let len = row.sources.len() * heads;
@@ -83,10 +83,11 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
             if row.sources.is_empty() {
                 continue;
             }
-            self.row_back::<H, _>(known, row, &dy[i * width..][..width], &mut room);
-            let own = Own { dtarget, shared: &mut shared, spare: &mut room.spare };
-            self.scores.row_gradient(row, &room.scores[..len], &mut room.dalpha, own);
-            let both = room.alpha[..len].chunks_exact(heads).zip(room.dalpha.chunks_exact(heads));
+            self.row_back::<H, _>(known, row, &dy[i * width..][..width], &mut scratch);
+            let own = TargetGrads { dtarget, shared: &mut shared, spare: &mut scratch.spare };
+            self.scores.row_gradient(row, &scratch.scores[..len], &mut scratch.dalpha, own);
+            let both =
+                scratch.alpha[..len].chunks_exact(heads).zip(scratch.dalpha.chunks_exact(heads));
             for (pair, (alpha, ds)) in of_row.chunks_exact_mut(2 * heads).zip(both) {
                 pair[..heads].copy_from_slice(alpha);
                 pair[heads..].copy_from_slice(ds);
@@ -97,21 +98,27 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
 
     /// Leaves the weights after dropout in `alpha` and the gradients of the scores in `dalpha`.
     #[inline(always)]
-    fn row_back<const H: usize, K: Known>(&self, known: K, row: Row, dy: &[F], room: &mut Room<F>) {
+    fn row_back<const H: usize, K: Known>(
+        &self,
+        known: K,
+        row: InEdges,
+        dy: &[F],
+        scratch: &mut Scratch<F>,
+    ) {
         let (heads, width) = (if H == 0 { self.heads } else { H }, self.width());
         let len = row.sources.len() * heads;
         let padded = len.next_multiple_of(LANES);
-        for room in [&mut room.scores, &mut room.alpha].into_iter() {
-            room.resize(padded, F::zero());
+        for scratch in [&mut scratch.scores, &mut scratch.alpha].into_iter() {
+            scratch.resize(padded, F::zero());
         }
-        room.dalpha.resize(len, F::zero());
-        self.scores.score::<H>(row, &mut room.spare, &mut room.scores[..len]);
-        room.alpha.copy_from_slice(&room.scores);
-        exponentials::<F, H>(known, &mut room.alpha, len, &mut room.head, |edge| {
+        scratch.dalpha.resize(len, F::zero());
+        self.scores.score::<H>(row, &mut scratch.spare, &mut scratch.scores[..len]);
+        scratch.alpha.copy_from_slice(&scratch.scores);
+        exponentials::<F, H>(known, &mut scratch.alpha, len, &mut scratch.head, |edge| {
             self.fetch_score::<H>(row.first + edge)
         });
         let (alpha, dalpha, head) =
-            (&mut room.alpha[..len], &mut room.dalpha[..], &mut room.head[..heads]);
+            (&mut scratch.alpha[..len], &mut scratch.dalpha[..], &mut scratch.head[..heads]);
         for sum in head.iter_mut() {
             *sum = sum.recip();
         }
@@ -131,8 +138,8 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
                 _ => dots::<F, 0>(dy, z, self.dim, dalpha),
             }
         }
-        if let Some(thin) = self.thin {
-            thin(row.first * heads, dalpha);
+        if let Some(dropout) = self.dropout {
+            dropout(row.first * heads, dalpha);
         }
         head.fill(F::zero());
         for (alpha, dalpha) in alpha.chunks_exact(heads).zip(dalpha.chunks_exact(heads)) {
@@ -145,8 +152,8 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
                 *d = a * (*d - sum);
             }
         }
-        if let Some(thin) = self.thin {
-            thin(row.first * heads, alpha);
+        if let Some(dropout) = self.dropout {
+            dropout(row.first * heads, alpha);
         }
     }
 
@@ -286,7 +293,8 @@ mod tests {
             targets: &targets,
             places: &places,
         };
-        let attend = Attend { edges, scores: &scores, heads, dim, z: &z, thin: None, bias: None };
+        let attend =
+            Attend { edges, scores: &scores, heads, dim, z: &z, dropout: None, bias: None };
         let empty = |len: usize| vec![f32::NAN; len];
         let (mut pairs, mut dtarget) = (empty(sources.len() * 2 * heads), empty(nodes * heads));
         attend.to_targets_with(isa, &dy, &mut pairs, &mut dtarget);

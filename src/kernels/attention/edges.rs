@@ -19,15 +19,15 @@ pub struct Neighbourhoods<'a> {
 
 impl Neighbourhoods<'_> {
     #[inline(always)]
-    pub(super) fn edges_into(&self, target: usize) -> Row<'_> {
+    pub(super) fn edges_into(&self, target: usize) -> InEdges<'_> {
         let edges = self.starts[target]..self.starts[target + 1];
-        Row { target, first: edges.start, sources: &self.sources[edges] }
+        InEdges { target, first: edges.start, sources: &self.sources[edges] }
     }
 }
 
 /// The edges into one target.
 #[derive(Debug, Clone, Copy)]
-pub struct Row<'a> {
+pub struct InEdges<'a> {
     /// The target.
     pub target: usize,
     /// Place of the first edge.
@@ -52,7 +52,7 @@ pub struct Edge {
 pub trait Scores<F: Scalar>: Sync {
     /// Writes the score of every edge of `row` and head, `[edges, heads]`.
     /// `H` is their number where the compiler is to know it, else 0.
-    fn score<const H: usize>(&self, row: Row, spare: &mut [F], out: &mut [F]);
+    fn score<const H: usize>(&self, row: InEdges, spare: &mut [F], out: &mut [F]);
 
     /// Asks for what scores the edges of a source; a hint that computes nothing. `H` as in
     /// [`Scores::score`].
@@ -69,7 +69,7 @@ pub trait Scores<F: Scalar>: Sync {
 
     /// Adds to the target's gradient and to the shared one, given the scores and their gradients
     /// `ds`, `[edges, heads]`; what is left in `ds` is handed to the sources.
-    fn row_gradient(&self, row: Row, scores: &[F], ds: &mut [F], own: Own<F>);
+    fn row_gradient(&self, row: InEdges, scores: &[F], ds: &mut [F], own: TargetGrads<F>);
 
     /// Adds to the gradients of the edge's source: of its row of `Z`, and its own.
     fn source_gradient(
@@ -88,7 +88,7 @@ pub trait Scores<F: Scalar>: Sync {
 
 /// What the edges of one target add to.
 #[derive(Debug)]
-pub struct Own<'a, F> {
+pub struct TargetGrads<'a, F> {
     /// The target's gradient.
     pub dtarget: &'a mut [F],
     /// The gradient that all edges share.
@@ -98,4 +98,4 @@ pub struct Own<'a, F> {
 }
 
 /// Scales weights in training: the slice stands at this position of all edges times heads.
-pub type Thin<'a, F> = Option<&'a (dyn Fn(usize, &mut [F]) + Sync)>;
+pub type WeightDropout<'a, F> = Option<&'a (dyn Fn(usize, &mut [F]) + Sync)>;

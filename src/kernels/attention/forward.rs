@@ -1,7 +1,7 @@
 //! Attention over in-neighbours: scores, softmax and weighted sum in one pass over the edges of a
 //! target.
 
-use super::edges::{Neighbourhoods, Scores, Thin};
+use super::edges::{Neighbourhoods, Scores, WeightDropout};
 use super::heads::add_heads;
 use super::softmax::exponentials;
 #[cfg(target_arch = "x86_64")]
@@ -15,7 +15,7 @@ use std::ops::Range;
 /// Multi-head attention `y_ih = Σ_j α_ijh z_jh + b_h`, `α_i·h = softmax_j(s_ijh)`.
 ///
 /// *Shapes*: `z, y: [n, heads·dim]`, scores `[edges, heads]`. *Cost*: `edges·heads·dim`
-/// multiply-adds and one row of `z` fetched an edge. Scores and weights of one target live in a few
+/// multiply-adds and one row of `z` fetched per edge. Scores and weights of one target live in a few
 /// kilobytes; forward keeps none of them, and backward computes them again.
 #[derive(Clone, Copy)]
 pub struct Attend<'a, F, S> {
@@ -25,12 +25,12 @@ pub struct Attend<'a, F, S> {
     pub scores: &'a S,
     /// Number of heads.
     pub heads: usize,
-    /// Channels a head.
+    /// Channels per head.
     pub dim: usize,
     /// What is summed, row by row.
     pub z: &'a [F],
     /// Dropout of the weights.
-    pub thin: Thin<'a, F>,
+    pub dropout: WeightDropout<'a, F>,
     /// Added to every row of `y`: `[heads·dim]`.
     pub bias: Option<&'a [F]>,
 }
@@ -38,13 +38,15 @@ pub struct Attend<'a, F, S> {
 /// How many edges ahead the few numbers are fetched that score one.
 const FAR: usize = 32;
 
-/// Numbers of one target, used again for the next.
-pub(super) struct Room<F> {
-    /// `[edges, heads]`, and what fills the last register.
+/// Numbers of one target, used again for the next: nothing is allocated once the target with the
+/// most edges has been seen.
+pub(super) struct Scratch<F> {
+    /// `[edges, heads]`, and room for what [`exponentials`] pads up to whole registers; only the
+    /// first `edges·heads` numbers are read after it.
     pub(super) scores: Vec<F>,
     pub(super) alpha: Vec<F>,
     pub(super) dalpha: Vec<F>,
-    /// One number a head.
+    /// One number per head.
     pub(super) head: Vec<F>,
     /// One row of `Z`.
     pub(super) spare: Vec<F>,
@@ -73,9 +75,9 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
         );
     }
 
-    pub(super) fn room(&self) -> Room<F> {
+    pub(super) fn scratch(&self) -> Scratch<F> {
         let empty = Vec::new;
-        Room {
+        Scratch {
             scores: empty(),
             alpha: empty(),
             dalpha: empty(),
@@ -89,7 +91,7 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
         self.check(y);
         assert!(
             self.bias.is_none_or(|bias| bias.len() == self.width()),
-            "attend: one bias a channel"
+            "attend: one bias per channel"
         );
         if y.is_empty() {
             return;
@@ -104,7 +106,7 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
     #[inline(always)]
     fn rows<const H: usize, K: Known>(&self, known: K, block: Range<usize>, y: &mut [F]) {
         let heads = if H == 0 { self.heads } else { H };
-        let mut room = self.room();
+        let mut scratch = self.scratch();
         for (i, y) in block.zip(y.chunks_exact_mut(self.width())) {
             let row = self.edges.edges_into(i);
             if row.sources.is_empty() {
@@ -115,20 +117,20 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
                 continue;
             }
             let len = row.sources.len() * heads;
-            room.alpha.resize(len.next_multiple_of(LANES), F::zero());
-            self.scores.score::<H>(row, &mut room.spare, &mut room.alpha[..len]);
-            exponentials::<F, H>(known, &mut room.alpha, len, &mut room.head, |edge| {
+            scratch.alpha.resize(len.next_multiple_of(LANES), F::zero());
+            self.scores.score::<H>(row, &mut scratch.spare, &mut scratch.alpha[..len]);
+            exponentials::<F, H>(known, &mut scratch.alpha, len, &mut scratch.head, |edge| {
                 self.fetch_score::<H>(row.first + edge)
             });
-            if let Some(thin) = self.thin {
-                thin(row.first * heads, &mut room.alpha[..len]);
+            if let Some(dropout) = self.dropout {
+                dropout(row.first * heads, &mut scratch.alpha[..len]);
             }
-            room.head.iter_mut().for_each(|sum| *sum = sum.recip());
-            let (alpha, first) = (&room.alpha[..len], row.first);
+            scratch.head.iter_mut().for_each(|sum| *sum = sum.recip());
+            let (alpha, first) = (&scratch.alpha[..len], row.first);
             let sum = RowSum {
                 x: self.z,
                 rows: self.edges.sources,
-                scale: Some(&room.head),
+                scale: Some(&scratch.head),
                 bias: self.bias,
             };
             self.sum_rows::<H, _>(
@@ -304,9 +306,9 @@ fn in_registers<'w, F: Scalar, const K: usize>(
 pub(super) struct RowSum<'a, F> {
     pub(super) x: &'a [F],
     pub(super) rows: &'a [u32],
-    /// A number a head, for the sums.
+    /// A number per head, by which the sums are scaled.
     pub(super) scale: Option<&'a [F]>,
-    /// A number a channel, added last.
+    /// A number per channel, added last.
     pub(super) bias: Option<&'a [F]>,
 }
 
@@ -368,7 +370,7 @@ mod tests {
         let mut y = vec![f32::NAN; z.len()];
         let bias = dense::<f32>(1, heads * dim, 4).into_raw_vec_and_offset().0;
         let attend =
-            Attend { edges, scores: &scores, heads, dim, z: &z, thin: None, bias: Some(&bias) };
+            Attend { edges, scores: &scores, heads, dim, z: &z, dropout: None, bias: Some(&bias) };
         attend.forward(&mut y);
         for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
             let mut other = vec![f32::NAN; z.len()];
@@ -447,7 +449,7 @@ mod tests {
         };
         for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
             let mut y = [0.0f32; 3 * 64];
-            Attend { edges, scores: &scores, heads: 8, dim: 8, z: &z, thin: None, bias: None }
+            Attend { edges, scores: &scores, heads: 8, dim: 8, z: &z, dropout: None, bias: None }
                 .forward_with(isa, &mut y);
             for (k, y) in y.iter().enumerate() {
                 let diverged = (64 + 5 * 8..64 + 6 * 8).contains(&k);

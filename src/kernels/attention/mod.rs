@@ -10,7 +10,7 @@ mod softmax;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub use edges::{Edge, Neighbourhoods, Own, Row, Scores, Thin};
+pub use edges::{Edge, InEdges, Neighbourhoods, Scores, TargetGrads, WeightDropout};
 pub use forward::Attend;
 pub use heads::{head_dots, head_sums};
 pub use scores::{AdditiveScores, ChannelScores};

@@ -1,7 +1,7 @@
 //! The two ways in which edges are scored: from a number of each end (GAT), and from both ends'
 //! channels (GATv2).
 
-use super::edges::{Edge, Own, Row, Scores};
+use super::edges::{Edge, InEdges, Scores, TargetGrads};
 use super::heads::{add_heads, dot};
 use crate::kernels::buffer::prefetch;
 use crate::scalar::Scalar;
@@ -41,7 +41,7 @@ pub struct AdditiveScores<'a, F> {
 
 impl<F: Scalar> Scores<F> for AdditiveScores<'_, F> {
     #[inline(always)]
-    fn score<const H: usize>(&self, row: Row, _: &mut [F], out: &mut [F]) {
+    fn score<const H: usize>(&self, row: InEdges, _: &mut [F], out: &mut [F]) {
         let heads = if H == 0 { self.heads } else { H };
         let target = &self.target[row.target * heads..][..heads];
         let rows = row.sources.iter().zip(out.chunks_exact_mut(heads));
@@ -92,7 +92,7 @@ impl<F: Scalar> Scores<F> for AdditiveScores<'_, F> {
     }
 
     #[inline(always)]
-    fn row_gradient(&self, _: Row, scores: &[F], ds: &mut [F], own: Own<F>) {
+    fn row_gradient(&self, _: InEdges, scores: &[F], ds: &mut [F], own: TargetGrads<F>) {
         // A score has the sign of what it came from.
         for (ds, &s) in ds.iter_mut().zip(scores) {
             *ds *= slope_at(s, self.slope);
@@ -176,7 +176,7 @@ impl<F: Scalar> ChannelScores<'_, F> {
 
 impl<F: Scalar> Scores<F> for ChannelScores<'_, F> {
     #[inline(always)]
-    fn score<const H: usize>(&self, row: Row, spare: &mut [F], out: &mut [F]) {
+    fn score<const H: usize>(&self, row: InEdges, spare: &mut [F], out: &mut [F]) {
         let dim = self.width() / self.heads;
         for (k, (&j, out)) in row.sources.iter().zip(out.chunks_exact_mut(self.heads)).enumerate() {
             self.inner(
@@ -207,7 +207,7 @@ impl<F: Scalar> Scores<F> for ChannelScores<'_, F> {
 
     /// `da_h += ds_h leaky(u_h)`, `du_h = ds_h a_h leaky'(u_h)`, `dq_i += du`, `dW_e += f_eᵀ du`.
     #[inline(always)]
-    fn row_gradient(&self, row: Row, _: &[F], ds: &mut [F], own: Own<F>) {
+    fn row_gradient(&self, row: InEdges, _: &[F], ds: &mut [F], own: TargetGrads<F>) {
         let (width, dim) = (self.width(), self.width() / self.heads);
         let (datt, dweight) = own.shared.split_at_mut(width);
         let u = own.spare;

@@ -1,4 +1,20 @@
-//! The softmax over the edges of a target, a head by itself.
+//! The softmax over the edges of a target, each head by itself.
+//!
+//! Scores lie edge after edge, the heads of an edge beside each other: `[edges, heads]`. There are
+//! three forms:
+//!
+//! 1. A number of heads `H` that the compiler knows and that divides eight (the callers say 1, 4
+//!    and 8), `f32`, AVX2 proven: a register of eight lanes holds `8 / H` edges, and lane `l` is
+//!    always of head `l mod H`. Maxima and sums are taken lane by lane, and only at the end over
+//!    the lanes of a head: no shuffle within the loop.
+//! 2. The same number of heads otherwise: the same text on arrays of eight, which the compiler
+//!    turns into what registers it knows. The order of additions is that of the first form.
+//! 3. Any other number of heads: edge by edge. `exp` still goes eight numbers at a time, across
+//!    edges, since it looks at each by itself.
+//!
+//! The first two need whole registers, so the caller hands in room up to the next multiple of
+//! eight. What is padded is −∞: it is never the maximum of a head with an edge, and `e^{−∞ − max}`
+//! is at most the smallest normal number, which a sum that holds a 1 does not feel.
 
 #[cfg(target_arch = "x86_64")]
 use super::x86;
@@ -6,10 +22,10 @@ use crate::kernels::elementwise::exp;
 use crate::kernels::simd::{Known, LANES};
 use crate::scalar::Scalar;
 
-/// `e^{s − max}` over the edges, a head by itself, in place; `head` gets their sums. `scores` holds
-/// `[edges, heads]` in its first `len` numbers, and room up to a whole number of registers; `H` as
-/// in [`Attend::rows`]. `meanwhile` is told about every edge, and perhaps about some that are not
-/// there: memory can answer while there is much to compute.
+/// `e^{s − max}` over the edges, each head by itself, in place; `head` gets their sums. `scores`
+/// holds `[edges, heads]` in its first `len` numbers, and room up to a whole number of registers;
+/// `H` as in `Attend::rows`. `meanwhile` is told about every edge, and perhaps about some that are
+/// not there: memory can answer while there is much to compute.
 #[inline(always)]
 pub(super) fn exponentials<F: Scalar, const H: usize>(
     known: impl Known,
@@ -25,16 +41,16 @@ pub(super) fn exponentials<F: Scalar, const H: usize>(
     scores[len..].fill(F::neg_infinity());
     let of_head = |lane: usize| (lane % H..LANES).step_by(H);
     let larger = |a: F, b: F| if b > a { b } else { a };
-    let of_lanes = |most: [F; LANES]| {
-        std::array::from_fn(|lane| of_head(lane).map(|other| most[other]).fold(most[lane], larger))
+    let of_lanes = |max: [F; LANES]| {
+        std::array::from_fn(|lane| of_head(lane).map(|other| max[other]).fold(max[lane], larger))
     };
     let edges = |register: usize| {
         for edge in 0..LANES / H {
             meanwhile(register * (LANES / H) + edge);
         }
     };
-    let most = of_lanes(largest(known, scores));
-    let sums = exponentiate(known, scores, most, edges);
+    let max = of_lanes(largest(known, scores));
+    let sums = exponentiate(known, scores, max, edges);
     for (h, sum) in head.iter_mut().enumerate() {
         *sum = of_head(h).map(|lane| sums[lane]).sum();
     }
@@ -44,46 +60,46 @@ pub(super) fn exponentials<F: Scalar, const H: usize>(
 #[inline(always)]
 #[allow(unsafe_code, unused_variables)]
 fn largest<F: Scalar>(known: impl Known, scores: &[F]) -> [F; LANES] {
-    let mut most = [F::neg_infinity(); LANES];
+    let mut max = [F::neg_infinity(); LANES];
     #[cfg(target_arch = "x86_64")]
     if let Some(_proof) = known.avx2_fma()
-        && let (Some(scores), Some(out)) = (F::as_f32(scores), F::as_f32_mut(&mut most))
+        && let (Some(scores), Some(out)) = (F::as_f32(scores), F::as_f32_mut(&mut max))
     {
         // SAFETY: the proof says that the processor has the features.
         unsafe { x86::largest(scores, out) };
-        return most;
+        return max;
     }
     for scores in scores.as_chunks::<LANES>().0 {
-        for (most, &s) in most.iter_mut().zip(scores) {
-            *most = if s > *most { s } else { *most };
+        for (max, &s) in max.iter_mut().zip(scores) {
+            *max = if s > *max { s } else { *max };
         }
     }
-    most
+    max
 }
 
-/// `e^{s − most}` lane by lane in place, and the sum of each lane; `meanwhile` is told about every
+/// `e^{s − max}` lane by lane in place, and the sum of each lane; `meanwhile` is told about every
 /// register.
 #[inline(always)]
 #[allow(unsafe_code, unused_variables)]
 fn exponentiate<F: Scalar>(
     known: impl Known,
     scores: &mut [F],
-    most: [F; LANES],
+    max: [F; LANES],
     meanwhile: impl Fn(usize),
 ) -> [F; LANES] {
     let mut sums = [F::zero(); LANES];
     #[cfg(target_arch = "x86_64")]
     if let Some(_proof) = known.avx2_fma()
-        && let (Some(scores), Some(most), Some(out)) =
-            (F::as_f32_mut(scores), F::as_f32(&most), F::as_f32_mut(&mut sums))
+        && let (Some(scores), Some(max), Some(out)) =
+            (F::as_f32_mut(scores), F::as_f32(&max), F::as_f32_mut(&mut sums))
     {
         // SAFETY: the proof says that the processor has the features.
-        unsafe { x86::exponentials(scores, most, out, meanwhile) };
+        unsafe { x86::exponentials(scores, max, out, meanwhile) };
         return sums;
     }
     for (k, scores) in scores.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
         meanwhile(k);
-        *scores = exp(std::array::from_fn(|lane| scores[lane] - most[lane]));
+        *scores = exp(std::array::from_fn(|lane| scores[lane] - max[lane]));
         sums = std::array::from_fn(|lane| sums[lane] + scores[lane]);
     }
     sums
@@ -95,14 +111,14 @@ fn exponentials_of_any<F: Scalar>(scores: &mut [F], head: &mut [F], meanwhile: i
     let heads = head.len();
     head.fill(F::neg_infinity());
     for row in scores.chunks_exact(heads) {
-        for (most, &s) in head.iter_mut().zip(row) {
-            *most = if s > *most { s } else { *most };
+        for (max, &s) in head.iter_mut().zip(row) {
+            *max = if s > *max { s } else { *max };
         }
     }
     for (edge, row) in scores.chunks_exact_mut(heads).enumerate() {
         meanwhile(edge);
-        for (s, &most) in row.iter_mut().zip(&*head) {
-            *s -= most;
+        for (s, &max) in row.iter_mut().zip(&*head) {
+            *s -= max;
         }
     }
     let (whole, rest) = scores.as_chunks_mut::<LANES>();

@@ -14,8 +14,8 @@ use std::ops::Range;
 /// # Safety
 /// As [`Vector`].
 #[inline(always)]
-pub(super) unsafe fn largest(scores: &[f32], most: &mut [f32]) {
-    assert_eq!(most.len(), LANES);
+pub(super) unsafe fn largest(scores: &[f32], max: &mut [f32]) {
+    assert_eq!(max.len(), LANES);
     // SAFETY: the caller has the features, and a chunk holds a register.
     unsafe {
         let mut register = __m256::splat(f32::NEG_INFINITY);
@@ -23,11 +23,11 @@ pub(super) unsafe fn largest(scores: &[f32], most: &mut [f32]) {
             // The second operand is what a comparison with NaN gives.
             register = _mm256_max_ps(__m256::load(scores.as_ptr()), register);
         }
-        register.store(most.as_mut_ptr());
+        register.store(max.as_mut_ptr());
     }
 }
 
-/// `e^{s − most}` lane by lane in place, and writes the sum of each lane; the same polynomial as
+/// `e^{s − max}` lane by lane in place, and writes the sum of each lane; the same polynomial as
 /// the portable form, in fused multiply-adds. `meanwhile` is told about every register before it is
 /// computed.
 ///
@@ -36,20 +36,20 @@ pub(super) unsafe fn largest(scores: &[f32], most: &mut [f32]) {
 #[inline(always)]
 pub(super) unsafe fn exponentials(
     scores: &mut [f32],
-    most: &[f32],
+    max: &[f32],
     sums: &mut [f32],
     meanwhile: impl Fn(usize),
 ) {
-    assert!(most.len() == LANES && sums.len() == LANES);
+    assert!(max.len() == LANES && sums.len() == LANES);
     // SAFETY: the caller has the features, and a chunk holds a register.
     unsafe {
-        let (most, round, one) =
-            (__m256::load(most.as_ptr()), __m256::splat(ROUND), __m256::splat(1.0));
+        let (max, round, one) =
+            (__m256::load(max.as_ptr()), __m256::splat(ROUND), __m256::splat(1.0));
         let to_exponent = _mm256_set1_epi32(127i32.wrapping_sub(ROUND.to_bits() as i32));
         let mut sum = __m256::splat(0.0);
         for (k, scores) in scores.chunks_exact_mut(LANES).enumerate() {
             meanwhile(k);
-            let v = _mm256_sub_ps(__m256::load(scores.as_ptr()), most);
+            let v = _mm256_sub_ps(__m256::load(scores.as_ptr()), max);
             // As above: NaN stays.
             let v = _mm256_max_ps(__m256::splat(LEAST), v);
             let shifted = v.mul_add(__m256::splat(std::f32::consts::LOG2_E), round);
@@ -118,15 +118,15 @@ mod tests {
     use crate::kernels::simd::Isa;
 
     #[target_feature(enable = "avx2,fma")]
-    fn run(scores: &mut [f32], most: &[f32], sums: &mut [f32]) {
+    fn run(scores: &mut [f32], max: &[f32], sums: &mut [f32]) {
         // SAFETY: this function has the features.
-        unsafe { exponentials(scores, most, sums, |_| ()) }
+        unsafe { exponentials(scores, max, sums, |_| ()) }
     }
 
     #[target_feature(enable = "avx2,fma")]
-    fn most_of(scores: &[f32], most: &mut [f32]) {
+    fn max_of(scores: &[f32], max: &mut [f32]) {
         // SAFETY: this function has the features.
-        unsafe { largest(scores, most) }
+        unsafe { largest(scores, max) }
     }
 
     #[test]
@@ -166,9 +166,9 @@ mod tests {
         let mut scores =
             [[f32::NAN; LANES], [-3.0; LANES], [f32::NAN; LANES], [-5.0; LANES]].concat();
         scores[3 * LANES] = 7.0;
-        let mut most = [0.0; LANES];
+        let mut max = [0.0; LANES];
         // SAFETY: the processor has the features.
-        unsafe { most_of(&scores, &mut most) };
-        assert!(most[0] == 7.0 && most[1..].iter().all(|m| *m == -3.0));
+        unsafe { max_of(&scores, &mut max) };
+        assert!(max[0] == 7.0 && max[1..].iter().all(|m| *m == -3.0));
     }
 }

@@ -1,5 +1,11 @@
 //! The packed form of dense products: right operands laid out for the register block, and blocks of
 //! rows of the result.
+//!
+//! A panel is as many columns as a register block is wide, all rows of the inner dimension one
+//! after the other: the block reads it from front to back, whatever the matrix is wide. The last
+//! panel is as narrow as whole registers allow; its missing columns are zeros in the packing, and
+//! are masked when the result is stored, so that a product with a padded column is computed and
+//! never seen. Rows are not padded: fewer than a block has go through a lower block.
 
 use crate::kernels::buffer::Buffer;
 use crate::kernels::epilogue::Epilogue;

@@ -141,9 +141,9 @@ unsafe fn strips<V: Vector, const M: usize, const N: usize, const FULL: bool>(
 unsafe fn block<V: Vector, const M: usize>(job: &GemmBlock, y: &mut [f32]) {
     let (width, inner) = (job.b.width, job.b.inner);
     assert_eq!(y.len(), job.rows * width);
-    let reach =
+    let last =
         job.rows.saturating_sub(1) * job.row_stride + inner.saturating_sub(1) * job.inner_stride;
-    assert!(job.rows == 0 || inner == 0 || reach < job.a.len(), "the left operand has all rows");
+    assert!(job.rows == 0 || inner == 0 || last < job.a.len(), "the left operand has all rows");
     for part in job.b.inner_parts() {
         for Panel { first, width: columns, vectors, start } in job.b.panels() {
             let t = Tile::<V> {

@@ -33,7 +33,7 @@ pub fn weighted_sum<F: Scalar>(
     );
     assert!(
         epilogue.bias.is_none_or(|bias| bias.len() == width),
-        "weighted_sum: one bias a column"
+        "weighted_sum: one bias per column"
     );
     if rows == 0 || width == 0 {
         return;

@@ -25,14 +25,14 @@ pub enum Activate<'a> {
 /// Where outputs go: to integers of a scale, or to real numbers.
 #[derive(Debug)]
 pub enum Out<'a> {
-    /// `round_ties_even(y / scale)` clamped to ±`most`.
+    /// `round_ties_even(y / scale)` clamped to ±`qmax`.
     Int {
         /// The integers, `[n, width]`.
         data: &'a mut [i8],
         /// `s_out`, positive.
         scale: f32,
         /// The largest integer: 127 for 8 bits, 7 for 4.
-        most: i8,
+        qmax: i8,
     },
     /// `y` itself, `[n, width]`.
     Real(&'a mut [f32]),
@@ -126,8 +126,8 @@ pub(super) fn finish_real<const FMA: bool>(
         Activate::Map(f) => f(y),
     }
     match out {
-        Out::Int { data, scale, most } => {
-            to_ints::<FMA>(y, *scale, *most, &mut data[at..at + y.len()]);
+        Out::Int { data, scale, qmax } => {
+            to_ints::<FMA>(y, *scale, *qmax, &mut data[at..at + y.len()]);
         }
         Out::Real(data) | Out::Added(data) => data[at..at + y.len()].copy_from_slice(y),
     }
@@ -137,7 +137,7 @@ impl<'a> Out<'a> {
     /// The same place with a shorter life.
     pub fn reborrow(&mut self) -> Out<'_> {
         match self {
-            Out::Int { data, scale, most } => Out::Int { data, scale: *scale, most: *most },
+            Out::Int { data, scale, qmax } => Out::Int { data, scale: *scale, qmax: *qmax },
             Out::Real(data) => Out::Real(data),
             Out::Added(data) => Out::Added(data),
         }
@@ -150,10 +150,10 @@ impl<'a> Out<'a> {
     pub(super) fn split_off(&mut self, count: usize) -> Out<'a> {
         let enough = "the output holds all rows";
         match self {
-            Out::Int { data, scale, most } => Out::Int {
+            Out::Int { data, scale, qmax } => Out::Int {
                 data: data.split_off_mut(..count).expect(enough),
                 scale: *scale,
-                most: *most,
+                qmax: *qmax,
             },
             Out::Real(data) => Out::Real(data.split_off_mut(..count).expect(enough)),
             Out::Added(data) => Out::Added(data.split_off_mut(..count).expect(enough)),
@@ -177,9 +177,9 @@ pub(super) fn for_blocks(
     f: impl Fn(Range<usize>, Out) + Sync,
 ) {
     match out {
-        Out::Int { data, scale, most } => {
+        Out::Int { data, scale, qmax } => {
             for_row_blocks(data, width, cut, work, |block, data| {
-                f(block, Out::Int { data, scale, most })
+                f(block, Out::Int { data, scale, qmax })
             });
         }
         Out::Real(data) => {

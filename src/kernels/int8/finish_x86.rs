@@ -57,11 +57,11 @@ pub(super) fn finish(finish: &Finish, tile: &Tile, out: &mut Out) {
     // SAFETY: the tile lies within its slices.
     unsafe {
         match (out, finish.bias.is_some()) {
-            (Out::Int { data, scale, most }, true) => {
-                to_ints::<true>(finish, tile, relu, (*scale, *most), data)
+            (Out::Int { data, scale, qmax }, true) => {
+                to_ints::<true>(finish, tile, relu, (*scale, *qmax), data)
             }
-            (Out::Int { data, scale, most }, false) => {
-                to_ints::<false>(finish, tile, relu, (*scale, *most), data)
+            (Out::Int { data, scale, qmax }, false) => {
+                to_ints::<false>(finish, tile, relu, (*scale, *qmax), data)
             }
             (Out::Real(y), true) => to_reals::<true, false>(finish, tile, relu, y),
             (Out::Real(y), false) => to_reals::<false, false>(finish, tile, relu, y),
@@ -178,10 +178,10 @@ unsafe fn to_ints<const BIAS: bool>(
     finish: &Finish,
     tile: &Tile,
     relu: bool,
-    (scale, most): (f32, i8),
+    (scale, qmax): (f32, i8),
     data: &mut [i8],
 ) {
-    let by = Rounding::new(scale, most, relu);
+    let by = Rounding::new(scale, qmax, relu);
     for r in 0..tile.rows {
         let row = Row::of(finish, tile, r);
         let q = data[tile.at + r * tile.width..].as_mut_ptr();
@@ -290,20 +290,20 @@ struct Rounding {
     inverse: __m256,
     /// A quarter of a step past the largest integer, and its negative or zero: what lies beyond
     /// becomes this, and it rounds to that integer.
-    most: __m256,
-    least: __m256,
+    upper: __m256,
+    lower: __m256,
 }
 
 impl Rounding {
     #[inline]
     #[target_feature(enable = "avx2,fma")]
-    fn new(scale: f32, most: i8, relu: bool) -> Self {
-        let limit = (f32::from(most) + 0.25) * scale;
+    fn new(scale: f32, qmax: i8, relu: bool) -> Self {
+        let limit = (f32::from(qmax) + 0.25) * scale;
         Self {
             scale: _mm256_set1_ps(scale),
             inverse: _mm256_set1_ps(1.0 / scale),
-            most: _mm256_set1_ps(limit),
-            least: _mm256_set1_ps(if relu { 0.0 } else { -limit }),
+            upper: _mm256_set1_ps(limit),
+            lower: _mm256_set1_ps(if relu { 0.0 } else { -limit }),
         }
     }
 
@@ -312,7 +312,7 @@ impl Rounding {
     #[target_feature(enable = "avx2,fma")]
     fn round(self, y: __m256) -> __m256i {
         // The operand that a comparison with NaN gives is the second one.
-        let y = _mm256_min_ps(self.most, _mm256_max_ps(self.least, y));
+        let y = _mm256_min_ps(self.upper, _mm256_max_ps(self.lower, y));
         let near = _mm256_mul_ps(y, self.inverse);
         let rest = _mm256_fnmadd_ps(near, self.scale, y);
         _mm256_cvtps_epi32(_mm256_fmadd_ps(rest, self.inverse, near))

@@ -36,7 +36,7 @@ impl InputWeight {
     }
 }
 
-/// Quantises each row of `x` to ±`most` by a scale of its own and multiplies it by `w`:
+/// Quantises each row of `x` to ±`qmax` by a scale of its own and multiplies it by `w`:
 /// `acc_ic = Σ_k q(x_ik) w_kc`, finished into `out`.
 ///
 /// The scales of the rows are written to `scales` and take the place of `finish.rows`; a row with
@@ -55,7 +55,7 @@ pub fn input_int8(
     isa: Isa,
     x: ValueRef<f32>,
     w: &InputWeight,
-    most: i8,
+    qmax: i8,
     finish: Finish,
     scales: &mut [f32],
     mut out: Out,
@@ -84,7 +84,7 @@ pub fn input_int8(
         let out = out.split_off(block.len() * width);
         (block, scales, out)
     });
-    let all = Block { isa, x, w, most, finish };
+    let all = Block { isa, x, w, qmax, finish };
     let run = |(block, scales, out): (Range<usize>, &mut [f32], Out)| all.run(block, scales, out);
     if work < SERIAL_WORK || rayon::current_num_threads() == 1 {
         return pieces.for_each(run);
@@ -126,7 +126,7 @@ struct Block<'x, 'a> {
     isa: Isa,
     x: ValueRef<'x, f32>,
     w: &'a InputWeight,
-    most: i8,
+    qmax: i8,
     finish: Finish<'a>,
 }
 
@@ -148,7 +148,7 @@ impl Block<'_, '_> {
                     for (k, scale) in scales.iter_mut().enumerate() {
                         *scale = (kernels.quantize_row)(
                             &x[k * inner..][..inner],
-                            self.most,
+                            self.qmax,
                             &mut dense[k * inner..][..inner],
                         );
                     }
@@ -166,7 +166,7 @@ impl Block<'_, '_> {
                         let entries = starts[k]..starts[k + 1];
                         *scale = (kernels.quantize_row)(
                             &values[entries.clone()],
-                            self.most,
+                            self.qmax,
                             &mut q[entries],
                         );
                     }

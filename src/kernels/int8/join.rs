@@ -54,7 +54,7 @@ pub fn join_int8_with(
         place + width <= out_width && out.len() * width == terms[0].data.len() * out_width,
         "join_int8: output"
     );
-    assert!(bias.is_none_or(|bias| bias.len() == width), "join_int8: one bias a column");
+    assert!(bias.is_none_or(|bias| bias.len() == width), "join_int8: one bias per column");
     if width == 0 || out.len() == 0 {
         return;
     }
@@ -80,7 +80,7 @@ mod tests {
             &terms,
             Some(&[0.0, 1.0]),
             Activate::Relu,
-            Out::Int { data: &mut y, scale: 1.0, most: 127 },
+            Out::Int { data: &mut y, scale: 1.0, qmax: 127 },
             3,
             1,
         );

@@ -1,5 +1,10 @@
 //! Layouts of an 8-bit right operand for dense products: panels of some registers of columns, or
 //! column by column where there are few.
+//!
+//! The instructions add two (AVX2) or four (VNNI) products along the inner dimension at once. So as
+//! many rows are interleaved: the `depth` numbers that meet in one lane lie beside each other. Both
+//! dimensions are filled up with zeros, the inner one to whole groups of rows and the columns to
+//! whole registers; a zero adds nothing, whatever it meets in the left operand.
 
 use crate::kernels::buffer::Buffer;
 

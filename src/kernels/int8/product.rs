@@ -89,12 +89,12 @@ pub fn matmul_int8_with(isa: Isa, x: &[i8], w: &PackedInt8, finish: Finish, out:
 fn check(finish: &Finish, rows: usize, width: usize, out: &Out) {
     assert!(
         finish.rows.is_none_or(|scales| scales.len() == rows),
-        "integer product: one scale a row"
+        "integer product: one scale per row"
     );
-    assert!(finish.cols.len() == width, "integer product: one scale a column");
+    assert!(finish.cols.len() == width, "integer product: one scale per column");
     assert!(
         finish.bias.is_none_or(|bias| bias.len() == width),
-        "integer product: one bias a column"
+        "integer product: one bias per column"
     );
     assert!(
         out.len() == rows * width,
@@ -148,8 +148,8 @@ mod tests {
                 [Activate::Identity, Activate::Relu, Activate::Map(&tanh), Activate::Relu][case];
             let finish = Finish { rows: row_scales, cols: &cols, bias, activate };
             let (mut q, mut y) = (vec![99i8; acc.len()], vec![f32::NAN; acc.len()]);
-            let (scale, most) = (0.37, if case == 1 { 7 } else { 127 });
-            product(finish, Out::Int { data: &mut q, scale, most });
+            let (scale, qmax) = (0.37, if case == 1 { 7 } else { 127 });
+            product(finish, Out::Int { data: &mut q, scale, qmax });
             product(finish, Out::Real(&mut y));
             let mut sum = vec![0.5f32; acc.len()];
             product(finish, Out::Added(&mut sum));
@@ -179,7 +179,7 @@ mod tests {
                 );
                 assert_eq!(
                     q[at],
-                    reference::requantize(real, scale, most),
+                    reference::requantize(real, scale, qmax),
                     "{what} case {case} at {i}, {c}: {real}"
                 );
             }
@@ -268,7 +268,7 @@ mod tests {
                         &x,
                         &packed,
                         finish,
-                        Out::Int { data: &mut q, scale, most: 127 },
+                        Out::Int { data: &mut q, scale, qmax: 127 },
                     );
                     q
                 };
@@ -357,7 +357,7 @@ mod tests {
                 bias: None,
                 activate: Activate::Relu,
             };
-            let out = Out::Int { data: &mut y, scale: 0.1, most: 127 };
+            let out = Out::Int { data: &mut y, scale: 0.1, qmax: 127 };
             spmm_int8(SparseInt8 { starts, cols, vals: &vals }, &x, 70, finish, out);
             let finish =
                 Finish { rows: None, cols: &[0.01; 33], bias: None, activate: Activate::Identity };

@@ -7,7 +7,7 @@ use crate::kernels::simd::Isa;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Quantises rows of real numbers with a scale each: `s_i = max|x_i| / most`,
+/// Quantises rows of real numbers with a scale each: `s_i = max|x_i| / qmax`,
 /// `q = round_ties_even(x / s_i)`.
 ///
 /// *Shapes*: `starts: [n + 1]`, from 0; `x`, `q: [starts[n]]`; `scales: [n]`. A row that is not
@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 ///
 /// # Panics
 /// If the lengths do not fit.
-pub fn quantize_rows(starts: &[usize], x: &[f32], most: i8, q: &mut [i8], scales: &mut [f32]) {
+pub fn quantize_rows(starts: &[usize], x: &[f32], qmax: i8, q: &mut [i8], scales: &mut [f32]) {
     let rows = scales.len();
     assert!(
         starts.len() == rows + 1 && starts[rows] == x.len() && x.len() == q.len(),
@@ -24,7 +24,7 @@ pub fn quantize_rows(starts: &[usize], x: &[f32], most: i8, q: &mut [i8], scales
     );
     let row = kernels(Isa::best()).quantize_row;
     for (scale, ends) in scales.iter_mut().zip(starts.windows(2)) {
-        *scale = row(&x[ends[0]..ends[1]], most, &mut q[ends[0]..ends[1]]);
+        *scale = row(&x[ends[0]..ends[1]], qmax, &mut q[ends[0]..ends[1]]);
     }
 }
 
@@ -81,20 +81,20 @@ mod tests {
         for len in cases::widths().chain([0]) {
             let x = cases::dense::<f32>(1, len, 1).into_raw_vec_and_offset().0;
             let max = x.iter().fold(0.0f32, |max, v| max.max(v.abs()));
-            for (isa, most) in Isa::ALL
+            for (isa, qmax) in Isa::ALL
                 .into_iter()
                 .filter(|isa| isa.available())
                 .flat_map(|isa| [(isa, 127), (isa, 7)])
             {
                 let mut q = vec![99; len];
-                let scale = (kernels(isa).quantize_row)(&x, most, &mut q);
+                let scale = (kernels(isa).quantize_row)(&x, qmax, &mut q);
                 assert_eq!(
                     scale,
-                    if len == 0 { 1.0 } else { max / f32::from(most) },
+                    if len == 0 { 1.0 } else { max / f32::from(qmax) },
                     "{isa:?} of {len}"
                 );
                 let expected: Vec<i8> =
-                    x.iter().map(|&v| reference::requantize(v, scale, most)).collect();
+                    x.iter().map(|&v| reference::requantize(v, scale, qmax)).collect();
                 assert_eq!(q, expected, "{isa:?} of {len}");
             }
         }
@@ -106,15 +106,15 @@ mod tests {
             let mut x = cases::dense::<f32>(rows, width, 1).into_raw_vec_and_offset().0;
             // Some are far past the largest integer.
             x.iter_mut().step_by(5).for_each(|v| *v *= 1e30);
-            for (most, tiny) in [(127, 1.0), (7, 1.0), (127, 1e-37)] {
+            for (qmax, tiny) in [(127, 1.0), (7, 1.0), (127, 1e-37)] {
                 let by = ColumnScales::new(
                     (0..width).map(|c| (c as f32 + 0.3) / 99.0 * tiny).collect(),
-                    most,
+                    qmax,
                 );
                 let expected: Vec<i8> = x
                     .iter()
                     .enumerate()
-                    .map(|(k, &v)| reference::requantize(v, by.scales()[k % width], most))
+                    .map(|(k, &v)| reference::requantize(v, by.scales()[k % width], qmax))
                     .collect();
                 for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
                     let mut q = vec![99; x.len()];

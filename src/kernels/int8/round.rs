@@ -5,34 +5,34 @@
 /// low bits.
 const SHIFT: f32 = 12_582_912.0;
 
-/// `round_ties_even(v / scale)` clamped to ±`most`; NaN becomes 0.
+/// `round_ties_even(v / scale)` clamped to ±`qmax`; NaN becomes 0.
 ///
 /// Clamping first changes nothing, since the bounds are integers, and lets one addition do the
 /// rounding on every processor.
 #[inline(always)]
-pub(super) fn to_int(v: f32, scale: f32, most: f32) -> i8 {
-    round(v / scale, most)
+pub(super) fn to_int(v: f32, scale: f32, qmax: f32) -> i8 {
+    round(v / scale, qmax)
 }
 
-/// `round_ties_even(v)` clamped to ±`most`; NaN becomes 0.
+/// `round_ties_even(v)` clamped to ±`qmax`; NaN becomes 0.
 #[inline(always)]
-fn round(v: f32, most: f32) -> i8 {
-    (v.clamp(-most, most) + SHIFT).to_bits() as i8
+fn round(v: f32, qmax: f32) -> i8 {
+    (v.clamp(-qmax, qmax) + SHIFT).to_bits() as i8
 }
 
 /// [`to_int`] of each number; `FMA` as in [`quantize_row`].
 #[inline(always)]
-pub(super) fn to_ints<const FMA: bool>(x: &[f32], scale: f32, most: i8, q: &mut [i8]) {
+pub(super) fn to_ints<const FMA: bool>(x: &[f32], scale: f32, qmax: i8, q: &mut [i8]) {
     let q = &mut q[..x.len()];
     if FMA && SAFE_SCALES.contains(&scale) {
-        let (inverse, limit) = (1.0 / scale, (f32::from(most) + 0.25) * scale);
+        let (inverse, limit) = (1.0 / scale, (f32::from(qmax) + 0.25) * scale);
         for (q, &v) in q.iter_mut().zip(x) {
             *q = (quotient(within(v, limit), scale, inverse) + SHIFT).to_bits() as i8;
         }
     } else {
-        let most = f32::from(most);
+        let qmax = f32::from(qmax);
         for (q, &v) in q.iter_mut().zip(x) {
-            *q = to_int(v, scale, most);
+            *q = to_int(v, scale, qmax);
         }
     }
 }
@@ -44,13 +44,13 @@ fn within(v: f32, limit: f32) -> f32 {
     if v < -limit { -limit } else { v }
 }
 
-/// The scale of a symmetric quantiser: `max / most`; 1 where that is zero, so that an all-zero
+/// The scale of a symmetric quantiser: `max / qmax`; 1 where that is zero, so that an all-zero
 /// tensor has integers 0.
 ///
 /// *Source*: Jacob et al., CVPR 2018, eq. 1 with zero point 0.
 #[inline]
-pub fn symmetric_scale(max: f32, most: i8) -> f32 {
-    let scale = max / f32::from(most);
+pub fn symmetric_scale(max: f32, qmax: i8) -> f32 {
+    let scale = max / f32::from(qmax);
     if scale > 0.0 || scale.is_nan() { scale } else { 1.0 }
 }
 
@@ -62,15 +62,15 @@ pub fn max_abs(values: &[f32]) -> f32 {
     f32::from_bits(values.iter().fold(0, |max: u32, v| max.max(v.to_bits() & 0x7fff_ffff)))
 }
 
-/// `q = round_ties_even(x / scale)` clamped to ±`most`.
+/// `q = round_ties_even(x / scale)` clamped to ±`qmax`.
 ///
 /// # Panics
 /// If the lengths differ.
 #[inline]
-pub fn quantize_with(x: &[f32], scale: f32, most: i8, q: &mut [i8]) {
+pub fn quantize_with(x: &[f32], scale: f32, qmax: i8, q: &mut [i8]) {
     assert_eq!(x.len(), q.len(), "quantize_with: lengths");
-    let most = f32::from(most);
-    q.iter_mut().zip(x).for_each(|(q, &x)| *q = to_int(x, scale, most));
+    let qmax = f32::from(qmax);
+    q.iter_mut().zip(x).for_each(|(q, &x)| *q = to_int(x, scale, qmax));
 }
 
 /// Quantises one row by its own largest magnitude and returns the scale; every level is this text,
@@ -79,14 +79,14 @@ pub fn quantize_with(x: &[f32], scale: f32, most: i8, q: &mut [i8]) {
 /// `FMA` says that fused multiply-adds are instructions here: three of them make a quotient faster
 /// than a division does.
 #[inline(always)]
-pub(super) fn quantize_row<const FMA: bool>(x: &[f32], most: i8, q: &mut [i8]) -> f32 {
-    let scale = symmetric_scale(max_abs(x), most);
+pub(super) fn quantize_row<const FMA: bool>(x: &[f32], qmax: i8, q: &mut [i8]) -> f32 {
+    let scale = symmetric_scale(max_abs(x), qmax);
     if FMA && SAFE_SCALES.contains(&scale) {
         assert_eq!(x.len(), q.len(), "quantize_row: lengths");
-        let (inverse, most) = (1.0 / scale, f32::from(most));
-        q.iter_mut().zip(x).for_each(|(q, &x)| *q = round(quotient(x, scale, inverse), most));
+        let (inverse, qmax) = (1.0 / scale, f32::from(qmax));
+        q.iter_mut().zip(x).for_each(|(q, &x)| *q = round(quotient(x, scale, inverse), qmax));
     } else {
-        quantize_with(x, scale, most, q);
+        quantize_with(x, scale, qmax, q);
     }
     scale
 }
@@ -114,17 +114,17 @@ pub struct ColumnScales {
     inverses: Vec<f32>,
     /// What is larger rounds to the largest integer, and so does this.
     limits: Vec<f32>,
-    most: i8,
+    qmax: i8,
     safe: bool,
 }
 
 impl ColumnScales {
-    /// Positive scales of integers in ±`most`.
-    pub fn new(scales: Vec<f32>, most: i8) -> Self {
+    /// Positive scales of integers in ±`qmax`.
+    pub fn new(scales: Vec<f32>, qmax: i8) -> Self {
         let inverses = scales.iter().map(|scale| 1.0 / scale).collect();
-        let limits = scales.iter().map(|scale| (f32::from(most) + 0.25) * scale).collect();
+        let limits = scales.iter().map(|scale| (f32::from(qmax) + 0.25) * scale).collect();
         let safe = scales.iter().all(|scale| SAFE_SCALES.contains(scale));
-        Self { scales, inverses, limits, most, safe }
+        Self { scales, inverses, limits, qmax, safe }
     }
 
     /// The scale of each column.
@@ -150,9 +150,9 @@ pub(super) fn quantize_columns_row<const FMA: bool>(
                 (quotient(within(x[c], limits[c]), scales[c], inverses[c]) + SHIFT).to_bits() as i8;
         }
     } else {
-        let most = f32::from(by.most);
+        let qmax = f32::from(by.qmax);
         for c in 0..x.len() {
-            q[c] = to_int(x[c], scales[c], most);
+            q[c] = to_int(x[c], scales[c], qmax);
         }
     }
     max_abs(x) < f32::INFINITY
@@ -175,11 +175,11 @@ mod tests {
             -0.0,
         ]);
         for v in edges {
-            for most in [7, 127] {
+            for qmax in [7, 127] {
                 for scale in [1.0, 0.3, 2.0f32.powi(-20)] {
                     assert_eq!(
-                        to_int(v, scale, f32::from(most)),
-                        reference::requantize(v, scale, most),
+                        to_int(v, scale, f32::from(qmax)),
+                        reference::requantize(v, scale, qmax),
                         "{v} / {scale}"
                     );
                 }

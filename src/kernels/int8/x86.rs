@@ -488,8 +488,8 @@ macro_rules! level {
             }
 
             #[target_feature(enable = $features)]
-            fn quantize_row(x: &[f32], most: i8, q: &mut [i8]) -> f32 {
-                round::quantize_row::<true>(x, most, q)
+            fn quantize_row(x: &[f32], qmax: i8, q: &mut [i8]) -> f32 {
+                round::quantize_row::<true>(x, qmax, q)
             }
 
             #[target_feature(enable = $features)]
@@ -512,7 +512,7 @@ macro_rules! level {
                 // SAFETY: see above.
                 join: |job, block, out| unsafe { join(job, block, out) },
                 // SAFETY: see above.
-                quantize_row: |x, most, q| unsafe { quantize_row(x, most, q) },
+                quantize_row: |x, qmax, q| unsafe { quantize_row(x, qmax, q) },
                 // SAFETY: see above.
                 quantize_columns: |x, by, q| unsafe { quantize_columns(x, by, q) },
             };

@@ -9,13 +9,13 @@ use ndarray::{Array2, ArrayView2};
 use std::ops::Range;
 
 /// Where a row has no neighbour.
-pub const NOBODY: u32 = u32::MAX;
+pub const NO_NEIGHBOUR: u32 = u32::MAX;
 
-/// Channels whose largest numbers, and whose they are, stay in registers.
+/// Channels whose maximum and argmax are kept in registers.
 const LANES: usize = 16;
 
 /// The largest of the in-neighbours, `y_ic = max_j x_jc` over the stored `j` of row `i`, and which
-/// it was; zero and [`NOBODY`] without any.
+/// it was; zero and [`NO_NEIGHBOUR`] without any.
 ///
 /// Of equal ones the first counts. The values of `a` are not read.
 ///
@@ -39,31 +39,31 @@ crate::scalar::compiled_here! {
 fn maxima<F: Scalar>(isa: Isa, a: CsrView<F>, x: ArrayView2<F>) -> (Array2<F>, Array2<u32>) {
     assert_eq!(a.cols(), x.nrows(), "spmm_max: a {:?}, x {:?}", a.shape(), x.dim());
     let (rows, width) = (a.rows(), x.ncols());
-    let (mut y, mut who) = (Buffer::zeros(rows * width), Buffer::zeros(rows * width));
+    let (mut y, mut argmax) = (Buffer::zeros(rows * width), Buffer::zeros(rows * width));
     let a = Rows::of(a);
     let work = a.cols.len() * width;
     let blocks = blocks_by_nonzeros(&a.starts, parts_for(work));
     with_rows(x, |x| {
         let parts = pieces(&mut y, &blocks, |i| i * width).into_iter().zip(pieces(
-            &mut who,
+            &mut argmax,
             &blocks,
             |i| i * width,
         ));
         let jobs = blocks
             .iter()
             .zip(parts)
-            .map(|(block, (y, who))| Part { block: block.clone(), y, who })
+            .map(|(block, (y, argmax))| Part { block: block.clone(), y, argmax })
             .collect();
         run(jobs, work, |part| largest(isa, &a, x, width, part));
     });
-    (y.into_array((rows, width)), who.into_array((rows, width)))
+    (y.into_array((rows, width)), argmax.into_array((rows, width)))
 }
 
 /// What one part of [`spmm_max`] writes.
 struct Part<'a, F> {
     block: Range<usize>,
     y: &'a mut [F],
-    who: &'a mut [u32],
+    argmax: &'a mut [u32],
 }
 
 by_level! {
@@ -73,21 +73,22 @@ by_level! {
 #[inline(always)]
 fn largest_here<F: Scalar>(a: &Rows<F>, x: &[F], width: usize, part: Part<F>) {
     for (k, i) in part.block.enumerate() {
-        let (y, who) = (&mut part.y[k * width..][..width], &mut part.who[k * width..][..width]);
+        let (y, argmax) =
+            (&mut part.y[k * width..][..width], &mut part.argmax[k * width..][..width]);
         let span = a.starts[i]..a.starts[i + 1];
         let Some(&head) = a.cols[span.clone()].first() else {
-            who.fill(NOBODY);
+            argmax.fill(NO_NEIGHBOUR);
             continue;
         };
         let (y, y_tail) = y.as_chunks_mut::<LANES>();
-        let (who, who_tail) = who.as_chunks_mut::<LANES>();
+        let (argmax, argmax_tail) = argmax.as_chunks_mut::<LANES>();
         let whole = y.len() * LANES;
-        for (block, (y, who)) in y.iter_mut().zip(who).enumerate() {
+        for (block, (y, argmax)) in y.iter_mut().zip(argmax).enumerate() {
             let lanes = |j: u32| -> [F; LANES] {
                 let row = &x[j as usize * width + block * LANES..][..LANES];
                 std::array::from_fn(|lane| row[lane])
             };
-            let (mut most, mut whose) = (lanes(head), [head; LANES]);
+            let (mut max, mut of_max) = (lanes(head), [head; LANES]);
             for e in span.start + 1..span.end {
                 // The first channels ask for the whole row.
                 if block == 0
@@ -98,20 +99,20 @@ fn largest_here<F: Scalar>(a: &Rows<F>, x: &[F], width: usize, part: Part<F>) {
                 let (j, x) = (a.cols[e], lanes(a.cols[e]));
                 for lane in 0..LANES {
                     // NaN counts as larger than all numbers, as in PyTorch.
-                    let larger = x[lane] > most[lane] || x[lane].is_nan();
-                    most[lane] = if larger { x[lane] } else { most[lane] };
-                    whose[lane] = if larger { j } else { whose[lane] };
+                    let larger = x[lane] > max[lane] || x[lane].is_nan();
+                    max[lane] = if larger { x[lane] } else { max[lane] };
+                    of_max[lane] = if larger { j } else { of_max[lane] };
                 }
             }
-            (*y, *who) = (most, whose);
+            (*y, *argmax) = (max, of_max);
         }
         y_tail.copy_from_slice(&x[head as usize * width + whole..][..y_tail.len()]);
-        who_tail.fill(head);
+        argmax_tail.fill(head);
         for &j in &a.cols[span.start + 1..span.end] {
             let x = &x[j as usize * width + whole..][..y_tail.len()];
-            for ((most, whose), &x) in y_tail.iter_mut().zip(&mut *who_tail).zip(x) {
-                if x > *most || x.is_nan() {
-                    (*most, *whose) = (x, j);
+            for ((max, argmax), &x) in y_tail.iter_mut().zip(&mut *argmax_tail).zip(x) {
+                if x > *max || x.is_nan() {
+                    (*max, *argmax) = (x, j);
                 }
             }
         }
@@ -121,12 +122,12 @@ fn largest_here<F: Scalar>(a: &Rows<F>, x: &[F], width: usize, part: Part<F>) {
 /// The gradient of [`spmm_max`]: `dx_jc = Σ_i dy_ic` over the `i` whose largest was `j`; `at` is
 /// the transpose of `a`.
 ///
-/// *Shapes*: `at: [m, n]`, `who`, `dy: [n, c]`, `dx: [m, c]`.
+/// *Shapes*: `at: [m, n]`, `argmax`, `dy: [n, c]`, `dx: [m, c]`.
 ///
 /// # Panics
 /// If the shapes do not fit, or `at` is stored by columns.
-pub fn spmm_max_t<F: Scalar>(at: CsrView<F>, who: &Array2<u32>, dy: ArrayView2<F>) -> Array2<F> {
-    spmm_max_t_with(Isa::best(), at, who, dy)
+pub fn spmm_max_t<F: Scalar>(at: CsrView<F>, argmax: &Array2<u32>, dy: ArrayView2<F>) -> Array2<F> {
+    spmm_max_t_with(Isa::best(), at, argmax, dy)
 }
 
 crate::scalar::compiled_here! {
@@ -135,17 +136,17 @@ crate::scalar::compiled_here! {
     /// # Panics
     /// As [`spmm_max_t`], and if the processor does not have the level.
     #[doc(hidden)]
-    pub fn spmm_max_t_with<F>(isa: Isa, at: CsrView<'a, F>, who: &'a Array2<u32>, dy: ArrayView2<'a, F>) -> Array2<F> = gradient
+    pub fn spmm_max_t_with<F>(isa: Isa, at: CsrView<'a, F>, argmax: &'a Array2<u32>, dy: ArrayView2<'a, F>) -> Array2<F> = gradient
 }
 
 fn gradient<F: Scalar>(
     isa: Isa,
     at: CsrView<F>,
-    who: &Array2<u32>,
+    argmax: &Array2<u32>,
     dy: ArrayView2<F>,
 ) -> Array2<F> {
     assert!(
-        at.cols() == dy.nrows() && who.dim() == dy.dim(),
+        at.cols() == dy.nrows() && argmax.dim() == dy.dim(),
         "spmm_max_t: at {:?}, dy {:?}",
         at.shape(),
         dy.dim()
@@ -155,29 +156,29 @@ fn gradient<F: Scalar>(
     let at = Rows::of(at);
     let work = at.cols.len() * width;
     let blocks = blocks_by_nonzeros(&at.starts, parts_for(work));
-    let who = who.as_slice().expect("`spmm_max` made it");
+    let argmax = argmax.as_slice().expect("`spmm_max` made it");
     with_rows(dy, |dy| {
         let jobs = blocks.iter().cloned().zip(pieces(&mut dx, &blocks, |j| j * width)).collect();
-        run(jobs, work, |(block, dx)| sums(isa, &at, who, dy, block, dx));
+        run(jobs, work, |(block, dx)| sums(isa, &at, argmax, dy, block, dx));
     });
     dx.into_array((rows, width))
 }
 
 by_level! {
-    fn sums<F>(at: &Rows<F>, who: &[u32], dy: &[F], block: Range<usize>, dx: &mut [F]) = sums_here
+    fn sums<F>(at: &Rows<F>, argmax: &[u32], dy: &[F], block: Range<usize>, dx: &mut [F]) = sums_here
 }
 
 #[inline(always)]
-fn sums_here<F: Scalar>(at: &Rows<F>, who: &[u32], dy: &[F], block: Range<usize>, dx: &mut [F]) {
+fn sums_here<F: Scalar>(at: &Rows<F>, argmax: &[u32], dy: &[F], block: Range<usize>, dx: &mut [F]) {
     let width = dx.len() / block.len();
     for (k, j) in block.enumerate() {
         let row = &mut dx[k * width..][..width];
         for &i in &at.cols[at.starts[j]..at.starts[j + 1]] {
             let from = i as usize * width;
-            for ((dx, &dy), &who) in
-                row.iter_mut().zip(&dy[from..][..width]).zip(&who[from..][..width])
+            for ((dx, &dy), &argmax) in
+                row.iter_mut().zip(&dy[from..][..width]).zip(&argmax[from..][..width])
             {
-                *dx += if who as usize == j { dy } else { F::zero() };
+                *dx += if argmax as usize == j { dy } else { F::zero() };
             }
         }
     }
@@ -200,18 +201,18 @@ mod tests {
                 // Few different numbers, so that many are equal.
                 let x = dense::<f32>(cols, width, 2).mapv(|v| (v * 3.0).round());
                 let dy = dense::<f32>(rows, width, 3);
-                let (mut y, mut who) =
-                    (Array2::zeros((rows, width)), Array2::from_elem((rows, width), NOBODY));
+                let (mut y, mut argmax) =
+                    (Array2::zeros((rows, width)), Array2::from_elem((rows, width), NO_NEIGHBOUR));
                 let mut dx = Array2::<f32>::zeros((cols, width));
                 for (i, row) in a.outer_iterator().enumerate() {
                     for c in 0..width {
                         for &j in row.indices() {
-                            if who[[i, c]] == NOBODY || x[[j as usize, c]] > y[[i, c]] {
-                                (y[[i, c]], who[[i, c]]) = (x[[j as usize, c]], j);
+                            if argmax[[i, c]] == NO_NEIGHBOUR || x[[j as usize, c]] > y[[i, c]] {
+                                (y[[i, c]], argmax[[i, c]]) = (x[[j as usize, c]], j);
                             }
                         }
-                        if who[[i, c]] != NOBODY {
-                            dx[[who[[i, c]] as usize, c]] += dy[[i, c]];
+                        if argmax[[i, c]] != NO_NEIGHBOUR {
+                            dx[[argmax[[i, c]] as usize, c]] += dy[[i, c]];
                         }
                     }
                 }
@@ -219,11 +220,11 @@ mod tests {
                 for isa in levels() {
                     assert_eq!(
                         spmm_max_with(isa, a.view(), x.view()),
-                        (y.clone(), who.clone()),
+                        (y.clone(), argmax.clone()),
                         "{isa:?} {rows}x{cols} width {width}"
                     );
                     assert_eq!(
-                        spmm_max_t_with(isa, at.view(), &who, dy.view()),
+                        spmm_max_t_with(isa, at.view(), &argmax, dy.view()),
                         dx,
                         "{isa:?} {rows}x{cols} width {width}"
                     );

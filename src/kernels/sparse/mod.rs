@@ -12,7 +12,7 @@ mod spmm_t;
 mod x86;
 
 pub use edge_dot::{edge_dot, edge_dot_with};
-pub use max::{NOBODY, spmm_max, spmm_max_t, spmm_max_t_with, spmm_max_with};
+pub use max::{NO_NEIGHBOUR, spmm_max, spmm_max_t, spmm_max_t_with, spmm_max_with};
 pub use sparse_weight::matmul_sparse;
 pub use spgemm::{spgemm, stored_entries};
 pub use spmm::{spmm, spmm_then, spmm_with};

@@ -193,7 +193,7 @@ impl<F: Scalar> Layer<F> for GatConv<F> {
             heads: self.settings.heads,
             dim: cache.z.ncols() / self.settings.heads,
             z: numbers(&cache.z),
-            thin: thin.as_ref().map(|thin| thin as &(dyn Fn(usize, &mut [F]) + Sync)),
+            dropout: thin.as_ref().map(|thin| thin as &(dyn Fn(usize, &mut [F]) + Sync)),
             bias: self.settings.wide_bias(&self.bias),
         };
         attend.forward(numbers_mut(&mut wide));
@@ -234,7 +234,7 @@ impl<F: Scalar> Layer<F> for GatConv<F> {
             heads,
             dim: cache.z.ncols() / heads,
             z: numbers(&cache.z),
-            thin: thin.as_ref().map(|thin| thin as &(dyn Fn(usize, &mut [F]) + Sync)),
+            dropout: thin.as_ref().map(|thin| thin as &(dyn Fn(usize, &mut [F]) + Sync)),
             bias: None,
         };
         let mut pairs = cx.take((edges.num_edges(), 2 * heads));

@@ -210,7 +210,7 @@ impl<F: Scalar> Layer<F> for Gatv2Conv<F> {
             heads: self.settings.heads,
             dim: p.ncols() / self.settings.heads,
             z: numbers(&p),
-            thin: thin.as_ref().map(|thin| thin as &(dyn Fn(usize, &mut [F]) + Sync)),
+            dropout: thin.as_ref().map(|thin| thin as &(dyn Fn(usize, &mut [F]) + Sync)),
             bias: self.settings.wide_bias(&self.bias),
         };
         attend.forward(numbers_mut(&mut wide));
@@ -249,7 +249,7 @@ impl<F: Scalar> Layer<F> for Gatv2Conv<F> {
             heads,
             dim: width / heads,
             z: numbers(&p),
-            thin: thin.as_ref().map(|thin| thin as &(dyn Fn(usize, &mut [F]) + Sync)),
+            dropout: thin.as_ref().map(|thin| thin as &(dyn Fn(usize, &mut [F]) + Sync)),
             bias: None,
         };
         let mut pairs = cx.take((edges.num_edges(), 2 * heads));

@@ -11,7 +11,9 @@ mod losses;
 mod settings;
 
 pub use key::Key;
+#[cfg(feature = "recipe")]
 pub(super) use key::nearest;
+#[cfg(feature = "recipe")]
 pub(super) use settings::Given;
 pub use settings::Settings;
 

@@ -5,6 +5,7 @@ use super::labels::{ChannelLabels, Group};
 use super::plan::ChannelPlan;
 use crate::data::Dataset;
 use crate::error::{Error, PruneError, Result};
+use crate::log;
 use crate::nn::Model;
 use crate::prune::amount::{Amount, Budget, Compensation, Scope, num_free_params, share_of};
 use crate::prune::criteria::Magnitude;
