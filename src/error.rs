@@ -70,12 +70,14 @@ pub enum Error {
         norm: &'static str,
     },
     /// A layer was given the wrong number of inputs.
-    #[error("{}: takes {} inputs, found {found}", OneLine(at), OneLine(expected))]
+    #[error("{}: takes {} inputs, found {found}", OneLine(at), from_to(*least, *most))]
     InputCount {
         /// The node of the model.
         at: String,
-        /// What the layer takes, in words.
-        expected: String,
+        /// The fewest that it takes.
+        least: usize,
+        /// The most that it takes.
+        most: usize,
         /// How many it was given.
         found: usize,
     },
@@ -91,9 +93,33 @@ pub enum Error {
         /// The node of the model.
         at: String,
     },
+    /// What a layer draws by edges was asked for on a batch, whose edges nobody knows.
+    #[error("{}: dropout of attention is drawn on whole graphs only, not on a batch", OneLine(at))]
+    DrawsByEdge {
+        /// The node of the model.
+        at: String,
+    },
     /// A model is put together wrongly.
     #[error("model: {}", OneLine(.0))]
-    Model(String),
+    Model(#[from] ModelError),
+    /// A network of PyTorch cannot be read, or a model not be written as one.
+    #[error("model: {}", OneLine(.0))]
+    Network(String),
+    /// Student and teacher do not belong together.
+    #[error(
+        "model: student and teacher do not match: the student has {}, its teacher {}",
+        OneLine(student),
+        OneLine(teacher)
+    )]
+    StudentAndTeacher {
+        /// What the student has.
+        student: String,
+        /// What its teacher has in that place.
+        teacher: String,
+    },
+    /// What code outside of the crate refuses, in its own words.
+    #[error("{}", OneLine(.0))]
+    Other(String),
     /// A data set cannot be used as it is.
     #[error("{}: {}", OneLine(name), OneLine(problem))]
     Data {
@@ -131,6 +157,107 @@ pub enum Error {
     /// The thread pool for a measurement could not be made.
     #[error("thread pool: {0}")]
     Threads(#[from] rayon::ThreadPoolBuildError),
+}
+
+/// What is wrong with how a model is put together, or with what a file says of one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// Two nodes of one name.
+    #[error("node name `{0}` is taken")]
+    NameTaken(String),
+    /// A name that no node may have.
+    #[error("node name `{0}` is empty, `input`, or has a dot in it")]
+    NameIllegal(String),
+    /// A node reads one that comes later, or that there is not.
+    #[error("node `{node}` reads node {input}, which is not there yet")]
+    UnknownInput {
+        /// The node that reads.
+        node: String,
+        /// What it reads.
+        input: usize,
+    },
+    /// The output is the input, or no node at all.
+    #[error("the output must be one of the model's layers")]
+    NoOutput,
+    /// A node that leads nowhere.
+    #[error("nothing reads node `{0}`")]
+    Unread(String),
+    /// A node whose inputs have rows of different kinds.
+    #[error("node `{node}` cannot join rows of {}", rows.join(" with rows of "))]
+    RowsDiffer {
+        /// The node.
+        node: String,
+        /// What the rows of its inputs are.
+        rows: Vec<String>,
+    },
+    /// A node without output channels.
+    #[error("node `{0}` has no output channels")]
+    NoChannels(String),
+    /// A node that joins its inputs to more channels than a model may have.
+    #[error("node `{node}` joins its inputs to more than {most} channels")]
+    TooManyChannels {
+        /// The node.
+        node: String,
+        /// The most that there may be.
+        most: usize,
+    },
+    /// A node that adds up inputs of different widths.
+    #[error("node `{node}` joins {} channels with {}; all its inputs need the same width", widths[0], widths[1])]
+    WidthsDiffer {
+        /// The node.
+        node: String,
+        /// The width of its first input, and another.
+        widths: [usize; 2],
+    },
+    /// A kind of layer that the registry does not have.
+    #[error("unknown layer `{kind}`; known are {known}")]
+    UnknownLayer {
+        /// The kind.
+        kind: String,
+        /// What the registry has.
+        known: String,
+    },
+    /// A setting that a layer needs is not there.
+    #[error("setting `{0}` of a layer is missing")]
+    MissingSetting(String),
+    /// A setting of a layer that cannot be read.
+    #[error("setting `{name}` of a layer is `{value}`: {reason}")]
+    WrongSetting {
+        /// Its name.
+        name: String,
+        /// What it is.
+        value: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A parameter that a layer needs is not there.
+    #[error("parameter `{0}` of a layer is missing")]
+    MissingParam(String),
+    /// The settings of a layer do not go with its parameters, or with each other.
+    #[error("{0}")]
+    Misfit(String),
+    /// A liveness was worked out for something else.
+    #[error("the liveness is of another model, mode or pass")]
+    OtherLiveness,
+    /// Two gradients of one node that cannot be added up.
+    #[error("two gradients of one node differ in shape or storage")]
+    GradientsDiffer,
+    /// The stages of a quantised model do not fit each other.
+    #[error("{0}")]
+    Stages(String),
+    /// Bytes that are no model, or a damaged one.
+    #[error("{0}")]
+    Damaged(String),
+}
+
+/// `2`, `1 to 3`, `at least 2`.
+fn from_to(least: usize, most: usize) -> String {
+    match most {
+        _ if least == most => least.to_string(),
+        usize::MAX => format!("at least {least}"),
+        most => format!("{least} to {most}"),
+    }
 }
 
 /// Words that came from a file or a user, in one line: what would break it, or do something to a
@@ -260,9 +387,13 @@ mod tests {
             Error::IndexOutOfRange { at: words(), index: 1, len: 1 },
             Error::NotFinite { at: words(), value: f64::NAN },
             Error::setting(words(), words(), words()),
-            Error::InputCount { at: words(), expected: words(), found: 1 },
+            Error::InputCount { at: words(), least: 1, most: 2, found: 3 },
             Error::NoGraph { at: words() },
-            Error::Model(words()),
+            ModelError::NameTaken(words()).into(),
+            ModelError::Damaged(words()).into(),
+            Error::Network(words()),
+            Error::Other(words()),
+            Error::StudentAndTeacher { student: words(), teacher: words() },
             Error::data(words(), words()),
             Error::file(words(), words()),
             Unsupported { layer: words(), reason: words() }.into(),

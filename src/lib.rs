@@ -94,7 +94,7 @@ pub mod value;
 
 pub use data::{Dataset, FeatureNorm, Split};
 pub use distill::{Adversarial, DistillLoss, Distiller, InputGradients, Nodes, SoftLabels};
-pub use error::{Error, PruneError, Result, Unsupported};
+pub use error::{Error, ModelError, PruneError, Result, Unsupported};
 pub use graph::{Graph, NodeOrder, Norm};
 pub use kernels::trim;
 pub use models::{AppnpNet, DeepGcn, Gat, Gcn, GcnII, Gin, Mlp, Sage, Sgc};

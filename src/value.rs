@@ -1,6 +1,6 @@
 //! What flows between the layers of a model: a matrix with one row per node, dense or sparse.
 
-use crate::error::{Error, Result};
+use crate::error::{ModelError, Result};
 use crate::scalar::Scalar;
 use ndarray::{Array2, ArrayView2};
 use sprs::{CsMatI, CsMatViewI};
@@ -104,9 +104,7 @@ impl<F: Scalar> Value<F> {
                 a.data_mut().iter_mut().zip(b.data()).for_each(|(a, &b)| *a += b);
             }
             _ => {
-                return Err(Error::Model(
-                    "two gradients of one node differ in shape or storage".into(),
-                ));
+                return Err(ModelError::GradientsDiffer.into());
             }
         }
         Ok(())

@@ -395,7 +395,7 @@ fn what_does_not_belong_together_is_refused_and_both_sides_are_named() {
     let teacher = gcn(8, 3, 0);
     assert!(matches!(
         refused(gcn(8, 5, 0), &teacher, &["student has 5 classes", "teacher 3"]),
-        Error::Model(_)
+        Error::StudentAndTeacher { .. }
     ));
     refused(gcn(6, 3, 0), &teacher, &["student has 6 features", "teacher 8"]);
     refused(gcn(8, 5, 0), &gcn(8, 5, 0), &["has 3 classes", "teacher 5"]);

@@ -302,7 +302,7 @@ struct PairDot;
 
 fn pairs_of<'a>(cx: &Cx<'a, f32>) -> Result<&'a [[u32; 2]]> {
     let asked = cx.rows().and_then(Rows::pairs_of_nodes);
-    asked.ok_or_else(|| Error::Model(format!("{}: no pairs are asked about", cx.place())))
+    asked.ok_or_else(|| Error::Other(format!("{}: no pairs are asked about", cx.place())))
 }
 
 impl Layer<f32> for PairDot {

@@ -94,7 +94,7 @@ fn every_layer_is_written_for_pytorch_and_read_back_or_says_why_not() {
             for model in models_around::<f32>(seed, entry, graph.num_nodes(), CHANNELS, CLASSES) {
                 let exported = match export(&model, "out.safetensors") {
                     Ok(exported) => exported,
-                    Err(Error::Model(reason)) => {
+                    Err(Error::Network(reason)) => {
                         assert!(reason.contains("which is not exported"), "{kind}: {reason}");
                         continue;
                     }

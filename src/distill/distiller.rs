@@ -216,7 +216,7 @@ impl<F: Scalar> Distiller<F> {
     /// Trains `student` to do as `teacher` does on `data`, and returns the best of its epochs.
     ///
     /// # Errors
-    /// - [`Error::Model`] where student and teacher differ in features or classes, or in the split
+    /// - [`Error::StudentAndTeacher`] where student and teacher differ in features or classes, or in the split
     ///   that their seeds give: a teacher that has seen labels of the student's validation or test
     ///   nodes would pass them on.
     /// - [`Error::Data`] where the data have other features or classes than the teacher, or are not
@@ -236,7 +236,7 @@ impl<F: Scalar> Distiller<F> {
     /// trained yet.
     ///
     /// # Errors
-    /// [`Error::Model`] and [`Error::Data`] as [`Distiller::distill`].
+    /// [`Error::StudentAndTeacher`] and [`Error::Data`] as [`Distiller::distill`].
     pub fn check(&self, student: &Model<F>, teacher: &Model<F>, data: &Dataset<F>) -> Result<()> {
         check_pair(student, teacher, data)
     }

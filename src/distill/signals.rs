@@ -57,7 +57,7 @@ impl<'a, F: Scalar> Signals<'a, F> {
     /// Checks that `teacher` has as many nodes and classes, and that it has the nodes `rows`.
     ///
     /// # Errors
-    /// [`Error::Model`] with the numbers of both sides, [`Error::IndexOutOfRange`] for a row.
+    /// [`Error::StudentAndTeacher`] with the numbers of both sides, [`Error::IndexOutOfRange`] for a row.
     pub fn check_against(&self, teacher: &Signals<F>, rows: &[u32]) -> Result<()> {
         let (student, teacher) = (self.logits.dim(), teacher.logits.dim());
         for (what, student, teacher) in
@@ -83,9 +83,7 @@ impl<'a, F: Scalar> Signals<'a, F> {
 
 /// An error that names both sides: `the student has X, its teacher Y`.
 pub(super) fn mismatch(student: &str, teacher: &str) -> Error {
-    Error::Model(format!(
-        "student and teacher do not match: the student has {student}, its teacher {teacher}"
-    ))
+    Error::StudentAndTeacher { student: student.into(), teacher: teacher.into() }
 }
 
 /// Writes `log softmax(z/T)` of one row to `out`.

@@ -3,7 +3,7 @@
 use super::header::{FORMAT, Kind, check_format, damaged, open};
 use super::param_codec::{Masked, decode, encode};
 use super::tensors::{Reader, Tensor, serialise, total_bytes};
-use crate::error::{Error, Result};
+use crate::error::{Error, ModelError, Result};
 use crate::files;
 use crate::nn::{Attrs, Model, ModelBuilder, NodeId, Origin, Registry, Shapes, with_at_most};
 use crate::scalar::Scalar;
@@ -92,8 +92,8 @@ impl<F: Scalar> Model<F> {
             output: self.output(),
             seed: self.seed(),
         };
-        let text =
-            serde_json::to_string(&header).map_err(|error| Error::Model(error.to_string()))?;
+        let text = serde_json::to_string(&header)
+            .map_err(|error| ModelError::Damaged(error.to_string()))?;
         serialise(&tensors(self), text)
     }
 
@@ -112,7 +112,7 @@ impl<F: Scalar> Model<F> {
     /// # Errors
     /// As [`Model::from_bytes`].
     pub fn from_bytes_with(bytes: &[u8], registry: &Registry<F>) -> Result<Self> {
-        from_bytes(bytes, registry).map_err(Error::Model)
+        from_bytes(bytes, registry).map_err(|problem| ModelError::Damaged(problem).into())
     }
 }
 

@@ -3,7 +3,7 @@
 use super::header::{FORMAT, Kind, check_format, damaged, open};
 use super::int_codec;
 use super::tensors::{Reader, Tensor, serialise, total_bytes};
-use crate::error::{Error, Result};
+use crate::error::{Error, ModelError, Result};
 use crate::files;
 use crate::nn::{ActivationFn, Origin};
 use crate::quant::{Bits, Calibration, QuantModel, QuantOp, QuantStage, QuantWeight};
@@ -144,8 +144,8 @@ impl QuantModel {
             seed: self.seed(),
             stages: self.stages().iter().map(stage).collect(),
         };
-        let text =
-            serde_json::to_string(&header).map_err(|error| Error::Model(error.to_string()))?;
+        let text = serde_json::to_string(&header)
+            .map_err(|error| ModelError::Damaged(error.to_string()))?;
         serialise(&tensors(self), text)
     }
 
@@ -155,7 +155,7 @@ impl QuantModel {
     /// [`Error::Model`] for bytes that no model was written to, and [`Error::Unsupported`] for
     /// weights whose products could overflow.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        read(bytes).map_err(Error::Model)?.checked()
+        read(bytes).map_err(ModelError::Damaged)?.checked()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Tensors of a file, written and read one by one.
 
 use super::header::KEY;
-use crate::error::{Error, Result};
+use crate::error::{Error, ModelError, Result};
 use crate::files::Budget;
 use crate::scalar::Scalar;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -36,7 +36,7 @@ impl Tensor {
         let view = TensorView::new(self.dtype, self.shape.clone(), &self.bytes);
         Ok((
             &self.name,
-            view.map_err(|error| Error::Model(format!("tensor `{}`: {error}", self.name)))?,
+            view.map_err(|error| ModelError::Damaged(format!("tensor `{}`: {error}", self.name)))?,
         ))
     }
 }
@@ -55,7 +55,7 @@ pub(super) fn serialise(tensors: &[Tensor], text: String) -> Result<Vec<u8>> {
     let views = tensors.iter().map(Tensor::view).collect::<Result<Vec<_>>>()?;
     // Whose map it is depends on what else in a build uses safetensors.
     safetensors::serialize(views, Some([(KEY.to_string(), text)].into_iter().collect()))
-        .map_err(|error| Error::Model(error.to_string()))
+        .map_err(|error| ModelError::Damaged(error.to_string()).into())
 }
 
 /// Takes tensors out of a file and notes which.

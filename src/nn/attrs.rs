@@ -1,6 +1,6 @@
 //! Settings of a layer as a file keeps them.
 
-use crate::error::{Error, Result};
+use crate::error::{ModelError, Result};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
 
@@ -32,12 +32,10 @@ impl Attrs {
     /// # Errors
     /// [`Error::Model`] if it is missing or of another type.
     pub fn get<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
-        let value = self
-            .0
-            .get(name)
-            .ok_or_else(|| Error::Model(format!("setting `{name}` of a layer is missing")))?;
+        let value = self.0.get(name).ok_or_else(|| ModelError::MissingSetting(name.into()))?;
         T::deserialize(value).map_err(|error| {
-            Error::Model(format!("setting `{name}` of a layer is `{value}`: {error}"))
+            let (value, reason) = (value.to_string(), error.to_string());
+            ModelError::WrongSetting { name: name.into(), value, reason }.into()
         })
     }
 
@@ -71,8 +69,7 @@ impl Shapes {
     /// # Errors
     /// [`Error::Model`] if there is none of that name.
     pub fn get(&self, name: &str) -> Result<(usize, usize)> {
-        self.find(name)
-            .ok_or_else(|| Error::Model(format!("parameter `{name}` of a layer is missing")))
+        self.find(name).ok_or_else(|| ModelError::MissingParam(name.into()).into())
     }
 
     /// Rows and columns of the parameter `name`, if there is one.
@@ -84,6 +81,7 @@ impl Shapes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Error;
 
     #[test]
     fn a_setting_that_is_missing_has_its_default_and_one_of_another_type_is_an_error() {

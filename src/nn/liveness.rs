@@ -25,7 +25,7 @@ use super::erased::DynLayer;
 use super::grads::Reads;
 use super::ids::NodeId;
 use super::model::Model;
-use crate::error::{Error, Result};
+use crate::error::{ModelError, Result};
 use crate::scalar::Scalar;
 use std::sync::Arc;
 
@@ -176,7 +176,7 @@ impl Liveness {
             });
         match fits {
             true => Ok(()),
-            false => Err(Error::Model("the liveness is of another model, mode or pass".into())),
+            false => Err(ModelError::OtherLiveness.into()),
         }
     }
 

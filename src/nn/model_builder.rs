@@ -7,7 +7,7 @@ use super::model::{Model, Node};
 use super::param::Axis;
 use super::rows::RowSpace;
 use super::wiring::Wiring;
-use crate::error::{Error, Result};
+use crate::error::{Error, ModelError, Result};
 use crate::scalar::Scalar;
 
 /// Builder of a [`Model`]: nodes are added in an order in which every input is there already.
@@ -39,25 +39,19 @@ impl<F: Scalar> ModelBuilder<F> {
         mut layer: Box<dyn DynLayer<F>>,
         inputs: &[NodeId],
     ) -> Result<NodeId> {
-        if name.is_empty()
-            || name == "input"
-            || name.contains('.')
-            || self.nodes.iter().any(|node| node.name == name)
-        {
-            let problem = format!("node name `{name}` is taken, empty or has a dot in it");
-            return Err(Error::Model(problem));
+        if name.is_empty() || name == "input" || name.contains('.') {
+            return Err(ModelError::NameIllegal(name.into()).into());
+        }
+        if self.nodes.iter().any(|node| node.name == name) {
+            return Err(ModelError::NameTaken(name.into()).into());
         }
         if let Some(missing) = inputs.iter().find(|id| id.0 > self.nodes.len()) {
-            return Err(Error::Model(format!(
-                "node `{name}` reads node {}, which is not there yet",
-                missing.0
-            )));
+            let (node, input) = (name.into(), missing.0);
+            return Err(ModelError::UnknownInput { node, input }.into());
         }
         let (least, most) = layer.arity();
         if inputs.len() < least || inputs.len() > most {
-            let expected =
-                if least == most { least.to_string() } else { format!("at least {least}") };
-            return Err(Error::InputCount { at: name.into(), expected, found: inputs.len() });
+            return Err(Error::InputCount { at: name.into(), least, most, found: inputs.len() });
         }
         let widths: Vec<usize> = inputs.iter().map(|&id| self.channels(id)).collect();
         let spaces: Vec<RowSpace> = inputs.iter().map(|&id| self.rows(id)).collect();
@@ -103,16 +97,13 @@ impl<F: Scalar> ModelBuilder<F> {
     /// Ends the model with the parameters as they are.
     pub(crate) fn build_undrawn(self, output: NodeId, seed: u64) -> Result<Model<F>> {
         if output == NodeId::INPUT || output.0 > self.nodes.len() {
-            return Err(Error::Model("the output must be one of the model's layers".into()));
+            return Err(ModelError::NoOutput.into());
         }
         let mut read = vec![false; self.nodes.len() + 1];
         read[output.0] = true;
         self.nodes.iter().flat_map(|node| &node.inputs).for_each(|id| read[id.0] = true);
         if let Some(unread) = (1..read.len()).find(|&k| !read[k]) {
-            return Err(Error::Model(format!(
-                "nothing reads node `{}`",
-                self.nodes[unread - 1].name
-            )));
+            return Err(ModelError::Unread(self.nodes[unread - 1].name.clone()).into());
         }
         let Self { in_channels, nodes, num_params } = self;
         Ok(Model { in_channels, nodes, output, num_params, seed, origin: None })
@@ -124,34 +115,27 @@ pub(crate) const MOST_CHANNELS: usize = 1 << 24;
 
 /// The refusal of inputs whose rows a layer cannot join.
 pub(super) fn rows_differ(name: &str, spaces: &[RowSpace]) -> Error {
-    let spaces: Vec<String> = spaces.iter().map(RowSpace::to_string).collect();
-    Error::Model(format!("node `{name}` cannot join rows of {}", spaces.join(" with rows of ")))
+    let rows = spaces.iter().map(RowSpace::to_string).collect();
+    ModelError::RowsDiffer { node: name.into(), rows }.into()
 }
 
 fn out_channels<F: Scalar>(name: &str, layer: &dyn DynLayer<F>, widths: &[usize]) -> Result<usize> {
     match layer.wiring() {
-        Wiring::Fresh { channels: 0, .. } => {
-            Err(Error::Model(format!("node `{name}` has no output channels")))
-        }
+        Wiring::Fresh { channels: 0, .. } => Err(ModelError::NoChannels(name.into()).into()),
         Wiring::Fresh { channels, .. } => Ok(channels),
         Wiring::Concat => {
             let sum = widths.iter().try_fold(0usize, |sum, &width| {
                 sum.checked_add(width).filter(|&sum| sum <= MOST_CHANNELS)
             });
             sum.ok_or_else(|| {
-                Error::Model(format!(
-                    "node `{name}` joins its inputs to more than {MOST_CHANNELS} channels"
-                ))
+                ModelError::TooManyChannels { node: name.into(), most: MOST_CHANNELS }.into()
             })
         }
         Wiring::Same => match widths.iter().find(|&&width| width != widths[0]) {
             None => Ok(widths[0]),
             Some(&other) => {
-                let problem = format!(
-                    "node `{name}` joins {} channels with {other}; all its inputs need the same width",
-                    widths[0]
-                );
-                Err(Error::Model(problem))
+                let widths = [widths[0], other];
+                Err(ModelError::WidthsDiffer { node: name.into(), widths }.into())
             }
         },
     }

@@ -12,7 +12,7 @@ use super::model::Model;
 use super::model_builder::ModelBuilder;
 use super::pytorch::{Place, Python, Twin};
 use super::registered::Registered;
-use crate::error::{Error, Result};
+use crate::error::{ModelError, Result};
 use crate::graph::Graph;
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -172,10 +172,8 @@ impl<F: Scalar> Registry<F> {
     /// [`Error::Model`] for an unknown kind, a missing setting or a missing parameter.
     pub fn load(&self, kind: &str, attrs: &Attrs, shapes: &Shapes) -> Result<Box<dyn DynLayer<F>>> {
         let known = || self.entries.iter().map(|entry| entry.kind).collect::<Vec<_>>().join(", ");
-        (self
-            .entry(kind)
-            .ok_or_else(|| Error::Model(format!("unknown layer `{kind}`; known are {}", known())))?
-            .load)(attrs, shapes)
+        let unknown = || ModelError::UnknownLayer { kind: kind.into(), known: known() };
+        (self.entry(kind).ok_or_else(unknown)?.load)(attrs, shapes)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::bits::Bits;
 use super::calibration::Calibration;
-use crate::error::{Error, Result, Unsupported};
+use crate::error::{ModelError, Result, Unsupported};
 use crate::files::budget::reserved;
 use crate::graph::Norm;
 use crate::nn::{ActivationFn, MOST_CHANNELS, Origin};
@@ -240,11 +240,13 @@ impl QuantModel {
     /// [`Error::Model`] in words, [`Error::Unsupported`] for an overflow.
     pub(crate) fn checked(self) -> Result<Self> {
         let wrong = |k: usize, problem: &str| {
-            Err(Error::Model(format!("stage {k} (`{}`) {problem}", self.stages[k].layer)))
+            let layer = &self.stages[k].layer;
+            Err(ModelError::Stages(format!("stage {k} (`{layer}`) {problem}")).into())
         };
         let scale_is_sound = |scale: &f32| *scale > 0.0 && scale.is_finite();
         if self.stages.is_empty() || self.in_channels == 0 {
-            return Err(Error::Model("a quantised model needs an input and a stage".into()));
+            let problem = "a quantised model needs an input and a stage";
+            return Err(ModelError::Stages(problem.into()).into());
         }
         let mut input_joined = false;
         let mut read = vec![false; self.stages.len() + 1];
@@ -313,13 +315,14 @@ impl QuantModel {
             }
         }
         if read[1..self.stages.len()].contains(&false) {
-            return Err(Error::Model("a stage leads nowhere".into()));
+            return Err(ModelError::Stages("a stage leads nowhere".into()).into());
         }
         let sound = |scales: &Vec<f32>| {
             scales.len() == self.in_channels && scales.iter().all(scale_is_sound)
         };
         if self.input_scales.is_some() != input_joined || !self.input_scales.iter().all(sound) {
-            return Err(Error::Model("the scales of the input do not fit what reads it".into()));
+            let problem = "the scales of the input do not fit what reads it";
+            return Err(ModelError::Stages(problem.into()).into());
         }
         Ok(self)
     }

@@ -60,7 +60,7 @@ impl Checkpoint {
     /// As [`Checkpoint::read`], from tensors at hand.
     ///
     /// # Errors
-    /// [`Error::Model`] for tensors that are no such network; [`Error::Setting`] for an assumption
+    /// [`Error::Network`] for tensors that are no such network; [`Error::Setting`] for an assumption
     /// that changes nothing there.
     pub fn from_tensors(tensors: &Tensors, assumed: &Assumptions) -> Result<Self> {
         if let Some(text) = tensors.metadata.get(NETWORK) {
@@ -68,7 +68,7 @@ impl Checkpoint {
             return Self::listed(tensors, text.parse()?, assumed.seed, "its metadata");
         }
         if tensors.floats.is_empty() {
-            return Err(Error::Model("holds no tensors of floats: not a state dict".into()));
+            return Err(Error::Network("holds no tensors of floats: not a state dict".into()));
         }
         let metadata = &tensors.metadata;
         let (prefix, tensors) = unwrapped(tensors);
@@ -279,14 +279,14 @@ fn basic(tensors: &Tensors, assumed: &Assumptions, told: &Told) -> Result<Recogn
     let jumps = !last_linear.floats.is_empty();
     let count = convs.len();
     if tensors.floats.keys().any(|name| name.starts_with("jk.")) {
-        return Err(Error::Model(
+        return Err(Error::Network(
             "has jumping knowledge by an LSTM (`jk.`), which is not built; cat, max and last are"
                 .into(),
         ));
     }
     let hidden_layers = if jumps { count } else { count - 1 };
     if !norms.is_empty() && norms.len() != hidden_layers {
-        return Err(Error::Model(format!(
+        return Err(Error::Network(format!(
             "has {} norms for {hidden_layers} hidden layers",
             norms.len()
         )));
@@ -295,7 +295,7 @@ fn basic(tensors: &Tensors, assumed: &Assumptions, told: &Told) -> Result<Recogn
     let at = |path: &str| {
         let own = found.iter().find(|layer| layer.path == path);
         own.ok_or_else(|| {
-            Error::Model(format!("`{path}` is no layer of `torch_geometric.nn.models`"))
+            Error::Network(format!("`{path}` is no layer of `torch_geometric.nn.models`"))
         })
     };
     let mut listing = Listing::new(assumed, told);
@@ -305,7 +305,7 @@ fn basic(tensors: &Tensors, assumed: &Assumptions, told: &Told) -> Result<Recogn
         let path = format!("convs.{k}");
         let conv = at(&path)?;
         if !conv.is_conv() {
-            return Err(Error::Model(format!("`{path}` is a {}, and no convolution", conv.kind)));
+            return Err(Error::Network(format!("`{path}` is a {}, and no convolution", conv.kind)));
         }
         let next = if k + 1 < count {
             Some(at(&format!("convs.{}", k + 1))?.input)
@@ -335,7 +335,7 @@ fn basic(tensors: &Tensors, assumed: &Assumptions, told: &Told) -> Result<Recogn
             (jump, listing.open.jumping) = (", jumping knowledge", true);
             listing.push(NetworkLayer::new("jump", "max", Attrs::new()).inputs(names()));
         } else {
-            return Err(Error::Model(format!(
+            return Err(Error::Network(format!(
                 "`lin.weight` reads {read} channels, and the layers before have {widths:?}"
             )));
         }
@@ -387,7 +387,7 @@ fn own(tensors: &Tensors, assumed: &Assumptions, told: &Told) -> Result<Recognis
         }
         if layer.kind == "gcn2_conv" {
             let reason = "is a GCN2Conv, which reads the first hidden features beside the layer before it; a network file says which";
-            return Err(Error::Model(format!("`{}` {reason}", layer.path)));
+            return Err(Error::Network(format!("`{}` {reason}", layer.path)));
         }
         let next = maps(at + 1).next().map(|next| next.input);
         listing.map(&name_of(layer, &mut names), layer.kind, &layer.path, &layer.tensors, next)?;
@@ -443,7 +443,7 @@ fn settings_of(
             let (heads, dim) = match shape(name) {
                 Some(&[1, heads, dim]) if heads > 0 && dim > 0 => (heads, dim),
                 shape => {
-                    return Err(Error::Model(format!(
+                    return Err(Error::Network(format!(
                         "tensor `{name}` has shape {shape:?}, expected [1, heads, channels]"
                     )));
                 }
@@ -468,7 +468,7 @@ fn settings_of(
         "gin_conv" => Attrs::new().with(EDGE_WEIGHTS, false),
         "rgcn_conv" => match assumed.aggregation {
             Aggregation::Max => {
-                return Err(Error::Model("an RGCNConv by maxima is not built".into()));
+                return Err(Error::Network("an RGCNConv by maxima is not built".into()));
             }
             aggregation => Attrs::new().with("sum", aggregation == Aggregation::Sum),
         },

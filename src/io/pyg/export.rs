@@ -21,7 +21,7 @@ pub struct Exported {
 /// is what the Python opens.
 ///
 /// # Errors
-/// [`Error::Model`] for a layer that PyTorch Geometric has no twin of, or one whose name cannot
+/// [`Error::Network`] for a layer that PyTorch Geometric has no twin of, or one whose name cannot
 /// stand in Python.
 pub fn export(model: &Model, file: &str) -> Result<Exported> {
     let mut tensors = Tensors::default();
@@ -30,14 +30,14 @@ pub fn export(model: &Model, file: &str) -> Result<Exported> {
     for (k, node) in model.nodes().iter().enumerate() {
         if !is_python_name(node.name()) {
             let problem = "the name of a layer cannot stand in a Python program; use letters, digits and underscores";
-            return Err(Error::Model(format!("`{}`: {problem}", node.name())));
+            return Err(Error::Network(format!("`{}`: {problem}", node.name())));
         }
         let inputs: Vec<String> = node.inputs().iter().map(|&id| variable(model, id)).collect();
         let at =
             Place::new(node.name(), &inputs, model.channels(node.inputs()[0]), node.channels());
         let kind = node.layer().kind();
         let refused = |reason: String| {
-            Error::Model(format!(
+            Error::Network(format!(
                 "layer `{}` is a {kind} {reason}, which is not exported",
                 node.name()
             ))

@@ -15,7 +15,7 @@ use crate::nn::{Activation, ActivationFn, Add, Attrs, DynLayer, ModelBuilder, No
 /// `{name}_project`, `{name}_lin0` and so on.
 ///
 /// # Errors
-/// [`Error::Model`] for tensors that are no such module.
+/// [`Error::Network`] for tensors that are no such module.
 pub fn add_module(
     b: &mut ModelBuilder<f32>,
     name: &str,
@@ -104,7 +104,7 @@ fn add_projected(
     x: NodeId,
 ) -> Result<NodeId> {
     if attrs.get_or("normalize", false)? {
-        return Err(Error::Model(
+        return Err(Error::Network(
             "a sage_conv with `project` (`lin.weight`) and `normalize` is not read".into(),
         ));
     }
@@ -177,7 +177,7 @@ fn add_sequential(
     let place = |name: &str| name.split('.').next().and_then(|k| k.parse::<usize>().ok());
     let last = inner.floats.keys().filter_map(|name| place(name)).max().unwrap_or(0);
     if last > MOST_PLACES {
-        return Err(Error::Model(format!(
+        return Err(Error::Network(format!(
             "`nn.{last}` is past the {MOST_PLACES} places of an inner network that are read"
         )));
     }
@@ -232,7 +232,7 @@ fn norm_from(tensors: &Tensors, per_graph: bool) -> Result<Box<dyn DynLayer<f32>
     let inner = tensors.under("module.");
     match (tensors.floats.contains_key("running_mean"), inner.floats.is_empty()) {
         (false, false) if !inner.floats.contains_key("running_mean") => {
-            Err(Error::Model(RUNNING.into()))
+            Err(Error::Network(RUNNING.into()))
         }
         (false, false) => layer_from("batch_norm", &Attrs::new(), &inner),
         (true, _) => layer_from("batch_norm", &Attrs::new(), tensors),
@@ -253,7 +253,7 @@ pub(super) fn numbered(tensors: &Tensors, prefix: &str) -> Result<Vec<Tensors>> 
         match number(name) {
             Some(Some(k)) => numbers.push(k),
             Some(None) => {
-                return Err(Error::Model(format!(
+                return Err(Error::Network(format!(
                     "tensor `{name}` has no number after `{prefix}`"
                 )));
             }
@@ -263,7 +263,7 @@ pub(super) fn numbered(tensors: &Tensors, prefix: &str) -> Result<Vec<Tensors>> 
     numbers.sort_unstable();
     numbers.dedup();
     match numbers.iter().enumerate().find(|(k, number)| k != *number) {
-        Some((k, _)) => Err(Error::Model(format!("has no tensor under `{prefix}{k}.`"))),
+        Some((k, _)) => Err(Error::Network(format!("has no tensor under `{prefix}{k}.`"))),
         None => Ok((0..numbers.len()).map(|k| tensors.under(&format!("{prefix}{k}."))).collect()),
     }
 }

@@ -15,13 +15,13 @@ pub(super) fn twin_of(kind: &str) -> Result<Twin> {
     let registry = Registry::<f32>::standard();
     let Some(entry) = registry.entry(kind) else {
         let known: Vec<&str> = registry.entries().iter().map(|entry| entry.kind()).collect();
-        return Err(Error::Model(format!(
+        return Err(Error::Network(format!(
             "kind `{kind}` is not known; known are {}",
             known.join(", ")
         )));
     };
     entry.pytorch().map_err(|reason| {
-        Error::Model(format!("kind `{kind}`, {reason}, is nothing in PyTorch Geometric"))
+        Error::Network(format!("kind `{kind}`, {reason}, is nothing in PyTorch Geometric"))
     })
 }
 
@@ -32,7 +32,7 @@ pub(super) fn twin_of(kind: &str) -> Result<Twin> {
 /// (`nn.0`, `nn.2`) as well as an `MLP` (`nn.lins.0`, `nn.lins.1`).
 ///
 /// # Errors
-/// [`Error::Model`] for a kind without such names, a tensor of another shape, one that is missing
+/// [`Error::Network`] for a kind without such names, a tensor of another shape, one that is missing
 /// or one too many.
 pub fn layer_from(kind: &str, attrs: &Attrs, tensors: &Tensors) -> Result<Box<dyn DynLayer<f32>>> {
     let mut shapes = Shapes::default();
@@ -47,18 +47,18 @@ pub fn layer_from(kind: &str, attrs: &Attrs, tensors: &Tensors) -> Result<Box<dy
             continue;
         };
         let value = to_matrix(array, layout)
-            .map_err(|problem| Error::Model(format!("tensor `{name}` {problem}")))?;
+            .map_err(|problem| Error::Network(format!("tensor `{name}` {problem}")))?;
         shapes.0.insert(ours.into(), value.dim());
         values.push((ours, value));
         read.push(name.as_str());
     }
     if let Some(left) = tensors.floats.keys().find(|name| !read.contains(&name.as_str())) {
-        return Err(Error::Model(format!("tensor `{left}` is none of a {kind}")));
+        return Err(Error::Network(format!("tensor `{left}` is none of a {kind}")));
     }
     if let Some((_, theirs, _)) =
         names.iter().find(|(ours, ..)| NEEDED.contains(ours) && shapes.find(ours).is_none())
     {
-        return Err(Error::Model(format!("tensor `{theirs}` of a {kind} is missing")));
+        return Err(Error::Network(format!("tensor `{theirs}` of a {kind} is missing")));
     }
     // What a layer makes of the numbers among its settings is bounded by what it was given.
     let most = tensors.floats.values().map(|array| array.values.len()).sum::<usize>().max(1);
@@ -79,7 +79,7 @@ pub fn layer_from(kind: &str, attrs: &Attrs, tensors: &Tensors) -> Result<Box<dy
             wrong = Some(format!("tensor `{theirs}` of a {kind} is missing"));
         }
     });
-    wrong.map_or(Ok(layer), |problem| Err(Error::Model(problem)))
+    wrong.map_or(Ok(layer), |problem| Err(Error::Network(problem)))
 }
 
 fn to_matrix(array: &Array, layout: Layout) -> Result<Array2<f32>, String> {
@@ -100,7 +100,7 @@ fn to_matrix(array: &Array, layout: Layout) -> Result<Array2<f32>, String> {
 /// its value or its gradient.
 ///
 /// # Errors
-/// [`Error::Model`] for a layer without such names.
+/// [`Error::Network`] for a layer without such names.
 pub fn state_of<F: Scalar>(
     layer: &dyn DynLayer<F>,
     of: &dyn Fn(&Param<F>) -> Array2<F>,

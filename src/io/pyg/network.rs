@@ -107,7 +107,7 @@ impl FromStr for Network {
             let line = error
                 .span()
                 .map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-            Error::Model(format!("network file, line {line}: {}", error.message().trim()))
+            Error::Network(format!("network file, line {line}: {}", error.message().trim()))
         })?;
         let wrong = |layer: &NetworkLayer| {
             Some((
@@ -116,7 +116,7 @@ impl FromStr for Network {
             ))
         };
         match network.layers.iter().find_map(wrong) {
-            Some((layer, name)) => Err(Error::Model(format!(
+            Some((layer, name)) => Err(Error::Network(format!(
                 "network file: setting `{name}` of layer `{layer}` is not finite"
             ))),
             None => Ok(network),
@@ -179,10 +179,10 @@ impl Network {
     /// `seed` is kept with the model.
     ///
     /// # Errors
-    /// [`Error::Model`] for a layer of an unknown kind, one that reads what does not stand before
+    /// [`Error::Network`] for a layer of an unknown kind, one that reads what does not stand before
     /// it, settings or tensors that do not fit, a tensor that is missing or belongs to no layer.
     pub fn build(&self, tensors: &Tensors, seed: u64) -> Result<Model> {
-        let wrong = |problem: String| Error::Model(format!("network file: {problem}"));
+        let wrong = |problem: String| Error::Network(format!("network file: {problem}"));
         if self.layers.is_empty() || self.layers.len() > MOST_LAYERS {
             return Err(wrong(format!(
                 "has {} layers, expected 1 to {MOST_LAYERS}",
@@ -250,7 +250,7 @@ impl Network {
         let mut of: BTreeMap<&str, Tensors> =
             full().map(|layer| (layer.path(), Tensors::default())).collect();
         let lost = |name: &str| {
-            Error::Model(format!("tensor `{name}` belongs to no layer of the network file"))
+            Error::Network(format!("tensor `{name}` belongs to no layer of the network file"))
         };
         for (name, array) in &tensors.floats {
             // The longest path is the one that is meant.
@@ -269,7 +269,7 @@ impl Network {
         if full().map(|layer| numbers(&of[layer.path()])).sum::<usize>()
             > MOST_COPIES * numbers(tensors)
         {
-            return Err(Error::Model(format!(
+            return Err(Error::Network(format!(
                 "network file: layers share tensors more than {MOST_COPIES} times over"
             )));
         }
@@ -292,7 +292,8 @@ fn is_finite(value: &serde_json::Value) -> bool {
 
 fn in_layer(layer: &NetworkLayer, error: Error) -> Error {
     match error {
-        Error::Model(problem) => Error::Model(format!("{}: {problem}", layer.path())),
+        Error::Network(problem) => Error::Network(format!("{}: {problem}", layer.path())),
+        Error::Model(problem) => Error::Network(format!("{}: {problem}", layer.path())),
         other => other,
     }
 }
@@ -395,7 +396,7 @@ fn whole_norm(kind: &str, tensors: &Tensors, width: usize) -> Result<Tensors> {
     let inner = tensors.under("module.");
     let mut whole = if inner.floats.is_empty() { tensors.clone() } else { inner };
     if kind == "batch_norm" && !whole.floats.contains_key("running_mean") {
-        return Err(Error::Model(RUNNING.into()));
+        return Err(Error::Network(RUNNING.into()));
     }
     let constant = |value: f32| Array { shape: vec![width], values: vec![value; width] };
     whole.floats.entry("weight".into()).or_insert_with(|| constant(1.0));
@@ -453,12 +454,12 @@ fn with_defaults(kind: &str, settings: &Attrs, tensors: &Tensors) -> Result<Attr
             _ if inner && InnerForm::SETTINGS.contains(&name) => {}
             _ if known.contains(&name) => attrs = attrs.with(name, value),
             _ if known.is_empty() => {
-                return Err(Error::Model(format!(
+                return Err(Error::Network(format!(
                     "a {kind} has no setting `{name}`, nor any other"
                 )));
             }
             _ => {
-                return Err(Error::Model(format!(
+                return Err(Error::Network(format!(
                     "a {kind} has no setting `{name}`; it has {}",
                     known.join(", ")
                 )));
@@ -496,12 +497,12 @@ impl Activated {
         if let Some((name, _)) =
             settings.iter().find(|(name, _)| !["function", "slope"].contains(name))
         {
-            return Err(Error::Model(format!("an activation has no setting `{name}`")));
+            return Err(Error::Network(format!("an activation has no setting `{name}`")));
         }
         if !(found.slope.is_finite() && found.slope >= 0.0)
             || found.slope != ActivationFn::LEAKY_SLOPE && found.function != ActivationFn::LeakyRelu
         {
-            return Err(Error::Model(format!(
+            return Err(Error::Network(format!(
                 "slope {} of {}: a leaky_relu alone has one, at least 0",
                 found.slope,
                 found.function.word()
@@ -598,7 +599,7 @@ impl InnerForm {
             word => {
                 let function = ActivationFn::ALL.into_iter().find(|known| known.word() == word);
                 let function = function.ok_or_else(|| {
-                    Error::Model(format!("inner_activation `{word}` is not known"))
+                    Error::Network(format!("inner_activation `{word}` is not known"))
                 })?;
                 Some(Activated::from_settings(&Activated { function, slope }.settings())?)
             }

@@ -58,7 +58,7 @@ const MOST_STEPS: usize = 200_000;
 /// The layers of a state dict.
 ///
 /// # Errors
-/// [`Error::Model`] for a tensor that belongs to no known layer, a layer that is not built, or one
+/// [`Error::Network`] for a tensor that belongs to no known layer, a layer that is not built, or one
 /// whose kind cannot be told.
 pub(super) fn layers(tensors: &Tensors) -> Result<Vec<Found>> {
     let mut found = Vec::new();
@@ -69,12 +69,12 @@ pub(super) fn layers(tensors: &Tensors) -> Result<Vec<Found>> {
 fn collect(path: &str, tensors: &Tensors, depth: usize, found: &mut Vec<Found>) -> Result<()> {
     let at = if path.is_empty() { "the whole file" } else { path };
     if let Some((kind, tensors)) =
-        kind_of(path, tensors).map_err(|error| Error::Model(format!("{at}: {}", plain(error))))?
+        kind_of(path, tensors).map_err(|error| Error::Network(format!("{at}: {}", plain(error))))?
     {
         let input = width_in(kind, &tensors);
         let output = width_out(kind, &tensors, input);
         if input == 0 || output == 0 {
-            return Err(Error::Model(format!(
+            return Err(Error::Network(format!(
                 "{at}: the widths of a {kind} cannot be told from its tensors"
             )));
         }
@@ -88,7 +88,7 @@ fn collect(path: &str, tensors: &Tensors, depth: usize, found: &mut Vec<Found>) 
         let full = if path.is_empty() { head.to_string() } else { format!("{path}.{head}") };
         if below.floats.is_empty() || depth == DEEPEST {
             let names: Vec<&str> = tensors.floats.keys().take(6).map(String::as_str).collect();
-            return Err(Error::Model(format!(
+            return Err(Error::Network(format!(
                 "tensor `{full}` belongs to no layer that is known; beside it stand {}",
                 names.join(", ")
             )));
@@ -100,7 +100,8 @@ fn collect(path: &str, tensors: &Tensors, depth: usize, found: &mut Vec<Found>) 
 
 fn plain(error: Error) -> String {
     match error {
-        Error::Model(problem) => problem,
+        Error::Network(problem) => problem,
+        Error::Model(problem) => problem.to_string(),
         other => other.to_string(),
     }
 }
@@ -118,7 +119,7 @@ fn kind_of(path: &str, tensors: &Tensors) -> Result<Option<(&'static str, Tensor
             .all(|name| known.iter().any(|k| name == k || k.ends_with('.') && name.starts_with(k)))
     };
     let not_built = |what: &str| {
-        Err(Error::Model(format!(
+        Err(Error::Network(format!(
             "is {what}, which is not built; known are the layers of docs/from-pytorch.md"
         )))
     };
@@ -192,7 +193,7 @@ fn kind_of(path: &str, tensors: &Tensors) -> Result<Option<(&'static str, Tensor
     if has("lin.weight") && all(&["lin."]) && convolutional(path) {
         return match has("lin.bias") {
             true => {
-                Err(Error::Model("may be an SGConv, whose hops no tensor tells, or a Linear in a module; a network file says which".into()))
+                Err(Error::Network("may be an SGConv, whose hops no tensor tells, or a Linear in a module; a network file says which".into()))
             }
             // Its bias was left out.
             false => Ok(Some(("gcn_conv", tensors.clone()))),
@@ -206,7 +207,7 @@ fn kind_of(path: &str, tensors: &Tensors) -> Result<Option<(&'static str, Tensor
         return match has("module.running_mean") {
             true => Ok(Some(("batch_norm", tensors.clone()))),
             false if has("module.weight") && inner.floats.len() <= 2 => {
-                Err(Error::Model(RUNNING.into()))
+                Err(Error::Network(RUNNING.into()))
             }
             false => Ok(None),
         };
@@ -226,7 +227,7 @@ fn kind_of(path: &str, tensors: &Tensors) -> Result<Option<(&'static str, Tensor
             Some(("gcn_conv", new))
         }
         (Some(&[rows, columns]), Some(_)) if rows == columns && convolutional(path) => {
-            return Err(Error::Model("may be a Linear or a GCNConv of PyTorch Geometric before 2.0; a network file says which".into()));
+            return Err(Error::Network("may be a Linear or a GCNConv of PyTorch Geometric before 2.0; a network file says which".into()));
         }
         (Some([_, _]), _) => Some(("linear", tensors.clone())),
         _ => None,
@@ -288,7 +289,7 @@ pub(super) enum Reading {
 /// are numbered by themselves belong to the layers of the same rank.
 ///
 /// # Errors
-/// [`Error::Model`] where there is no such order or more than one, with those there are.
+/// [`Error::Network`] where there is no such order or more than one, with those there are.
 pub(super) fn order(found: &[Found]) -> Result<Vec<(usize, Reading)>> {
     let families: Vec<(String, Vec<u64>)> = found.iter().map(Found::family).collect();
     // Norms in one list with maps stand where their number says; others are attached to maps.
@@ -315,11 +316,11 @@ pub(super) fn order(found: &[Found]) -> Result<Vec<(usize, Reading)>> {
         [one] => one.clone(),
         [] => {
             let why = "no order of its layers lets each read what those before put out";
-            return Err(Error::Model(format!("{why}: {}; say it by a network file", widths())));
+            return Err(Error::Network(format!("{why}: {}; say it by a network file", widths())));
         }
         many => {
             let orders: Vec<String> = many.iter().map(|order| told(order)).collect();
-            return Err(Error::Model(format!(
+            return Err(Error::Network(format!(
                 "its layers fit in several orders: {}; a network file says which",
                 orders.join("; ")
             )));
@@ -409,14 +410,14 @@ fn attach(
                 .flat_map(|&(k, reading)| std::iter::once((k, reading)).chain(behind(k)))
                 .collect())
         }
-        [] => Err(Error::Model(format!(
+        [] => Err(Error::Network(format!(
             "the norms {} fit behind none of {}; say where by a network file",
             named(norms),
             named(&maps)
         ))),
         _ => {
             let each: Vec<String> = ways.iter().map(|homes| named(homes)).collect();
-            Err(Error::Model(format!(
+            Err(Error::Network(format!(
                 "the norms {} fit behind {}; a network file says which",
                 named(norms),
                 each.join(" or behind ")

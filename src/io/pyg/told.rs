@@ -60,12 +60,12 @@ impl Told {
             "Sigmoid" => ActivationFn::Sigmoid,
             "GELU" | "SiLU" | "SELU" | "Softplus" | "Mish" | "Hardswish" | "CELU" | "ReLU6"
             | "LogSigmoid" | "Softsign" => {
-                return Err(Error::Model(format!("{path}: the activation {class} is not built")));
+                return Err(Error::Network(format!("{path}: the activation {class} is not built")));
             }
             _ => return Ok(false),
         };
         if self.attribute(path, "alpha").and_then(Value::as_f64).is_some_and(|alpha| alpha != 1.0) {
-            return Err(Error::Model(format!(
+            return Err(Error::Network(format!(
                 "{path}: an ELU with another alpha than 1 is not built"
             )));
         }
@@ -79,7 +79,7 @@ impl Told {
     /// nothing where it tells nothing of it.
     ///
     /// # Errors
-    /// [`Error::Model`] for a layer of another class, or with an attribute that is not built.
+    /// [`Error::Network`] for a layer of another class, or with an attribute that is not built.
     pub(super) fn layer(
         &self,
         kind: &str,
@@ -89,13 +89,13 @@ impl Told {
         let Some(class) = self.class(path) else { return Ok(None) };
         let known = twin_of(kind)?.classes;
         if !known.contains(&class) {
-            return Err(Error::Model(format!(
+            return Err(Error::Network(format!(
                 "`{path}` is a {class}, with the tensors of a {kind}; a network file says what it is here"
             )));
         }
         let text = |name: &str| self.attribute(path, name).and_then(Value::as_str);
         let refuse = |what: &str| {
-            Err(Error::Model(format!("`{path}` is a {class} {what}, which is not built")))
+            Err(Error::Network(format!("`{path}` is a {class} {what}, which is not built")))
         };
         let mut told = assumed.clone();
         if text("flow").is_some_and(|flow| flow != "source_to_target") {
@@ -159,7 +159,9 @@ impl Told {
         for k in places {
             let part = format!("{path}.{k}");
             let refuse = |what: &str| {
-                Err(Error::Model(format!("`{part}`: {what}; a network file says what it is here")))
+                Err(Error::Network(format!(
+                    "`{part}`: {what}; a network file says what it is here"
+                )))
             };
             if self.activation(&part, told)? {
                 let function = (told.activation, told.leaky_slope);
@@ -188,7 +190,7 @@ impl Told {
     /// without tensors, or one whose tensors are those of another layer.
     ///
     /// # Errors
-    /// [`Error::Model`] for the first such.
+    /// [`Error::Network`] for the first such.
     pub(super) fn check(&self, found: &[Found]) -> Result<()> {
         let counts = |class: &str| {
             [".nn.conv.", ".nn.pool.", ".JumpingKnowledge"].iter().any(|part| class.contains(part))
@@ -201,7 +203,7 @@ impl Told {
             };
             if counts(class) && !found.iter().any(|layer| within(&layer.path, path)) {
                 let class = class.rsplit('.').next().unwrap_or(class);
-                return Err(Error::Model(format!(
+                return Err(Error::Network(format!(
                     "`{path}` is a {class}, whose tensors do not tell that; a network file says what it is here"
                 )));
             }
@@ -212,7 +214,7 @@ impl Told {
     /// What a network of `torch_geometric.nn.models` tells of itself.
     ///
     /// # Errors
-    /// [`Error::Model`] for an activation that is not built.
+    /// [`Error::Network`] for an activation that is not built.
     pub(super) fn network(&self, assumed: &Assumptions) -> Result<Option<Assumptions>> {
         if self.class("act").is_none() || self.attribute("", "act_first").is_none() {
             return Ok(None);

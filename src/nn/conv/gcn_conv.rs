@@ -1,7 +1,7 @@
 //! The graph convolution of Kipf and Welling.
 
 use super::propagation::{dense_operator, norm_argument, norm_of, random_norm, with_norm};
-use crate::error::{Error, Result, Unsupported};
+use crate::error::{Error, ModelError, Result, Unsupported};
 use crate::graph::{Graph, Norm};
 use crate::kernels;
 use crate::nn::linear_map::aggregated;
@@ -255,9 +255,10 @@ impl<F: Scalar> Registered<F> for GcnConv<F> {
             (false, norm) => norm,
             (true, _) if attrs.iter().all(|(name, _)| name != "norm") => Norm::SymmetricImproved,
             (true, norm) => {
-                return Err(Error::Model(format!(
+                return Err(ModelError::Misfit(format!(
                     "a gcn_conv is `improved` or has the norm {norm:?}; give one of the two"
-                )));
+                ))
+                .into());
             }
         };
         let builder = GcnConv::builder(in_channels, out_channels).norm(norm);

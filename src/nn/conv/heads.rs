@@ -1,6 +1,6 @@
 //! What the attention layers share: their settings, and how heads become channels.
 
-use crate::error::{Error, PruneError, Result};
+use crate::error::{Error, ModelError, PruneError, Result};
 use crate::graph::{AttentionEdges, Graph};
 use crate::kernels;
 use crate::nn::dense::drop_mask;
@@ -199,10 +199,11 @@ impl Heads {
             self_loops: attrs.get_or("self_loops", true)?,
         };
         if heads.heads == 0 || !width.is_multiple_of(heads.heads) {
-            return Err(Error::Model(format!(
+            return Err(ModelError::Misfit(format!(
                 "{width} channels of an attention layer are not those of {} heads",
                 heads.heads
-            )));
+            ))
+            .into());
         }
         let dim = width / heads.heads;
         Ok((heads, dim))
@@ -232,8 +233,7 @@ impl Heads {
     /// for by its place in the list, which says nothing of who its ends are.
     pub(super) fn check_draws<F: Scalar>(&self, cx: &Cx<F>) -> Result<()> {
         if cx.ids().is_some() && drop_mask(cx, self.dropout).is_some() {
-            let problem = "dropout of attention is drawn on whole graphs only, not on a batch";
-            return Err(Error::Model(format!("{}: {problem}", cx.place())));
+            return Err(Error::DrawsByEdge { at: cx.place().into() });
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The relational graph convolution.
 
 use super::EDGE_WEIGHTS;
-use crate::error::{Error, Result, Unsupported};
+use crate::error::{Error, ModelError, Result, Unsupported};
 use crate::graph::{Graph, Norm};
 use crate::kernels::{self, Epilogue};
 use crate::nn::linear_map::aggregated;
@@ -455,9 +455,10 @@ impl<F: Scalar> Registered<F> for RgcnConv<F> {
         let (rows, out_channels) = shapes.get("weight")?;
         let stacks = bases.unwrap_or(relations);
         if stacks == 0 || rows % stacks != 0 {
-            return Err(Error::Model(format!(
+            return Err(ModelError::Misfit(format!(
                 "weight of an rgcn_conv has {rows} rows, which are no {stacks} stacked matrices"
-            )));
+            ))
+            .into());
         }
         let builder = RgcnConvBuilder {
             in_channels: rows / stacks,

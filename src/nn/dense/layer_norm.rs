@@ -1,6 +1,6 @@
 //! Layer normalisation.
 
-use crate::error::{Error, PruneError, Result, Unsupported};
+use crate::error::{Error, ModelError, PruneError, Result, Unsupported};
 use crate::graph::Graph;
 use crate::kernels;
 use crate::nn::product::gradient_like;
@@ -56,9 +56,10 @@ impl<F: Scalar> LayerNorm<F> {
         }
         if kept.iter().flatten().any(|&c| c >= channels) || kept.as_ref().is_some_and(Vec::is_empty)
         {
-            return Err(Error::Model(format!(
+            return Err(ModelError::Misfit(format!(
                 "kept channels of a layer_norm are not among its {channels}"
-            )));
+            ))
+            .into());
         }
         let param = |name, init| Param::new(name, (1, channels), [Axis::Fixed, Axis::In(0)], init);
         let mut weight = param("weight", Init::Ones);
