@@ -10,6 +10,7 @@ use crate::quant::QuantModel;
 
 /// Which control rows the report gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Controls {
     /// A network of the final shape trained from scratch, and the same amounts by a random
     /// criterion.

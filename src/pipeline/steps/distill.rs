@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 /// Which model is the student.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Student {
     /// The current model goes on, healed by its teacher.
     Itself,
