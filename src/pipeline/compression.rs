@@ -68,6 +68,7 @@ enum Start {
 
 /// What a compression gives.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Outcome<M> {
     /// The model after the last step, of the seed with the best validation metric.
     pub model: M,

@@ -272,15 +272,18 @@ impl Planned {
         Settings::new(words, &self.entry, Some(&self.amount), &self.given)
     }
 
-    /// The settings that it may have: its own, each followed by those of the word that it is.
+    /// The settings that it may have: its own, each followed by those of the word that it is. Of
+    /// one name there is one.
     fn keys(&self, words: &Words) -> Vec<&'static Key> {
-        let mut keys = Vec::new();
-        for key in self.entry.keys() {
-            keys.push(key);
-            let value = self.given.get(key.name()).map(String::as_str).or(key.default_value());
-            keys.extend(
-                value.and_then(|value| words.named(key, value)).iter().flat_map(|e| e.keys()),
-            );
+        let mut keys: Vec<&'static Key> = self.entry.keys().iter().collect();
+        let mut next = 0;
+        while let Some(key) = keys.get(next) {
+            next += 1;
+            let named = self.value(key).and_then(|value| words.named(key, value));
+            let own = named.map_or(&[][..], Entry::keys).iter();
+            let new: Vec<_> =
+                own.filter(|own| !keys.iter().any(|key| key.name() == own.name())).collect();
+            keys.splice(next..next, new);
         }
         keys
     }
@@ -312,17 +315,18 @@ fn planned(
     };
     let mut stage = Planned { entry, amount, given: Given::new() };
     // The settings of a word are known once that word is, so that words come first.
-    for pass in [true, false] {
-        for (name, text) in beside.iter().chain(common) {
-            let keys = stage.keys(words);
-            let key = keys.iter().find(|key| key.name() == name);
-            if let Some(key) = key.filter(|key| key.kind().is_some() == pass)
-                && !stage.given.contains_key(name)
-            {
-                let value = key.read(words, text)?;
-                stage.given.insert(name.clone(), value);
-            }
-        }
+    loop {
+        let keys = stage.keys(words);
+        let next = |is_word: bool| {
+            beside.iter().chain(common).find_map(|(name, text)| {
+                let is_next = |key: &&&Key| key.name() == name && key.kind().is_some() == is_word;
+                let key = keys.iter().find(is_next)?;
+                (!stage.given.contains_key(name)).then_some((*key, text))
+            })
+        };
+        let Some((key, text)) = next(true).or_else(|| next(false)) else { break };
+        let value = key.read(words, text)?;
+        stage.given.insert(key.name().into(), value);
     }
     let keys = stage.keys(words);
     if let Some(name) = beside.keys().find(|name| !keys.iter().any(|key| key.name() == *name)) {

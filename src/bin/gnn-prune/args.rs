@@ -588,14 +588,15 @@ pub struct StageArgs {
 impl Args for StageArgs {
     fn augment_args(command: clap::Command) -> clap::Command {
         let words = Words::standard();
-        let stage = |entry: &Entry| match entry.amount() {
-            Some(amount) => Arg::new(entry.word())
-                .value_name(amount.value())
+        let stage = |entry: &Entry| {
+            Arg::new(entry.word())
+                .long(entry.word())
+                .value_name(entry.amount().map_or("true", Key::value))
                 .allow_negative_numbers(true)
-                .action(ArgAction::Append),
-            None => Arg::new(entry.word()).action(ArgAction::SetTrue),
+                .action(ArgAction::Append)
+                .help(entry.help())
         };
-        let stages = words.stages().map(|entry| stage(entry).long(entry.word()).help(entry.help()));
+        let stages: Vec<Arg> = words.stages().map(stage).collect();
         let one_shot = Arg::new(ONE_SHOT)
             .long(ONE_SHOT)
             .action(ArgAction::SetTrue)

@@ -27,8 +27,7 @@ pub fn given(args: &CompressArgs, flags: &ArgMatches) -> Result<Recipe> {
         };
     }
     let mut placed: Vec<(usize, &str, &str)> = Vec::new();
-    for stage in words.stages().filter(|stage| stage.amount().is_some()) {
-        let flag = stage.word();
+    for flag in words.stages().map(Entry::word) {
         let places = flags.indices_of(flag).into_iter().flatten();
         let values = flags.get_many::<String>(flag).into_iter().flatten();
         placed.extend(places.zip(values).map(|(place, value)| (place, flag, value.as_str())));
