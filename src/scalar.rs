@@ -26,7 +26,12 @@ pub(crate) use sealed::Forms;
 macro_rules! compiled_here {
     ($(#[$meta:meta])* $vis:vis fn $name:ident<F>($($arg:ident: $kind:ty),* $(,)?) $(-> $out:ty)? = $body:path) => {
         $(#[$meta])*
-        #[allow(clippy::too_many_arguments, clippy::type_complexity, reason = "those of the body")]
+        #[allow(
+            clippy::too_many_arguments,
+            clippy::type_complexity,
+            clippy::extra_unused_lifetimes,
+            reason = "those of the body"
+        )]
         $vis fn $name<'a, F: crate::scalar::Scalar>($($arg: $kind),*) $(-> $out)? {
             struct Function<'a>(std::marker::PhantomData<&'a ()>);
             impl<'a> crate::scalar::Forms for Function<'a> {

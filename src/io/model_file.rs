@@ -136,7 +136,11 @@ impl Model<f32> {
     }
 }
 
-fn from_bytes<F: Scalar>(bytes: &[u8], registry: &Registry<F>) -> Result<Model<F>, String> {
+crate::scalar::compiled_here! {
+    fn from_bytes<F>(bytes: &'a [u8], registry: &'a Registry<F>) -> Result<Model<F>, String> = read
+}
+
+fn read<F: Scalar>(bytes: &[u8], registry: &Registry<F>) -> Result<Model<F>, String> {
     let (file, text) = open(bytes)?;
     if Kind::of(&text) == Some(Kind::Integer) {
         return Err("holds a quantised model; load it with `QuantModel::load`".into());

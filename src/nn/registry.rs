@@ -120,9 +120,18 @@ pub struct Registry<F: Scalar> {
     entries: Vec<Entry<F>>,
 }
 
+crate::scalar::compiled_here! {
+    fn standard<F>() -> Registry<F> = Registry::standard_layers
+}
+
 impl<F: Scalar> Registry<F> {
-    /// Every layer of the crate: one line each.
+    /// Every layer of the crate.
     pub fn standard() -> Self {
+        standard()
+    }
+
+    /// One line each.
+    fn standard_layers() -> Self {
         Self { entries: Vec::new() }
             .with::<GcnConv<F>>()
             .with::<SageConv<F>>()

@@ -15,8 +15,8 @@ use std::ops::Range;
 /// Multi-head attention `y_ih = Σ_j α_ijh z_jh + b_h`, `α_i·h = softmax_j(s_ijh)`.
 ///
 /// *Shapes*: `z, y: [n, heads·dim]`, scores `[edges, heads]`. *Cost*: `edges·heads·dim`
-/// multiply-adds and one row of `z` fetched per edge. Scores and weights of one target live in a few
-/// kilobytes; forward keeps none of them, and backward computes them again.
+/// multiply-adds and one row of `z` fetched per edge. Scores and weights of one target live in a
+/// few kilobytes; forward keeps none of them, and backward computes them again.
 #[derive(Clone, Copy)]
 pub struct Attend<'a, F, S> {
     /// The edges.

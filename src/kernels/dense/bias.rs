@@ -10,8 +10,8 @@ use std::ops::Range;
 const SUM_ROWS: usize = 1024;
 
 crate::scalar::compiled_here! {
-    /// Sums over rows, `out_c = Σ_i dy_ic`: the gradient of [`add_bias`] to the bias. Partial sums of
-    /// 1024 rows are added in block order.
+    /// Sums over rows, `out_c = Σ_i dy_ic`: the gradient of [`add_bias`] to the bias. Partial sums
+    /// of 1024 rows are added in block order.
     ///
     /// *Shapes*: `dy: [n, c]`, `out: [c]`. *Cost*: `n·c` additions.
     ///

@@ -17,18 +17,18 @@ const HEIGHT: usize = 64;
 const TILE: usize = 16;
 
 crate::scalar::compiled_here! {
-    /// Dense × sparse product `y_io = Σ_k x_ik w_ko` over the stored `w_ko`, overwriting `y`; `wt` is
-    /// `Wᵀ`, by rows.
+    /// Dense × sparse product `y_io = Σ_k x_ik w_ko` over the stored `w_ko`, overwriting `y`; `wt`
+    /// is `Wᵀ`, by rows.
     ///
     /// A block of 64 rows of `X` is transposed, so that the product is `Yᵀ = Wᵀ·Xᵀ`:
-    /// [`spmm`](super::spmm()) with the rows of the block as channels. Every number is summed over `k`
-    /// in the order of `wt`, wherever its row stands.
+    /// [`spmm`](super::spmm()) with the rows of the block as channels. Every number is summed over
+    /// `k` in the order of `wt`, wherever its row stands.
     ///
     /// *Shapes*: `x: [n, in]`, `wt: [out, in]`, `y: [n, out]`. *Cost*: `n·nnz(W)` multiply-adds,
     /// `n·(in + out)` moves, `64·(in + out)` numbers per thread.
     ///
-    /// *Source*: the product as in [`spmm`](super::spmm()); sharing each weight over a block of inputs
-    /// as in Gale et al., "Sparse GPU Kernels for Deep Learning", SC 2020, §5.
+    /// *Source*: the product as in [`spmm`](super::spmm()); sharing each weight over a block of
+    /// inputs as in Gale et al., "Sparse GPU Kernels for Deep Learning", SC 2020, §5.
     ///
     /// # Panics
     /// If the shapes do not fit, or `wt` is stored by columns.

@@ -9,11 +9,11 @@ use rayon::prelude::*;
 const ROWS: usize = 512;
 
 crate::scalar::compiled_here! {
-    /// `Y = own·X + A·X` for sparse `A: [m, n]` and sparse `X: [n, c]`; with `own` other than zero `A`
-    /// is square.
+    /// `Y = own·X + A·X` for sparse `A: [m, n]` and sparse `X: [n, c]`; with `own` other than zero
+    /// `A` is square.
     ///
-    /// Every row is summed in the order of `A`'s entries by one thread, so the bits do not depend on
-    /// the number of threads. Sums that cancel to zero stay stored.
+    /// Every row is summed in the order of `A`'s entries by one thread, so the bits do not depend
+    /// on the number of threads. Sums that cancel to zero stay stored.
     ///
     /// *Source*: Gustavson, "Two Fast Algorithms for Sparse Matrices", ACM TOMS 1978.
     ///

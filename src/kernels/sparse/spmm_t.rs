@@ -17,16 +17,17 @@ const RANGE_WORK: usize = 1 << 20;
 crate::scalar::compiled_here! {
     /// Transposed product `dx_jc = Σ_i a_ij dy_ic`, overwriting `dx`.
     ///
-    /// Each task owns a strip of 16 channels of a range of columns of `A`, sums it in a compact array
-    /// of its own and walks the non-zeros in row order, so every sum has one order. For a matrix that
-    /// is used often (a graph's operator) a stored transpose and [`spmm`](super::spmm()) are faster.
-    /// There is no hand-made form: AVX2 gained 1.0 to 1.3 × over what the compiler makes of this one.
+    /// Each task owns a strip of 16 channels of a range of columns of `A`, sums it in a compact
+    /// array of its own and walks the non-zeros in row order, so every sum has one order. For a
+    /// matrix that is used often (a graph's operator) a stored transpose and
+    /// [`spmm`](super::spmm()) are faster. There is no hand-made form: AVX2 gained 1.0 to 1.3 ×
+    /// over what the compiler makes of this one.
     ///
-    /// *Shapes*: `a: [n, m]`, `dy: [n, c]`, `dx: [m, c]`. *Cost*: `nnz·c` multiply-adds; the entries
-    /// are read `⌈c/16⌉` times; `16·m` numbers per thread.
+    /// *Shapes*: `a: [n, m]`, `dy: [n, c]`, `dx: [m, c]`. *Cost*: `nnz·c` multiply-adds; the
+    /// entries are read `⌈c/16⌉` times; `16·m` numbers per thread.
     ///
-    /// *Source*: the outer-product form of the product (each row of `dY` scattered by its row of `A`),
-    /// with one owner for each strip of the result.
+    /// *Source*: the outer-product form of the product (each row of `dY` scattered by its row of
+    /// `A`), with one owner for each strip of the result.
     ///
     /// # Panics
     /// If the shapes do not fit, or `a` is stored by columns.

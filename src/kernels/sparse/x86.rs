@@ -46,9 +46,9 @@ unsafe fn row_part<V: Vector, const N: usize, const TAIL: bool, const AHEAD: boo
     mask: V::Mask,
     to: *mut f32,
 ) {
-    // The last register of a row may have fewer lanes than a register. Masked loads neither read nor
-    // fault outside of the mask, so that a tail needs no copy and no second loop; whole registers
-    // are not masked, since AVX2 pays for it.
+    // The last register of a row may have fewer lanes than a register. Masked loads neither read
+    // nor fault outside of the mask, so that a tail needs no copy and no second loop; whole
+    // registers are not masked, since AVX2 pays for it.
     let whole = if TAIL { N - 1 } else { N };
     let distance = distance(job.width);
     let last = job.cols.len().saturating_sub(1);
