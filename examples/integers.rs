@@ -59,7 +59,7 @@ fn open_data(place: &str) -> Result<Dataset> {
     let edges = (0..nodes).flat_map(|i| {
         [(i % SIDE + 1 < SIDE).then_some((i, i + 1)), (i + SIDE < nodes).then_some((i, i + SIDE))]
     });
-    let graph = Graph::builder(nodes).edges(edges.flatten()).undirected().build()?;
+    let graph = Graph::builder(nodes).edges(edges.flatten()).undirected(true).build()?;
     let features =
         Array2::from_shape_fn((nodes, 16), |(i, c)| ((i * 37 + c * 11) % 41) as f32 / 20.0 - 1.0);
     let labels = (0..nodes as u32).map(|i| i % 4).collect();

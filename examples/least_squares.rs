@@ -326,7 +326,7 @@ fn form_of_width(model: &str, data: &Dataset, width: usize, seed: u64) -> Result
         "gat" => Gat::builder(inputs, classes).hidden(width).heads(8).build(seed)?,
         "gin" => Gin::builder(inputs, classes).hidden(width).build(seed)?,
         "residual" => {
-            Gcn::builder(inputs, classes).hidden(width).layers(6).residual().build(seed)?
+            Gcn::builder(inputs, classes).hidden(width).layers(6).residual(true).build(seed)?
         }
         other => {
             return Err(format!("--model {other}: give gcn, sage, gat, gin or residual").into());

@@ -21,7 +21,7 @@ fn main() -> Result<(), Error> {
         let model = Gcn::builder(data.num_features(), data.num_classes())
             .hidden(64)
             .layers(16)
-            .residual()
+            .residual(true)
             .build(seed)?;
         let model = Trainer::protocol().fit(model, &data)?;
         let show = |name: &str, model: &gnn_prune::Model| -> Result<(), Error> {
@@ -46,7 +46,7 @@ fn main() -> Result<(), Error> {
                 let shallow = plan.shrink(&model)?;
                 show(&format!("{} {remove}", criterion.name()), &shallow)?;
                 let tuned =
-                    Trainer::builder().epochs(50).keep_start().build()?.fit(shallow, &data)?;
+                    Trainer::builder().epochs(50).keep_start(true).build()?.fit(shallow, &data)?;
                 show(&format!("{} {remove}, finetune 50", criterion.name()), &tuned)?;
             }
         }

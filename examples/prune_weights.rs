@@ -35,7 +35,8 @@ fn main() -> Result<(), Error> {
             print!("{plan}");
             let sparse = plan.apply(&model)?;
             show(&format!("{name} 0.9"), &sparse)?;
-            let tuned = Trainer::builder().epochs(50).keep_start().build()?.fit(sparse, &data)?;
+            let tuned =
+                Trainer::builder().epochs(50).keep_start(true).build()?.fit(sparse, &data)?;
             show(&format!("{name} 0.9, finetune 50"), &tuned)?;
         }
     }

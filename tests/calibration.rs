@@ -122,8 +122,8 @@ fn what_is_chosen_is_never_worse_than_the_largest_magnitude_on_the_data() {
             Gcn::builder(12, CLASSES)
                 .hidden(16)
                 .layers(3)
-                .residual()
-                .jumping_concat()
+                .residual(true)
+                .jumping(gnn_prune::models::Jumping::Concat)
                 .build(seed)
                 .unwrap(),
             Sage::builder(12, CLASSES).hidden(8).build(seed).unwrap(),

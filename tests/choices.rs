@@ -168,7 +168,7 @@ fn a_plan_by_a_criterion_holds_the_units_that_it_scores_highest() {
 #[test]
 fn pruning_is_the_plan_and_then_the_refit() {
     let data = data();
-    let model = Gcn::builder(6, 3).hidden(8).layers(3).residual().build(4).unwrap();
+    let model = Gcn::builder(6, 3).hidden(8).layers(3).residual(true).build(4).unwrap();
     let model = Trainer::builder().epochs(10).build().unwrap().fit(model, &data).unwrap();
     for calibrate in [Calibrate::All, Calibrate::Train] {
         let builders = [
@@ -236,7 +236,7 @@ fn random_units_follow_the_models_seed_and_not_one_another() {
 
 fn deep(seed: u64) -> (Dataset, Model) {
     let data = Dataset::digits().unwrap();
-    let model = Gcn::builder(64, 10).hidden(12).layers(6).residual().build(seed).unwrap();
+    let model = Gcn::builder(64, 10).hidden(12).layers(6).residual(true).build(seed).unwrap();
     (data.clone(), Trainer::builder().epochs(15).build().unwrap().fit(model, &data).unwrap())
 }
 

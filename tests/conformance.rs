@@ -507,7 +507,7 @@ fn mask_of(name: &str, weight: &Array2<f32>) -> Result<Array2<f32>, String> {
     let share: f64 = share.parse().map_err(|_| format!("share of {name}"))?;
     let (inputs, outputs) = weight.dim();
     let mut builder = ModelBuilder::new(inputs);
-    let linear = |i, o| Linear::builder(i, o).no_bias().build::<f32>().map_err(words);
+    let linear = |i, o| Linear::builder(i, o).bias(false).build::<f32>().map_err(words);
     let first = builder.add("first", linear(inputs, outputs)?, &[NodeId::INPUT]).map_err(words)?;
     let second = builder.add("second", linear(outputs, 1)?, &[first]).map_err(words)?;
     let mut model = builder.build_as_is(second).map_err(words)?;

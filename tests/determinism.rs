@@ -26,8 +26,8 @@ fn a_whole_training_has_the_same_bits_on_any_number_of_threads_and_in_every_run(
         let model = Gcn::builder(data.num_features(), 4)
             .hidden(24)
             .layers(3)
-            .residual()
-            .jumping_concat()
+            .residual(true)
+            .jumping(gnn_prune::models::Jumping::Concat)
             .build(5)
             .unwrap();
         let fit = Trainer::builder()

@@ -146,7 +146,8 @@ fn of_the_same_logits_soft_labels_have_nothing_to_say_and_large_ones_do_not_over
 fn tiny(features: Value<f64>) -> Dataset<f64> {
     let nodes = features.shape().0;
     let edges = (1..nodes).map(|k| (k, k / 2)).chain([(0, 5), (2, 7)]);
-    let graph: Graph<f64> = Graph::builder(nodes).edges(edges).undirected().build().unwrap().cast();
+    let graph: Graph<f64> =
+        Graph::builder(nodes).edges(edges).undirected(true).build().unwrap().cast();
     let split = gnn_prune::Split { train: vec![0, 1, 2, 3], val: vec![4, 5], test: vec![6, 7, 8] };
     let labels = (0..nodes).map(|k| (k % 3) as u32).collect();
     Dataset::new("tiny", graph, features, labels, Some(3), gnn_prune::data::Splits::Fixed(split))
@@ -332,7 +333,7 @@ fn every_loss_teaches_a_narrower_network_and_heals_a_model() -> Result<()> {
         Distiller::builder(SoftLabels::new(2.0)?).labels(0.5).nodes(Nodes::Labelled),
         Distiller::builder(SoftLabels::default()).also(0.1, InputGradients::new()),
         Distiller::builder(SoftLabels::default()).also(1.0, Adversarial::builder().build()?),
-        Distiller::builder(SoftLabels::default()).keep_start(),
+        Distiller::builder(SoftLabels::default()).keep_start(true),
     ];
     for (k, builder) in builders.into_iter().enumerate() {
         let student = if k == 3 {

@@ -52,7 +52,7 @@ fn a_model_is_trained_looked_at_and_made_smaller() -> Result<()> {
 
 #[test]
 fn a_graph_goes_to_sprs_and_back() -> Result<()> {
-    let graph = Graph::builder(3).edges([(0, 1), (1, 2)]).undirected().build()?;
+    let graph = Graph::builder(3).edges([(0, 1), (1, 2)]).undirected(true).build()?;
     let matrix: gnn_prune::sprs::CsMatI<f32, u32, usize> = graph.clone().into();
     assert_eq!(matrix.nnz(), 4);
     assert_eq!(Graph::try_from(matrix)?.adjacency(), graph.adjacency());
@@ -384,7 +384,7 @@ impl Edges {
         let hidden = [part(0), part(1), part(2)];
         let left = known.iter().enumerate().filter(|(e, _)| e % 10 > 2).map(|(_, pair)| *pair);
         let edges = left.map(|[u, v]| (u as usize, v as usize));
-        let graph = Graph::builder(data.num_nodes()).edges(edges).undirected().build()?;
+        let graph = Graph::builder(data.num_nodes()).edges(edges).undirected(true).build()?;
         Ok(Self { data: data.with_graph(graph)?, hidden, known })
     }
 

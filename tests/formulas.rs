@@ -223,7 +223,7 @@ fn every_recipe_is_its_formula_and_every_layer_has_a_recipe_or_a_reason() {
         Gcn::builder(i, o)
             .hidden(HIDDEN)
             .layers(4)
-            .residual()
+            .residual(true)
             .activation(ActivationFn::Elu)
             .build(0),
         &|p, x| {
@@ -235,7 +235,12 @@ fn every_recipe_is_its_formula_and_every_layer_has_a_recipe_or_a_reason() {
     );
     check(
         "Gcn, norms, all layers read",
-        Gcn::builder(i, o).hidden(HIDDEN).layers(3).layer_norm().jumping_concat().build(0),
+        Gcn::builder(i, o)
+            .hidden(HIDDEN)
+            .layers(3)
+            .norm(gnn_prune::models::Normalization::Layer)
+            .jumping(gnn_prune::models::Jumping::Concat)
+            .build(0),
         &|p, x| {
             let block = |k: usize, x: &Array2<f64>| {
                 relu(p.layer_norm(&format!("norm{k}"), &p.gcn(&format!("conv{k}"), x)))
@@ -255,7 +260,10 @@ fn every_recipe_is_its_formula_and_every_layer_has_a_recipe_or_a_reason() {
         });
         check(
             "Sage, norms, largest of all layers",
-            sage.layers(2).batch_norm().jumping_max().build(0),
+            sage.layers(2)
+                .norm(gnn_prune::models::Normalization::Batch)
+                .jumping(gnn_prune::models::Jumping::Max)
+                .build(0),
             &|p, x| {
                 let x1 = relu(p.batch_norm("norm1", &p.sage("conv1", x, aggregation)));
                 let x2 = relu(p.batch_norm("norm2", &p.sage("conv2", &x1, aggregation)));
@@ -281,7 +289,7 @@ fn every_recipe_is_its_formula_and_every_layer_has_a_recipe_or_a_reason() {
     );
     check(
         "Gat, second version",
-        Gat::builder(i, o).hidden(HIDDEN).heads(2).v2().build(0),
+        Gat::builder(i, o).hidden(HIDDEN).heads(2).v2(true).build(0),
         &|p, x| {
             let x = relu(p.gatv2("conv1", x, 2) + p.get("conv1.bias"));
             averaged(&p.gatv2("conv2", &x, 2), 2) + p.get("conv2.bias")
@@ -314,7 +322,7 @@ fn every_recipe_is_its_formula_and_every_layer_has_a_recipe_or_a_reason() {
     );
     for batch in [false, true] {
         let deep = DeepGcn::builder(i, o).hidden(HIDDEN).layers(3);
-        let deep = if batch { deep.batch_norm() } else { deep };
+        let deep = if batch { deep.norm(gnn_prune::models::Normalization::Batch) } else { deep };
         check("DeepGcn", deep.build(0), &|p, x| {
             let norm = |name: &str, x: &Array2<f64>| {
                 if batch { p.batch_norm(name, x) } else { p.layer_norm(name, x) }
@@ -395,7 +403,12 @@ fn running_statistics_are_pytorchs_after_every_step() {
 #[test]
 fn training_moves_running_statistics_and_holds_their_masks() {
     let data = Dataset::sbm(200, 3).features(6).seed(3).build().unwrap();
-    let mut model = Gcn::builder(6, 3).hidden(4).batch_norm().dropout(0.0).build(1).unwrap();
+    let mut model = Gcn::builder(6, 3)
+        .hidden(4)
+        .norm(gnn_prune::models::Normalization::Batch)
+        .dropout(0.0)
+        .build(1)
+        .unwrap();
     // Steps too small to change a weight: every epoch has the same batch.
     let still = |epochs| {
         Trainer::builder().learning_rate(1e-30).weight_decay(0.0).epochs(epochs).patience(epochs)
@@ -555,7 +568,7 @@ fn draws_differ_between_steps_seeds_and_layers() {
 fn weights_are_drawn_by_glorots_rule_and_each_for_itself() {
     let models = [
         Mlp::builder(30, 30).hidden(30).layers(3).build(1).unwrap(),
-        Gcn::builder(30, 30).hidden(30).layers(3).residual().build(1).unwrap(),
+        Gcn::builder(30, 30).hidden(30).layers(3).residual(true).build(1).unwrap(),
         Sage::builder(30, 30).hidden(30).build(1).unwrap(),
         Gin::builder(30, 30).hidden(30).build(1).unwrap(),
         GcnII::builder(30, 30).hidden(30).layers(3).build(1).unwrap(),
@@ -605,7 +618,7 @@ fn a_weighted_sum_of_products_compiles_to_itself() {
         let mut b = ModelBuilder::<f64>::new(4);
         let terms = ["one", "two"].map(|name| {
             let linear = Linear::builder(4, 3);
-            let linear = if biased { linear } else { linear.no_bias() };
+            let linear = if biased { linear } else { linear.bias(false) };
             b.add(name, linear.build().unwrap(), &[NodeId::INPUT]).unwrap()
         });
         let out =
@@ -673,9 +686,14 @@ fn settings_outside_their_range_are_refused_by_every_recipe() {
 fn dropout_comes_before_every_layer_with_weights() {
     let models = [
         Mlp::builder(6, 3).layers(3).build(0).unwrap(),
-        Gcn::builder(6, 3).layers(3).residual().jumping_concat().build(0).unwrap(),
-        Sage::builder(6, 3).layers(2).jumping_max().build(0).unwrap(),
-        Gin::builder(6, 3).batch_norm().build(0).unwrap(),
+        Gcn::builder(6, 3)
+            .layers(3)
+            .residual(true)
+            .jumping(gnn_prune::models::Jumping::Concat)
+            .build(0)
+            .unwrap(),
+        Sage::builder(6, 3).layers(2).jumping(gnn_prune::models::Jumping::Max).build(0).unwrap(),
+        Gin::builder(6, 3).norm(gnn_prune::models::Normalization::Batch).build(0).unwrap(),
         Gat::builder(6, 3).layers(3).build(0).unwrap(),
         Sgc::builder(6, 3).build(0).unwrap(),
         AppnpNet::builder(6, 3).build(0).unwrap(),

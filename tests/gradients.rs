@@ -61,13 +61,13 @@ fn check(model: Model) {
 #[test]
 fn recipes_have_the_gradients_that_differences_give() {
     check(Gcn::builder(5, 3).hidden(6).layers(1).build(1).unwrap());
-    check(Gcn::builder(5, 3).hidden(6).layers(3).residual().build(2).unwrap());
+    check(Gcn::builder(5, 3).hidden(6).layers(3).residual(true).build(2).unwrap());
     check(
         Gcn::builder(5, 3)
             .hidden(4)
             .layers(4)
-            .residual()
-            .jumping_concat()
+            .residual(true)
+            .jumping(gnn_prune::models::Jumping::Concat)
             .dropout(0.2)
             .build(3)
             .unwrap(),

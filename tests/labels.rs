@@ -55,8 +55,12 @@ fn bits(model: &Model) -> Vec<u32> {
 }
 
 fn trained(data: &Dataset) -> Model {
-    let form =
-        Gcn::builder(data.num_features(), CLASSES).hidden(8).layers(4).residual().build(0).unwrap();
+    let form = Gcn::builder(data.num_features(), CLASSES)
+        .hidden(8)
+        .layers(4)
+        .residual(true)
+        .build(0)
+        .unwrap();
     Trainer::builder().epochs(EPOCHS).build().unwrap().fit(form, data).unwrap()
 }
 

@@ -15,7 +15,7 @@ use gnn_prune::{
 use std::sync::Arc;
 
 fn residual(layers: usize) -> Model {
-    Gcn::builder(64, 10).hidden(12).layers(layers).residual().build(3).unwrap()
+    Gcn::builder(64, 10).hidden(12).layers(layers).residual(true).build(3).unwrap()
 }
 
 /// The same model with the weights and the bias of these layers at zero, which makes
@@ -46,7 +46,13 @@ fn removing_a_block_is_skipping_it_to_the_bit() {
     let data = Dataset::digits().unwrap();
     for model in [
         residual(6),
-        Gcn::builder(64, 10).hidden(12).layers(5).residual().jumping_concat().build(3).unwrap(),
+        Gcn::builder(64, 10)
+            .hidden(12)
+            .layers(5)
+            .residual(true)
+            .jumping(gnn_prune::models::Jumping::Concat)
+            .build(3)
+            .unwrap(),
     ] {
         for layers in [
             vec!["conv2"],
@@ -66,8 +72,13 @@ fn removing_a_block_is_skipping_it_to_the_bit() {
 
 #[test]
 fn a_block_that_a_jump_reads_leaves_its_input_there_twice() {
-    let model =
-        Gcn::builder(64, 10).hidden(12).layers(4).residual().jumping_concat().build(3).unwrap();
+    let model = Gcn::builder(64, 10)
+        .hidden(12)
+        .layers(4)
+        .residual(true)
+        .jumping(gnn_prune::models::Jumping::Concat)
+        .build(3)
+        .unwrap();
     let small = LayerPlan::of(["conv3"]).shrink(&model).unwrap();
     let jump = &small.nodes()[small.node("jump").unwrap().index() - 1];
     let inputs: Vec<&str> = jump.inputs().iter().map(|&id| small.name_of(id)).collect();
@@ -105,7 +116,7 @@ fn both_criteria_plan_exact_numbers_and_their_plans_replay() {
             );
             let tuned = Trainer::builder()
                 .epochs(3)
-                .keep_start()
+                .keep_start(true)
                 .build()
                 .unwrap()
                 .fit(small, &data)

@@ -18,7 +18,12 @@ fn data() -> Dataset {
 }
 
 fn model(seed: u64) -> Model {
-    Gcn::builder(6, 3).hidden(8).batch_norm().dropout(0.4).build(seed).unwrap()
+    Gcn::builder(6, 3)
+        .hidden(8)
+        .norm(gnn_prune::models::Normalization::Batch)
+        .dropout(0.4)
+        .build(seed)
+        .unwrap()
 }
 
 fn params(model: &Model) -> Vec<Array2<f32>> {
@@ -165,7 +170,7 @@ fn training_is_the_loop_with_every_setting() {
             trainer = trainer.rule(UpdateRule::Sgd { momentum });
         }
         trainer = with.clip.map_or(trainer.clone(), |clip| trainer.clip_norm(clip));
-        trainer = if with.keep_start { trainer.keep_start() } else { trainer };
+        trainer = if with.keep_start { trainer.keep_start(true) } else { trainer };
         trainer = with.dropout_seed.map_or(trainer.clone(), |seed| trainer.dropout_seed(seed));
         let fit = trainer.build().unwrap().fit_with(model(3), &data, Setup::new()).unwrap();
         let expected = by_hand(model(3), &data, with, &on_training_labels(&data, 3));

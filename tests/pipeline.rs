@@ -425,7 +425,7 @@ fn what_is_left_to_chance_follows_the_stage_and_takes_as_much() {
     let deep = Gcn::builder(data.num_features(), data.num_classes())
         .hidden(16)
         .layers(8)
-        .residual()
+        .residual(true)
         .build(0)
         .unwrap();
     let steps: Vec<Box<dyn Step>> = vec![

@@ -250,7 +250,7 @@ fn an_activation_that_is_not_zero_at_zero_does_not_leak() {
         .hidden(9)
         .layers(3)
         .activation(ActivationFn::Sigmoid)
-        .residual()
+        .residual(true)
         .dropout(0.0)
         .build(4)
         .unwrap();
@@ -274,7 +274,7 @@ fn a_plan_for_another_model_is_an_error() {
     let model = |hidden, layers| Gcn::builder(6, 3).hidden(hidden).layers(layers).build(0).unwrap();
     let plan = halves(Scope::Layer).plan(&model(8, 3), &data).unwrap();
     assert!(plan.shrink(&model(8, 3)).is_ok());
-    let residual = Gcn::builder(6, 3).hidden(8).layers(3).residual().build(0).unwrap();
+    let residual = Gcn::builder(6, 3).hidden(8).layers(3).residual(true).build(0).unwrap();
     let small = plan.shrink(&model(8, 3)).unwrap();
     for other in [model(10, 3), model(8, 4), model(8, 2), model(1, 3), residual, small] {
         for result in [plan.shrink(&other), plan.mask(&other)] {
@@ -288,7 +288,7 @@ fn a_plan_for_another_model_is_an_error() {
 
 #[test]
 fn a_plan_edited_into_nonsense_is_an_error() {
-    let model = Gcn::builder(6, 3).hidden(4).layers(3).residual().build(0).unwrap();
+    let model = Gcn::builder(6, 3).hidden(4).layers(3).residual(true).build(0).unwrap();
     let plan = halves(Scope::Layer).plan(&model, &data()).unwrap();
     let edited = |node: &str, kept: &[usize]| {
         let mut json = serde_json::to_value(&plan).unwrap();
@@ -318,7 +318,12 @@ fn a_plan_edited_into_nonsense_is_an_error() {
 #[test]
 fn a_masked_model_shrinks_by_its_own_plan_to_the_same_model() {
     let data = data();
-    let model = Gcn::builder(6, 3).hidden(8).layers(3).jumping_concat().build(2).unwrap();
+    let model = Gcn::builder(6, 3)
+        .hidden(8)
+        .layers(3)
+        .jumping(gnn_prune::models::Jumping::Concat)
+        .build(2)
+        .unwrap();
     let plan = halves(Scope::Layer).plan(&model, &data).unwrap();
     let masked = plan.mask(&model).unwrap();
     // Masked channels are zero, so by magnitude they go first.
@@ -333,7 +338,7 @@ fn a_masked_model_shrinks_by_its_own_plan_to_the_same_model() {
 
 #[test]
 fn a_model_with_masked_weights_keeps_their_masks_when_its_channels_go() {
-    let model = Gcn::builder(6, 3).hidden(8).layers(3).residual().build(2).unwrap();
+    let model = Gcn::builder(6, 3).hidden(8).layers(3).residual(true).build(2).unwrap();
     let mut sparse = model.cast::<f64>().unwrap();
     sparse.visit_mut(&mut |param| {
         let mask = Mask::from_shape_fn(param.value().dim(), |(i, j)| (3 * i + 5 * j) % 4 != 0);

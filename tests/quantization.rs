@@ -60,8 +60,8 @@ fn subjects() -> Vec<(Model, Dataset)> {
         Gcn::builder(i, o)
             .hidden(21)
             .layers(3)
-            .residual()
-            .jumping_concat()
+            .residual(true)
+            .jumping(gnn_prune::models::Jumping::Concat)
             .activation(act)
             .build(2)
             .unwrap()
@@ -460,8 +460,13 @@ fn what_aggregates_sparse_features_first_is_quantised_as_on_dense_ones() {
 #[test]
 fn threads_do_not_change_bits() {
     let data = Dataset::sbm(3000, 3).features(40).degree(12.0).build().unwrap();
-    let model =
-        Gcn::builder(40, 3).hidden(32).layers(3).residual().jumping_concat().build(0).unwrap();
+    let model = Gcn::builder(40, 3)
+        .hidden(32)
+        .layers(3)
+        .residual(true)
+        .jumping(gnn_prune::models::Jumping::Concat)
+        .build(0)
+        .unwrap();
     let on = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| bits(run(&quantizers()[0].quantize(&model, &data).unwrap(), &data).view()))
@@ -505,7 +510,8 @@ fn files_hold_the_same_bits_and_four_bits_take_half_a_byte() {
     std::fs::remove_dir_all(&folder).unwrap();
     // A model as wide as Cora's: scales and biases are small beside the integers.
     let features = Array2::from_shape_fn((20, 1433), |(i, j)| f32::from((i + j) % 9 == 0));
-    let graph = Graph::builder(20).edges((0..19).map(|i| (i, i + 1))).undirected().build().unwrap();
+    let graph =
+        Graph::builder(20).edges((0..19).map(|i| (i, i + 1))).undirected(true).build().unwrap();
     let labels = (0..20).map(|i| i % 7).collect();
     let split =
         Split { train: (0..10).collect(), val: (10..15).collect(), test: (15..20).collect() };
@@ -532,7 +538,7 @@ fn an_accumulator_that_could_overflow_is_an_error_at_build_and_names_the_stage()
     let star = |leaves: u32| {
         let graph = Graph::builder(leaves as usize + 1)
             .edges((1..=leaves).map(|i| (i as usize, 0)))
-            .undirected()
+            .undirected(true)
             .build()
             .unwrap();
         Dataset::new(
@@ -563,7 +569,7 @@ fn an_accumulator_that_could_overflow_is_an_error_at_build_and_names_the_stage()
     assert!(small.compile_as(hub.graph(), hub.features(), Forms::Integers).is_ok());
     // A product over 133,145 channels with all weights alike.
     let wide = |inner: usize| {
-        let graph = Graph::builder(6).edges([(0, 1)]).undirected().build().unwrap();
+        let graph = Graph::builder(6).edges([(0, 1)]).undirected(true).build().unwrap();
         let data = Dataset::new(
             "wide",
             graph,

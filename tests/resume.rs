@@ -64,7 +64,7 @@ fn form(data: &Dataset) -> Model {
     Gcn::builder(data.num_features(), data.num_classes())
         .hidden(8)
         .layers(3)
-        .residual()
+        .residual(true)
         .build(0)
         .unwrap()
 }
@@ -378,12 +378,13 @@ fn another_run_is_refused_with_what_differs() {
         half(subset).step(FineTune::epochs(1)).controls(none),
         &["stages", "`none` there, `finetune 1` here"],
     );
-    let wider = Gcn::builder(12, 3).hidden(9).layers(3).residual().build(0).unwrap();
+    let wider = Gcn::builder(12, 3).hidden(9).layers(3).residual(true).build(0).unwrap();
     refused(
         Compression::train(wider, trainer(2), 2, &data).unwrap().step(subset()).controls(none),
         &["model: `model: 12 -> 3"],
     );
-    let drier = Gcn::builder(12, 3).hidden(8).layers(3).residual().dropout(0.25).build(0).unwrap();
+    let drier =
+        Gcn::builder(12, 3).hidden(8).layers(3).residual(true).dropout(0.25).build(0).unwrap();
     refused(
         Compression::train(drier, trainer(2), 2, &data).unwrap().step(subset()).controls(none),
         &["model", "0.25"],
@@ -454,10 +455,23 @@ fn networks_of_every_kind_go_on_to_the_same_bits() {
     let data = data();
     let (inputs, classes) = (data.num_features(), data.num_classes());
     let forms = [
-        Gat::builder(inputs, classes).hidden(4).heads(2).layer_norm().build(0).unwrap(),
-        Sage::builder(inputs, classes).hidden(6).jumping_concat().build(0).unwrap(),
+        Gat::builder(inputs, classes)
+            .hidden(4)
+            .heads(2)
+            .norm(gnn_prune::models::Normalization::Layer)
+            .build(0)
+            .unwrap(),
+        Sage::builder(inputs, classes)
+            .hidden(6)
+            .jumping(gnn_prune::models::Jumping::Concat)
+            .build(0)
+            .unwrap(),
         // Statistics of a norm are kept as well.
-        Gin::builder(inputs, classes).hidden(6).batch_norm().build(0).unwrap(),
+        Gin::builder(inputs, classes)
+            .hidden(6)
+            .norm(gnn_prune::models::Normalization::Batch)
+            .build(0)
+            .unwrap(),
     ];
     for form in forms {
         let folder = Folder::new();
@@ -589,7 +603,8 @@ fn what_a_stage_cannot_do_is_said_before_the_first_epoch() {
     let into = |student: Student| Box::new(Distill::into(student)) as Box<dyn Step>;
     let plain = || Gcn::builder(inputs, classes).hidden(8).build(0).unwrap();
     let gat = || Gat::builder(inputs, classes).hidden(4).heads(2).build(0).unwrap();
-    let deep = || Gcn::builder(inputs, classes).hidden(8).layers(4).residual().build(0).unwrap();
+    let deep =
+        || Gcn::builder(inputs, classes).hidden(8).layers(4).residual(true).build(0).unwrap();
 
     refused(gat(), vec![], Some(Bits::Eight), &["conv1", "no integer form"]);
     refused(
@@ -598,7 +613,11 @@ fn what_a_stage_cannot_do_is_said_before_the_first_epoch() {
         Some(Bits::Eight),
         &["conv1", "no integer form"],
     );
-    let normed = Gcn::builder(inputs, classes).hidden(8).layer_norm().build(0).unwrap();
+    let normed = Gcn::builder(inputs, classes)
+        .hidden(8)
+        .norm(gnn_prune::models::Normalization::Layer)
+        .build(0)
+        .unwrap();
     refused(normed, vec![weights(0.5)], Some(Bits::Four), &["no integer form"]);
     refused(plain(), vec![layers(1)], None, &["layers to remove is 1", "at most 0"]);
     refused(deep(), vec![tune(1), layers(3)], None, &["layers to remove is 3", "at most 2"]);
@@ -659,7 +678,7 @@ fn nothing_is_refused_early_that_could_be_done() {
     let data = data();
     let (inputs, classes) = (data.num_features(), data.num_classes());
     // One unit less would empty a layer; the middle one has hardly any weights.
-    let form = Gcn::builder(inputs, classes).hidden(8).layers(4).residual().build(0).unwrap();
+    let form = Gcn::builder(inputs, classes).hidden(8).layers(4).residual(true).build(0).unwrap();
     let way = Compression::train(form, trainer(2), 1, &data).unwrap().controls(Controls::None);
     let way = way.step(LayerPruner::builder(Ablation::new()).remove(2).build().unwrap());
     let way = way.step(ChannelPruner::builder(Subset::new()).ratio(0.875).build().unwrap());

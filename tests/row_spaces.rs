@@ -45,7 +45,7 @@ const NETWORKS: [(&str, Build); 4] = [
     ("sage", |b| {
         let h = b.add("conv1", SageConv::builder(10, 12).build()?, &[NodeId::INPUT])?;
         let h = b.add("drop", Dropout::new(0.5)?, &[h])?;
-        b.add("conv2", SageConv::builder(12, 3).normalize().build()?, &[h])
+        b.add("conv2", SageConv::builder(12, 3).normalize(true).build()?, &[h])
     }),
     ("light", |b| {
         let h = b.add("in", Linear::builder(10, 3).build()?, &[NodeId::INPUT])?;

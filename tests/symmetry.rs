@@ -34,7 +34,7 @@ proptest! {
             let builder = Graph::builder(12).weighted_edges(edges.iter().copied()).self_loops(loops);
             // The two directions of a pair may be listed with two weights; of two terms the sum
             // does not depend on their order.
-            if undirected { builder.duplicates(Duplicates::Sum).undirected().build() } else { builder.build() }
+            if undirected { builder.duplicates(Duplicates::Sum).undirected(true).build() } else { builder.build() }
         };
         let sorted = build(&edges).unwrap();
         let first = if edges.is_empty() { 0 } else { shuffle.index(edges.len()) };

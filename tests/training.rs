@@ -209,8 +209,12 @@ fn training_stops_after_patience_epochs_without_a_better_one() {
     let still = Trainer::builder().learning_rate(1e-30).epochs(50).patience(4);
     let fit = still.clone().build().unwrap().fit_with(model.clone(), &data, Setup::new()).unwrap();
     assert_eq!((fit.best_epoch, fit.losses.len()), (1, 5));
-    let fit =
-        still.keep_start().build().unwrap().fit_with(model.clone(), &data, Setup::new()).unwrap();
+    let fit = still
+        .keep_start(true)
+        .build()
+        .unwrap()
+        .fit_with(model.clone(), &data, Setup::new())
+        .unwrap();
     assert_eq!((fit.best_epoch, fit.losses.len()), (0, 4));
     assert_eq!(params(&fit.model), params(&model), "the model as it came is the best");
 }

@@ -57,7 +57,7 @@ impl<F: Scalar> Dataset<F> {
     ///
     /// ```
     /// use gnn_prune::{Dataset, Graph, Split, data::Splits, ndarray::array};
-    /// let path = Graph::builder(3).edges([(0, 1), (1, 2)]).undirected().build()?;
+    /// let path = Graph::builder(3).edges([(0, 1), (1, 2)]).undirected(true).build()?;
     /// let split = Split { train: vec![0], val: vec![1], test: vec![2] };
     /// let data = Dataset::new("path", path, array![[1.0], [0.5], [0.0]].into(), vec![0, 0, 1], None, Splits::Fixed(split))?;
     /// assert_eq!(data.num_classes(), 2);
@@ -116,7 +116,7 @@ impl<F: Scalar> Dataset<F> {
     ///
     /// ```
     /// use gnn_prune::{Dataset, Graph, Split, data::Splits, ndarray::array};
-    /// let path = Graph::builder(3).edges([(0, 1), (1, 2)]).undirected().build()?;
+    /// let path = Graph::builder(3).edges([(0, 1), (1, 2)]).undirected(true).build()?;
     /// let split = Split { train: vec![0], val: vec![1], test: vec![2] };
     /// let labels = array![[true, false], [true, true], [false, false]];
     /// let data = Dataset::multi_label("path", path, array![[1.0], [0.5], [0.0]].into(), labels, Splits::Fixed(split))?;
@@ -163,7 +163,7 @@ impl<F: Scalar> Dataset<F> {
     ///
     /// ```
     /// use gnn_prune::{Dataset, Graph, Split, data::Splits, ndarray::array};
-    /// let path = Graph::builder(3).edges([(0, 1), (1, 2)]).undirected().build()?;
+    /// let path = Graph::builder(3).edges([(0, 1), (1, 2)]).undirected(true).build()?;
     /// let split = Split { train: vec![0], val: vec![1], test: vec![2] };
     /// let x = array![[1.0], [0.5], [0.0]];
     /// let values = array![[0.1], [0.2], [-0.3]];
@@ -443,7 +443,7 @@ mod tests {
     use ndarray::{Array2, array};
 
     fn graph() -> Graph {
-        Graph::builder(4).edges([(0, 1), (2, 3)]).undirected().build().unwrap()
+        Graph::builder(4).edges([(0, 1), (2, 3)]).undirected(true).build().unwrap()
     }
 
     fn split() -> Splits {

@@ -93,7 +93,7 @@ mod tests {
         fn pairs_give_the_graph_of_the_builder(pairs in prop::collection::vec((0u32..7, 0u32..7), 0..40), remove: bool) {
             let loops = if remove { SelfLoops::Remove } else { SelfLoops::Keep };
             let listed = pairs.iter().map(|&(a, b)| (a as usize, b as usize));
-            let expected = Graph::builder(7).edges(listed).undirected().self_loops(loops).build().unwrap();
+            let expected = Graph::builder(7).edges(listed).undirected(true).self_loops(loops).build().unwrap();
             let graph = undirected(7, pairs.iter().copied(), loops).unwrap();
             prop_assert_eq!(graph.adjacency(), expected.adjacency());
         }

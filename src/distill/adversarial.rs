@@ -171,7 +171,7 @@ impl<F: Scalar> Critic<F> {
         let sum = b.add("add", Add::new(2)?, &[NodeId::INPUT, linear])?;
         let hidden = b.add("act", Activation::new(ActivationFn::Relu), &[sum])?;
         let out =
-            b.add("out", Linear::builder(classes, classes + 1).no_bias().build()?, &[hidden])?;
+            b.add("out", Linear::builder(classes, classes + 1).bias(false).build()?, &[hidden])?;
         Ok(Self { model: b.build(out, seed)?, adam: adam.build()? })
     }
 

@@ -119,11 +119,11 @@ impl<F: Scalar> DistillerBuilder<F> {
         self
     }
 
-    /// Counts the student as it comes as a candidate too: what healing a pruned model wants.
-    /// Default: only trained states count.
+    /// Whether the student as it comes is a candidate too: what healing a pruned model wants.
+    /// Default: no, only trained states count.
     #[must_use]
-    pub fn keep_start(mut self) -> Self {
-        self.trainer = self.trainer.keep_start();
+    pub fn keep_start(mut self, keep: bool) -> Self {
+        self.trainer = self.trainer.keep_start(keep);
         self
     }
 

@@ -85,10 +85,10 @@ impl GraphBuilder {
         self
     }
 
-    /// Adds the reverse of every edge. Default: edges are directed.
+    /// Whether the reverse of every edge is there too. Default: no, edges are directed.
     #[must_use]
-    pub fn undirected(mut self) -> Self {
-        self.undirected = true;
+    pub fn undirected(mut self, undirected: bool) -> Self {
+        self.undirected = undirected;
         self
     }
 
@@ -343,7 +343,7 @@ mod tests {
         for duplicates in [Duplicates::Merge, Duplicates::Sum, Duplicates::Keep] {
             let graph = Graph::builder(3)
                 .edges([(0, 0), (0, 1)])
-                .undirected()
+                .undirected(true)
                 .duplicates(duplicates)
                 .build()
                 .unwrap();
@@ -358,7 +358,7 @@ mod tests {
 
     #[test]
     fn a_pair_listed_both_ways_is_one_undirected_edge() {
-        let graph = Graph::builder(2).edges([(0, 1), (1, 0)]).undirected().build().unwrap();
+        let graph = Graph::builder(2).edges([(0, 1), (1, 0)]).undirected(true).build().unwrap();
         assert_eq!(graph.num_edges(), 2);
         assert!(graph.adjacency().data().iter().all(|&w| w == 1.0));
     }

@@ -32,7 +32,7 @@ use std::sync::{Arc, OnceLock, RwLock};
 ///
 /// ```
 /// use gnn_prune::Graph;
-/// let triangle = Graph::builder(3).edges([(0, 1), (1, 2), (2, 0)]).undirected().build()?;
+/// let triangle = Graph::builder(3).edges([(0, 1), (1, 2), (2, 0)]).undirected(true).build()?;
 /// assert_eq!((triangle.num_nodes(), triangle.num_edges()), (3, 6));
 /// # Ok::<(), gnn_prune::Error>(())
 /// ```

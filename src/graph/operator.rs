@@ -198,8 +198,12 @@ mod tests {
 
     #[test]
     fn symmetric_norm_is_the_formula_and_its_own_transpose() {
-        let graph =
-            Graph::builder(3).edges([(0, 1), (1, 2)]).undirected().build().unwrap().cast::<f64>();
+        let graph = Graph::builder(3)
+            .edges([(0, 1), (1, 2)])
+            .undirected(true)
+            .build()
+            .unwrap()
+            .cast::<f64>();
         let op = graph.operator(Norm::Symmetric).unwrap();
         assert_relative_eq!(*op.forward().get(0, 0).unwrap(), 1.0 / 2.0);
         assert_relative_eq!(*op.forward().get(0, 1).unwrap(), 1.0 / (2.0f64 * 3.0).sqrt());

@@ -154,7 +154,7 @@ mod tests {
         let place = |i: usize| (i * 7) % 20;
         let graph = Graph::builder(20)
             .edges((1..20).map(|i| (place(i - 1), place(i))))
-            .undirected()
+            .undirected(true)
             .build()
             .unwrap();
         let graph = graph.permuted(&graph.node_order(NodeOrder::Rcm)).unwrap();
@@ -164,8 +164,11 @@ mod tests {
     #[test]
     fn breadth_first_from_a_node_of_small_degree_and_turned_round() {
         // A hub with three leaves, of which the last leads on to another.
-        let graph =
-            Graph::builder(5).edges([(0, 1), (0, 2), (0, 3), (3, 4)]).undirected().build().unwrap();
+        let graph = Graph::builder(5)
+            .edges([(0, 1), (0, 2), (0, 3), (3, 4)])
+            .undirected(true)
+            .build()
+            .unwrap();
         assert_eq!(graph.node_order(NodeOrder::Rcm), [4, 3, 2, 0, 1]);
     }
 
@@ -177,7 +180,7 @@ mod tests {
         });
         let graph = Graph::builder(40)
             .edges(inside.chain((0..8).map(|c| (c, (c + 1) % 8))))
-            .undirected()
+            .undirected(true)
             .build()
             .unwrap();
         let order = graph.node_order(NodeOrder::Communities);

@@ -16,7 +16,7 @@ use std::sync::Arc;
 ///
 /// ```
 /// use gnn_prune::graph::{Graph, Hop};
-/// let path = Graph::builder(4).edges([(0, 1), (1, 2), (2, 3)]).undirected().build()?;
+/// let path = Graph::builder(4).edges([(0, 1), (1, 2), (2, 3)]).undirected(true).build()?;
 /// let hop = Hop::into_nodes(&path, &[3])?;
 /// assert_eq!(hop.sources(), [3, 2]);
 /// assert_eq!((hop.num_targets(), hop.num_sources()), (1, 2));

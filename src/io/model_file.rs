@@ -220,8 +220,13 @@ mod tests {
     /// Masks of every form: a first weight with a few entries, one in which most are kept, and one
     /// with a single one.
     fn model() -> Model {
-        let mut model =
-            Gcn::builder(5, 3).hidden(10).layers(4).residual().jumping_concat().build(7).unwrap();
+        let mut model = Gcn::builder(5, 3)
+            .hidden(10)
+            .layers(4)
+            .residual(true)
+            .jumping(crate::models::Jumping::Concat)
+            .build(7)
+            .unwrap();
         let mut number = 0;
         model.visit_mut(&mut |param| {
             let mask = match number {

@@ -245,8 +245,13 @@ mod tests {
 
     fn model(bits: Bits) -> QuantModel {
         let data = Dataset::sbm(120, 2).features(40).build().unwrap();
-        let mut model =
-            Gcn::builder(40, 2).hidden(9).layers(3).residual().jumping_concat().build(3).unwrap();
+        let mut model = Gcn::builder(40, 2)
+            .hidden(9)
+            .layers(3)
+            .residual(true)
+            .jumping(crate::models::Jumping::Concat)
+            .build(3)
+            .unwrap();
         let mut first = true;
         model.visit_mut(&mut |param| {
             if std::mem::take(&mut first) {

@@ -63,10 +63,10 @@ impl GatBuilder {
         self
     }
 
-    /// Scores edges as [`Gatv2Conv`] does. Default: as [`GatConv`].
+    /// Whether edges are scored as [`Gatv2Conv`] does, in place of [`GatConv`]. Default: no.
     #[must_use]
-    pub fn v2(mut self) -> Self {
-        self.v2 = true;
+    pub fn v2(mut self, v2: bool) -> Self {
+        self.v2 = v2;
         self
     }
 
@@ -77,11 +77,11 @@ impl GatBuilder {
         self
     }
 
-    /// Lets pruning remove whole heads of the hidden layers. Default: the same channel of every
-    /// head.
+    /// Whether pruning removes whole heads of the hidden layers, in place of the same channel of every
+    /// head. Default: no.
     #[must_use]
-    pub fn whole_heads(mut self) -> Self {
-        self.whole_heads = true;
+    pub fn whole_heads(mut self, whole: bool) -> Self {
+        self.whole_heads = whole;
         self
     }
 
@@ -124,8 +124,9 @@ impl GatBuilder {
         macro_rules! build {
             ($conv:ident) => {{
                 let mut builder = $conv::builder(in_channels, dim).heads(heads).dropout(dropout);
-                builder = if last { builder.average() } else { builder };
-                builder = if self.whole_heads && !last { builder.whole_heads() } else { builder };
+                builder = if last { builder.average(true) } else { builder };
+                builder =
+                    if self.whole_heads && !last { builder.whole_heads(true) } else { builder };
                 builder =
                     self.edge_dim.map_or(builder.clone(), |channels| builder.edge_dim(channels));
                 Box::new(builder.build::<f32>()?)
@@ -158,8 +159,8 @@ mod tests {
         let model = Gat::builder(4, 2)
             .hidden(2)
             .layers(3)
-            .jumping_concat()
-            .v2()
+            .jumping(crate::models::Jumping::Concat)
+            .v2(true)
             .edge_dim(3)
             .build(0)
             .unwrap();

@@ -9,7 +9,7 @@ use crate::nn::{GcnConv, Model};
 ///
 /// ```
 /// use gnn_prune::Gcn;
-/// let model = Gcn::builder(64, 10).hidden(32).layers(3).residual().build(0)?;
+/// let model = Gcn::builder(64, 10).hidden(32).layers(3).residual(true).build(0)?;
 /// assert_eq!(model.num_params(), (64 * 32 + 32) + (32 * 32 + 32) + (32 * 10 + 10));
 /// # Ok::<(), gnn_prune::Error>(())
 /// ```

@@ -38,7 +38,7 @@ impl GinBuilder {
     pub fn build(self, seed: u64) -> Result<Model> {
         let hidden = self.stack.hidden;
         self.stack.build("conv", seed, |i, o| {
-            Ok(Box::new(GinConv::builder(i, hidden, o).train_eps().build::<f32>()?))
+            Ok(Box::new(GinConv::builder(i, hidden, o).train_eps(true).build::<f32>()?))
         })
     }
 }

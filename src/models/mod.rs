@@ -16,3 +16,4 @@ pub use propagating::{
     AppnpNet, AppnpNetBuilder, DeepGcn, DeepGcnBuilder, GcnII, GcnIIBuilder, Sgc, SgcBuilder,
 };
 pub use sage::{Sage, SageBuilder};
+pub use stack::{Jumping, Normalization};

@@ -1,6 +1,6 @@
 //! Networks that propagate far with few parameters: SGC, APPNP and GCNII, and deep residual stacks.
 
-use super::stack::{Normalisation, Stack};
+use super::stack::{Normalization, Stack};
 use crate::error::{Error, Result};
 use crate::nn::{
     Activation, ActivationFn, Add, Appnp, Dropout, Gcn2Conv, GcnConv, Linear, Model, ModelBuilder,
@@ -299,7 +299,7 @@ impl DeepGcn {
     pub fn builder(in_channels: usize, out_channels: usize) -> DeepGcnBuilder {
         let stack = Stack {
             layers: 8,
-            norm: Some(Normalisation::Layer),
+            norm: Some(Normalization::Layer),
             ..Stack::new(in_channels, out_channels)
         };
         DeepGcnBuilder { stack }
@@ -334,10 +334,10 @@ impl DeepGcnBuilder {
         self
     }
 
-    /// Batch normalisation in the place of layer normalisation.
+    /// How every layer but the first is normalised. Default: [`Normalization::Layer`].
     #[must_use]
-    pub fn batch_norm(mut self) -> Self {
-        self.stack.norm = Some(Normalisation::Batch);
+    pub fn norm(mut self, norm: Normalization) -> Self {
+        self.stack.norm = Some(norm);
         self
     }
 

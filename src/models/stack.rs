@@ -7,26 +7,35 @@ use crate::nn::{
     Model, ModelBuilder, NodeId,
 };
 
-/// How hidden layers are normalised.
+/// How hidden layers are normalised, before their activation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Normalisation {
+#[non_exhaustive]
+pub enum Normalization {
+    /// Channel by channel, over all nodes ([`BatchNorm`]).
     Batch,
+    /// Node by node, over its channels ([`LayerNorm`]).
     Layer,
 }
 
-impl Normalisation {
+impl Normalization {
     pub(super) fn layer(self, channels: usize) -> Result<Box<dyn DynLayer<f32>>> {
         Ok(match self {
-            Normalisation::Batch => Box::new(BatchNorm::<f32>::new(channels)?),
-            Normalisation::Layer => Box::new(LayerNorm::<f32>::per_node(channels)?),
+            Normalization::Batch => Box::new(BatchNorm::<f32>::new(channels)?),
+            Normalization::Layer => Box::new(LayerNorm::<f32>::per_node(channels)?),
         })
     }
 }
 
-/// How the last layer reads the others.
+/// How a linear layer at the end reads all others.
+///
+/// *Source*: Xu et al., "Representation Learning on Graphs with Jumping Knowledge Networks", ICML
+/// 2018.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Jumping {
+#[non_exhaustive]
+pub enum Jumping {
+    /// Their outputs side by side.
     Concat,
+    /// The largest of all, channel by channel.
     Max,
 }
 
@@ -41,7 +50,7 @@ pub(super) struct Stack {
     pub activation: ActivationFn,
     pub residual: bool,
     pub jumping: Option<Jumping>,
-    pub norm: Option<Normalisation>,
+    pub norm: Option<Normalization>,
 }
 
 impl Stack {
@@ -172,42 +181,25 @@ macro_rules! stack_setters {
             self
         }
 
-        /// Adds the input of every hidden layer but the first to its output. Default: no residual
-        /// connections.
+        /// Whether the input of every hidden layer but the first is added to its output. Default: no.
         #[must_use]
-        pub fn residual(mut self) -> Self {
-            self.stack.residual = true;
+        pub fn residual(mut self, residual: bool) -> Self {
+            self.stack.residual = residual;
             self
         }
 
-        /// Makes all layers hidden and lets a linear layer read all their outputs side by side.
-        /// Default: the last layer gives the output.
+        /// Makes all layers hidden and lets a linear layer read them all. Default: the last layer
+        /// gives the output.
         #[must_use]
-        pub fn jumping_concat(mut self) -> Self {
-            self.stack.jumping = Some(super::stack::Jumping::Concat);
+        pub fn jumping(mut self, jumping: impl Into<Option<crate::models::Jumping>>) -> Self {
+            self.stack.jumping = jumping.into();
             self
         }
 
-        /// As [`jumping_concat`](Self::jumping_concat), with the largest of all layers channel by
-        /// channel.
+        /// How hidden layers are normalised. Default: not at all.
         #[must_use]
-        pub fn jumping_max(mut self) -> Self {
-            self.stack.jumping = Some(super::stack::Jumping::Max);
-            self
-        }
-
-        /// Batch normalisation after every hidden layer, before its activation. Default: none.
-        #[must_use]
-        pub fn batch_norm(mut self) -> Self {
-            self.stack.norm = Some(super::stack::Normalisation::Batch);
-            self
-        }
-
-        /// Layer normalisation, node by node, after every hidden layer, before its activation.
-        /// Default: none.
-        #[must_use]
-        pub fn layer_norm(mut self) -> Self {
-            self.stack.norm = Some(super::stack::Normalisation::Layer);
+        pub fn norm(mut self, norm: impl Into<Option<crate::models::Normalization>>) -> Self {
+            self.stack.norm = norm.into();
             self
         }
     };

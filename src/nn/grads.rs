@@ -228,7 +228,11 @@ mod tests {
     fn scaled_gradients_are_added_whether_or_not_there_are_any_yet() {
         let mut builder = ModelBuilder::<f64>::new(1);
         let line = builder
-            .add("line", Linear::builder(1, 2).no_bias().build::<f64>().unwrap(), &[NodeId::INPUT])
+            .add(
+                "line",
+                Linear::builder(1, 2).bias(false).build::<f64>().unwrap(),
+                &[NodeId::INPUT],
+            )
             .unwrap();
         let model = builder.build(line, 0).unwrap();
         let (mut terms, mut id) = (Grads::new(1), ParamId(0));

@@ -59,7 +59,7 @@ impl std::fmt::Display for RowSpace {
 /// ```
 /// use gnn_prune::nn::{Cx, Rows, RowSpace};
 /// use gnn_prune::Graph;
-/// let two = Graph::builder(5).edges([(0, 1), (1, 2), (3, 4)]).undirected().build()?;
+/// let two = Graph::builder(5).edges([(0, 1), (1, 2), (3, 4)]).undirected(true).build()?;
 /// let rows = Rows::new().graphs(vec![0, 0, 0, 1, 1], 2)?;
 /// let cx = Cx::eval(&two).within(&rows);
 /// assert_eq!(cx.num_rows(RowSpace::Graphs)?, 2);

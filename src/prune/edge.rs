@@ -198,7 +198,7 @@ mod tests {
     fn graph() -> Graph {
         Graph::builder(4)
             .weighted_edges([(0, 1, 1.0), (1, 2, 3.0), (2, 3, 0.5), (3, 0, 2.0), (2, 2, 5.0)])
-            .undirected()
+            .undirected(true)
             .build()
             .unwrap()
     }

@@ -279,7 +279,12 @@ mod tests {
     #[test]
     fn a_reader_of_several_groups_has_no_rows_of_units_that_went() {
         let data = Dataset::sbm(200, 3).features(6).seed(1).build().unwrap();
-        let model = Gcn::builder(6, 3).hidden(4).layers(2).jumping_concat().build(0).unwrap();
+        let model = Gcn::builder(6, 3)
+            .hidden(4)
+            .layers(2)
+            .jumping(crate::models::Jumping::Concat)
+            .build(0)
+            .unwrap();
         let labels = ChannelLabels::of(&model);
         let [first, second] = labels.groups() else { panic!("two layers are two groups") };
         let mut evidence = Readers::gather(&model, &data, &labels, Calibrate::All).unwrap();

@@ -49,7 +49,7 @@ impl<F: Scalar> LayerPrunerBuilder<F> {
 /// ```
 /// use gnn_prune::{Ablation, Dataset, Gcn, LayerPruner};
 /// let data = Dataset::digits()?;
-/// let model = Gcn::builder(data.num_features(), data.num_classes()).hidden(16).layers(6).residual().build(0)?;
+/// let model = Gcn::builder(data.num_features(), data.num_classes()).hidden(16).layers(6).residual(true).build(0)?;
 /// let plan = LayerPruner::builder(Ablation::new()).remove(2).build()?.plan(&model, &data)?;
 /// println!("{plan}");
 /// let shallow = plan.shrink(&model)?;
@@ -167,7 +167,7 @@ pub struct RemovedLayer {
 ///
 /// ```
 /// use gnn_prune::{Gcn, LayerPlan};
-/// let model = Gcn::builder(8, 3).hidden(16).layers(5).residual().build(0)?;
+/// let model = Gcn::builder(8, 3).hidden(16).layers(5).residual(true).build(0)?;
 /// assert!(LayerPlan::of(["conv3"]).shrink(&model)?.node("conv3").is_none());
 /// let refused = LayerPlan::of(["conv5"]).shrink(&model).unwrap_err();
 /// assert!(refused.to_string().contains("gives the model's output"));

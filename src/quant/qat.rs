@@ -189,7 +189,7 @@ pub(super) fn train(
         .schedule(Schedule::Cosine);
     let weights = |model: &Model| on_grids(model, settings.weights, &grids);
     let setup = Setup::new().view(&weights).on_epoch(told);
-    let fit = trainer.keep_start().build()?.fit_with(rounding, data, setup)?;
+    let fit = trainer.keep_start(true).build()?.fit_with(rounding, data, setup)?;
     let mut trained = model.clone();
     let mut values = Vec::new();
     let best = on_grids(&fit.model, settings.weights, &grids);
@@ -287,7 +287,7 @@ mod tests {
 
     fn models() -> Vec<Model> {
         vec![
-            Gcn::builder(10, 3).hidden(8).layers(3).residual().build(1).unwrap(),
+            Gcn::builder(10, 3).hidden(8).layers(3).residual(true).build(1).unwrap(),
             Gin::builder(10, 3).hidden(8).build(1).unwrap(),
             Sage::builder(10, 3).hidden(8).build(1).unwrap(),
             // It aggregates first, so that its input has scales of its own.

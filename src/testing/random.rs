@@ -71,7 +71,7 @@ pub fn random_graph<F: Scalar>(seed: u64, max_nodes: usize) -> Graph<F> {
     let types = edges.iter().map(|_| rng.random_range(0..RANDOM_EDGE_TYPES as u32)).collect();
     let builder =
         Graph::builder(nodes).weighted_edges(edges).edge_features(features).edge_types(types);
-    let graph = if undirected { builder.undirected().build() } else { builder.build() };
+    let graph = if undirected { builder.undirected(true).build() } else { builder.build() };
     graph.expect("edges are drawn between nodes of the graph").cast()
 }
 

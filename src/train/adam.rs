@@ -119,7 +119,7 @@ mod tests {
     fn line() -> Model<f64> {
         let mut builder = crate::nn::ModelBuilder::<f64>::new(1);
         let out = builder
-            .add("out", Linear::builder(1, 2).no_bias().build().unwrap(), &[NodeId::INPUT])
+            .add("out", Linear::builder(1, 2).bias(false).build().unwrap(), &[NodeId::INPUT])
             .unwrap();
         builder.build(out, 3).unwrap()
     }

@@ -105,7 +105,7 @@ mod tests {
 
     fn line() -> Model<f64> {
         let mut builder = crate::nn::ModelBuilder::<f64>::new(1);
-        let out = Linear::builder(1, 2).no_bias().build().unwrap();
+        let out = Linear::builder(1, 2).bias(false).build().unwrap();
         let out = builder.add("out", out, &[NodeId::INPUT]).unwrap();
         builder.build(out, 3).unwrap()
     }

@@ -101,11 +101,11 @@ impl TrainerBuilder {
         self
     }
 
-    /// Counts the model as it comes as a candidate too: what fine-tuning wants. Default: only
+    /// Whether the model as it comes is a candidate too: what fine-tuning wants. Default: no, only
     /// trained states count.
     #[must_use]
-    pub fn keep_start(mut self) -> Self {
-        self.keep_start = true;
+    pub fn keep_start(mut self, keep: bool) -> Self {
+        self.keep_start = keep;
         self
     }
 

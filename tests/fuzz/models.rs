@@ -63,7 +63,12 @@ fn read(path: &Path) -> Vec<u8> {
 
 /// The network that plans are made for.
 pub fn planned() -> Result<Model> {
-    Gcn::builder(3, 2).hidden(6).layers(4).residual().jumping_concat().build(3)
+    Gcn::builder(3, 2)
+        .hidden(6)
+        .layers(4)
+        .residual(true)
+        .jumping(gnn_prune::models::Jumping::Concat)
+        .build(3)
 }
 
 /// All entries of weights but so many a share are masked.
@@ -79,9 +84,19 @@ fn some_models() -> Result<Vec<Model>> {
         sparse(&wide, 0.7)?,
         sparse(&wide, 0.97)?,
         Gat::builder(3, 2).hidden(4).heads(2).build(0)?,
-        Gat::builder(3, 2).hidden(4).heads(2).v2().whole_heads().build(0)?,
-        sparse(&Sage::builder(3, 2).hidden(4).layer_norm().build(0)?, 0.5)?,
-        Gin::builder(3, 2).hidden(4).batch_norm().jumping_max().build(0)?,
+        Gat::builder(3, 2).hidden(4).heads(2).v2(true).whole_heads(true).build(0)?,
+        sparse(
+            &Sage::builder(3, 2)
+                .hidden(4)
+                .norm(gnn_prune::models::Normalization::Layer)
+                .build(0)?,
+            0.5,
+        )?,
+        Gin::builder(3, 2)
+            .hidden(4)
+            .norm(gnn_prune::models::Normalization::Batch)
+            .jumping(gnn_prune::models::Jumping::Max)
+            .build(0)?,
         GcnII::builder(3, 2).hidden(4).layers(2).build(0)?,
         DeepGcn::builder(3, 2).hidden(4).layers(2).build(0)?,
         Sgc::builder(3, 2).build(0)?,
@@ -136,7 +151,12 @@ pub fn pickles() -> Vec<Case> {
 
 pub fn integers(folder: &Path) -> Result<Vec<Case>> {
     let data = Dataset::sbm(120, 2).features(6).build()?;
-    let gcn = Gcn::builder(6, 2).hidden(5).layers(3).residual().jumping_concat().build(3)?;
+    let gcn = Gcn::builder(6, 2)
+        .hidden(5)
+        .layers(3)
+        .residual(true)
+        .jumping(gnn_prune::models::Jumping::Concat)
+        .build(3)?;
     let models = [
         gcn.clone(),
         sparse(&gcn, 0.9)?,

@@ -13,6 +13,7 @@ use gnn_prune::io::{
     self,
     pyg::{Assumptions, TrainedOn},
 };
+use gnn_prune::models::{self, Normalization};
 use gnn_prune::nn::Aggregation;
 use gnn_prune::pipeline::{Entry, Key, Words};
 use gnn_prune::{
@@ -393,24 +394,20 @@ impl ModelArgs {
     pub fn form(&self, data: &Dataset) -> Result<Model> {
         self.check_size(data)?;
         let (inputs, outputs) = (data.num_features(), data.num_classes());
+        let jumping = self.jumping.map(|jumping| match jumping {
+            Jumping::Cat => models::Jumping::Concat,
+            Jumping::Max => models::Jumping::Max,
+        });
+        let norm = match self.norm {
+            NormKind::None => None,
+            NormKind::Batch => Some(Normalization::Batch),
+            NormKind::Layer => Some(Normalization::Layer),
+        };
         macro_rules! stack {
             ($builder:expr) => {{
-                let mut builder =
-                    $builder.hidden(self.hidden).layers(self.layers).dropout(self.dropout);
-                if self.residual {
-                    builder = builder.residual();
-                }
-                builder = match self.jumping {
-                    Some(Jumping::Cat) => builder.jumping_concat(),
-                    Some(Jumping::Max) => builder.jumping_max(),
-                    None => builder,
-                };
-                builder = match self.norm {
-                    NormKind::Batch => builder.batch_norm(),
-                    NormKind::Layer => builder.layer_norm(),
-                    NormKind::None => builder,
-                };
-                builder.build(0)?
+                let builder = $builder.hidden(self.hidden).layers(self.layers);
+                let builder = builder.dropout(self.dropout).residual(self.residual);
+                builder.jumping(jumping).norm(norm).build(0)?
             }};
         }
         if matches!(self.model, ModelKind::Sgc | ModelKind::Appnp | ModelKind::Gcn2) {
@@ -429,7 +426,7 @@ impl ModelArgs {
             ModelKind::Sage => stack!(Sage::builder(inputs, outputs).aggregation(self.aggr)),
             ModelKind::Gin => stack!(Gin::builder(inputs, outputs)),
             ModelKind::Gat => stack!(Gat::builder(inputs, outputs).heads(self.heads)),
-            ModelKind::Gatv2 => stack!(Gat::builder(inputs, outputs).heads(self.heads).v2()),
+            ModelKind::Gatv2 => stack!(Gat::builder(inputs, outputs).heads(self.heads).v2(true)),
             ModelKind::Sgc => Sgc::builder(inputs, outputs)
                 .hops(self.hops.unwrap_or(2))
                 .dropout(self.dropout)

@@ -637,7 +637,7 @@ mod tests {
             let (sage, gin) = if weighted {
                 (sage, gin)
             } else {
-                (sage.ignore_edge_weights(), gin.ignore_edge_weights())
+                (sage.edge_weights(false), gin.edge_weights(false))
             };
             let h = b.add("sage", sage.build().unwrap(), &[NodeId::INPUT]).unwrap();
             let y = b.add("gin", gin.build().unwrap(), &[h]).unwrap();

@@ -34,17 +34,17 @@ pub struct Gatv2ConvBuilder {
 impl Gatv2ConvBuilder {
     heads_setters!();
 
-    /// Leaves the biases of the two linear maps out. Default: there are some.
+    /// Whether the two linear maps have biases. Default: yes.
     #[must_use]
-    pub fn no_end_bias(mut self) -> Self {
-        self.end_bias = false;
+    pub fn end_bias(mut self, bias: bool) -> Self {
+        self.end_bias = bias;
         self
     }
 
-    /// Maps both ends of an edge by the same weight. Default: each has its own.
+    /// Whether both ends of an edge are mapped by the same weight. Default: no.
     #[must_use]
-    pub fn share_weights(mut self) -> Self {
-        self.shared = true;
+    pub fn share_weights(mut self, shared: bool) -> Self {
+        self.shared = shared;
         self
     }
 
@@ -92,7 +92,7 @@ impl Gatv2ConvBuilder {
 /// ```
 /// use gnn_prune::nn::{Gatv2Conv, Model, NodeId};
 /// let mut builder = Model::builder(8);
-/// let conv = builder.add("conv1", Gatv2Conv::builder(8, 4).heads(2).average().build()?, &[NodeId::INPUT])?;
+/// let conv = builder.add("conv1", Gatv2Conv::builder(8, 4).heads(2).average(true).build()?, &[NodeId::INPUT])?;
 /// let model = builder.build(conv, 0)?;
 /// assert_eq!((model.out_channels(), model.num_params()), (4, 2 * (8 * 8 + 8) + 8 + 4));
 /// # Ok::<(), gnn_prune::Error>(())

@@ -60,12 +60,12 @@ impl<F: Scalar> Gcn2Conv<F> {
         Ok(Self { weight, initial: None, alpha, beta, norm: Norm::Symmetric })
     }
 
-    /// Gives the part of `X₀` a weight of its own. Default: they share one.
+    /// Whether the part of `X₀` has a weight of its own; otherwise they share one. Default: no.
     #[must_use]
-    pub fn two_weights(mut self) -> Self {
+    pub fn two_weights(mut self, two: bool) -> Self {
         let shape = self.weight.value().dim();
-        self.initial =
-            Some(Param::new("initial", shape, [Axis::In(1), Axis::Out], Init::GlorotUniform));
+        let axes = [Axis::In(1), Axis::Out];
+        self.initial = two.then(|| Param::new("initial", shape, axes, Init::GlorotUniform));
         self
     }
 
@@ -255,7 +255,7 @@ impl<F: Scalar> Registered<F> for Gcn2Conv<F> {
     fn from_attrs(attrs: &Attrs, shapes: &Shapes) -> Result<Self> {
         let layer = Self::new(shapes.get("weight")?.0, attrs.get("alpha")?, attrs.get("beta")?)?
             .norm(norm_of(attrs, Norm::Symmetric)?);
-        Ok(if shapes.find("initial").is_some() { layer.two_weights() } else { layer })
+        Ok(if shapes.find("initial").is_some() { layer.two_weights(true) } else { layer })
     }
 
     fn sample(widths: &[usize], _: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
@@ -264,7 +264,7 @@ impl<F: Scalar> Registered<F> for Gcn2Conv<F> {
                 let layer = Self::new(a, rng.random_range(0.0..1.0), rng.random_range(0.0..1.0))
                     .ok()?
                     .norm(random_norm(rng));
-                Some(if rng.random() { layer.two_weights() } else { layer })
+                Some(if rng.random() { layer.two_weights(true) } else { layer })
             }
             _ => None,
         }

@@ -27,12 +27,11 @@ pub struct GcnConvBuilder {
 }
 
 impl GcnConvBuilder {
-    /// Gives added self-loops the weight 2 on a graph with weights other than 1, as PyTorch
-    /// Geometric does. Default: 1.
+    /// Whether added self-loops weigh 2 on a graph with weights other than 1, as PyTorch Geometric's
+    /// `improved` says: [`Norm::SymmetricImproved`] in place of [`Norm::Symmetric`]. Default: no.
     #[must_use]
-    pub fn improved(mut self) -> Self {
-        self.norm = Norm::SymmetricImproved;
-        self
+    pub fn improved(self, improved: bool) -> Self {
+        self.norm(if improved { Norm::SymmetricImproved } else { Norm::Symmetric })
     }
 
     /// How messages are weighed. Default: [`Norm::Symmetric`]; without added self-loops
@@ -43,10 +42,10 @@ impl GcnConvBuilder {
         self
     }
 
-    /// Leaves the bias out. Default: there is one.
+    /// Whether there is a bias. Default: yes.
     #[must_use]
-    pub fn no_bias(mut self) -> Self {
-        self.bias = false;
+    pub fn bias(mut self, bias: bool) -> Self {
+        self.bias = bias;
         self
     }
 
@@ -262,13 +261,13 @@ impl<F: Scalar> Registered<F> for GcnConv<F> {
             }
         };
         let builder = GcnConv::builder(in_channels, out_channels).norm(norm);
-        if shapes.find("bias").is_some() { builder.build() } else { builder.no_bias().build() }
+        if shapes.find("bias").is_some() { builder.build() } else { builder.bias(false).build() }
     }
 
     fn sample(widths: &[usize], out: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
         let &[in_channels] = widths else { return None };
         let builder = GcnConv::builder(in_channels, out).norm(random_norm(rng));
-        if rng.random() { builder.build().ok() } else { builder.no_bias().build().ok() }
+        if rng.random() { builder.build().ok() } else { builder.bias(false).build().ok() }
     }
 
     fn to_python(&self, at: &Place) -> std::result::Result<Python, String> {

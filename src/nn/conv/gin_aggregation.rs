@@ -45,17 +45,17 @@ impl<F: Scalar> GinAggregation<F> {
         Ok(Self { eps: own, norm: Norm::Sum })
     }
 
-    /// Learns ε too. Default: it stays.
+    /// Whether ε is learned too. Default: no.
     #[must_use]
-    pub fn train_eps(mut self) -> Self {
-        self.eps.set_trainable(true);
+    pub fn train_eps(mut self, trains: bool) -> Self {
+        self.eps.set_trainable(trains);
         self
     }
 
-    /// Counts every edge once, whatever it weighs. Default: the sum reads the weights.
+    /// Whether the sum reads what edges weigh; otherwise every edge counts once. Default: yes.
     #[must_use]
-    pub fn ignore_edge_weights(mut self) -> Self {
-        self.norm = Norm::UnweightedSum;
+    pub fn edge_weights(mut self, read: bool) -> Self {
+        self.norm = if read { Norm::Sum } else { Norm::UnweightedSum };
         self
     }
 
@@ -153,15 +153,15 @@ impl<F: Scalar> Registered<F> for GinAggregation<F> {
     fn from_attrs(attrs: &Attrs, _: &Shapes) -> Result<Self> {
         let layer = Self::new(attrs.get_or("eps", 0.0)?)?;
         let layer =
-            if attrs.get_or(EDGE_WEIGHTS, true)? { layer } else { layer.ignore_edge_weights() };
-        Ok(if attrs.get_or("train_eps", true)? { layer.train_eps() } else { layer })
+            if attrs.get_or(EDGE_WEIGHTS, true)? { layer } else { layer.edge_weights(false) };
+        Ok(if attrs.get_or("train_eps", true)? { layer.train_eps(true) } else { layer })
     }
 
     fn sample(widths: &[usize], _: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
         let layer = Self::new(rng.random_range(-0.5..0.5)).ok()?;
         let (trained, weighted) = rng.random();
-        let layer = if weighted { layer } else { layer.ignore_edge_weights() };
-        (widths.len() == 1).then_some(if trained { layer.train_eps() } else { layer })
+        let layer = if weighted { layer } else { layer.edge_weights(false) };
+        (widths.len() == 1).then_some(if trained { layer.train_eps(true) } else { layer })
     }
 
     fn to_python(&self, at: &Place) -> std::result::Result<Python, String> {

@@ -32,18 +32,18 @@ impl GinConvBuilder {
         self
     }
 
-    /// Learns ε too. Default: it stays.
+    /// Whether ε is learned too. Default: no.
     #[must_use]
-    pub fn train_eps(mut self) -> Self {
-        self.settings.train_eps = true;
+    pub fn train_eps(mut self, trains: bool) -> Self {
+        self.settings.train_eps = trains;
         self
     }
 
-    /// Counts every edge once, whatever it weighs, as PyTorch Geometric's `GINConv` does. Default:
-    /// the sum reads the weights.
+    /// Whether the sum reads what edges weigh; PyTorch Geometric's `GINConv` counts every edge once.
+    /// Default: yes.
     #[must_use]
-    pub fn ignore_edge_weights(mut self) -> Self {
-        self.settings.weighted = false;
+    pub fn edge_weights(mut self, read: bool) -> Self {
+        self.settings.weighted = read;
         self
     }
 

@@ -221,10 +221,10 @@ impl<F: Scalar> GineAggregation<F> {
         Ok(Self { eps: own, messages })
     }
 
-    /// Learns ε too. Default: it stays.
+    /// Whether ε is learned too. Default: no.
     #[must_use]
-    pub fn train_eps(mut self) -> Self {
-        self.eps.set_trainable(true);
+    pub fn train_eps(mut self, trains: bool) -> Self {
+        self.eps.set_trainable(trains);
         self
     }
 
@@ -333,7 +333,7 @@ impl<F: Scalar> Registered<F> for GineAggregation<F> {
             None => Messages { map: None, columns: attrs.get("columns")? },
         };
         let layer = Self::of(messages, attrs.get_or("eps", 0.0)?)?;
-        Ok(if attrs.get_or("train_eps", true)? { layer.train_eps() } else { layer })
+        Ok(if attrs.get_or("train_eps", true)? { layer.train_eps(true) } else { layer })
     }
 
     fn sample(widths: &[usize], _: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
@@ -347,7 +347,7 @@ impl<F: Scalar> Registered<F> for GineAggregation<F> {
             },
         };
         let layer = Self::of(messages, rng.random_range(-0.5..0.5)).ok()?;
-        Some(if rng.random() { layer.train_eps() } else { layer })
+        Some(if rng.random() { layer.train_eps(true) } else { layer })
     }
 
     fn to_python(&self, at: &Place) -> std::result::Result<Python, String> {

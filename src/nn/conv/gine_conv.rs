@@ -31,10 +31,10 @@ impl GineConvBuilder {
         self
     }
 
-    /// Learns ε too. Default: it stays.
+    /// Whether ε is learned too. Default: no.
     #[must_use]
-    pub fn train_eps(mut self) -> Self {
-        self.settings.train_eps = true;
+    pub fn train_eps(mut self, trains: bool) -> Self {
+        self.settings.train_eps = trains;
         self
     }
 

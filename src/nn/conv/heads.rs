@@ -405,10 +405,10 @@ macro_rules! heads_setters {
             self
         }
 
-        /// Puts out the mean of the heads. Default: the heads side by side.
+        /// Whether the mean of the heads is put out, in place of the heads side by side. Default: no.
         #[must_use]
-        pub fn average(mut self) -> Self {
-            self.settings.average = true;
+        pub fn average(mut self, average: bool) -> Self {
+            self.settings.average = average;
             self
         }
 
@@ -434,25 +434,29 @@ macro_rules! heads_setters {
             self
         }
 
-        /// Scores the edges as they are listed. Default: self-loops are replaced by one per node.
+        /// Whether self-loops are replaced by one per node; otherwise edges are scored as they are listed.
+        /// Default: yes.
         #[must_use]
-        pub fn no_self_loops(mut self) -> Self {
-            self.settings.self_loops = false;
+        pub fn self_loops(mut self, replaced: bool) -> Self {
+            self.settings.self_loops = replaced;
             self
         }
 
-        /// Leaves the bias of the output out. Default: there is one.
+        /// Whether the output has a bias. Default: yes.
         #[must_use]
-        pub fn no_bias(mut self) -> Self {
-            self.bias = false;
+        pub fn bias(mut self, bias: bool) -> Self {
+            self.bias = bias;
             self
         }
 
-        /// Lets pruning remove whole heads, where they stand side by side. Default: the same
-        /// channel of every head.
+        /// Whether pruning removes whole heads, where they stand side by side, in place of the same channel
+        /// of every head. Default: no.
         #[must_use]
-        pub fn whole_heads(mut self) -> Self {
-            self.settings.units = super::heads::Units::WholeHeads;
+        pub fn whole_heads(mut self, whole: bool) -> Self {
+            self.settings.units = match whole {
+                true => super::heads::Units::WholeHeads,
+                false => super::heads::Units::AcrossHeads,
+            };
             self
         }
     };

@@ -39,32 +39,33 @@ impl RgcnConvBuilder {
         self
     }
 
-    /// Leaves out what a node gives to itself. Default: it has a weight of its own.
+    /// Whether a node gives something to itself, by a weight of its own. Default: yes.
     #[must_use]
-    pub fn no_root(mut self) -> Self {
-        self.root = false;
+    pub fn root(mut self, root: bool) -> Self {
+        self.root = root;
         self
     }
 
-    /// Adds up what comes over the edges of a relation. Default: the mean of it.
+    /// Whether what comes over the edges of a relation is added up, in place of the mean of it.
+    /// Default: no.
     #[must_use]
-    pub fn sum(mut self) -> Self {
-        self.sum = true;
+    pub fn sum(mut self, sum: bool) -> Self {
+        self.sum = sum;
         self
     }
 
-    /// Counts every edge once, whatever it weighs, as PyTorch Geometric's `RGCNConv` does. Default:
-    /// means and sums read the weights.
+    /// Whether means and sums read what edges weigh; PyTorch Geometric's `RGCNConv` counts every edge
+    /// once. Default: yes.
     #[must_use]
-    pub fn ignore_edge_weights(mut self) -> Self {
-        self.weighted = false;
+    pub fn edge_weights(mut self, read: bool) -> Self {
+        self.weighted = read;
         self
     }
 
-    /// Leaves the bias out. Default: there is one.
+    /// Whether there is a bias. Default: yes.
     #[must_use]
-    pub fn no_bias(mut self) -> Self {
-        self.bias = false;
+    pub fn bias(mut self, bias: bool) -> Self {
+        self.bias = bias;
         self
     }
 

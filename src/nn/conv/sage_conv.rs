@@ -83,32 +83,32 @@ impl SageConvBuilder {
         self
     }
 
-    /// Leaves out what a node gives to itself. Default: it has a weight of its own.
+    /// Whether a node gives something to itself, by a weight of its own. Default: yes.
     #[must_use]
-    pub fn no_root(mut self) -> Self {
-        self.root = false;
+    pub fn root(mut self, root: bool) -> Self {
+        self.root = root;
         self
     }
 
-    /// Divides every row of the output by its length. Default: no.
+    /// Whether every row of the output is divided by its length. Default: no.
     #[must_use]
-    pub fn normalize(mut self) -> Self {
-        self.normalize = true;
+    pub fn normalize(mut self, normalize: bool) -> Self {
+        self.normalize = normalize;
         self
     }
 
-    /// Counts every edge once, whatever it weighs, as PyTorch Geometric's `SAGEConv` does. Default:
-    /// means and sums read the weights.
+    /// Whether means and sums read what edges weigh; PyTorch Geometric's `SAGEConv` counts every edge
+    /// once. Default: yes.
     #[must_use]
-    pub fn ignore_edge_weights(mut self) -> Self {
-        self.weighted = false;
+    pub fn edge_weights(mut self, read: bool) -> Self {
+        self.weighted = read;
         self
     }
 
-    /// Leaves the bias out. Default: there is one.
+    /// Whether there is a bias. Default: yes.
     #[must_use]
-    pub fn no_bias(mut self) -> Self {
-        self.bias = false;
+    pub fn bias(mut self, bias: bool) -> Self {
+        self.bias = bias;
         self
     }
 

@@ -48,10 +48,10 @@ impl SgConvBuilder {
         self
     }
 
-    /// Leaves the bias out. Default: there is one.
+    /// Whether there is a bias. Default: yes.
     #[must_use]
-    pub fn no_bias(mut self) -> Self {
-        self.bias = false;
+    pub fn bias(mut self, bias: bool) -> Self {
+        self.bias = bias;
         self
     }
 
@@ -237,14 +237,14 @@ impl<F: Scalar> Registered<F> for SgConv<F> {
         let builder = SgConv::builder(in_channels, out_channels)
             .hops(attrs.get("hops")?)
             .norm(norm_of(attrs, Norm::Symmetric)?);
-        if shapes.find("bias").is_some() { builder.build() } else { builder.no_bias().build() }
+        if shapes.find("bias").is_some() { builder.build() } else { builder.bias(false).build() }
     }
 
     fn sample(widths: &[usize], out: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
         let &[in_channels] = widths else { return None };
         let builder =
             SgConv::builder(in_channels, out).hops(rng.random_range(1..=3)).norm(random_norm(rng));
-        if rng.random() { builder.build().ok() } else { builder.no_bias().build().ok() }
+        if rng.random() { builder.build().ok() } else { builder.bias(false).build().ok() }
     }
 
     fn to_python(&self, at: &Place) -> std::result::Result<Python, String> {

@@ -24,10 +24,10 @@ pub struct LinearBuilder {
 }
 
 impl LinearBuilder {
-    /// Leaves the bias out. Default: there is one.
+    /// Whether there is a bias. Default: yes.
     #[must_use]
-    pub fn no_bias(mut self) -> Self {
-        self.bias = false;
+    pub fn bias(mut self, bias: bool) -> Self {
+        self.bias = bias;
         self
     }
 
@@ -141,13 +141,13 @@ impl<F: Scalar> Registered<F> for Linear<F> {
     fn from_attrs(_: &Attrs, shapes: &Shapes) -> Result<Self> {
         let (in_channels, out_channels) = shapes.get("weight")?;
         let builder = Linear::builder(in_channels, out_channels);
-        if shapes.find("bias").is_some() { builder.build() } else { builder.no_bias().build() }
+        if shapes.find("bias").is_some() { builder.build() } else { builder.bias(false).build() }
     }
 
     fn sample(widths: &[usize], out: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
         let &[in_channels] = widths else { return None };
         let builder = Linear::builder(in_channels, out);
-        if rng.random() { builder.build().ok() } else { builder.no_bias().build().ok() }
+        if rng.random() { builder.build().ok() } else { builder.bias(false).build().ok() }
     }
 
     fn to_python(&self, at: &Place) -> std::result::Result<Python, String> {

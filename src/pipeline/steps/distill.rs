@@ -121,7 +121,7 @@ impl Distill {
         let (inputs, classes, seed) = (data.num_features(), data.num_classes(), model.seed());
         let epochs = |most: usize| self.epochs.unwrap_or(most);
         let (student, builder) = match self.student {
-            Student::Itself => (model, builder.epochs(epochs(HEALING_EPOCHS)).keep_start()),
+            Student::Itself => (model, builder.epochs(epochs(HEALING_EPOCHS)).keep_start(true)),
             Student::Gcn { hidden } => (
                 Gcn::builder(inputs, classes).hidden(hidden).build(seed)?,
                 builder.epochs(epochs(FRESH_EPOCHS)),

@@ -19,7 +19,7 @@ impl FineTune {
     }
 
     fn trainer(&self, seed: u64) -> Result<Trainer> {
-        Trainer::builder().epochs(self.epochs).keep_start().dropout_seed(seed).build()
+        Trainer::builder().epochs(self.epochs).keep_start(true).dropout_seed(seed).build()
     }
 }
 

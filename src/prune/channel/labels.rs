@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_residual_chain_is_one_group() {
-        let model = Gcn::builder(5, 3).hidden(4).layers(4).residual().build(0).unwrap();
+        let model = Gcn::builder(5, 3).hidden(4).layers(4).residual(true).build(0).unwrap();
         assert_eq!(sizes(&model), [("conv1+conv2+conv3".to_string(), 4)]);
         let labels = ChannelLabels::of(&model);
         assert_eq!(
@@ -243,7 +243,12 @@ mod tests {
 
     #[test]
     fn jumping_knowledge_keeps_layers_apart_and_offsets_their_channels() {
-        let model = Gcn::builder(5, 3).hidden(4).layers(2).jumping_concat().build(0).unwrap();
+        let model = Gcn::builder(5, 3)
+            .hidden(4)
+            .layers(2)
+            .jumping(crate::models::Jumping::Concat)
+            .build(0)
+            .unwrap();
         assert_eq!(sizes(&model), [("conv1".to_string(), 4), ("conv2".to_string(), 4)]);
         let labels = ChannelLabels::of(&model);
         let joined = labels.node(model.node("jump").unwrap());

@@ -58,8 +58,12 @@ mod tests {
     #[test]
     fn refitting_brings_the_logits_closer_to_the_dense_model() {
         let data = Dataset::sbm(240, 3).seed(1).build().unwrap();
-        let model =
-            Gcn::builder(data.num_features(), 3).hidden(32).layers(3).residual().build(1).unwrap();
+        let model = Gcn::builder(data.num_features(), 3)
+            .hidden(32)
+            .layers(3)
+            .residual(true)
+            .build(1)
+            .unwrap();
         let model = Trainer::builder().epochs(30).build().unwrap().fit(model, &data).unwrap();
         let plan = ChannelPruner::builder(Magnitude::l2())
             .ratio(0.75)
