@@ -14,7 +14,7 @@ use gnn_prune::__kernels::{
 use gnn_prune::data::PowerLaw;
 use gnn_prune::rng::mix;
 use gnn_prune::value::Csr;
-use gnn_prune::{Graph, NodeOrder, Norm};
+use gnn_prune::{AdjacencyNorm, Graph, NodeOrder};
 use harness::limits::Limit;
 use harness::{Contender, contender, keep, largest, pool, short, thread_counts, wanted};
 use ndarray::linalg::general_mat_mul;
@@ -62,7 +62,7 @@ fn most_terms(a: &Csr<f32>) -> usize {
 }
 
 fn spmm_on(name: &str, graph: &Graph, widths: &[usize], threads: usize, peers: bool) {
-    let operator = graph.operator(Norm::Symmetric).expect("no weight is negative");
+    let operator = graph.operator(AdjacencyNorm::Symmetric).expect("no weight is negative");
     let a: Csr<f32> = operator.forward().to_owned();
     let (n, terms) = (a.rows(), most_terms(&a));
     for &width in widths {
@@ -120,7 +120,7 @@ fn levels() -> Vec<(String, Isa)> {
 /// Aggregation of rows of bytes, as quantised models do it; its limit is that of rows of as many
 /// bytes.
 fn int8_on(name: &str, graph: &Graph, threads: usize) {
-    let operator = graph.operator(Norm::Symmetric).expect("no weight is negative");
+    let operator = graph.operator(AdjacencyNorm::Symmetric).expect("no weight is negative");
     let (n, nnz) = (operator.forward().rows(), operator.stored());
     let (starts, cols, _) = operator.forward().into_raw_storage();
     let bytes = |len: usize, seed: u64| {

@@ -12,8 +12,7 @@ use gnn_prune::ndarray::Array2;
 use gnn_prune::program::StageTime;
 use gnn_prune::quant::{Form, Forms, Rounding};
 use gnn_prune::{
-    AppnpNet, Bits, Dataset, Gcn, GcnII, Gin, Graph, Mlp, Model, Quantizer, Result, Sage, Sgc,
-    Split,
+    AppnpNet, Bits, Dataset, Gcn, Gcn2, Gin, Graph, Mlp, Model, Quantizer, Result, Sage, Sgc, Split,
 };
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -45,7 +44,7 @@ fn model(word: &str, inputs: usize, outputs: usize, hidden: usize) -> Result<Mod
         "gin" => Gin::builder(inputs, outputs).hidden(hidden).build(0),
         "sgc" => Sgc::builder(inputs, outputs).build(0),
         "appnp" => AppnpNet::builder(inputs, outputs).hidden(hidden).build(0),
-        "gcn2" => GcnII::builder(inputs, outputs).hidden(hidden).build(0),
+        "gcn2" => Gcn2::builder(inputs, outputs).hidden(hidden).build(0),
         _ => Mlp::builder(inputs, outputs).hidden(hidden).build(0),
     }
 }

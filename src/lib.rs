@@ -96,9 +96,9 @@ pub mod value;
 pub use data::{Dataset, FeatureNorm, Split};
 pub use distill::{Adversarial, DistillLoss, Distiller, InputGradients, Nodes, SoftLabels};
 pub use error::{Error, ModelError, PruneError, Result, Unsupported};
-pub use graph::{Graph, NodeOrder, Norm};
+pub use graph::{AdjacencyNorm, Graph, NodeOrder};
 pub use kernels::trim;
-pub use models::{AppnpNet, DeepGcn, Gat, Gcn, GcnII, Gin, Mlp, Sage, Sgc};
+pub use models::{AppnpNet, DeepGcn, Gat, Gcn, Gcn2, Gin, Mlp, Sage, Sgc};
 pub use nn::Model;
 #[cfg(feature = "recipe")]
 pub use pipeline::Recipe;

@@ -7,7 +7,7 @@
 use gnn_prune::data::Splits;
 use gnn_prune::distill::{DistillLoss, Signals, SoftLabels};
 use gnn_prune::files::{Array, Tensors};
-use gnn_prune::graph::{Duplicates, Norm};
+use gnn_prune::graph::{AdjacencyNorm, Duplicates};
 use gnn_prune::io::pyg::{Assumptions, Checkpoint, InnerForm, add_module, state_of};
 use gnn_prune::ndarray::{Array2, ArrayView2};
 use gnn_prune::nn::{
@@ -181,10 +181,10 @@ fn layer_of(layer: &str, args: &Json) -> Option<(&'static str, Attrs)> {
     let count = |name: &str, default: u64| args[name].as_u64().unwrap_or(default);
     let attrs = Attrs::new();
     let norm = match (layer, flag("normalize", true), flag("add_self_loops", true)) {
-        (_, false, _) => Norm::Sum,
-        ("LGConv", ..) | (_, _, false) => Norm::SymmetricPlain,
-        _ if flag("improved", false) => Norm::SymmetricImproved,
-        _ => Norm::Symmetric,
+        (_, false, _) => AdjacencyNorm::Sum,
+        ("LGConv", ..) | (_, _, false) => AdjacencyNorm::SymmetricPlain,
+        _ if flag("improved", false) => AdjacencyNorm::SymmetricImproved,
+        _ => AdjacencyNorm::Symmetric,
     };
     Some(match layer {
         "GCNConv" => ("gcn_conv", attrs.with("norm", norm)),

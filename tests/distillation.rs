@@ -488,8 +488,8 @@ impl DistillLoss<f32> for Recorder {
         rows: &[u32],
         epoch: usize,
     ) -> Result<()> {
-        assert_eq!(student.labelled(), teacher.labelled());
-        self.log.lock().unwrap().push((self.seed, epoch, rows.len(), student.labelled().len()));
+        assert_eq!(student.labeled(), teacher.labeled());
+        self.log.lock().unwrap().push((self.seed, epoch, rows.len(), student.labeled().len()));
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use gnn_prune::nn::{
 };
 use gnn_prune::testing::{random_dense, random_graph, random_layer};
 use gnn_prune::{
-    AppnpNet, Dataset, DeepGcn, Gat, Gcn, GcnII, Gin, Graph, Mlp, Model, Sage, Sgc, Trainer, Value,
+    AppnpNet, Dataset, DeepGcn, Gat, Gcn, Gcn2, Gin, Graph, Mlp, Model, Sage, Sgc, Trainer, Value,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -308,8 +308,8 @@ fn every_recipe_is_its_formula_and_every_layer_has_a_recipe_or_a_reason() {
         },
     );
     check(
-        "GcnII",
-        GcnII::builder(i, o).hidden(HIDDEN).layers(3).alpha(0.2).theta(0.7).build(0),
+        "Gcn2",
+        Gcn2::builder(i, o).hidden(HIDDEN).layers(3).alpha(0.2).theta(0.7).build(0),
         &|p, x| {
             let first = relu(p.linear("linear_in", x));
             let last = (1..=3).fold(first.clone(), |x, l| {
@@ -571,7 +571,7 @@ fn weights_are_drawn_by_glorots_rule_and_each_for_itself() {
         Gcn::builder(30, 30).hidden(30).layers(3).residual(true).build(1).unwrap(),
         Sage::builder(30, 30).hidden(30).build(1).unwrap(),
         Gin::builder(30, 30).hidden(30).build(1).unwrap(),
-        GcnII::builder(30, 30).hidden(30).layers(3).build(1).unwrap(),
+        Gcn2::builder(30, 30).hidden(30).layers(3).build(1).unwrap(),
         Sgc::builder(30, 30).build(1).unwrap(),
         Gat::builder(30, 30).hidden(15).heads(2).output_heads(1).build(1).unwrap(),
     ];
@@ -664,9 +664,9 @@ fn settings_outside_their_range_are_refused_by_every_recipe() {
         ("too many hops", Sgc::builder(4, 2).hops(1001).build(0)),
         ("no hops", AppnpNet::builder(4, 2).hops(0).build(0)),
         ("alpha", AppnpNet::builder(4, 2).alpha(1.5).build(0)),
-        ("alpha", GcnII::builder(4, 2).alpha(-0.1).build(0)),
-        ("theta", GcnII::builder(4, 2).theta(2.0).build(0)),
-        ("no layers", GcnII::builder(4, 2).layers(0).build(0)),
+        ("alpha", Gcn2::builder(4, 2).alpha(-0.1).build(0)),
+        ("theta", Gcn2::builder(4, 2).theta(2.0).build(0)),
+        ("no layers", Gcn2::builder(4, 2).layers(0).build(0)),
         ("no layers", DeepGcn::builder(4, 2).layers(0).build(0)),
         ("no width", Gcn::builder(4, 2).hidden(0).build(0)),
         ("no classes", Gcn::builder(4, 0).build(0)),
@@ -697,7 +697,7 @@ fn dropout_comes_before_every_layer_with_weights() {
         Gat::builder(6, 3).layers(3).build(0).unwrap(),
         Sgc::builder(6, 3).build(0).unwrap(),
         AppnpNet::builder(6, 3).build(0).unwrap(),
-        GcnII::builder(6, 3).layers(2).build(0).unwrap(),
+        Gcn2::builder(6, 3).layers(2).build(0).unwrap(),
         DeepGcn::builder(6, 3).layers(2).build(0).unwrap(),
     ];
     for model in models {

@@ -178,7 +178,7 @@ fn a_tensor_that_nobody_reads_is_refused_by_name() {
 #[test]
 fn the_program_that_is_written_has_the_settings_of_its_layers() {
     let export_of = |model: &Model| export(model, "net.safetensors").unwrap().python;
-    let deep = gnn_prune::GcnII::builder(4, 2)
+    let deep = gnn_prune::Gcn2::builder(4, 2)
         .hidden(3)
         .layers(2)
         .alpha(0.25)

@@ -1,7 +1,7 @@
 //! Files of PyTorch: they hold what PyTorch says they hold, and nothing in them can do harm.
 
 use gnn_prune::Dataset;
-use gnn_prune::data::UNLABELLED;
+use gnn_prune::data::UNLABELED;
 use gnn_prune::files::Tensors;
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
@@ -165,7 +165,7 @@ fn a_graph_is_the_same_from_a_pickle_as_from_safetensors() {
 fn a_label_that_is_nan_is_none_in_both_formats() {
     for name in ["unlabelled/data.pt", "unlabelled/data.safetensors"] {
         let found = Dataset::read(folder().join(name)).unwrap();
-        assert_eq!(found.classes().unwrap(), [0, 1, UNLABELLED, 1, 0, UNLABELLED], "{name}");
+        assert_eq!(found.classes().unwrap(), [0, 1, UNLABELED, 1, 0, UNLABELED], "{name}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! Data sets from tables and tensors: what is read, and one line for what cannot be.
 
 use flate2::{Compression, write::GzEncoder};
-use gnn_prune::data::{Purpose, SplitSource, UNLABELLED};
+use gnn_prune::data::{Purpose, SplitSource, UNLABELED};
 use gnn_prune::files::{Array, Tensors};
 use gnn_prune::ndarray::array;
 use gnn_prune::task::{Part, evaluate};
@@ -544,7 +544,7 @@ fn a_purpose_reads_no_more_than_it_needs_and_minus_one_is_no_label() {
                 data.split(0).train.len(),
                 data.notes().len()
             ),
-            (&[UNLABELLED; 6][..], 2, 0, 0)
+            (&[UNLABELED; 6][..], 2, 0, 0)
         );
     }
     let untrained = graph(&without(six_nodes(), &masks[..2]), Purpose::Measure).unwrap();
@@ -562,7 +562,7 @@ fn a_purpose_reads_no_more_than_it_needs_and_minus_one_is_no_label() {
     );
     assert_eq!(
         graph(&unlabelled, Purpose::Measure).unwrap().classes().unwrap(),
-        [0, UNLABELLED, 0, UNLABELLED, 0, 1]
+        [0, UNLABELED, 0, UNLABELED, 0, 1]
     );
     labels[1] = f64::NAN;
     let outside = with(
@@ -581,10 +581,7 @@ fn a_purpose_reads_no_more_than_it_needs_and_minus_one_is_no_label() {
     let data = graph(&outside, Purpose::Learn).unwrap();
     assert_eq!(
         (data.classes().unwrap(), data.notes()),
-        (
-            &[0, UNLABELLED, 0, UNLABELLED, 0, 1][..],
-            &["2 of 6 nodes have no label".to_string()][..]
-        )
+        (&[0, UNLABELED, 0, UNLABELED, 0, 1][..], &["2 of 6 nodes have no label".to_string()][..])
     );
     let model = gnn_prune::Gcn::builder(2, 2).hidden(2).build(0).unwrap();
     let trainer = gnn_prune::Trainer::builder().epochs(3).build().unwrap();
@@ -735,7 +732,7 @@ fn features_and_labels_are_tables_too_and_a_column_may_name_the_nodes() {
     );
     assert_eq!(
         (data.classes().unwrap(), data.split(0).train, data.split(0).test),
-        (&[0, 1, UNLABELLED, 1][..], vec![3], vec![0])
+        (&[0, 1, UNLABELED, 1][..], vec![3], vec![0])
     );
     assert!(
         data.notes().iter().any(|note| note.contains("0 = cat, 1 = dog")),
@@ -748,12 +745,12 @@ fn features_and_labels_are_tables_too_and_a_column_may_name_the_nodes() {
     );
     assert_eq!(read(&npy_split.display().to_string()).unwrap().split(0), data.split(0));
     for (labels, expected) in [
-        ("0\n1\n\"\"\n1\n", [0, 1, UNLABELLED, 1]),
-        ("kind\n0\n1\n-1\n1.0\n", [0, 1, UNLABELLED, 1]),
-        ("cat\ndog\nNaN\ndog\n", [0, 1, UNLABELLED, 1]),
-        ("species\ncat\ndog\nNaN\ndog\n", [0, 1, UNLABELLED, 1]),
-        (",y\n0,0\n1,1\n2,\n3,1\n", [0, 1, UNLABELLED, 1]),
-        ("node;label;remark\n3;1;far\n1;1;\n0;0;near\n", [0, 1, UNLABELLED, 1]),
+        ("0\n1\n\"\"\n1\n", [0, 1, UNLABELED, 1]),
+        ("kind\n0\n1\n-1\n1.0\n", [0, 1, UNLABELED, 1]),
+        ("cat\ndog\nNaN\ndog\n", [0, 1, UNLABELED, 1]),
+        ("species\ncat\ndog\nNaN\ndog\n", [0, 1, UNLABELED, 1]),
+        (",y\n0,0\n1,1\n2,\n3,1\n", [0, 1, UNLABELED, 1]),
+        ("node;label;remark\n3;1;far\n1;1;\n0;0;near\n", [0, 1, UNLABELED, 1]),
     ] {
         folder.write("g.labels.csv", labels);
         assert_eq!(read(&split).unwrap().classes().unwrap(), expected, "{labels}");
@@ -800,7 +797,7 @@ fn nodes_of_ogb_without_a_label_are_read_and_headings_are_not() {
         folder.write("split/time/test.csv.gz", gz("2\n"));
         assert_eq!(
             Dataset::read(&folder.0).unwrap().classes().unwrap(),
-            [0, 1, 1, UNLABELLED],
+            [0, 1, 1, UNLABELED],
             "{labels}"
         );
         folder.write("split/time/test.csv.gz", gz("2\n3\n"));
@@ -810,7 +807,7 @@ fn nodes_of_ogb_without_a_label_are_read_and_headings_are_not() {
     let several = Dataset::read(&folder.0).unwrap();
     assert_eq!(
         (
-            (several.classes(), several.labelled(&[0, 1, 2, 3])),
+            (several.classes(), several.labeled(&[0, 1, 2, 3])),
             several.label_matrix().unwrap().row(2).to_vec()
         ),
         ((None, vec![0, 1, 2]), vec![true, true])

@@ -1,6 +1,6 @@
 //! Values whose rows are not the nodes of one graph: hops of a sample, graphs of a batch, pairs.
 
-use gnn_prune::graph::Norm;
+use gnn_prune::graph::AdjacencyNorm;
 use gnn_prune::ndarray::{Array2, ArrayView2, Axis, s};
 use gnn_prune::nn::{
     Add, Attrs, Cx, Dropout, GatConv, GcnConv, Grads, Io, Layer, LgConv, Linear, Lowering, Mode,
@@ -237,6 +237,9 @@ fn a_readout_has_one_row_per_graph_and_joins_no_rows_of_nodes() {
 fn the_operators_that_aggregate_in_a_hop_are_kept_with_it() {
     let data = data(false);
     let hop = gnn_prune::graph::Hop::into_nodes(data.graph(), &[4, 5]).unwrap();
-    let first = hop.operator(Norm::Symmetric).unwrap();
-    assert!(std::sync::Arc::ptr_eq(&first, &hop.clone().operator(Norm::Symmetric).unwrap()));
+    let first = hop.operator(AdjacencyNorm::Symmetric).unwrap();
+    assert!(std::sync::Arc::ptr_eq(
+        &first,
+        &hop.clone().operator(AdjacencyNorm::Symmetric).unwrap()
+    ));
 }

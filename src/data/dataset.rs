@@ -13,12 +13,12 @@ use ndarray::{Array2, ArrayView2};
 use std::sync::Arc;
 
 /// The label of a node that has none.
-pub const UNLABELLED: u32 = u32::MAX;
+pub const UNLABELED: u32 = u32::MAX;
 
 /// A graph whose nodes have features and labels, and the splits to learn on. Clones share the large
 /// parts.
 ///
-/// *Shapes*: features `[nodes, features]`, labels `[nodes]` in `0..num_classes`, or [`UNLABELLED`]
+/// *Shapes*: features `[nodes, features]`, labels `[nodes]` in `0..num_classes`, or [`UNLABELED`]
 /// for nodes that are in no part of a split.
 ///
 /// ```
@@ -42,8 +42,8 @@ pub struct Dataset<F: Scalar = f32> {
 
 impl<F: Scalar> Dataset<F> {
     /// A data set from memory. Features are taken as they are ([`FeatureNorm::Raw`]; see
-    /// [`with_features_normalised`](Self::with_features_normalised)); without `num_classes` there
-    /// are as many as the largest label says. A label may be [`UNLABELLED`].
+    /// [`with_normalized_features`](Self::with_normalized_features)); without `num_classes` there
+    /// are as many as the largest label says. A label may be [`UNLABELED`].
     ///
     /// *Shapes*: features `[nodes, features]`, labels `[nodes]`.
     ///
@@ -214,7 +214,7 @@ impl<F: Scalar> Dataset<F> {
     /// # Errors
     /// [`Error::Data`] if the features were normalised in another way: what they were before is
     /// gone.
-    pub fn with_features_normalised(self, norm: FeatureNorm) -> Result<Self> {
+    pub fn with_normalized_features(self, norm: FeatureNorm) -> Result<Self> {
         if norm == self.feature_norm {
             return Ok(self);
         }
@@ -313,14 +313,14 @@ impl<F: Scalar> Dataset<F> {
         &self.labels
     }
 
-    /// The class of each node, in `0..num_classes`, [`UNLABELLED`] for a node without one; `None`
+    /// The class of each node, in `0..num_classes`, [`UNLABELED`] for a node without one; `None`
     /// where a node may have several labels.
     pub fn classes(&self) -> Option<&[u32]> {
         self.labels.classes()
     }
 
     /// Those of `nodes` that have a label, or labels.
-    pub fn labelled(&self, nodes: &[u32]) -> Vec<u32> {
+    pub fn labeled(&self, nodes: &[u32]) -> Vec<u32> {
         nodes.iter().copied().filter(|&node| self.labels.is_known(node as usize)).collect()
     }
 
@@ -409,7 +409,7 @@ pub(super) fn check_labels(
         ));
     }
     let largest =
-        labels.iter().copied().filter(|label| *label != UNLABELLED).max().unwrap_or(0) as usize;
+        labels.iter().copied().filter(|label| *label != UNLABELED).max().unwrap_or(0) as usize;
     let classes = match num_classes {
         Some(classes) => classes,
         // More classes than nodes are a mistake, and would be allocated for.
@@ -427,7 +427,7 @@ pub(super) fn check_labels(
             format!("has {classes} classes; there must be at least 2 to tell apart"),
         ));
     }
-    match labels.iter().position(|&label| label as usize >= classes && label != UNLABELLED) {
+    match labels.iter().position(|&label| label as usize >= classes && label != UNLABELED) {
         Some(node) => Err(Error::IndexOutOfRange {
             at: format!("{name}: label of node {node}"),
             index: labels[node] as usize,
@@ -474,7 +474,7 @@ mod tests {
                 .contains("labels go up to 4294967294")
         );
         assert!(
-            message(data(features(), &[0, UNLABELLED, 0, 1], None))
+            message(data(features(), &[0, UNLABELED, 0, 1], None))
                 .contains("node 1 is in train and has no label")
         );
         let mut infinite = features();
@@ -500,12 +500,12 @@ mod tests {
     #[test]
     fn features_are_normalised_once_only() {
         let raw = data(features(), &[0, 1, 0, 1], None).unwrap();
-        let l1 = raw.with_features_normalised(FeatureNorm::L1).unwrap();
+        let l1 = raw.with_normalized_features(FeatureNorm::L1).unwrap();
         assert_eq!(l1.features().to_dense().row(0), array![3.0f32 / 7.0, 4.0 / 7.0]);
-        let same = l1.clone().with_features_normalised(FeatureNorm::L1).unwrap();
+        let same = l1.clone().with_normalized_features(FeatureNorm::L1).unwrap();
         assert_eq!(same.features().to_dense(), l1.features().to_dense());
         assert!(
-            l1.with_features_normalised(FeatureNorm::L2)
+            l1.with_normalized_features(FeatureNorm::L2)
                 .unwrap_err()
                 .to_string()
                 .contains("by l1 already")
@@ -520,12 +520,12 @@ mod tests {
             "toy",
             graph(),
             features().into(),
-            vec![0, UNLABELLED, 1, 1],
+            vec![0, UNLABELED, 1, 1],
             None,
             splits(0),
         )
         .unwrap();
-        assert_eq!((data.num_classes(), data.labelled(&[3, 1, 0])), (2, vec![3, 0]));
+        assert_eq!((data.num_classes(), data.labeled(&[3, 1, 0])), (2, vec![3, 0]));
         assert!(
             data.clone()
                 .with_splits(splits(1))
@@ -540,7 +540,7 @@ mod tests {
             "toy",
             graph(),
             features().into(),
-            vec![UNLABELLED; 4],
+            vec![UNLABELED; 4],
             Some(2),
             Splits::default(),
         );

@@ -1,6 +1,6 @@
 //! What is known of the nodes.
 
-use super::dataset::UNLABELLED;
+use super::dataset::UNLABELED;
 use ndarray::{Array2, ArrayView2};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Labels {
-    /// One class per node, in `0..num_classes`; [`UNLABELLED`] for none.
+    /// One class per node, in `0..num_classes`; [`UNLABELED`] for none.
     Classes(Arc<[u32]>),
     /// Any number of labels per node.
     Several {
@@ -44,7 +44,7 @@ impl Labels {
     /// Whether a node has a label, or labels. A node that there is not has none.
     pub fn is_known(&self, node: usize) -> bool {
         match self {
-            Labels::Classes(classes) => classes.get(node).is_some_and(|class| *class != UNLABELLED),
+            Labels::Classes(classes) => classes.get(node).is_some_and(|class| *class != UNLABELED),
             Labels::Several { known, .. } | Labels::Numbers { known, .. } => {
                 known.get(node).is_some_and(|known| *known)
             }
@@ -71,7 +71,7 @@ impl Labels {
         match self {
             Labels::Classes(classes) => Cow::Borrowed(classes),
             Labels::Several { known, .. } | Labels::Numbers { known, .. } => {
-                known.iter().map(|known| if *known { 0 } else { UNLABELLED }).collect()
+                known.iter().map(|known| if *known { 0 } else { UNLABELED }).collect()
             }
         }
     }

@@ -33,7 +33,7 @@ mod tables;
 #[cfg(feature = "readers")]
 mod tensors;
 
-pub use dataset::{Dataset, UNLABELLED};
+pub use dataset::{Dataset, UNLABELED};
 pub use labels::Labels;
 pub use norm::FeatureNorm;
 pub use powerlaw::PowerLaw;

@@ -1,7 +1,7 @@
 //! Numbers of one type where another is asked for: taken where they say the same, refused where
 //! they would become others.
 
-use super::dataset::UNLABELLED;
+use super::dataset::UNLABELED;
 use ndarray::Array2;
 
 /// What is wrong, as the end of a sentence that begins with what was read.
@@ -49,14 +49,14 @@ pub(super) fn truth(value: f64) -> Problem<bool> {
 /// The label of each node as a class, −1 as none.
 pub(super) fn classes(labels: &[i64]) -> Problem<Vec<u32>> {
     let class = |(node, &label): (usize, &i64)| match u32::try_from(label) {
-        Ok(label) if label != UNLABELLED => Ok(label),
-        _ if label == -1 => Ok(UNLABELLED),
+        Ok(label) if label != UNLABELED => Ok(label),
+        _ if label == -1 => Ok(UNLABELED),
         _ if label < 0 => Err(format!(
             "the label of node {node} is {label}, and of the negative labels only -1 has a meaning: a node without one"
         )),
         _ => Err(format!(
             "the label of node {node} is {label}, and classes are numbered up to {}",
-            UNLABELLED - 1
+            UNLABELED - 1
         )),
     };
     labels.iter().enumerate().map(class).collect()
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn minus_one_and_nan_are_nodes_without_labels_and_other_negative_labels_refused() {
-        assert_eq!(classes(&[3, -1, 0]), Ok(vec![3, UNLABELLED, 0]));
+        assert_eq!(classes(&[3, -1, 0]), Ok(vec![3, UNLABELED, 0]));
         assert!(classes(&[0, -2]).unwrap_err().contains("node 1 is -2"));
         assert!(classes(&[i64::from(u32::MAX)]).unwrap_err().contains("node 0 is 4294967295"));
         assert_eq!((label(f64::NAN, MOST_IN_F64), label(2.0, MOST_IN_F64)), (Ok(-1), Ok(2)));

@@ -1,7 +1,7 @@
 //! What a file holds, made into a data set: classes counted, splits chosen, and what was assumed
 //! said.
 
-use super::dataset::{Dataset, UNLABELLED, check_labels};
+use super::dataset::{Dataset, UNLABELED, check_labels};
 use super::labels::Labels;
 use super::norm::FeatureNorm;
 use super::npz::array_file;
@@ -65,7 +65,7 @@ impl Parts {
         };
         let (labels, num_classes) = match self.labels.take() {
             _ if wanted.purpose == Purpose::Predict => {
-                (Labels::Classes(vec![UNLABELLED; nodes].into()), wanted.classes.unwrap_or(0))
+                (Labels::Classes(vec![UNLABELED; nodes].into()), wanted.classes.unwrap_or(0))
             }
             None => {
                 return Err(Error::file(path, "has no labels, which training and measuring need"));
@@ -129,7 +129,7 @@ impl Parts {
         wanted: &Wanted,
     ) -> Result<(Labels, usize)> {
         let mut known: Vec<u32> =
-            labels.iter().copied().filter(|label| *label != UNLABELLED).collect();
+            labels.iter().copied().filter(|label| *label != UNLABELED).collect();
         known.sort_unstable();
         known.dedup();
         // A network with an output more was trained on them as they are.
@@ -138,7 +138,7 @@ impl Parts {
             && counts_from_one
             && wanted.classes.is_none_or(|outputs| outputs == known.len())
         {
-            labels.iter_mut().filter(|label| **label != UNLABELLED).for_each(|label| *label -= 1);
+            labels.iter_mut().filter(|label| **label != UNLABELED).for_each(|label| *label -= 1);
             known.iter_mut().for_each(|label| *label -= 1);
             self.notes.push("labels count from 1: label v is class v - 1".into());
         }

@@ -108,7 +108,7 @@ impl Reader {
                 None => read_file(Path::new(&word), &wanted),
                 Some(mut data) => {
                     if let Some(norm) = wanted.norm {
-                        data = data.with_features_normalised(norm)?;
+                        data = data.with_normalized_features(norm)?;
                     }
                     match wanted.split {
                         Some(source) => {

@@ -1,6 +1,6 @@
 //! Which nodes train, validate and test.
 
-use super::dataset::UNLABELLED;
+use super::dataset::UNLABELED;
 use super::purpose::Purpose;
 use crate::error::{Error, Result};
 use crate::rng::{generator, purpose};
@@ -101,7 +101,7 @@ impl Splits {
                         "at most 1",
                     ));
                 }
-                let labelled = labels.iter().filter(|label| **label != UNLABELLED).count();
+                let labelled = labels.iter().filter(|label| **label != UNLABELED).count();
                 if counts_of_shares([*train, *val, *test], labelled).is_none() {
                     return Err(Error::data(
                         name,
@@ -182,7 +182,7 @@ impl Split {
                     ));
                 }
                 *seen = part;
-                if read && labels[node as usize] == UNLABELLED {
+                if read && labels[node as usize] == UNLABELED {
                     return Err(Error::data(
                         at,
                         format!(
@@ -214,7 +214,7 @@ pub(crate) fn check_part(data: &str, word: &str, nodes: &[u32]) -> Result<()> {
 /// The nodes of each class that occurs.
 fn members(labels: &[u32]) -> BTreeMap<u32, Vec<u32>> {
     let mut members: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-    let labelled = (0u32..).zip(labels).filter(|(_, label)| **label != UNLABELLED);
+    let labelled = (0u32..).zip(labels).filter(|(_, label)| **label != UNLABELED);
     labelled.for_each(|(node, &label)| members.entry(label).or_default().push(node));
     members
 }
@@ -283,7 +283,7 @@ fn counts_of_shares(shares: [f64; 3], nodes: usize) -> Option<[usize; 3]> {
 fn by_shares(shares: [f64; 3], seed: u64, labels: &[u32]) -> Split {
     let mut nodes: Vec<u32> = (0u32..)
         .zip(labels)
-        .filter(|(_, label)| **label != UNLABELLED)
+        .filter(|(_, label)| **label != UNLABELED)
         .map(|(node, _)| node)
         .collect();
     let [train, val, test] =
@@ -434,7 +434,7 @@ mod tests {
         assert!(message(Splits::PerClass { train: 0, val: 1 }).contains("training nodes a class"));
         assert!(message(Splits::PerClass { train: usize::MAX, val: 1 }).contains("class 0"));
         let empty = Splits::PerClass { train: 1, val: 1 }
-            .validated("toy", &[UNLABELLED; 9], Purpose::Learn)
+            .validated("toy", &[UNLABELED; 9], Purpose::Learn)
             .unwrap_err()
             .to_string();
         assert!(empty.contains("no node has a label"), "{empty}");
@@ -454,7 +454,7 @@ mod tests {
 
     /// Labels 0, 2 and 5, and every tenth node without one.
     fn with_gaps() -> Vec<u32> {
-        (0..90).map(|i| if i % 10 == 9 { UNLABELLED } else { [0, 2, 5][i % 3] }).collect()
+        (0..90).map(|i| if i % 10 == 9 { UNLABELED } else { [0, 2, 5][i % 3] }).collect()
     }
 
     #[test]
@@ -468,7 +468,7 @@ mod tests {
             let split = splits.of(7, &labels);
             let all: Vec<u32> = [&split.train[..], &split.val, &split.test].concat();
             assert_eq!(all.len(), 81, "{splits:?}");
-            assert!(all.iter().all(|&node| labels[node as usize] != UNLABELLED), "{splits:?}");
+            assert!(all.iter().all(|&node| labels[node as usize] != UNLABELED), "{splits:?}");
             assert!(
                 Splits::Fixed(split.clone()).validated("toy", &labels, Purpose::Learn).is_ok(),
                 "{splits:?}"
@@ -498,7 +498,7 @@ mod tests {
 
     #[test]
     fn a_node_of_a_part_that_is_read_must_have_a_label_and_a_part_that_is_not_may_be_missing() {
-        let labels = [UNLABELLED, 0, 1, UNLABELLED];
+        let labels = [UNLABELED, 0, 1, UNLABELED];
         let split = |train: &[u32], val: &[u32], test: &[u32]| Split {
             train: train.into(),
             val: val.into(),

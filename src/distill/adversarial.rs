@@ -209,7 +209,7 @@ impl<F: Scalar> Critic<F> {
         let cx = Cx::without_graph();
         let x = Value::from(signals.logits().to_owned());
         let trace = self.model.trace(&cx, x.view())?;
-        let (value, seed) = objective(trace.output(), signals.labelled(), rows, side);
+        let (value, seed) = objective(trace.output(), signals.labeled(), rows, side);
         let (grads, dz) =
             self.model.backward_to_input(&cx, trace, &[(self.model.output(), seed)])?;
         Ok((value, grads, dz.into_dense()))

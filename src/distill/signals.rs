@@ -50,14 +50,15 @@ impl<'a, F: Scalar> Signals<'a, F> {
     }
 
     /// Node and class of each training node.
-    pub fn labelled(&self) -> &'a [(u32, u32)] {
+    pub fn labeled(&self) -> &'a [(u32, u32)] {
         self.labelled
     }
 
     /// Checks that `teacher` has as many nodes and classes, and that it has the nodes `rows`.
     ///
     /// # Errors
-    /// [`Error::StudentAndTeacher`] with the numbers of both sides, [`Error::IndexOutOfRange`] for a row.
+    /// [`Error::StudentAndTeacher`] with the numbers of both sides, [`Error::IndexOutOfRange`] for
+    /// a row.
     pub fn check_against(&self, teacher: &Signals<F>, rows: &[u32]) -> Result<()> {
         let (student, teacher) = (self.logits.dim(), teacher.logits.dim());
         for (what, student, teacher) in

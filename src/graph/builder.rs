@@ -389,7 +389,7 @@ mod tests {
             ndarray::array![[1.0], [3.0], [4.0], [5.0], [2.0]]
         );
         // One self-loop in the place of both, as if it were listed once: 2 + 1 + 1 come in.
-        let symmetric = graph.operator(crate::graph::Norm::Symmetric).unwrap();
+        let symmetric = graph.operator(crate::graph::AdjacencyNorm::Symmetric).unwrap();
         assert!((symmetric.forward().get(1, 1).unwrap() - 0.25).abs() < 1e-6);
         assert_eq!(graph.attention().neighbourhoods().sources, &[0, 0, 0, 2, 1, 2]);
         assert_eq!(graph.attention_as_listed().neighbourhoods().sources, &[0, 0, 1, 1, 2]);
@@ -405,7 +405,7 @@ mod tests {
 
     #[test]
     fn unweighted_norms_count_edges_whatever_they_weigh() {
-        use crate::graph::Norm;
+        use crate::graph::AdjacencyNorm;
         let edges = [(0, 1, 0.5), (2, 1, 4.0), (0, 1, 0.25), (1, 2, 0.0)];
         let graph = Graph::builder(3)
             .weighted_edges(edges)
@@ -417,24 +417,24 @@ mod tests {
             operator.unwrap().forward().to_dense()
         };
         let counts = ndarray::array![[0.0, 0.0, 0.0], [2.0, 0.0, 1.0], [0.0, 1.0, 0.0]];
-        assert_eq!(dense(graph.operator(Norm::UnweightedSum)), counts);
-        assert_eq!(dense(graph.operator(Norm::Sum))[[1, 0]], 0.75);
+        assert_eq!(dense(graph.operator(AdjacencyNorm::UnweightedSum)), counts);
+        assert_eq!(dense(graph.operator(AdjacencyNorm::Sum))[[1, 0]], 0.75);
         assert_eq!(
-            dense(graph.operator(Norm::UnweightedMean)).row(1),
+            dense(graph.operator(AdjacencyNorm::UnweightedMean)).row(1),
             ndarray::array![2.0 / 3.0, 0.0, 1.0 / 3.0]
         );
-        assert_eq!(dense(graph.relation_operator(0, Norm::UnweightedSum))[[1, 0]], 2.0);
-        assert_eq!(dense(graph.relation_operator(1, Norm::UnweightedSum))[[1, 2]], 1.0);
+        assert_eq!(dense(graph.relation_operator(0, AdjacencyNorm::UnweightedSum))[[1, 0]], 2.0);
+        assert_eq!(dense(graph.relation_operator(1, AdjacencyNorm::UnweightedSum))[[1, 2]], 1.0);
         let moved = graph.permuted(&[1, 2, 0]).unwrap();
         assert_eq!(
-            dense(moved.operator(Norm::UnweightedSum)),
+            dense(moved.operator(AdjacencyNorm::UnweightedSum)),
             ndarray::array![[0.0, 1.0, 2.0], [1.0, 0.0, 0.0], [0.0; 3]]
         );
-        assert_eq!(dense(moved.relation_operator(0, Norm::UnweightedSum))[[0, 2]], 2.0);
+        assert_eq!(dense(moved.relation_operator(0, AdjacencyNorm::UnweightedSum))[[0, 2]], 2.0);
         let once =
             Graph::builder(3).weighted_edges(edges).duplicates(Duplicates::Sum).build().unwrap();
         assert_eq!(
-            dense(once.operator(Norm::UnweightedSum))[[1, 0]],
+            dense(once.operator(AdjacencyNorm::UnweightedSum))[[1, 0]],
             1.0,
             "edges that were added up are one"
         );

@@ -235,7 +235,7 @@ fn summed<T: Copy + std::ops::AddAssign>(n: usize, entries: Vec<(u32, u32, T)>) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Duplicates, GraphBuilder, Norm};
+    use crate::graph::{AdjacencyNorm, Duplicates, GraphBuilder};
     use ndarray::Array2;
     use proptest::prelude::*;
 
@@ -270,7 +270,9 @@ mod tests {
         for r in 0..a.relations().len().max(b.relations().len()) {
             assert_eq!(of(a, r), of(b, r), "relation {r}");
         }
-        for norm in [Norm::Symmetric, Norm::UnweightedSum, Norm::UnweightedMean] {
+        for norm in
+            [AdjacencyNorm::Symmetric, AdjacencyNorm::UnweightedSum, AdjacencyNorm::UnweightedMean]
+        {
             let (a, b) = (a.operator(norm).unwrap(), b.operator(norm).unwrap());
             assert_eq!(a.forward(), b.forward(), "{norm:?}");
         }

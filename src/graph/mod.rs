@@ -14,7 +14,7 @@ mod topology;
 pub use attention::AttentionEdges;
 pub use builder::{Duplicates, GraphBuilder, SelfLoops};
 pub use edges::{Edge, EdgeMask};
-pub use operator::{Norm, Operator};
+pub use operator::{AdjacencyNorm, Operator};
 pub use order::NodeOrder;
 pub use relations::RelationPairs;
 pub use topology::{Hop, Topology};
@@ -44,8 +44,8 @@ pub struct Graph<F: Scalar = f32> {
     /// The edges of each type.
     relations: Arc<Vec<Csr<F>>>,
     /// By relation, the whole graph being `None`.
-    operators: Built<(Option<usize>, Norm), Operator<F>>,
-    pairs: Built<Norm, RelationPairs<F>>,
+    operators: Built<(Option<usize>, AdjacencyNorm), Operator<F>>,
+    pairs: Built<AdjacencyNorm, RelationPairs<F>>,
     /// With a self-loop per node, and as they are listed.
     attention: Arc<[OnceLock<Arc<AttentionEdges<F>>>; 2]>,
     parallel: Option<Arc<Parallel>>,
@@ -196,7 +196,11 @@ impl<F: Scalar> Graph<F> {
     ///
     /// # Panics
     /// If there is no such type.
-    pub fn relation_operator(&self, relation: usize, norm: Norm) -> Result<Arc<Operator<F>>> {
+    pub fn relation_operator(
+        &self,
+        relation: usize,
+        norm: AdjacencyNorm,
+    ) -> Result<Arc<Operator<F>>> {
         self.kept_operator(Some(relation), norm)
     }
 
@@ -206,7 +210,7 @@ impl<F: Scalar> Graph<F> {
     /// # Errors
     /// [`Error::Degree`] for the first node on which the norm has no value: a negative weighted
     /// degree under a symmetric norm, weights that add up to zero under a mean.
-    pub fn operator(&self, norm: Norm) -> Result<Arc<Operator<F>>> {
+    pub fn operator(&self, norm: AdjacencyNorm) -> Result<Arc<Operator<F>>> {
         self.kept_operator(None, norm)
     }
 
@@ -226,7 +230,7 @@ impl<F: Scalar> Graph<F> {
     ///
     /// # Errors
     /// As [`Graph::operator`].
-    pub fn relation_pairs(&self, norm: Norm) -> Result<Arc<RelationPairs<F>>> {
+    pub fn relation_pairs(&self, norm: AdjacencyNorm) -> Result<Arc<RelationPairs<F>>> {
         kept(&self.pairs, norm, || {
             let operators = (0..self.relations.len())
                 .map(|r| self.relation_operator(r, norm))
@@ -235,7 +239,11 @@ impl<F: Scalar> Graph<F> {
         })
     }
 
-    fn kept_operator(&self, relation: Option<usize>, norm: Norm) -> Result<Arc<Operator<F>>> {
+    fn kept_operator(
+        &self,
+        relation: Option<usize>,
+        norm: AdjacencyNorm,
+    ) -> Result<Arc<Operator<F>>> {
         kept(&self.operators, (relation, norm), || {
             let matrix = relation.map_or(self.adjacency(), |r| self.relations[r].view());
             let counted = (!norm.is_weighted()).then(|| self.counted(relation, matrix));
@@ -392,8 +400,8 @@ mod tests {
     fn operators_are_shared_between_clones() {
         let graph = Graph::builder(2).edges([(0, 1)]).build().unwrap();
         assert!(Arc::ptr_eq(
-            &graph.operator(Norm::Mean).unwrap(),
-            &graph.clone().operator(Norm::Mean).unwrap()
+            &graph.operator(AdjacencyNorm::Mean).unwrap(),
+            &graph.clone().operator(AdjacencyNorm::Mean).unwrap()
         ));
     }
 

@@ -10,14 +10,15 @@ use crate::value::{Csr, CsrView};
 )]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
-pub enum Norm {
+pub enum AdjacencyNorm {
     /// `D̃^{-1/2}(A+I)D̃^{-1/2}`, where `I` fills in only the self-loops that `A` lacks and `D̃` is
     /// the weighted in-degree (Kipf and Welling 2017, eq. 2; directed and weighted as PyTorch
     /// Geometric's `gcn_norm`). As there, a node of degree zero passes and takes nothing on; a
     /// negative degree, where that gives NaN, is an error.
     Symmetric,
-    /// As [`Norm::Symmetric`] with added self-loops of weight 2 where edges have weights other than
-    /// 1 (`improved` in PyTorch Geometric's `gcn_norm`, which without weights changes nothing).
+    /// As [`AdjacencyNorm::Symmetric`] with added self-loops of weight 2 where edges have weights
+    /// other than 1 (`improved` in PyTorch Geometric's `gcn_norm`, which without weights changes
+    /// nothing).
     SymmetricImproved,
     /// `D^{-1/2}AD^{-1/2}` without added self-loops (He et al., "LightGCN", SIGIR 2020, eq. 3).
     SymmetricPlain,
@@ -27,26 +28,26 @@ pub enum Norm {
     Mean,
     /// `A` itself.
     Sum,
-    /// [`Norm::Mean`] where every edge counts once, whatever its weight.
+    /// [`AdjacencyNorm::Mean`] where every edge counts once, whatever its weight.
     UnweightedMean,
     /// The number of edges, whatever they weigh.
     UnweightedSum,
 }
 
-impl Norm {
+impl AdjacencyNorm {
     /// The norm of a mean or a sum that reads no weights; others as they are.
     #[must_use]
     pub(crate) fn unweighted(self) -> Self {
         match self {
-            Norm::Mean => Norm::UnweightedMean,
-            Norm::Sum => Norm::UnweightedSum,
+            AdjacencyNorm::Mean => AdjacencyNorm::UnweightedMean,
+            AdjacencyNorm::Sum => AdjacencyNorm::UnweightedSum,
             other => other,
         }
     }
 
     /// Whether it reads what edges weigh.
     pub(crate) fn is_weighted(self) -> bool {
-        !matches!(self, Norm::UnweightedMean | Norm::UnweightedSum)
+        !matches!(self, AdjacencyNorm::UnweightedMean | AdjacencyNorm::UnweightedSum)
     }
 }
 
@@ -72,21 +73,21 @@ impl<F: Scalar> Operator<F> {
     /// [`Error::Degree`] where the norm has no value.
     pub(super) fn new(
         adjacency: CsrView<F>,
-        norm: Norm,
+        norm: AdjacencyNorm,
         weighted: bool,
         loops: impl Iterator<Item = (usize, F)>,
     ) -> Result<Self> {
         let forward = match norm {
             // Where weights are not read, the matrix counts edges.
-            Norm::Sum | Norm::UnweightedSum => adjacency.to_owned(),
-            Norm::Mean | Norm::UnweightedMean => mean(adjacency)?,
-            Norm::Symmetric => symmetric(with_self_loops(adjacency, F::one(), loops))?,
-            Norm::SymmetricImproved => symmetric(with_self_loops(
+            AdjacencyNorm::Sum | AdjacencyNorm::UnweightedSum => adjacency.to_owned(),
+            AdjacencyNorm::Mean | AdjacencyNorm::UnweightedMean => mean(adjacency)?,
+            AdjacencyNorm::Symmetric => symmetric(with_self_loops(adjacency, F::one(), loops))?,
+            AdjacencyNorm::SymmetricImproved => symmetric(with_self_loops(
                 adjacency,
                 F::of(if weighted { 2.0 } else { 1.0 }),
                 loops,
             ))?,
-            Norm::SymmetricPlain => symmetric(adjacency.to_owned())?,
+            AdjacencyNorm::SymmetricPlain => symmetric(adjacency.to_owned())?,
         };
         Ok(Self::of_matrix(forward))
     }
@@ -193,7 +194,7 @@ fn with_self_loops<F: Scalar>(
 
 #[cfg(test)]
 mod tests {
-    use crate::graph::{Graph, Norm};
+    use crate::graph::{AdjacencyNorm, Graph};
     use approx::assert_relative_eq;
 
     #[test]
@@ -204,7 +205,7 @@ mod tests {
             .build()
             .unwrap()
             .cast::<f64>();
-        let op = graph.operator(Norm::Symmetric).unwrap();
+        let op = graph.operator(AdjacencyNorm::Symmetric).unwrap();
         assert_relative_eq!(*op.forward().get(0, 0).unwrap(), 1.0 / 2.0);
         assert_relative_eq!(*op.forward().get(0, 1).unwrap(), 1.0 / (2.0f64 * 3.0).sqrt());
         assert_eq!(op.forward(), op.transpose());
@@ -213,7 +214,7 @@ mod tests {
     #[test]
     fn a_listed_self_loop_keeps_its_weight_and_an_isolated_node_gets_one() {
         let graph = Graph::builder(2).weighted_edges([(0, 0, 3.0)]).build().unwrap();
-        let op = graph.operator(Norm::Symmetric).unwrap();
+        let op = graph.operator(AdjacencyNorm::Symmetric).unwrap();
         assert_relative_eq!(*op.forward().get(0, 0).unwrap(), 1.0, epsilon = 1e-6);
         assert_relative_eq!(*op.forward().get(1, 1).unwrap(), 1.0);
     }
@@ -221,7 +222,7 @@ mod tests {
     #[test]
     fn mean_of_a_directed_graph_has_unit_rows_and_a_different_transpose() {
         let graph = Graph::builder(3).edges([(0, 2), (1, 2)]).build().unwrap();
-        let op = graph.operator(Norm::Mean).unwrap();
+        let op = graph.operator(AdjacencyNorm::Mean).unwrap();
         assert_eq!(op.forward().get(2, 0), Some(&0.5));
         assert_eq!(op.transpose().get(0, 2), Some(&0.5));
         assert!(op.forward().outer_view(0).unwrap().nnz() == 0);
@@ -234,7 +235,7 @@ mod tests {
         };
         // With its self-loop node 2 has 0, node 1 is the first below it.
         let negative = [(0, 1, -1.5), (0, 2, -1.0), (0, 3, -7.0)];
-        for norm in [Norm::Symmetric, Norm::SymmetricPlain] {
+        for norm in [AdjacencyNorm::Symmetric, AdjacencyNorm::SymmetricPlain] {
             let message = of(&negative, norm).unwrap_err().to_string();
             assert!(
                 message.contains("node 1 ") && message.contains("negative degree"),
@@ -243,20 +244,21 @@ mod tests {
         }
         // Added self-loops weigh 2 here, which leaves nodes 1 and 2 above zero.
         assert!(
-            of(&negative, Norm::SymmetricImproved)
+            of(&negative, AdjacencyNorm::SymmetricImproved)
                 .unwrap_err()
                 .to_string()
                 .contains("node 3 has the weighted degree -5")
         );
-        let zero = of(&[(0, 2, -1.0), (0, 1, 1.0)], Norm::Symmetric).unwrap();
+        let zero = of(&[(0, 2, -1.0), (0, 1, 1.0)], AdjacencyNorm::Symmetric).unwrap();
         assert_eq!((zero.forward().get(2, 0), zero.forward().get(2, 2)), (Some(&0.0), Some(&0.0)));
-        assert_eq!(of(&negative, Norm::Sum).unwrap().forward().get(3, 0), Some(&-7.0));
-        let mean = of(&[(0, 1, -3.0), (2, 1, 1.0), (0, 3, 0.0)], Norm::Mean).unwrap();
+        assert_eq!(of(&negative, AdjacencyNorm::Sum).unwrap().forward().get(3, 0), Some(&-7.0));
+        let mean = of(&[(0, 1, -3.0), (2, 1, 1.0), (0, 3, 0.0)], AdjacencyNorm::Mean).unwrap();
         assert_eq!(
             (mean.forward().get(1, 0), mean.forward().get(1, 2), mean.forward().get(3, 0)),
             (Some(&1.5), Some(&-0.5), Some(&0.0))
         );
-        let cancelled = of(&[(0, 2, 1.0), (1, 2, -1.0)], Norm::Mean).unwrap_err().to_string();
+        let cancelled =
+            of(&[(0, 2, 1.0), (1, 2, -1.0)], AdjacencyNorm::Mean).unwrap_err().to_string();
         assert!(cancelled.contains("node 2 ") && cancelled.contains("cancel"), "{cancelled}");
     }
 }

@@ -90,20 +90,23 @@ impl<F: Scalar> RelationPairs<F> {
 
 #[cfg(test)]
 mod tests {
-    use crate::graph::{Graph, Norm};
+    use crate::graph::{AdjacencyNorm, Graph};
     use crate::value::ValueRef;
 
     #[test]
     fn gathered_and_spread_again_relations_are_their_operators() {
         let edges = [(0, 1), (2, 1), (1, 0), (3, 2), (0, 2)];
         let graph = Graph::builder(5).edges(edges).edge_types(vec![0, 0, 2, 2, 0]).build().unwrap();
-        let pairs = graph.relation_pairs(Norm::Mean).unwrap();
-        assert!(std::sync::Arc::ptr_eq(&pairs, &graph.clone().relation_pairs(Norm::Mean).unwrap()));
+        let pairs = graph.relation_pairs(AdjacencyNorm::Mean).unwrap();
+        assert!(std::sync::Arc::ptr_eq(
+            &pairs,
+            &graph.clone().relation_pairs(AdjacencyNorm::Mean).unwrap()
+        ));
         assert_eq!((pairs.len(), pairs.blocks()), (4, &[0..2, 2..2, 2..4][..]));
         let dense = |matrix: crate::value::CsrView<f32>| ValueRef::Sparse(matrix).to_dense();
         let all = dense(pairs.spread()).dot(&dense(pairs.gather()));
         let sum = (0..3)
-            .map(|r| dense(graph.relation_operator(r, Norm::Mean).unwrap().forward()))
+            .map(|r| dense(graph.relation_operator(r, AdjacencyNorm::Mean).unwrap().forward()))
             .reduce(|a, b| a + b)
             .unwrap();
         assert_eq!(all, sum);

@@ -1,6 +1,6 @@
 //! What a layer sees of a graph: all of it, or one hop of a sample.
 
-use super::operator::{Norm, Operator};
+use super::operator::{AdjacencyNorm, Operator};
 use super::{Built, Graph, kept};
 use crate::error::{Error, Result};
 use crate::scalar::Scalar;
@@ -31,7 +31,7 @@ pub struct Hop<F: Scalar = f32> {
     targets: usize,
     /// Where each source stands.
     places: Arc<BTreeMap<u32, u32>>,
-    operators: Built<Norm, Operator<F>>,
+    operators: Built<AdjacencyNorm, Operator<F>>,
 }
 
 impl<F: Scalar> Hop<F> {
@@ -100,7 +100,7 @@ impl<F: Scalar> Hop<F> {
     ///
     /// # Errors
     /// As [`Graph::operator`].
-    pub fn operator(&self, norm: Norm) -> Result<Arc<Operator<F>>> {
+    pub fn operator(&self, norm: AdjacencyNorm) -> Result<Arc<Operator<F>>> {
         kept(&self.operators, norm, || {
             let whole = self.graph.operator(norm)?;
             Ok(Operator::of_matrix(self.rows_of(whole.forward())))
@@ -158,7 +158,7 @@ impl<F: Scalar> Topology<'_, F> {
     ///
     /// # Errors
     /// As [`Graph::operator`].
-    pub fn operator(&self, norm: Norm) -> Result<Arc<Operator<F>>> {
+    pub fn operator(&self, norm: AdjacencyNorm) -> Result<Arc<Operator<F>>> {
         match self {
             Topology::Square(graph) => graph.operator(norm),
             Topology::Hop(hop) => hop.operator(norm),
@@ -181,7 +181,12 @@ mod tests {
             targets.dedup();
             let hop = Hop::into_nodes(&graph, &targets).unwrap();
             assert_eq!(hop.targets(), targets);
-            for norm in [Norm::Symmetric, Norm::Mean, Norm::Sum, Norm::UnweightedSum] {
+            for norm in [
+                AdjacencyNorm::Symmetric,
+                AdjacencyNorm::Mean,
+                AdjacencyNorm::Sum,
+                AdjacencyNorm::UnweightedSum,
+            ] {
                 let Ok(whole) = graph.operator(norm) else { continue };
                 let whole = ValueRef::Sparse(whole.forward()).to_dense();
                 let operator = hop.operator(norm).unwrap();

@@ -41,7 +41,7 @@ struct StageHeader {
 #[serde(rename_all = "snake_case")]
 enum OpHeader {
     Add,
-    Aggregate(crate::graph::Norm),
+    Aggregate(crate::graph::AdjacencyNorm),
     Concat,
     Linear { bits: Bits, cols: usize, rows: usize },
 }

@@ -13,7 +13,7 @@ pub use gcn::{Gcn, GcnBuilder};
 pub use gin::{Gin, GinBuilder};
 pub use mlp::{Mlp, MlpBuilder};
 pub use propagating::{
-    AppnpNet, AppnpNetBuilder, DeepGcn, DeepGcnBuilder, GcnII, GcnIIBuilder, Sgc, SgcBuilder,
+    AppnpNet, AppnpNetBuilder, DeepGcn, DeepGcnBuilder, Gcn2, Gcn2Builder, Sgc, SgcBuilder,
 };
 pub use sage::{Sage, SageBuilder};
 pub use stack::{Jumping, Normalization};

@@ -172,18 +172,18 @@ impl AppnpNetBuilder {
 /// Deep [`Gcn2Conv`] layers between two linear ones: recipe of Chen et al., "GCNII", ICML 2020.
 ///
 /// ```
-/// use gnn_prune::GcnII;
-/// let model = GcnII::builder(64, 10).hidden(32).layers(8).build(0)?;
+/// use gnn_prune::Gcn2;
+/// let model = Gcn2::builder(64, 10).hidden(32).layers(8).build(0)?;
 /// assert_eq!(model.num_params(), (64 * 32 + 32) + 8 * 32 * 32 + (32 * 10 + 10));
 /// # Ok::<(), gnn_prune::Error>(())
 /// ```
 #[derive(Debug)]
-pub struct GcnII;
+pub struct Gcn2;
 
-impl GcnII {
+impl Gcn2 {
     /// Starts a network from `in_channels` features to `out_channels` classes.
-    pub fn builder(in_channels: usize, out_channels: usize) -> GcnIIBuilder {
-        GcnIIBuilder {
+    pub fn builder(in_channels: usize, out_channels: usize) -> Gcn2Builder {
+        Gcn2Builder {
             in_channels,
             out_channels,
             hidden: 64,
@@ -195,9 +195,9 @@ impl GcnII {
     }
 }
 
-/// Builder of a GCNII; see [`GcnII::builder`].
+/// Builder of a GCNII; see [`Gcn2::builder`].
 #[derive(Debug, Clone)]
-pub struct GcnIIBuilder {
+pub struct Gcn2Builder {
     in_channels: usize,
     out_channels: usize,
     hidden: usize,
@@ -207,7 +207,7 @@ pub struct GcnIIBuilder {
     dropout: f64,
 }
 
-impl GcnIIBuilder {
+impl Gcn2Builder {
     /// Width of the hidden layers, at least 1. Default 64.
     #[must_use]
     pub fn hidden(mut self, hidden: usize) -> Self {

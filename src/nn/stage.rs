@@ -8,7 +8,7 @@ use super::ids::{ParamId, StageId};
 use super::param::Param;
 use super::row_norm::RowNorm;
 use crate::error::{Result, Unsupported};
-use crate::graph::{Graph, Norm, Operator};
+use crate::graph::{AdjacencyNorm, Graph, Operator};
 use crate::scalar::Scalar;
 use crate::value::ValueRef;
 use ndarray::Array2;
@@ -36,7 +36,7 @@ pub enum Stage<F: Scalar> {
         /// `Â`.
         operator: Arc<Operator<F>>,
         /// How `Â` follows from the graph.
-        norm: Norm,
+        norm: AdjacencyNorm,
     },
     /// `X + b`, the same row `b` for every node.
     Bias {
@@ -243,7 +243,7 @@ impl<F: Scalar> Lowering<F> {
     ///
     /// # Errors
     /// [`Unsupported`] where the program has no graph or the norm no value on it, or `X` is sparse.
-    pub fn aggregate(&mut self, x: StageId, norm: Norm) -> Result<StageId, Unsupported> {
+    pub fn aggregate(&mut self, x: StageId, norm: AdjacencyNorm) -> Result<StageId, Unsupported> {
         if self.is_sparse(x) {
             let layer = self.layers.last().cloned().unwrap_or_default();
             return Err(Unsupported {
@@ -330,7 +330,7 @@ impl<F: Scalar> Lowering<F> {
     ///
     /// # Errors
     /// [`Unsupported`] where there is no graph, or the norm has no value on it.
-    pub fn operator(&self, norm: Norm) -> Result<Arc<Operator<F>>, Unsupported> {
+    pub fn operator(&self, norm: AdjacencyNorm) -> Result<Arc<Operator<F>>, Unsupported> {
         self.of_graph(|graph| graph.operator(norm))
     }
 

@@ -1,7 +1,7 @@
 //! The operations of a compiled program.
 
 use super::cost::{nonzeros, pays};
-use crate::graph::{Norm, Operator};
+use crate::graph::{AdjacencyNorm, Operator};
 use crate::kernels::buffer;
 use crate::kernels::{self, Epilogue, PackedWeight};
 use crate::nn::{Opaque, RowNorm};
@@ -18,7 +18,7 @@ pub(crate) enum Op<F: Scalar> {
     PackedLinear(Arc<PackedWeight<F>>),
     /// `Wᵀ` by rows, where a dense `X` meets a weight that is sparse enough.
     SparseLinear(Arc<Csr<F>>),
-    Aggregate(Arc<Operator<F>>, Norm),
+    Aggregate(Arc<Operator<F>>, AdjacencyNorm),
     Add(Vec<F>),
     Concat,
     Scale(Arc<Vec<F>>),

@@ -4,7 +4,7 @@
 use super::bits::Bits;
 use super::model::{QuantModel, QuantOp, QuantStage, QuantWeight, overflow};
 use crate::error::{Result, Unsupported};
-use crate::graph::{Graph, Norm, Operator};
+use crate::graph::{AdjacencyNorm, Graph, Operator};
 use crate::kernels::{self, InputWeight, PackedInt8};
 use crate::program::{self, Form};
 use ndarray::Array2;
@@ -51,10 +51,10 @@ impl QuantOperator {
 
 /// The operators of one graph; each is quantised once.
 #[derive(Default)]
-pub(super) struct Norms(BTreeMap<Norm, Arc<QuantOperator>>);
+pub(super) struct Norms(BTreeMap<AdjacencyNorm, Arc<QuantOperator>>);
 
 impl Norms {
-    pub(super) fn of(&mut self, graph: &Graph, norm: Norm) -> Result<Arc<QuantOperator>> {
+    pub(super) fn of(&mut self, graph: &Graph, norm: AdjacencyNorm) -> Result<Arc<QuantOperator>> {
         if let Some(known) = self.0.get(&norm) {
             return Ok(known.clone());
         }
@@ -62,7 +62,7 @@ impl Norms {
         Ok(self.0.entry(norm).or_insert(built).clone())
     }
 
-    fn known(&self, norm: Norm) -> Arc<QuantOperator> {
+    fn known(&self, norm: AdjacencyNorm) -> Arc<QuantOperator> {
         self.0.get(&norm).expect("those of all stages were built at the start").clone()
     }
 }
@@ -132,7 +132,7 @@ impl<'a> Lowerer<'a> {
         Ok(lowerer)
     }
 
-    fn operator(&self, norm: Norm) -> Arc<QuantOperator> {
+    fn operator(&self, norm: AdjacencyNorm) -> Arc<QuantOperator> {
         self.operators.known(norm)
     }
 

@@ -4,7 +4,7 @@ use super::bits::Bits;
 use super::calibration::Calibration;
 use crate::error::{ModelError, Result, Unsupported};
 use crate::files::budget::reserved;
-use crate::graph::Norm;
+use crate::graph::AdjacencyNorm;
 use crate::nn::{ActivationFn, MOST_CHANNELS, Origin};
 use crate::value::ValueRef;
 
@@ -55,7 +55,7 @@ pub enum QuantOp {
     /// `X·W`.
     Linear(QuantWeight),
     /// `Â·X`, with `Â` quantised for the graph at hand, one scale per target.
-    Aggregate(Norm),
+    Aggregate(AdjacencyNorm),
     /// `Σ_k a_k·X_k`.
     Add(Vec<f32>),
     /// The channels of all inputs side by side.

@@ -3,7 +3,7 @@
 use super::loss::{absolute_error, binary_cross_entropy, cross_entropy, squared_error};
 use super::metric::{Metric, Tally, as_signs_say, largest_is};
 use super::{Batch, Batches, Part, Task};
-use crate::data::{Dataset, Labels, UNLABELLED, check_part};
+use crate::data::{Dataset, Labels, UNLABELED, check_part};
 use crate::error::{Error, Result};
 use crate::nn::{Model, Origin};
 use crate::scalar::Scalar;
@@ -90,7 +90,7 @@ impl<F: Scalar> NodeTask<F> {
     /// The metric of the output `y: [nodes, outputs]` on those of `rows` that have a label.
     pub fn measured_on(&self, y: ArrayView2<F>, rows: &[u32]) -> f64 {
         let mut tally = Tally::new();
-        judge(&self.data, self.metric, y, &self.data.labelled(rows), &mut tally);
+        judge(&self.data, self.metric, y, &self.data.labeled(rows), &mut tally);
         self.metric.of(tally)
     }
 }
@@ -181,7 +181,7 @@ fn batches<'a, F: Scalar>(data: &Dataset<F>, part: Part, seed: u64) -> Result<Ba
         Part::Validation => split.val,
         Part::Test => split.test,
     };
-    let rows = data.labelled(&nodes);
+    let rows = data.labeled(&nodes);
     check_part(data.name(), &part.to_string(), &rows)?;
     Ok(Batches::fixed(vec![Batch::of(data, rows)]))
 }
@@ -256,7 +256,7 @@ fn usual_metric<F: Scalar>(data: &Dataset<F>, deviation: Deviation) -> Metric {
     if data.num_classes() != 2 {
         return Metric::ACCURACY;
     }
-    let labelled = classes.iter().filter(|label| **label != UNLABELLED).count();
+    let labelled = classes.iter().filter(|label| **label != UNLABELED).count();
     let second = classes.iter().filter(|label| **label == 1).count();
     let smaller = second.min(labelled - second) as f64;
     if smaller < UNBALANCED * labelled as f64 { Metric::ROC_AUC } else { Metric::ACCURACY }
@@ -324,7 +324,7 @@ mod tests {
     #[test]
     fn nodes_without_labels_decide_neither_the_metric_nor_its_value() {
         let labels: Vec<u32> =
-            (0..20).map(|i| if i < 12 { UNLABELLED } else { u32::from(i < 16) }).collect();
+            (0..20).map(|i| if i < 12 { UNLABELED } else { u32::from(i < 16) }).collect();
         let graph = Graph::builder(20).build().unwrap();
         let splits = Splits::Fixed(Split { train: vec![12], val: vec![13], test: vec![19] });
         let x = Value::Dense(Array2::zeros((20, 1)));

@@ -8,7 +8,7 @@ use gnn_prune::nn::{Activation, ActivationFn, Add, Concat, NodeId, Registry};
 use gnn_prune::quant::{Calibration, Rounding};
 use gnn_prune::testing::{models_around, random_layer, random_model};
 use gnn_prune::{
-    Bits, ChannelPruner, Dataset, DeepGcn, Gat, Gcn, GcnII, Gin, LayerPlan, Magnitude, Mlp, Model,
+    Bits, ChannelPruner, Dataset, DeepGcn, Gat, Gcn, Gcn2, Gin, LayerPlan, Magnitude, Mlp, Model,
     Quantizer, Result, Sage, Sgc, WeightPruner,
 };
 use std::fs;
@@ -97,7 +97,7 @@ fn some_models() -> Result<Vec<Model>> {
             .norm(gnn_prune::models::Normalization::Batch)
             .jumping(gnn_prune::models::Jumping::Max)
             .build(0)?,
-        GcnII::builder(3, 2).hidden(4).layers(2).build(0)?,
+        Gcn2::builder(3, 2).hidden(4).layers(2).build(0)?,
         DeepGcn::builder(3, 2).hidden(4).layers(2).build(0)?,
         Sgc::builder(3, 2).build(0)?,
     ])

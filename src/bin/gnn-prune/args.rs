@@ -17,8 +17,7 @@ use gnn_prune::models::{self, Normalization};
 use gnn_prune::nn::Aggregation;
 use gnn_prune::pipeline::{Entry, Key, Words};
 use gnn_prune::{
-    AppnpNet, Compressed, Dataset, FeatureNorm, Gat, Gcn, GcnII, Gin, Mlp, Model, Sage, Sgc,
-    Trainer,
+    AppnpNet, Compressed, Dataset, FeatureNorm, Gat, Gcn, Gcn2, Gin, Mlp, Model, Sage, Sgc, Trainer,
 };
 use std::path::{Path, PathBuf};
 
@@ -439,7 +438,7 @@ impl ModelArgs {
                 builder.hops(self.hops.unwrap_or(10)).alpha(self.alpha).build(0)?
             }
             ModelKind::Gcn2 => {
-                let builder = GcnII::builder(inputs, outputs)
+                let builder = Gcn2::builder(inputs, outputs)
                     .hidden(self.hidden)
                     .layers(self.layers)
                     .dropout(self.dropout);

@@ -3,7 +3,7 @@
 use super::read;
 use crate::data::purpose::Purpose;
 use crate::data::reader::Wanted;
-use crate::data::{Dataset, FeatureNorm, Splits, UNLABELLED};
+use crate::data::{Dataset, FeatureNorm, Splits, UNLABELED};
 use crate::error::Result;
 use ndarray::{Array, Array1, Array2, Dimension, ShapeBuilder, array};
 use ndarray_npy::{WritableElement, WriteNpyExt};
@@ -237,7 +237,7 @@ fn numbers_of_another_type_are_read_where_they_say_the_same_and_what_is_not_read
         .unwrap();
     assert_eq!(
         (unlabelled.classes().unwrap(), unlabelled.num_classes()),
-        (&[0, 1, 2, UNLABELLED, UNLABELLED][..], 3)
+        (&[0, 1, 2, UNLABELED, UNLABELED][..], 3)
     );
 }
 
@@ -270,7 +270,7 @@ fn a_purpose_asks_for_no_more_than_it_reads() {
     let data = of(&bare, Purpose::Predict).unwrap();
     assert_eq!(
         (data.classes().unwrap(), data.num_classes(), data.split(0)),
-        (&[UNLABELLED; 5][..], 3, Default::default())
+        (&[UNLABELED; 5][..], 3, Default::default())
     );
     assert!(of(&bare, Purpose::Measure).unwrap_err().to_string().contains("node_labels"));
     let tested = heterophilous().without("train_masks").without("val_masks");

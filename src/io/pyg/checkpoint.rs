@@ -7,7 +7,7 @@ use super::recognise::{self, Found, Reading};
 use super::told::Told;
 use crate::error::{Error, Result};
 use crate::files::Tensors;
-use crate::graph::Norm;
+use crate::graph::AdjacencyNorm;
 use crate::nn::{Aggregation, Attrs, EDGE_WEIGHTS, Model};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -60,8 +60,8 @@ impl Checkpoint {
     /// As [`Checkpoint::read`], from tensors at hand.
     ///
     /// # Errors
-    /// [`Error::Network`] for tensors that are no such network; [`Error::Setting`] for an assumption
-    /// that changes nothing there.
+    /// [`Error::Network`] for tensors that are no such network; [`Error::Setting`] for an
+    /// assumption that changes nothing there.
     pub fn from_tensors(tensors: &Tensors, assumed: &Assumptions) -> Result<Self> {
         if let Some(text) = tensors.metadata.get(NETWORK) {
             assumed.named(&Open { told: true, ..Open::default() })?;
@@ -472,11 +472,17 @@ fn settings_of(
             }
             aggregation => Attrs::new().with("sum", aggregation == Aggregation::Sum),
         },
-        "gcn_conv" if !assumed.normalized(true) => Attrs::new().with("norm", Norm::Sum),
+        "gcn_conv" if !assumed.normalized(true) => Attrs::new().with("norm", AdjacencyNorm::Sum),
         // Without self-loops there are none that could weigh 2.
         "gcn_conv" if assumed.improved && assumed.self_loops => Attrs::new().with("improved", true),
-        "gcn_conv" => Attrs::new()
-            .with("norm", if assumed.self_loops { Norm::Symmetric } else { Norm::SymmetricPlain }),
+        "gcn_conv" => Attrs::new().with(
+            "norm",
+            if assumed.self_loops {
+                AdjacencyNorm::Symmetric
+            } else {
+                AdjacencyNorm::SymmetricPlain
+            },
+        ),
         _ => Attrs::new(),
     })
 }
@@ -669,7 +675,7 @@ mod tests {
         assert_eq!(of("gcn_conv", "improved=true").unwrap(), Attrs::new().with("improved", true));
         assert_eq!(
             of("gcn_conv", "improved=true,self_loops=false").unwrap(),
-            Attrs::new().with("norm", Norm::SymmetricPlain)
+            Attrs::new().with("norm", AdjacencyNorm::SymmetricPlain)
         );
     }
 

@@ -2,7 +2,7 @@
 
 use super::propagation::{copied, dense_operator, norm_argument, norm_of, random_norm, with_norm};
 use crate::error::{Error, Result, Unsupported};
-use crate::graph::{Graph, Norm};
+use crate::graph::{AdjacencyNorm, Graph};
 use crate::kernels;
 use crate::nn::product::gradient_like;
 use crate::nn::{
@@ -29,7 +29,7 @@ const MOST_HOPS: usize = 1000;
 pub struct Appnp {
     hops: usize,
     alpha: f64,
-    norm: Norm,
+    norm: AdjacencyNorm,
 }
 
 impl Appnp {
@@ -45,13 +45,13 @@ impl Appnp {
         if !(0.0..=1.0).contains(&alpha) {
             return Err(Error::setting("alpha of appnp", alpha, "0 to 1"));
         }
-        Ok(Self { hops, alpha, norm: Norm::Symmetric })
+        Ok(Self { hops, alpha, norm: AdjacencyNorm::Symmetric })
     }
 
-    /// How messages are weighed. Default: [`Norm::Symmetric`]; without added self-loops
-    /// [`Norm::SymmetricPlain`].
+    /// How messages are weighed. Default: [`AdjacencyNorm::Symmetric`]; without added self-loops
+    /// [`AdjacencyNorm::SymmetricPlain`].
     #[must_use]
-    pub fn norm(mut self, norm: Norm) -> Self {
+    pub fn norm(mut self, norm: AdjacencyNorm) -> Self {
         self.norm = norm;
         self
     }
@@ -142,7 +142,7 @@ impl<F: Scalar> Layer<F> for Appnp {
         with_norm(
             Attrs::new().with("hops", self.hops).with("alpha", self.alpha),
             self.norm,
-            Norm::Symmetric,
+            AdjacencyNorm::Symmetric,
         )
     }
 }
@@ -154,7 +154,7 @@ impl<F: Scalar> Registered<F> for Appnp {
 
     fn from_attrs(attrs: &Attrs, _: &Shapes) -> Result<Self> {
         Ok(Self::new(attrs.get("hops")?, attrs.get("alpha")?)?
-            .norm(norm_of(attrs, Norm::Symmetric)?))
+            .norm(norm_of(attrs, AdjacencyNorm::Symmetric)?))
     }
 
     fn sample(widths: &[usize], _: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
@@ -173,7 +173,7 @@ impl<F: Scalar> Registered<F> for Appnp {
             "pyg.APPNP({}, {:?}{})",
             self.hops,
             self.alpha,
-            norm_argument(self.norm, Norm::Symmetric)?
+            norm_argument(self.norm, AdjacencyNorm::Symmetric)?
         );
         Ok(at.module(made, &["edge_index", "edge_weight"]))
     }

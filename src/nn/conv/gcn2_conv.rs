@@ -2,7 +2,7 @@
 
 use super::propagation::{copied, dense_operator, norm_argument, norm_of, random_norm, with_norm};
 use crate::error::{Error, Result, Unsupported};
-use crate::graph::{Graph, Norm};
+use crate::graph::{AdjacencyNorm, Graph};
 use crate::kernels;
 use crate::nn::linear_map::aggregated;
 use crate::nn::product::gradient_like;
@@ -34,7 +34,7 @@ pub struct Gcn2Conv<F: Scalar = f32> {
     initial: Option<Param<F>>,
     alpha: f64,
     beta: f64,
-    norm: Norm,
+    norm: AdjacencyNorm,
 }
 
 impl<F: Scalar> Gcn2Conv<F> {
@@ -57,7 +57,7 @@ impl<F: Scalar> Gcn2Conv<F> {
             [Axis::In(0), Axis::Out],
             Init::GlorotUniform,
         );
-        Ok(Self { weight, initial: None, alpha, beta, norm: Norm::Symmetric })
+        Ok(Self { weight, initial: None, alpha, beta, norm: AdjacencyNorm::Symmetric })
     }
 
     /// Whether the part of `X₀` has a weight of its own; otherwise they share one. Default: no.
@@ -69,10 +69,10 @@ impl<F: Scalar> Gcn2Conv<F> {
         self
     }
 
-    /// How messages are weighed. Default: [`Norm::Symmetric`]; without added self-loops
-    /// [`Norm::SymmetricPlain`].
+    /// How messages are weighed. Default: [`AdjacencyNorm::Symmetric`]; without added self-loops
+    /// [`AdjacencyNorm::SymmetricPlain`].
     #[must_use]
-    pub fn norm(mut self, norm: Norm) -> Self {
+    pub fn norm(mut self, norm: AdjacencyNorm) -> Self {
         self.norm = norm;
         self
     }
@@ -211,7 +211,7 @@ impl<F: Scalar> Layer<F> for Gcn2Conv<F> {
         with_norm(
             Attrs::new().with("alpha", self.alpha).with("beta", self.beta),
             self.norm,
-            Norm::Symmetric,
+            AdjacencyNorm::Symmetric,
         )
     }
 
@@ -254,7 +254,7 @@ impl<F: Scalar> Registered<F> for Gcn2Conv<F> {
 
     fn from_attrs(attrs: &Attrs, shapes: &Shapes) -> Result<Self> {
         let layer = Self::new(shapes.get("weight")?.0, attrs.get("alpha")?, attrs.get("beta")?)?
-            .norm(norm_of(attrs, Norm::Symmetric)?);
+            .norm(norm_of(attrs, AdjacencyNorm::Symmetric)?);
         Ok(if shapes.find("initial").is_some() { layer.two_weights(true) } else { layer })
     }
 
@@ -274,7 +274,7 @@ impl<F: Scalar> Registered<F> for Gcn2Conv<F> {
         // With layer 1, β = ln(θ + 1).
         let (alpha, theta) = (self.alpha, self.beta.exp_m1());
         let (shared, norm) =
-            (py(self.initial.is_none()), norm_argument(self.norm, Norm::Symmetric)?);
+            (py(self.initial.is_none()), norm_argument(self.norm, AdjacencyNorm::Symmetric)?);
         let made = format!(
             "pyg.GCN2Conv({}, {alpha:?}, {theta:?}, 1, shared_weights={shared}{norm})",
             at.in_channels

@@ -2,7 +2,7 @@
 
 use super::propagation::{dense_operator, norm_argument, norm_of, random_norm, with_norm};
 use crate::error::{Error, ModelError, Result, Unsupported};
-use crate::graph::{Graph, Norm};
+use crate::graph::{AdjacencyNorm, Graph};
 use crate::kernels;
 use crate::nn::linear_map::aggregated;
 use crate::nn::product::{bias_gradient, product, product_dw, product_dx, product_then, then_bias};
@@ -23,21 +23,26 @@ pub struct GcnConvBuilder {
     in_channels: usize,
     out_channels: usize,
     bias: bool,
-    norm: Norm,
+    norm: AdjacencyNorm,
 }
 
 impl GcnConvBuilder {
-    /// Whether added self-loops weigh 2 on a graph with weights other than 1, as PyTorch Geometric's
-    /// `improved` says: [`Norm::SymmetricImproved`] in place of [`Norm::Symmetric`]. Default: no.
+    /// Whether added self-loops weigh 2 on a graph with weights other than 1, as PyTorch
+    /// Geometric's `improved` says: [`AdjacencyNorm::SymmetricImproved`] in place of
+    /// [`AdjacencyNorm::Symmetric`]. Default: no.
     #[must_use]
     pub fn improved(self, improved: bool) -> Self {
-        self.norm(if improved { Norm::SymmetricImproved } else { Norm::Symmetric })
+        self.norm(if improved {
+            AdjacencyNorm::SymmetricImproved
+        } else {
+            AdjacencyNorm::Symmetric
+        })
     }
 
-    /// How messages are weighed. Default: [`Norm::Symmetric`]; without added self-loops
-    /// [`Norm::SymmetricPlain`].
+    /// How messages are weighed. Default: [`AdjacencyNorm::Symmetric`]; without added self-loops
+    /// [`AdjacencyNorm::SymmetricPlain`].
     #[must_use]
-    pub fn norm(mut self, norm: Norm) -> Self {
+    pub fn norm(mut self, norm: AdjacencyNorm) -> Self {
         self.norm = norm;
         self
     }
@@ -84,13 +89,13 @@ impl GcnConvBuilder {
 pub struct GcnConv<F: Scalar = f32> {
     weight: Param<F>,
     bias: Option<Param<F>>,
-    norm: Norm,
+    norm: AdjacencyNorm,
 }
 
 impl GcnConv<f32> {
     /// Starts a layer from `in_channels` to `out_channels`.
     pub fn builder(in_channels: usize, out_channels: usize) -> GcnConvBuilder {
-        GcnConvBuilder { in_channels, out_channels, bias: true, norm: Norm::Symmetric }
+        GcnConvBuilder { in_channels, out_channels, bias: true, norm: AdjacencyNorm::Symmetric }
     }
 }
 
@@ -215,8 +220,8 @@ impl<F: Scalar> Layer<F> for GcnConv<F> {
 
     fn attrs(&self) -> Attrs {
         match self.norm {
-            Norm::SymmetricImproved => Attrs::new().with("improved", true),
-            norm => with_norm(Attrs::new(), norm, Norm::Symmetric),
+            AdjacencyNorm::SymmetricImproved => Attrs::new().with("improved", true),
+            norm => with_norm(Attrs::new(), norm, AdjacencyNorm::Symmetric),
         }
     }
 
@@ -250,9 +255,11 @@ impl<F: Scalar> Registered<F> for GcnConv<F> {
     fn from_attrs(attrs: &Attrs, shapes: &Shapes) -> Result<Self> {
         let (in_channels, out_channels) = shapes.get("weight")?;
         let improved: bool = attrs.get_or("improved", false)?;
-        let norm = match (improved, norm_of(attrs, Norm::Symmetric)?) {
+        let norm = match (improved, norm_of(attrs, AdjacencyNorm::Symmetric)?) {
             (false, norm) => norm,
-            (true, _) if attrs.iter().all(|(name, _)| name != "norm") => Norm::SymmetricImproved,
+            (true, _) if attrs.iter().all(|(name, _)| name != "norm") => {
+                AdjacencyNorm::SymmetricImproved
+            }
             (true, norm) => {
                 return Err(ModelError::Misfit(format!(
                     "a gcn_conv is `improved` or has the norm {norm:?}; give one of the two"
@@ -272,8 +279,8 @@ impl<F: Scalar> Registered<F> for GcnConv<F> {
 
     fn to_python(&self, at: &Place) -> std::result::Result<Python, String> {
         let norm = match self.norm {
-            Norm::SymmetricImproved => ", improved=True",
-            norm => norm_argument(norm, Norm::Symmetric)?,
+            AdjacencyNorm::SymmetricImproved => ", improved=True",
+            norm => norm_argument(norm, AdjacencyNorm::Symmetric)?,
         };
         let made = format!(
             "pyg.GCNConv({}, {}, bias={}{norm})",

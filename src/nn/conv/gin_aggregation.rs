@@ -4,7 +4,7 @@ use super::EDGE_WEIGHTS;
 use super::inner::dot;
 use super::propagation::copied;
 use crate::error::{Error, Result, Unsupported};
-use crate::graph::{Graph, Norm};
+use crate::graph::{AdjacencyNorm, Graph};
 use crate::kernels;
 use crate::nn::product::gradient_like;
 use crate::nn::pytorch::py;
@@ -27,7 +27,7 @@ use ndarray_rand::rand::Rng;
 #[derive(Debug, Clone)]
 pub struct GinAggregation<F: Scalar = f32> {
     eps: Param<F>,
-    norm: Norm,
+    norm: AdjacencyNorm,
 }
 
 impl<F: Scalar> GinAggregation<F> {
@@ -42,7 +42,7 @@ impl<F: Scalar> GinAggregation<F> {
         let mut own = Param::new("eps", (1, 1), [Axis::Fixed, Axis::Fixed], Init::Constant(eps));
         own.value_mut().fill(F::of(eps));
         own.set_trainable(false);
-        Ok(Self { eps: own, norm: Norm::Sum })
+        Ok(Self { eps: own, norm: AdjacencyNorm::Sum })
     }
 
     /// Whether ε is learned too. Default: no.
@@ -55,7 +55,7 @@ impl<F: Scalar> GinAggregation<F> {
     /// Whether the sum reads what edges weigh; otherwise every edge counts once. Default: yes.
     #[must_use]
     pub fn edge_weights(mut self, read: bool) -> Self {
-        self.norm = if read { Norm::Sum } else { Norm::UnweightedSum };
+        self.norm = if read { AdjacencyNorm::Sum } else { AdjacencyNorm::UnweightedSum };
         self
     }
 

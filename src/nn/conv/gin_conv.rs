@@ -3,7 +3,7 @@
 use super::EDGE_WEIGHTS;
 use super::inner::{Inner, InnerSettings, dot};
 use crate::error::{Result, Unsupported};
-use crate::graph::{Graph, Norm};
+use crate::graph::{AdjacencyNorm, Graph};
 use crate::kernels;
 use crate::nn::linear_map::aggregated;
 use crate::nn::product::{product, product_dw, product_dx};
@@ -39,8 +39,8 @@ impl GinConvBuilder {
         self
     }
 
-    /// Whether the sum reads what edges weigh; PyTorch Geometric's `GINConv` counts every edge once.
-    /// Default: yes.
+    /// Whether the sum reads what edges weigh; PyTorch Geometric's `GINConv` counts every edge
+    /// once. Default: yes.
     #[must_use]
     pub fn edge_weights(mut self, read: bool) -> Self {
         self.settings.weighted = read;
@@ -52,7 +52,8 @@ impl GinConvBuilder {
     /// # Errors
     /// [`Error::Setting`](crate::Error::Setting) for a width of zero or an ε that is not finite.
     pub fn build<F: Scalar>(self) -> Result<GinConv<F>> {
-        let norm = if self.settings.weighted { Norm::Sum } else { Norm::UnweightedSum };
+        let norm =
+            if self.settings.weighted { AdjacencyNorm::Sum } else { AdjacencyNorm::UnweightedSum };
         Ok(GinConv { inner: self.settings.build("gin_conv")?, norm })
     }
 }
@@ -67,7 +68,7 @@ impl GinConvBuilder {
 #[derive(Debug, Clone)]
 pub struct GinConv<F: Scalar = f32> {
     inner: Inner<F>,
-    norm: Norm,
+    norm: AdjacencyNorm,
 }
 
 impl GinConv<f32> {

@@ -2,7 +2,7 @@
 
 use super::propagation::{dense_operator, norm_argument, norm_of, random_norm, with_norm};
 use crate::error::{Result, Unsupported};
-use crate::graph::{Graph, Norm};
+use crate::graph::{AdjacencyNorm, Graph};
 use crate::kernels;
 use crate::nn::product::gradient_like;
 use crate::nn::{
@@ -21,12 +21,12 @@ use ndarray::Array2;
 /// *Source*: He et al., "LightGCN", SIGIR 2020, eq. 3.
 #[derive(Debug, Clone)]
 pub struct LgConv {
-    norm: Norm,
+    norm: AdjacencyNorm,
 }
 
 impl Default for LgConv {
     fn default() -> Self {
-        Self { norm: Norm::SymmetricPlain }
+        Self { norm: AdjacencyNorm::SymmetricPlain }
     }
 }
 
@@ -36,9 +36,9 @@ impl LgConv {
         Self::default()
     }
 
-    /// How messages are weighed. Default: [`Norm::SymmetricPlain`].
+    /// How messages are weighed. Default: [`AdjacencyNorm::SymmetricPlain`].
     #[must_use]
-    pub fn norm(mut self, norm: Norm) -> Self {
+    pub fn norm(mut self, norm: AdjacencyNorm) -> Self {
         self.norm = norm;
         self
     }
@@ -102,7 +102,7 @@ impl<F: Scalar> Layer<F> for LgConv {
     }
 
     fn attrs(&self) -> Attrs {
-        with_norm(Attrs::new(), self.norm, Norm::SymmetricPlain)
+        with_norm(Attrs::new(), self.norm, AdjacencyNorm::SymmetricPlain)
     }
 }
 
@@ -112,7 +112,7 @@ impl<F: Scalar> Registered<F> for LgConv {
         Ok(Twin::new(&["LGConv"], &[]).settings(&["norm"]));
 
     fn from_attrs(attrs: &Attrs, _: &Shapes) -> Result<Self> {
-        Ok(Self { norm: norm_of(attrs, Norm::SymmetricPlain)? })
+        Ok(Self { norm: norm_of(attrs, AdjacencyNorm::SymmetricPlain)? })
     }
 
     fn sample(widths: &[usize], _: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
@@ -120,7 +120,8 @@ impl<F: Scalar> Registered<F> for LgConv {
     }
 
     fn to_python(&self, at: &Place) -> std::result::Result<Python, String> {
-        let norm = norm_argument(self.norm, Norm::SymmetricPlain)?.trim_start_matches(", ");
+        let norm =
+            norm_argument(self.norm, AdjacencyNorm::SymmetricPlain)?.trim_start_matches(", ");
         Ok(at.module(format!("pyg.LGConv({norm})"), &["edge_index", "edge_weight"]))
     }
 

@@ -1,7 +1,7 @@
 //! Aggregation repeated: what the layers that only propagate are made of.
 
 use crate::error::Result;
-use crate::graph::{Graph, Norm};
+use crate::graph::{AdjacencyNorm, Graph};
 use crate::kernels;
 use crate::nn::{Attrs, Cx};
 use crate::rng::ChaCha8Rng;
@@ -11,8 +11,12 @@ use ndarray::Array2;
 use ndarray_rand::rand::Rng;
 
 /// The norms that propagation may have.
-const NORMS: [Norm; 4] =
-    [Norm::Symmetric, Norm::SymmetricImproved, Norm::SymmetricPlain, Norm::Sum];
+const NORMS: [AdjacencyNorm; 4] = [
+    AdjacencyNorm::Symmetric,
+    AdjacencyNorm::SymmetricImproved,
+    AdjacencyNorm::SymmetricPlain,
+    AdjacencyNorm::Sum,
+];
 
 /// `Â^hops·X`, in arrays from the workspace.
 pub(super) fn propagated<F: Scalar>(
@@ -54,42 +58,42 @@ pub(super) fn dense_symmetric<F: Scalar>(graph: &Graph<F>, self_loops: Option<F>
 }
 
 /// `Â` by any of the [`NORMS`], for oracles.
-pub(super) fn dense_operator<F: Scalar>(graph: &Graph<F>, norm: Norm) -> Array2<F> {
+pub(super) fn dense_operator<F: Scalar>(graph: &Graph<F>, norm: AdjacencyNorm) -> Array2<F> {
     match norm {
-        Norm::SymmetricImproved => {
+        AdjacencyNorm::SymmetricImproved => {
             dense_symmetric(graph, Some(F::of(if graph.is_weighted() { 2.0 } else { 1.0 })))
         }
-        Norm::SymmetricPlain => dense_symmetric(graph, None),
-        Norm::Sum => crate::nn::dense_adjacency(graph),
+        AdjacencyNorm::SymmetricPlain => dense_symmetric(graph, None),
+        AdjacencyNorm::Sum => crate::nn::dense_adjacency(graph),
         _ => dense_symmetric(graph, Some(F::one())),
     }
 }
 
 /// Settings with `norm`, where it is not the layer's default.
-pub(super) fn with_norm(attrs: Attrs, norm: Norm, default: Norm) -> Attrs {
+pub(super) fn with_norm(attrs: Attrs, norm: AdjacencyNorm, default: AdjacencyNorm) -> Attrs {
     if norm == default { attrs } else { attrs.with("norm", norm) }
 }
 
 /// The setting `norm`.
-pub(super) fn norm_of(attrs: &Attrs, default: Norm) -> Result<Norm> {
+pub(super) fn norm_of(attrs: &Attrs, default: AdjacencyNorm) -> Result<AdjacencyNorm> {
     attrs.get_or("norm", default)
 }
 
 /// The argument that makes a layer of PyTorch Geometric propagate by `norm`, which does so by
 /// `default` without.
 pub(super) fn norm_argument(
-    norm: Norm,
-    default: Norm,
+    norm: AdjacencyNorm,
+    default: AdjacencyNorm,
 ) -> std::result::Result<&'static str, String> {
     match norm {
         norm if norm == default => Ok(""),
-        Norm::SymmetricPlain => Ok(", add_self_loops=False"),
-        Norm::Sum => Ok(", normalize=False"),
+        AdjacencyNorm::SymmetricPlain => Ok(", add_self_loops=False"),
+        AdjacencyNorm::Sum => Ok(", normalize=False"),
         norm => Err(format!("by the norm {norm:?}")),
     }
 }
 
 /// One of the [`NORMS`].
-pub(super) fn random_norm(rng: &mut ChaCha8Rng) -> Norm {
+pub(super) fn random_norm(rng: &mut ChaCha8Rng) -> AdjacencyNorm {
     NORMS[rng.random_range(0..NORMS.len())]
 }

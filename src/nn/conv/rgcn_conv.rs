@@ -2,7 +2,7 @@
 
 use super::EDGE_WEIGHTS;
 use crate::error::{Error, ModelError, Result, Unsupported};
-use crate::graph::{Graph, Norm};
+use crate::graph::{AdjacencyNorm, Graph};
 use crate::kernels::{self, Epilogue};
 use crate::nn::linear_map::aggregated;
 use crate::nn::product::{bias_gradient, product, product_dw, product_dx};
@@ -54,8 +54,8 @@ impl RgcnConvBuilder {
         self
     }
 
-    /// Whether means and sums read what edges weigh; PyTorch Geometric's `RGCNConv` counts every edge
-    /// once. Default: yes.
+    /// Whether means and sums read what edges weigh; PyTorch Geometric's `RGCNConv` counts every
+    /// edge once. Default: yes.
     #[must_use]
     pub fn edge_weights(mut self, read: bool) -> Self {
         self.weighted = read;
@@ -88,7 +88,7 @@ impl RgcnConvBuilder {
         let rows = inputs
             .checked_mul(stacks)
             .ok_or_else(|| Error::setting("relations of rgcn_conv", stacks, "fewer"))?;
-        let norm = if self.sum { Norm::Sum } else { Norm::Mean };
+        let norm = if self.sum { AdjacencyNorm::Sum } else { AdjacencyNorm::Mean };
         let comp = |bases| {
             Param::new(
                 "comp",
@@ -132,7 +132,7 @@ pub struct RgcnConv<F: Scalar = f32> {
     bias: Option<Param<F>>,
     relations: usize,
     /// Of each relation.
-    norm: Norm,
+    norm: AdjacencyNorm,
 }
 
 impl RgcnConv<f32> {
@@ -153,7 +153,7 @@ impl RgcnConv<f32> {
 
 impl<F: Scalar> RgcnConv<F> {
     fn is_sum(&self) -> bool {
-        matches!(self.norm, Norm::Sum | Norm::UnweightedSum)
+        matches!(self.norm, AdjacencyNorm::Sum | AdjacencyNorm::UnweightedSum)
     }
 
     fn stacks(&self) -> usize {

@@ -2,7 +2,7 @@
 
 use super::EDGE_WEIGHTS;
 use crate::error::{Error, Result, Unsupported};
-use crate::graph::{Graph, Norm};
+use crate::graph::{AdjacencyNorm, Graph};
 use crate::kernels::{self, Epilogue};
 use crate::nn::linear_map::aggregated;
 use crate::nn::product::{
@@ -37,10 +37,10 @@ pub enum Aggregation {
 
 impl Aggregation {
     /// The operator, where there is one.
-    fn norm(self, weighted: bool) -> Option<Norm> {
+    fn norm(self, weighted: bool) -> Option<AdjacencyNorm> {
         let norm = match self {
-            Aggregation::Mean => Norm::Mean,
-            Aggregation::Sum => Norm::Sum,
+            Aggregation::Mean => AdjacencyNorm::Mean,
+            Aggregation::Sum => AdjacencyNorm::Sum,
             Aggregation::Max => return None,
         };
         Some(if weighted { norm } else { norm.unweighted() })
@@ -97,8 +97,8 @@ impl SageConvBuilder {
         self
     }
 
-    /// Whether means and sums read what edges weigh; PyTorch Geometric's `SAGEConv` counts every edge
-    /// once. Default: yes.
+    /// Whether means and sums read what edges weigh; PyTorch Geometric's `SAGEConv` counts every
+    /// edge once. Default: yes.
     #[must_use]
     pub fn edge_weights(mut self, read: bool) -> Self {
         self.weighted = read;
@@ -186,7 +186,7 @@ pub struct SageCache<F> {
 }
 
 impl<F: Scalar> SageConv<F> {
-    fn norm(&self) -> Option<Norm> {
+    fn norm(&self) -> Option<AdjacencyNorm> {
         self.aggregation.norm(self.weighted)
     }
 
@@ -234,7 +234,11 @@ impl<F: Scalar> SageConv<F> {
                         (None, largest) => {
                             let largest =
                                 largest.as_ref().expect("a maximum remembers whose it was");
-                            kernels::spmm_max_t(operator(Norm::Sum).transpose(), largest, dh.view())
+                            kernels::spmm_max_t(
+                                operator(AdjacencyNorm::Sum).transpose(),
+                                largest,
+                                dh.view(),
+                            )
                         }
                     };
                     cx.give(dh);

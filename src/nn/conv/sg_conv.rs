@@ -4,7 +4,7 @@ use super::propagation::{
     copied, dense_operator, norm_argument, norm_of, propagated, random_norm, with_norm,
 };
 use crate::error::{Error, Result, Unsupported};
-use crate::graph::{Graph, Norm};
+use crate::graph::{AdjacencyNorm, Graph};
 use crate::kernels;
 use crate::nn::linear_map::aggregated;
 use crate::nn::product::{bias_gradient, product, product_dw, product_dx};
@@ -28,7 +28,7 @@ pub struct SgConvBuilder {
     in_channels: usize,
     out_channels: usize,
     hops: usize,
-    norm: Norm,
+    norm: AdjacencyNorm,
     bias: bool,
 }
 
@@ -40,10 +40,10 @@ impl SgConvBuilder {
         self
     }
 
-    /// How messages are weighed. Default: [`Norm::Symmetric`]; without added self-loops
-    /// [`Norm::SymmetricPlain`].
+    /// How messages are weighed. Default: [`AdjacencyNorm::Symmetric`]; without added self-loops
+    /// [`AdjacencyNorm::SymmetricPlain`].
     #[must_use]
-    pub fn norm(mut self, norm: Norm) -> Self {
+    pub fn norm(mut self, norm: AdjacencyNorm) -> Self {
         self.norm = norm;
         self
     }
@@ -93,13 +93,19 @@ pub struct SgConv<F: Scalar = f32> {
     weight: Param<F>,
     bias: Option<Param<F>>,
     hops: usize,
-    norm: Norm,
+    norm: AdjacencyNorm,
 }
 
 impl SgConv<f32> {
     /// Starts a layer from `in_channels` to `out_channels`.
     pub fn builder(in_channels: usize, out_channels: usize) -> SgConvBuilder {
-        SgConvBuilder { in_channels, out_channels, hops: 2, norm: Norm::Symmetric, bias: true }
+        SgConvBuilder {
+            in_channels,
+            out_channels,
+            hops: 2,
+            norm: AdjacencyNorm::Symmetric,
+            bias: true,
+        }
     }
 }
 
@@ -199,7 +205,7 @@ impl<F: Scalar> Layer<F> for SgConv<F> {
     }
 
     fn attrs(&self) -> Attrs {
-        with_norm(Attrs::new().with("hops", self.hops), self.norm, Norm::Symmetric)
+        with_norm(Attrs::new().with("hops", self.hops), self.norm, AdjacencyNorm::Symmetric)
     }
 
     /// One map: `G = Â^K·X`.
@@ -236,7 +242,7 @@ impl<F: Scalar> Registered<F> for SgConv<F> {
         let (in_channels, out_channels) = shapes.get("weight")?;
         let builder = SgConv::builder(in_channels, out_channels)
             .hops(attrs.get("hops")?)
-            .norm(norm_of(attrs, Norm::Symmetric)?);
+            .norm(norm_of(attrs, AdjacencyNorm::Symmetric)?);
         if shapes.find("bias").is_some() { builder.build() } else { builder.bias(false).build() }
     }
 
@@ -248,10 +254,11 @@ impl<F: Scalar> Registered<F> for SgConv<F> {
     }
 
     fn to_python(&self, at: &Place) -> std::result::Result<Python, String> {
-        if self.norm == Norm::Sum {
+        if self.norm == AdjacencyNorm::Sum {
             return Err("by the norm Sum".into());
         }
-        let (bias, norm) = (py(self.bias.is_some()), norm_argument(self.norm, Norm::Symmetric)?);
+        let (bias, norm) =
+            (py(self.bias.is_some()), norm_argument(self.norm, AdjacencyNorm::Symmetric)?);
         let made = format!(
             "pyg.SGConv({}, {}, K={}, bias={bias}{norm})",
             at.in_channels, at.out_channels, self.hops
