@@ -7,8 +7,8 @@ use crate::scalar::Scalar;
 /// removing the other.
 ///
 /// Every channel that a layer makes starts as a unit of its own (a head, or a channel across heads,
-/// where its [`PruneUnits`](crate::nn::PruneUnits) say so). A layer that passes channels on joins the
-/// units of its inputs channel by channel; concatenation joins nothing. Units that reach the
+/// where its [`PruneUnits`](crate::nn::PruneUnits) say so). A layer that passes channels on joins
+/// the units of its inputs channel by channel; concatenation joins nothing. Units that reach the
 /// model's input or output are fixed.
 ///
 /// *Source*: coupled channels as in Fang et al., "DepGraph", CVPR 2023, §3.2, here by union-find
