@@ -12,8 +12,8 @@ const JOIN_NUMBERS: usize = 1 << 14;
 /// Joins integers of different scales: `y = Σ_k q_k·col_k`, added from the first term to the last,
 /// then bias, activation and [`Out`].
 ///
-/// The join is a requantisation like [`Finish`](super::Finish), with a sum of scaled integers in the place of the
-/// scaled accumulator.
+/// The join is a requantisation like [`Finish`](super::Finish), with a sum of scaled integers in
+/// the place of the scaled accumulator.
 ///
 /// *Shapes*: every term `[n, width]`; the output's columns `place..place + width` of
 /// `[n, out_width]` are written.

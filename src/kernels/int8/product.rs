@@ -17,8 +17,8 @@ const BLOCK_WORK: usize = 1 << 22;
 /// Sparse × dense product of 8-bit integers, `acc_ic = Σ_j a_ij x_jc`, finished into `out`.
 ///
 /// *Shapes*: `a: [n, m]`, `x: [m, width]`, `out: [n, width]`. *Cost*: `nnz·width`
-/// multiply-accumulates on a quarter of the bytes of [`spmm`](fn@crate::kernels::spmm). Accumulators must
-/// fit: `Σ_j |a_ij|·127 < 2³¹`, see [`MOST_TERMS`].
+/// multiply-accumulates on a quarter of the bytes of [`spmm`](fn@crate::kernels::spmm).
+/// Accumulators must fit: `Σ_j |a_ij|·127 < 2³¹`, see [`MOST_TERMS`].
 ///
 /// # Panics
 /// If the shapes do not fit, or an index of `a` is past the rows of `x`.
