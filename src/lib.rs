@@ -136,3 +136,8 @@ pub mod __kernels {
 #[cfg(all(doctest, feature = "readers", feature = "report"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The programs of docs/tutorial.md, compiled and run as they stand there.
+#[cfg(all(doctest, feature = "readers", feature = "recipe"))]
+#[doc = include_str!("../docs/tutorial.md")]
+struct Tutorial;
