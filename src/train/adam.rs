@@ -107,6 +107,10 @@ impl<F: Scalar> Optimizer<F> for Adam<F> {
     fn forget(&mut self) {
         self.moments.clear();
     }
+
+    fn fresh(&self) -> Box<dyn Optimizer<F>> {
+        Box::new(Self { settings: self.settings.clone(), moments: BTreeMap::new() })
+    }
 }
 
 #[cfg(test)]

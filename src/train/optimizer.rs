@@ -24,6 +24,10 @@ use ndarray::Array2;
 ///     }
 ///
 ///     fn forget(&mut self) {}
+///
+///     fn fresh(&self) -> Box<dyn Optimizer<f32>> {
+///         Box::new(Signs(self.0))
+///     }
 /// }
 ///
 /// let data = Dataset::digits()?;
@@ -33,13 +37,16 @@ use ndarray::Array2;
 /// assert_eq!(fit.losses.len(), 5);
 /// # Ok::<(), gnn_prune::Error>(())
 /// ```
-pub trait Optimizer<F: Scalar>: Send {
+pub trait Optimizer<F: Scalar>: Send + Sync {
     /// Moves one parameter that trains. `factor` is what the schedule makes of the learning rate;
     /// no gradient is one of zeros.
     fn step(&mut self, param: &mut Param<F>, gradient: Option<&Array2<F>>, factor: f64);
 
     /// Forgets what it remembers of the parameters: the model has become another.
     fn forget(&mut self);
+
+    /// One of the same settings that remembers nothing, for another training.
+    fn fresh(&self) -> Box<dyn Optimizer<F>>;
 }
 
 /// Moves every parameter of `model` that trains; masked entries stay zero.

@@ -94,6 +94,10 @@ impl<F: Scalar> Optimizer<F> for Sgd<F> {
     fn forget(&mut self) {
         self.steps.clear();
     }
+
+    fn fresh(&self) -> Box<dyn Optimizer<F>> {
+        Box::new(Self { settings: self.settings.clone(), steps: BTreeMap::new() })
+    }
 }
 
 #[cfg(test)]
