@@ -465,6 +465,10 @@ impl Optimizer<f32> for Signs {
     }
 
     fn forget(&mut self) {}
+
+    fn fresh(&self) -> Box<dyn Optimizer<f32>> {
+        Box::new(Signs(self.0))
+    }
 }
 
 /// Counts passes, reads a node that it asked the trace to keep, and halves the network's width once.

@@ -1,6 +1,6 @@
 //! What everything that trains, scores or reports runs on.
 
-use super::labels::Labels;
+use super::labels::{Labels, UNLABELED};
 use super::norm::{FeatureNorm, check_finite};
 use super::purpose::Purpose;
 use super::split::{Split, Splits};
@@ -11,9 +11,6 @@ use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
 use ndarray::{Array2, ArrayView2};
 use std::sync::Arc;
-
-/// The label of a node that has none.
-pub const UNLABELED: u32 = u32::MAX;
 
 /// A graph whose nodes have features and labels, and the splits to learn on. Clones share the large
 /// parts.

@@ -1,9 +1,11 @@
 //! What is known of the nodes.
 
-use super::dataset::UNLABELED;
 use ndarray::{Array2, ArrayView2};
 use std::borrow::Cow;
 use std::sync::Arc;
+
+/// The label of a node that has none.
+pub const UNLABELED: u32 = u32::MAX;
 
 /// The labels of a data set. Clones share them.
 #[derive(Debug, Clone, PartialEq)]

@@ -4,11 +4,15 @@
 //! ([`Dataset::digits`]) or from generators ([`Sbm`], [`PowerLaw`]); [`Dataset::open`] resolves the
 //! word that stands for any of them on the command line.
 
+#[cfg(feature = "readers")]
+mod array_file;
 mod dataset;
 mod digits;
 mod edges;
 mod fingerprint;
 mod labels;
+#[cfg(feature = "readers")]
+mod listed;
 mod norm;
 #[cfg(feature = "readers")]
 mod npz;
@@ -32,9 +36,11 @@ mod table;
 mod tables;
 #[cfg(feature = "readers")]
 mod tensors;
+#[cfg(feature = "readers")]
+mod wanted;
 
-pub use dataset::{Dataset, UNLABELED};
-pub use labels::Labels;
+pub use dataset::Dataset;
+pub use labels::{Labels, UNLABELED};
 pub use norm::FeatureNorm;
 pub use powerlaw::PowerLaw;
 pub use purpose::Purpose;

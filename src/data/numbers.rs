@@ -1,7 +1,7 @@
 //! Numbers of one type where another is asked for: taken where they say the same, refused where
 //! they would become others.
 
-use super::dataset::UNLABELED;
+use super::labels::UNLABELED;
 use ndarray::Array2;
 
 /// What is wrong, as the end of a sentence that begins with what was read.

@@ -1,14 +1,15 @@
 //! What a file holds, made into a data set: classes counted, splits chosen, and what was assumed
 //! said.
 
-use super::dataset::{Dataset, UNLABELED, check_labels};
-use super::labels::Labels;
+use super::array_file::array_file;
+use super::dataset::{Dataset, check_labels};
+use super::labels::{Labels, UNLABELED};
+use super::listed::{MOST_LISTED, listed};
 use super::norm::FeatureNorm;
-use super::npz::array_file;
 use super::purpose::Purpose;
-use super::reader::Wanted;
 use super::sheet::{self, Words};
 use super::split::{Split, SplitSource, Splits};
+use super::wanted::Wanted;
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::scalar::Scalar;
@@ -16,9 +17,6 @@ use crate::value::Value;
 use ndarray::Array2;
 use std::path::Path;
 use std::sync::Arc;
-
-/// Most names that a note lists.
-const MOST_LISTED: usize = 8;
 
 /// Dense features of which no larger share is other than zero are kept as a sparse matrix: the
 /// first product takes a quarter of the time then, and features a fifth of the memory (measured:
@@ -175,15 +173,6 @@ impl Parts {
         }
         Ok((Labels::Classes(labels.into()), num_classes))
     }
-}
-
-/// Names in a row, the first few of them.
-pub(super) fn listed(names: impl Iterator<Item = String>) -> String {
-    let mut names: Vec<String> = names.take(MOST_LISTED + 1).collect();
-    if names.len() > MOST_LISTED {
-        names[MOST_LISTED] = "…".into();
-    }
-    names.join(", ")
 }
 
 /// Features with rows scaled by `norm`, or as is usual for their kind.

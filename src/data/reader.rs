@@ -6,6 +6,7 @@ use super::powerlaw::PowerLaw;
 use super::purpose::Purpose;
 use super::sbm::Sbm;
 use super::split::SplitSource;
+use super::wanted::Wanted;
 use super::{npz, parts, spec, tables, tensors};
 use crate::error::{Error, Result};
 use crate::log;
@@ -32,15 +33,6 @@ pub struct Reader {
 enum Place {
     Path(PathBuf),
     Word(String),
-}
-
-/// What was said about how to read.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Wanted {
-    pub norm: Option<FeatureNorm>,
-    pub purpose: Purpose,
-    pub classes: Option<usize>,
-    pub split: Option<SplitSource>,
 }
 
 impl Reader {

@@ -520,7 +520,7 @@ pub(super) fn of_nodes(path: &Path, nodes: usize, names: &[&str], what: &str) ->
     if !unread.is_empty() {
         notes.push(format!(
             "columns that are not read: {}",
-            super::parts::listed(unread.into_iter())
+            super::listed::listed(unread.into_iter())
         ));
     }
     let (mut words, mut known, mut found) = (Vec::new(), HashMap::new(), Vec::new());

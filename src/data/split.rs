@@ -1,6 +1,6 @@
 //! Which nodes train, validate and test.
 
-use super::dataset::UNLABELED;
+use super::labels::UNLABELED;
 use super::purpose::Purpose;
 use crate::error::{Error, Result};
 use crate::rng::{generator, purpose};

@@ -1,16 +1,17 @@
 //! Graphs as tables: the raw folder of the Open Graph Benchmark, and a list of edges beside
 //! features and labels.
 
+use super::array_file::array_file;
 use super::dataset::Dataset;
 use super::edges::undirected;
-use super::npz::array_file;
+use super::listed::listed;
 use super::numbers::{MOST_IN_F64, classes, label, label_matrix, whole};
-use super::parts::{FileLabels, Parts, listed, normalised, repeats};
+use super::parts::{FileLabels, Parts, normalised, repeats};
 use super::purpose::Purpose;
-use super::reader::Wanted;
 use super::sheet::{self, Words};
 use super::split::{Split, Splits};
 use super::table;
+use super::wanted::Wanted;
 use crate::error::{Error, Result};
 use crate::graph::{Duplicates, Graph, SelfLoops};
 use crate::value::Value;

@@ -2,12 +2,13 @@
 //! those of a `Data`.
 
 use super::dataset::Dataset;
+use super::listed::listed;
 use super::npz::refuse_masks;
 use super::numbers::{MOST_IN_F32, Problem, classes, exact, label, label_matrix, truth, whole};
-use super::parts::{FileLabels, Parts, listed, normalised, repeats};
+use super::parts::{FileLabels, Parts, normalised, repeats};
 use super::purpose::Purpose;
-use super::reader::Wanted;
 use super::split::{Split, Splits};
+use super::wanted::Wanted;
 use crate::error::{Error, Result};
 use crate::files::budget::reserved;
 use crate::files::{Array, Tensors};

@@ -23,7 +23,7 @@ mod model;
 mod model_builder;
 mod oracle;
 mod param;
-mod product;
+pub mod product;
 mod pytorch;
 mod registered;
 mod registry;

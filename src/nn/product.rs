@@ -1,4 +1,23 @@
-//! The product `X·W` that most layers start with, for dense and sparse `X`, and its gradients.
+//! What layers are made of: the product `X·W` with its gradients, for dense and sparse `X`, and
+//! aggregation.
+//!
+//! They check shapes, which are a layer's own, and panic where these do not fit.
+//!
+//! ```
+//! use gnn_prune::graph::AdjacencyNorm;
+//! use gnn_prune::ndarray::array;
+//! use gnn_prune::nn::{Cx, product};
+//! use gnn_prune::{Graph, ValueRef};
+//! let path = Graph::builder(3).edges([(0, 1), (1, 2)]).build()?;
+//! let (x, w) = (array![[1.0f32, 2.0], [3.0, 4.0], [5.0, 6.0]], array![[1.0f32], [10.0]]);
+//! let (cx, x) = (Cx::eval(&path), ValueRef::Dense(x.view()));
+//! let z = product::product(&cx, &x, w.view());
+//! assert_eq!(z, array![[21.0], [43.0], [65.0]]);
+//! let a = cx.topology()?.operator(AdjacencyNorm::Sum)?;
+//! let y = product::aggregate(&cx, a.forward(), &ValueRef::Dense(z.view()));
+//! assert_eq!(y, array![[0.0], [21.0], [43.0]]);
+//! # Ok::<(), gnn_prune::Error>(())
+//! ```
 
 use super::cx::Cx;
 use super::param::Param;
@@ -8,8 +27,26 @@ use crate::value::{Csr, CsrView, Value, ValueRef};
 use ndarray::{Array2, ArrayView2};
 
 /// `X·W`, shape `[n, out]`, in an array from the workspace.
-pub(crate) fn product<F: Scalar>(cx: &Cx<F>, x: &ValueRef<F>, w: ArrayView2<F>) -> Array2<F> {
+pub fn product<F: Scalar>(cx: &Cx<F>, x: &ValueRef<F>, w: ArrayView2<F>) -> Array2<F> {
     product_then(cx, x, w, Epilogue::NONE)
+}
+
+/// `X·W + b`, shape `[n, out]`, in an array from the workspace; `b` is `[1, out]`.
+pub fn affine<F: Scalar>(
+    cx: &Cx<F>,
+    x: &ValueRef<F>,
+    w: ArrayView2<F>,
+    bias: Option<&Param<F>>,
+) -> Array2<F> {
+    product_then(cx, x, w, then_bias(bias))
+}
+
+/// `Â·X` with an operator of a [`Topology`](crate::graph::Topology), or its transpose for the way
+/// back; in an array from the workspace.
+pub fn aggregate<F: Scalar>(cx: &Cx<F>, operator: CsrView<F>, x: &ValueRef<F>) -> Array2<F> {
+    let mut y = cx.take((operator.rows(), x.cols()));
+    x.with_dense(|x| kernels::spmm(operator, x, y.view_mut()));
+    y
 }
 
 /// `X·W + b`, shape `[n, out]`, in an array from the workspace.
@@ -44,7 +81,7 @@ pub(crate) fn then_bias<F: Scalar>(bias: Option<&Param<F>>) -> Epilogue<'_, F> {
 }
 
 /// `dW = Xᵀ·dY`, shape `[in, out]`.
-pub(crate) fn product_dw<F: Scalar>(x: &ValueRef<F>, dy: ArrayView2<F>) -> Array2<F> {
+pub fn product_dw<F: Scalar>(x: &ValueRef<F>, dy: ArrayView2<F>) -> Array2<F> {
     let mut dw = Array2::zeros((x.cols(), dy.ncols()));
     match x {
         ValueRef::Dense(x) => kernels::matmul_tn(x.view(), dy, dw.view_mut()),
@@ -54,7 +91,7 @@ pub(crate) fn product_dw<F: Scalar>(x: &ValueRef<F>, dy: ArrayView2<F>) -> Array
 }
 
 /// `dX = dY·Wᵀ`, on the stored entries where `X` is sparse.
-pub(crate) fn product_dx<F: Scalar>(
+pub fn product_dx<F: Scalar>(
     cx: &Cx<F>,
     x: &ValueRef<F>,
     dy: ArrayView2<F>,
@@ -75,7 +112,7 @@ pub(crate) fn product_dx<F: Scalar>(
 }
 
 /// Sum of the rows of `dy`, as the gradient of a bias `[1, out]`.
-pub(crate) fn bias_gradient<F: Scalar>(dy: ArrayView2<F>) -> Array2<F> {
+pub fn bias_gradient<F: Scalar>(dy: ArrayView2<F>) -> Array2<F> {
     let mut sums = Array2::zeros((1, dy.ncols()));
     kernels::column_sums(dy, sums.as_slice_mut().expect("a new array is contiguous"));
     sums
@@ -103,7 +140,7 @@ pub(crate) fn with_rows_below<F: Scalar>(dx: Value<F>, rows: usize) -> Value<F> 
 }
 
 /// The gradient of `x`: on its stored entries where `x` is sparse.
-pub(crate) fn gradient_like<F: Scalar>(x: Option<ValueRef<F>>, gradient: Value<F>) -> Value<F> {
+pub fn gradient_like<F: Scalar>(x: Option<ValueRef<F>>, gradient: Value<F>) -> Value<F> {
     match (x, gradient) {
         (Some(ValueRef::Sparse(x)), Value::Dense(dense)) => {
             let mut data = Vec::with_capacity(x.nnz());

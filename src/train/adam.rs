@@ -1,6 +1,7 @@
 //! The Adam optimiser.
 
 use super::optimizer::Optimizer;
+use super::rates::check_rates;
 use crate::error::{Error, Result};
 use crate::nn::Param;
 use crate::scalar::Scalar;
@@ -43,7 +44,7 @@ impl AdamBuilder {
     /// # Errors
     /// [`Error::Setting`] for a number outside its range.
     pub fn build<F: Scalar>(self) -> Result<Adam<F>> {
-        super::check_rates(self.learning_rate, self.weight_decay)?;
+        check_rates(self.learning_rate, self.weight_decay)?;
         let (first, second) = self.betas;
         if !((0.0..1.0).contains(&first) && (0.0..1.0).contains(&second)) {
             return Err(Error::setting("betas", format!("({first}, {second})"), "each in [0, 1)"));
@@ -105,6 +106,10 @@ impl<F: Scalar> Optimizer<F> for Adam<F> {
 
     fn forget(&mut self) {
         self.moments.clear();
+    }
+
+    fn fresh(&self) -> Box<dyn Optimizer<F>> {
+        Box::new(Self { settings: self.settings.clone(), moments: BTreeMap::new() })
     }
 }
 

@@ -8,7 +8,9 @@ mod adam;
 mod loss;
 mod observer;
 mod optimizer;
+mod rates;
 mod reduce;
+mod rule;
 mod schedule;
 mod sgd;
 mod trainer;
@@ -16,21 +18,9 @@ mod trainer;
 pub use adam::{Adam, AdamBuilder};
 pub use loss::{Loss, NodeGrads, Objective, Pass};
 pub use observer::{Epoch, Flow, Observer, OnEpoch};
-pub use optimizer::{Optimizer, UpdateRule, step};
+pub use optimizer::{Optimizer, step};
 pub use reduce::{Alone, Reduce};
+pub use rule::UpdateRule;
 pub use schedule::Schedule;
 pub use sgd::{Sgd, SgdBuilder};
 pub use trainer::{Fit, Setup, Trainer, TrainerBuilder, WeightView};
-
-use crate::error::{Error, Result};
-
-/// Refuses a learning rate or a weight decay outside its range.
-fn check_rates(learning_rate: f64, weight_decay: f64) -> Result<()> {
-    if !(learning_rate > 0.0 && learning_rate.is_finite()) {
-        return Err(Error::setting("learning rate", learning_rate, "a positive number"));
-    }
-    if !(weight_decay >= 0.0 && weight_decay.is_finite()) {
-        return Err(Error::setting("weight decay", weight_decay, "0 or more"));
-    }
-    Ok(())
-}

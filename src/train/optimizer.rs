@@ -1,8 +1,5 @@
 //! What moves parameters.
 
-use super::adam::Adam;
-use super::sgd::Sgd;
-use crate::error::Result;
 use crate::nn::{Grads, Model, Param};
 use crate::scalar::Scalar;
 use ndarray::Array2;
@@ -27,6 +24,10 @@ use ndarray::Array2;
 ///     }
 ///
 ///     fn forget(&mut self) {}
+///
+///     fn fresh(&self) -> Box<dyn Optimizer<f32>> {
+///         Box::new(Signs(self.0))
+///     }
 /// }
 ///
 /// let data = Dataset::digits()?;
@@ -36,13 +37,16 @@ use ndarray::Array2;
 /// assert_eq!(fit.losses.len(), 5);
 /// # Ok::<(), gnn_prune::Error>(())
 /// ```
-pub trait Optimizer<F: Scalar>: Send {
+pub trait Optimizer<F: Scalar>: Send + Sync {
     /// Moves one parameter that trains. `factor` is what the schedule makes of the learning rate;
     /// no gradient is one of zeros.
     fn step(&mut self, param: &mut Param<F>, gradient: Option<&Array2<F>>, factor: f64);
 
     /// Forgets what it remembers of the parameters: the model has become another.
     fn forget(&mut self);
+
+    /// One of the same settings that remembers nothing, for another training.
+    fn fresh(&self) -> Box<dyn Optimizer<F>>;
 }
 
 /// Moves every parameter of `model` that trains; masked entries stay zero.
@@ -58,50 +62,4 @@ pub fn step<F: Scalar>(
             param.apply_mask();
         }
     });
-}
-
-/// The optimisers that a [`Trainer`](super::Trainer) makes by itself, with its own learning rate
-/// and weight decay; others are given to it by [`Setup::optimizer`](super::Setup::optimizer).
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-#[non_exhaustive]
-pub enum UpdateRule {
-    /// [`Adam`] with its default moments.
-    #[default]
-    Adam,
-    /// [`Sgd`].
-    Sgd {
-        /// Share of the last step that goes into the next, in [0, 1).
-        momentum: f64,
-    },
-}
-
-impl UpdateRule {
-    pub(super) fn start<F: Scalar>(
-        self,
-        learning_rate: f64,
-        weight_decay: f64,
-    ) -> Result<Box<dyn Optimizer<F>>> {
-        Ok(match self {
-            UpdateRule::Adam => {
-                let adam = Adam::builder().learning_rate(learning_rate).weight_decay(weight_decay);
-                Box::new(adam.build()?)
-            }
-            UpdateRule::Sgd { momentum } => Box::new(
-                Sgd::builder()
-                    .learning_rate(learning_rate)
-                    .weight_decay(weight_decay)
-                    .momentum(momentum)
-                    .build()?,
-            ),
-        })
-    }
-}
-
-impl std::fmt::Display for UpdateRule {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            UpdateRule::Adam => f.write_str("Adam"),
-            UpdateRule::Sgd { momentum } => write!(f, "SGD with momentum {momentum}"),
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! Stochastic gradient descent.
 
 use super::optimizer::Optimizer;
+use super::rates::check_rates;
 use crate::error::{Error, Result};
 use crate::nn::Param;
 use crate::scalar::Scalar;
@@ -42,7 +43,7 @@ impl SgdBuilder {
     /// # Errors
     /// [`Error::Setting`] for a number outside its range.
     pub fn build<F: Scalar>(self) -> Result<Sgd<F>> {
-        super::check_rates(self.learning_rate, self.weight_decay)?;
+        check_rates(self.learning_rate, self.weight_decay)?;
         if !(0.0..1.0).contains(&self.momentum) {
             return Err(Error::setting("momentum", self.momentum, "in [0, 1)"));
         }
@@ -92,6 +93,10 @@ impl<F: Scalar> Optimizer<F> for Sgd<F> {
 
     fn forget(&mut self) {
         self.steps.clear();
+    }
+
+    fn fresh(&self) -> Box<dyn Optimizer<F>> {
+        Box::new(Self { settings: self.settings.clone(), steps: BTreeMap::new() })
     }
 }
 

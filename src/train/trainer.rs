@@ -2,8 +2,9 @@
 
 use super::loss::{Loss, Objective, OfTask, Pass};
 use super::observer::{Epoch, Flow, Observer, OnEpoch, Told};
-use super::optimizer::{Optimizer, UpdateRule, step};
+use super::optimizer::{Optimizer, step};
 use super::reduce::{Alone, Reduce, means};
+use super::rule::UpdateRule;
 use super::schedule::Schedule;
 use crate::error::{Error, Result};
 use crate::log;

@@ -2,17 +2,18 @@
 
 mod benchmark;
 mod heterophilous;
-mod npy;
+pub(super) mod npy;
 #[cfg(test)]
 mod tests;
 
 use super::dataset::Dataset;
 use super::edges::undirected;
+use super::listed::listed;
 use super::numbers::{self, Problem};
-use super::parts::{FileLabels, Parts, listed, normalised};
+use super::parts::{FileLabels, Parts, normalised};
 use super::purpose::Purpose;
-use super::reader::Wanted;
 use super::split::{Split, Splits};
+use super::wanted::Wanted;
 use crate::error::{Error, Result};
 use crate::files::Budget;
 use crate::graph::SelfLoops;
@@ -83,15 +84,6 @@ pub(super) fn read(path: &Path, name: String, wanted: &Wanted) -> Result<Dataset
         notes: contents.notes,
     }
     .assemble(path, name, wanted)
-}
-
-/// Reads an array of a file of its own; `key` is what it holds.
-pub(super) fn array_file(path: &Path, key: &'static str) -> Result<Array> {
-    let open = |error: std::io::Error| Error::file(path, format!("cannot be opened: {error}"));
-    let file = File::open(path).map_err(open)?;
-    let bytes = file.metadata().map_err(open)?.len();
-    Array::read(key, &mut BufReader::new(file), bytes, &Budget::of_bytes(bytes))
-        .map_err(|problem| Error::file(path, format!("`{key}` {problem}")))
 }
 
 /// An open archive.

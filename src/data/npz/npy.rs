@@ -31,7 +31,7 @@ pub(in crate::data) enum Reals<A32, A64> {
 
 impl Array {
     /// Reads the array `key` from an archive's entry of `declared` bytes.
-    pub(super) fn read(
+    pub(in crate::data) fn read(
         key: &'static str,
         entry: &mut impl Read,
         declared: u64,

@@ -2,7 +2,7 @@
 
 use super::read;
 use crate::data::purpose::Purpose;
-use crate::data::reader::Wanted;
+use crate::data::wanted::Wanted;
 use crate::data::{Dataset, FeatureNorm, Splits, UNLABELED};
 use crate::error::Result;
 use ndarray::{Array, Array1, Array2, Dimension, ShapeBuilder, array};

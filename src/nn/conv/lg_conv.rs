@@ -3,8 +3,7 @@
 use super::propagation::{dense_operator, norm_argument, norm_of, random_norm, with_norm};
 use crate::error::{Result, Unsupported};
 use crate::graph::{AdjacencyNorm, Graph};
-use crate::kernels;
-use crate::nn::product::gradient_like;
+use crate::nn::product::{aggregate, gradient_like};
 use crate::nn::{
     Attrs, Cx, Evaluated, Grads, Io, Layer, Lowering, Place, Python, Reads, Registered, RowSpace,
     Shapes, StageId, Twin, Wiring,
@@ -64,9 +63,7 @@ impl<F: Scalar> Layer<F> for LgConv {
         cx.check(&xs[0], xs[0].cols())?;
         let topology = cx.topology()?;
         let operator = topology.operator(self.norm)?;
-        let mut y = cx.take((topology.num_targets(), xs[0].cols()));
-        xs[0].with_dense(|x| kernels::spmm(operator.forward(), x, y.view_mut()));
-        Ok((Value::Dense(y), ()))
+        Ok((Value::Dense(aggregate(cx, operator.forward(), &xs[0])), ()))
     }
 
     /// `dX = Âᵀ·dY`.
@@ -81,8 +78,7 @@ impl<F: Scalar> Layer<F> for LgConv {
         let topology = cx.topology().expect("the forward pass had it");
         let operator = topology.operator(self.norm).expect("the forward pass had it");
         let dx = io.wants(0).then(|| {
-            let mut dx = cx.take((topology.num_sources(), dy.cols()));
-            dy.with_dense(|dy| kernels::spmm(operator.transpose(), dy, dx.view_mut()));
+            let dx = aggregate(cx, operator.transpose(), &dy);
             gradient_like(io.sparse_input(0).map(ValueRef::Sparse), Value::Dense(dx))
         });
         vec![dx]
