@@ -8,7 +8,7 @@ use super::rule::UpdateRule;
 use super::schedule::Schedule;
 use crate::error::{Error, Result};
 use crate::log;
-use crate::nn::{Cx, Mode, Model, NodeId};
+use crate::nn::{Cx, Liveness, Mode, Model, NodeId};
 use crate::scalar::Scalar;
 use crate::task::{Batches, Part, Tally, Task};
 use std::sync::Arc;
@@ -405,6 +405,7 @@ impl<F: Scalar> Run<'_, F> {
         };
         let mut best =
             Fit { model: model.clone(), validation: start, best_epoch: 0, losses: Vec::new() };
+        let mut plans = Plans::default();
         let mut steps = 0;
         for epoch in 1..=settings.epochs {
             let factor = settings.schedule.factor_after(settings.warmup, epoch, settings.epochs);
@@ -421,7 +422,8 @@ impl<F: Scalar> Run<'_, F> {
                     .chain(loss.keeps())
                     .copied()
                     .collect();
-                let trace = running.trace_keeping(&cx, batch.features(), &keeps)?;
+                let liveness = plans.of_trace(running, mode, keeps);
+                let trace = running.trace_with(&liveness, &cx, batch.features())?;
                 let pass = Pass { model: running, trace: &trace, batch: &batch, epoch };
                 observers.iter_mut().try_for_each(|observer| observer.after_forward(&pass))?;
                 let Objective { mut value, nodes, params } = loss.loss(&pass)?;
@@ -472,6 +474,7 @@ impl<F: Scalar> Run<'_, F> {
                 optimizer.forget();
             }
             if watched {
+                plans = Plans::default();
                 seen = view.map(|view| view(&model));
             }
         }
@@ -497,6 +500,31 @@ impl<F: Scalar> Run<'_, F> {
             cx.give(y);
         }
         Ok(self.task.metric().of(tally))
+    }
+}
+
+/// What is alive when, worked out once for all passes of one kind.
+#[derive(Default)]
+struct Plans {
+    trace: Option<(Vec<NodeId>, Liveness)>,
+}
+
+impl Plans {
+    /// Of a trace that keeps these nodes.
+    fn of_trace<F: Scalar>(
+        &mut self,
+        model: &Model<F>,
+        mode: Mode,
+        keeps: Vec<NodeId>,
+    ) -> Liveness {
+        match &self.trace {
+            Some((known, liveness)) if *known == keeps => liveness.clone(),
+            _ => {
+                let liveness = Liveness::of_trace(model, mode, &keeps);
+                self.trace = Some((keeps, liveness.clone()));
+                liveness
+            }
+        }
     }
 }
 
