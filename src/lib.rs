@@ -24,7 +24,8 @@
 //! | a network of PyTorch | [`io::pyg::Checkpoint`], and `docs/from-pytorch.md` |
 //! | nothing yet | [`Dataset::digits`], a recipe such as [`Gcn`], and a [`Trainer`] |
 //! | a trained model that should be smaller | [`OneShot`] without labels or epochs, or [`Compression`] with steps, controls and a [`Report`] |
-//! | a layer, criterion, step or loss of your own | the traits [`Layer`](nn::Layer), [`Criterion`], [`Step`], [`DistillLoss`], and the laws in [`testing`] |
+//! | a layer, criterion, step, loss, task or optimiser of your own | the traits [`Layer`](nn::Layer), [`Criterion`], [`Step`], [`DistillLoss`], [`Task`], [`Optimizer`](train::Optimizer), the laws in [`testing`], and `docs/tutorial.md` |
+//! | nodes that are too many for one pass | [`Batch::around`](task::Batch::around): some of them with all their neighbours |
 //! | a step, criterion or loss to be named in recipes | [`pipeline::Word`], added by [`pipeline::Words::with`] |
 //!
 //! # Rooms
