@@ -30,7 +30,7 @@ impl Attrs {
     /// Reads a setting.
     ///
     /// # Errors
-    /// [`Error::Model`] if it is missing or of another type.
+    /// [`Error::Model`](crate::Error::Model) if it is missing or of another type.
     pub fn get<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
         let value = self.0.get(name).ok_or_else(|| ModelError::MissingSetting(name.into()))?;
         T::deserialize(value).map_err(|error| {
@@ -42,7 +42,7 @@ impl Attrs {
     /// Reads a setting that may be missing.
     ///
     /// # Errors
-    /// [`Error::Model`] if it is of another type.
+    /// [`Error::Model`](crate::Error::Model) if it is of another type.
     pub fn get_or<T: DeserializeOwned>(&self, name: &str, default: T) -> Result<T> {
         if self.0.contains_key(name) { self.get(name) } else { Ok(default) }
     }
@@ -67,7 +67,7 @@ impl Shapes {
     /// Rows and columns of the parameter `name`.
     ///
     /// # Errors
-    /// [`Error::Model`] if there is none of that name.
+    /// [`Error::Model`](crate::Error::Model) if there is none of that name.
     pub fn get(&self, name: &str) -> Result<(usize, usize)> {
         self.find(name).ok_or_else(|| ModelError::MissingParam(name.into()).into())
     }

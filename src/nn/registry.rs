@@ -178,7 +178,8 @@ impl<F: Scalar> Registry<F> {
     /// A layer of this kind with all-zero parameters.
     ///
     /// # Errors
-    /// [`Error::Model`] for an unknown kind, a missing setting or a missing parameter.
+    /// [`Error::Model`](crate::Error::Model) for an unknown kind, a missing setting or a missing
+    /// parameter.
     pub fn load(&self, kind: &str, attrs: &Attrs, shapes: &Shapes) -> Result<Box<dyn DynLayer<F>>> {
         let known = || self.entries.iter().map(|entry| entry.kind).collect::<Vec<_>>().join(", ");
         let unknown = || ModelError::UnknownLayer { kind: kind.into(), known: known() };
@@ -190,7 +191,7 @@ impl<F: Scalar> Model<F> {
     /// The same model in another number type, its layers made by the standard registry.
     ///
     /// # Errors
-    /// [`Error::Model`] for a layer that is not in the registry.
+    /// [`Error::Model`](crate::Error::Model) for a layer that is not in the registry.
     pub fn cast<G: Scalar>(&self) -> Result<Model<G>> {
         self.cast_with(&Registry::standard())
     }
