@@ -216,9 +216,9 @@ impl<F: Scalar> Distiller<F> {
     /// Trains `student` to do as `teacher` does on `data`, and returns the best of its epochs.
     ///
     /// # Errors
-    /// - [`Error::StudentAndTeacher`] where student and teacher differ in features or classes, or in the split
-    ///   that their seeds give: a teacher that has seen labels of the student's validation or test
-    ///   nodes would pass them on.
+    /// - [`Error::StudentAndTeacher`] where student and teacher differ in features or classes, or
+    ///   in the split that their seeds give: a teacher that has seen labels of the student's
+    ///   validation or test nodes would pass them on.
     /// - [`Error::Data`] where the data have other features or classes than the teacher, or are not
     ///   those that it was trained on.
     /// - [`Error::NotFinite`] for an output of the teacher, [`Error::Diverged`] for a loss of the
