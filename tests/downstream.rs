@@ -471,7 +471,8 @@ impl Optimizer<f32> for Signs {
     }
 }
 
-/// Counts passes, reads a node that it asked the trace to keep, and halves the network's width once.
+/// Counts passes, reads a node that it asked the trace to keep, and halves the network's width
+/// once.
 struct Narrowing<'a> {
     data: &'a Dataset,
     keeps: Vec<NodeId>,

@@ -77,8 +77,8 @@ impl GatBuilder {
         self
     }
 
-    /// Whether pruning removes whole heads of the hidden layers, in place of the same channel of every
-    /// head. Default: no.
+    /// Whether pruning removes whole heads of the hidden layers, in place of the same channel of
+    /// every head. Default: no.
     #[must_use]
     pub fn whole_heads(mut self, whole: bool) -> Self {
         self.whole_heads = whole;

@@ -181,7 +181,8 @@ macro_rules! stack_setters {
             self
         }
 
-        /// Whether the input of every hidden layer but the first is added to its output. Default: no.
+        /// Whether the input of every hidden layer but the first is added to its output. Default:
+        /// no.
         #[must_use]
         pub fn residual(mut self, residual: bool) -> Self {
             self.stack.residual = residual;

@@ -13,7 +13,8 @@ pub enum Schedule {
     /// `η_t = η·(1 + cos(π·t/T))/2` for epochs `t = 0 … T−1` (Loshchilov and Hutter, ICLR 2017, eq.
     /// 5, one cycle).
     Cosine,
-    /// It is multiplied by `factor` after every `every` epochs, as `torch.optim.lr_scheduler.StepLR`.
+    /// It is multiplied by `factor` after every `every` epochs, as
+    /// `torch.optim.lr_scheduler.StepLR`.
     Step {
         /// Epochs between two changes, at least 1.
         every: usize,

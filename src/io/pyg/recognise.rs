@@ -58,8 +58,8 @@ const MOST_STEPS: usize = 200_000;
 /// The layers of a state dict.
 ///
 /// # Errors
-/// [`Error::Network`] for a tensor that belongs to no known layer, a layer that is not built, or one
-/// whose kind cannot be told.
+/// [`Error::Network`] for a tensor that belongs to no known layer, a layer that is not built, or
+/// one whose kind cannot be told.
 pub(super) fn layers(tensors: &Tensors) -> Result<Vec<Found>> {
     let mut found = Vec::new();
     collect("", tensors, 0, &mut found)?;

@@ -405,7 +405,8 @@ macro_rules! heads_setters {
             self
         }
 
-        /// Whether the mean of the heads is put out, in place of the heads side by side. Default: no.
+        /// Whether the mean of the heads is put out, in place of the heads side by side. Default:
+        /// no.
         #[must_use]
         pub fn average(mut self, average: bool) -> Self {
             self.settings.average = average;
@@ -434,8 +435,8 @@ macro_rules! heads_setters {
             self
         }
 
-        /// Whether self-loops are replaced by one per node; otherwise edges are scored as they are listed.
-        /// Default: yes.
+        /// Whether self-loops are replaced by one per node; otherwise edges are scored as they are
+        /// listed. Default: yes.
         #[must_use]
         pub fn self_loops(mut self, replaced: bool) -> Self {
             self.settings.self_loops = replaced;
@@ -449,8 +450,8 @@ macro_rules! heads_setters {
             self
         }
 
-        /// Whether pruning removes whole heads, where they stand side by side, in place of the same channel
-        /// of every head. Default: no.
+        /// Whether pruning removes whole heads, where they stand side by side, in place of the same
+        /// channel of every head. Default: no.
         #[must_use]
         pub fn whole_heads(mut self, whole: bool) -> Self {
             self.settings.units = match whole {
