@@ -473,7 +473,7 @@ fn help_and_completion_say_what_is_registered() {
         lines.push((stage.word(), value, stage.help().to_string()));
     }
     for key in words.qualifiers() {
-        lines.push((key.flag_name(), key.value(), key.line(&words)));
+        lines.push((key.flag_name(), key.value(), words.line(key)));
     }
     for (flag, value, said) in lines {
         let stands = |line: &&str| {

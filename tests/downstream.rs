@@ -732,6 +732,18 @@ impl DistillLoss<f32> for Distance {
     }
 }
 
+impl Word for Signs {
+    type Made = Box<dyn Optimizer<f32>>;
+    const WORD: &'static str = "signs";
+    const HELP: &'static str = "Steps of one size";
+    const AMOUNT: Option<Key> =
+        Some(Key::number("signs", "positive", |size| size > 0.0, "a size").value_name("SIZE"));
+
+    fn parse(settings: &Settings) -> Result<Self::Made> {
+        Ok(Box::new(Signs(settings.amount()?)))
+    }
+}
+
 impl Word for Distance {
     type Made = Box<dyn DistillLoss<f32>>;
     const WORD: &'static str = "distance";
@@ -746,15 +758,20 @@ impl Word for Distance {
 
 #[test]
 fn a_step_a_criterion_and_a_loss_of_ones_own_are_words_of_a_recipe() -> Result<()> {
-    let words = Words::standard().with::<Noise>().with::<Middle>().with::<Distance>();
+    let words =
+        Words::standard().with::<Noise>().with::<Middle>().with::<Distance>().with::<Signs>();
     const RECIPE: &str = "\
         controls = \"none\"\n\
         [[stage]]\nchannels = 0.5\ncriterion = \"middle\"\nat = 2\n\
         [[stage]]\nnoise = 0.05\ndrawn-by = 4\n\
         [[stage]]\ndistill = \"self\"\nloss = \"distance:0.5\"\nepochs = 20\n\
+        [[stage]]\nfinetune = 4\noptimizer = \"signs:0.001\"\n\
         [[stage]]\nbits = 8\n";
     let recipe = Recipe::parse_with(RECIPE, &words)?;
-    assert_eq!(recipe.words(), ["channels 0.5", "noise 0.05", "distill self", "bits 8"]);
+    assert_eq!(
+        recipe.words(),
+        ["channels 0.5", "noise 0.05", "distill self", "finetune 4", "bits 8"]
+    );
     let toml = recipe.to_toml();
     assert_eq!(Recipe::parse_with(&toml, &words)?, recipe, "{toml}");
     assert!(toml.contains("criterion = \"middle\"\nat = 2\n"), "{toml}");
@@ -768,6 +785,7 @@ fn a_step_a_criterion_and_a_loss_of_ones_own_are_words_of_a_recipe() -> Result<(
         .step(ChannelPruner::builder(Middle { middle: 2 }).ratio(0.5).build()?)
         .step(Noise { size: 0.05, seed: 4 })
         .step(Distill::into(Student::Itself).loss(Distance(0.5)).epochs(20))
+        .step(FineTune::epochs(4).optimizer(Signs(0.001)))
         .quantize(Quantizer::builder(Bits::Eight).build()?)
         .controls(Controls::None)
         .run()?;

@@ -88,7 +88,8 @@ fn what_does_not_belong_to_a_stage_is_refused_with_what_does() {
             "[[stage]]\nweights = 0.5\nscope = \"global\"",
             &["`scope` is beside `weights`", "qualifies: `channels`", "may have `calibrate`"][..],
         ),
-        ("[[stage]]\nfinetune = 5\nqat = 1", &["`finetune` has none"]),
+        ("[[stage]]\nfinetune = 5\nqat = 1", &["`finetune` may have `optimizer`, `rate`"]),
+        ("[[stage]]\ndrop-layers = 1\nqat = 1", &["`drop-layers` has none"]),
         (
             "[[stage]]\ndistill = \"self\"\nloss = \"adversarial\"\ntemperature = 2",
             &["beside a word that it qualifies: `soft-labels`", "`loss`, `loss-weight`, `epochs`"],

@@ -1,6 +1,8 @@
 //! Files are written beside their place and renamed, so that a crash loses nothing that was there;
 //! tensors are read from safetensors and files of PyTorch.
 
+#[cfg(feature = "readers")]
+mod array;
 pub mod budget;
 #[cfg(feature = "readers")]
 mod kinds;
@@ -11,9 +13,9 @@ mod pt;
 mod tensors;
 mod write;
 
-pub use budget::Budget;
 #[cfg(feature = "readers")]
-pub use tensors::{Array, Tensors};
+pub use array::{Array, Tensors};
+pub use budget::Budget;
 #[cfg(feature = "report")]
 pub(crate) use write::remove_half_written;
 pub use write::write_atomically;

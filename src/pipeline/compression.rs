@@ -5,6 +5,7 @@ use super::compressed::Compressed;
 use super::controls::{Controls, dense_form, form_of_bytes, same_shapes};
 use super::identity::Identity;
 use super::rehearsal::{rehearse, stage_seed};
+use super::seed_state::SeedState;
 use super::step::{Env, Step, Subject};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
@@ -124,14 +125,6 @@ impl<M> std::fmt::Debug for Compression<'_, M> {
     }
 }
 
-/// The state of one seed after a stage.
-#[derive(Clone)]
-pub(super) struct SeedState {
-    pub(super) subject: Subject,
-    /// There after quantisation.
-    pub(super) integers: Option<QuantModel>,
-}
-
 /// A stage of one seed: where it is kept, and who it is.
 struct At<'a> {
     place: String,
@@ -226,36 +219,9 @@ impl<'a> Compression<'a> {
     /// Ends in integers; nothing but the run comes after it.
     #[must_use]
     pub fn quantize(self, quantizer: Quantizer) -> Compression<'a, QuantModel> {
-        let Self {
-            start,
-            data,
-            steps,
-            controls,
-            trainer,
-            threads,
-            listener,
-            stop,
-            checkpoints,
-            store,
-            out,
-            ..
-        } = self;
-        let (quantizer, ends_in) = (Some(quantizer), PhantomData);
-        Compression {
-            start,
-            data,
-            steps,
-            quantizer,
-            controls,
-            trainer,
-            threads,
-            listener,
-            stop,
-            checkpoints,
-            store,
-            out,
-            ends_in,
-        }
+        let mut all = self.ending_in();
+        all.quantizer = Some(quantizer);
+        all
     }
 
     /// Runs all steps for all seeds, then measures.
@@ -269,7 +235,7 @@ impl<'a> Compression<'a> {
     /// [`Error::File`] where a model or a stage cannot be written, or the folder of the stages
     /// holds another run.
     pub fn run(self) -> Result<Outcome<Model>> {
-        let (last, report) = self.execute()?;
+        let (last, report) = self.ending_in::<()>().execute()?;
         Ok(Outcome { model: last.subject.into_model(), report })
     }
 }
@@ -280,7 +246,7 @@ impl Compression<'_, QuantModel> {
     /// # Errors
     /// As for a compression that ends in floats, and what the quantiser returns.
     pub fn run(self) -> Result<Outcome<QuantModel>> {
-        let (last, report) = self.execute()?;
+        let (last, report) = self.ending_in::<()>().execute()?;
         let model = last
             .integers
             .expect("a compression of this type has a quantiser, and its stage is the last");
@@ -288,7 +254,7 @@ impl Compression<'_, QuantModel> {
     }
 }
 
-impl<M> Compression<'_, M> {
+impl<'a, M> Compression<'a, M> {
     /// Which control rows the report gets. Default [`Controls::All`].
     #[must_use]
     pub fn controls(mut self, controls: Controls) -> Self {
@@ -335,6 +301,32 @@ impl<M> Compression<'_, M> {
         self
     }
 
+    /// Which control rows the report gets.
+    pub(super) fn wanted_controls(&self) -> Controls {
+        self.controls
+    }
+
+    fn ending_in<N>(self) -> Compression<'a, N> {
+        Compression {
+            start: self.start,
+            data: self.data,
+            steps: self.steps,
+            quantizer: self.quantizer,
+            controls: self.controls,
+            trainer: self.trainer,
+            threads: self.threads,
+            listener: self.listener,
+            stop: self.stop,
+            checkpoints: self.checkpoints,
+            store: self.store,
+            out: self.out,
+            ends_in: PhantomData,
+        }
+    }
+}
+
+/// The work, whatever it ends in: compiled once.
+impl Compression<'_, ()> {
     fn execute(mut self) -> Result<(SeedState, Report)> {
         if let Some(late) = self.steps.iter().skip(1).find(|step| step.starts_over()) {
             let legal =
@@ -392,11 +384,6 @@ impl<M> Compression<'_, M> {
         report.curves = std::mem::take(&mut *curves.lock().unwrap_or_else(PoisonError::into_inner));
         report.recipe = recipe;
         Ok((last, report))
-    }
-
-    /// Which control rows the report gets.
-    pub(super) fn wanted_controls(&self) -> Controls {
-        self.controls
     }
 
     /// Writes down every epoch that the listener hears of from now on.

@@ -1,6 +1,6 @@
 //! What a compressed network has to beat, and the forms of it.
 
-use super::compression::SeedState;
+use super::seed_state::SeedState;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::io::stored_bytes;

@@ -10,6 +10,7 @@ mod one_shot;
 #[cfg(feature = "recipe")]
 mod recipe;
 mod rehearsal;
+mod seed_state;
 mod step;
 mod steps;
 mod words;

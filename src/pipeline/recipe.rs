@@ -306,7 +306,7 @@ fn planned(
         None => return Err(unknown(words, word, &[])),
     };
     let amount = match entry.amount() {
-        Some(key) => key.read(words, amount)?,
+        Some(key) => words.read(key, amount)?,
         None if amount == "true" => amount.into(),
         None => {
             let legal = "`true`: nothing stands behind it";
@@ -325,7 +325,7 @@ fn planned(
             })
         };
         let Some((key, text)) = next(true).or_else(|| next(false)) else { break };
-        let value = key.read(words, text)?;
+        let value = words.read(key, text)?;
         stage.given.insert(key.name().into(), value);
     }
     let keys = stage.keys(words);
@@ -390,7 +390,9 @@ fn key_of(words: &Words, name: &str) -> Option<&'static Key> {
 
 /// A value that holds for all stages, if it is legal for any.
 fn common_value(words: &Words, name: &str, text: &str) -> Result<String> {
-    key_of(words, name).ok_or_else(|| unknown(words, name, &[]))?.read(words, text)
+    key_of(words, name)
+        .ok_or_else(|| unknown(words, name, &[]))
+        .and_then(|key| words.read(key, text))
 }
 
 /// What a setting is told that qualifies nothing where it stands; `found` says where, and `stage`

@@ -1,7 +1,7 @@
 //! What a pruner asks: which of its units matter least.
 
 use super::amount::Amount;
-use super::units::Units;
+use super::units::{Units, unserved};
 use crate::error::{Error, Result};
 use crate::scalar::Scalar;
 use ndarray::Array1;
@@ -63,10 +63,6 @@ impl std::ops::BitOr for Needs {
     fn bitor(self, other: Needs) -> Needs {
         Needs(self.0 | other.0)
     }
-}
-
-pub(super) fn unserved(criterion: &str, units: &'static str, reason: String) -> Error {
-    crate::error::PruneError::Unserved { criterion: criterion.into(), units, reason }.into()
 }
 
 /// A score per unit; the lowest go first.

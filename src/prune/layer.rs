@@ -2,11 +2,12 @@
 //! shallower.
 
 use super::amount::{Amount, Budget, num_free_params, share_of};
+use super::block::{Block, without};
 use super::criterion::{Choice, Criterion, Needs, choosing, scored};
-use super::units::{Block, BlockUnits, Units};
+use super::units::{BlockUnits, Units};
 use crate::data::Dataset;
 use crate::error::{Error, PruneError, Result};
-use crate::nn::{Model, ModelBuilder, NodeId, Role, Wiring};
+use crate::nn::{Model, NodeId, Role, Wiring};
 use crate::scalar::Scalar;
 use crate::task::Task;
 use serde::{Deserialize, Serialize};
@@ -311,22 +312,4 @@ fn inside<F: Scalar>(
         found.sort_unstable();
         found
     })
-}
-
-/// The model with `block.input` in place of `block.sum`.
-pub(super) fn without<F: Scalar>(model: &Model<F>, block: &Block) -> Result<Model<F>> {
-    let mut builder = ModelBuilder::new(model.in_channels());
-    let mut places = vec![NodeId::INPUT];
-    for (k, node) in model.nodes().iter().enumerate() {
-        let id = NodeId(k + 1);
-        if id == block.sum || block.inside.contains(&id) {
-            places.push(places[block.input.index()]);
-            continue;
-        }
-        let inputs: Vec<NodeId> = node.inputs().iter().map(|input| places[input.index()]).collect();
-        places.push(builder.add_boxed(node.name(), node.layer.clone(), &inputs)?);
-    }
-    let mut small = builder.build_undrawn(places[model.output().index()], model.seed())?;
-    small.set_origin(model.origin().cloned());
-    Ok(small)
 }

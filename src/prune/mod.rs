@@ -12,10 +12,12 @@
 //! is gathered once per plan.
 
 mod amount;
+mod block;
 mod channel;
 mod criteria;
 mod criterion;
 mod edge;
+mod entry;
 mod evidence;
 mod layer;
 mod sweep;
@@ -23,6 +25,7 @@ mod units;
 mod weight;
 
 pub use amount::{Amount, Budget, Compensation, Scope};
+pub use block::Block;
 pub use channel::{
     Activation, ChannelLabels, ChannelPlan, ChannelPruner, ChannelPrunerBuilder, ChannelUnits,
     Group, GroupPlan, Member, ReaderView,
@@ -30,8 +33,7 @@ pub use channel::{
 pub use criteria::{Ablation, Cosine, Magnitude, Random, Subset, Taylor};
 pub use criterion::{Criterion, Needs, Removal, Scores};
 pub use edge::{EdgePlan, EdgePruner, EdgePrunerBuilder, Pairs};
+pub use entry::Entry;
 pub use layer::{LayerPlan, LayerPruner, LayerPrunerBuilder, RemovedLayer};
-pub use units::{
-    Block, BlockUnits, EdgeUnits, Entry, MatrixReader, Units, WeightMatrix, WeightUnits,
-};
+pub use units::{BlockUnits, EdgeUnits, MatrixReader, Units, WeightMatrix, WeightUnits};
 pub use weight::{WeightPlan, WeightPruner, WeightPrunerBuilder};

@@ -1,11 +1,12 @@
 //! What is scored: units of one kind, with the evidence that their criterion asked for.
 
+use super::block::Block;
 use super::channel::ChannelUnits;
-use super::criterion::unserved;
+use super::entry::Entry;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::graph::Graph;
-use crate::nn::{Model, NodeId, Param};
+use crate::nn::{Model, Param};
 use crate::rng::{ChaCha8Rng, generator, purpose};
 use crate::scalar::Scalar;
 use ndarray::{Array1, Array2};
@@ -24,18 +25,6 @@ pub enum Units<'a, F: Scalar> {
     Blocks(BlockUnits<'a, F>),
     /// The edges of a graph, or its pairs of an edge and its reverse.
     Edges(EdgeUnits<'a, F>),
-}
-
-/// Which entry of a parameter, and what is known of it; zero where it was not asked for.
-#[derive(Debug, Clone, Copy)]
-#[non_exhaustive]
-pub struct Entry<F> {
-    /// Its value `w`.
-    pub weight: F,
-    /// `∂L/∂w` on the training nodes.
-    pub gradient: F,
-    /// The mean over the training nodes of the square of each one's own gradient.
-    pub fisher: F,
 }
 
 /// All weight matrices of a model.
@@ -98,27 +87,13 @@ pub struct BlockUnits<'a, F: Scalar> {
     pub scored: usize,
 }
 
-/// A residual block: `sum = input + f(input)`, and `inside` is `f`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Block {
-    /// The layer that gives it its name.
-    pub name: String,
-    /// Where its skip connection begins.
-    pub input: NodeId,
-    /// The layers that are skipped, ascending.
-    pub inside: Vec<NodeId>,
-    /// The sum that ends it.
-    pub sum: NodeId,
-}
-
 impl<F: Scalar> BlockUnits<'_, F> {
     /// What is left without block `k` too.
     ///
     /// # Errors
     /// What building a model refuses.
     pub fn without(&self, k: usize) -> Result<Model<F>> {
-        super::layer::without(self.model, &self.blocks[k])
+        super::block::without(self.model, &self.blocks[k])
     }
 }
 
@@ -219,4 +194,9 @@ impl<F: Scalar> Units<'_, F> {
             }
         }
     }
+}
+
+/// What a criterion says to units that it does not serve.
+pub(super) fn unserved(criterion: &str, units: &'static str, reason: String) -> Error {
+    crate::error::PruneError::Unserved { criterion: criterion.into(), units, reason }.into()
 }

@@ -3,6 +3,7 @@
 mod account;
 #[cfg(test)]
 mod cases;
+mod control;
 mod curve;
 mod difference;
 mod html;
@@ -16,6 +17,7 @@ mod words;
 
 pub use crate::program::{Ready, Runnable};
 pub use account::{Account, Bytes};
+pub use control::Control;
 pub use curve::{Curve, LayerWidth};
 pub use difference::{Difference, Verdict};
 pub use html::Page;
@@ -23,4 +25,3 @@ pub use latency::{Latencies, Latency};
 pub use machine::Machine;
 pub use row::{Compares, DataInfo, Report, Row, Summary};
 pub use serve::Servable;
-pub use words::Control;

@@ -1,9 +1,9 @@
 //! Rows of a report.
 
 use super::account::Account;
+use super::control::Control;
 use super::curve::{Curve, LayerWidth};
 use super::machine::Machine;
-use super::words::Control;
 use crate::data::Dataset;
 use crate::error::Result;
 use crate::files;

@@ -1,22 +1,11 @@
 //! What a report says in words: the sentence under its table, what got slower and why, and what
 //! each control is.
 
+use super::control::Control;
 use super::difference::{Difference, Verdict};
 use super::row::{Compares, Report, Row};
 use crate::quant::Form;
 use crate::task::{Better, Metric};
-use serde::Serialize;
-
-/// A control of a report in words.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Control {
-    /// Name of its row.
-    pub name: String,
-    /// What it is.
-    pub meaning: String,
-    /// How it does against the last stage: `does worse by 3.60 ± 0.20 points`.
-    pub verdict: String,
-}
 
 /// Who is not told apart does as well only if more points than these can be ruled out.
 const AS_WELL: f64 = 1.0;

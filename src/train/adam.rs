@@ -108,6 +108,10 @@ impl<F: Scalar> Optimizer<F> for Adam<F> {
         self.moments.clear();
     }
 
+    fn settings(&self) -> String {
+        format!("{:?}", self.settings)
+    }
+
     fn fresh(&self) -> Box<dyn Optimizer<F>> {
         Box::new(Self { settings: self.settings.clone(), moments: BTreeMap::new() })
     }

@@ -45,6 +45,12 @@ pub trait Optimizer<F: Scalar>: Send + Sync {
     /// Forgets what it remembers of the parameters: the model has become another.
     fn forget(&mut self);
 
+    /// All that its steps depend on, in one line: what a run that goes on is compared by. Default:
+    /// the name of its type.
+    fn settings(&self) -> String {
+        std::any::type_name::<Self>().into()
+    }
+
     /// One of the same settings that remembers nothing, for another training.
     fn fresh(&self) -> Box<dyn Optimizer<F>>;
 }

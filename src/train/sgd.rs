@@ -95,6 +95,10 @@ impl<F: Scalar> Optimizer<F> for Sgd<F> {
         self.steps.clear();
     }
 
+    fn settings(&self) -> String {
+        format!("{:?}", self.settings)
+    }
+
     fn fresh(&self) -> Box<dyn Optimizer<F>> {
         Box::new(Self { settings: self.settings.clone(), steps: BTreeMap::new() })
     }

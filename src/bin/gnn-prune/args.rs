@@ -633,7 +633,7 @@ impl Args for QualifierArgs {
                 .long(key.flag_name())
                 .value_name(key.value())
                 .allow_negative_numbers(true)
-                .help(key.line(&words))
+                .help(words.line(key))
         };
         let flags: Vec<Arg> = words.qualifiers().into_iter().map(flag).collect();
         command.next_help_heading("Qualifiers of stages").args(flags)

@@ -1,8 +1,9 @@
 //! A network of PyTorch from its state dict.
 
 use super::assumptions::{Assumptions, Open};
+use super::forms::{Activated, InnerForm};
 use super::modules::numbered;
-use super::network::{Activated, InnerForm, Network, NetworkLayer, width_in};
+use super::network::{Network, NetworkLayer, width_in};
 use super::recognise::{self, Found, Reading};
 use super::told::Told;
 use crate::error::{Error, Result};

@@ -4,6 +4,7 @@
 mod assumptions;
 mod checkpoint;
 mod export;
+mod forms;
 mod modules;
 mod names;
 mod network;
@@ -14,7 +15,8 @@ mod trained_on;
 pub use assumptions::Assumptions;
 pub use checkpoint::Checkpoint;
 pub use export::{Exported, export};
+pub use forms::InnerForm;
 pub use modules::add_module;
 pub use names::{layer_from, state_of};
-pub use network::{InnerForm, Network, NetworkLayer};
+pub use network::{Network, NetworkLayer};
 pub use trained_on::TrainedOn;

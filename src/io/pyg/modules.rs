@@ -1,8 +1,8 @@
 //! A module of PyTorch Geometric as nodes of a model: mostly one layer, where there is none of the
 //! kind several.
 
+use super::forms::{InnerForm, RUNNING, add_activation};
 use super::names::layer_from;
-use super::network::{InnerForm, RUNNING, add_activation};
 use crate::error::{Error, Result};
 use crate::files::Tensors;
 use crate::nn::{Activation, ActivationFn, Add, Attrs, DynLayer, ModelBuilder, NodeId};

@@ -1,7 +1,8 @@
 //! The layers in a state dict whatever they are called: each by the names and shapes of its own
 //! tensors, their order by numbers and widths.
 
-use super::network::{RUNNING, inner_maps, width_in};
+use super::forms::RUNNING;
+use super::network::{inner_maps, width_in};
 use crate::error::{Error, Result};
 use crate::files::Tensors;
 use std::collections::BTreeSet;

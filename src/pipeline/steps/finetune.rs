@@ -2,20 +2,36 @@
 
 use crate::error::Result;
 use crate::pipeline::step::{Control, Env, Step, Subject};
-use crate::pipeline::words::{Key, Settings, Word};
-use crate::train::{Setup, Trainer};
+use crate::pipeline::words::{Key, Kind, Settings, Word};
+use crate::train::{Optimizer, Setup, Trainer};
+use std::sync::Arc;
 
 /// Trains the model on for some epochs by the protocol, the state before them being a candidate
 /// too; masks hold.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone)]
 pub struct FineTune {
     epochs: usize,
+    optimizer: Option<Arc<dyn Optimizer<f32>>>,
+}
+
+impl std::fmt::Debug for FineTune {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.settings())
+    }
 }
 
 impl FineTune {
     /// Trains for at most `epochs` epochs, at least 1.
     pub fn epochs(epochs: usize) -> Self {
-        Self { epochs }
+        Self { epochs, optimizer: None }
+    }
+
+    /// Steps by another optimiser, started afresh for every training. Default: the protocol's
+    /// [`Adam`](crate::train::Adam).
+    #[must_use]
+    pub fn optimizer(mut self, optimizer: impl Optimizer<f32> + 'static) -> Self {
+        self.optimizer = Some(Arc::new(optimizer));
+        self
     }
 
     fn trainer(&self, seed: u64) -> Result<Trainer> {
@@ -30,7 +46,11 @@ impl Step for FineTune {
 
     fn run(&self, subject: Subject, env: &Env) -> Result<Subject> {
         let (data, trainer) = (env.data_of(&subject)?, self.trainer(env.seed())?);
-        let setup = Setup::new().on_epoch(env.listener());
+        let mut optimizer = self.optimizer.as_ref().map(|optimizer| optimizer.fresh());
+        let mut setup = Setup::new().on_epoch(env.listener());
+        if let Some(optimizer) = &mut optimizer {
+            setup = setup.optimizer(&mut **optimizer);
+        }
         let model = trainer.fit_with(subject.model().clone(), &data, setup)?.model;
         Ok(subject.with_model(model))
     }
@@ -38,6 +58,13 @@ impl Step for FineTune {
     fn rehearse(&self, subject: &Subject, env: &Env) -> Result<Option<Subject>> {
         self.trainer(env.seed())?;
         Ok(Some(subject.clone()))
+    }
+
+    fn settings(&self) -> String {
+        match &self.optimizer {
+            Some(optimizer) => format!("{}, by {}", self.name(), optimizer.settings()),
+            None => self.name(),
+        }
     }
 
     fn control(&self) -> Control {
@@ -54,7 +81,14 @@ impl Word for FineTune {
             .value_name("EPOCHS"),
     );
 
+    const KEYS: &'static [Key] =
+        &[Key::word("optimizer", Kind::Optimizer, "Optimiser of `--finetune`")
+            .default("adam")
+            .unwritten()];
+
     fn parse(settings: &Settings) -> Result<Self::Made> {
-        Ok(Box::new(FineTune::epochs(settings.amount()?)))
+        let optimizer: Box<dyn Optimizer<f32>> = settings.made("optimizer")?;
+        let optimizer = Some(Arc::from(optimizer));
+        Ok(Box::new(FineTune { epochs: settings.amount()?, optimizer }))
     }
 }

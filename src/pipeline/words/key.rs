@@ -1,7 +1,7 @@
 //! A setting of a word: its name, what it may be, and a line of help.
 
-use super::{Entry, Kind, Words};
-use crate::error::{Error, Result};
+use super::kind::Kind;
+use crate::error::Result;
 
 /// A setting of a word, as recipes and the command line read it.
 ///
@@ -10,23 +10,23 @@ use crate::error::{Error, Result};
 /// const NOISE: Key = Key::number("noise", "a positive number", |v| v > 0.0, "Size of the noise")
 ///     .value_name("SIZE")
 ///     .default("0.1");
-/// assert_eq!(NOISE.line(&Words::standard()), "Size of the noise [default: 0.1]");
+/// assert_eq!(Words::standard().line(&NOISE), "Size of the noise [default: 0.1]");
 /// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Key {
-    name: &'static str,
+    pub(super) name: &'static str,
     flag: Option<&'static str>,
     value_name: &'static str,
-    form: Form,
-    default: Option<&'static str>,
-    default_words: Option<&'static str>,
+    pub(super) form: Form,
+    pub(super) default: Option<&'static str>,
+    pub(super) default_words: Option<&'static str>,
     written: bool,
     help: &'static str,
 }
 
 /// What a value may be.
 #[derive(Debug, Clone, Copy)]
-enum Form {
+pub(super) enum Form {
     Share,
     Count { least: usize, legal: &'static str },
     Number { legal: &'static str, fits: fn(f64) -> bool },
@@ -153,25 +153,6 @@ impl Key {
         self.default
     }
 
-    /// The line of help: what it is, its words where it has some, its default.
-    pub fn line(&self, words: &Words) -> String {
-        let choices = self.choices(words);
-        let choices =
-            if choices.is_empty() { String::new() } else { format!(": {}", choices.join(", ")) };
-        let default = self.default.or(self.default_words);
-        let default = default.map_or(String::new(), |value| format!(" [default: {value}]"));
-        format!("{}{choices}{default}", self.help)
-    }
-
-    /// The words that its value may be; none where it is no word.
-    pub fn choices(&self, words: &Words) -> Vec<String> {
-        match self.form {
-            Form::Choice(choices) => choices.iter().map(ToString::to_string).collect(),
-            Form::Word(kind) => words.of(kind).map(|entry| entry.spelling()).collect(),
-            _ => Vec::new(),
-        }
-    }
-
     /// The line of help without words and default.
     pub fn help(&self) -> &'static str {
         self.help
@@ -187,66 +168,4 @@ impl Key {
     pub(in crate::pipeline) fn is_written(&self) -> bool {
         self.written
     }
-
-    /// The value as it is written down, if it is legal.
-    pub(in crate::pipeline) fn read(&self, words: &Words, text: &str) -> Result<String> {
-        let name = || format!("`{}`", self.name);
-        let illegal = |legal: String| Err(Error::setting(name(), format!("`{text}`"), legal));
-        let outside = |legal: &str| Err(Error::setting(name(), text, legal));
-        match self.form {
-            Form::Share => match text.parse::<f64>() {
-                Ok(share) if (0.0..=1.0).contains(&share) => Ok(share.to_string()),
-                Ok(_) => outside("a share in [0, 1]"),
-                Err(_) => illegal("a share in [0, 1]".into()),
-            },
-            Form::Count { least, legal } => match text.parse::<usize>() {
-                Ok(count) if count >= least => Ok(count.to_string()),
-                Ok(_) => outside(legal),
-                Err(_) => illegal(legal.into()),
-            },
-            Form::Number { legal, fits } => match text.parse::<f64>() {
-                Ok(number) if number.is_finite() && fits(number) => Ok(number.to_string()),
-                Ok(_) => outside(legal),
-                Err(_) => illegal(legal.into()),
-            },
-            Form::Choice(choices) if choices.contains(&text) => Ok(text.into()),
-            Form::Choice(choices) => {
-                illegal(one_of(choices.iter().copied(), choices.iter().copied(), text))
-            }
-            Form::Word(kind) => match words.split(kind, text) {
-                Some((entry, amount)) => entry.read_argument(words, self.name, amount),
-                None => {
-                    let known: Vec<String> = words.of(kind).map(Entry::spelling_in_full).collect();
-                    let spelt = words.of(kind).map(Entry::word);
-                    illegal(one_of(known.iter().map(String::as_str), spelt, text))
-                }
-            },
-            Form::Text { read } => read(text),
-        }
-    }
-}
-
-/// `a, b or c`, and which of the words was meant where one is near.
-fn one_of<'a, 'b>(
-    listed: impl Iterator<Item = &'a str>,
-    words: impl Iterator<Item = &'b str>,
-    text: &str,
-) -> String {
-    let all: Vec<&str> = listed.collect();
-    let (last, rest) = all.split_last().expect("there is a word of every kind");
-    let list =
-        if rest.is_empty() { (*last).into() } else { format!("{} or {last}", rest.join(", ")) };
-    let word = text.split(':').next().unwrap_or(text);
-    match nearest(words, word) {
-        Some((near, likeness)) if likeness > 0.8 => format!("{list}; did you mean `{near}`?"),
-        _ => list,
-    }
-}
-
-/// The known word that is most like `text`, and how much from 0 to 1.
-pub(in crate::pipeline) fn nearest<'a>(
-    known: impl Iterator<Item = &'a str>,
-    text: &str,
-) -> Option<(&'a str, f64)> {
-    known.map(|word| (word, strsim::jaro_winkler(word, text))).max_by(|a, b| a.1.total_cmp(&b.1))
 }

@@ -1,5 +1,6 @@
 //! Channels: which belong together, which go, and what is made of those that stay.
 
+mod gather;
 mod group;
 mod labels;
 mod plan;

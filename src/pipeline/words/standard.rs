@@ -1,0 +1,41 @@
+//! The words of the crate.
+
+use super::word::Words;
+use super::{calibrations, criteria};
+use crate::distill::{Adversarial, InputGradients, SoftLabels};
+use crate::pipeline::steps::{Distill, FineTune};
+use crate::prune::{ChannelPruner, LayerPruner, Random, Subset, Taylor, WeightPruner};
+use crate::quant::Quantizer;
+use crate::train::{Adam, Sgd};
+
+impl Words {
+    /// The words of the crate, stages in the order in which help lists them.
+    pub fn standard() -> Self {
+        Self { entries: Vec::new() }
+            .with::<ChannelPruner>()
+            .with::<WeightPruner>()
+            .with::<LayerPruner>()
+            .with::<Distill>()
+            .with::<FineTune>()
+            .with::<Quantizer>()
+            .with::<Subset>()
+            .with::<criteria::L1>()
+            .with::<criteria::L2>()
+            .with::<Taylor>()
+            .with::<Random>()
+            .with::<SoftLabels>()
+            .with::<InputGradients>()
+            .with::<Adversarial<f32>>()
+            .with::<calibrations::Outputs>()
+            .with::<calibrations::Max>()
+            .with::<calibrations::Percentile>()
+            .with::<Adam<f32>>()
+            .with::<Sgd<f32>>()
+    }
+}
+
+impl Default for Words {
+    fn default() -> Self {
+        Self::standard()
+    }
+}
