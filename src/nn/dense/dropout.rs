@@ -85,33 +85,62 @@ fn scale<F: Scalar>(cx: &Cx<F>, draw: DropMask, x: &mut Array2<F>, factor: F) {
     }
 }
 
-/// Shows every stored entry of `x` by its row and its place in it, with its column and whether it
-/// is kept.
-fn each_stored<F: Scalar>(
-    cx: &Cx<F>,
-    draw: DropMask,
+/// What is kept of a sparse value, times `factor`; `kept` is asked about each stored entry in its
+/// order, by its row, its place in it and its column.
+fn thinned<F: Scalar>(
     x: &CsrView<F>,
-    mut see: impl FnMut(usize, u32, F, bool),
-) {
-    let rows = || x.outer_iterator().enumerate();
-    let Some(ids) = cx.ids() else {
-        let mut kept = draw.run();
-        for (i, row) in rows() {
-            let entries = row.indices().iter().zip(row.data());
-            entries.for_each(|(&j, &v)| see(i, j, v, kept.next() == Some(true)));
-        }
-        return;
-    };
-    let starts = cx.rows().and_then(Rows::feature_starts);
-    for (i, row) in rows() {
+    factor: F,
+    mut kept: impl FnMut(usize, usize, u32) -> bool,
+) -> Csr<F> {
+    let (mut indptr, mut indices, mut data) = (vec![0], Vec::new(), Vec::new());
+    indptr.reserve(x.rows());
+    indices.reserve(x.nnz());
+    data.reserve(x.nnz());
+    for (i, row) in x.outer_iterator().enumerate() {
         for (k, (&j, &v)) in row.indices().iter().zip(row.data()).enumerate() {
-            let place = match starts {
-                Some(starts) => starts[i] + k,
-                // Nobody has said where rows begin: by row and column, as if it were dense.
-                None => ids[i] as usize * x.cols() + j as usize,
-            };
-            see(i, j, v, draw.keeps(place));
+            if kept(i, k, j) {
+                indices.push(j);
+                data.push(v * factor);
+            }
         }
+        indptr.push(indices.len());
+    }
+    Csr::new(x.shape(), indptr, indices, data)
+}
+
+/// The gradient of each stored entry of `x`, by those of what was kept, in the same order; `kept` as
+/// for [`thinned`].
+fn unthinned<F: Scalar>(
+    x: &CsrView<F>,
+    dy: &[F],
+    factor: F,
+    mut kept: impl FnMut(usize, usize, u32) -> bool,
+) -> Vec<F> {
+    let (mut dy, mut dx) = (dy.iter(), Vec::with_capacity(x.nnz()));
+    for (i, row) in x.outer_iterator().enumerate() {
+        dx.extend(row.indices().iter().enumerate().map(|(k, &j)| match kept(i, k, j) {
+            true => dy.next().map_or(F::zero(), |&d| d * factor),
+            false => F::zero(),
+        }));
+    }
+    dx
+}
+
+/// Whether a stored entry of the rows of a batch is kept: it is drawn for by its place in the whole
+/// graph's features.
+fn kept_by_ids<'a, F: Scalar>(
+    cx: &Cx<'a, F>,
+    draw: DropMask,
+    ids: &'a [u32],
+    width: usize,
+) -> impl FnMut(usize, usize, u32) -> bool + use<'a, F> {
+    let starts = cx.rows().and_then(Rows::feature_starts);
+    move |i, k, j| {
+        draw.keeps(match starts {
+            Some(starts) => starts[i] + k,
+            // Nobody has said where rows begin: by row and column, as if it were dense.
+            None => ids[i] as usize * width + j as usize,
+        })
     }
 }
 
@@ -137,21 +166,13 @@ impl<F: Scalar> Layer<F> for Dropout {
                 scale(cx, draw, &mut y, factor);
                 Value::Dense(y)
             }
-            ValueRef::Sparse(x) => {
-                let (mut indptr, mut indices, mut data) = (vec![0], Vec::new(), Vec::new());
-                indptr.reserve(x.rows());
-                indices.reserve(x.nnz());
-                data.reserve(x.nnz());
-                each_stored(cx, draw, x, |i, j, v, kept| {
-                    indptr.resize(i + 1, indices.len());
-                    if kept {
-                        indices.push(j);
-                        data.push(v * factor);
-                    }
-                });
-                indptr.resize(x.rows() + 1, indices.len());
-                Value::Sparse(Csr::new(x.shape(), indptr, indices, data))
-            }
+            ValueRef::Sparse(x) => Value::Sparse(match cx.ids() {
+                None => {
+                    let mut run = draw.run();
+                    thinned(x, factor, |_, _, _| run.next() == Some(true))
+                }
+                Some(ids) => thinned(x, factor, kept_by_ids(cx, draw, ids, x.cols())),
+            }),
         };
         Ok((y, ()))
     }
@@ -170,12 +191,16 @@ impl<F: Scalar> Layer<F> for Dropout {
         let dx = match (io.sparse_input(0), dy) {
             (Some(x), ValueRef::Sparse(dy)) => {
                 // The output stores the kept entries of the input, in the same order.
-                let mut kept = dy.data().iter();
-                let mut data = Vec::with_capacity(x.nnz());
-                each_stored(cx, draw, &x, |_, _, _, keeps| {
-                    let gradient = if keeps { kept.next().copied() } else { None };
-                    data.push(gradient.map_or(F::zero(), |d| d * factor));
-                });
+                let data = match cx.ids() {
+                    None => {
+                        let mut run = draw.run();
+                        unthinned(&x, dy.data(), factor, |_, _, _| run.next() == Some(true))
+                    }
+                    Some(ids) => {
+                        let kept = kept_by_ids(cx, draw, ids, x.cols());
+                        unthinned(&x, dy.data(), factor, kept)
+                    }
+                };
                 Value::Sparse(with_data(&x, data))
             }
             (_, dy) => {
