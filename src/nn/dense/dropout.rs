@@ -108,8 +108,8 @@ fn thinned<F: Scalar>(
     Csr::new(x.shape(), indptr, indices, data)
 }
 
-/// The gradient of each stored entry of `x`, by those of what was kept, in the same order; `kept` as
-/// for [`thinned`].
+/// The gradient of each stored entry of `x`, by those of what was kept, in the same order; `kept`
+/// as for [`thinned`].
 fn unthinned<F: Scalar>(
     x: &CsrView<F>,
     dy: &[F],
