@@ -9,7 +9,7 @@ mod cli;
 mod data_files;
 mod determinism;
 mod distillation;
-#[cfg(feature = "report")]
+#[cfg(feature = "recipe")]
 mod downstream;
 mod formulas;
 #[cfg(feature = "readers")]
@@ -42,4 +42,5 @@ mod row_spaces;
 mod symmetry;
 mod training;
 mod weights;
+#[cfg(feature = "recipe")]
 mod words;

@@ -102,7 +102,8 @@ impl std::fmt::Display for Part {
 /// }
 ///
 /// let data = Dataset::sbm(200, 2).features(4).build()?;
-/// let degree = |(i, _): (usize, usize)| data.graph().in_degree(i) as f64;
+/// let (starts, _) = data.graph().edge_list();
+/// let degree = |(i, _): (usize, usize)| (starts[i + 1] - starts[i]) as f64;
 /// let degrees = Array2::from_shape_fn((200, 1), degree);
 /// let task = Degrees { data, degrees };
 /// let model = Mlp::builder(4, 1).hidden(8).build(0)?;
