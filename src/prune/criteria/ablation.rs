@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::nn::{Cx, Model};
 use crate::prune::{Criterion, Scores, Units};
 use crate::scalar::Scalar;
-use crate::task::{Better, Part, Tally, Task};
+use crate::task::{Better, Part, Task, measure};
 
 /// Points of the metric on the validation nodes that are lost without a residual block, counted
 /// from the whole model; of equal losses the smaller cross-entropy there decides.
@@ -38,14 +38,11 @@ impl<F: Scalar> Criterion<F> for Ablation {
 
 /// The metric, with a minus where less of it is better, and the loss, on the validation part.
 fn validation<F: Scalar>(model: &Model<F>, task: &dyn Task<F>) -> Result<(f64, f64)> {
-    let (mut tally, mut loss) = (Tally::new(), 0.0);
-    for batch in task.batches(Part::Validation, model.seed())?.epoch(0) {
-        let batch = batch?;
+    let mut loss = 0.0;
+    let value = measure(task, Part::Validation, model.seed(), |batch| {
         let y = model.infer(&batch.on(&Cx::without_graph()), batch.features())?;
-        loss += task.loss(y.view(), &batch)?.0.as_f64();
-        task.judge(y.view(), &batch, &mut tally)?;
-    }
-    let metric = task.metric();
-    let value = metric.of(tally);
-    Ok((if metric.better() == Better::Higher { value } else { -value }, loss))
+        loss += task.loss(y.view(), batch)?.0.as_f64();
+        Ok(y)
+    })?;
+    Ok((if task.metric().better() == Better::Higher { value } else { -value }, loss))
 }
