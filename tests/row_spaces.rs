@@ -229,6 +229,9 @@ fn a_readout_has_one_row_per_graph_and_joins_no_rows_of_nodes() {
     // The rows must be there, and as many as there are nodes.
     let without = model.infer(&Cx::eval(data.graph()), data.features());
     assert!(without.unwrap_err().to_string().contains("sum"));
+    let starts = Rows::new().ids((0..300).collect::<Vec<u32>>()).sparse_starts(vec![0; 7]);
+    let short = model.infer(&Cx::eval(data.graph()).within(&starts), data.features());
+    assert!(short.unwrap_err().to_string().contains("starts of the nodes' features"));
     let few = Rows::new().graphs(vec![0; 7], 1).unwrap();
     assert!(model.infer(&Cx::eval(data.graph()).within(&few), data.features()).is_err());
 }

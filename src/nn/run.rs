@@ -151,6 +151,7 @@ impl<F: Scalar> Model<F> {
         let nodes = x.rows();
         let lists = [
             ("ids of the nodes", rows.node_ids().map(<[u32]>::len)),
+            ("starts of the nodes' features", rows.feature_starts().map(<[usize]>::len)),
             ("graphs of the nodes", rows.graph_of_nodes().map(|(of, _)| of.len())),
         ];
         for (what, found) in lists {
