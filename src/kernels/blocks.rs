@@ -7,7 +7,6 @@
 use crate::scalar::Scalar;
 use crate::value::CsrView;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2};
-use rayon::prelude::*;
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -160,13 +159,15 @@ pub(crate) fn for_row_blocks<T: Send>(
 }
 
 /// Blocks `range`, whose numbers are `data`: halves of them beside each other, down to single ones.
+/// `f` is called through a pointer, so that rayon's part is compiled once per type of number and not
+/// once per kernel.
 fn halve<T: Send>(
     data: &mut [T],
     width: usize,
     cut: Cut,
     range: Range<usize>,
     serial: bool,
-    f: &(impl Fn(Range<usize>, &mut [T]) + Sync),
+    f: &(dyn Fn(Range<usize>, &mut [T]) + Sync),
 ) {
     match range.len() {
         0 => {}
@@ -211,16 +212,21 @@ pub(crate) fn pieces<'a, F>(
 }
 
 /// Runs all jobs, in parallel where the work is worth it, and returns what they give in their
-/// order.
+/// order. `usize::MAX` is always worth it.
 pub(crate) fn run<T: Send, R: Send>(
     jobs: Vec<T>,
     work: usize,
-    f: impl Fn(T) -> R + Sync + Send,
+    f: impl Fn(T) -> R + Sync,
 ) -> Vec<R> {
-    if work < SERIAL_WORK || rayon::current_num_threads() == 1 {
-        return jobs.into_iter().map(f).collect();
-    }
-    jobs.into_par_iter().with_max_len(1).map(f).collect()
+    let mut slots: Vec<(Option<T>, Option<R>)> =
+        jobs.into_iter().map(|job| (Some(job), None)).collect();
+    let cut = Cut::Even { rows: slots.len(), height: 1 };
+    for_row_blocks(&mut slots, 1, cut, work, |_, slots| {
+        for (job, result) in slots {
+            *result = job.take().map(&f);
+        }
+    });
+    slots.into_iter().filter_map(|(_, result)| result).collect()
 }
 
 /// Runs `f(i, row i)` for every row of `y`, in parallel where there is enough to do. `y: [n, c]`.
@@ -240,11 +246,8 @@ pub fn map_rows<F: Scalar>(y: ArrayViewMut2<F>, f: impl Fn(usize, &mut [F]) + Sy
 /// Runs `f(offset, chunk)` for every chunk of [`CHUNK`] numbers (the last one shorter), in parallel
 /// where there are several.
 pub fn for_each_chunk<T: Send>(data: &mut [T], f: impl Fn(usize, &mut [T]) + Sync) {
-    if data.len() < SERIAL_WORK || rayon::current_num_threads() == 1 {
-        data.chunks_mut(CHUNK).enumerate().for_each(|(k, chunk)| f(k * CHUNK, chunk));
-    } else {
-        data.par_chunks_mut(CHUNK).enumerate().for_each(|(k, chunk)| f(k * CHUNK, chunk));
-    }
+    let (rows, height) = (data.len(), CHUNK);
+    for_row_blocks(data, 1, Cut::Even { rows, height }, rows, |chunk, data| f(chunk.start, data));
 }
 
 crate::scalar::compiled_here! {

@@ -51,6 +51,7 @@ pub use attention::{
     AdditiveScores, Attend, ChannelScores, Edge, InEdges, Neighbourhoods, Scores, TargetGrads,
     WeightDropout, head_dots, head_sums,
 };
+pub(crate) use blocks::run;
 pub use blocks::{CHUNK, copy_rows, for_each_chunk, map_rows};
 pub use buffer::trim;
 pub use dense::*;

@@ -5,7 +5,6 @@ use crate::kernels;
 use crate::scalar::Scalar;
 use crate::value::{Csr, ValueRef};
 use ndarray::{Array1, Array2, ArrayView2, Axis, s};
-use rayon::prelude::*;
 
 /// Inputs up to which `GᵀG` is formed: 32 MB.
 pub(crate) const WIDEST: usize = 2048;
@@ -329,28 +328,25 @@ fn part_of(g: &Csr<f64>, which: &[usize]) -> Array2<f64> {
     }
     let size = g.rows().div_ceil(PARTS).max(1);
     let starts: Vec<usize> = (0..g.rows()).step_by(size).collect();
-    let sums: Vec<Array2<f64>> = starts
-        .into_par_iter()
-        .map(|start| {
-            let mut sum = vec![0.0; n * n];
-            let mut entries: Vec<(usize, f64)> = Vec::new();
-            for i in start..(start + size).min(g.rows()) {
-                let row = g.outer_view(i).expect("the row is there");
-                entries.clear();
-                entries.extend(
-                    row.iter()
-                        .filter(|(c, _)| place[*c] != NOT_WANTED)
-                        .map(|(c, &v)| (place[c] as usize, v)),
-                );
-                entries.sort_unstable_by_key(|(at, _)| *at);
-                for (k, &(a, v)) in entries.iter().enumerate() {
-                    let row = &mut sum[a * n..(a + 1) * n];
-                    entries[..=k].iter().for_each(|&(b, u)| row[b] += v * u);
-                }
+    let sums = kernels::run(starts, usize::MAX, |start| {
+        let mut sum = vec![0.0; n * n];
+        let mut entries: Vec<(usize, f64)> = Vec::new();
+        for i in start..(start + size).min(g.rows()) {
+            let row = g.outer_view(i).expect("the row is there");
+            entries.clear();
+            entries.extend(
+                row.iter()
+                    .filter(|(c, _)| place[*c] != NOT_WANTED)
+                    .map(|(c, &v)| (place[c] as usize, v)),
+            );
+            entries.sort_unstable_by_key(|(at, _)| *at);
+            for (k, &(a, v)) in entries.iter().enumerate() {
+                let row = &mut sum[a * n..(a + 1) * n];
+                entries[..=k].iter().for_each(|&(b, u)| row[b] += v * u);
             }
-            Array2::from_shape_vec((n, n), sum).expect("it has n rows of n")
-        })
-        .collect();
+        }
+        Array2::from_shape_vec((n, n), sum).expect("it has n rows of n")
+    });
     let mut part = sums.into_iter().reduce(|a, b| a + b).unwrap_or_else(|| Array2::zeros((n, n)));
     for a in 0..n {
         for b in 0..a {

@@ -4,8 +4,8 @@ use super::cholesky::{Cholesky, dot};
 use super::grid::Grid;
 use super::normal::Normal;
 use super::round::Column;
+use crate::kernels;
 use ndarray::{Array2, ArrayView2, Axis};
-use rayon::prelude::*;
 use std::collections::BTreeMap;
 
 /// Unknowns that are solved together; a larger support is solved block by block.
@@ -61,17 +61,9 @@ pub(super) fn solve(task: &Task) -> Fit {
     let classes: Vec<(Vec<usize>, Vec<usize>)> =
         classes.into_iter().filter(|(rows, _)| !rows.is_empty()).collect();
     let whole = Whole { task, start, gradient, diagonal, ridge: normal.ridge() };
-    let done: Vec<Vec<Solved>> =
-        classes
-            .par_iter()
-            .map(|(rows, ks)| {
-                if rows.len() <= BLOCK {
-                    whole.at_once(rows, ks)
-                } else {
-                    whole.by_blocks(rows, ks)
-                }
-            })
-            .collect();
+    let done = kernels::run(classes.iter().collect(), usize::MAX, |(rows, ks)| {
+        if rows.len() <= BLOCK { whole.at_once(rows, ks) } else { whole.by_blocks(rows, ks) }
+    });
     let terms = task.term.iter().max().map_or(0, |t| t + 1);
     let mut weight = Array2::zeros(whole.start.dim());
     // A column without a support has nothing to scale.
@@ -148,7 +140,7 @@ impl Whole<'_> {
             }
             Solved { weight: support.iter().map(|r| weight[place[r]]).collect(), scales }
         };
-        ks.par_iter().map(solve).collect()
+        kernels::run(ks.iter().collect(), usize::MAX, solve)
     }
 
     fn by_blocks(&self, support: &[usize], ks: &[usize]) -> Vec<Solved> {
@@ -210,10 +202,9 @@ impl Whole<'_> {
     ) -> Vec<Vec<f64>> {
         let terms = self.task.term.iter().max().map_or(0, |t| t + 1);
         let rows: Vec<usize> = blocks.iter().flat_map(|block| block.rows.iter().copied()).collect();
-        let scales: Vec<Vec<f64>> = (0..columns.len())
-            .into_par_iter()
-            .map(|k| (0..terms).map(|t| self.scale_of(&rows, v.view(), k, t, grid)).collect())
-            .collect();
+        let scales: Vec<Vec<f64>> = kernels::run((0..columns.len()).collect(), usize::MAX, |k| {
+            (0..terms).map(|t| self.scale_of(&rows, v.view(), k, t, grid)).collect()
+        });
         for block in blocks {
             each_column(v, &block.rows, |k, values| {
                 let mut gradient: Vec<f64> = block.rows.iter().map(|&r| gradient[[r, k]]).collect();
@@ -323,10 +314,9 @@ impl Block {
 
 /// Replaces some rows of every column by what `f` makes of them.
 fn each_column(v: &mut Array2<f64>, rows: &[usize], f: impl Fn(usize, &[f64]) -> Vec<f64> + Sync) {
-    let made: Vec<Vec<f64>> = (0..v.ncols())
-        .into_par_iter()
-        .map(|k| f(k, &rows.iter().map(|&r| v[[r, k]]).collect::<Vec<f64>>()))
-        .collect();
+    let made = kernels::run((0..v.ncols()).collect(), usize::MAX, |k| {
+        f(k, &rows.iter().map(|&r| v[[r, k]]).collect::<Vec<f64>>())
+    });
     for (k, made) in made.into_iter().enumerate() {
         rows.iter().zip(made).for_each(|(&r, value)| v[[r, k]] = value);
     }

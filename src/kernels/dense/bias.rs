@@ -1,9 +1,8 @@
 //! A bias for every row, and its gradient.
 
-use crate::kernels::blocks::{SERIAL_WORK, blocks_of, map_rows, with_rows};
+use crate::kernels::blocks::{blocks_of, map_rows, run, with_rows};
 use crate::scalar::Scalar;
 use ndarray::{ArrayView2, ArrayViewMut2, Axis, Slice};
-use rayon::prelude::*;
 use std::ops::Range;
 
 /// Rows of `dy` that one partial column sum covers.
@@ -32,11 +31,7 @@ fn sums<F: Scalar>(dy: ArrayView2<F>, out: &mut [F]) {
         sum
     };
     let blocks = blocks_of(dy.nrows(), SUM_ROWS);
-    let partials: Vec<Vec<F>> = if dy.len() < SERIAL_WORK {
-        blocks.into_iter().map(part).collect()
-    } else {
-        blocks.into_par_iter().map(part).collect()
-    };
+    let partials = run(blocks, dy.len(), part);
     out.fill(F::zero());
     for partial in partials {
         out.iter_mut().zip(partial).for_each(|(sum, term)| *sum += term);

@@ -10,7 +10,8 @@ use super::levels::gemm;
 use super::packed::{GemmBlock, GemmKernel, Panels};
 use super::weight::PackedWeight;
 use crate::kernels::blocks::{
-    Cut, blocks_of, for_each_chunk, for_row_blocks, overwrite_rows, update_rows, with_rows,
+    Cut, SERIAL_WORK, blocks_of, for_each_chunk, for_row_blocks, overwrite_rows, run, update_rows,
+    with_rows,
 };
 use crate::kernels::buffer::{self, Buffer};
 use crate::kernels::epilogue::Epilogue;
@@ -18,7 +19,6 @@ use crate::kernels::simd::Isa;
 use crate::scalar::Scalar;
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, Slice};
-use rayon::prelude::*;
 use std::ops::Range;
 
 /// Multiply-adds of a row block of a product: a few hundred microseconds, so that threads end
@@ -310,8 +310,8 @@ fn product_tn<F: Scalar>(isa: Isa, x: ArrayView2<F>, dy: ArrayView2<F>, dw: Arra
     };
     let mut partials: Vec<Buffer<F>> = match blocks.len() {
         0 => vec![Buffer::zeros(dw.len())],
-        1 => blocks.into_iter().map(part).collect(),
-        _ => blocks.into_par_iter().with_max_len(1).map(part).collect(),
+        // There is one block where it is not worth more.
+        _ => run(blocks, SERIAL_WORK, part),
     };
     overwrite_rows(dw, |dw| match &mut partials[..] {
         [only] => dw.copy_from_slice(only),

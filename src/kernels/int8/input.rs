@@ -9,10 +9,9 @@ use super::levels::kernels;
 use super::packed::PackedInt8;
 use super::portable::{DenseJob, SparseInt8, SparseJob};
 use super::product::{matmul_int8_with, spmm_int8_with};
-use crate::kernels::blocks::{SERIAL_WORK, blocks_by_nonzeros, blocks_of, parts_for};
+use crate::kernels::blocks::{blocks_by_nonzeros, blocks_of, parts_for, run};
 use crate::kernels::simd::Isa;
 use crate::value::ValueRef;
-use rayon::prelude::*;
 use std::ops::Range;
 
 /// Rows that are quantised together: a stretch of the input that fits the cache near the core, and
@@ -85,11 +84,9 @@ pub fn input_int8(
         (block, scales, out)
     });
     let all = Block { isa, x, w, qmax, finish };
-    let run = |(block, scales, out): (Range<usize>, &mut [f32], Out)| all.run(block, scales, out);
-    if work < SERIAL_WORK || rayon::current_num_threads() == 1 {
-        return pieces.for_each(run);
-    }
-    pieces.collect::<Vec<_>>().into_par_iter().with_max_len(1).for_each(run);
+    run(pieces.collect(), work, |(block, scales, out): (Range<usize>, &mut [f32], Out)| {
+        all.run(block, scales, out)
+    });
 }
 
 /// As [`input_int8`], with the integers of the stored entries of `x` in `q` and the scales of its

@@ -1,11 +1,10 @@
 //! Transposed sparse × dense product without a stored transpose: the weight gradient of a layer
 //! with sparse input.
 
-use crate::kernels::blocks::{Rows, SERIAL_WORK, with_rows};
+use crate::kernels::blocks::{Rows, SERIAL_WORK, run, with_rows};
 use crate::scalar::Scalar;
 use crate::value::CsrView;
 use ndarray::{ArrayView2, ArrayViewMut2, Axis};
-use rayon::prelude::*;
 use std::ops::Range;
 
 /// Channels of a strip: one cache line of `f32`.
@@ -55,7 +54,7 @@ fn product<F: Scalar>(a: CsrView<F>, dy: ArrayView2<F>, mut dx: ArrayViewMut2<F>
     let ranges = threads.div_ceil(strips).min(work / RANGE_WORK).clamp(1, dx.nrows());
     let height = dx.nrows().div_ceil(ranges);
     with_rows(dy, |dy| {
-        let run = |(columns, first, dx): (Range<usize>, usize, ArrayViewMut2<F>)| {
+        let piece = |(columns, first, dx): (Range<usize>, usize, ArrayViewMut2<F>)| {
             let job = Strip { a: &a, dy, width, columns, num_columns, first };
             let mut sums = vec![F::zero(); dx.nrows() * STRIP];
             strip(&job, sums.as_chunks_mut().0);
@@ -66,11 +65,7 @@ fn product<F: Scalar>(a: CsrView<F>, dy: ArrayView2<F>, mut dx: ArrayViewMut2<F>
             let columns = r * height..r * height + rows.nrows();
             split_strips(rows, |first, piece| pieces.push((columns.clone(), first, piece)));
         }
-        if threads == 1 {
-            pieces.into_iter().for_each(run);
-        } else {
-            pieces.into_par_iter().with_max_len(1).for_each(run);
-        }
+        run(pieces, work, piece);
     });
 }
 
