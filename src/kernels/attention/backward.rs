@@ -1,12 +1,12 @@
 //! The gradients of attention: one pass over the edges by targets, one by sources.
 
-use super::edges::{Edge, InEdges, Scores, TargetGrads};
-use super::forward::{Attend, RowSum, Scratch};
+use super::edges::{Edge, InEdges, Scores, TargetGrads, WeightDropout};
+use super::forward::{Attend, EdgeWeights, RowSum, Scratch, sum_rows};
 use super::heads::dots;
 use super::softmax::exponentials;
 use crate::kernels::blocks::{SERIAL_WORK, blocks_by_nonzeros, parts_for, pieces, run};
 use crate::kernels::buffer::{AHEAD, prefetch};
-use crate::kernels::simd::{Isa, Known, LANES, by_level};
+use crate::kernels::simd::{Isa, Known, LANES, by_level, once_per_level};
 use crate::scalar::Scalar;
 use std::ops::Range;
 
@@ -105,7 +105,7 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
         dy: &[F],
         scratch: &mut Scratch<F>,
     ) {
-        let (heads, width) = (if H == 0 { self.heads } else { H }, self.width());
+        let heads = if H == 0 { self.heads } else { H };
         let len = row.sources.len() * heads;
         let padded = len.next_multiple_of(LANES);
         for scratch in [&mut scratch.scores, &mut scratch.alpha].into_iter() {
@@ -114,47 +114,23 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
         scratch.dalpha.resize(len, F::zero());
         self.scores.score::<H>(row, &mut scratch.spare, &mut scratch.scores[..len]);
         scratch.alpha.copy_from_slice(&scratch.scores);
-        exponentials::<F, H>(known, &mut scratch.alpha, len, &mut scratch.head, |edge| {
-            self.fetch_score::<H>(row.first + edge)
-        });
-        let (alpha, dalpha, head) =
-            (&mut scratch.alpha[..len], &mut scratch.dalpha[..], &mut scratch.head[..heads]);
-        for sum in head.iter_mut() {
-            *sum = sum.recip();
-        }
-        for alpha in alpha.chunks_exact_mut(heads) {
-            for (alpha, &inverse) in alpha.iter_mut().zip(&*head) {
-                *alpha *= inverse;
-            }
-        }
-        for (e, (&j, dalpha)) in row.sources.iter().zip(dalpha.chunks_exact_mut(heads)).enumerate()
-        {
-            if let Some(&ahead) = self.edges.sources.get(row.first + e + AHEAD) {
-                prefetch(self.z.as_ptr().wrapping_add(ahead as usize * width), width);
-            }
-            let z = &self.z[j as usize * width..][..width];
-            match self.dim {
-                8 => dots::<F, 8>(dy, z, self.dim, dalpha),
-                _ => dots::<F, 0>(dy, z, self.dim, dalpha),
-            }
-        }
-        if let Some(dropout) = self.dropout {
-            dropout(row.first * heads, dalpha);
-        }
-        head.fill(F::zero());
-        for (alpha, dalpha) in alpha.chunks_exact(heads).zip(dalpha.chunks_exact(heads)) {
-            for (sum, (&a, &d)) in head.iter_mut().zip(alpha.iter().zip(dalpha)) {
-                *sum += a * d;
-            }
-        }
-        for (alpha, dalpha) in alpha.chunks_exact(heads).zip(dalpha.chunks_exact_mut(heads)) {
-            for (d, (&a, &sum)) in dalpha.iter_mut().zip(alpha.iter().zip(&*head)) {
-                *d = a * (*d - sum);
-            }
-        }
-        if let Some(dropout) = self.dropout {
-            dropout(row.first * heads, alpha);
-        }
+        let ahead = self.ahead(row.first);
+        exponentials::<F, H>(known, &mut scratch.alpha, len, &mut scratch.head, ahead);
+        let back = RowBack {
+            row,
+            sources: self.edges.sources,
+            z: self.z,
+            dy,
+            dim: self.dim,
+            dropout: self.dropout,
+        };
+        row_back::<F, H>(
+            known,
+            back,
+            &mut scratch.alpha[..len],
+            &mut scratch.dalpha,
+            &mut scratch.head,
+        );
     }
 
     /// `Attend::to_sources` for any scores.
@@ -199,14 +175,105 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
             for &place in places[span.end..].iter().take(span.len().min(AHEAD)) {
                 prefetch(given.pairs.as_ptr().wrapping_add(place * 2 * heads), 2 * heads);
             }
-            let sum = RowSum { x: given.dy, rows: targets, scale: None, bias: None };
-            self.sum_rows::<H, _>(known, sum, span.clone(), |at| &pair(at)[..heads], dz);
+            let sum = RowSum {
+                x: given.dy,
+                rows: targets,
+                heads,
+                dim: self.dim,
+                scale: None,
+                bias: None,
+            };
+            let weights = OfSource { pairs: given.pairs, places };
+            sum_rows::<F, _, H>(known, sum, span.clone(), weights, dz);
             for at in span {
                 let edge = Edge { source, target: targets[at] as usize, place: places[at] };
                 self.scores.source_gradient(edge, &pair(at)[heads..], dz, dsource, &mut spare);
             }
             self.scores.finish(dsource, &given.dtarget[source * wide..][..wide], dz);
         }
+    }
+}
+
+/// What the gradient of one target's weights is made of.
+#[derive(Clone, Copy)]
+struct RowBack<'a, F> {
+    row: InEdges<'a>,
+    /// Of all edges, by targets.
+    sources: &'a [u32],
+    z: &'a [F],
+    /// That of the target.
+    dy: &'a [F],
+    dim: usize,
+    dropout: WeightDropout<'a, F>,
+}
+
+once_per_level! {
+    /// Given `e^{s − max}` in `alpha` and its sums in `head`, leaves the weights after dropout in
+    /// `alpha` and the gradients of the scores in `dalpha`.
+    fn row_back<F, const H>(
+        job: RowBack<F>, alpha: &mut [F], dalpha: &mut [F], head: &mut [F],
+    ) = row_back_here
+}
+
+#[inline(always)]
+fn row_back_here<F: Scalar, const H: usize>(
+    _: impl Known,
+    job: RowBack<F>,
+    alpha: &mut [F],
+    dalpha: &mut [F],
+    head: &mut [F],
+) {
+    let heads = if H == 0 { head.len() } else { H };
+    let (head, width) = (&mut head[..heads], heads * job.dim);
+    for sum in head.iter_mut() {
+        *sum = sum.recip();
+    }
+    for alpha in alpha.chunks_exact_mut(heads) {
+        for (alpha, &inverse) in alpha.iter_mut().zip(&*head) {
+            *alpha *= inverse;
+        }
+    }
+    for (e, (&j, dalpha)) in job.row.sources.iter().zip(dalpha.chunks_exact_mut(heads)).enumerate()
+    {
+        if let Some(&ahead) = job.sources.get(job.row.first + e + AHEAD) {
+            prefetch(job.z.as_ptr().wrapping_add(ahead as usize * width), width);
+        }
+        let z = &job.z[j as usize * width..][..width];
+        match job.dim {
+            8 => dots::<F, 8>(job.dy, z, job.dim, dalpha),
+            _ => dots::<F, 0>(job.dy, z, job.dim, dalpha),
+        }
+    }
+    if let Some(dropout) = job.dropout {
+        dropout(job.row.first * heads, dalpha);
+    }
+    head.fill(F::zero());
+    for (alpha, dalpha) in alpha.chunks_exact(heads).zip(dalpha.chunks_exact(heads)) {
+        for (sum, (&a, &d)) in head.iter_mut().zip(alpha.iter().zip(dalpha)) {
+            *sum += a * d;
+        }
+    }
+    for (alpha, dalpha) in alpha.chunks_exact(heads).zip(dalpha.chunks_exact_mut(heads)) {
+        for (d, (&a, &sum)) in dalpha.iter_mut().zip(alpha.iter().zip(&*head)) {
+            *d = a * (*d - sum);
+        }
+    }
+    if let Some(dropout) = job.dropout {
+        dropout(job.row.first * heads, alpha);
+    }
+}
+
+/// `[edges, 2·heads]` by targets, of which the edges of a source are `places`.
+#[derive(Clone, Copy)]
+struct OfSource<'a, F> {
+    pairs: &'a [F],
+    places: &'a [usize],
+}
+
+impl<F: Scalar> EdgeWeights<F> for OfSource<'_, F> {
+    #[inline(always)]
+    fn of(&self, edge: usize, heads: usize) -> &[F] {
+        &self.pairs[self.places[edge] * 2 * heads..][..heads]
     }
 }
 

@@ -54,9 +54,10 @@ pub trait Scores<F: Scalar>: Sync {
     /// `H` is their number where the compiler is to know it, else 0.
     fn score<const H: usize>(&self, row: InEdges, spare: &mut [F], out: &mut [F]);
 
-    /// Asks for what scores the edges of a source; a hint that computes nothing. `H` as in
-    /// [`Scores::score`].
-    fn fetch<const H: usize>(&self, _source: usize) {}
+    /// What scores the edges of a source, as many numbers for each: worth asking for ahead.
+    fn by_source(&self) -> Option<(&[F], usize)> {
+        None
+    }
 
     /// Numbers of a target's own gradient.
     fn target_width(&self) -> usize;

@@ -3,12 +3,12 @@
 
 use super::edges::{Neighbourhoods, Scores, WeightDropout};
 use super::heads::add_heads;
-use super::softmax::exponentials;
+use super::softmax::{Ahead, exponentials};
 #[cfg(target_arch = "x86_64")]
 use super::x86;
 use crate::kernels::blocks::{Cut, for_row_blocks, parts_for};
 use crate::kernels::buffer::{AHEAD, prefetch};
-use crate::kernels::simd::{Isa, Known, LANES, by_level};
+use crate::kernels::simd::{Isa, Known, LANES, by_level, once_per_level};
 use crate::scalar::Scalar;
 use std::ops::Range;
 
@@ -119,9 +119,8 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
             let len = row.sources.len() * heads;
             scratch.alpha.resize(len.next_multiple_of(LANES), F::zero());
             self.scores.score::<H>(row, &mut scratch.spare, &mut scratch.alpha[..len]);
-            exponentials::<F, H>(known, &mut scratch.alpha, len, &mut scratch.head, |edge| {
-                self.fetch_score::<H>(row.first + edge)
-            });
+            let ahead = self.ahead(row.first);
+            exponentials::<F, H>(known, &mut scratch.alpha, len, &mut scratch.head, ahead);
             if let Some(dropout) = self.dropout {
                 dropout(row.first * heads, &mut scratch.alpha[..len]);
             }
@@ -130,42 +129,93 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
             let sum = RowSum {
                 x: self.z,
                 rows: self.edges.sources,
+                heads,
+                dim: self.dim,
                 scale: Some(&scratch.head),
                 bias: self.bias,
             };
-            self.sum_rows::<H, _>(
-                known,
-                sum,
-                first..first + row.sources.len(),
-                |e| &alpha[(e - first) * heads..][..heads],
-                y,
-            );
+            let span = first..first + row.sources.len();
+            sum_rows::<F, _, H>(known, sum, span, OfTarget { alpha, first }, y);
         }
     }
 
-    /// Asks for what will score an edge [`FAR`] after the one at this place.
+    /// What will score the edges from [`FAR`] after the one at this place on.
     #[inline(always)]
-    pub(super) fn fetch_score<const H: usize>(&self, place: usize) {
-        if let Some(&source) = self.edges.sources.get(place + FAR) {
-            self.scores.fetch::<H>(source as usize);
-        }
+    pub(super) fn ahead(&self, place: usize) -> Ahead<'_, F> {
+        let sources = self.edges.sources.get(place + FAR..).unwrap_or_default();
+        self.scores.by_source().map_or(Ahead::nothing(), |(numbers, width)| Ahead {
+            sources,
+            numbers,
+            width,
+        })
     }
+}
 
+/// What the edges of a row are weighted by.
+pub(super) trait EdgeWeights<F>: Copy {
+    /// Those of the heads of the edge at this place, `heads` numbers.
+    fn of(&self, edge: usize, heads: usize) -> &[F];
+}
+
+/// `[edges, heads]` from the edge `first` on.
+#[derive(Clone, Copy)]
+pub(super) struct OfTarget<'a, F> {
+    pub(super) alpha: &'a [F],
+    pub(super) first: usize,
+}
+
+impl<F: Scalar> EdgeWeights<F> for OfTarget<'_, F> {
+    #[inline(always)]
+    fn of(&self, edge: usize, heads: usize) -> &[F] {
+        &self.alpha[(edge - self.first) * heads..][..heads]
+    }
+}
+
+/// What a row of weighted sums is made of.
+#[derive(Clone, Copy)]
+pub(super) struct RowSum<'a, F> {
+    pub(super) x: &'a [F],
+    pub(super) rows: &'a [u32],
+    pub(super) heads: usize,
+    pub(super) dim: usize,
+    /// A number per head, by which the sums are scaled.
+    pub(super) scale: Option<&'a [F]>,
+    /// A number per channel, added last.
+    pub(super) bias: Option<&'a [F]>,
+}
+
+once_per_level! {
     /// `y_hc = s_h Σ_e w_eh x_jhc + b_hc` over the edges `span`, `j = rows[e]`, in registers where
-    /// groups of 8 channels belong to one head.
+    /// groups of 8 channels belong to one head. `H` is the number of heads where the compiler is to
+    /// know it, else 0.
+    pub(super) fn sum_rows<F, const H, W: EdgeWeights<F>>(
+        sum: RowSum<F>, span: Range<usize>, weights: W, y: &mut [F],
+    ) = sum_rows_here
+}
+
+#[inline(always)]
+fn sum_rows_here<F: Scalar, W: EdgeWeights<F>, const H: usize>(
+    known: impl Known,
+    sum: RowSum<F>,
+    span: Range<usize>,
+    weights: W,
+    y: &mut [F],
+) {
+    sum.write::<H, _, W>(known, span, weights, y)
+}
+
+impl<F: Scalar> RowSum<'_, F> {
     #[inline(always)]
-    pub(super) fn sum_rows<'w, const H: usize, P: Known>(
-        &self,
+    fn write<const H: usize, P: Known, W: EdgeWeights<F>>(
+        self,
         known: P,
-        sum: RowSum<F>,
         span: Range<usize>,
-        weights: impl Fn(usize) -> &'w [F] + Copy,
+        weights: W,
         y: &mut [F],
-    ) where
-        F: 'w,
-    {
-        let width = self.width();
-        let grouped = match self.heads {
+    ) {
+        let heads = if H == 0 { self.heads } else { H };
+        let width = heads * self.dim;
+        let grouped = match heads {
             _ if self.dim.is_multiple_of(LANES) => width,
             1 => width / LANES * LANES,
             _ => 0,
@@ -175,7 +225,7 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
             let (left, span) = ((grouped - first) / LANES, span.clone());
             macro_rules! groups {
                 ($count:literal, $heads:expr) => {
-                    self.groups::<$count, { $heads }, P>(known, first, sum, span, weights, y)
+                    self.groups::<$count, { $heads }, H, P, W>(known, first, span, weights, y)
                 };
             }
             // Where there is one head, or the groups are the whole row, the compiler knows the head
@@ -197,44 +247,42 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
         let rest = &mut y[grouped..];
         if !rest.is_empty() {
             rest.fill(F::zero());
-            let dim = if self.heads == 1 { rest.len() } else { self.dim };
+            let dim = if heads == 1 { rest.len() } else { self.dim };
             for e in span {
-                let x = &sum.x[sum.rows[e] as usize * width + grouped..][..rest.len()];
+                let x = &self.x[self.rows[e] as usize * width + grouped..][..rest.len()];
                 match dim {
-                    4 => add_heads::<F, 4>(weights(e), x, dim, rest),
-                    _ => add_heads::<F, 0>(weights(e), x, dim, rest),
+                    4 => add_heads::<F, 4>(weights.of(e, heads), x, dim, rest),
+                    _ => add_heads::<F, 0>(weights.of(e, heads), x, dim, rest),
                 }
             }
             for (h, rest) in rest.chunks_exact_mut(dim).enumerate() {
                 for (c, y) in rest.iter_mut().enumerate() {
-                    *y = sum.finished(*y, h, grouped + h * dim + c);
+                    *y = self.finished(*y, h, grouped + h * dim + c);
                 }
             }
         }
     }
 
-    /// `K` groups of channels from `first` on; returns how many channels that are. `H` is 1, or, if
+    /// `K` groups of channels from `first` on; returns how many channels that are. `G` is 1, or, if
     /// the groups are a row, the number of heads, or 0.
     #[inline(always)]
-    fn groups<'w, const K: usize, const H: usize, P: Known>(
+    fn groups<const K: usize, const G: usize, const H: usize, P: Known, W: EdgeWeights<F>>(
         &self,
         known: P,
         first: usize,
-        sum: RowSum<F>,
         span: Range<usize>,
-        weights: impl Fn(usize) -> &'w [F],
+        weights: W,
         y: &mut [F],
-    ) -> usize
-    where
-        F: 'w,
-    {
-        let width = self.width();
+    ) -> usize {
+        let count = if H == 0 { self.heads } else { H };
+        let width = count * self.dim;
         let heads: [usize; K] =
-            std::array::from_fn(|g| if H > 0 { g * H / K } else { (first + g * LANES) / self.dim });
+            std::array::from_fn(|g| if G > 0 { g * G / K } else { (first + g * LANES) / self.dim });
+        let weights = |e: usize| weights.of(e, count);
         let mut sums = [[F::zero(); LANES]; K];
         if !in_registers::<F, K>(
             known,
-            &sum,
+            self,
             width,
             first,
             span.clone(),
@@ -243,15 +291,15 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
             &mut sums,
         ) {
             for e in span {
-                if let Some(&ahead) = sum.rows.get(e + AHEAD) {
+                if let Some(&ahead) = self.rows.get(e + AHEAD) {
                     prefetch(
-                        sum.x.as_ptr().wrapping_add(ahead as usize * width + first),
+                        self.x.as_ptr().wrapping_add(ahead as usize * width + first),
                         K * LANES,
                     );
                 }
                 let weights = weights(e);
-                let (x, _) =
-                    sum.x[sum.rows[e] as usize * width + first..][..K * LANES].as_chunks::<LANES>();
+                let (x, _) = self.x[self.rows[e] as usize * width + first..][..K * LANES]
+                    .as_chunks::<LANES>();
                 for ((sum, x), &h) in sums.iter_mut().zip(x).zip(&heads) {
                     let weight = weights[h];
                     for (sum, &x) in sum.iter_mut().zip(x) {
@@ -267,14 +315,20 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
         let (y, _) = y[first..first + K * LANES].as_chunks_mut::<LANES>();
         for (g, (y, sums)) in y.iter_mut().zip(&sums).enumerate() {
             *y = std::array::from_fn(|lane| {
-                sum.finished(sums[lane], heads[g], first + g * LANES + lane)
+                self.finished(sums[lane], heads[g], first + g * LANES + lane)
             });
         }
         K * LANES
     }
+
+    #[inline(always)]
+    fn finished(&self, sum: F, head: usize, channel: usize) -> F {
+        let scaled = self.scale.map_or(sum, |scale| sum * scale[head]);
+        self.bias.map_or(scaled, |bias| scaled + bias[channel])
+    }
 }
 
-/// The sums of [`Attend::groups`] in the registers of AVX2, where numbers are `f32` and the
+/// The sums of [`RowSum::groups`] in the registers of AVX2, where numbers are `f32` and the
 /// function around is compiled for it, which is proven; says whether it could.
 #[inline(always)]
 #[allow(unsafe_code, unused_variables)]
@@ -299,25 +353,6 @@ fn in_registers<'w, F: Scalar, const K: usize>(
         return true;
     }
     false
-}
-
-/// What [`Attend::sum_rows`] reads besides the weights.
-#[derive(Clone, Copy)]
-pub(super) struct RowSum<'a, F> {
-    pub(super) x: &'a [F],
-    pub(super) rows: &'a [u32],
-    /// A number per head, by which the sums are scaled.
-    pub(super) scale: Option<&'a [F]>,
-    /// A number per channel, added last.
-    pub(super) bias: Option<&'a [F]>,
-}
-
-impl<F: Scalar> RowSum<'_, F> {
-    #[inline(always)]
-    fn finished(&self, sum: F, head: usize, channel: usize) -> F {
-        let scaled = self.scale.map_or(sum, |scale| sum * scale[head]);
-        self.bias.map_or(scaled, |bias| scaled + bias[channel])
-    }
 }
 
 by_level! {
@@ -464,10 +499,10 @@ mod tests {
     #[test]
     fn a_diverged_score_is_not_hidden() {
         let (mut scores, mut sums) = ([1.0f32, f32::NAN, 2.0, 0.0, 9.0, 9.0, 9.0, 9.0], [0.0, 0.0]);
-        exponentials::<f32, 2>(Unknown, &mut scores, 4, &mut sums, |_| ());
+        exponentials::<f32, 2>(Unknown, &mut scores, 4, &mut sums, Ahead::nothing());
         assert!(sums[1].is_nan() && sums[0] == scores[0] + scores[2] && scores[2] == 1.0);
         let mut scores = [1.0f32, f32::NAN, 2.0, 0.0];
-        exponentials::<f32, 0>(Unknown, &mut scores, 4, &mut sums, |_| ());
+        exponentials::<f32, 0>(Unknown, &mut scores, 4, &mut sums, Ahead::nothing());
         assert!(sums[1].is_nan() && sums[0] == scores[0] + scores[2] && scores[2] == 1.0);
     }
 }

@@ -3,7 +3,6 @@
 
 use super::edges::{Edge, InEdges, Scores, TargetGrads};
 use super::heads::{add_heads, dot};
-use crate::kernels::buffer::prefetch;
 use crate::scalar::Scalar;
 
 #[inline(always)]
@@ -74,9 +73,8 @@ impl<F: Scalar> Scores<F> for AdditiveScores<'_, F> {
     }
 
     #[inline(always)]
-    fn fetch<const H: usize>(&self, source: usize) {
-        let heads = if H == 0 { self.heads } else { H };
-        prefetch(self.source.as_ptr().wrapping_add(source * heads), heads);
+    fn by_source(&self) -> Option<(&[F], usize)> {
+        Some((self.source, self.heads))
     }
 
     fn target_width(&self) -> usize {

@@ -18,22 +18,54 @@
 
 #[cfg(target_arch = "x86_64")]
 use super::x86;
+use crate::kernels::buffer::prefetch;
 use crate::kernels::elementwise::exp;
-use crate::kernels::simd::{Known, LANES};
+use crate::kernels::simd::{Known, LANES, once_per_level};
 use crate::scalar::Scalar;
 
-/// `e^{s − max}` over the edges, each head by itself, in place; `head` gets their sums. `scores`
-/// holds `[edges, heads]` in its first `len` numbers, and room up to a whole number of registers;
-/// `H` as in `Attend::rows`. `meanwhile` is told about every edge, and perhaps about some that are
-/// not there: memory can answer while there is much to compute.
+/// Numbers that are needed soon, some for each source: memory can answer while there is much to
+/// compute.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead<'a, F> {
+    pub(super) sources: &'a [u32],
+    /// `[n, width]`.
+    pub(super) numbers: &'a [F],
+    pub(super) width: usize,
+}
+
+impl<F> Ahead<'_, F> {
+    pub(super) fn nothing() -> Self {
+        Ahead { sources: &[], numbers: &[], width: 0 }
+    }
+
+    #[inline(always)]
+    fn fetch(&self, edge: usize, width: usize) {
+        if let Some(&source) = self.sources.get(edge) {
+            prefetch(self.numbers.as_ptr().wrapping_add(source as usize * width), width);
+        }
+    }
+}
+
+once_per_level! {
+    /// `e^{s − max}` over the edges, each head by itself, in place; `head` gets their sums. `scores`
+    /// holds `[edges, heads]` in its first `len` numbers, and room up to a whole number of
+    /// registers; `H` as in `Attend::rows`. `ahead` is asked for edge by edge, and perhaps for some
+    /// edges of the next target.
+    pub(super) fn exponentials<F, const H>(
+        scores: &mut [F], len: usize, head: &mut [F], ahead: Ahead<F>,
+    ) = exponentials_here
+}
+
 #[inline(always)]
-pub(super) fn exponentials<F: Scalar, const H: usize>(
+fn exponentials_here<F: Scalar, const H: usize>(
     known: impl Known,
     scores: &mut [F],
     len: usize,
     head: &mut [F],
-    meanwhile: impl Fn(usize),
+    ahead: Ahead<F>,
 ) {
+    // What is asked for is one number per head.
+    let meanwhile = |edge: usize| ahead.fetch(edge, if H == 0 { ahead.width } else { H });
     if H == 0 || !LANES.is_multiple_of(H) {
         return exponentials_of_any(&mut scores[..len], head, meanwhile);
     }
