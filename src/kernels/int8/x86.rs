@@ -232,11 +232,12 @@ const PASS: usize = 256;
 /// ... and from what size of the gathered matrix on.
 const CACHE_BYTES: usize = 4 << 20;
 
-/// How a sparse product gathers: `UNSIGNED` if no entry of the row is negative, `AHEAD` if rows are
-/// fetched ahead.
-struct Gather<const UNSIGNED: bool, const AHEAD: bool>;
+/// How a sparse product gathers.
+struct Gather<const UNSIGNED: bool>;
 
-impl<const UNSIGNED: bool, const AHEAD: bool> Gather<UNSIGNED, AHEAD> {
+/// `UNSIGNED` if no entry of the row is negative, `ahead` if rows are fetched ahead: a branch that is
+/// always taken or never costs less than what a second copy of every loop takes to compile.
+impl<const UNSIGNED: bool> Gather<UNSIGNED> {
     /// Channels from `first` on of one row in `N` registers of bytes, the last one of `tail` bytes
     /// if that is not zero.
     ///
@@ -249,6 +250,7 @@ impl<const UNSIGNED: bool, const AHEAD: bool> Gather<UNSIGNED, AHEAD> {
         edges: Range<usize>,
         first: usize,
         tail: usize,
+        ahead: bool,
         to: *mut i32,
     ) {
         let (cols, vals, width) = (job.a.cols, job.a.vals, job.width);
@@ -264,7 +266,7 @@ impl<const UNSIGNED: bool, const AHEAD: bool> Gather<UNSIGNED, AHEAD> {
             let row = |e: usize| base.add(*cols.get_unchecked(e) as usize * width);
             let mut e = edges.start;
             while e + GROUP <= edges.end {
-                if AHEAD {
+                if ahead {
                     for t in 0..GROUP {
                         let next = base.wrapping_add(
                             *cols.get_unchecked((e + distance + t).min(cols.len() - 1)) as usize
@@ -348,6 +350,7 @@ impl<const UNSIGNED: bool, const AHEAD: bool> Gather<UNSIGNED, AHEAD> {
     unsafe fn row<W: Bytes, S: Bytes>(
         job: &SparseJob,
         i: usize,
+        ahead: bool,
         acc: &mut [i32; PASS],
         out: &mut Out,
         at: usize,
@@ -377,12 +380,14 @@ impl<const UNSIGNED: bool, const AHEAD: bool> Gather<UNSIGNED, AHEAD> {
             };
             let tail = count % register;
             let (edges, to) = (edges.clone(), acc.as_mut_ptr());
+            // What a level never does is not compiled: without masks a wide register is never read
+            // in part, and there may be fewer of them.
             macro_rules! part {
-                ($register:ty, $n:literal) => {
-                    if tail == 0 {
-                        Self::part::<$register, $n, false>(job, edges, first, tail, to)
+                ($register:ty, $n:literal, $in_part:expr) => {
+                    if $in_part && tail != 0 {
+                        Self::part::<$register, $n, true>(job, edges, first, tail, ahead, to)
                     } else {
-                        Self::part::<$register, $n, true>(job, edges, first, tail, to)
+                        Self::part::<$register, $n, false>(job, edges, first, tail, ahead, to)
                     }
                 };
             }
@@ -390,11 +395,12 @@ impl<const UNSIGNED: bool, const AHEAD: bool> Gather<UNSIGNED, AHEAD> {
             // which only `tail` bytes are read.
             unsafe {
                 match (narrow, count.div_ceil(register)) {
-                    (true, _) => part!(S, 1),
-                    (_, 1) => part!(W, 1),
-                    (_, 2) => part!(W, 2),
-                    (_, 3) => part!(W, 3),
-                    _ => part!(W, 4),
+                    (true, _) => part!(S, 1, true),
+                    (_, 1) => part!(W, 1, W::SHIFTS),
+                    (_, 2) => part!(W, 2, W::SHIFTS),
+                    (_, 3) if W::MOST > 2 => part!(W, 3, W::SHIFTS),
+                    (_, 4) if W::MOST > 2 => part!(W, 4, W::SHIFTS),
+                    (_, registers) => unreachable!("{registers} registers of one pass"),
                 }
             }
             // What was computed before is not written again: it may have been added to.
@@ -463,13 +469,10 @@ unsafe fn spmm<W: Bytes, S: Bytes>(job: &SparseJob, block: Range<usize>, mut out
         let unsigned = vals.iter().fold(0, |all, q| all | q) >= 0;
         // SAFETY: the caller has the features, and the columns have been checked.
         unsafe {
-            match (unsigned, ahead) {
-                (true, true) => Gather::<true, true>::row::<W, S>(job, i, &mut acc, &mut out, at),
-                (true, false) => Gather::<true, false>::row::<W, S>(job, i, &mut acc, &mut out, at),
-                (false, true) => Gather::<false, true>::row::<W, S>(job, i, &mut acc, &mut out, at),
-                (false, false) => {
-                    Gather::<false, false>::row::<W, S>(job, i, &mut acc, &mut out, at)
-                }
+            if unsigned {
+                Gather::<true>::row::<W, S>(job, i, ahead, &mut acc, &mut out, at)
+            } else {
+                Gather::<false>::row::<W, S>(job, i, ahead, &mut acc, &mut out, at)
             }
         }
     }
