@@ -135,10 +135,13 @@ unsafe fn strips<V: Vector, const M: usize, const N: usize, const FULL: bool>(
     }
 }
 
+/// `M` is the most rows at once, `WIDEST` the most registers of a panel: wider forms are not
+/// compiled.
+///
 /// # Safety
 /// As [`Vector`].
 #[inline(always)]
-unsafe fn block<V: Vector, const M: usize>(job: &GemmBlock, y: &mut [f32]) {
+unsafe fn block<V: Vector, const M: usize, const WIDEST: usize>(job: &GemmBlock, y: &mut [f32]) {
     let (width, inner) = (job.b.width, job.b.inner);
     assert_eq!(y.len(), job.rows * width);
     let last =
@@ -172,9 +175,9 @@ unsafe fn block<V: Vector, const M: usize>(job: &GemmBlock, y: &mut [f32]) {
                     (1, false) => strips::<V, M, 1, false>(t, job.rows),
                     (2, true) => strips::<V, M, 2, true>(t, job.rows),
                     (2, false) => strips::<V, M, 2, false>(t, job.rows),
-                    (3, true) => strips::<V, M, 3, true>(t, job.rows),
-                    (3, false) => strips::<V, M, 3, false>(t, job.rows),
-                    _ => unreachable!("a panel has at most three registers"),
+                    (3, true) if WIDEST > 2 => strips::<V, M, 3, true>(t, job.rows),
+                    (3, false) if WIDEST > 2 => strips::<V, M, 3, false>(t, job.rows),
+                    _ => unreachable!("a panel of {vectors} registers"),
                 }
             }
         }
@@ -184,13 +187,13 @@ unsafe fn block<V: Vector, const M: usize>(job: &GemmBlock, y: &mut [f32]) {
 #[target_feature(enable = "avx2,fma")]
 fn avx2(job: &GemmBlock, y: &mut [f32]) {
     // SAFETY: this function has the features.
-    unsafe { block::<__m256, 6>(job, y) }
+    unsafe { block::<__m256, 6, 2>(job, y) }
 }
 
 #[target_feature(enable = "avx512f")]
 fn avx512(job: &GemmBlock, y: &mut [f32]) {
     // SAFETY: this function has the features.
-    unsafe { block::<__m512, 8>(job, y) }
+    unsafe { block::<__m512, 8, 3>(job, y) }
 }
 
 // SAFETY of the calls: `Levels::at` hands out a kernel only where the processor has the features.

@@ -150,8 +150,8 @@ unsafe fn spmm_rows<V: Vector, const AHEAD: bool>(
                 macro_rules! part {
                     ($($n:literal)*) => {
                         match (count, tail) {
-                            $(($n, false) => row_part::<V, $n, false, AHEAD>(job, edges, first, mask, to),
-                              ($n, true) => row_part::<V, $n, true, AHEAD>(job, edges, first, mask, to),)*
+                            $(($n, false) if $n <= V::MOST => row_part::<V, $n, false, AHEAD>(job, edges, first, mask, to),
+                              ($n, true) if $n <= V::MOST => row_part::<V, $n, true, AHEAD>(job, edges, first, mask, to),)*
                             _ => unreachable!("counts are those above"),
                         }
                     };
