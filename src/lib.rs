@@ -24,7 +24,7 @@
 //! | a network of PyTorch | [`io::pyg::Checkpoint`], and `docs/from-pytorch.md` |
 //! | nothing yet | [`Dataset::digits`], a recipe such as [`Gcn`], and a [`Trainer`] |
 //! | a trained model that should be smaller | [`OneShot`] without labels or epochs, or [`Compression`] with steps, controls and a [`Report`] |
-//! | a layer, criterion, step, loss, task or optimiser of your own | the traits [`Layer`](nn::Layer), [`Criterion`], [`Step`], [`DistillLoss`], [`Task`], [`Optimizer`](train::Optimizer), the laws in [`testing`], and `docs/tutorial.md` |
+//! | a layer, criterion, step, loss, task or optimiser of your own | the traits [`Layer`](nn::Layer), [`Criterion`], [`Step`], [`DistillLoss`], [`Task`], [`Optimizer`](train::Optimizer), the laws in `testing`, a feature, and `docs/tutorial.md` |
 //! | nodes that are too many for one pass | [`Batch::around`](task::Batch::around): some of them with all their neighbours |
 //! | a step, criterion or loss to be named in recipes | [`pipeline::Word`], added by [`pipeline::Words::with`] |
 //!
@@ -57,6 +57,7 @@
 //! | `log` | yes | steps and epochs, said to [log](https://docs.rs/log) | log |
 //! | `pt` | no | the files of `torch.save`; with `readers` | |
 //! | `cli` | no | the program `gnn-prune`, with all of the above | clap and its like |
+//! | `testing` | no | `testing`: the laws of layers as functions, for your own tests | |
 //!
 //! Without any there are layers, models, training, pruning, quantisation, distillation, the files
 //! of models, and data from memory, from generators and from the crate itself: what it takes to
@@ -90,6 +91,7 @@ pub mod report;
 pub mod rng;
 pub mod scalar;
 pub mod task;
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod train;
 pub mod value;
@@ -139,6 +141,6 @@ pub mod __kernels {
 struct Readme;
 
 /// The programs of docs/tutorial.md, compiled and run as they stand there.
-#[cfg(all(doctest, feature = "readers", feature = "recipe"))]
+#[cfg(all(doctest, feature = "readers", feature = "recipe", feature = "testing"))]
 #[doc = include_str!("../docs/tutorial.md")]
 struct Tutorial;

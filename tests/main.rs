@@ -7,13 +7,17 @@ mod circles;
 mod cli;
 #[cfg(feature = "readers")]
 mod data_files;
+#[cfg(feature = "testing")]
 mod determinism;
+#[cfg(feature = "testing")]
 mod distillation;
-#[cfg(feature = "recipe")]
+#[cfg(all(feature = "recipe", feature = "testing"))]
 mod downstream;
+#[cfg(feature = "testing")]
 mod formulas;
-#[cfg(feature = "readers")]
+#[cfg(all(feature = "readers", feature = "testing"))]
 mod golden;
+#[cfg(feature = "testing")]
 mod gradients;
 #[cfg(feature = "readers")]
 mod hostile;
@@ -21,26 +25,32 @@ mod kernels;
 #[cfg(all(feature = "readers", feature = "report"))]
 mod labels;
 mod layering;
+#[cfg(feature = "testing")]
 mod layers;
 #[cfg(feature = "report")]
 mod loops;
 #[cfg(feature = "report")]
 mod multi_label;
+#[cfg(feature = "testing")]
 mod oracle;
 #[cfg(feature = "recipe")]
 mod pipeline;
+#[cfg(feature = "testing")]
 mod pruning;
 #[cfg(feature = "pt")]
 mod pt_files;
 mod quantization;
 #[cfg(all(feature = "readers", feature = "report"))]
 mod readers;
+#[cfg(feature = "testing")]
 mod registry;
 #[cfg(feature = "report")]
 mod resume;
 mod row_spaces;
+#[cfg(feature = "testing")]
 mod symmetry;
 mod training;
+#[cfg(feature = "testing")]
 mod weights;
 #[cfg(feature = "recipe")]
 mod words;

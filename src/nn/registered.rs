@@ -11,8 +11,8 @@ use ndarray::Array2;
 
 /// What a layer gives so that it can be loaded from files and tested by contract.
 ///
-/// With it a layer of one's own is loaded from files, and stands under the laws of
-/// [`testing`](crate::testing):
+/// With it a layer of one's own is loaded from files, and stands under the laws of `testing`, which
+/// is there with the feature of that name:
 ///
 /// ```
 /// # use gnn_prune::ndarray::Array2;
@@ -66,7 +66,8 @@ use ndarray::Array2;
 /// let mut builder = ModelBuilder::new(2);
 /// let twice = builder.add("twice", Times(2.0), &[NodeId::INPUT])?;
 /// let model: Model = builder.build(twice, 0)?;
-/// let registry = Registry::standard().with::<Times>();
+/// let registry = Registry::<f32>::standard().with::<Times>();
+/// # #[cfg(feature = "testing")]
 /// gnn_prune::testing::check_save_load(&model, &registry).expect("it is loaded as it was saved");
 /// # Ok::<(), gnn_prune::Error>(())
 /// ```

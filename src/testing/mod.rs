@@ -1,6 +1,13 @@
 //! The laws of the crate as functions, so that a layer written elsewhere stands under the same
 //! contract as the crate's own.
 //!
+//! They are there with the feature `testing`, which tests alone need:
+//!
+//! ```toml
+//! [dev-dependencies]
+//! gnn-prune = { path = "../gnn-prune", features = ["testing"] }
+//! ```
+//!
 //! The `random_*` functions and [`models_around`] draw from a seed; the `check_*` functions return
 //! `Err` with the place and the numbers where a law is broken. A test of one's own layer:
 //!
