@@ -13,14 +13,20 @@ use super::model_builder::ModelBuilder;
 use super::pytorch::{Place, Python, Twin};
 use super::registered::Registered;
 use crate::error::{ModelError, Result};
+#[cfg(any(test, feature = "testing"))]
 use crate::graph::Graph;
+#[cfg(any(test, feature = "testing"))]
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
+#[cfg(any(test, feature = "testing"))]
 use ndarray::Array2;
 
 type Load<F> = fn(&Attrs, &Shapes) -> Result<Box<dyn DynLayer<F>>>;
+#[cfg(any(test, feature = "testing"))]
 type Sample<F> = fn(&[usize], usize, &mut ChaCha8Rng) -> Option<Box<dyn DynLayer<F>>>;
+#[cfg(any(test, feature = "testing"))]
 type SampleOn<F> = fn(usize, &[usize], usize, &mut ChaCha8Rng) -> Option<Box<dyn DynLayer<F>>>;
+#[cfg(any(test, feature = "testing"))]
 type Oracle<F> = fn(&dyn DynLayer<F>, &Graph<F>, &[Array2<F>]) -> Option<Array2<F>>;
 
 type ToPython<F> = fn(&dyn DynLayer<F>, &Place) -> std::result::Result<Python, String>;
@@ -30,8 +36,12 @@ type ToPython<F> = fn(&dyn DynLayer<F>, &Place) -> std::result::Result<Python, S
 pub struct Entry<F: Scalar> {
     kind: &'static str,
     load: Load<F>,
+    // What laws need, and nobody else should compile.
+    #[cfg(any(test, feature = "testing"))]
     sample: Sample<F>,
+    #[cfg(any(test, feature = "testing"))]
     sample_on: SampleOn<F>,
+    #[cfg(any(test, feature = "testing"))]
     oracle: Oracle<F>,
     pytorch: std::result::Result<Twin, &'static str>,
     to_python: ToPython<F>,
@@ -48,10 +58,13 @@ impl<F: Scalar> Entry<F> {
         Self {
             kind: L::KIND,
             load: |attrs, shapes| Ok(Box::new(L::from_attrs(attrs, shapes)?)),
+            #[cfg(any(test, feature = "testing"))]
             sample: |widths, out, rng| Some(Box::new(L::sample(widths, out, rng)?)),
+            #[cfg(any(test, feature = "testing"))]
             sample_on: |nodes, widths, out, rng| {
                 Some(Box::new(L::sample_on(nodes, widths, out, rng)?))
             },
+            #[cfg(any(test, feature = "testing"))]
             oracle: |layer, graph, xs| Some(layer.as_any().downcast_ref::<L>()?.oracle(graph, xs)),
             pytorch: L::PYTORCH,
             to_python: |layer, at| match layer.as_any().downcast_ref::<L>() {
@@ -67,7 +80,8 @@ impl<F: Scalar> Entry<F> {
     }
 
     /// A random instance, for a graph of so many nodes where that is known; see
-    /// [`Registered::sample_on`].
+    /// [`Registered::sample_on`]. With the feature `testing`.
+    #[cfg(any(test, feature = "testing"))]
     pub fn sample(
         &self,
         nodes: Option<usize>,
@@ -103,6 +117,8 @@ impl<F: Scalar> Entry<F> {
     }
 
     /// The dense formula of `layer`, see [`Registered::oracle`]; `None` if it is of another kind.
+    /// With the feature `testing`.
+    #[cfg(any(test, feature = "testing"))]
     pub fn oracle(
         &self,
         layer: &dyn DynLayer<F>,
