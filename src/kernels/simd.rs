@@ -171,38 +171,33 @@ macro_rules! by_level {
 }
 pub(super) use by_level;
 
-/// Defines a function of what is [`Known`] that runs another one, which must be `#[inline(always)]`,
-/// compiled once for each level and number of heads `H`: where a large loop does not depend on what
-/// its many callers are generic in, a call is cheaper than a copy in each.
-macro_rules! once_per_level {
+/// Defines a function of what is [`Known`] and of a number of heads `H` that runs another one, which
+/// must be `#[inline(always)]`: in place where AVX2 is proven, and by a call where nothing is known.
+/// A call costs a small graph a tenth of its attention; a copy in each caller costs every build, and
+/// the portable form pays the call.
+macro_rules! called_if_portable {
     ($(#[$meta:meta])* $vis:vis fn $name:ident<F, const $h:ident $(, $more:ident: $bound:path)?>($($arg:ident: $kind:ty),* $(,)?) = $body:ident) => {
         $(#[$meta])*
         #[inline(always)]
-        #[allow(unsafe_code)]
-        $vis fn $name<F: crate::scalar::Scalar $(, $more: $bound)?, const $h: usize>(
-            known: impl crate::kernels::simd::Known,
+        $vis fn $name<
+            K: crate::kernels::simd::Known,
+            F: crate::scalar::Scalar $(, $more: $bound)?,
+            const $h: usize,
+        >(
+            known: K,
             $($arg: $kind),*
         ) {
-            #[cfg(target_arch = "x86_64")]
-            if let Some(proof) = known.avx2_fma() {
-                #[target_feature(enable = "avx2,fma")]
-                #[inline(never)]
-                fn avx2<F: crate::scalar::Scalar $(, $more: $bound)?, const $h: usize>(
-                    proof: crate::kernels::simd::Avx2Fma,
-                    $($arg: $kind),*
-                ) {
-                    $body::<F $(, $more)?, $h>(proof, $($arg),*)
-                }
-                // SAFETY: the proof says that the processor has the features.
-                return unsafe { avx2::<F $(, $more)?, $h>(proof, $($arg),*) };
-            }
-            let _ = known;
             #[inline(never)]
             fn portable<F: crate::scalar::Scalar $(, $more: $bound)?, const $h: usize>($($arg: $kind),*) {
                 $body::<F $(, $more)?, $h>(crate::kernels::simd::Unknown, $($arg),*)
             }
-            portable::<F $(, $more)?, $h>($($arg),*)
+            // A constant first: the other arm is not even compiled.
+            if K::IS_AVX2_FMA && let Some(proof) = known.avx2_fma() {
+                $body::<F $(, $more)?, $h>(proof, $($arg),*)
+            } else {
+                portable::<F $(, $more)?, $h>($($arg),*)
+            }
         }
     };
 }
-pub(super) use once_per_level;
+pub(super) use called_if_portable;

@@ -6,7 +6,7 @@ use super::heads::dots;
 use super::softmax::exponentials;
 use crate::kernels::blocks::{SERIAL_WORK, blocks_by_nonzeros, parts_for, pieces, run};
 use crate::kernels::buffer::{AHEAD, prefetch};
-use crate::kernels::simd::{Isa, Known, LANES, by_level, once_per_level};
+use crate::kernels::simd::{Isa, Known, LANES, by_level, called_if_portable};
 use crate::scalar::Scalar;
 use std::ops::Range;
 
@@ -115,7 +115,7 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
         self.scores.score::<H>(row, &mut scratch.spare, &mut scratch.scores[..len]);
         scratch.alpha.copy_from_slice(&scratch.scores);
         let ahead = self.ahead(row.first);
-        exponentials::<F, H>(known, &mut scratch.alpha, len, &mut scratch.head, ahead);
+        exponentials::<_, F, H>(known, &mut scratch.alpha, len, &mut scratch.head, ahead);
         let back = RowBack {
             row,
             sources: self.edges.sources,
@@ -124,7 +124,7 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
             dim: self.dim,
             dropout: self.dropout,
         };
-        row_back::<F, H>(
+        row_back::<_, F, H>(
             known,
             back,
             &mut scratch.alpha[..len],
@@ -184,7 +184,7 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
                 bias: None,
             };
             let weights = OfSource { pairs: given.pairs, places };
-            sum_rows::<F, _, H>(known, sum, span.clone(), weights, dz);
+            sum_rows::<_, F, _, H>(known, sum, span.clone(), weights, dz);
             for at in span {
                 let edge = Edge { source, target: targets[at] as usize, place: places[at] };
                 self.scores.source_gradient(edge, &pair(at)[heads..], dz, dsource, &mut spare);
@@ -207,7 +207,7 @@ struct RowBack<'a, F> {
     dropout: WeightDropout<'a, F>,
 }
 
-once_per_level! {
+called_if_portable! {
     /// Given `e^{s − max}` in `alpha` and its sums in `head`, leaves the weights after dropout in
     /// `alpha` and the gradients of the scores in `dalpha`.
     fn row_back<F, const H>(

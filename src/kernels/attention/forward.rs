@@ -8,7 +8,7 @@ use super::softmax::{Ahead, exponentials};
 use super::x86;
 use crate::kernels::blocks::{Cut, for_row_blocks, parts_for};
 use crate::kernels::buffer::{AHEAD, prefetch};
-use crate::kernels::simd::{Isa, Known, LANES, by_level, once_per_level};
+use crate::kernels::simd::{Isa, Known, LANES, by_level, called_if_portable};
 use crate::scalar::Scalar;
 use std::ops::Range;
 
@@ -120,7 +120,7 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
             scratch.alpha.resize(len.next_multiple_of(LANES), F::zero());
             self.scores.score::<H>(row, &mut scratch.spare, &mut scratch.alpha[..len]);
             let ahead = self.ahead(row.first);
-            exponentials::<F, H>(known, &mut scratch.alpha, len, &mut scratch.head, ahead);
+            exponentials::<_, F, H>(known, &mut scratch.alpha, len, &mut scratch.head, ahead);
             if let Some(dropout) = self.dropout {
                 dropout(row.first * heads, &mut scratch.alpha[..len]);
             }
@@ -135,7 +135,7 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
                 bias: self.bias,
             };
             let span = first..first + row.sources.len();
-            sum_rows::<F, _, H>(known, sum, span, OfTarget { alpha, first }, y);
+            sum_rows::<_, F, _, H>(known, sum, span, OfTarget { alpha, first }, y);
         }
     }
 
@@ -184,7 +184,7 @@ pub(super) struct RowSum<'a, F> {
     pub(super) bias: Option<&'a [F]>,
 }
 
-once_per_level! {
+called_if_portable! {
     /// `y_hc = s_h Σ_e w_eh x_jhc + b_hc` over the edges `span`, `j = rows[e]`, in registers where
     /// groups of 8 channels belong to one head. `H` is the number of heads where the compiler is to
     /// know it, else 0.
@@ -499,10 +499,10 @@ mod tests {
     #[test]
     fn a_diverged_score_is_not_hidden() {
         let (mut scores, mut sums) = ([1.0f32, f32::NAN, 2.0, 0.0, 9.0, 9.0, 9.0, 9.0], [0.0, 0.0]);
-        exponentials::<f32, 2>(Unknown, &mut scores, 4, &mut sums, Ahead::nothing());
+        exponentials::<_, f32, 2>(Unknown, &mut scores, 4, &mut sums, Ahead::nothing());
         assert!(sums[1].is_nan() && sums[0] == scores[0] + scores[2] && scores[2] == 1.0);
         let mut scores = [1.0f32, f32::NAN, 2.0, 0.0];
-        exponentials::<f32, 0>(Unknown, &mut scores, 4, &mut sums, Ahead::nothing());
+        exponentials::<_, f32, 0>(Unknown, &mut scores, 4, &mut sums, Ahead::nothing());
         assert!(sums[1].is_nan() && sums[0] == scores[0] + scores[2] && scores[2] == 1.0);
     }
 }

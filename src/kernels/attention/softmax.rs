@@ -20,7 +20,7 @@
 use super::x86;
 use crate::kernels::buffer::prefetch;
 use crate::kernels::elementwise::exp;
-use crate::kernels::simd::{Known, LANES, once_per_level};
+use crate::kernels::simd::{Known, LANES, called_if_portable};
 use crate::scalar::Scalar;
 
 /// Numbers that are needed soon, some for each source: memory can answer while there is much to
@@ -46,7 +46,7 @@ impl<F> Ahead<'_, F> {
     }
 }
 
-once_per_level! {
+called_if_portable! {
     /// `e^{s − max}` over the edges, each head by itself, in place; `head` gets their sums. `scores`
     /// holds `[edges, heads]` in its first `len` numbers, and room up to a whole number of
     /// registers; `H` as in `Attend::rows`. `ahead` is asked for edge by edge, and perhaps for some
