@@ -21,21 +21,21 @@ struct Tile<V: Vector> {
     bias: *const f32,
     add: bool,
     relu: bool,
-    /// Lanes of the last register, where they are not all.
-    rest: Option<V::Mask>,
+    /// Lanes of the last register.
+    mask: V::Mask,
 }
 
 /// Numbers of a cache line.
 const LINE: usize = 16;
 
-/// `M` rows by `N` registers of columns, of which the last may be masked. The next rows of the left
-/// operand are fetched ahead where they lie row by row.
+/// `M` rows by `N` registers of columns, of which the last is masked unless the registers are
+/// `FULL`. The next rows of the left operand are fetched ahead where they lie row by row.
 ///
 /// # Safety
 /// As [`Vector`]; the pointers are valid for the rows, the inner dimension and the columns of the
 /// tile.
 #[inline(always)]
-unsafe fn tile<V: Vector, const M: usize, const N: usize>(t: Tile<V>) {
+unsafe fn tile<V: Vector, const M: usize, const N: usize, const FULL: bool>(t: Tile<V>) {
     // SAFETY: as the function's own.
     unsafe {
         // The result, and below the next rows of the left operand: far away in a large product, and
@@ -73,7 +73,7 @@ unsafe fn tile<V: Vector, const M: usize, const N: usize>(t: Tile<V>) {
         for (i, sums) in sums.iter().enumerate() {
             for (v, &sum) in sums.iter().enumerate() {
                 let to = t.y.add(i * t.width + v * V::LANES);
-                let mask = if v == N - 1 { t.rest } else { None };
+                let mask = if !FULL && v == N - 1 { Some(t.mask) } else { None };
                 let mut sum = if t.add { sum.add(load::<V>(to, mask)) } else { sum };
                 if !t.bias.is_null() {
                     sum = sum.add(load::<V>(t.bias.add(v * V::LANES), mask));
@@ -106,7 +106,10 @@ unsafe fn load<V: Vector>(from: *const f32, mask: Option<V::Mask>) -> V {
 /// # Safety
 /// As [`tile`].
 #[inline(always)]
-unsafe fn strips<V: Vector, const M: usize, const N: usize>(first: Tile<V>, rows: usize) {
+unsafe fn strips<V: Vector, const M: usize, const N: usize, const FULL: bool>(
+    first: Tile<V>,
+    rows: usize,
+) {
     let at = |row: usize| Tile {
         a: first.a.wrapping_add(row * first.row_stride),
         y: first.y.wrapping_add(row * first.width),
@@ -116,17 +119,17 @@ unsafe fn strips<V: Vector, const M: usize, const N: usize>(first: Tile<V>, rows
     // SAFETY: `row` plus the height of the tile stays within `rows`.
     unsafe {
         while row + M <= rows {
-            tile::<V, M, N>(at(row));
+            tile::<V, M, N, FULL>(at(row));
             row += M;
         }
         if M > 4 && row + 4 <= rows {
-            tile::<V, 4, N>(at(row));
+            tile::<V, 4, N, FULL>(at(row));
             row += 4;
         }
         match rows - row {
-            1 => tile::<V, 1, N>(at(row)),
-            2 => tile::<V, 2, N>(at(row)),
-            3 => tile::<V, 3, N>(at(row)),
+            1 => tile::<V, 1, N, FULL>(at(row)),
+            2 => tile::<V, 2, N, FULL>(at(row)),
+            3 => tile::<V, 3, N, FULL>(at(row)),
             _ => (),
         }
     }
@@ -146,12 +149,6 @@ unsafe fn block<V: Vector, const M: usize, const WIDEST: usize>(job: &GemmBlock,
     assert!(job.rows == 0 || inner == 0 || last < job.a.len(), "the left operand has all rows");
     for part in job.b.inner_parts() {
         for Panel { first, width: columns, vectors, start } in job.b.panels() {
-            let rest = if columns < vectors * V::LANES {
-                // SAFETY: the caller has the features.
-                Some(unsafe { V::mask(columns - (vectors - 1) * V::LANES) })
-            } else {
-                None
-            };
             let t = Tile::<V> {
                 a: job.a.as_ptr().wrapping_add(part.begin * job.inner_stride),
                 row_stride: job.row_stride,
@@ -167,15 +164,19 @@ unsafe fn block<V: Vector, const M: usize, const WIDEST: usize>(job: &GemmBlock,
                     .map_or(std::ptr::null(), |bias| bias[first..].as_ptr()),
                 add: job.epilogue.add || part.begin > 0,
                 relu: job.epilogue.relu && part.last,
-                rest,
+                // SAFETY: the caller has the features.
+                mask: unsafe { V::mask(columns - (vectors - 1) * V::LANES) },
             };
             // SAFETY: the caller has the features; the sizes of both operands and of the result
             // were checked above.
             unsafe {
-                match vectors {
-                    1 => strips::<V, M, 1>(t, job.rows),
-                    2 => strips::<V, M, 2>(t, job.rows),
-                    3 if WIDEST > 2 => strips::<V, M, 3>(t, job.rows),
+                match (vectors, columns == vectors * V::LANES) {
+                    (1, true) => strips::<V, M, 1, true>(t, job.rows),
+                    (1, false) => strips::<V, M, 1, false>(t, job.rows),
+                    (2, true) => strips::<V, M, 2, true>(t, job.rows),
+                    (2, false) => strips::<V, M, 2, false>(t, job.rows),
+                    (3, true) if WIDEST > 2 => strips::<V, M, 3, true>(t, job.rows),
+                    (3, false) if WIDEST > 2 => strips::<V, M, 3, false>(t, job.rows),
                     _ => unreachable!("a panel of {vectors} registers"),
                 }
             }
