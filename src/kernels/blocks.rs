@@ -159,8 +159,8 @@ pub(crate) fn for_row_blocks<T: Send>(
 }
 
 /// Blocks `range`, whose numbers are `data`: halves of them beside each other, down to single ones.
-/// `f` is called through a pointer, so that rayon's part is compiled once per type of number and not
-/// once per kernel.
+/// `f` is called through a pointer, so that rayon's part is compiled once per type of number and
+/// not once per kernel.
 fn halve<T: Send>(
     data: &mut [T],
     width: usize,

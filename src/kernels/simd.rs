@@ -171,10 +171,10 @@ macro_rules! by_level {
 }
 pub(super) use by_level;
 
-/// Defines a function of what is [`Known`] and of a number of heads `H` that runs another one, which
-/// must be `#[inline(always)]`: in place where AVX2 is proven, and by a call where nothing is known.
-/// A call costs a small graph a tenth of its attention; a copy in each caller costs every build, and
-/// the portable form pays the call.
+/// Defines a function of what is [`Known`] and of a number of heads `H` that runs another one,
+/// which must be `#[inline(always)]`: in place where AVX2 is proven, and by a call where nothing is
+/// known. A call costs a small graph a tenth of its attention; a copy in each caller costs every
+/// build, and the portable form pays the call.
 macro_rules! called_if_portable {
     ($(#[$meta:meta])* $vis:vis fn $name:ident<F, const $h:ident $(, $more:ident: $bound:path)?>($($arg:ident: $kind:ty),* $(,)?) = $body:ident) => {
         $(#[$meta])*

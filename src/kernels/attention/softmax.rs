@@ -47,8 +47,8 @@ impl<F> Ahead<'_, F> {
 }
 
 called_if_portable! {
-    /// `e^{s − max}` over the edges, each head by itself, in place; `head` gets their sums. `scores`
-    /// holds `[edges, heads]` in its first `len` numbers, and room up to a whole number of
+    /// `e^{s − max}` over the edges, each head by itself, in place; `head` gets their sums.
+    /// `scores` holds `[edges, heads]` in its first `len` numbers, and room up to a whole number of
     /// registers; `H` as in `Attend::rows`. `ahead` is asked for edge by edge, and perhaps for some
     /// edges of the next target.
     pub(super) fn exponentials<F, const H>(

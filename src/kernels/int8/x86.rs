@@ -235,8 +235,8 @@ const CACHE_BYTES: usize = 4 << 20;
 /// How a sparse product gathers.
 struct Gather<const UNSIGNED: bool>;
 
-/// `UNSIGNED` if no entry of the row is negative, `ahead` if rows are fetched ahead: a branch that is
-/// always taken or never costs less than what a second copy of every loop takes to compile.
+/// `UNSIGNED` if no entry of the row is negative, `ahead` if rows are fetched ahead: a branch that
+/// is always taken or never costs less than what a second copy of every loop takes to compile.
 impl<const UNSIGNED: bool> Gather<UNSIGNED> {
     /// Channels from `first` on of one row in `N` registers of bytes, the last one of `tail` bytes
     /// if that is not zero.
