@@ -411,6 +411,15 @@ impl Task<f32> for Edges {
         "edges"
     }
 
+    fn data(&self) -> &Dataset {
+        &self.data
+    }
+
+    /// The hidden edges of the training part, which a calibration may look at.
+    fn whole(&self) -> Result<Batch<f32>> {
+        Ok(self.batch(&self.hidden[0], &[]))
+    }
+
     fn inputs(&self) -> usize {
         self.data.num_features()
     }
