@@ -218,8 +218,9 @@ impl<F: Scalar> Distiller<F> {
     /// - [`Error::StudentAndTeacher`] where student and teacher differ in features or classes, or
     ///   in the split that their seeds give: a teacher that has seen labels of the student's
     ///   validation or test nodes would pass them on.
-    /// - [`Error::Data`] where the task is not on nodes of one class each, the data have other features or classes than the teacher, or are not
-    ///   those that it was trained on.
+    /// - [`Error::Data`] where the task is not on nodes of one class each or trains on samples, and
+    ///   where its data have other features or classes than the teacher, or are not those that it
+    ///   was trained on.
     /// - [`Error::NotFinite`] for an output of the teacher, [`Error::Diverged`] for a loss of the
     ///   student, and what a loss refuses.
     pub fn distill(
@@ -305,7 +306,11 @@ struct Lesson<'a, F: Scalar> {
 
 impl<F: Scalar> Loss<F> for Lesson<'_, F> {
     fn loss(&mut self, pass: &Pass<F>) -> Result<Objective<F>> {
-        let Pass { model, trace, epoch, .. } = *pass;
+        let Pass { model, trace, batch, epoch, .. } = *pass;
+        if batch.spaces().node_ids().is_some() || trace.output().nrows() != self.logits.nrows() {
+            let problem = "trains on parts of its nodes, and distillation is built for all at once";
+            return Err(Error::data(self.task.name(), problem));
+        }
         let mut objective = Objective { value: F::zero(), nodes: Vec::new(), params: None };
         if self.labels != F::zero() {
             let (value, gradient) = cross_entropy(trace.output(), self.classes, &self.train);

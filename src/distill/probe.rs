@@ -7,8 +7,8 @@ use crate::task::{Batch, Task, cross_entropy};
 use crate::value::{Value, ValueRef};
 use std::sync::OnceLock;
 
-/// A model with all of its task, and the loss `L(X) = |R|^(−1/2) Σ_{i∈R} CE(softmax(z_i(X)), y_i)` without
-/// dropout.
+/// A model with all of its task, and the loss
+/// `L(X) = |R|^(−1/2) Σ_{i∈R} CE(softmax(z_i(X)), y_i)` without dropout.
 ///
 /// `R` are the rows to distil on. A [`Distiller`](super::Distiller) sets `y` to the labels of the
 /// training nodes, and for every other node to the class that the teacher predicts: no other label

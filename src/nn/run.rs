@@ -164,11 +164,7 @@ impl<F: Scalar> Model<F> {
     }
 
     /// What the rows of the input and of each node are, and how many.
-    pub(crate) fn row_spaces(
-        &self,
-        cx: &Cx<F>,
-        x: &ValueRef<F>,
-    ) -> Result<Vec<(RowSpace, usize)>> {
+    pub(crate) fn row_spaces(&self, cx: &Cx<F>, x: &ValueRef<F>) -> Result<Vec<(RowSpace, usize)>> {
         let spaces = self.spaces(cx.space())?;
         let mut all = vec![(spaces[0], x.rows())];
         for (id, node) in self.iter() {

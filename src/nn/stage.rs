@@ -283,7 +283,8 @@ impl<F: Scalar> Lowering<F> {
         let operator = self.operator(norm)?;
         if self.space(x) != RowSpace::Nodes {
             let layer = self.layers.last().cloned().unwrap_or_default();
-            let reason = format!("it aggregates over neighbours, and its rows are {}", self.space(x));
+            let reason =
+                format!("it aggregates over neighbours, and its rows are {}", self.space(x));
             return Err(Unsupported { layer, reason });
         }
         Ok(self.push(Stage::Aggregate { x, operator, norm }, self.width(x)))

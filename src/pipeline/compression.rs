@@ -493,12 +493,7 @@ impl Compression<'_, ()> {
         }
     }
 
-    fn trained(
-        &self,
-        at: &At,
-        form: &Model,
-        task: &dyn Task<f32>,
-    ) -> Result<(SeedState, Judged)> {
+    fn trained(&self, at: &At, form: &Model, task: &dyn Task<f32>) -> Result<(SeedState, Judged)> {
         let untrained = Subject::new(form.fresh(at.seed), task.data().graph().clone());
         self.finished(at, untrained, |subject, on_epoch| {
             let setup = Setup::new().on_epoch(on_epoch);
@@ -555,8 +550,10 @@ impl Compression<'_, ()> {
         })?;
         let judged = self.judged(&stage, at.last)?;
         // A graph that a step has made is in no file.
-        if let Some(store) =
-            self.store.as_ref().filter(|_| stage.subject.graph().is_clone_of(self.task.data().graph()))
+        if let Some(store) = self
+            .store
+            .as_ref()
+            .filter(|_| stage.subject.graph().is_clone_of(self.task.data().graph()))
         {
             let Judged { test, validation } = judged;
             let epochs = heard().clone();

@@ -178,8 +178,7 @@ impl Means {
 
 impl Probabilities {
     fn of(dense: &Model, task: &dyn Task<f32>, whole: &Batch<f32>) -> Result<Self> {
-        let mut program =
-            dense.compile_within(whole.graph(), whole.features(), whole.spaces())?;
+        let mut program = dense.compile_within(whole.graph(), whole.features(), whole.spaces())?;
         let mut wanted = program.run(whole.features())?.to_owned();
         let means = Means::of(task, wanted.ncols(), whole.asks_about_nodes());
         for mut row in wanted.rows_mut() {

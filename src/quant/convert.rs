@@ -154,8 +154,7 @@ fn candidates(
         false => Vec::new(),
     }];
     let mut bad = None;
-    let mut program =
-        Program::compile_stagewise(lowered(model, whole)?)?;
+    let mut program = Program::compile_stagewise(lowered(model, whole)?)?;
     program.run_watched(whole.features(), &mut |k, y| {
         let values = y.as_slice().expect("buffers are contiguous");
         if k + 1 == fused.len() {

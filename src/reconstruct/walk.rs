@@ -351,8 +351,7 @@ impl<F: Scalar> Work<'_, '_, F> {
         }
         let gs: Vec<ValueRef<F>> = map.terms().iter().map(|term| term.input()).collect();
         let rows = self.rows.of(z.nrows());
-        let normal =
-            Rc::new(Normal::of(&gs, z.view(), rows.as_deref(), map.has_bias(), WIDEST));
+        let normal = Rc::new(Normal::of(&gs, z.view(), rows.as_deref(), map.has_bias(), WIDEST));
         if as_was {
             self.unchanged.normals.insert(key, normal.clone());
         }
@@ -480,11 +479,7 @@ fn same_params<F: Scalar>(a: &dyn DynLayer<F>, b: &dyn DynLayer<F>) -> bool {
 /// # Errors
 /// [`Error::OnlyAHop`] on a sample by hops, of which layers would read no more than a part of what
 /// was computed; [`Error::NoGraph`] for pairs or graphs that the batch does not have.
-fn spaces_read<F: Scalar>(
-    model: &Model<F>,
-    cx: &Cx<F>,
-    x: ValueRef<F>,
-) -> Result<Vec<RowSpace>> {
+fn spaces_read<F: Scalar>(model: &Model<F>, cx: &Cx<F>, x: ValueRef<F>) -> Result<Vec<RowSpace>> {
     if let RowSpace::Hop(_) = cx.space() {
         return Err(Error::OnlyAHop { at: "least squares".into() });
     }
@@ -543,7 +538,7 @@ impl<'x, F: Scalar> Values<'x, F> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Split, Splits};
+    use crate::data::{Dataset, Split, Splits};
     use crate::nn::{Mask, Registry};
     use crate::testing::{random_dense, random_graph, random_model, random_sparse};
 

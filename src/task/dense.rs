@@ -57,7 +57,7 @@ impl<F: Scalar> Task<F> for DenseFeatures<'_, F> {
     }
 
     fn batches(&self, part: Part, seed: u64) -> Result<Batches<'_, F>> {
-        Ok(self.of.batches(part, seed)?.map(|batch| self.dense(batch)))
+        Ok(self.of.batches(part, seed)?.map(move |batch| self.dense(batch)))
     }
 
     fn loss(&self, y: ArrayView2<F>, batch: &Batch<F>) -> Result<(F, Array2<F>)> {

@@ -50,10 +50,10 @@ impl ChannelPlan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Dataset, Gcn};
     use crate::nn::Cx;
     use crate::prune::{ChannelPruner, Magnitude};
     use crate::train::Trainer;
+    use crate::{Dataset, Gcn};
 
     #[test]
     fn refitting_brings_the_logits_closer_to_the_dense_model() {
