@@ -104,8 +104,8 @@ pub trait Opaque<F: Scalar>: Send + Sync + 'static {
     /// Multiply-accumulates of one run.
     fn macs(&self) -> u64;
 
-    /// What the rows of its value are, by those of the values that it reads; nothing where it cannot
-    /// join them. Default: theirs.
+    /// What the rows of its value are, by those of the values that it reads; nothing where it
+    /// cannot join them. Default: theirs.
     fn rows(&self, inputs: &[RowSpace]) -> Option<RowSpace> {
         RowSpace::joined(inputs)
     }

@@ -60,8 +60,8 @@ impl<F: Scalar> Model<F> {
     /// *Shapes*: the program puts out a row per node, pair or graph, as the model does.
     ///
     /// # Errors
-    /// As [`Model::compile`]; [`Error::Unsupported`] too for pairs or graphs that the model asks for
-    /// and `rows` does not have, [`Error::OnlyAHop`] for a sample by hops.
+    /// As [`Model::compile`]; [`Error::Unsupported`] too for pairs or graphs that the model asks
+    /// for and `rows` does not have, [`Error::OnlyAHop`] for a sample by hops.
     ///
     /// ```
     /// use gnn_prune::task::{Batch, Task};
