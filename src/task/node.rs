@@ -110,7 +110,10 @@ impl<F: Scalar> Task<F> for NodeTask<F> {
     }
 
     fn settings(&self) -> String {
-        format!("{}, numbers by {:?}", self.metric, self.deviation)
+        match self.data.labels() {
+            Labels::Numbers { .. } => format!("{}, by {:?}", self.metric, self.deviation),
+            _ => self.metric.to_string(),
+        }
     }
 
     fn inputs(&self) -> usize {
