@@ -4,8 +4,8 @@ use gnn_prune::distill::{DistillLoss, Signals};
 use gnn_prune::ndarray::{Array2, ArrayView2, Axis as Side};
 use gnn_prune::nn::{
     Attrs, Axis, Cx, GcnConv, Grads, Init, Io, Layer, Lowering, Model, ModelBuilder, NodeId,
-    Opaque, Param, Place, PruneUnits, Python, Reads, Registered, Registry, RowSpace, Rows, Shapes,
-    StageId, Twin, Wiring,
+    Opaque, Param, Place, PruneUnits, Python, Queries, Reads, Registered, Registry, RowSpace, Rows,
+    Shapes, StageId, Twin, Wiring,
 };
 use gnn_prune::pipeline::{Control, Distill, Env, Key, Settings, Student, Subject, Word, Words};
 use gnn_prune::prune::{Criterion, Scores, Units};
@@ -300,9 +300,9 @@ fn a_wrong_backward_is_found_and_a_layer_without_stages_is_named() -> Result<()>
 #[derive(Debug, Clone)]
 struct PairDot;
 
-fn pairs_of<'a>(cx: &Cx<'a, f32>) -> Result<&'a [[u32; 2]]> {
-    let asked = cx.rows().and_then(Rows::pairs_of_nodes);
-    asked.ok_or_else(|| Error::Other(format!("{}: no pairs are asked about", cx.place())))
+fn pairs_of(cx: &Cx<f32>) -> Result<Vec<[u32; 2]>> {
+    let asked = cx.queries()?;
+    Ok((0..asked.num_pairs()).map(|k| asked.pair(k)).collect())
 }
 
 impl Layer<f32> for PairDot {
@@ -337,7 +337,7 @@ impl Layer<f32> for PairDot {
     ) -> Vec<Option<Value<f32>>> {
         let (x, dy) = (io.input(0).to_dense(), dy.to_dense());
         let mut dx = Array2::zeros(x.dim());
-        for (&[u, v], &dz) in pairs_of(cx).unwrap().iter().zip(&dy) {
+        for ([u, v], &dz) in pairs_of(cx).unwrap().into_iter().zip(&dy) {
             dx.row_mut(u as usize).scaled_add(dz, &x.row(v as usize));
             dx.row_mut(v as usize).scaled_add(dz, &x.row(u as usize));
         }
@@ -402,7 +402,9 @@ impl Edges {
         }
         let labels: Vec<bool> = (0..asked.len()).map(|k| k < pairs.len()).collect();
         let rows: Vec<u32> = (0..asked.len() as u32).collect();
-        Batch::of(&self.data, rows).with_spaces(Rows::new().pairs(asked)).with(labels)
+        Batch::of(&self.data, rows)
+            .with_spaces(Rows::new().queries(Queries::pairs(&asked)))
+            .with(labels)
     }
 }
 

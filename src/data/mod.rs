@@ -11,6 +11,7 @@ mod digits;
 mod edges;
 mod fingerprint;
 mod labels;
+mod links;
 #[cfg(feature = "readers")]
 mod listed;
 mod norm;
@@ -41,6 +42,7 @@ mod wanted;
 
 pub use dataset::Dataset;
 pub use labels::{Labels, UNLABELED};
+pub use links::{Triple, Triples};
 pub use norm::FeatureNorm;
 pub use powerlaw::PowerLaw;
 pub use purpose::Purpose;

@@ -6,15 +6,22 @@
 //! | [`Batch`] | what one forward pass runs on, and which rows of its output count |
 //! | [`Metric`], [`Tally`] | what is measured, and how it adds up over batches |
 //! | [`NodeTask`] | classes, several labels or numbers of the nodes of one graph |
+//! | [`LinkTask`] | the other end of an edge of a knowledge graph |
 //!
 //! A [`Dataset`](crate::Dataset) is a task itself: the one that its labels define.
 
+mod asked;
 mod batch;
+mod known;
+mod link;
 mod loss;
 mod metric;
 mod node;
 
+pub(crate) use asked::Asked;
+pub use asked::RankingLoss;
 pub use batch::{Batch, Batches};
+pub use link::{Candidates, LinkTask, LinkTaskBuilder};
 pub use loss::{absolute_error, binary_cross_entropy, cross_entropy, squared_error};
 pub use metric::{Better, Metric, Tally, accuracy, roc_auc};
 pub use node::{Deviation, NodeTask};
