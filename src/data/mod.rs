@@ -10,6 +10,7 @@ mod dataset;
 mod digits;
 mod edges;
 mod fingerprint;
+mod interactions;
 mod labels;
 mod links;
 #[cfg(feature = "readers")]
@@ -41,6 +42,7 @@ mod tensors;
 mod wanted;
 
 pub use dataset::Dataset;
+pub use interactions::Interactions;
 pub use labels::{Labels, UNLABELED};
 pub use links::{Triple, Triples};
 pub use norm::FeatureNorm;

@@ -47,7 +47,7 @@ pub use conv::{
 };
 pub use cx::{Cx, Mode};
 pub use decode::{Decoder, DecoderBuilder, Form, PairProduct};
-pub use dense::{Activation, BatchNorm, Dropout, LayerNorm, Linear, LinearBuilder};
+pub use dense::{Activation, BatchNorm, Dropout, LayerNorm, Linear, LinearBuilder, Normalize};
 pub use erased::{AnyCache, DynLayer};
 pub use evaluated::Evaluated;
 pub use grads::{Grads, Io, Reads, RowGrads};

@@ -6,7 +6,7 @@ use super::conv::{
     GineAggregation, GineConv, LgConv, RgcnConv, SageConv, SgConv,
 };
 use super::decode::{Decoder, PairProduct};
-use super::dense::{Activation, BatchNorm, Dropout, LayerNorm, Linear};
+use super::dense::{Activation, BatchNorm, Dropout, LayerNorm, Linear, Normalize};
 use super::erased::DynLayer;
 use super::join::{Add, Concat, Max};
 use super::model::Model;
@@ -173,6 +173,7 @@ impl<F: Scalar> Registry<F> {
             .with::<PairProduct>()
             .with::<BatchNorm<F>>()
             .with::<LayerNorm<F>>()
+            .with::<Normalize>()
             .with::<Max>()
             .with::<Linear<F>>()
             .with::<Activation>()

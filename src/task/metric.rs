@@ -52,6 +52,9 @@ impl Metric {
     /// Mean reciprocal rank, in percent.
     pub const MEAN_RECIPROCAL_RANK: Metric = Metric::percent("mrr", "MRR", Better::Higher);
 
+    /// Share of a user's answers among the first 20 items, in percent.
+    pub const RECALL_AT_20: Metric = Metric::percent("recall@20", "Recall@20", Better::Higher);
+
     /// A metric that is the weighted mean of what [`Tally::add`] was given: `name` is a word for
     /// files, `title` what a report calls it.
     pub const fn mean(name: &'static str, title: &'static str, better: Better) -> Self {

@@ -7,6 +7,7 @@
 //! | [`Metric`], [`Tally`] | what is measured, and how it adds up over batches |
 //! | [`NodeTask`] | classes, several labels or numbers of the nodes of one graph |
 //! | [`LinkTask`] | the other end of an edge of a knowledge graph |
+//! | [`RecommendTask`] | which items a user takes next |
 //!
 //! A [`Dataset`](crate::Dataset) is a task itself: the one that its labels define.
 
@@ -17,6 +18,8 @@ mod link;
 mod loss;
 mod metric;
 mod node;
+mod recommend;
+mod top_k;
 
 pub(crate) use asked::Asked;
 pub use asked::RankingLoss;
@@ -25,6 +28,7 @@ pub use link::{Candidates, LinkTask, LinkTaskBuilder};
 pub use loss::{absolute_error, binary_cross_entropy, cross_entropy, squared_error};
 pub use metric::{Better, Metric, Tally, accuracy, roc_auc};
 pub use node::{Deviation, NodeTask};
+pub use recommend::{RecommendTask, RecommendTaskBuilder};
 
 use crate::error::{Error, Result};
 use crate::nn::{Cx, Model, Origin};
