@@ -83,7 +83,7 @@ impl<'a, F: Scalar> Cx<'a, F> {
     }
 
     /// The same, where the rows of the layer's inputs are these.
-    pub(super) fn reading(&self, space: RowSpace) -> Cx<'a, F> {
+    pub(crate) fn reading(&self, space: RowSpace) -> Cx<'a, F> {
         Cx { space, ..self.clone() }
     }
 

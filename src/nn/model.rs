@@ -1,16 +1,18 @@
 //! A model: a directed acyclic graph of named layers with one output.
 
+use super::cx::Cx;
 use super::erased::DynLayer;
 use super::ids::NodeId;
 use super::param::Param;
-use super::rows::RowSpace;
+use super::rows::{RowSpace, Rows};
 use super::stage::Lowering;
-use crate::error::Result;
+use crate::error::{Error, Result, Unsupported};
 use crate::graph::Graph;
 use crate::rng::{generator, purpose};
 use crate::scalar::Scalar;
 use crate::value::ValueRef;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// What a model was trained on, kept in its file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -233,7 +235,23 @@ impl<F: Scalar> Model<F> {
 
     /// The stages of the model, not yet fused.
     pub(crate) fn lower(&self, graph: Option<&Graph<F>>, x: ValueRef<F>) -> Result<Lowering<F>> {
-        let mut lowering = Lowering::new(graph.cloned(), x);
+        self.lower_within(graph, x, &Rows::new())
+    }
+
+    /// The same, where the rows of its values are what `rows` says: no sample, whose hops no stage
+    /// aggregates over.
+    pub(crate) fn lower_within(
+        &self,
+        graph: Option<&Graph<F>>,
+        x: ValueRef<F>,
+        rows: &Rows<F>,
+    ) -> Result<Lowering<F>> {
+        let cx = Cx::in_workspace(graph, Arc::default());
+        let cx = cx.within(rows);
+        if rows.num_hops() > 0 {
+            return Err(Error::OnlyAHop { at: "program".into() });
+        }
+        let mut lowering = Lowering::new(graph.cloned(), x, rows.clone());
         let mut stages = vec![lowering.input()];
         for node in &self.nodes {
             let xs: Vec<_> = node.inputs.iter().map(|id| stages[id.0]).collect();
@@ -244,6 +262,13 @@ impl<F: Scalar> Model<F> {
         // A program ends in a stage: where no layer changes anything, in a copy of the input.
         let output = if output == lowering.input() { lowering.concat(&[output]) } else { output };
         lowering.finish(output, stages);
+        for (id, _) in lowering.iter().filter(|(id, _)| lowering.space(*id) != RowSpace::Nodes) {
+            let layer = lowering.layer(id);
+            cx.at(NodeId::INPUT, layer).num_rows(lowering.space(id)).map_err(|_| Unsupported {
+                layer: layer.into(),
+                reason: format!("its rows are {}, and the batch has none", lowering.space(id)),
+            })?;
+        }
         Ok(lowering)
     }
 

@@ -79,14 +79,7 @@ impl<F: Scalar> Model<F> {
     ) -> Result<Trace<'x, F>> {
         self.check_input(cx, &x)?;
         liveness.check(self, cx.mode(), pass)?;
-        let spaces = self.spaces(cx.space())?;
-        let mut rows = vec![x.rows()];
-        for (id, node) in self.iter() {
-            rows.push(match spaces[id.0] {
-                RowSpace::Nodes => x.rows(),
-                space => cx.at(id, node.name()).num_rows(space)?,
-            });
-        }
+        let (spaces, rows) = self.row_spaces(cx, &x)?.into_iter().unzip();
         let mut trace = Trace {
             x,
             rows,
@@ -162,6 +155,19 @@ impl<F: Scalar> Model<F> {
         }
         // Of what relation they may be only a decoder knows.
         rows.asked().map_or(Ok(()), |asked| asked.check("input", nodes, usize::MAX))
+    }
+
+    /// What the rows of the input and of each node are, and how many.
+    pub(crate) fn row_spaces(&self, cx: &Cx<F>, x: &ValueRef<F>) -> Result<Vec<(RowSpace, usize)>> {
+        let spaces = self.spaces(cx.space())?;
+        let mut all = vec![(spaces[0], x.rows())];
+        for (id, node) in self.iter() {
+            all.push(match spaces[id.0] {
+                RowSpace::Nodes => (RowSpace::Nodes, x.rows()),
+                space => (space, cx.at(id, node.name()).num_rows(space)?),
+            });
+        }
+        Ok(all)
     }
 
     /// What the rows of the input and of each node are, where those of the input are these.

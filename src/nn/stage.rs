@@ -7,6 +7,7 @@ use super::cx::Cx;
 use super::ids::{ParamId, StageId};
 use super::param::Param;
 use super::row_norm::RowNorm;
+use super::rows::{RowSpace, Rows};
 use crate::error::{Result, Unsupported};
 use crate::graph::{AdjacencyNorm, Graph, Operator};
 use crate::scalar::Scalar;
@@ -103,6 +104,12 @@ pub trait Opaque<F: Scalar>: Send + Sync + 'static {
     /// Multiply-accumulates of one run.
     fn macs(&self) -> u64;
 
+    /// What the rows of its value are, by those of the values that it reads; nothing where it
+    /// cannot join them. Default: theirs.
+    fn rows(&self, inputs: &[RowSpace]) -> Option<RowSpace> {
+        RowSpace::joined(inputs)
+    }
+
     /// Computes its value from those that it reads. An array from the workspace of `cx` changes
     /// places with the program's own, and nothing is copied.
     ///
@@ -140,7 +147,10 @@ impl<F: Scalar> Stage<F> {
 #[derive(Debug)]
 pub struct Lowering<F: Scalar> {
     graph: Option<Graph<F>>,
-    /// Rows of each stage's value.
+    /// What the batch has beside the graph.
+    within: Rows<F>,
+    /// Rows of each stage's value: what they are, and how many.
+    spaces: Vec<RowSpace>,
     rows: Vec<usize>,
     input_stored: Option<usize>,
     stages: Vec<Stage<F>>,
@@ -153,13 +163,15 @@ pub struct Lowering<F: Scalar> {
 }
 
 impl<F: Scalar> Lowering<F> {
-    pub(crate) fn new(graph: Option<Graph<F>>, x: ValueRef<F>) -> Self {
+    pub(crate) fn new(graph: Option<Graph<F>>, x: ValueRef<F>, within: Rows<F>) -> Self {
         let input_stored = match x {
             ValueRef::Dense(_) => None,
             ValueRef::Sparse(x) => Some(x.nnz()),
         };
         Self {
             graph,
+            within,
+            spaces: vec![RowSpace::Nodes],
             rows: vec![x.rows()],
             input_stored,
             stages: vec![Stage::Input],
@@ -220,6 +232,22 @@ impl<F: Scalar> Lowering<F> {
         self.rows[id.0]
     }
 
+    /// What the rows of a stage's value are.
+    pub fn space(&self, id: StageId) -> RowSpace {
+        self.spaces[id.0]
+    }
+
+    /// What the rows are that a stage reads.
+    pub(crate) fn space_read(&self, inputs: &[StageId]) -> RowSpace {
+        let spaces: Vec<RowSpace> = inputs.iter().map(|&x| self.space(x)).collect();
+        RowSpace::joined(&spaces).or(spaces.first().copied()).unwrap_or(RowSpace::Nodes)
+    }
+
+    /// What the batch that the model is lowered for has beside its graph.
+    pub fn within(&self) -> &Rows<F> {
+        &self.within
+    }
+
     /// Whether a stage's value is sparse: only the input can be.
     pub fn is_sparse(&self, id: StageId) -> bool {
         id.0 == 0 && self.input_stored.is_some()
@@ -242,7 +270,8 @@ impl<F: Scalar> Lowering<F> {
     /// Adds `Â·X`.
     ///
     /// # Errors
-    /// [`Unsupported`] where the program has no graph or the norm no value on it, or `X` is sparse.
+    /// [`Unsupported`] where the program has no graph or the norm no value on it, and where `X` is
+    /// sparse or its rows are no nodes.
     pub fn aggregate(&mut self, x: StageId, norm: AdjacencyNorm) -> Result<StageId, Unsupported> {
         if self.is_sparse(x) {
             let layer = self.layers.last().cloned().unwrap_or_default();
@@ -252,6 +281,12 @@ impl<F: Scalar> Lowering<F> {
             });
         }
         let operator = self.operator(norm)?;
+        if self.space(x) != RowSpace::Nodes {
+            let layer = self.layers.last().cloned().unwrap_or_default();
+            let reason =
+                format!("it aggregates over neighbours, and its rows are {}", self.space(x));
+            return Err(Unsupported { layer, reason });
+        }
         Ok(self.push(Stage::Aggregate { x, operator, norm }, self.width(x)))
     }
 
@@ -309,7 +344,8 @@ impl<F: Scalar> Lowering<F> {
         self.push(Stage::RowNorm { x, norm: Arc::new(norm), scale }, self.width(x))
     }
 
-    /// Adds an operation that no other stage says; `width` is that of its value.
+    /// Adds an operation that no other stage says; `width` is that of its value, whose rows are
+    /// what [`Opaque::rows`] says.
     pub fn opaque(&mut self, xs: &[StageId], operation: impl Opaque<F>, width: usize) -> StageId {
         self.push(Stage::Opaque { xs: xs.to_vec(), operation: Arc::new(operation) }, width)
     }
@@ -351,8 +387,20 @@ impl<F: Scalar> Lowering<F> {
     }
 
     fn push(&mut self, stage: Stage<F>, width: usize) -> StageId {
-        // As many rows as what it reads: no stage changes the row space yet.
-        self.rows.push(stage.inputs().first().map_or(self.rows[0], |&x| self.rows(x)));
+        let read = self.space_read(stage.inputs());
+        let space = match &stage {
+            Stage::Opaque { xs, operation } => {
+                let spaces: Vec<RowSpace> = xs.iter().map(|&x| self.space(x)).collect();
+                operation.rows(&spaces).unwrap_or(read)
+            }
+            _ => read,
+        };
+        self.rows.push(match space {
+            RowSpace::Nodes => self.rows[0],
+            // What the batch says nothing of is refused once the model is lowered.
+            space => Cx::without_graph().within(&self.within).num_rows(space).unwrap_or(0),
+        });
+        self.spaces.push(space);
         self.stages.push(stage);
         self.widths.push(width);
         self.layer_of.push(self.layers.len() - 1);

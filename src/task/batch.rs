@@ -120,6 +120,20 @@ impl<F: Scalar> Batch<F> {
         cx.on(&self.graph).within(&self.spaces)
     }
 
+    /// Whether the rows of what is put out are nodes, and neither pairs of them nor graphs.
+    pub fn asks_about_nodes(&self) -> bool {
+        self.spaces.asked().is_none() && self.spaces.graph_of_nodes().is_none()
+    }
+
+    pub(super) fn shared_features(&self) -> &Arc<Value<F>> {
+        &self.features
+    }
+
+    /// The same on other features of its nodes.
+    pub(super) fn with_features(self, features: Arc<Value<F>>) -> Self {
+        Self { features, ..self }
+    }
+
     /// The features of its nodes.
     pub fn features(&self) -> ValueRef<'_, F> {
         self.features.view()
@@ -159,6 +173,20 @@ impl<'a, F: Scalar> Batches<'a, F> {
         I: Iterator<Item = Result<Batch<F>>> + Send + 'a,
     {
         Self(Kind::Drawn(Box::new(move |epoch| Box::new(draw(epoch)))))
+    }
+
+    /// What `f` makes of each.
+    pub(super) fn map(self, f: impl Fn(Batch<F>) -> Batch<F> + Send + Sync + 'a) -> Self {
+        Self(match self.0 {
+            Kind::Fixed(batches) => Kind::Fixed(batches.into_iter().map(f).collect()),
+            Kind::Drawn(draw) => {
+                let f = Arc::new(f);
+                Kind::Drawn(Box::new(move |epoch| {
+                    let f = Arc::clone(&f);
+                    Box::new(draw(epoch).map(move |batch| batch.map(&*f)))
+                }))
+            }
+        })
     }
 
     /// The batches of an epoch.

@@ -5,6 +5,7 @@ use super::known::{Known, both};
 use super::{Batch, Batches, Metric, Part, Tally, Task};
 use crate::data::{Dataset, Triple, Triples};
 use crate::error::{Error, Result};
+use crate::graph::Graph;
 use crate::kernels;
 use crate::nn::{Origin, Queries, Query, Rows};
 use crate::rng::{ChaCha8Rng, generator, purpose};
@@ -33,6 +34,9 @@ pub enum Candidates {
 
 /// Scores of one evaluation batch: so many are kept at once.
 const SCORES_AT_ONCE: usize = 1 << 24;
+
+/// Triples that a program is compiled for, and timed on: both directions of each are one call.
+const SERVED: usize = 64;
 
 /// Link prediction in a knowledge graph: for each triple, which entity is the tail, and which is
 /// the head. A model for it ends in a layer that scores pairs, such as a
@@ -163,11 +167,6 @@ impl<F: Scalar> LinkTask<F> {
         &self.settings.triples
     }
 
-    /// Graph and features of the entities: see [`Triples::dataset`].
-    pub fn data(&self) -> &Dataset<F> {
-        &self.data
-    }
-
     /// How many rows of relations a decoder needs.
     pub fn relations(&self) -> usize {
         let twice = if self.settings.reciprocal { 2 } else { 1 };
@@ -202,7 +201,7 @@ impl<F: Scalar> LinkTask<F> {
         query
     }
 
-    fn whole(&self) -> Batch<F> {
+    fn on_all(&self) -> Batch<F> {
         Batch::new(self.data.graph().clone(), self.data.shared_features())
     }
 
@@ -211,7 +210,7 @@ impl<F: Scalar> LinkTask<F> {
     fn batch(&self, queries: Queries, nodes: Option<Vec<u32>>, asked: Asked) -> Result<Batch<F>> {
         let rows: Vec<u32> = (0..asked.answers.len() as u32).collect();
         let batch = match nodes {
-            None => self.whole().with_spaces(Rows::new().queries(queries)),
+            None => self.on_all().with_spaces(Rows::new().queries(queries)),
             Some(nodes) => {
                 let columns = self.data.num_features();
                 let ones = Arc::new(Value::Dense(Array2::ones((nodes.len(), columns))));
@@ -370,6 +369,32 @@ impl Places {
 impl<F: Scalar> Task<F> for LinkTask<F> {
     fn name(&self) -> &str {
         self.triples().name()
+    }
+
+    /// Graph and features of the entities: see [`Triples::dataset`].
+    fn data(&self) -> &Dataset<F> {
+        &self.data
+    }
+
+    fn with_graph(&self, graph: Graph<F>) -> Result<Box<dyn Task<F> + '_>> {
+        let (settings, data) = (self.settings.clone(), self.data.with_graph(graph)?);
+        Ok(Box::new(LinkTask { settings, data, known: Default::default() }))
+    }
+
+    /// The first [`SERVED`] triples of the validation part, ranked among all entities.
+    fn whole(&self) -> Result<Batch<F>> {
+        let valid = self.triples().valid();
+        self.ranked(&valid[..valid.len().min(SERVED)], self.known(2))
+    }
+
+    fn settings(&self) -> String {
+        let LinkTaskBuilder { candidates, loss, batch, reciprocal, tables_alone, .. } =
+            &self.settings;
+        format!(
+            "{}, {candidates:?}, {loss:?}, batch {batch}, reciprocal {reciprocal}, tables alone \
+             {tables_alone}",
+            Task::<F>::metric(self)
+        )
     }
 
     fn inputs(&self) -> usize {

@@ -13,6 +13,7 @@
 
 mod asked;
 mod batch;
+mod dense;
 mod known;
 mod link;
 mod loss;
@@ -24,13 +25,16 @@ mod top_k;
 pub(crate) use asked::Asked;
 pub use asked::RankingLoss;
 pub use batch::{Batch, Batches};
+pub(crate) use dense::DenseFeatures;
 pub use link::{Candidates, LinkTask, LinkTaskBuilder};
 pub use loss::{absolute_error, binary_cross_entropy, cross_entropy, squared_error};
 pub use metric::{Better, Metric, Tally, accuracy, roc_auc};
 pub use node::{Deviation, NodeTask};
 pub use recommend::{RecommendTask, RecommendTaskBuilder};
 
+use crate::data::Dataset;
 use crate::error::{Error, Result};
+use crate::graph::Graph;
 use crate::nn::{Cx, Model, Origin};
 use crate::scalar::Scalar;
 use ndarray::{Array2, ArrayView2};
@@ -75,6 +79,10 @@ impl std::fmt::Display for Part {
 /// impl Task<f32> for Degrees {
 ///     fn name(&self) -> &str {
 ///         "degrees"
+///     }
+///
+///     fn data(&self) -> &Dataset {
+///         &self.data
 ///     }
 ///
 ///     fn inputs(&self) -> usize {
@@ -126,6 +134,38 @@ pub trait Task<F: Scalar>: Send + Sync {
     /// The name of the data, for errors and reports.
     fn name(&self) -> &str;
 
+    /// The graph with its features that all batches are parts of, and what calibration runs on.
+    fn data(&self) -> &Dataset<F>;
+
+    /// The same task on other edges between the same nodes: what is left of them once some are
+    /// pruned. Default: refused.
+    ///
+    /// # Errors
+    /// [`Error::Data`] for a graph of another number of nodes, and for a task whose graph cannot be
+    /// changed.
+    fn with_graph(&self, _graph: Graph<F>) -> Result<Box<dyn Task<F> + '_>> {
+        let problem = "asks for its own edges, and its graph cannot be changed";
+        Err(Error::data(self.name(), problem))
+    }
+
+    /// What a model is run on where it is run on everything: calibration, least squares,
+    /// activations that criteria look at, programs and their times. Default: all of
+    /// [`Task::data`], with every node. A task on pairs or on graphs says by
+    /// [`Batch::with_spaces`] which ones; its rows are then these. It must not be a sample by hops.
+    ///
+    /// # Errors
+    /// What making it returns.
+    fn whole(&self) -> Result<Batch<F>> {
+        let nodes: Vec<u32> = (0..self.data().num_nodes() as u32).collect();
+        Ok(Batch::of(self.data(), nodes))
+    }
+
+    /// What is asked beside [`Task::data`], in one line: what a run that goes on is compared by.
+    /// Default: the metric.
+    fn settings(&self) -> String {
+        self.metric().to_string()
+    }
+
     /// Columns of the features that a model reads.
     fn inputs(&self) -> usize;
 
@@ -175,6 +215,12 @@ pub trait Task<F: Scalar>: Send + Sync {
         }
         let at = format!("features and outputs of `{}` against the model", self.name());
         Err(Error::ShapeMismatch { at, expected, found })
+    }
+}
+
+impl<F: Scalar> std::fmt::Debug for dyn Task<F> + '_ {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "task on `{}`", self.name())
     }
 }
 

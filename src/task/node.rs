@@ -5,6 +5,7 @@ use super::metric::{Metric, Tally, as_signs_say, largest_is};
 use super::{Batch, Batches, Part, Task};
 use crate::data::{Dataset, Labels, UNLABELED, check_part};
 use crate::error::{Error, Result};
+use crate::graph::Graph;
 use crate::nn::{Model, Origin};
 use crate::scalar::Scalar;
 use ndarray::{Array2, ArrayView2};
@@ -100,6 +101,18 @@ impl<F: Scalar> Task<F> for NodeTask<F> {
         self.data.name()
     }
 
+    fn data(&self) -> &Dataset<F> {
+        &self.data
+    }
+
+    fn with_graph(&self, graph: Graph<F>) -> Result<Box<dyn Task<F> + '_>> {
+        Ok(Box::new(Self { data: self.data.with_graph(graph)?, ..self.clone() }))
+    }
+
+    fn settings(&self) -> String {
+        format!("{}, numbers by {:?}", self.metric, self.deviation)
+    }
+
     fn inputs(&self) -> usize {
         self.data.num_features()
     }
@@ -138,6 +151,18 @@ impl<F: Scalar> Task<F> for NodeTask<F> {
 impl<F: Scalar> Task<F> for Dataset<F> {
     fn name(&self) -> &str {
         Dataset::name(self)
+    }
+
+    fn data(&self) -> &Dataset<F> {
+        self
+    }
+
+    fn with_graph(&self, graph: Graph<F>) -> Result<Box<dyn Task<F> + '_>> {
+        Ok(Box::new(Dataset::with_graph(self, graph)?))
+    }
+
+    fn settings(&self) -> String {
+        NodeTask::of(self).settings()
     }
 
     fn inputs(&self) -> usize {

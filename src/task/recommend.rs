@@ -6,6 +6,7 @@ use super::top_k::top_k;
 use super::{Batch, Batches, Metric, Part, Tally, Task};
 use crate::data::{Dataset, Interactions};
 use crate::error::{Error, Result};
+use crate::graph::Graph;
 use crate::kernels;
 use crate::nn::{Origin, Queries, Query, Rows};
 use crate::rng::{ChaCha8Rng, generator, purpose};
@@ -20,6 +21,8 @@ use std::sync::Arc;
 const K: usize = 20;
 /// Scores of one evaluation batch: so many are kept at once.
 const SCORES_AT_ONCE: usize = 1 << 24;
+/// Users that a program is compiled for, and timed on.
+const SERVED: usize = 128;
 /// Draws of an item until it is one that the user has not: whoever has nearly all gets one of them
 /// now and then.
 const DRAWS: usize = 100;
@@ -157,11 +160,6 @@ impl<F: Scalar> RecommendTask<F> {
         RecommendTask { settings: self.settings.clone(), data: self.data.cast(), train, valid }
     }
 
-    /// Graph and features: see [`Interactions::dataset`].
-    pub fn data(&self) -> &Dataset<F> {
-        &self.data
-    }
-
     /// The answers of a part, and what is left out of its ranking.
     fn part(&self, part: Part) -> (&[Vec<u32>], &[Vec<u32>]) {
         match part {
@@ -271,6 +269,31 @@ impl<F: Scalar> RecommendTask<F> {
 impl<F: Scalar> Task<F> for RecommendTask<F> {
     fn name(&self) -> &str {
         self.taken().name()
+    }
+
+    /// Graph and features: see [`Interactions::dataset`].
+    fn data(&self) -> &Dataset<F> {
+        &self.data
+    }
+
+    fn with_graph(&self, graph: Graph<F>) -> Result<Box<dyn Task<F> + '_>> {
+        let data = self.data.with_graph(graph)?;
+        let (train, valid) = (Arc::clone(&self.train), Arc::clone(&self.valid));
+        Ok(Box::new(RecommendTask { settings: self.settings.clone(), data, train, valid }))
+    }
+
+    /// The first [`SERVED`] users, with all items.
+    fn whole(&self) -> Result<Batch<F>> {
+        let users: Vec<u32> = (0..self.taken().num_users().min(SERVED) as u32).collect();
+        self.ranked(&users, Part::Validation)
+    }
+
+    fn settings(&self) -> String {
+        let RecommendTaskBuilder { negatives, loss, batch, held_out, seed, .. } = &self.settings;
+        format!(
+            "{}, {negatives} negatives, {loss:?}, batch {batch}, {held_out} held out by seed {seed}",
+            Task::<F>::metric(self)
+        )
     }
 
     fn inputs(&self) -> usize {

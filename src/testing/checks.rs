@@ -190,7 +190,7 @@ fn all_bits<F: Scalar>(
         ))
     });
     all.push(("the gradient of the input".into(), bits(&dx.into_dense())));
-    match model.compile(&graph, x) {
+    match model.compile_within(&graph, x, &rows) {
         Ok(mut program) => {
             all.push(("the program's output".into(), bits(program.run(x).map_err(words)?)))
         }
@@ -236,7 +236,7 @@ pub fn check_nan(model: &Model<f64>, graph: &Graph<f64>, x: ValueRef<f64>) -> Re
     if let Ok(y) = model.infer(&cx, none.view()) {
         shows(y.view(), "layer by layer")?;
     }
-    match model.compile(graph, none.view()) {
+    match model.compile_within(graph, none.view(), &rows) {
         Ok(mut program) => program.run(none.view()).map_or(Ok(()), |y| shows(y, "compiled")),
         Err(_) => Ok(()),
     }
@@ -254,7 +254,7 @@ pub fn check_program(
 ) -> Result<(), String> {
     let rows = rows_on(graph);
     let expected = model.infer(&Cx::eval(graph).within(&rows), x).map_err(words)?;
-    let mut program = model.compile(graph, x).map_err(words)?;
+    let mut program = model.compile_within(graph, x, &rows).map_err(words)?;
     let first = program.run(x).map_err(words)?.to_owned();
     agree("compiled program against the model", first.view(), expected.view(), SAME_NUMBERS)?;
     let again = program.run(x).map_err(words)?;

@@ -143,7 +143,7 @@ pub fn predict(args: &PredictArgs) -> Result<()> {
                 (args.data.open_for(&model, &args.from, Purpose::Predict, &mut said)?, Some(reason))
             }
         };
-    let mut program = model.compiled(data.graph(), data.features())?;
+    let mut program = model.compiled(&data.whole()?)?;
     let logits = program.run(data.features())?;
     let labels = if data.label_matrix().is_some() { Labels::Several } else { Labels::OneClass };
     files::write_atomically(&args.out, &encode(args.write, logits, labels, form))?;
@@ -342,11 +342,11 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     }
     let mut rows = Vec::new();
     for (path, model, data) in &tried {
-        let mut program = model.compiled(data.graph(), data.features())?;
+        let mut program = model.compiled(&data.whole()?)?;
         let logits = program.run(data.features())?;
         let test = data.split(model.seed()).test;
         let accuracy = NodeTask::of(data).measured_on(logits, &test);
-        let account = Account::of(model, data.graph(), &data.features(), threads)?;
+        let account = Account::of(model, data, threads)?;
         rows.push(Row {
             name: path.display().to_string(),
             metric: data.metric(),

@@ -232,7 +232,12 @@ impl<F: Scalar> Layer<F> for Decoder<F> {
     }
 
     fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {
-        Ok(lowering.opaque(xs, Evaluated::new(self.clone(), 0), 1))
+        let width = self.channels as u64;
+        let asked = lowering.within().asked();
+        // A query's own row, and a comparison for each candidate.
+        let macs =
+            asked.map_or(0, |asked| (asked.queries().len() + asked.num_pairs()) as u64 * width);
+        Ok(lowering.opaque(xs, Evaluated::new(self.clone(), macs), 1))
     }
 
     fn attrs(&self) -> Attrs {

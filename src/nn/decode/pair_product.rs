@@ -88,7 +88,8 @@ impl<F: Scalar> Layer<F> for PairProduct {
 
     fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {
         let width = lowering.width(xs[0]);
-        Ok(lowering.opaque(xs, Evaluated::new(*self, 0), width))
+        let pairs = lowering.within().asked().map_or(0, |asked| asked.num_pairs());
+        Ok(lowering.opaque(xs, Evaluated::new(*self, (pairs * width) as u64), width))
     }
 }
 
