@@ -79,6 +79,8 @@ pub mod purpose {
     pub const DATA: u64 = 5;
     /// A stage of a compression pipeline.
     pub const STAGE: u64 = 6;
+    /// Batches of a task: order, and what stands beside an answer.
+    pub const BATCHES: u64 = 7;
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@ use gnn_prune::distill::{DistillLoss, Signals};
 use gnn_prune::ndarray::{Array2, ArrayView2, Axis as Side};
 use gnn_prune::nn::{
     Attrs, Axis, Cx, Evaluated, GcnConv, Grads, Init, Io, Layer, Lowering, Model, ModelBuilder,
-    NodeId, Opaque, Param, Place, PruneUnits, Python, Reads, Registered, Registry, RowSpace, Rows,
-    Shapes, StageId, Twin, Wiring,
+    NodeId, Opaque, Param, Place, PruneUnits, Python, Queries, Reads, Registered, Registry,
+    RowSpace, Rows, Shapes, StageId, Twin, Wiring,
 };
 use gnn_prune::pipeline::{Control, Distill, Env, Key, Settings, Student, Subject, Word, Words};
 use gnn_prune::prune::{Criterion, Scores, Units};
@@ -301,9 +301,9 @@ fn a_wrong_backward_is_found_and_a_layer_without_stages_is_named() -> Result<()>
 #[derive(Debug, Clone)]
 struct PairDot;
 
-fn pairs_of<'a>(cx: &Cx<'a, f32>) -> Result<&'a [[u32; 2]]> {
-    let asked = cx.rows().and_then(Rows::pairs_of_nodes);
-    asked.ok_or_else(|| Error::Other(format!("{}: no pairs are asked about", cx.place())))
+fn pairs_of(cx: &Cx<f32>) -> Result<Vec<[u32; 2]>> {
+    let asked = cx.queries()?;
+    Ok((0..asked.num_pairs()).map(|k| asked.pair(k)).collect())
 }
 
 impl Layer<f32> for PairDot {
@@ -338,7 +338,7 @@ impl Layer<f32> for PairDot {
     ) -> Vec<Option<Value<f32>>> {
         let (x, dy) = (io.input(0).to_dense(), dy.to_dense());
         let mut dx = Array2::zeros(x.dim());
-        for (&[u, v], &dz) in pairs_of(cx).unwrap().iter().zip(&dy) {
+        for ([u, v], &dz) in pairs_of(cx).unwrap().into_iter().zip(&dy) {
             dx.row_mut(u as usize).scaled_add(dz, &x.row(v as usize));
             dx.row_mut(v as usize).scaled_add(dz, &x.row(u as usize));
         }
@@ -354,7 +354,7 @@ impl Layer<f32> for PairDot {
         lowering: &mut Lowering<f32>,
         xs: &[StageId],
     ) -> std::result::Result<StageId, Unsupported> {
-        let pairs = lowering.within().pairs_of_nodes().map_or(0, <[_]>::len);
+        let pairs = lowering.within().asked().map_or(0, Queries::num_pairs);
         let macs = (pairs * lowering.width(xs[0])) as u64;
         Ok(lowering.opaque(xs, Evaluated::new(self.clone(), macs), 1))
     }
@@ -402,7 +402,9 @@ impl Edges {
         }
         let labels: Vec<bool> = (0..asked.len()).map(|k| k < pairs.len()).collect();
         let rows: Vec<u32> = (0..asked.len() as u32).collect();
-        Batch::of(&self.data, rows).with_spaces(Rows::new().pairs(asked)).with(labels)
+        Batch::of(&self.data, rows)
+            .with_spaces(Rows::new().queries(Queries::pairs(&asked)))
+            .with(labels)
     }
 }
 
@@ -562,7 +564,7 @@ fn a_task_of_ones_own_is_compressed_by_what_compresses_nodes() -> Result<()> {
     let x = data.features();
     for pairs in [1, 7, 2000] {
         let pairs: Vec<[u32; 2]> = (0..pairs).map(|k| [k * 7 % 300, k * 11 % 300]).collect();
-        let rows = Rows::new().pairs(pairs.clone());
+        let rows = Rows::new().queries(Queries::pairs(&pairs));
         let graph = task.data().graph();
         let expected = model.infer(&Cx::eval(graph).within(&rows), x)?;
         let mut program = model.compile_within(graph, x, &rows)?;

@@ -194,6 +194,19 @@ impl<F: Scalar> Dataset<F> {
         Self::for_purpose(name, graph, features, labels, outputs, splits, Purpose::Learn)
     }
 
+    /// A graph with features, of whose nodes nothing is asked: what tasks on pairs of nodes or on
+    /// graphs stand on.
+    ///
+    /// *Shapes*: features `[nodes, features]`.
+    ///
+    /// # Errors
+    /// As [`Dataset::new`] for features.
+    pub fn unlabeled(name: impl Into<String>, graph: Graph<F>, features: Value<F>) -> Result<Self> {
+        let labels = Labels::Classes(vec![UNLABELED; graph.num_nodes()].into());
+        let (splits, purpose) = (Splits::None, Purpose::Predict);
+        Self::for_purpose(name.into(), graph, features, labels, 0, splits, purpose)
+    }
+
     /// Says what a reader assumed or did not use.
     pub(super) fn noted(mut self, notes: Vec<String>) -> Self {
         self.notes = notes.into();

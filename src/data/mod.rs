@@ -10,7 +10,9 @@ mod dataset;
 mod digits;
 mod edges;
 mod fingerprint;
+mod interactions;
 mod labels;
+mod links;
 #[cfg(feature = "readers")]
 mod listed;
 mod norm;
@@ -40,7 +42,9 @@ mod tensors;
 mod wanted;
 
 pub use dataset::Dataset;
+pub use interactions::Interactions;
 pub use labels::{Labels, UNLABELED};
+pub use links::{Triple, Triples};
 pub use norm::FeatureNorm;
 pub use powerlaw::PowerLaw;
 pub use purpose::Purpose;

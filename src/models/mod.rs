@@ -5,6 +5,7 @@ mod gcn;
 mod gin;
 mod mlp;
 mod propagating;
+mod recommenders;
 mod sage;
 mod stack;
 
@@ -15,5 +16,6 @@ pub use mlp::{Mlp, MlpBuilder};
 pub use propagating::{
     AppnpNet, AppnpNetBuilder, DeepGcn, DeepGcnBuilder, Gcn2, Gcn2Builder, Sgc, SgcBuilder,
 };
+pub use recommenders::{LightGcn, LightGcnBuilder};
 pub use sage::{Sage, SageBuilder};
 pub use stack::{Jumping, Normalization};

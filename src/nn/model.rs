@@ -112,6 +112,11 @@ impl<F: Scalar> Model<F> {
         self.channels(self.output)
     }
 
+    /// What the rows of the output are, where the model reads a graph's nodes.
+    pub fn rows(&self) -> RowSpace {
+        self[self.output].rows
+    }
+
     /// How many channels a node puts out.
     pub fn channels(&self, id: NodeId) -> usize {
         if id == NodeId::INPUT { self.in_channels } else { self[id].channels }

@@ -153,14 +153,8 @@ impl<F: Scalar> Model<F> {
                 return Err(Error::ShapeMismatch { at: what.into(), expected, found });
             }
         }
-        let pairs = rows.pairs_of_nodes().unwrap_or_default();
-        match pairs.iter().flatten().find(|node| **node as usize >= nodes) {
-            Some(&node) => {
-                let at = "node of a pair".into();
-                Err(Error::IndexOutOfRange { at, index: node as usize, len: nodes })
-            }
-            None => Ok(()),
-        }
+        // Of what relation they may be only a decoder knows.
+        rows.asked().map_or(Ok(()), |asked| asked.check("input", nodes, usize::MAX))
     }
 
     /// What the rows of the input and of each node are, and how many.

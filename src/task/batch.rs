@@ -122,7 +122,7 @@ impl<F: Scalar> Batch<F> {
 
     /// Whether the rows of what is put out are nodes, and neither pairs of them nor graphs.
     pub fn asks_about_nodes(&self) -> bool {
-        self.spaces.pairs_of_nodes().is_none() && self.spaces.graph_of_nodes().is_none()
+        self.spaces.asked().is_none() && self.spaces.graph_of_nodes().is_none()
     }
 
     pub(super) fn shared_features(&self) -> &Arc<Value<F>> {

@@ -6,20 +6,31 @@
 //! | [`Batch`] | what one forward pass runs on, and which rows of its output count |
 //! | [`Metric`], [`Tally`] | what is measured, and how it adds up over batches |
 //! | [`NodeTask`] | classes, several labels or numbers of the nodes of one graph |
+//! | [`LinkTask`] | the other end of an edge of a knowledge graph |
+//! | [`RecommendTask`] | which items a user takes next |
 //!
 //! A [`Dataset`](crate::Dataset) is a task itself: the one that its labels define.
 
+mod asked;
 mod batch;
 mod dense;
+mod known;
+mod link;
 mod loss;
 mod metric;
 mod node;
+mod recommend;
+mod top_k;
 
+pub(crate) use asked::Asked;
+pub use asked::RankingLoss;
 pub use batch::{Batch, Batches};
 pub(crate) use dense::DenseFeatures;
+pub use link::{Candidates, LinkTask, LinkTaskBuilder};
 pub use loss::{absolute_error, binary_cross_entropy, cross_entropy, squared_error};
 pub use metric::{Better, Metric, Tally, accuracy, roc_auc};
 pub use node::{Deviation, NodeTask};
+pub use recommend::{RecommendTask, RecommendTaskBuilder};
 
 use crate::data::Dataset;
 use crate::error::{Error, Result};

@@ -1,6 +1,6 @@
 //! What a layer shows of its linear maps is what it computes with.
 
-use super::{agree, words};
+use super::{agree, rows_on, words};
 use crate::graph::Graph;
 use crate::nn::{Cx, LinearMap, Model, NodeId};
 use crate::rng::generator;
@@ -28,7 +28,8 @@ pub fn check_linear_maps<F: Scalar>(
     x: ValueRef<F>,
     seed: u64,
 ) -> Result<Vec<(NodeId, usize)>, String> {
-    let cx = Cx::eval(graph);
+    let rows = rows_on(graph);
+    let cx = Cx::eval(graph).within(&rows);
     let every: Vec<NodeId> = (0..=model.nodes().len()).map(NodeId).collect();
     let trace = model.trace_keeping(&cx, x, &every).map_err(words)?;
     let mut looked_at = Vec::new();

@@ -4,10 +4,12 @@
 //! a [`Reduce`] over processes and a step of an [`Optimizer`]; after each epoch the task judges the
 //! validation part, and [`Observer`]s may change the model.
 
+mod adagrad;
 mod adam;
 mod loss;
 mod observer;
 mod optimizer;
+mod penalty;
 mod rates;
 mod reduce;
 mod rule;
@@ -15,10 +17,12 @@ mod schedule;
 mod sgd;
 mod trainer;
 
+pub use adagrad::{Adagrad, AdagradBuilder};
 pub use adam::{Adam, AdamBuilder};
 pub use loss::{Loss, NodeGrads, Objective, Pass};
 pub use observer::{Epoch, Flow, Observer, OnEpoch};
 pub use optimizer::{Optimizer, step};
+pub use penalty::Penalty;
 pub use reduce::{Alone, Reduce};
 pub use rule::UpdateRule;
 pub use schedule::Schedule;
