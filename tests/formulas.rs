@@ -194,13 +194,16 @@ fn agrees(
 }
 
 /// Layers without a recipe: they need what not every graph has, or they are parts of others.
-const WITHOUT_RECIPE: [(&str, &str); 6] = [
+const WITHOUT_RECIPE: [(&str, &str); 9] = [
     ("rgcn_conv", "edges of several types"),
     ("gine_conv", "edge features"),
     ("gine_aggregation", "edge features"),
     ("gin_aggregation", "what checkpoints with an inner network of their own are read as"),
     ("lg_conv", "no parameters: it propagates the embeddings of a recommender"),
     ("embedding", "one row per node of one graph"),
+    ("decoder", "it scores pairs; `links` has its formulas"),
+    ("pair_product", "its rows are pairs"),
+    ("normalize", "of a recommender whose scores are cosines; `links` has its formula"),
 ];
 
 #[test]

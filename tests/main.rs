@@ -27,6 +27,7 @@ mod labels;
 mod layering;
 #[cfg(feature = "testing")]
 mod layers;
+mod links;
 #[cfg(feature = "report")]
 mod loops;
 #[cfg(feature = "report")]

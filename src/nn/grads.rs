@@ -2,6 +2,7 @@
 
 use super::ids::ParamId;
 use super::param::Param;
+use crate::kernels;
 use crate::scalar::Scalar;
 use crate::value::{CsrView, ValueRef};
 use ndarray::{Array2, ArrayView2, Axis};
@@ -173,17 +174,22 @@ impl<F: Scalar> RowGrads<F> {
     fn new(shape: (usize, usize), rows: &[u32], values: ArrayView2<F>) -> Self {
         let mut order: Vec<u32> = (0..rows.len() as u32).collect();
         order.sort_by_key(|&k| rows[k as usize]);
-        let mut once: Vec<u32> = order.iter().map(|&k| rows[k as usize]).collect();
-        once.dedup();
-        let mut sums = Array2::zeros((once.len(), shape.1));
-        let mut at = 0;
-        for &k in &order {
-            while once[at] != rows[k as usize] {
-                at += 1;
+        // Where each row begins in the order, and where the last one ends.
+        let (mut once, mut starts) = (Vec::new(), Vec::new());
+        for (at, &k) in order.iter().enumerate() {
+            if once.last() != Some(&rows[k as usize]) {
+                once.push(rows[k as usize]);
+                starts.push(at);
             }
-            let mut sum = sums.row_mut(at);
-            sum += &values.row(k as usize);
         }
+        starts.push(order.len());
+        let mut sums = Array2::zeros((once.len(), shape.1));
+        kernels::map_rows(sums.view_mut(), |at, sum| {
+            for &k in &order[starts[at]..starts[at + 1]] {
+                let values = values.row(k as usize);
+                sum.iter_mut().zip(values).for_each(|(sum, &value)| *sum += value);
+            }
+        });
         Self { rows: once, values: sums, shape }
     }
 

@@ -114,7 +114,12 @@ impl<F: Scalar> Model<F> {
 
     /// What the rows of the output are, where the model reads a graph's nodes.
     pub fn rows(&self) -> RowSpace {
-        self[self.output].rows
+        self.rows_of(self.output)
+    }
+
+    /// What the rows of a node's value are, where the model reads a graph's nodes.
+    pub fn rows_of(&self, id: NodeId) -> RowSpace {
+        if id == NodeId::INPUT { RowSpace::Nodes } else { self[id].rows }
     }
 
     /// How many channels a node puts out.

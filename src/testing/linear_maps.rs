@@ -2,7 +2,7 @@
 
 use super::{agree, rows_on, words};
 use crate::graph::Graph;
-use crate::nn::{Cx, LinearMap, Model, NodeId};
+use crate::nn::{Cx, LinearMap, Model, NodeId, RowSpace};
 use crate::rng::generator;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
@@ -34,7 +34,9 @@ pub fn check_linear_maps<F: Scalar>(
     let trace = model.trace_keeping(&cx, x, &every).map_err(words)?;
     let mut looked_at = Vec::new();
     for (k, node) in model.nodes().iter().enumerate() {
-        let at = cx.at(NodeId(k + 1), node.name());
+        let spaces: Vec<RowSpace> = node.inputs().iter().map(|&id| model.rows_of(id)).collect();
+        let space = RowSpace::joined(&spaces).unwrap_or(RowSpace::Nodes);
+        let at = cx.at(NodeId(k + 1), node.name()).reading(space);
         let xs: Vec<ValueRef<F>> =
             node.inputs().iter().map(|&id| trace.value(id).expect("it was kept")).collect();
         let output = |layer: &dyn crate::nn::DynLayer<F>| {

@@ -63,9 +63,12 @@ const LEAST_SCALE: f64 = 1e-4;
 /// The first word of every generator's key here, so that no stream of the crate is shared.
 const TESTING: u64 = 0x7465_7374;
 
-/// What batches on `graph` have beside it, for layers whose rows are pairs: queries about its
-/// nodes, each with a few candidates where the number of nodes is even, and with all otherwise.
-fn rows_on<F: Scalar>(graph: &Graph<F>) -> Rows<F> {
+/// What the laws' batches on `graph` have beside it, for layers whose rows are pairs: queries about
+/// its nodes, each with a few candidates where the number of nodes is even, and with all otherwise.
+///
+/// # Panics
+/// If the graph has no node, which none is.
+pub fn rows_on<F: Scalar>(graph: &Graph<F>) -> Rows<F> {
     let n = graph.num_nodes() as u32;
     let query = |k: u32| Query { node: (5 * k + 1) % n, relation: k % 3, inverse: k % 2 == 1 };
     let queries: Vec<Query> = (0..4).map(query).collect();

@@ -3,9 +3,10 @@
 use super::optimizer::Optimizer;
 use super::rates::check_rates;
 use crate::error::Result;
+use crate::kernels;
 use crate::nn::{Param, RowGrads};
 use crate::scalar::Scalar;
-use ndarray::{Array2, ArrayView1, ArrayViewMut1, Zip};
+use ndarray::{Array2, ArrayView1};
 use std::collections::BTreeMap;
 
 /// Added to the root that gradients are divided by, as PyTorch does.
@@ -61,19 +62,31 @@ impl Adagrad<f32> {
     }
 }
 
-fn update<F: Scalar>(
-    w: ArrayViewMut1<F>,
-    squares: ArrayViewMut1<F>,
-    gradient: ArrayView1<F>,
-    rate: F,
-    decay: F,
-) {
+/// A row of a parameter with its sums of squares and its gradient.
+type Row<'a, F> = ((&'a mut [F], &'a mut [F]), ArrayView1<'a, F>);
+
+fn update<F: Scalar>(((w, squares), gradient): Row<F>, rate: F, decay: F) {
     let epsilon = F::of(EPSILON);
-    Zip::from(w).and(squares).and(gradient).for_each(|w, s, &g| {
+    for ((w, s), &g) in w.iter_mut().zip(squares).zip(gradient) {
         let g = g + decay * *w;
         *s += g * g;
         *w -= rate * g / (s.sqrt() + epsilon);
-    });
+    }
+}
+
+/// The rows of these numbers, which are ascending.
+fn rows_at<'a, F>(
+    array: &'a mut Array2<F>,
+    rows: impl IntoIterator<Item = usize>,
+) -> impl Iterator<Item = &'a mut [F]> {
+    let width = array.ncols();
+    let mut rest = array.as_slice_mut().expect("parameters are contiguous");
+    let mut next = 0;
+    rows.into_iter().map(move |row| {
+        rest.split_off_mut(..(row - next) * width).expect("the row is one of the array");
+        next = row + 1;
+        rest.split_off_mut(..width).expect("the row is one of the array")
+    })
 }
 
 impl<F: Scalar> Adagrad<F> {
@@ -97,10 +110,10 @@ impl<F: Scalar> Optimizer<F> for Adagrad<F> {
             }
         };
         let squares = self.squares_of(param);
-        let rows = param.value_mut().rows_mut().into_iter().zip(squares.rows_mut());
-        for ((w, s), g) in rows.zip(gradient.rows()) {
-            update(w, s, g, rate, decay);
-        }
+        let (rows, all) = (gradient.nrows(), gradient.len());
+        let weights = rows_at(param.value_mut(), 0..rows).zip(rows_at(squares, 0..rows));
+        let jobs = weights.zip(gradient.rows()).collect();
+        kernels::run(jobs, all, |row| update(row, rate, decay));
     }
 
     fn step_rows(&mut self, param: &mut Param<F>, gradient: &RowGrads<F>, factor: f64) {
@@ -109,11 +122,10 @@ impl<F: Scalar> Optimizer<F> for Adagrad<F> {
         }
         let rate = F::of(self.settings.learning_rate * factor);
         let squares = self.squares_of(param);
-        for (&row, g) in gradient.rows().iter().zip(gradient.values().rows()) {
-            let row = row as usize;
-            let w = param.value_mut().row_mut(row);
-            update(w, squares.row_mut(row), g, rate, F::zero());
-        }
+        let rows = || gradient.rows().iter().map(|&row| row as usize);
+        let weights = rows_at(param.value_mut(), rows()).zip(rows_at(squares, rows()));
+        let jobs = weights.zip(gradient.values().rows()).collect();
+        kernels::run(jobs, gradient.values().len(), |row| update(row, rate, F::zero()));
     }
 
     fn forget(&mut self) {

@@ -1,6 +1,7 @@
 //! Penalties on the rows of tables that a batch names.
 
 use crate::error::{Error, Result};
+use crate::kernels;
 use crate::nn::decode::Decoder;
 use crate::nn::{Axis, Grads, Model, Param};
 use crate::scalar::Scalar;
@@ -63,9 +64,11 @@ impl Penalty {
                 _ => return,
             };
             let mut gradient = Array2::zeros((rows.len(), param.value().ncols()));
-            for (&row, out) in rows.iter().zip(gradient.rows_mut()) {
-                total += self.of_row(param.value().row(row as usize), parts, scale, out);
-            }
+            let jobs = rows.iter().zip(gradient.rows_mut()).collect();
+            let values = kernels::run(jobs, rows.len() * param.value().ncols(), |(&row, out)| {
+                self.of_row(param.value().row(row as usize), parts, scale, out)
+            });
+            total += values.into_iter().sum();
             grads.add_rows(param, rows, gradient.view());
         });
         total * scale

@@ -47,15 +47,14 @@ impl Lines {
 }
 
 impl Triples {
-    /// Whether a folder holds triples: `train.txt`, `valid.txt` and `test.txt`, the first of which
-    /// begins with a line of three columns.
+    /// Whether a folder holds triples: `train.txt`, `valid.txt` and `test.txt`.
     pub fn are_in(folder: &Path) -> bool {
         PARTS.iter().all(|part| folder.join(part).is_file())
     }
 
     /// Reads `train.txt`, `valid.txt` and `test.txt` of a folder: in each line head, relation and
-    /// tail, by names or by numbers, separated by tabs or spaces. Names are numbered in their sorted
-    /// order; numbers are taken as they are where they leave no large gaps. Entities of the other
+    /// tail, by names or by numbers, separated by tabs or spaces. Names are numbered in their
+    /// sorted order; numbers are taken as they are where they leave no large gaps. Entities of the other
     /// parts that no training triple has are kept, and counted in [`Triples::notes`].
     ///
     /// # Errors

@@ -19,6 +19,8 @@ use ndarray_rand::rand::Rng;
 ///
 /// *Shapes*: `X: [n, d]`, relations `[relations, d]`, `Y: [pairs, 1]`, query by query.
 ///
+/// *Source*: those of its [`Form`].
+///
 /// ```
 /// use gnn_prune::ndarray::array;
 /// use gnn_prune::nn::decode::{Decoder, Form};
