@@ -6,18 +6,25 @@
 //! | [`Batch`] | what one forward pass runs on, and which rows of its output count |
 //! | [`Metric`], [`Tally`] | what is measured, and how it adds up over batches |
 //! | [`NodeTask`] | classes, several labels or numbers of the nodes of one graph |
+//! | [`Sampled`], [`Sampler`] | the same, learnt by mini-batches: neighbours, walks, clusters |
 //!
 //! A [`Dataset`](crate::Dataset) is a task itself: the one that its labels define.
 
+mod answer;
 mod batch;
 mod loss;
 mod metric;
 mod node;
+mod prefetch;
+mod sampled;
+mod sampler;
 
 pub use batch::{Batch, Batches};
 pub use loss::{absolute_error, binary_cross_entropy, cross_entropy, squared_error};
 pub use metric::{Better, Metric, Tally, accuracy, roc_auc};
 pub use node::{Deviation, NodeTask};
+pub use sampled::Sampled;
+pub use sampler::Sampler;
 
 use crate::error::{Error, Result};
 use crate::nn::{Cx, Model, Origin};
