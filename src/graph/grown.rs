@@ -62,7 +62,11 @@ impl<F: Scalar> Graph<F> {
         let (expected, found) = (self.num_nodes(), added.num_nodes());
         if expected != found {
             let (expected, found) = ((expected, expected), (found, found));
-            return Err(Error::ShapeMismatch { at: "edges that are added".into(), expected, found });
+            return Err(Error::ShapeMismatch {
+                at: "edges that are added".into(),
+                expected,
+                found,
+            });
         }
         if added.num_edges() == 0 || self.num_edges() == 0 {
             return Ok(if added.num_edges() == 0 { self } else { added }.clone());
@@ -78,7 +82,9 @@ impl<F: Scalar> Graph<F> {
                 let sources = self.edge_list().1;
                 for (mut row, place) in all.rows_mut().into_iter().zip(&places) {
                     let rows = [place[0].map(|e| own.row(e)), place[1].map(|e| other.row(e))];
-                    if let [Some(a), Some(b)] = rows && a != b {
+                    if let [Some(a), Some(b)] = rows
+                        && a != b
+                    {
                         let e = place[0].expect("both have the edge");
                         let to = self.edge_list().0.partition_point(|&start| start <= e) - 1;
                         return Err(Error::ConflictingEdge { from: sources[e] as usize, to });
@@ -104,7 +110,9 @@ impl<F: Scalar> Graph<F> {
     /// Refuses graphs of which only one has features or types of edges.
     fn check_alike(&self, added: &Self) -> Result<()> {
         let widths = [self, added].map(|graph| graph.edge_features().map(|x| x.ncols()));
-        if let [Some(own), Some(other)] = widths && own != other {
+        if let [Some(own), Some(other)] = widths
+            && own != other
+        {
             let rows = added.edge_list().1.len();
             let (expected, found) = ((rows, own), (rows, other));
             let at = "features of the edges that are added".into();
@@ -152,8 +160,7 @@ impl<F: Scalar> Graph<F> {
             }
             _ => None,
         };
-        let mut builder =
-            Graph::builder(n).weighted_edges(edges).duplicates(Duplicates::Keep);
+        let mut builder = Graph::builder(n).weighted_edges(edges).duplicates(Duplicates::Keep);
         if let Some(features) = features {
             builder = builder.edge_features(features);
         }

@@ -161,12 +161,13 @@ impl<F: Scalar> Hop<F> {
             {
                 let stored = starts[target as usize]..starts[target as usize + 1];
                 let drawn = bounds[1] - bounds[0];
-                let factor = (drawn < stored.len())
-                    .then(|| F::of(stored.len() as f64 / drawn as f64));
-                let entries = self.edges.ends[bounds[0]..bounds[1]].iter().map(|&(place, offset)| {
-                    let weight = weights[stored.start + offset as usize];
-                    (place, self.sources[place as usize], weight, factor)
-                });
+                let factor =
+                    (drawn < stored.len()).then(|| F::of(stored.len() as f64 / drawn as f64));
+                let entries =
+                    self.edges.ends[bounds[0]..bounds[1]].iter().map(|&(place, offset)| {
+                        let weight = weights[stored.start + offset as usize];
+                        (place, self.sources[place as usize], weight, factor)
+                    });
                 rows.row(target, own, entries);
             }
             Ok(rows.finish(self.sources.len()))

@@ -75,7 +75,9 @@ impl<'a, F: Scalar> PartialRows<'a, F> {
             .filter(|_| !self.whole.has_loop(node))
             .map(|weight| self.scaling.entry(node, node, weight));
         for (column, j, stored, factor) in entries {
-            if column > own && let Some(value) = filled.take() {
+            if column > own
+                && let Some(value) = filled.take()
+            {
                 self.columns.push(own);
                 self.values.push(value);
             }

@@ -207,10 +207,7 @@ impl<'a, F: Scalar> Batches<'a, F> {
     /// epoch, or once the batch that it is at is made, where nobody asks for more.
     ///
     /// With none waiting, batches are made when they are asked for.
-    pub fn drawn_ahead<I>(
-        waiting: usize,
-        draw: impl Fn(usize) -> I + Send + Sync + 'static,
-    ) -> Self
+    pub fn drawn_ahead<I>(waiting: usize, draw: impl Fn(usize) -> I + Send + Sync + 'static) -> Self
     where
         I: Iterator<Item = Result<Batch<F>>> + Send + 'static,
     {

@@ -80,7 +80,11 @@ mod tests {
     fn no_more_are_made_than_may_wait_and_none_after_the_last_was_asked_for() {
         let made = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&made);
-        let count = move || (0..).inspect(move |_| drop(counted.fetch_add(1, Ordering::SeqCst)));
+        let count = move || {
+            (0..).inspect(move |_| {
+                counted.fetch_add(1, Ordering::SeqCst);
+            })
+        };
         let mut ahead = Ahead::start(2, count).unwrap();
         assert_eq!(ahead.next(), Some(0));
         // One that was taken, two that wait, one that finds no room.

@@ -119,7 +119,7 @@ impl<F: Scalar> Sampled<F> {
         Ok(coverage)
     }
 
-    fn training(&self, seed: u64) -> Result<Batches<'static, F>> {
+    fn training(&self, seed: u64) -> Result<Batches<'_, F>> {
         let data = self.task.data().clone();
         let train = data.labeled(&data.split(seed).train);
         check_part(data.name(), &Part::Train.to_string(), &train)?;
@@ -144,8 +144,7 @@ impl<F: Scalar> Sampled<F> {
             }
             Plan::Subgraphs { sampler, coverage } => {
                 let coverage = self.coverage(sampler, coverage, seed)?;
-                let steps =
-                    self.sampler.steps.unwrap_or_else(|| coverage.subgraphs_of_all_nodes());
+                let steps = self.sampler.steps.unwrap_or_else(|| coverage.subgraphs_of_all_nodes());
                 let (trains, sampler) = (Trains::of(&data, &train), Arc::clone(sampler));
                 Batches::drawn_ahead(ahead, move |epoch| {
                     let (data, trains) = (data.clone(), trains.clone());

@@ -2,8 +2,8 @@
 
 use super::subgraphs::SubgraphSampler;
 use crate::error::{Error, Result};
-use crate::graph::marks::Marks;
 use crate::graph::Graph;
+use crate::graph::marks::Marks;
 use crate::scalar::Scalar;
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -152,9 +152,8 @@ impl Coverage {
     /// # Panics
     /// If there is no such node.
     pub fn node_weights(&self, nodes: &[u32]) -> Vec<f64> {
-        let weight = |&node: &u32| {
-            f64::from(self.subgraphs) / f64::from(self.nodes[node as usize].max(1))
-        };
+        let weight =
+            |&node: &u32| f64::from(self.subgraphs) / f64::from(self.nodes[node as usize].max(1));
         nodes.iter().map(weight).collect()
     }
 }

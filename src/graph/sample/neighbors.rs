@@ -2,9 +2,9 @@
 
 use super::draws;
 use crate::error::{Error, Result};
+use crate::graph::Graph;
 use crate::graph::hop::{FanOut, Hop};
 use crate::graph::marks::Marks;
-use crate::graph::Graph;
 use crate::rng::purpose;
 use crate::scalar::Scalar;
 use std::sync::Mutex;
@@ -143,7 +143,8 @@ mod tests {
         const EPOCHS: u64 = 6000;
         for norm in [AdjacencyNorm::Symmetric, AdjacencyNorm::UnweightedMean, AdjacencyNorm::Sum] {
             let whole = graph.operator(norm).unwrap();
-            let (mut sum, mut squares) = (Array2::<f64>::zeros((n, n)), Array2::zeros((n, n)));
+            let (mut sum, mut squares) =
+                (Array2::<f64>::zeros((n, n)), Array2::<f64>::zeros((n, n)));
             for epoch in 0..EPOCHS {
                 let hop = sampler.hops(epoch, &targets).unwrap().remove(0);
                 let operator = hop.operator(norm).unwrap();

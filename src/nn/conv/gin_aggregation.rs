@@ -84,11 +84,12 @@ impl<F: Scalar> Layer<F> for GinAggregation<F> {
         cx.check(&xs[0], xs[0].cols())?;
         let topology = cx.topology()?;
         let operator = topology.operator(self.norm)?;
-        let mut y = cx.take((topology.num_targets(), xs[0].cols()));
+        let targets = topology.num_targets();
+        let mut y = cx.take((targets, xs[0].cols()));
         xs[0].with_dense(|x| {
             kernels::spmm(operator.forward(), x, y.view_mut());
             // The targets are the first of the sources.
-            y.scaled_add(self.own(), &x.slice(s![..y.nrows(), ..]));
+            y.scaled_add(self.own(), &x.slice(s![..targets, ..]));
         });
         Ok((Value::Dense(y), ()))
     }

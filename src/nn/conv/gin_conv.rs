@@ -110,10 +110,11 @@ impl<F: Scalar> Layer<F> for GinConv<F> {
         let topology = cx.topology()?;
         let operator = topology.operator(self.norm)?;
         let z = product(cx, &xs[0], w.view());
-        let mut u = cx.take((topology.num_targets(), z.ncols()));
+        let targets = topology.num_targets();
+        let mut u = cx.take((targets, z.ncols()));
         kernels::spmm(operator.forward(), z.view(), u.view_mut());
         // The targets are the first of the sources.
-        u.scaled_add(self.inner.own(), &z.slice(s![..u.nrows(), ..]));
+        u.scaled_add(self.inner.own(), &z.slice(s![..targets, ..]));
         let y = self.inner.finish(cx, &mut u);
         Ok((Value::Dense(y), (z, u)))
     }
