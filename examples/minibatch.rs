@@ -13,7 +13,7 @@ use gnn_prune::data::PowerLaw;
 use gnn_prune::task::{Part, Sampler, evaluate};
 use gnn_prune::train::{Epoch, Setup};
 use gnn_prune::{Dataset, Error, NodeTask, Result, Sage, Task, Trainer};
-use std::cell::Cell;
+use std::sync::Mutex;
 use std::time::Instant;
 
 /// The largest resident memory of this process so far, where the system says.
@@ -72,9 +72,10 @@ fn main() -> Result<()> {
     println!("{steps} batches, made in {:.2} s", started.elapsed().as_secs_f64());
 
     let model = Sage::builder(data.num_features(), classes).hidden(64).layers(2).build(0)?;
-    let last = Cell::new(Instant::now());
+    let last = Mutex::new(Instant::now());
     let told = |at: Epoch| {
-        let seconds = last.replace(Instant::now()).elapsed().as_secs_f64();
+        let started = std::mem::replace(&mut *last.lock().expect("one epoch"), Instant::now());
+        let seconds = started.elapsed().as_secs_f64();
         println!(
             "epoch {}: loss {:.4}, validation {:.2}, {seconds:.2} s, peak memory {}",
             at.epoch,

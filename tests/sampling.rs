@@ -79,17 +79,22 @@ fn rayon(threads: usize) -> rayon::ThreadPool {
 #[test]
 fn training_by_samples_learns_and_gives_the_same_bits_on_any_number_of_threads() {
     let data = data();
-    let trainer = Trainer::builder().epochs(12).build().unwrap();
+    let trainer = Trainer::builder().epochs(25).build().unwrap();
+    let fit = |task: &dyn Task<f32>| {
+        let model = Sage::builder(8, 3).hidden(16).dropout(0.2).build(1).unwrap();
+        let fitted = trainer.fit(model, task).unwrap();
+        (evaluate(&fitted, task, Part::Test).unwrap(), weights(&fitted))
+    };
+    let (whole, _) = fit(&data);
     for sampler in samplers() {
-        let fit = |ahead: usize, threads: usize| {
+        let by = |ahead: usize, threads: usize| {
             let task = sampler.clone().ahead(ahead).over(&data).unwrap();
-            let model = Sage::builder(8, 3).hidden(8).layers(2).build(1).unwrap();
-            let fitted = rayon(threads).install(|| trainer.fit(model, &task).unwrap());
-            (evaluate(&fitted, &task, Part::Test).unwrap(), weights(&fitted))
+            rayon(threads).install(|| fit(&task))
         };
-        let (accuracy, bits) = fit(2, 1);
-        assert!(accuracy > 80.0, "{sampler}: {accuracy}");
-        assert_eq!((accuracy, bits), fit(0, 3), "{sampler}");
+        let (accuracy, bits) = by(2, 1);
+        // Three classes: a guess is right in a third of the cases.
+        assert!(accuracy > whole - 6.0 && whole > 70.0, "{sampler}: {accuracy} and {whole}");
+        assert_eq!((accuracy, bits), by(0, 3), "{sampler}");
     }
 }
 

@@ -39,16 +39,16 @@ pub struct Hop<F: Scalar = f32> {
     graph: Graph<F>,
     sources: Arc<[u32]>,
     targets: usize,
-    edges: Arc<Edges>,
+    edges: Arc<Edges<F>>,
     operators: Built<AdjacencyNorm, Operator<F>>,
 }
 
 /// The edges of a hop by targets, each target's by the places of their sources.
 #[derive(Debug)]
-struct Edges {
+struct Edges<F> {
     starts: Vec<usize>,
-    /// Which of the sources each comes from, and where it stands in its target's row.
-    ends: Vec<(u32, u32)>,
+    /// Which of the sources each comes from, and what is stored for it.
+    ends: Vec<(u32, F)>,
 }
 
 /// How many edges into a node are drawn, and by which numbers.
@@ -78,46 +78,47 @@ impl<F: Scalar> Hop<F> {
         marks: &mut Marks,
     ) -> Result<Self> {
         check_targets(graph, targets, marks)?;
-        let (starts, sources, _) = graph.adjacency().into_raw_storage();
-        let mut edges = Edges { starts: vec![0], ends: Vec::new() };
-        let mut others = Vec::new();
+        let (starts, sources, weights) = graph.adjacency().into_raw_storage();
+        // Which edges, then what they are, then where their sources stand: each walk by itself
+        // reads memory all over, and the processor has many of its reads under way at once.
+        let mut firsts = vec![0];
+        let mut drawn: Vec<usize> = Vec::new();
         let mut choice = Choice::default();
         for &target in targets {
-            let row = &sources[starts[target as usize]..starts[target as usize + 1]];
-            let mut take = |offset: u32| {
-                let source = row[offset as usize];
-                edges.ends.push((source, offset));
-                if marks.get(source).is_none() {
-                    marks.set(source, 0);
-                    others.push(source);
-                }
-            };
-            match fan_out.filter(|fan_out| row.len() > fan_out.most) {
-                None => (0..row.len() as u32).for_each(take),
+            let (first, end) = (starts[target as usize], starts[target as usize + 1]);
+            match fan_out.filter(|fan_out| end - first > fan_out.most) {
+                None => drawn.extend(first..end),
                 Some(fan_out) => {
                     let [a, b, c] = *fan_out.key;
                     let draws = Draws::of(fan_out.seed, &[a, b, c, target.into()]);
-                    choice.draw(row.len(), fan_out.most, draws).iter().for_each(|&k| take(k));
+                    let chosen = choice.draw(end - first, fan_out.most, draws);
+                    drawn.extend(chosen.iter().map(|&offset| first + offset as usize));
                 }
             }
-            edges.starts.push(edges.ends.len());
+            firsts.push(drawn.len());
+        }
+        let mut ends: Vec<(u32, F)> = drawn.iter().map(|&e| (sources[e], weights[e])).collect();
+        drop(drawn);
+        let mut others = Vec::new();
+        for &(source, _) in &ends {
+            if marks.get(source).is_none() {
+                marks.set(source, 0);
+                others.push(source);
+            }
         }
         others.sort_unstable();
         (targets.len() as u32..).zip(&others).for_each(|(place, &source)| {
             marks.set(source, place);
         });
-        // Other sources hold a zero until all of them are known, and targets their places.
-        for bounds in edges.starts.windows(2) {
-            let ends = &mut edges.ends[bounds[0]..bounds[1]];
-            ends.iter_mut()
-                .for_each(|end| end.0 = marks.get(end.0).expect("sources have their places"));
-            ends.sort_unstable();
+        ends.iter_mut().for_each(|end| end.0 = marks.get(end.0).expect("all sources have a place"));
+        for bounds in firsts.windows(2) {
+            ends[bounds[0]..bounds[1]].sort_unstable_by_key(|end| end.0);
         }
         Ok(Self {
             graph: graph.clone(),
             targets: targets.len(),
             sources: targets.iter().chain(&others).copied().collect(),
-            edges: Arc::new(edges),
+            edges: Arc::new(Edges { starts: firsts, ends }),
             operators: Arc::default(),
         })
     }
@@ -155,19 +156,17 @@ impl<F: Scalar> Hop<F> {
     pub fn operator(&self, norm: AdjacencyNorm) -> Result<Arc<Operator<F>>> {
         kept(&self.operators, norm, || {
             let mut rows = PartialRows::new(&self.graph, norm)?;
-            let (starts, _, weights) = self.graph.adjacency().into_raw_storage();
+            let (starts, _, _) = self.graph.adjacency().into_raw_storage();
+            rows.reserve(self.targets, self.num_edges());
             for ((own, &target), bounds) in
                 (0u32..).zip(self.targets()).zip(self.edges.starts.windows(2))
             {
-                let stored = starts[target as usize]..starts[target as usize + 1];
+                let stored = starts[target as usize + 1] - starts[target as usize];
                 let drawn = bounds[1] - bounds[0];
-                let factor =
-                    (drawn < stored.len()).then(|| F::of(stored.len() as f64 / drawn as f64));
-                let entries =
-                    self.edges.ends[bounds[0]..bounds[1]].iter().map(|&(place, offset)| {
-                        let weight = weights[stored.start + offset as usize];
-                        (place, self.sources[place as usize], weight, factor)
-                    });
+                let factor = (drawn < stored).then(|| F::of(stored as f64 / drawn as f64));
+                let ends = self.edges.ends[bounds[0]..bounds[1]].iter();
+                let entries = ends
+                    .map(|&(place, weight)| (place, self.sources[place as usize], weight, factor));
                 rows.row(target, own, entries);
             }
             Ok(rows.finish(self.sources.len()))

@@ -3,23 +3,13 @@
 use super::marks::Marks;
 use super::operator::{AdjacencyNorm, Operator};
 use super::partial::PartialRows;
-use super::{Graph, Parallel};
+use super::{Graph, Parallel, Part};
 use crate::error::{Error, Result};
 use crate::scalar::Scalar;
 use crate::value::Csr;
 use ndarray::Axis;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// What a graph was drawn from, where its operators are to be those of that one.
-#[derive(Debug)]
-pub(super) struct Part<F: Scalar> {
-    whole: Graph<F>,
-    /// Who each node is there.
-    nodes: Arc<[u32]>,
-    /// What each stored edge is multiplied by beside.
-    factors: Vec<F>,
-}
 
 impl<F: Scalar> Part<F> {
     /// The entries of the whole graph's operator at the edges of `part`, each times its factor.

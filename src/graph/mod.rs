@@ -30,7 +30,6 @@ pub use topology::Topology;
 use crate::error::{Error, Result};
 use crate::scalar::Scalar;
 use crate::value::{Csr, CsrView};
-use induced::Part;
 use ndarray::{Array2, ArrayView2};
 use operator::Scaling;
 use std::collections::BTreeMap;
@@ -81,6 +80,16 @@ struct Parallel {
     /// How many edges share a place, where it is more than one: by relation (the whole graph being
     /// `None`), row and column.
     counts: BTreeMap<(Option<usize>, u32, u32), u32>,
+}
+
+/// What a graph was drawn from, where its operators are to be those of that one.
+#[derive(Debug)]
+struct Part<F: Scalar> {
+    whole: Graph<F>,
+    /// Who each node is there.
+    nodes: Arc<[u32]>,
+    /// What each stored edge is multiplied by beside.
+    factors: Vec<F>,
 }
 
 /// What was built once, by what it was built for; clones of a graph share it.

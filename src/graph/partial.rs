@@ -59,6 +59,14 @@ impl<'a, F: Scalar> PartialRows<'a, F> {
         Ok(Self { whole, norm, scaling, fill, starts: vec![0], columns, values })
     }
 
+    /// Makes room for so many rows and edges, and a loop in each row.
+    pub(super) fn reserve(&mut self, rows: usize, edges: usize) {
+        let entries = edges + if self.fill.is_some() { rows } else { 0 };
+        self.starts.reserve(rows);
+        self.columns.reserve(entries);
+        self.values.reserve(entries);
+    }
+
     /// Adds the row of node `i`, which is the column `own` too. `entries` are columns, ascending,
     /// the nodes that they are, what is stored there, and what more it is multiplied by, if by
     /// anything.

@@ -43,6 +43,21 @@ impl<T: Copy + Default> Buffer<T> {
         Self { numbers, first, len }
     }
 
+    /// How many numbers it has room for.
+    pub fn capacity(&self) -> usize {
+        self.numbers.len() - self.first
+    }
+
+    /// The same memory, of which so many numbers are used.
+    ///
+    /// # Panics
+    /// If it has no room for them.
+    #[must_use]
+    pub fn with_len(self, len: usize) -> Self {
+        assert!(len <= self.capacity(), "a buffer of {} for {len} numbers", self.capacity());
+        Self { len, ..self }
+    }
+
     /// The same memory as an array.
     ///
     /// # Panics

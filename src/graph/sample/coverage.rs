@@ -211,9 +211,9 @@ mod tests {
                     losses[node as usize] += weight / ROUNDS as f64;
                 }
             }
-            // A node is in at least a tenth of 8000 subgraphs, and an edge in at least a tenth of its
-            // node's, so that a count deviates by 11 per cent at most, and mostly by far less;
-            // estimate and average both do.
+            // A node is in at least a tenth of 8000 subgraphs, and an edge in at least a tenth of
+            // its node's, so that a count deviates by 11 per cent at most, and mostly by far
+            // less; estimate and average both do.
             for ((i, j), sum) in sums.indexed_iter() {
                 let expected = whole.forward().get(i, j).copied().unwrap_or(0.0);
                 let found = sum / times[i];
