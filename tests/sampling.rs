@@ -93,7 +93,7 @@ fn training_by_samples_learns_and_gives_the_same_bits_on_any_number_of_threads()
         };
         let (accuracy, bits) = by(2, 1);
         // Three classes: a guess is right in a third of the cases.
-        assert!(accuracy > whole - 6.0 && whole > 70.0, "{sampler}: {accuracy} and {whole}");
+        assert!(accuracy > whole - 12.0 && whole > 70.0, "{sampler}: {accuracy} and {whole}");
         assert_eq!((accuracy, bits), by(0, 3), "{sampler}");
     }
 }

@@ -36,8 +36,8 @@ const LONG: u64 = 2000;
 impl<F: Scalar> Kept<F> {
     /// The shortest free buffer with room for `len` numbers that is not wasted on them.
     fn fitting(&mut self, len: usize) -> Option<Buffer<F>> {
-        let most = len.saturating_mul(SPARE) / 100;
-        let capacity = *self.free.range(len..=most.max(len)).next()?.0;
+        let most = len.saturating_mul(SPARE) / 100 + Buffer::<F>::spare(len);
+        let capacity = *self.free.range(len..=most).next()?.0;
         self.pop(capacity)
     }
 
