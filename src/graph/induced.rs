@@ -99,7 +99,7 @@ impl<F: Scalar> Graph<F> {
 
     /// The same, whose operators are the entries of those of `whole`, where its nodes are `nodes`,
     /// each stored edge's times its factor.
-    pub(super) fn as_part_of(self, whole: &Self, nodes: Arc<[u32]>, factors: Vec<F>) -> Self {
+    pub(super) fn into_part_of(self, whole: &Self, nodes: Arc<[u32]>, factors: Vec<F>) -> Self {
         let part = Part { whole: whole.clone(), nodes, factors };
         Self { part: Some(Arc::new(part)), operators: Arc::default(), ..self }
     }
@@ -233,7 +233,7 @@ mod tests {
         let nodes: Arc<[u32]> = Arc::new([3, 8, 1, 10]);
         let part = graph.induced(&nodes).unwrap();
         let factors = vec![2.0; part.num_edges()];
-        let part = part.as_part_of(&graph, Arc::clone(&nodes), factors);
+        let part = part.into_part_of(&graph, Arc::clone(&nodes), factors);
         for norm in [AdjacencyNorm::Symmetric, AdjacencyNorm::Mean, AdjacencyNorm::UnweightedSum] {
             let (whole, own) = (graph.operator(norm).unwrap(), part.operator(norm).unwrap());
             let (whole, own) = (whole.forward(), own.forward());

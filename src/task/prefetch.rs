@@ -101,12 +101,7 @@ mod tests {
 
     #[test]
     fn a_panic_comes_in_its_place_and_not_at_all_where_nobody_asks() {
-        let panics = || {
-            (0..4).map(|k| {
-                assert!(k < 2, "number {k}");
-                k
-            })
-        };
+        let panics = || (0..4).inspect(|&k| assert!(k < 2, "number {k}"));
         let mut ahead = Ahead::start(1, panics).unwrap();
         assert_eq!((ahead.next(), ahead.next()), (Some(0), Some(1)));
         let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| ahead.next()));

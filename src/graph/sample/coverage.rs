@@ -144,7 +144,7 @@ impl Coverage {
             let edges = &taken[bounds[0]..bounds[1]];
             factors.extend(edges.iter().map(|&e| F::of(own / times(self.edges[e]))));
         }
-        Ok((part.as_part_of(graph, Arc::clone(&nodes), factors), nodes))
+        Ok((part.into_part_of(graph, Arc::clone(&nodes), factors), nodes))
     }
 
     /// `N / C_v` of each of these nodes: what its loss is multiplied by.

@@ -365,6 +365,12 @@ impl<F: Scalar> Layer<F> for SageConv<F> {
         Ok((Value::Dense(y), cache))
     }
 
+    fn infer(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<Value<F>> {
+        let (y, cache) = self.forward(cx, xs)?;
+        cache.aggregated.into_iter().for_each(|used| cx.give(used));
+        Ok(y)
+    }
+
     /// `dW_root = Xᵀ·dY`; with `H = AGG(X)`: `dW = Hᵀ·dY`, `dH = dY·Wᵀ`; with `Z = XW`:
     /// `dZ = Âᵀ·dY`, `dW = Xᵀ·dZ`; the terms of `dX` add up.
     fn backward(
