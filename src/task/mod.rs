@@ -6,11 +6,13 @@
 //! | [`Batch`] | what one forward pass runs on, and which rows of its output count |
 //! | [`Metric`], [`Tally`] | what is measured, and how it adds up over batches |
 //! | [`NodeTask`] | classes, several labels or numbers of the nodes of one graph |
+//! | [`Sampled`], [`Sampler`] | the same, learnt by mini-batches: neighbours, walks, clusters |
 //! | [`LinkTask`] | the other end of an edge of a knowledge graph |
 //! | [`RecommendTask`] | which items a user takes next |
 //!
 //! A [`Dataset`](crate::Dataset) is a task itself: the one that its labels define.
 
+mod answer;
 mod asked;
 mod batch;
 mod dense;
@@ -19,7 +21,10 @@ mod link;
 mod loss;
 mod metric;
 mod node;
+mod prefetch;
 mod recommend;
+mod sampled;
+mod sampler;
 mod top_k;
 
 pub(crate) use asked::Asked;
@@ -31,6 +36,8 @@ pub use loss::{absolute_error, binary_cross_entropy, cross_entropy, squared_erro
 pub use metric::{Better, Metric, Tally, accuracy, roc_auc};
 pub use node::{Deviation, NodeTask};
 pub use recommend::{RecommendTask, RecommendTaskBuilder};
+pub use sampled::Sampled;
+pub use sampler::Sampler;
 
 use crate::data::Dataset;
 use crate::error::{Error, Result};
