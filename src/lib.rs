@@ -38,6 +38,7 @@
 //! | [`pipeline`] | steps in a row, recipes, controls, runs that can be gone on with |
 //! | [`report`] | what a compression costs and gains, as a page, a table or JSON |
 //! | [`prune`], [`quant`], [`distill`] | plans for channels, weights and layers; integers; losses of a student |
+//! | [`baseline`] | what a network has to beat: neighbours of items, a linear map of them |
 //! | [`reconstruct`] | least squares on what linear maps compute |
 //! | [`train`] | the training loop: losses, optimisers, observers |
 //! | [`task`] | what is asked of a model: outputs, batches, loss, metric |
@@ -70,6 +71,7 @@
 )]
 #![warn(missing_docs, missing_debug_implementations)]
 
+pub mod baseline;
 pub mod data;
 pub mod distill;
 pub mod error;

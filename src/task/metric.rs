@@ -1,5 +1,6 @@
 //! How good an output is.
 
+use super::Measured;
 use crate::scalar::Scalar;
 use ndarray::{ArrayView1, ArrayView2};
 use serde::{Serialize, Serializer};
@@ -183,6 +184,12 @@ impl Tally {
             }
             None => self.others.push((name, value * weight, weight)),
         }
+    }
+
+    /// What it all is worth by `metric`, with those that stand beside it.
+    pub fn measured(self, metric: Metric) -> Measured {
+        let others = self.others().map(|(name, value)| (name.to_string(), value)).collect();
+        Measured { value: metric.of(self), others }
     }
 
     /// The metrics beside the task's own, in percent.

@@ -258,8 +258,7 @@ pub fn measure<F: Scalar>(
         let batch = batch?;
         task.judge(run(&batch)?.view(), &batch, &mut tally)?;
     }
-    let others = tally.others().map(|(name, value)| (name.to_string(), value)).collect();
-    Ok(Measured { value: task.metric().of(tally), others })
+    Ok(tally.measured(task.metric()))
 }
 
 /// The metric of `model` on a part of `task`, in evaluation mode; the split is that of the model's

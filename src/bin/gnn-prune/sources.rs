@@ -178,7 +178,7 @@ fn link_task(facts: Triples, model: &ModelArgs) -> Result<LinkTask> {
 
 /// A softmax, where no loss is given.
 fn link_loss(model: &ModelArgs) -> RankingLoss {
-    let kind = model.loss.unwrap_or(RankingKind::Softmax);
+    let kind = model.ranking_loss.unwrap_or(RankingKind::Softmax);
     kind.loss(model.smoothing, model.margin)
 }
 
