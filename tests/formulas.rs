@@ -194,7 +194,8 @@ fn agrees(
 }
 
 /// Layers without a recipe: they need what not every graph has, or they are parts of others.
-const WITHOUT_RECIPE: [(&str, &str); 6] = [
+const WITHOUT_RECIPE: [(&str, &str); 7] = [
+    ("readout", "the graphs of a batch; its recipes are held in tests/graph_classification.rs"),
     ("rgcn_conv", "edges of several types"),
     ("gine_conv", "edge features"),
     ("gine_aggregation", "edge features"),

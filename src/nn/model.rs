@@ -3,7 +3,7 @@
 use super::erased::DynLayer;
 use super::ids::NodeId;
 use super::param::Param;
-use super::rows::RowSpace;
+use super::rows::{RowSpace, Rows};
 use super::stage::Lowering;
 use crate::error::Result;
 use crate::graph::Graph;
@@ -113,6 +113,11 @@ impl<F: Scalar> Model<F> {
     /// How many channels a node puts out.
     pub fn channels(&self, id: NodeId) -> usize {
         if id == NodeId::INPUT { self.in_channels } else { self[id].channels }
+    }
+
+    /// What the rows of a node are, where the model reads a graph's nodes.
+    pub fn rows_of(&self, id: NodeId) -> RowSpace {
+        if id == NodeId::INPUT { RowSpace::Nodes } else { self[id].rows }
     }
 
     /// The nodes in the order in which they run, each with its id.
@@ -228,7 +233,17 @@ impl<F: Scalar> Model<F> {
 
     /// The stages of the model, not yet fused.
     pub(crate) fn lower(&self, graph: Option<&Graph<F>>, x: ValueRef<F>) -> Result<Lowering<F>> {
-        let mut lowering = Lowering::new(graph.cloned(), x);
+        self.lower_within(graph, x, None)
+    }
+
+    /// As [`Model::lower`], where the rows of values are what `rows` says.
+    pub(crate) fn lower_within(
+        &self,
+        graph: Option<&Graph<F>>,
+        x: ValueRef<F>,
+        rows: Option<&Rows<F>>,
+    ) -> Result<Lowering<F>> {
+        let mut lowering = Lowering::new(graph.cloned(), x, rows.cloned());
         let mut stages = vec![lowering.input()];
         for node in &self.nodes {
             let xs: Vec<_> = node.inputs.iter().map(|id| stages[id.0]).collect();

@@ -3,6 +3,7 @@
 use super::attrs::{Attrs, Shapes};
 use super::layer::Layer;
 use super::pytorch::{Place, Python, Twin};
+use super::rows::Rows;
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::rng::ChaCha8Rng;
@@ -108,4 +109,11 @@ pub trait Registered<F: Scalar>: Layer<F> {
     /// The layer's formula on dense matrices in evaluation mode, written without the crate's
     /// kernels.
     fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F>;
+
+    /// As [`oracle`](Self::oracle), where the rows of values are what `rows` says; for a layer that
+    /// reads them. Default: they change nothing.
+    fn oracle_within(&self, graph: &Graph<F>, rows: &Rows<F>, xs: &[Array2<F>]) -> Array2<F> {
+        let _ = rows;
+        self.oracle(graph, xs)
+    }
 }

@@ -11,7 +11,10 @@ use super::join::{Add, Concat, Max};
 use super::model::Model;
 use super::model_builder::ModelBuilder;
 use super::pytorch::{Place, Python, Twin};
+use super::readout::Readout;
 use super::registered::Registered;
+#[cfg(any(test, feature = "testing"))]
+use super::rows::Rows;
 use crate::error::{ModelError, Result};
 #[cfg(any(test, feature = "testing"))]
 use crate::graph::Graph;
@@ -27,7 +30,7 @@ type Sample<F> = fn(&[usize], usize, &mut ChaCha8Rng) -> Option<Box<dyn DynLayer
 #[cfg(any(test, feature = "testing"))]
 type SampleOn<F> = fn(usize, &[usize], usize, &mut ChaCha8Rng) -> Option<Box<dyn DynLayer<F>>>;
 #[cfg(any(test, feature = "testing"))]
-type Oracle<F> = fn(&dyn DynLayer<F>, &Graph<F>, &[Array2<F>]) -> Option<Array2<F>>;
+type Oracle<F> = fn(&dyn DynLayer<F>, &Graph<F>, &Rows<F>, &[Array2<F>]) -> Option<Array2<F>>;
 
 type ToPython<F> = fn(&dyn DynLayer<F>, &Place) -> std::result::Result<Python, String>;
 
@@ -65,7 +68,9 @@ impl<F: Scalar> Entry<F> {
                 Some(Box::new(L::sample_on(nodes, widths, out, rng)?))
             },
             #[cfg(any(test, feature = "testing"))]
-            oracle: |layer, graph, xs| Some(layer.as_any().downcast_ref::<L>()?.oracle(graph, xs)),
+            oracle: |layer, graph, rows, xs| {
+                Some(layer.as_any().downcast_ref::<L>()?.oracle_within(graph, rows, xs))
+            },
             pytorch: L::PYTORCH,
             to_python: |layer, at| match layer.as_any().downcast_ref::<L>() {
                 Some(layer) => layer.to_python(at),
@@ -116,16 +121,17 @@ impl<F: Scalar> Entry<F> {
         (self.to_python)(layer, at)
     }
 
-    /// The dense formula of `layer`, see [`Registered::oracle`]; `None` if it is of another kind.
-    /// With the feature `testing`.
+    /// The dense formula of `layer`, see [`Registered::oracle_within`]; `None` if it is of another
+    /// kind. With the feature `testing`.
     #[cfg(any(test, feature = "testing"))]
     pub fn oracle(
         &self,
         layer: &dyn DynLayer<F>,
         graph: &Graph<F>,
+        rows: &Rows<F>,
         xs: &[Array2<F>],
     ) -> Option<Array2<F>> {
-        (self.oracle)(layer, graph, xs)
+        (self.oracle)(layer, graph, rows, xs)
     }
 }
 
@@ -166,6 +172,7 @@ impl<F: Scalar> Registry<F> {
             .with::<BatchNorm<F>>()
             .with::<LayerNorm<F>>()
             .with::<Max>()
+            .with::<Readout>()
             .with::<Linear<F>>()
             .with::<Activation>()
             .with::<Dropout>()

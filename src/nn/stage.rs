@@ -7,6 +7,7 @@ use super::cx::Cx;
 use super::ids::{ParamId, StageId};
 use super::param::Param;
 use super::row_norm::RowNorm;
+use super::rows::{RowSpace, Rows as Spaces};
 use crate::error::{Result, Unsupported};
 use crate::graph::{AdjacencyNorm, Graph, Operator};
 use crate::scalar::Scalar;
@@ -140,6 +141,7 @@ impl<F: Scalar> Stage<F> {
 #[derive(Debug)]
 pub struct Lowering<F: Scalar> {
     graph: Option<Graph<F>>,
+    spaces: Option<Spaces<F>>,
     /// Rows of each stage's value.
     rows: Vec<usize>,
     input_stored: Option<usize>,
@@ -153,13 +155,14 @@ pub struct Lowering<F: Scalar> {
 }
 
 impl<F: Scalar> Lowering<F> {
-    pub(crate) fn new(graph: Option<Graph<F>>, x: ValueRef<F>) -> Self {
+    pub(crate) fn new(graph: Option<Graph<F>>, x: ValueRef<F>, spaces: Option<Spaces<F>>) -> Self {
         let input_stored = match x {
             ValueRef::Dense(_) => None,
             ValueRef::Sparse(x) => Some(x.nnz()),
         };
         Self {
             graph,
+            spaces,
             rows: vec![x.rows()],
             input_stored,
             stages: vec![Stage::Input],
@@ -314,6 +317,46 @@ impl<F: Scalar> Lowering<F> {
         self.push(Stage::Opaque { xs: xs.to_vec(), operation: Arc::new(operation) }, width)
     }
 
+    /// As [`Lowering::opaque`], for an operation that puts out other rows than it reads; `shape` is
+    /// that of its value.
+    pub fn opaque_of_rows(
+        &mut self,
+        xs: &[StageId],
+        operation: impl Opaque<F>,
+        shape: (usize, usize),
+    ) -> StageId {
+        let stage = self.opaque(xs, operation, shape.1);
+        self.rows[stage.0] = shape.0;
+        stage
+    }
+
+    /// What the batch that the model is lowered for has beside its graph, if anything.
+    pub fn spaces(&self) -> Option<&Spaces<F>> {
+        self.spaces.as_ref()
+    }
+
+    /// How many rows a value of that space has.
+    ///
+    /// # Errors
+    /// [`Unsupported`] where the batch says nothing of it.
+    pub fn num_rows(&self, space: RowSpace) -> Result<usize, Unsupported> {
+        let layer = self.layers.last().cloned().unwrap_or_default();
+        let cx = Cx::in_workspace(self.graph.as_ref(), Arc::default());
+        let cx = match &self.spaces {
+            Some(spaces) => cx.within(spaces).num_rows(space),
+            None => cx.num_rows(space),
+        };
+        cx.map_err(|_| {
+            let reason = match space {
+                RowSpace::Graphs => {
+                    "the batch does not say the graph of each node; give `Rows::graphs`".into()
+                }
+                space => format!("the batch says nothing of rows of {space}"),
+            };
+            Unsupported { layer, reason }
+        })
+    }
+
     /// The graph that the model is lowered for.
     ///
     /// # Errors
@@ -351,7 +394,7 @@ impl<F: Scalar> Lowering<F> {
     }
 
     fn push(&mut self, stage: Stage<F>, width: usize) -> StageId {
-        // As many rows as what it reads: no stage changes the row space yet.
+        // As many rows as what it reads; an opaque stage may say otherwise.
         self.rows.push(stage.inputs().first().map_or(self.rows[0], |&x| self.rows(x)));
         self.stages.push(stage);
         self.widths.push(width);

@@ -8,7 +8,7 @@ use super::order::Ordered;
 use crate::error::{Error, Result, Unsupported};
 use crate::graph::{Graph, NodeOrder};
 use crate::kernels::buffer::Buffer;
-use crate::nn::{Axis, Cx, Lowering, Model, Node, Workspace};
+use crate::nn::{Axis, Cx, Lowering, Model, Node, Rows, Workspace};
 use crate::scalar::Scalar;
 use crate::value::ValueRef;
 use ndarray::ArrayView2;
@@ -31,6 +31,7 @@ use std::time::Instant;
 #[derive(Debug, Clone)]
 pub struct Program<F: Scalar = f32> {
     graph: Option<Graph<F>>,
+    spaces: Option<Rows<F>>,
     in_shape: (usize, usize),
     instructions: Vec<Instruction<F>>,
     /// Entries of each buffer.
@@ -51,6 +52,35 @@ impl<F: Scalar> Model<F> {
     pub fn compile(&self, graph: &Graph<F>, x: ValueRef<F>) -> Result<Program<F>> {
         self.check_input(&Cx::eval(graph), &x)?;
         Program::compile(self.lower(Some(graph), x)?)
+    }
+
+    /// As [`Model::compile`], for a batch of graphs: what `rows` says of it is read by the layers
+    /// that pool over the nodes of each graph, and is the same for every run.
+    ///
+    /// # Errors
+    /// As [`Model::compile`], and [`Error::OnlyAHop`] for the hops of a sample.
+    ///
+    /// ```
+    /// use gnn_prune::nn::Rows;
+    /// use gnn_prune::{GinGraphs, Graph, ValueRef, ndarray::Array2};
+    /// let model = GinGraphs::builder(1, 2).hidden(4).build(0)?;
+    /// let two = Graph::builder(5).edges([(0, 1), (1, 2), (3, 4)]).undirected(true).build()?;
+    /// let (x, rows) = (Array2::ones((5, 1)), Rows::new().graphs(vec![0, 0, 0, 1, 1], 2)?);
+    /// let x = ValueRef::Dense(x.view());
+    /// assert_eq!(model.compile_within(&two, x, &rows)?.run(x)?.dim(), (2, 2));
+    /// # Ok::<(), gnn_prune::Error>(())
+    /// ```
+    pub fn compile_within(
+        &self,
+        graph: &Graph<F>,
+        x: ValueRef<F>,
+        rows: &Rows<F>,
+    ) -> Result<Program<F>> {
+        if rows.num_hops() > 0 {
+            return Err(Error::OnlyAHop { at: "a compiled program".into() });
+        }
+        self.check_input(&Cx::eval(graph).within(rows), &x)?;
+        Program::compile(self.lower_within(Some(graph), x, Some(rows))?)
     }
 
     /// As [`Model::compile`], for nodes in an order that keeps neighbours close together; input and
@@ -101,6 +131,7 @@ impl<F: Scalar> Program<F> {
         let input = lowering.input();
         Ok(Self {
             graph: lowering.graph().ok().cloned(),
+            spaces: lowering.spaces().cloned(),
             in_shape: (lowering.rows(input), lowering.width(input)),
             instructions,
             buffer_lens,
@@ -196,6 +227,7 @@ impl<F: Scalar> Program<F> {
             self.buffers = self.buffer_lens.iter().map(|&len| Buffer::zeros(len)).collect();
         }
         let cx = Cx::in_workspace(self.graph.as_ref(), self.workspace.clone());
+        let cx = self.spaces.as_ref().map_or_else(|| cx.clone(), |spaces| cx.within(spaces));
         for (k, instruction) in self.instructions.iter().enumerate() {
             let mut out = std::mem::take(&mut self.buffers[instruction.output]);
             let done = instruction.run(&cx, x, &self.buffers, &mut out);

@@ -1,9 +1,9 @@
 //! Oracle, permutation, save and load, determinism, compiled programs.
 
-use super::{SAME_NUMBERS, TESTING, agree, bits, parameters, sparse, words};
+use super::{SAME_NUMBERS, TESTING, agree, bits, parameters, random_rows, sparse, words};
 use crate::error::Error;
 use crate::graph::Graph;
-use crate::nn::{Axis as Along, Cx, DynLayer, Entry, Mode, Model, Registry};
+use crate::nn::{Axis as Along, Cx, DynLayer, Entry, Mode, Model, Registry, RowSpace, Rows};
 use crate::rng::generator;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
@@ -28,15 +28,16 @@ pub fn check_oracle(
     graph: &Graph<f64>,
     xs: &[Array2<f64>],
 ) -> Result<(), String> {
+    let rows = random_rows(graph.num_nodes());
     let expected = entry
-        .oracle(layer, graph, xs)
+        .oracle(layer, graph, &rows, xs)
         .ok_or_else(|| format!("the layer is a {}, not a {}", layer.kind(), entry.kind()))?;
     let dense: Vec<Value<f64>> = xs.iter().cloned().map(Value::from).collect();
     let stored: Vec<Value<f64>> =
         xs.iter().map(|x| Value::Sparse(sparse(&ValueRef::Dense(x.view())))).collect();
     for (form, values) in [("dense", dense), ("sparse", stored)] {
         let views: Vec<ValueRef<f64>> = values.iter().map(Value::view).collect();
-        let (y, _) = layer.forward(&Cx::eval(graph), &views).map_err(words)?;
+        let (y, _) = layer.forward(&Cx::eval(graph).within(&rows), &views).map_err(words)?;
         agree(
             &format!("{} on {form} inputs against its formula", entry.kind()),
             y.into_dense().view(),
@@ -47,8 +48,9 @@ pub fn check_oracle(
     Ok(())
 }
 
-/// Checks that renaming the nodes of graph and features renames the rows of the output and changes
-/// nothing else, within 1e-10 relative. Parameters with a row a node are renamed with them.
+/// Checks that renaming the nodes of graph and features renames the rows of the output, where those
+/// are nodes, and changes nothing else, within 1e-10 relative. Parameters with a row a node are
+/// renamed with them.
 ///
 /// # Errors
 /// The first entry that differs; what the model returns.
@@ -60,7 +62,11 @@ pub fn check_permutation(
     let mut order: Vec<u32> = (0..graph.num_nodes() as u32).collect();
     order.shuffle(&mut generator(model.seed(), &[TESTING, 2]));
     let positions: Vec<usize> = order.iter().map(|&node| node as usize).collect();
-    let expected = model.infer(&Cx::eval(graph), x).map_err(words)?.select(Axis(0), &positions);
+    let rows = random_rows::<f64>(graph.num_nodes());
+    let mut expected = model.infer(&Cx::eval(graph).within(&rows), x).map_err(words)?;
+    if model[model.output()].rows() == RowSpace::Nodes {
+        expected = expected.select(Axis(0), &positions);
+    }
     let moved = Value::Dense(x.to_dense().select(Axis(0), &positions));
     let moved =
         if let ValueRef::Sparse(_) = x { Value::Sparse(sparse(&moved.view())) } else { moved };
@@ -71,7 +77,10 @@ pub fn check_permutation(
             *param.value_mut() = param.value().select(Axis(0), &positions);
         }
     });
-    let y = model.infer(&Cx::eval(&renamed), moved.view()).map_err(words)?;
+    let (graph_of, count) = rows.graph_of_nodes().expect("the laws give graphs");
+    let of_moved: Vec<u32> = positions.iter().map(|&node| graph_of[node]).collect();
+    let rows = Rows::new().graphs(of_moved, count).map_err(words)?;
+    let y = model.infer(&Cx::eval(&renamed).within(&rows), moved.view()).map_err(words)?;
     agree("output after renaming the nodes", y.view(), expected.view(), SAME_NUMBERS)
 }
 
@@ -168,7 +177,8 @@ fn all_bits<F: Scalar>(
 ) -> Result<Vec<(String, Vec<u64>)>, String> {
     // A graph of its own, so that its operators are built on these threads.
     let graph = graph.cast::<F>();
-    let cx = Cx::eval(&graph);
+    let rows = random_rows(graph.num_nodes());
+    let cx = Cx::eval(&graph).within(&rows);
     let mut all = vec![("the output".to_string(), bits(&model.infer(&cx, x).map_err(words)?))];
     let cx = cx.with_mode(Mode::Train { seed: 1, step: 1 });
     let trace = model.trace(&cx, x).map_err(words)?;
@@ -183,7 +193,7 @@ fn all_bits<F: Scalar>(
         ))
     });
     all.push(("the gradient of the input".into(), bits(&dx.into_dense())));
-    match model.compile(&graph, x) {
+    match model.compile_within(&graph, x, &rows) {
         Ok(mut program) => {
             all.push(("the program's output".into(), bits(program.run(x).map_err(words)?)))
         }
@@ -210,7 +220,8 @@ pub fn check_nan(model: &Model<f64>, graph: &Graph<f64>, x: ValueRef<f64>) -> Re
         }
         x
     };
-    let cx = Cx::eval(graph);
+    let rows = random_rows(graph.num_nodes());
+    let cx = Cx::eval(graph).within(&rows);
     let (before, after) = (
         model.infer(&cx, x).map_err(words)?,
         model.infer(&cx, changed(&|v| 1.0 - 3.0 * v).view()).map_err(words)?,
@@ -228,7 +239,7 @@ pub fn check_nan(model: &Model<f64>, graph: &Graph<f64>, x: ValueRef<f64>) -> Re
     if let Ok(y) = model.infer(&cx, none.view()) {
         shows(y.view(), "layer by layer")?;
     }
-    match model.compile(graph, none.view()) {
+    match model.compile_within(graph, none.view(), &rows) {
         Ok(mut program) => program.run(none.view()).map_or(Ok(()), |y| shows(y, "compiled")),
         Err(_) => Ok(()),
     }
@@ -244,8 +255,9 @@ pub fn check_program(
     graph: &Graph<f64>,
     x: ValueRef<f64>,
 ) -> Result<(), String> {
-    let expected = model.infer(&Cx::eval(graph), x).map_err(words)?;
-    let mut program = model.compile(graph, x).map_err(words)?;
+    let rows = random_rows(graph.num_nodes());
+    let expected = model.infer(&Cx::eval(graph).within(&rows), x).map_err(words)?;
+    let mut program = model.compile_within(graph, x, &rows).map_err(words)?;
     let first = program.run(x).map_err(words)?.to_owned();
     agree("compiled program against the model", first.view(), expected.view(), SAME_NUMBERS)?;
     let again = program.run(x).map_err(words)?;

@@ -1,6 +1,6 @@
 //! Gradients by hand against central differences.
 
-use super::{TESTING, sparse, words};
+use super::{TESTING, random_rows, sparse, words};
 use crate::graph::Graph;
 use crate::nn::{Cx, Mode, Model, NodeId};
 use crate::rng::{ChaCha8Rng, generator};
@@ -40,10 +40,12 @@ pub fn check_gradients(
     x: ValueRef<f64>,
     seed: u64,
 ) -> Result<(), String> {
+    let rows = random_rows(graph.num_nodes());
     for form in [Value::Dense(without_zeros(&x, seed)), Value::Sparse(sparse(&x))] {
         for mode in [Mode::Eval, Mode::Train { seed, step: 1 }] {
             let kind = if matches!(form, Value::Dense(_)) { "dense" } else { "sparse" };
-            check(model, &Cx::eval(graph).with_mode(mode), form.clone(), seed)
+            let cx = Cx::eval(graph).within(&rows).with_mode(mode);
+            check(model, &cx, form.clone(), seed)
                 .map_err(|e| format!("{kind} input, {mode:?}: {e}"))?;
         }
     }
@@ -57,7 +59,7 @@ fn without_zeros(x: &ValueRef<f64>, seed: u64) -> Array2<f64> {
 
 fn check(model: &Model<f64>, cx: &Cx<f64>, mut x: Value<f64>, seed: u64) -> Result<(), String> {
     let mut rng = generator(seed, &[TESTING, 0]);
-    let loss = Loss::random(model, x.shape().0, &mut rng);
+    let loss = Loss::random(model, cx, &mut rng)?;
     let (start, size) = loss.of(model, cx, x.view())?;
     let trace = model.trace(cx, x.view()).map_err(words)?;
     let (grads, dx) = model.backward_to_input(cx, trace, &loss.terms).map_err(words)?;
@@ -134,14 +136,16 @@ struct Loss {
 
 impl Loss {
     /// Over the output and one other layer, if there is one.
-    fn random(model: &Model<f64>, rows: usize, rng: &mut ChaCha8Rng) -> Self {
+    fn random(model: &Model<f64>, cx: &Cx<f64>, rng: &mut ChaCha8Rng) -> Result<Self, String> {
         let mut nodes = vec![model.output(), NodeId(rng.random_range(1..=model.nodes().len()))];
         nodes.dedup();
         let mut term = |id| {
+            let rows = cx.num_rows(model[id].rows()).map_err(words)?;
             let shape = (rows, model.channels(id));
-            (id, Array2::from_shape_simple_fn(shape, || rng.random_range(-1.0..1.0)))
+            Ok((id, Array2::from_shape_simple_fn(shape, || rng.random_range(-1.0..1.0))))
         };
-        Self { terms: nodes.into_iter().map(&mut term).collect() }
+        let terms = nodes.into_iter().map(&mut term).collect::<Result<_, String>>()?;
+        Ok(Self { terms })
     }
 
     /// The loss, and `Σ |C ⊙ Y|`, which says how far it is rounded.

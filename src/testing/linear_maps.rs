@@ -1,8 +1,8 @@
 //! What a layer shows of its linear maps is what it computes with.
 
-use super::{agree, words};
+use super::{agree, random_rows, words};
 use crate::graph::Graph;
-use crate::nn::{Cx, LinearMap, Model, NodeId};
+use crate::nn::{Cx, LinearMap, Model, NodeId, RowSpace};
 use crate::rng::generator;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
@@ -28,12 +28,15 @@ pub fn check_linear_maps<F: Scalar>(
     x: ValueRef<F>,
     seed: u64,
 ) -> Result<Vec<(NodeId, usize)>, String> {
-    let cx = Cx::eval(graph);
+    let rows = random_rows(graph.num_nodes());
+    let cx = Cx::eval(graph).within(&rows);
     let every: Vec<NodeId> = (0..=model.nodes().len()).map(NodeId).collect();
     let trace = model.trace_keeping(&cx, x, &every).map_err(words)?;
     let mut looked_at = Vec::new();
     for (k, node) in model.nodes().iter().enumerate() {
-        let at = cx.at(NodeId(k + 1), node.name());
+        let spaces: Vec<RowSpace> = node.inputs().iter().map(|&id| model.rows_of(id)).collect();
+        let space = RowSpace::joined(&spaces).expect("the model was built of such rows");
+        let at = cx.at(NodeId(k + 1), node.name()).reading(space);
         let xs: Vec<ValueRef<F>> =
             node.inputs().iter().map(|&id| trace.value(id).expect("it was kept")).collect();
         let output = |layer: &dyn crate::nn::DynLayer<F>| {

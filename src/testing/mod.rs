@@ -42,7 +42,7 @@ pub use linear_maps::check_linear_maps;
 pub use pruning::check_mask_equals_shrink;
 pub use random::{
     RANDOM_EDGE_DIM, RANDOM_EDGE_TYPES, models_around, random_dense, random_graph, random_layer,
-    random_model, random_plan, random_sparse,
+    random_model, random_plan, random_rows, random_sparse,
 };
 
 use crate::error::Error;
