@@ -79,6 +79,10 @@ pub mod purpose {
     pub const DATA: u64 = 5;
     /// A stage of a compression pipeline.
     pub const STAGE: u64 = 6;
+    /// What the batches of an epoch are made of.
+    pub const BATCHES: u64 = 7;
+    /// The partition of graphs into folds.
+    pub const FOLDS: u64 = 8;
 }
 
 #[cfg(test)]

@@ -6,15 +6,20 @@
 //! | [`Batch`] | what one forward pass runs on, and which rows of its output count |
 //! | [`Metric`], [`Tally`] | what is measured, and how it adds up over batches |
 //! | [`NodeTask`] | classes, several labels or numbers of the nodes of one graph |
+//! | [`GraphTask`], [`Folds`] | classes of graphs, and the folds of a cross-validation |
 //!
 //! A [`Dataset`](crate::Dataset) is a task itself: the one that its labels define.
 
 mod batch;
+mod folds;
+mod graph;
 mod loss;
 mod metric;
 mod node;
 
 pub use batch::{Batch, Batches};
+pub use folds::{Folds, Holdout};
+pub use graph::{GraphTask, GraphTaskBuilder};
 pub use loss::{absolute_error, binary_cross_entropy, cross_entropy, squared_error};
 pub use metric::{Better, Metric, Tally, accuracy, roc_auc};
 pub use node::{Deviation, NodeTask};
