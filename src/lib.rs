@@ -102,7 +102,9 @@ pub use distill::{Adversarial, DistillLoss, Distiller, InputGradients, Nodes, So
 pub use error::{Error, ModelError, PruneError, Result, Unsupported};
 pub use graph::{AdjacencyNorm, Graph, NodeOrder};
 pub use kernels::trim;
-pub use models::{AppnpNet, DeepGcn, Gat, Gcn, Gcn2, Gin, GinGraphs, Mlp, Sage, Sgc, StructureFree};
+pub use models::{
+    AppnpNet, DeepGcn, Gat, Gcn, Gcn2, Gin, GinGraphs, Mlp, Sage, Sgc, StructureFree,
+};
 pub use nn::Model;
 #[cfg(feature = "recipe")]
 pub use pipeline::Recipe;

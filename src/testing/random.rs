@@ -5,7 +5,8 @@ use crate::data::{Dataset, Split, Splits};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::nn::{
-    Add, Concat, DynLayer, Entry, Linear, Model, ModelBuilder, NodeId, Param, Registry, Rows, Wiring,
+    Add, Concat, DynLayer, Entry, Linear, Model, ModelBuilder, NodeId, Param, Registry, Rows,
+    Wiring,
 };
 use crate::prune::{ChannelPlan, ChannelPruner, Random, Scope};
 use crate::rng::{ChaCha8Rng, generator};

@@ -189,7 +189,8 @@ fn fold<F: Scalar>(
 fn share_epoch(folds: &mut [FoldResult], metric: Metric) {
     let epochs = folds.iter().map(|fold| fold.curve.len()).min().unwrap_or(0);
     let mean = |epoch: usize| folds.iter().map(|fold| fold.curve[epoch]).sum::<f64>();
-    let better = |best: usize, k: usize| if metric.is_better(mean(k), mean(best)) { k } else { best };
+    let better =
+        |best: usize, k: usize| if metric.is_better(mean(k), mean(best)) { k } else { best };
     let best = (1..epochs).fold(0, better);
     for fold in folds.iter_mut() {
         let at = fold.curve[best];
@@ -217,8 +218,11 @@ mod tests {
 
     #[test]
     fn one_epoch_is_chosen_by_the_mean_and_not_each_by_its_own() {
-        let mut folds =
-            results(&[&[90.0, 60.0, 70.0, 70.0], &[50.0, 90.0, 80.0, 80.0], &[40.0, 20.0, 60.0, 60.0]]);
+        let mut folds = results(&[
+            &[90.0, 60.0, 70.0, 70.0],
+            &[50.0, 90.0, 80.0, 80.0],
+            &[40.0, 20.0, 60.0, 60.0],
+        ]);
         share_epoch(&mut folds, Metric::ACCURACY);
         assert_eq!(folds.iter().map(|fold| fold.epoch).collect::<Vec<_>>(), [3, 3, 3]);
         let xu = CrossValidation {

@@ -80,6 +80,10 @@ impl<'t> Line<'t> {
     /// A field as a finite number.
     pub(super) fn finite(&self, field: &str) -> Result<f32> {
         let value: f32 = self.number(field, "a number")?;
-        if value.is_finite() { Ok(value) } else { Err(self.wrong(format!("{value} is not finite"))) }
+        if value.is_finite() {
+            Ok(value)
+        } else {
+            Err(self.wrong(format!("{value} is not finite")))
+        }
     }
 }

@@ -113,7 +113,9 @@ impl<F: Scalar> GraphSet<F> {
             return Err(Error::data(name, problem));
         }
         check_finite(&features).map_err(|error| match error {
-            Error::NotFinite { at, value } => Error::NotFinite { at: format!("{name}: {at}"), value },
+            Error::NotFinite { at, value } => {
+                Error::NotFinite { at: format!("{name}: {at}"), value }
+            }
             other => other,
         })?;
         let (name, features) = (name.into(), Arc::new(features));
@@ -334,7 +336,7 @@ mod tests {
         assert!(words(&own, &[0, 0, 0], None).contains("1 classes"));
         assert!(words(&own, &[0, 1, 0], Some(1 << 40)).contains("3 graphs of"));
         assert!(words(&[0, 1, 2, 2, 2, 2], &[1, 0, 1], None).contains("node 1 into graph 0"));
-        let mut wrong = x.to_dense();
+        let mut wrong = three().features().to_dense();
         wrong[[4, 1]] = f32::NAN;
         let wrong = three().with_features(wrong.into()).unwrap_err().to_string();
         assert!(wrong.contains("three") && wrong.contains("NaN"), "{wrong}");

@@ -41,9 +41,10 @@ impl GraphSet<f32> {
         folder.edges(&graph_of, &mut listed)?;
         let (nodes, edges) = (graph_of.len(), listed.edges.len());
         let category = "a category, a whole number";
-        listed.tags = folder.table("node_labels", nodes, "nodes", &mut listed.bytes, |line, f| {
-            line.number(f, category)
-        })?;
+        listed.tags =
+            folder.table("node_labels", nodes, "nodes", &mut listed.bytes, |line, f| {
+                line.number(f, category)
+            })?;
         listed.attributes =
             folder.table("node_attributes", nodes, "nodes", &mut listed.bytes, |line, f| {
                 line.finite(f)
@@ -129,10 +130,8 @@ impl Folder {
             };
             let node = |field| match line.number::<usize>(field, "the number of a node")? {
                 node if (1..=graph_of.len()).contains(&node) => Ok(node - 1),
-                node => Err(line.wrong(format!(
-                    "node {node} is not there; nodes are 1 to {}",
-                    graph_of.len()
-                ))),
+                node => Err(line
+                    .wrong(format!("node {node} is not there; nodes are 1 to {}", graph_of.len()))),
             };
             let (source, target) = (node(source)?, node(target)?);
             let [a, b] = [source, target].map(|node| graph_of[node] + 1);
