@@ -7,7 +7,7 @@ use gnn_prune::nn::{
     Activation, ActivationFn, Aggregation, BatchNorm, Cx, Dropout, GatConv, Gatv2Conv, Linear,
     Mask, Mode, ModelBuilder, NodeId, Registry,
 };
-use gnn_prune::testing::{random_dense, random_graph, random_layer};
+use gnn_prune::testing::{random_dense, random_graph, random_layer, random_rows};
 use gnn_prune::{
     AppnpNet, Dataset, DeepGcn, Gat, Gcn, Gcn2, Gin, Graph, Mlp, Model, Sage, Sgc, Trainer, Value,
 };
@@ -469,7 +469,8 @@ fn what_is_dropped_is_evaluation_in_the_mean() {
             let node = b.add_boxed("layer", layer, &[NodeId::INPUT]).unwrap();
             let model = b.build_as_is(node).unwrap();
             let x = random_dense::<f64>(seed, (graph.num_nodes(), 4));
-            let cx = Cx::eval(&graph);
+            let rows = random_rows(graph.num_nodes());
+            let cx = Cx::eval(&graph).within(&rows);
             let train =
                 |step| model.infer(&cx.with_mode(Mode::Train { seed, step }), x.view()).unwrap();
             let first = train(0);

@@ -186,7 +186,7 @@ fn cycles_are_told_from_trees_by_a_network_that_reads_edges_and_by_no_other() ->
     };
     let gin = accuracy(&GinGraphs::builder(1, 2).hidden(8).layers(2).build(0)?)?;
     let free = accuracy(&StructureFree::builder(1, 2).hidden(8).build(0)?)?;
-    assert!(gin > 95.0, "{gin} %");
+    assert!(gin > 90.0, "{gin} %");
     assert!(free < 75.0, "{free} %");
     Ok(())
 }

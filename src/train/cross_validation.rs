@@ -7,9 +7,11 @@ use crate::nn::Model;
 use crate::scalar::Scalar;
 use crate::task::{GraphTask, Holdout, Metric, Part, Task, evaluate};
 use rayon::prelude::*;
+use serde::Serialize;
 
 /// How an epoch is chosen, and what is reported of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum GraphProtocol {
     /// For each fold, the epoch that is best on the next fold, reported on the fold itself, which
@@ -33,7 +35,7 @@ impl std::fmt::Display for GraphProtocol {
 }
 
 /// One fold of a cross-validation.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct FoldResult {
     /// The seed of the model, by which it stands on its fold.
@@ -65,7 +67,7 @@ pub struct FoldResult {
 /// assert!(honest.folds.len() == 3 && xu.folds.iter().all(|fold| fold.epoch == xu.folds[0].epoch));
 /// # Ok::<(), gnn_prune::Error>(())
 /// ```
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct CrossValidation {
     /// The rule.
@@ -79,7 +81,7 @@ pub struct CrossValidation {
 impl CrossValidation {
     /// Trains networks of the form of `form` for the seeds `0..folds` and reports by `protocol`;
     /// which folds the task itself holds out does not matter. Folds run in parallel, with the same
-    /// bits on any number of threads.
+    /// bits on any number of threads; what listens to the trainer hears the epochs of all of them.
     ///
     /// # Errors
     /// As [`Trainer::fit`]; [`Error::Setting`] for [`GraphProtocol::SharedEpoch`] where the trainer
