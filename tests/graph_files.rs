@@ -180,7 +180,10 @@ fn damaged_files_are_a_set_or_an_error_in_one_line() {
         read += told(GraphSet::read_tu(&folder.0));
         fs::write(path, text).unwrap();
     }
-    assert!((100..1100).contains(&read), "{read} of 1200 are sets: the damage is none, or too much");
+    assert!(
+        (100..1100).contains(&read),
+        "{read} of 1200 are sets: the damage is none, or too much"
+    );
 }
 
 /// The files of a set of three graphs: an edge, a node, a path of which one edge has another label.

@@ -247,7 +247,8 @@ impl<F: Scalar> Model<F> {
         let mut stages = vec![lowering.input()];
         for node in &self.nodes {
             let xs: Vec<_> = node.inputs.iter().map(|id| stages[id.0]).collect();
-            lowering.enter(&node.name);
+            let spaces: Vec<_> = node.inputs.iter().map(|&id| self.rows_of(id)).collect();
+            lowering.enter(&node.name, RowSpace::joined(&spaces).unwrap_or(node.rows));
             stages.push(node.layer.lower(&mut lowering, &xs)?);
         }
         let output = stages[self.output.0];

@@ -332,6 +332,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_pooled_has_no_neighbours() {
+        // As many graphs as nodes, so that shapes would fit.
+        let graph = Graph::builder(2).edges([(0, 1)]).build().unwrap().cast();
+        let rows = Rows::new().graphs(vec![1, 0], 2).unwrap();
+        let mut builder = ModelBuilder::<f64>::new(2);
+        let y = builder.add("pool", Readout::new(Pooling::Sum), &[NodeId::INPUT]).unwrap();
+        let conv = crate::nn::GcnConv::builder(2, 2).build().unwrap();
+        let y = builder.add("conv", conv, &[y]).unwrap();
+        let model = builder.build(y, 0).unwrap();
+        let x = Array2::ones((2, 2));
+        let x = ValueRef::Dense(x.view());
+        assert!(model.infer(&Cx::eval(&graph).within(&rows), x).is_err());
+        let refused = model.compile_within(&graph, x, &rows).unwrap_err().to_string();
+        assert!(refused.contains("conv") && refused.contains("rows are graphs"), "{refused}");
+    }
+
+    #[test]
     fn what_is_pooled_is_not_pooled_again() {
         let mut builder = ModelBuilder::<f64>::new(2);
         let y = builder.add("one", Readout::new(Pooling::Sum), &[NodeId::INPUT]).unwrap();

@@ -142,6 +142,8 @@ impl<F: Scalar> Stage<F> {
 pub struct Lowering<F: Scalar> {
     graph: Option<Graph<F>>,
     spaces: Option<Spaces<F>>,
+    /// What the rows of the present layer's inputs are.
+    reads: RowSpace,
     /// Rows of each stage's value.
     rows: Vec<usize>,
     input_stored: Option<usize>,
@@ -163,6 +165,7 @@ impl<F: Scalar> Lowering<F> {
         Self {
             graph,
             spaces,
+            reads: RowSpace::Nodes,
             rows: vec![x.rows()],
             input_stored,
             stages: vec![Stage::Input],
@@ -178,9 +181,10 @@ impl<F: Scalar> Lowering<F> {
         StageId(0)
     }
 
-    /// Stages that follow belong to this layer.
-    pub(crate) fn enter(&mut self, layer: &str) {
+    /// Stages that follow belong to this layer, whose inputs have such rows.
+    pub(crate) fn enter(&mut self, layer: &str, reads: RowSpace) {
         self.layers.push(layer.into());
+        self.reads = reads;
     }
 
     /// `of_nodes` are the stages whose values are those of the input and of each node.
@@ -360,9 +364,13 @@ impl<F: Scalar> Lowering<F> {
     /// The graph that the model is lowered for.
     ///
     /// # Errors
-    /// [`Unsupported`] where there is none.
+    /// [`Unsupported`] where there is none, and where the layer's rows are not its nodes.
     pub fn graph(&self) -> Result<&Graph<F>, Unsupported> {
         let layer = self.layers.last().cloned().unwrap_or_default();
+        if self.reads != RowSpace::Nodes {
+            let reason = format!("it aggregates over neighbours, and its rows are {}", self.reads);
+            return Err(Unsupported { layer, reason });
+        }
         self.graph.as_ref().ok_or_else(|| Unsupported {
             layer,
             reason: "it aggregates over neighbours, and there is no graph".into(),
