@@ -25,7 +25,7 @@ fn main() -> Result<(), Error> {
             .build(seed)?;
         let model = Trainer::protocol().fit(model, &data)?;
         let show = |name: &str, model: &gnn_prune::Model| -> Result<(), Error> {
-            let account = Account::of(model, data.graph(), &data.features(), 2)?;
+            let account = Account::of(model, &data, 2)?;
             let (one, all) = (account.latency_ms.threads_1.min, account.latency_ms.threads_all.min);
             println!(
                 "{name:25} {:.2} %, {:9} MACs, {one:.3} ms on one thread, {all:.3} ms on two",

@@ -18,7 +18,7 @@ fn main() -> Result<(), Error> {
         let model = Gcn::builder(data.num_features(), data.num_classes()).hidden(64).build(seed)?;
         let model = Trainer::protocol().fit(model, &data)?;
         let show = |name: &str, model: &gnn_prune::Model| -> Result<(), Error> {
-            let account = Account::of(model, data.graph(), &data.features(), 2)?;
+            let account = Account::of(model, &data, 2)?;
             let (accuracy, bytes) = (evaluate(model, &data, Part::Test)?, account.bytes.weights);
             let ms = account.latency_ms.threads_1.min;
             println!(

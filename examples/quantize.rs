@@ -13,7 +13,7 @@ fn main() -> Result<()> {
     let model = Gcn::builder(data.num_features(), data.num_classes()).hidden(64).build(0)?;
     let model = Trainer::builder().build()?.fit(model, &data)?;
     let test = data.split(model.seed()).test;
-    let float = Account::of(&model, data.graph(), &data.features(), 1)?;
+    let float = Account::of(&model, &data, 1)?;
     let percent = evaluate(&model, &data, Part::Test)?;
     println!(
         "float:  {percent:.2} %, {} bytes of weights, {:.3} ms",
@@ -29,7 +29,7 @@ fn main() -> Result<()> {
         let integers = quantizer.build()?.quantize(&model, &data)?;
         let mut program = integers.compile(data.graph(), data.features())?;
         let percent = accuracy(program.run(data.features())?, data.classes().unwrap(), &test);
-        let account = Account::of(&integers, data.graph(), &data.features(), 1)?;
+        let account = Account::of(&integers, &data, 1)?;
         println!(
             "{name}: {percent:.2} %, {} bytes of weights, {:.3} ms",
             account.bytes.weights, account.latency_ms.threads_1.median

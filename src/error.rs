@@ -102,6 +102,12 @@ pub enum Error {
         /// The node of the model.
         at: String,
     },
+    /// A layer that scores pairs was run on a batch that asks about none.
+    #[error("{}: scores pairs of nodes, and the batch asks about none", OneLine(at))]
+    NoQueries {
+        /// The node of the model.
+        at: String,
+    },
     /// What a layer draws by edges was asked for on a batch, whose edges nobody knows.
     #[error("{}: dropout of attention is drawn on whole graphs only, not on a batch", OneLine(at))]
     DrawsByEdge {

@@ -26,7 +26,8 @@
 //! | a trained model that should be smaller | [`OneShot`] without labels or epochs, or [`Compression`] with steps, controls and a [`Report`] |
 //! | a layer, criterion, step, loss, task or optimiser of your own | the traits [`Layer`](nn::Layer), [`Criterion`], [`Step`], [`DistillLoss`], [`Task`], [`Optimizer`](train::Optimizer), the laws in `testing`, a feature, and `docs/tutorial.md` |
 //! | many graphs with a class each | [`GraphSet::read`], a [`GraphTask`], [`GinGraphs`] and [`train::CrossValidation`] |
-//! | nodes that are too many for one pass | [`Batch::around`](task::Batch::around): some of them with all their neighbours |
+//! | a graph that is too large to train on at once | [`task::Sampler`]: neighbours, subgraphs, clusters; `examples/minibatch.rs` |
+//! | nodes that are too many for one pass, or came later | [`Model::infer_nodes`], [`Graph::with_nodes`] |
 //! | a step, criterion or loss to be named in recipes | [`pipeline::Word`], added by [`pipeline::Words::with`] |
 //!
 //! # Rooms
@@ -103,7 +104,8 @@ pub use error::{Error, ModelError, PruneError, Result, Unsupported};
 pub use graph::{AdjacencyNorm, Graph, NodeOrder};
 pub use kernels::trim;
 pub use models::{
-    AppnpNet, DeepGcn, Gat, Gcn, Gcn2, Gin, GinGraphs, Mlp, Sage, Sgc, StructureFree,
+    AppnpNet, DeepGcn, Gat, Gcn, Gcn2, Gin, GinGraphs, LightGcn, Links, Mlp, Sage, Sgc,
+    StructureFree,
 };
 pub use nn::Model;
 #[cfg(feature = "recipe")]

@@ -3,9 +3,9 @@
 use gnn_prune::distill::{DistillLoss, Signals};
 use gnn_prune::ndarray::{Array2, ArrayView2, Axis as Side};
 use gnn_prune::nn::{
-    Attrs, Axis, Cx, GcnConv, Grads, Init, Io, Layer, Lowering, Model, ModelBuilder, NodeId,
-    Opaque, Param, Place, PruneUnits, Python, Reads, Registered, Registry, RowSpace, Rows, Shapes,
-    StageId, Twin, Wiring,
+    Attrs, Axis, Cx, Evaluated, GcnConv, Grads, Init, Io, Layer, Lowering, Model, ModelBuilder,
+    NodeId, Opaque, Param, Place, PruneUnits, Python, Queries, Reads, Registered, Registry,
+    RowSpace, Rows, Shapes, StageId, Twin, Wiring,
 };
 use gnn_prune::pipeline::{Control, Distill, Env, Key, Settings, Student, Subject, Word, Words};
 use gnn_prune::prune::{Criterion, Scores, Units};
@@ -18,8 +18,9 @@ use gnn_prune::testing::{
 };
 use gnn_prune::train::{Epoch, Flow, NodeGrads, Observer, Optimizer, Pass, Setup};
 use gnn_prune::{
-    Bits, ChannelPruner, Compressed, Compression, Controls, Dataset, Error, FineTune, Gcn, Graph,
-    Magnitude, Quantizer, Recipe, Result, Scalar, Step, Trainer, Unsupported, Value, ValueRef,
+    Bits, Calibrate, ChannelPruner, Compressed, Compression, Controls, Dataset, Distiller,
+    EdgePruner, Error, FineTune, Gcn, Graph, Magnitude, Quantizer, Random, Recipe, Result, Scalar,
+    SoftLabels, Step, Trainer, Unsupported, Value, ValueRef, WeightPruner,
 };
 
 #[test]
@@ -300,9 +301,9 @@ fn a_wrong_backward_is_found_and_a_layer_without_stages_is_named() -> Result<()>
 #[derive(Debug, Clone)]
 struct PairDot;
 
-fn pairs_of<'a>(cx: &Cx<'a, f32>) -> Result<&'a [[u32; 2]]> {
-    let asked = cx.rows().and_then(Rows::pairs_of_nodes);
-    asked.ok_or_else(|| Error::Other(format!("{}: no pairs are asked about", cx.place())))
+fn pairs_of(cx: &Cx<f32>) -> Result<Vec<[u32; 2]>> {
+    let asked = cx.queries()?;
+    Ok((0..asked.num_pairs()).map(|k| asked.pair(k)).collect())
 }
 
 impl Layer<f32> for PairDot {
@@ -337,7 +338,7 @@ impl Layer<f32> for PairDot {
     ) -> Vec<Option<Value<f32>>> {
         let (x, dy) = (io.input(0).to_dense(), dy.to_dense());
         let mut dx = Array2::zeros(x.dim());
-        for (&[u, v], &dz) in pairs_of(cx).unwrap().iter().zip(&dy) {
+        for ([u, v], &dz) in pairs_of(cx).unwrap().into_iter().zip(&dy) {
             dx.row_mut(u as usize).scaled_add(dz, &x.row(v as usize));
             dx.row_mut(v as usize).scaled_add(dz, &x.row(u as usize));
         }
@@ -350,13 +351,12 @@ impl Layer<f32> for PairDot {
 
     fn lower(
         &self,
-        _: &mut Lowering<f32>,
-        _: &[StageId],
+        lowering: &mut Lowering<f32>,
+        xs: &[StageId],
     ) -> std::result::Result<StageId, Unsupported> {
-        Err(Unsupported {
-            layer: "pair_dot".into(),
-            reason: "pairs change from call to call".into(),
-        })
+        let pairs = lowering.within().asked().map_or(0, Queries::num_pairs);
+        let macs = (pairs * lowering.width(xs[0])) as u64;
+        Ok(lowering.opaque(xs, Evaluated::new(self.clone(), macs), 1))
     }
 }
 
@@ -402,13 +402,24 @@ impl Edges {
         }
         let labels: Vec<bool> = (0..asked.len()).map(|k| k < pairs.len()).collect();
         let rows: Vec<u32> = (0..asked.len() as u32).collect();
-        Batch::of(&self.data, rows).with_spaces(Rows::new().pairs(asked)).with(labels)
+        Batch::of(&self.data, rows)
+            .with_spaces(Rows::new().queries(Queries::pairs(&asked)))
+            .with(labels)
     }
 }
 
 impl Task<f32> for Edges {
     fn name(&self) -> &str {
         "edges"
+    }
+
+    fn data(&self) -> &Dataset {
+        &self.data
+    }
+
+    /// The hidden edges of the training part, which a calibration may look at.
+    fn whole(&self) -> Result<Batch<f32>> {
+        Ok(self.batch(&self.hidden[0], &[]))
     }
 
     fn inputs(&self) -> usize {
@@ -526,6 +537,74 @@ fn a_task_of_ones_own_predicts_edges_with_a_decoder_of_ones_own() -> Result<()> 
         all
     };
     assert_eq!(weights(&again), weights(&trained));
+    Ok(())
+}
+
+#[test]
+fn a_task_of_ones_own_is_compressed_by_what_compresses_nodes() -> Result<()> {
+    let data = Dataset::sbm(300, 4).degree(8.0).homophily(0.9).features(8).seed(1).build()?;
+    let task = Edges::of(&data)?;
+    let model = Trainer::builder().epochs(40).build()?.fit(encoder(&data)?, &task)?;
+    let out = Compression::of(model.clone(), &task)
+        .step(ChannelPruner::builder(Magnitude::l2()).ratio(0.5).build()?)
+        .step(WeightPruner::builder().sparsity(0.5).build()?)
+        .step(FineTune::epochs(10))
+        .run()?;
+    let names: Vec<&str> = out.report.rows.iter().map(|row| row.name.as_str()).collect();
+    let stages = ["dense", "channels 0.5", "weights 0.5", "finetune 10"];
+    assert_eq!(names[..4], stages);
+    assert_eq!(names[4..6], ["narrow control", "random control"]);
+    assert_eq!((out.report.data.name.as_str(), out.report.data.classes), ("edges", 1));
+    assert_eq!(out.model.node("conv2").map(|id| out.model.channels(id)), Some(4));
+    let auc = |row: usize| out.report.rows[row].accuracy.mean;
+    assert_eq!(auc(3), evaluate(&out.model, &task, Part::Test)?);
+    assert!(auc(3) > 70.0, "{} % of {} %", auc(3), auc(0));
+
+    // A program has as many rows as the batch has pairs, whether more than nodes or fewer.
+    let x = data.features();
+    for pairs in [1, 7, 2000] {
+        let pairs: Vec<[u32; 2]> = (0..pairs).map(|k| [k * 7 % 300, k * 11 % 300]).collect();
+        let rows = Rows::new().queries(Queries::pairs(&pairs));
+        let graph = task.data().graph();
+        let expected = model.infer(&Cx::eval(graph).within(&rows), x)?;
+        let mut program = model.compile_within(graph, x, &rows)?;
+        for _ in 0..2 {
+            let found = program.run(x)?;
+            assert_eq!(found.dim(), (pairs.len(), 1));
+            // Sums of at most 16 terms of size one, in another order.
+            assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-4));
+        }
+        let of_nodes = (300 * 16 * 8 + 300 * 8 * 16) as u64;
+        assert!(program.cost().macs > of_nodes + 8 * pairs.len() as u64);
+    }
+    Ok(())
+}
+
+#[test]
+fn what_a_task_has_not_is_refused_by_its_name() -> Result<()> {
+    let data = Dataset::sbm(300, 4).degree(8.0).features(8).seed(1).build()?;
+    let (task, model) = (Edges::of(&data)?, encoder(&data)?);
+    let refused = |result: Result<Model>, what: &str| {
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains(what), "{error}");
+    };
+    let train = WeightPruner::builder().calibrate(Calibrate::Train).build()?;
+    refused(train.prune(&model, &task), "edges: asks about pairs or graphs");
+    let distiller = Distiller::builder(SoftLabels::default()).build()?;
+    refused(distiller.distill(model.clone(), &model, &task), "edges: asks about pairs or graphs");
+    let fewer = Compression::of(model.clone(), &task)
+        .step(EdgePruner::builder(Random::new()).ratio(0.1).build()?)
+        .controls(Controls::None);
+    refused(fewer.run().map(|out| out.model), "edges: asks for its own edges");
+    let quantised = Quantizer::builder(Bits::Eight).build()?.quantize(&model, &task);
+    let error = quantised.unwrap_err().to_string();
+    assert!(error.contains("`dot`") && error.contains("no integer form"), "{error}");
+    // A batch without the pairs that the model is about.
+    let error = model.compile(data.graph(), data.features()).unwrap_err().to_string();
+    assert!(error.contains("`dot`") && error.contains("its rows are pairs"), "{error}");
+    // Of nodes it has all that the data have.
+    let nodes = Gcn::builder(8, 4).hidden(8).build(0)?;
+    assert_eq!(train.prune(&nodes, &data)?.num_params(), nodes.num_params());
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use gnn_prune::nn::{
     Activation, ActivationFn, Aggregation, BatchNorm, Cx, Dropout, GatConv, Gatv2Conv, Linear,
     Mask, Mode, ModelBuilder, NodeId, Registry,
 };
-use gnn_prune::testing::{random_dense, random_graph, random_layer, random_rows};
+use gnn_prune::testing::{random_dense, random_graph, random_layer, rows_on};
 use gnn_prune::{
     AppnpNet, Dataset, DeepGcn, Gat, Gcn, Gcn2, Gin, Graph, Mlp, Model, Sage, Sgc, Trainer, Value,
 };
@@ -194,7 +194,7 @@ fn agrees(
 }
 
 /// Layers without a recipe: they need what not every graph has, or they are parts of others.
-const WITHOUT_RECIPE: [(&str, &str); 7] = [
+const WITHOUT_RECIPE: [(&str, &str); 10] = [
     ("readout", "the graphs of a batch; its recipes are held in tests/graph_classification.rs"),
     ("rgcn_conv", "edges of several types"),
     ("gine_conv", "edge features"),
@@ -202,6 +202,9 @@ const WITHOUT_RECIPE: [(&str, &str); 7] = [
     ("gin_aggregation", "what checkpoints with an inner network of their own are read as"),
     ("lg_conv", "no parameters: it propagates the embeddings of a recommender"),
     ("embedding", "one row per node of one graph"),
+    ("decoder", "it scores pairs; `links` has its formulas"),
+    ("pair_product", "its rows are pairs"),
+    ("normalize", "of a recommender whose scores are cosines; `links` has its formula"),
 ];
 
 #[test]
@@ -469,7 +472,7 @@ fn what_is_dropped_is_evaluation_in_the_mean() {
             let node = b.add_boxed("layer", layer, &[NodeId::INPUT]).unwrap();
             let model = b.build_as_is(node).unwrap();
             let x = random_dense::<f64>(seed, (graph.num_nodes(), 4));
-            let rows = random_rows(graph.num_nodes());
+            let rows = rows_on(&graph);
             let cx = Cx::eval(&graph).within(&rows);
             let train =
                 |step| model.infer(&cx.with_mode(Mode::Train { seed, step }), x.view()).unwrap();

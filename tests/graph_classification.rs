@@ -9,7 +9,10 @@ use gnn_prune::testing::{
     check_save_load, random_dense, random_graph, random_plan,
 };
 use gnn_prune::train::{CrossValidation, GraphProtocol, Setup};
-use gnn_prune::{GinGraphs, GraphTask, Model, Result, StructureFree, Trainer, Value};
+use gnn_prune::{
+    ChannelPruner, GinGraphs, GraphTask, Magnitude, Model, Result, StructureFree, Taylor, Trainer,
+    Value,
+};
 
 /// Sums of the same numbers in another order, in double precision.
 const TOLERANCE: f64 = 1e-10;
@@ -231,6 +234,25 @@ fn a_model_stands_on_the_fold_of_its_seed() -> Result<()> {
     });
     let accuracy = 100.0 * right.count() as f64 / chosen.len() as f64;
     assert!((of(1)? - accuracy).abs() < 1e-9);
+    Ok(())
+}
+
+#[test]
+fn channels_are_pruned_by_what_a_task_on_graphs_says_of_them() -> Result<()> {
+    let set = GraphSet::cycles_or_trees(60, 0.0, 1)?;
+    let task = GraphTask::builder(&set).folds(4).build()?;
+    let trainer = Trainer::builder().epochs(15).weight_decay(0.0).build()?;
+    let form = GinGraphs::builder(1, 2).hidden(16).layers(2).build(0)?;
+    let model = trainer.fit(form, &task)?;
+    let by_magnitude = ChannelPruner::builder(Magnitude::l2()).ratio(0.5).build()?;
+    let by_gradients = ChannelPruner::builder(Taylor::new()).ratio(0.5).build()?;
+    for plan in [by_magnitude.plan(&model, &task)?, by_gradients.plan(&model, &task)?] {
+        let small = plan.shrink(&model)?;
+        assert!(small.num_params() < model.num_params() / 2, "{plan}");
+        let tuned = trainer.fit(small, &task)?;
+        let accuracy = evaluate(&tuned, &task, Part::Test)?;
+        assert!(accuracy > 70.0, "{accuracy} %");
+    }
     Ok(())
 }
 

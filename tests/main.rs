@@ -30,6 +30,7 @@ mod labels;
 mod layering;
 #[cfg(feature = "testing")]
 mod layers;
+mod links;
 #[cfg(feature = "report")]
 mod loops;
 #[cfg(feature = "report")]
@@ -50,6 +51,7 @@ mod registry;
 #[cfg(feature = "report")]
 mod resume;
 mod row_spaces;
+mod sampling;
 #[cfg(feature = "testing")]
 mod symmetry;
 mod training;

@@ -5,7 +5,7 @@ use gnn_prune::rng::generator;
 use gnn_prune::testing::{
     check_determinism, check_gradients, check_linear_maps, check_mask_equals_shrink, check_nan,
     check_oracle, check_permutation, check_program, check_save_load, models_around, random_dense,
-    random_graph, random_layer, random_model, random_plan, random_rows, random_sparse,
+    random_graph, random_layer, random_model, random_plan, random_sparse, rows_on,
 };
 use gnn_prune::{Error, Graph, PruneError, Value};
 use std::cell::RefCell;
@@ -72,7 +72,7 @@ fn every_layer_is_its_formula() {
 
 /// Kinds that no network of PyTorch is read or written with.
 #[cfg(feature = "readers")]
-const NOT_THERE: [&str; 2] = ["embedding", "readout"];
+const NOT_THERE: [&str; 4] = ["embedding", "decoder", "pair_product", "readout"];
 
 #[cfg(feature = "readers")]
 #[test]
@@ -213,7 +213,7 @@ fn every_layer_computes_the_same_once_it_was_saved_and_loaded() {
                 let x = random_dense(seed, (graph.num_nodes(), CHANNELS));
                 model.save(&file).unwrap();
                 let back = Model::<f64>::load_with(&file, &Registry::standard()).unwrap();
-                let rows = random_rows(graph.num_nodes());
+                let rows = rows_on(&graph);
                 let cx = gnn_prune::nn::Cx::eval(&graph).within(&rows);
                 for cx in [cx.with_mode(gnn_prune::nn::Mode::Train { seed, step: 3 }), cx] {
                     let [before, after] =
@@ -286,8 +286,7 @@ fn no_layer_makes_numbers_of_what_is_none() {
 fn every_layer_compiles_to_what_it_computes_or_says_that_it_cannot() {
     let compiled = RefCell::new(BTreeSet::new());
     for_every_layer(|_, entry, model, graph, x| {
-        let rows = random_rows(graph.num_nodes());
-        match model.compile_within(graph, x.view(), &rows) {
+        match model.compile_within(graph, x.view(), &rows_on(graph)) {
             Err(Error::Unsupported(unsupported)) if !unsupported.reason.is_empty() => Ok(()),
             _ => {
                 compiled.borrow_mut().insert(entry.kind());

@@ -3,8 +3,9 @@
 use gnn_prune::graph::AdjacencyNorm;
 use gnn_prune::ndarray::{Array2, ArrayView2, Axis, s};
 use gnn_prune::nn::{
-    Add, Attrs, Cx, Dropout, GatConv, GcnConv, Grads, Io, Layer, LgConv, Linear, Lowering, Mode,
-    ModelBuilder, NodeId, Reads, RowSpace, Rows, SageConv, StageId, Wiring,
+    Add, Aggregation, Attrs, Cx, Dropout, Evaluated, GatConv, Gcn2Conv, GcnConv, GinAggregation,
+    GinConv, Grads, Io, Layer, LgConv, Linear, Lowering, Mode, ModelBuilder, NodeId, Reads,
+    RowSpace, Rows, SageConv, StageId, Wiring,
 };
 use gnn_prune::task::{Batch, cross_entropy};
 use gnn_prune::{Dataset, Model, Result, Unsupported, Value, ValueRef};
@@ -26,7 +27,7 @@ fn data(sparse: bool) -> Dataset<f64> {
 type Build = fn(&mut ModelBuilder<f64>) -> Result<NodeId>;
 
 /// Networks of two hops: with dropout, wide and narrow, with a skip over one and over both hops.
-const NETWORKS: [(&str, Build); 4] = [
+const NETWORKS: [(&str, Build); 7] = [
     ("gcn", |b| {
         let h = b.add("drop", Dropout::new(0.3)?, &[NodeId::INPUT])?;
         let h = b.add("conv1", GcnConv::builder(10, 16).build()?, &[h])?;
@@ -52,6 +53,24 @@ const NETWORKS: [(&str, Build); 4] = [
         let h = b.add("lg1", LgConv::new(), &[h])?;
         let h = b.add("drop", Dropout::new(0.2)?, &[h])?;
         b.add("lg2", LgConv::new(), &[h])
+    }),
+    ("gin", |b| {
+        let h = b.add("conv1", GinConv::builder(10, 5, 6).eps(0.3).build()?, &[NodeId::INPUT])?;
+        let h = b.add("drop", Dropout::new(0.2)?, &[h])?;
+        let h = b.add("sum", GinAggregation::new(0.1)?.train_eps(true), &[h])?;
+        b.add("out", Linear::builder(6, 3).build()?, &[h])
+    }),
+    ("gcn2", |b| {
+        let x = b.add("in", Linear::builder(10, 3).build()?, &[NodeId::INPUT])?;
+        let h = b.add("drop", Dropout::new(0.2)?, &[x])?;
+        let h = b.add("conv1", Gcn2Conv::new(3, 0.2, 0.4)?, &[h, x])?;
+        b.add("conv2", Gcn2Conv::new(3, 0.2, 0.3)?.two_weights(true), &[h, x])
+    }),
+    ("max", |b| {
+        let max = |i, o| SageConv::builder(i, o).aggregation(Aggregation::Max).build();
+        let h = b.add("in", Linear::builder(10, 6).build()?, &[NodeId::INPUT])?;
+        let h = b.add("conv1", max(6, 6)?, &[h])?;
+        b.add("conv2", max(6, 3)?, &[h])
     }),
 ];
 
@@ -180,9 +199,9 @@ impl Layer<f64> for SumOfGraphs {
         vec![Some(dy.rows_of(graph_of))]
     }
 
-    fn lower(&self, _: &mut Lowering<f64>, _: &[StageId]) -> Result<StageId, Unsupported> {
-        let reason = "it is a test".into();
-        Err(Unsupported { layer: "sum_of_graphs".into(), reason })
+    fn lower(&self, lowering: &mut Lowering<f64>, xs: &[StageId]) -> Result<StageId, Unsupported> {
+        let width = lowering.width(xs[0]);
+        Ok(lowering.opaque(xs, Evaluated::new(self.clone(), 0), width))
     }
 
     fn attrs(&self) -> Attrs {
@@ -234,6 +253,48 @@ fn a_readout_has_one_row_per_graph_and_joins_no_rows_of_nodes() {
     assert!(short.unwrap_err().to_string().contains("starts of the nodes' features"));
     let few = Rows::new().graphs(vec![0; 7], 1).unwrap();
     assert!(model.infer(&Cx::eval(data.graph()).within(&few), data.features()).is_err());
+}
+
+#[test]
+fn a_program_has_the_rows_of_each_stage_and_refuses_those_that_a_batch_has_not() {
+    let data = data(false);
+    let readout = |last: fn(&mut ModelBuilder<f64>, NodeId) -> Result<NodeId>| {
+        let mut builder = ModelBuilder::<f64>::new(10);
+        let h = builder.add("conv", GcnConv::builder(10, 4).build()?, &[NodeId::INPUT])?;
+        let sum = builder.add("sum", SumOfGraphs, &[h])?;
+        let out = last(&mut builder, sum)?;
+        builder.build(out, 1)
+    };
+    let (graph, x) = (data.graph(), data.features());
+    let linear = readout(|b, sum| b.add("out", Linear::builder(4, 2).build()?, &[sum])).unwrap();
+    let convolution = 300 * 10 * 4 + 4 * graph.operator(AdjacencyNorm::Symmetric).unwrap().stored();
+    // More graphs than nodes too: some are empty.
+    for graphs in [1, 3, 1000] {
+        let rows = Rows::new().graphs((0..300).map(|i| i % graphs).collect::<Vec<u32>>(), 1000);
+        let rows = rows.unwrap();
+        let expected = linear.infer(&Cx::eval(graph).within(&rows), x).unwrap();
+        let mut program = linear.compile_within(graph, x, &rows).unwrap();
+        assert_eq!(program.cost().macs as usize, convolution + 1000 * 4 * 2);
+        for _ in 0..2 {
+            assert!(distance(program.run(x).unwrap(), expected.view()) < TOLERANCE);
+        }
+    }
+    let few = Rows::new().graphs(vec![0; 300], 1).unwrap();
+    let small = linear.compile_within(graph, x, &few).unwrap().cost().peak_activations;
+    let many = Rows::new().graphs(vec![0; 300], 1000).unwrap();
+    let large = linear.compile_within(graph, x, &many).unwrap().cost().peak_activations;
+    assert!(large > small, "{small} and {large} bytes");
+
+    let without = linear.compile(graph, x).unwrap_err().to_string();
+    assert!(without.contains("`sum`") && without.contains("its rows are graphs"), "{without}");
+    let aggregates =
+        readout(|b, sum| b.add("again", GcnConv::builder(4, 2).build()?, &[sum])).unwrap();
+    let refused = aggregates.compile_within(graph, x, &few).unwrap_err().to_string();
+    assert!(refused.contains("`again`") && refused.contains("its rows are graphs"), "{refused}");
+    let batch = Batch::around(&data, &[1, 2], 2).unwrap();
+    let hops = network(NETWORKS[0].1);
+    let hops = hops.compile_within(batch.graph(), batch.features(), batch.spaces());
+    assert!(hops.unwrap_err().to_string().contains("hops of a sample"));
 }
 
 #[test]

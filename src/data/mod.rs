@@ -12,7 +12,9 @@ mod digits;
 mod edges;
 mod fingerprint;
 mod graphs;
+mod interactions;
 mod labels;
+mod links;
 #[cfg(feature = "readers")]
 mod listed;
 mod norm;
@@ -43,7 +45,9 @@ mod wanted;
 
 pub use dataset::Dataset;
 pub use graphs::{GraphSet, Selected};
+pub use interactions::Interactions;
 pub use labels::{Labels, UNLABELED};
+pub use links::{Triple, Triples};
 pub use norm::FeatureNorm;
 pub use powerlaw::PowerLaw;
 pub use purpose::Purpose;

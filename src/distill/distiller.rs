@@ -2,11 +2,10 @@
 
 use super::signals::{mismatch, predictions};
 use super::{DistillLoss, Probe, Signals};
-use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::nn::{Cx, Grads, Model};
 use crate::scalar::Scalar;
-use crate::task::cross_entropy;
+use crate::task::{Batch, Task, cross_entropy};
 use crate::train::{
     Epoch, Loss, Objective, OnEpoch, Pass, Schedule, Setup, Trainer, TrainerBuilder,
 };
@@ -213,23 +212,24 @@ impl Distiller<f32> {
 }
 
 impl<F: Scalar> Distiller<F> {
-    /// Trains `student` to do as `teacher` does on `data`, and returns the best of its epochs.
+    /// Trains `student` to do as `teacher` does on `task`, and returns the best of its epochs.
     ///
     /// # Errors
     /// - [`Error::StudentAndTeacher`] where student and teacher differ in features or classes, or
     ///   in the split that their seeds give: a teacher that has seen labels of the student's
     ///   validation or test nodes would pass them on.
-    /// - [`Error::Data`] where the data have other features or classes than the teacher, or are not
-    ///   those that it was trained on.
+    /// - [`Error::Data`] where the task is not on nodes of one class each or trains on samples, and
+    ///   where its data have other features or classes than the teacher, or are not those that it
+    ///   was trained on.
     /// - [`Error::NotFinite`] for an output of the teacher, [`Error::Diverged`] for a loss of the
     ///   student, and what a loss refuses.
     pub fn distill(
         &self,
         student: Model<F>,
         teacher: &Model<F>,
-        data: &Dataset<F>,
+        task: &dyn Task<F>,
     ) -> Result<Model<F>> {
-        self.distill_with(student, teacher, data, &|_| Ok(()))
+        self.distill_with(student, teacher, task, &|_| Ok(()))
     }
 
     /// Refuses what [`Distiller::distill`] refuses before its first epoch; the teacher need not be
@@ -237,8 +237,8 @@ impl<F: Scalar> Distiller<F> {
     ///
     /// # Errors
     /// [`Error::StudentAndTeacher`] and [`Error::Data`] as [`Distiller::distill`].
-    pub fn check(&self, student: &Model<F>, teacher: &Model<F>, data: &Dataset<F>) -> Result<()> {
-        check_pair(student, teacher, data)
+    pub fn check(&self, student: &Model<F>, teacher: &Model<F>, task: &dyn Task<F>) -> Result<()> {
+        check_pair(student, teacher, task, &task.whole()?)
     }
 
     /// As [`Distiller::distill`], and `told` is called after each epoch.
@@ -249,22 +249,23 @@ impl<F: Scalar> Distiller<F> {
         &self,
         student: Model<F>,
         teacher: &Model<F>,
-        data: &Dataset<F>,
+        task: &dyn Task<F>,
         told: OnEpoch,
     ) -> Result<Model<F>> {
-        check_pair(&student, teacher, data)?;
-        let logits = teacher.infer(&Cx::eval(data.graph()), data.features())?;
+        let whole = task.whole()?;
+        check_pair(&student, teacher, task, &whole)?;
+        let logits = teacher.infer(&whole.on(&Cx::without_graph()), whole.features())?;
         if let Some((at, value)) = logits.indexed_iter().find(|(_, value)| !value.is_finite()) {
             let at = format!("the teacher's output for node {}, class {}", at.0, at.1);
             return Err(Error::NotFinite { at, value: value.as_f64() });
         }
-        let train = data.split(student.seed()).train;
-        let classes = one_class(data)?;
+        let train = task.data().split(student.seed()).train;
+        let classes = one_class(task, &whole)?;
         let labelled: Vec<(u32, u32)> =
             train.iter().map(|&node| (node, classes[node as usize])).collect();
         let rows = match self.nodes {
             Nodes::Labelled => train.clone(),
-            Nodes::All => (0..data.num_nodes() as u32).collect(),
+            Nodes::All => (0..task.data().num_nodes() as u32).collect(),
         };
         let mut classes = predictions(&logits);
         labelled.iter().for_each(|&(node, class)| classes[node as usize] = class);
@@ -276,16 +277,16 @@ impl<F: Scalar> Distiller<F> {
                 .map(|(weight, loss)| (F::of(weight * share), loss.start(student.seed())))
                 .collect(),
             labels: F::of(self.labels),
-            teacher: Probe::new(teacher, data, &rows, &classes)?,
+            teacher: Probe::new(teacher, task, &rows, &classes)?,
             logits,
-            data,
+            task,
             train,
             labelled,
             rows: &rows,
             classes: &classes,
         };
         let setup = Setup::new().loss(&mut lesson).on_epoch(told);
-        self.trainer.fit_with(student, data, setup).map(|fit| fit.model)
+        self.trainer.fit_with(student, task, setup).map(|fit| fit.model)
     }
 }
 
@@ -295,7 +296,7 @@ struct Lesson<'a, F: Scalar> {
     labels: F,
     teacher: Probe<'a, F>,
     logits: Array2<F>,
-    data: &'a Dataset<F>,
+    task: &'a dyn Task<F>,
     train: Vec<u32>,
     labelled: Vec<(u32, u32)>,
     rows: &'a [u32],
@@ -305,7 +306,11 @@ struct Lesson<'a, F: Scalar> {
 
 impl<F: Scalar> Loss<F> for Lesson<'_, F> {
     fn loss(&mut self, pass: &Pass<F>) -> Result<Objective<F>> {
-        let Pass { model, trace, epoch, .. } = *pass;
+        let Pass { model, trace, batch, epoch, .. } = *pass;
+        if batch.spaces().node_ids().is_some() || trace.output().nrows() != self.logits.nrows() {
+            let problem = "trains on parts of its nodes, and distillation is built for all at once";
+            return Err(Error::data(self.task.name(), problem));
+        }
         let mut objective = Objective { value: F::zero(), nodes: Vec::new(), params: None };
         if self.labels != F::zero() {
             let (value, gradient) = cross_entropy(trace.output(), self.classes, &self.train);
@@ -315,7 +320,7 @@ impl<F: Scalar> Loss<F> for Lesson<'_, F> {
         let student = Signals::new(model.output(), trace.output(), &self.labelled)?;
         let teacher =
             Signals::new(self.teacher.model().output(), self.logits.view(), &self.labelled)?;
-        let probe = Probe::new(model, self.data, self.rows, self.classes)?;
+        let probe = Probe::new(model, self.task, self.rows, self.classes)?;
         for (weight, loss) in &mut self.losses {
             loss.observe(&student, &teacher, self.rows, epoch)?;
             let (value, nodes) = loss.loss(&student, &teacher, self.rows)?;
@@ -335,20 +340,27 @@ impl<F: Scalar> Loss<F> for Lesson<'_, F> {
 /// The class of each node.
 ///
 /// # Errors
-/// [`Error::Data`] where nodes may have several labels.
-fn one_class<F: Scalar>(data: &Dataset<F>) -> Result<&[u32]> {
-    let several = || {
-        Error::data(
-            data.name(),
-            "has nodes of several labels, and distillation is built for one class per node",
-        )
+/// [`Error::Data`] where nodes may have several labels, and where none is asked about.
+fn one_class<'t, F: Scalar>(task: &'t dyn Task<F>, whole: &Batch<F>) -> Result<&'t [u32]> {
+    let refused = |has: &str| {
+        let built = "and distillation is built for one class per node";
+        Error::data(task.name(), format!("{has}, {built}"))
     };
-    data.classes().ok_or_else(several)
+    if !whole.asks_about_nodes() {
+        return Err(refused("asks about pairs or graphs"));
+    }
+    task.data().classes().ok_or_else(|| refused("has nodes of several labels"))
 }
 
 /// Refuses a student, a teacher and data that do not belong together.
-fn check_pair<F: Scalar>(student: &Model<F>, teacher: &Model<F>, data: &Dataset<F>) -> Result<()> {
-    one_class(data)?;
+fn check_pair<F: Scalar>(
+    student: &Model<F>,
+    teacher: &Model<F>,
+    task: &dyn Task<F>,
+    whole: &Batch<F>,
+) -> Result<()> {
+    one_class(task, whole)?;
+    let data = task.data();
     let counts = [
         ("features", student.in_channels(), teacher.in_channels(), data.num_features()),
         ("classes", student.out_channels(), teacher.out_channels(), data.num_classes()),

@@ -1,15 +1,14 @@
-//! A model on its data, asked for gradients in evaluation mode.
+//! A model on its task, asked for gradients in evaluation mode.
 
-use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::nn::{Cx, Grads, Model};
 use crate::scalar::Scalar;
-use crate::task::cross_entropy;
+use crate::task::{Batch, Task, cross_entropy};
 use crate::value::{Value, ValueRef};
 use std::sync::OnceLock;
 
-/// A model with its data, and the loss `L(X) = |R|^(−1/2) Σ_{i∈R} CE(softmax(z_i(X)), y_i)` without
-/// dropout.
+/// A model with all of its task, and the loss
+/// `L(X) = |R|^(−1/2) Σ_{i∈R} CE(softmax(z_i(X)), y_i)` without dropout.
 ///
 /// `R` are the rows to distil on. A [`Distiller`](super::Distiller) sets `y` to the labels of the
 /// training nodes, and for every other node to the class that the teacher predicts: no other label
@@ -18,7 +17,7 @@ use std::sync::OnceLock;
 /// *Shapes*: `X: [n, features]` dense or sparse, `y`: one per node, of which those of `R` are read.
 pub struct Probe<'a, F: Scalar> {
     model: &'a Model<F>,
-    data: &'a Dataset<F>,
+    whole: Batch<F>,
     rows: &'a [u32],
     classes: &'a [u32],
     gradient: OnceLock<Value<F>>,
@@ -26,27 +25,27 @@ pub struct Probe<'a, F: Scalar> {
 
 impl<F: Scalar> std::fmt::Debug for Probe<'_, F> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (data, rows) = (self.data.name(), self.rows.len());
-        f.debug_struct("Probe").field("data", &data).field("rows", &rows).finish_non_exhaustive()
+        let (nodes, rows) = (self.whole.features().rows(), self.rows.len());
+        f.debug_struct("Probe").field("nodes", &nodes).field("rows", &rows).finish_non_exhaustive()
     }
 }
 
 impl<'a, F: Scalar> Probe<'a, F> {
-    /// Asks `model` about `rows` of `data`, whose nodes are taken to be of `classes`.
+    /// Asks `model` about `rows` of all of `task`, whose nodes are taken to be of `classes`.
     ///
     /// # Errors
     /// [`Error::Data`] where `classes` has not one entry per node, [`Error::IndexOutOfRange`] for a
     /// row or a class that is not there.
     pub fn new(
         model: &'a Model<F>,
-        data: &'a Dataset<F>,
+        task: &dyn Task<F>,
         rows: &'a [u32],
         classes: &'a [u32],
     ) -> Result<Self> {
-        let (nodes, width) = (data.num_nodes(), model.out_channels());
+        let (nodes, width) = (task.data().num_nodes(), model.out_channels());
         if classes.len() != nodes {
             return Err(Error::data(
-                data.name(),
+                task.name(),
                 format!("has {nodes} nodes, and a probe was given {} classes", classes.len()),
             ));
         }
@@ -61,7 +60,7 @@ impl<'a, F: Scalar> Probe<'a, F> {
                 }
             }
         }
-        Ok(Self { model, data, rows, classes, gradient: OnceLock::new() })
+        Ok(Self { model, whole: task.whole()?, rows, classes, gradient: OnceLock::new() })
     }
 
     /// The model.
@@ -70,8 +69,8 @@ impl<'a, F: Scalar> Probe<'a, F> {
     }
 
     /// The features `X`.
-    pub fn features(&self) -> ValueRef<'a, F> {
-        self.data.features()
+    pub fn features(&self) -> ValueRef<'_, F> {
+        self.whole.features()
     }
 
     /// `g = ∂L/∂X` at the features, on their stored entries; computed once.
@@ -82,7 +81,7 @@ impl<'a, F: Scalar> Probe<'a, F> {
         if let Some(gradient) = self.gradient.get() {
             return Ok(gradient);
         }
-        let gradient = self.gradients(self.data.features())?.1;
+        let gradient = self.gradients(self.whole.features())?.1;
         Ok(self.gradient.get_or_init(|| gradient))
     }
 
@@ -91,7 +90,7 @@ impl<'a, F: Scalar> Probe<'a, F> {
     /// # Errors
     /// [`Error::ShapeMismatch`] for an `x` of another shape.
     pub fn parameter_gradients(&self, x: ValueRef<F>) -> Result<Grads<F>> {
-        let expected = self.data.features().shape();
+        let expected = self.whole.features().shape();
         if x.shape() != expected {
             return Err(Error::ShapeMismatch {
                 at: "features of a probe".into(),
@@ -103,7 +102,7 @@ impl<'a, F: Scalar> Probe<'a, F> {
     }
 
     fn gradients(&self, x: ValueRef<F>) -> Result<(Grads<F>, Value<F>)> {
-        let cx = Cx::eval(self.data.graph());
+        let cx = self.whole.on(&Cx::without_graph());
         let trace = self.model.trace(&cx, x)?;
         let (_, mut seed) = cross_entropy(trace.output(), self.classes, self.rows);
         // The mean over the rows becomes their sum divided by the root of their number.

@@ -1,6 +1,7 @@
 //! What a layer is run in: mode, graph, place and memory.
 
 use super::ids::NodeId;
+use super::queries::Queries;
 use super::rows::{RowSpace, Rows};
 use super::workspace::Workspace;
 use crate::error::{Error, Result};
@@ -67,8 +68,7 @@ impl<'a, F: Scalar> Cx<'a, F> {
     where
         'a: 'b,
     {
-        let space = if rows.num_hops() > 0 { RowSpace::Hop(0) } else { RowSpace::Nodes };
-        Cx { rows: Some(rows), space, ..self.clone() }
+        Cx { rows: Some(rows), space: rows.of_features(), ..self.clone() }
     }
 
     /// Evaluation, with or without a graph, with arrays from a workspace that is there.
@@ -124,6 +124,15 @@ impl<'a, F: Scalar> Cx<'a, F> {
         self.space
     }
 
+    /// What is asked about pairs of nodes.
+    ///
+    /// # Errors
+    /// [`Error::NoQueries`] where the batch asks about none.
+    pub fn queries(&self) -> Result<&'a Queries> {
+        let asked = self.rows.and_then(Rows::asked);
+        asked.ok_or_else(|| Error::NoQueries { at: self.place.into() })
+    }
+
     /// How many rows a value of that space has.
     ///
     /// # Errors
@@ -133,12 +142,15 @@ impl<'a, F: Scalar> Cx<'a, F> {
         let count = match (space, self.rows) {
             (RowSpace::Nodes, _) => self.graph.map(Graph::num_nodes),
             (_, None) => None,
-            (RowSpace::Hop(0), Some(rows)) => rows.hop(0).map(|hop| hop.num_sources()),
+            (RowSpace::Hop(0), Some(rows)) => match rows.hop(0) {
+                Some(hop) => Some(hop.num_sources()),
+                None => rows.node_ids().map(<[u32]>::len),
+            },
             (RowSpace::Hop(k), Some(rows)) => {
                 rows.hop(usize::from(k) - 1).map(|hop| hop.num_targets())
             }
             (RowSpace::Graphs, Some(rows)) => rows.graph_of_nodes().map(|(_, count)| count),
-            (RowSpace::Pairs, Some(rows)) => rows.pairs_of_nodes().map(<[_]>::len),
+            (RowSpace::Pairs, Some(rows)) => rows.asked().map(Queries::num_pairs),
         };
         let at = || self.place.to_string();
         count.ok_or_else(|| match space {

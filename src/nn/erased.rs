@@ -11,7 +11,7 @@ use super::param::Param;
 use super::role::Role;
 use super::rows::RowSpace;
 use super::stage::Lowering;
-use super::wiring::{Kept, Wiring};
+use super::wiring::{Kept, PruneUnits, Wiring};
 use crate::error::{PruneError, Result, Unsupported};
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
@@ -49,6 +49,8 @@ pub trait DynLayer<F: Scalar>: Send + Sync {
     fn role(&self) -> Role;
     /// See [`Layer::rows`].
     fn rows(&self, inputs: &[RowSpace]) -> Option<RowSpace>;
+    /// See [`Layer::couples`].
+    fn couples(&self, k: usize) -> PruneUnits;
     /// See [`Layer::is_identity`].
     fn is_identity(&self, mode: Mode) -> bool;
     /// See [`Layer::in_place`].
@@ -121,6 +123,9 @@ impl<F: Scalar, L: Layer<F>> DynLayer<F> for L {
     }
     fn role(&self) -> Role {
         Layer::role(self)
+    }
+    fn couples(&self, k: usize) -> PruneUnits {
+        Layer::couples(self, k)
     }
     fn rows(&self, inputs: &[RowSpace]) -> Option<RowSpace> {
         Layer::rows(self, inputs)

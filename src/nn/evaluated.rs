@@ -2,6 +2,7 @@
 
 use super::cx::Cx;
 use super::layer::Layer;
+use super::rows::RowSpace;
 use super::stage::Opaque;
 use crate::error::Result;
 use crate::scalar::Scalar;
@@ -30,6 +31,10 @@ impl<F: Scalar, L: Layer<F>> Opaque<F> for Evaluated<L> {
 
     fn macs(&self) -> u64 {
         self.macs
+    }
+
+    fn rows(&self, inputs: &[RowSpace]) -> Option<RowSpace> {
+        self.layer.rows(inputs)
     }
 
     fn run(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<Array2<F>> {

@@ -2,9 +2,11 @@
 
 use super::ids::ParamId;
 use super::param::Param;
+use crate::kernels;
 use crate::scalar::Scalar;
 use crate::value::{CsrView, ValueRef};
-use ndarray::Array2;
+use ndarray::{Array2, ArrayView2, Axis};
+use std::sync::OnceLock;
 
 /// What a layer's backward reads of its inputs and output; the trace drops what nobody reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,9 +108,114 @@ impl<'a, F: Scalar> Io<'a, F> {
 const CLIP_EPSILON: f64 = 1e-6;
 
 /// Gradients of a model's parameters; what was never added to is zero.
+///
+/// That of a table of which a batch reads few rows is kept as these rows
+/// ([`add_rows`](Self::add_rows)), and made whole when somebody asks for all of it.
 #[derive(Debug, Clone, Default)]
-pub struct Grads<F> {
-    by_id: Vec<Option<Array2<F>>>,
+pub struct Grads<F: Scalar> {
+    by_id: Vec<Option<Gradient<F>>>,
+}
+
+#[derive(Debug, Clone)]
+enum Gradient<F: Scalar> {
+    Whole(Array2<F>),
+    Rows(RowGrads<F>, OnceLock<Array2<F>>),
+}
+
+impl<F: Scalar> Gradient<F> {
+    fn whole(&self) -> &Array2<F> {
+        match self {
+            Gradient::Whole(whole) => whole,
+            Gradient::Rows(rows, whole) => whole.get_or_init(|| rows.to_whole()),
+        }
+    }
+
+    /// The gradient as a whole, to change.
+    fn whole_mut(&mut self) -> &mut Array2<F> {
+        if let Gradient::Rows(rows, whole) = self {
+            *self = Gradient::Whole(whole.take().unwrap_or_else(|| rows.to_whole()));
+        }
+        match self {
+            Gradient::Whole(whole) => whole,
+            Gradient::Rows(..) => unreachable!("it was made whole"),
+        }
+    }
+
+    /// What is stored, to change: all else is zero.
+    fn stored_mut(&mut self) -> &mut Array2<F> {
+        match self {
+            Gradient::Whole(whole) => whole,
+            Gradient::Rows(rows, whole) => {
+                whole.take();
+                &mut rows.values
+            }
+        }
+    }
+
+    fn stored(&self) -> &Array2<F> {
+        match self {
+            Gradient::Whole(whole) => whole,
+            Gradient::Rows(rows, _) => &rows.values,
+        }
+    }
+}
+
+/// The gradient of some rows of a parameter; all others are zero.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RowGrads<F: Scalar> {
+    rows: Vec<u32>,
+    values: Array2<F>,
+    shape: (usize, usize),
+}
+
+impl<F: Scalar> RowGrads<F> {
+    /// Rows that are listed once each, ascending; those of a row that is named several times are
+    /// added up in their order.
+    fn new(shape: (usize, usize), rows: &[u32], values: ArrayView2<F>) -> Self {
+        let mut order: Vec<u32> = (0..rows.len() as u32).collect();
+        order.sort_by_key(|&k| rows[k as usize]);
+        // Where each row begins in the order, and where the last one ends.
+        let (mut once, mut starts) = (Vec::new(), Vec::new());
+        for (at, &k) in order.iter().enumerate() {
+            if once.last() != Some(&rows[k as usize]) {
+                once.push(rows[k as usize]);
+                starts.push(at);
+            }
+        }
+        starts.push(order.len());
+        let mut sums = Array2::zeros((once.len(), shape.1));
+        kernels::map_rows(sums.view_mut(), |at, sum| {
+            for &k in &order[starts[at]..starts[at + 1]] {
+                let values = values.row(k as usize);
+                sum.iter_mut().zip(values).for_each(|(sum, &value)| *sum += value);
+            }
+        });
+        Self { rows: once, values: sums, shape }
+    }
+
+    /// Which rows, ascending.
+    pub fn rows(&self) -> &[u32] {
+        &self.rows
+    }
+
+    /// Their gradients, `[rows, channels]`.
+    pub fn values(&self) -> &Array2<F> {
+        &self.values
+    }
+
+    fn add_to(&self, whole: &mut Array2<F>) {
+        for (&row, values) in self.rows.iter().zip(self.values.rows()) {
+            let mut sum = whole.row_mut(row as usize);
+            sum += &values;
+        }
+    }
+
+    /// All rows, `[rows of the parameter, columns]`.
+    pub fn to_whole(&self) -> Array2<F> {
+        let mut whole = Array2::zeros(self.shape);
+        self.add_to(&mut whole);
+        whole
+    }
 }
 
 impl<F: Scalar> Grads<F> {
@@ -127,33 +234,78 @@ impl<F: Scalar> Grads<F> {
             "the gradient of `{}` has its shape",
             param.name()
         );
-        if self.by_id.len() <= param.id.0 {
-            self.by_id.resize(param.id.0 + 1, None);
+        match self.slot(param.id) {
+            Some(sum) => *sum.whole_mut() += &gradient,
+            empty => *empty = Some(Gradient::Whole(gradient)),
         }
-        match &mut self.by_id[param.id.0] {
-            Some(sum) => *sum += &gradient,
-            empty => *empty = Some(gradient),
+    }
+
+    /// Adds to some rows of the gradient of `param`; a row may be named several times.
+    ///
+    /// *Shapes*: `values: [rows, columns of the parameter]`.
+    ///
+    /// # Panics
+    /// If the shapes do not fit, or the parameter has no such row.
+    pub fn add_rows(&mut self, param: &Param<F>, rows: &[u32], values: ArrayView2<F>) {
+        let shape = param.value().dim();
+        assert_eq!(
+            values.dim(),
+            (rows.len(), shape.1),
+            "rows of the gradient of `{}` have its width",
+            param.name()
+        );
+        assert!(
+            rows.iter().all(|&row| (row as usize) < shape.0),
+            "`{}` has {} rows",
+            param.name(),
+            shape.0
+        );
+        match self.slot(param.id) {
+            Some(Gradient::Whole(sum)) => RowGrads::new(shape, rows, values).add_to(sum),
+            Some(Gradient::Rows(before, whole)) => {
+                whole.take();
+                let rows = [&before.rows, rows].concat();
+                let values = ndarray::concatenate![Axis(0), before.values, values];
+                *before = RowGrads::new(shape, &rows, values.view());
+            }
+            empty => {
+                let rows = RowGrads::new(shape, rows, values);
+                *empty = Some(Gradient::Rows(rows, OnceLock::new()));
+            }
         }
+    }
+
+    fn slot(&mut self, id: ParamId) -> &mut Option<Gradient<F>> {
+        if self.by_id.len() <= id.0 {
+            self.by_id.resize(id.0 + 1, None);
+        }
+        &mut self.by_id[id.0]
     }
 
     /// The gradient of a parameter, or `None` where it is zero throughout.
     pub fn get(&self, id: ParamId) -> Option<&Array2<F>> {
-        self.by_id.get(id.0).and_then(Option::as_ref)
+        self.by_id.get(id.0).and_then(Option::as_ref).map(Gradient::whole)
+    }
+
+    /// The gradient of a parameter as rows, where it is kept so.
+    pub fn rows(&self, id: ParamId) -> Option<&RowGrads<F>> {
+        match self.by_id.get(id.0).and_then(Option::as_ref) {
+            Some(Gradient::Rows(rows, _)) => Some(rows),
+            _ => None,
+        }
     }
 
     /// The gradient of a parameter, of zeros where it had none.
     pub fn of_mut(&mut self, param: &Param<F>) -> &mut Array2<F> {
-        let index = param.id().0;
-        if self.by_id.len() <= index {
-            self.by_id.resize(index + 1, None);
-        }
-        self.by_id[index].get_or_insert_with(|| Array2::zeros(param.value().dim()))
+        let zeros = || Gradient::Whole(Array2::zeros(param.value().dim()));
+        self.slot(param.id()).get_or_insert_with(zeros).whole_mut()
     }
 
-    /// The entries of each gradient that there is, in the order of the parameters.
+    /// The entries of each gradient that there is, in the order of the parameters; all of each.
     pub fn slices_mut(&mut self) -> impl Iterator<Item = &mut [F]> {
         let contiguous = "gradients are made in standard layout";
         self.by_id.iter_mut().flatten().map(move |gradient| {
+            let gradient = gradient.whole_mut();
             if !gradient.is_standard_layout() {
                 *gradient = gradient.as_standard_layout().into_owned();
             }
@@ -163,13 +315,13 @@ impl<F: Scalar> Grads<F> {
 
     /// Multiplies all gradients by `factor`.
     pub fn scale(&mut self, factor: F) {
-        self.by_id.iter_mut().flatten().for_each(|gradient| *gradient *= factor);
+        self.by_id.iter_mut().flatten().for_each(|gradient| *gradient.stored_mut() *= factor);
     }
 
     /// The Euclidean norm of all gradients together.
     pub fn norm(&self) -> f64 {
-        let squares = self.by_id.iter().flatten().flatten().map(|g| g.as_f64() * g.as_f64());
-        squares.sum::<f64>().sqrt()
+        let stored = self.by_id.iter().flatten().flat_map(Gradient::stored);
+        stored.map(|g| g.as_f64() * g.as_f64()).sum::<f64>().sqrt()
     }
 
     /// Scales all gradients so that their [`norm`](Self::norm) is `largest` at most.
@@ -187,13 +339,20 @@ impl<F: Scalar> Grads<F> {
         self.by_id.resize(self.by_id.len().max(other.by_id.len()), None);
         for (sum, gradient) in self.by_id.iter_mut().zip(&other.by_id) {
             match (sum, gradient) {
-                (Some(sum), Some(gradient)) => sum.scaled_add(scale, gradient),
-                (sum @ None, Some(gradient)) => *sum = Some(gradient * scale),
+                (Some(sum), Some(gradient)) => {
+                    sum.whole_mut().scaled_add(scale, gradient.whole());
+                }
+                (sum @ None, Some(gradient)) => {
+                    let mut copy = gradient.clone();
+                    *copy.stored_mut() *= scale;
+                    *sum = Some(copy);
+                }
                 (_, None) => {}
             }
         }
     }
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -245,5 +404,33 @@ mod tests {
         assert_eq!(sum.get(id), Some(&array![[1.0, -2.0]]));
         sum.add_scaled(&terms, -0.25);
         assert_eq!(sum.get(id), Some(&array![[0.5, -1.0]]));
+    }
+
+    #[test]
+    fn gradients_of_rows_are_those_of_the_whole() {
+        let mut builder = ModelBuilder::<f64>::new(3);
+        let line = Linear::builder(3, 2).bias(false).build::<f64>().unwrap();
+        let line = builder.add("line", line, &[NodeId::INPUT]).unwrap();
+        let model = builder.build(line, 0).unwrap();
+        model.visit(&mut |_, param| {
+            let mut grads = Grads::new(0);
+            grads.add_rows(param, &[2, 0, 2], array![[1.0, 2.0], [3.0, 4.0], [10.0, 20.0]].view());
+            let whole = array![[3.0, 4.0], [0.0, 0.0], [11.0, 22.0]];
+            assert_eq!(grads.rows(param.id()).unwrap().rows(), [0, 2]);
+            assert_eq!(grads.get(param.id()), Some(&whole));
+            grads.add_rows(param, &[1], array![[5.0, 6.0]].view());
+            let whole = array![[3.0, 4.0], [5.0, 6.0], [11.0, 22.0]];
+            assert_eq!(grads.get(param.id()), Some(&whole));
+            assert_eq!(grads.norm(), whole.mapv(|g| g * g).sum().sqrt());
+            grads.scale(2.0);
+            assert_eq!(grads.get(param.id()), Some(&(&whole * 2.0)));
+            let mut sum = Grads::new(0);
+            sum.add_scaled(&grads, 0.5);
+            assert!(sum.rows(param.id()).is_some());
+            sum.add(param, whole.clone());
+            sum.add_rows(param, &[1], array![[5.0, 6.0]].view());
+            assert_eq!(sum.get(param.id()).unwrap().row(1), array![15.0, 18.0]);
+            assert!(sum.rows(param.id()).is_none());
+        });
     }
 }

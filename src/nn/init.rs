@@ -4,10 +4,12 @@ use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
 use ndarray::Array2;
 use ndarray_rand::RandomExt;
-use ndarray_rand::rand_distr::Uniform;
+use ndarray_rand::rand_distr::{Normal, Uniform};
+use serde::{Deserialize, Serialize};
 
 /// Initialisation of a parameter of shape `[rows, cols]` = `[fan in, fan out]`.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Init {
     /// Uniform in ±`sqrt(6 / (rows + cols))` (Glorot and Bengio 2010, eq. 16).
@@ -20,6 +22,10 @@ pub enum Init {
     Ones,
     /// This number everywhere.
     Constant(f64),
+    /// Uniform in ± this bound, which is positive.
+    Uniform(f64),
+    /// Normal with mean 0 and this deviation, which is positive.
+    Normal(f64),
     /// As [`Init::GlorotUniform`], for `count` matrices one below the other.
     GlorotStacked {
         /// How many.
@@ -36,6 +42,11 @@ impl Init {
             Init::Zeros => return Array2::zeros(shape),
             Init::Ones => return Array2::ones(shape),
             Init::Constant(value) => return Array2::from_elem(shape, F::of(value)),
+            Init::Normal(deviation) => {
+                let normal = Normal::new(0.0, deviation).expect("the deviation is finite");
+                return Array2::random_using(shape, normal, rng).mapv(F::of);
+            }
+            Init::Uniform(bound) => bound,
             Init::GlorotStacked { count } => {
                 (6.0 / (rows / count.max(1) + cols).max(1) as f64).sqrt()
             }

@@ -11,7 +11,7 @@ use super::param::Param;
 use super::role::Role;
 use super::rows::RowSpace;
 use super::stage::Lowering;
-use super::wiring::{Kept, Wiring};
+use super::wiring::{Kept, PruneUnits, Wiring};
 use crate::error::{PruneError, Result, Unsupported};
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
@@ -136,6 +136,12 @@ pub trait Layer<F: Scalar>: Clone + Send + Sync + 'static {
     /// What the layer is to code that rewrites networks. Default: [`Role::Other`].
     fn role(&self) -> Role {
         Role::Other
+    }
+
+    /// Which channels of input `k` can only be removed together, beside what its maker says. Default:
+    /// every channel by itself.
+    fn couples(&self, _k: usize) -> PruneUnits {
+        PruneUnits::Single
     }
 
     /// What the rows of the output are, by those of the inputs; nothing where the layer cannot join

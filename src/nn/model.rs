@@ -1,16 +1,18 @@
 //! A model: a directed acyclic graph of named layers with one output.
 
+use super::cx::Cx;
 use super::erased::DynLayer;
 use super::ids::NodeId;
 use super::param::Param;
 use super::rows::{RowSpace, Rows};
 use super::stage::Lowering;
-use crate::error::Result;
+use crate::error::{Error, Result, Unsupported};
 use crate::graph::Graph;
 use crate::rng::{generator, purpose};
 use crate::scalar::Scalar;
 use crate::value::ValueRef;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// What a model was trained on, kept in its file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -110,14 +112,19 @@ impl<F: Scalar> Model<F> {
         self.channels(self.output)
     }
 
+    /// What the rows of the output are, where the model reads a graph's nodes.
+    pub fn rows(&self) -> RowSpace {
+        self.rows_of(self.output)
+    }
+
+    /// What the rows of a node's value are, where the model reads a graph's nodes.
+    pub fn rows_of(&self, id: NodeId) -> RowSpace {
+        if id == NodeId::INPUT { RowSpace::Nodes } else { self[id].rows }
+    }
+
     /// How many channels a node puts out.
     pub fn channels(&self, id: NodeId) -> usize {
         if id == NodeId::INPUT { self.in_channels } else { self[id].channels }
-    }
-
-    /// What the rows of a node are, where the model reads a graph's nodes.
-    pub fn rows_of(&self, id: NodeId) -> RowSpace {
-        if id == NodeId::INPUT { RowSpace::Nodes } else { self[id].rows }
     }
 
     /// The nodes in the order in which they run, each with its id.
@@ -233,28 +240,40 @@ impl<F: Scalar> Model<F> {
 
     /// The stages of the model, not yet fused.
     pub(crate) fn lower(&self, graph: Option<&Graph<F>>, x: ValueRef<F>) -> Result<Lowering<F>> {
-        self.lower_within(graph, x, None)
+        self.lower_within(graph, x, &Rows::new())
     }
 
-    /// As [`Model::lower`], where the rows of values are what `rows` says.
+    /// The same, where the rows of its values are what `rows` says: no sample, whose hops no stage
+    /// aggregates over.
     pub(crate) fn lower_within(
         &self,
         graph: Option<&Graph<F>>,
         x: ValueRef<F>,
-        rows: Option<&Rows<F>>,
+        rows: &Rows<F>,
     ) -> Result<Lowering<F>> {
-        let mut lowering = Lowering::new(graph.cloned(), x, rows.cloned());
+        let cx = Cx::in_workspace(graph, Arc::default());
+        let cx = cx.within(rows);
+        if rows.num_hops() > 0 {
+            return Err(Error::OnlyAHop { at: "program".into() });
+        }
+        let mut lowering = Lowering::new(graph.cloned(), x, rows.clone());
         let mut stages = vec![lowering.input()];
         for node in &self.nodes {
             let xs: Vec<_> = node.inputs.iter().map(|id| stages[id.0]).collect();
-            let spaces: Vec<_> = node.inputs.iter().map(|&id| self.rows_of(id)).collect();
-            lowering.enter(&node.name, RowSpace::joined(&spaces).unwrap_or(node.rows));
+            lowering.enter(&node.name);
             stages.push(node.layer.lower(&mut lowering, &xs)?);
         }
         let output = stages[self.output.0];
         // A program ends in a stage: where no layer changes anything, in a copy of the input.
         let output = if output == lowering.input() { lowering.concat(&[output]) } else { output };
         lowering.finish(output, stages);
+        for (id, _) in lowering.iter().filter(|(id, _)| lowering.space(*id) != RowSpace::Nodes) {
+            let layer = lowering.layer(id);
+            cx.at(NodeId::INPUT, layer).num_rows(lowering.space(id)).map_err(|_| Unsupported {
+                layer: layer.into(),
+                reason: format!("its rows are {}, and the batch has none", lowering.space(id)),
+            })?;
+        }
         Ok(lowering)
     }
 

@@ -200,10 +200,8 @@ impl<F: Scalar> Layer<F> for Readout {
     }
 
     fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {
-        let (width, graphs) = (lowering.width(xs[0]), lowering.num_rows(RowSpace::Graphs)?);
-        let macs = lowering.stored(xs[0]) as u64;
-        let pooled = Evaluated::new(*self, macs);
-        Ok(lowering.opaque_of_rows(xs, pooled, (graphs, width)))
+        let (width, macs) = (lowering.width(xs[0]), lowering.stored(xs[0]) as u64);
+        Ok(lowering.opaque(xs, Evaluated::new(*self, macs), width))
     }
 
     fn attrs(&self) -> Attrs {
@@ -236,10 +234,10 @@ impl<F: Scalar> Registered<F> for Readout {
     /// All nodes as one graph.
     fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {
         let one = Rows::new().graphs(vec![0; graph.num_nodes()], 1);
-        self.oracle_within(graph, &one.expect("there is a graph 0"), xs)
+        self.oracle_on(graph, &one.expect("there is a graph 0"), xs)
     }
 
-    fn oracle_within(&self, _: &Graph<F>, rows: &Rows<F>, xs: &[Array2<F>]) -> Array2<F> {
+    fn oracle_on(&self, _: &Graph<F>, rows: &Rows<F>, xs: &[Array2<F>]) -> Array2<F> {
         let (graph_of, count) = rows.graph_of_nodes().expect("the laws give graphs");
         Array2::from_shape_fn((count, xs[0].ncols()), |(graph, c)| {
             let own: Vec<F> = (0..graph_of.len())
@@ -321,7 +319,7 @@ mod tests {
         ];
         for error in refused {
             let words = error.to_string();
-            assert!(words.contains("pool") && words.contains("graph of each node"), "{words}");
+            assert!(words.contains("pool") && words.contains("graphs"), "{words}");
         }
         let few = Rows::new().graphs(vec![0, 0], 1).unwrap();
         let words = model.compile_within(&graph, x, &few).unwrap_err().to_string();

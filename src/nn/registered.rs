@@ -110,9 +110,9 @@ pub trait Registered<F: Scalar>: Layer<F> {
     /// kernels.
     fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F>;
 
-    /// As [`oracle`](Self::oracle), where the rows of values are what `rows` says; for a layer that
-    /// reads them. Default: they change nothing.
-    fn oracle_within(&self, graph: &Graph<F>, rows: &Rows<F>, xs: &[Array2<F>]) -> Array2<F> {
+    /// As [`oracle`](Self::oracle), on a batch that has more than a graph; for a layer whose rows
+    /// are pairs or graphs.
+    fn oracle_on(&self, graph: &Graph<F>, rows: &Rows<F>, xs: &[Array2<F>]) -> Array2<F> {
         let _ = rows;
         self.oracle(graph, xs)
     }

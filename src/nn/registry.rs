@@ -5,7 +5,8 @@ use super::conv::{
     Appnp, Embedding, GatConv, Gatv2Conv, Gcn2Conv, GcnConv, GinAggregation, GinConv,
     GineAggregation, GineConv, LgConv, RgcnConv, SageConv, SgConv,
 };
-use super::dense::{Activation, BatchNorm, Dropout, LayerNorm, Linear};
+use super::decode::{Decoder, PairProduct};
+use super::dense::{Activation, BatchNorm, Dropout, LayerNorm, Linear, Normalize};
 use super::erased::DynLayer;
 use super::join::{Add, Concat, Max};
 use super::model::Model;
@@ -69,7 +70,7 @@ impl<F: Scalar> Entry<F> {
             },
             #[cfg(any(test, feature = "testing"))]
             oracle: |layer, graph, rows, xs| {
-                Some(layer.as_any().downcast_ref::<L>()?.oracle_within(graph, rows, xs))
+                Some(layer.as_any().downcast_ref::<L>()?.oracle_on(graph, rows, xs))
             },
             pytorch: L::PYTORCH,
             to_python: |layer, at| match layer.as_any().downcast_ref::<L>() {
@@ -121,8 +122,8 @@ impl<F: Scalar> Entry<F> {
         (self.to_python)(layer, at)
     }
 
-    /// The dense formula of `layer`, see [`Registered::oracle_within`]; `None` if it is of another
-    /// kind. With the feature `testing`.
+    /// The dense formula of `layer`, see [`Registered::oracle_on`]; `None` if it is of another kind.
+    /// With the feature `testing`.
     #[cfg(any(test, feature = "testing"))]
     pub fn oracle(
         &self,
@@ -169,8 +170,11 @@ impl<F: Scalar> Registry<F> {
             .with::<Appnp>()
             .with::<LgConv>()
             .with::<Embedding<F>>()
+            .with::<Decoder<F>>()
+            .with::<PairProduct>()
             .with::<BatchNorm<F>>()
             .with::<LayerNorm<F>>()
+            .with::<Normalize>()
             .with::<Max>()
             .with::<Readout>()
             .with::<Linear<F>>()

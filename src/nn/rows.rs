@@ -1,5 +1,6 @@
 //! What the rows of a value are: nodes, the targets of a hop, graphs of a batch, pairs.
 
+use super::queries::Queries;
 use crate::error::{Error, Result};
 use crate::graph::Hop;
 use crate::scalar::Scalar;
@@ -69,16 +70,25 @@ impl std::fmt::Display for RowSpace {
 pub struct Rows<F: Scalar> {
     hops: Arc<[Hop<F>]>,
     ids: Option<Arc<[u32]>>,
+    /// Whether these are not all nodes of the graph, and there is no hop to others.
+    alone: bool,
     starts: Option<Arc<[usize]>>,
     graph_of: Option<(Arc<[u32]>, usize)>,
     graph_ids: Option<Arc<[u32]>>,
-    pairs: Option<Arc<[[u32; 2]]>>,
+    queries: Option<Queries>,
 }
 
 impl<F: Scalar> Default for Rows<F> {
     fn default() -> Self {
-        let (hops, ids, starts) = (Arc::default(), None, None);
-        Self { hops, ids, starts, graph_of: None, graph_ids: None, pairs: None }
+        Self {
+            hops: Arc::default(),
+            ids: None,
+            alone: false,
+            starts: None,
+            graph_of: None,
+            graph_ids: None,
+            queries: None,
+        }
     }
 }
 
@@ -116,6 +126,13 @@ impl<F: Scalar> Rows<F> {
     pub fn ids(mut self, ids: impl Into<Arc<[u32]>>) -> Self {
         self.ids = Some(ids.into());
         self
+    }
+
+    /// Some nodes of the graph and no edge: who they are. A layer that aggregates refuses them.
+    #[must_use]
+    pub fn sample(mut self, ids: impl Into<Arc<[u32]>>) -> Self {
+        self.alone = true;
+        self.ids(ids)
     }
 
     /// Where the stored features of each node of the batch begin among those of the whole graph,
@@ -156,15 +173,20 @@ impl<F: Scalar> Rows<F> {
         Ok(self)
     }
 
-    /// The pairs of nodes that are asked about, each by the rows of its two nodes.
+    /// What is asked about pairs of nodes, by their rows.
     #[must_use]
-    pub fn pairs(mut self, pairs: impl Into<Arc<[[u32; 2]]>>) -> Self {
-        self.pairs = Some(pairs.into());
+    pub fn queries(mut self, queries: Queries) -> Self {
+        self.queries = Some(queries);
         self
     }
 
     pub(super) fn hop(&self, k: usize) -> Option<&Hop<F>> {
         self.hops.get(k)
+    }
+
+    /// What the rows of a batch's features are.
+    pub(super) fn of_features(&self) -> RowSpace {
+        if self.alone || self.num_hops() > 0 { RowSpace::Hop(0) } else { RowSpace::Nodes }
     }
 
     /// Number of hops, 0 where a batch is a graph.
@@ -191,9 +213,9 @@ impl<F: Scalar> Rows<F> {
         self.graph_ids.as_deref()
     }
 
-    /// The pairs that are asked about.
-    pub fn pairs_of_nodes(&self) -> Option<&[[u32; 2]]> {
-        self.pairs.as_deref()
+    /// What is asked about pairs of nodes.
+    pub fn asked(&self) -> Option<&Queries> {
+        self.queries.as_ref()
     }
 }
 

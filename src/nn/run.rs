@@ -79,14 +79,7 @@ impl<F: Scalar> Model<F> {
     ) -> Result<Trace<'x, F>> {
         self.check_input(cx, &x)?;
         liveness.check(self, cx.mode(), pass)?;
-        let spaces = self.spaces(cx.space())?;
-        let mut rows = vec![x.rows()];
-        for (id, node) in self.iter() {
-            rows.push(match spaces[id.0] {
-                RowSpace::Nodes => x.rows(),
-                space => cx.at(id, node.name()).num_rows(space)?,
-            });
-        }
+        let (spaces, rows) = self.row_spaces(cx, &x)?.into_iter().unzip();
         let mut trace = Trace {
             x,
             rows,
@@ -160,13 +153,34 @@ impl<F: Scalar> Model<F> {
                 return Err(Error::ShapeMismatch { at: what.into(), expected, found });
             }
         }
-        let pairs = rows.pairs_of_nodes().unwrap_or_default();
-        match pairs.iter().flatten().find(|node| **node as usize >= nodes) {
-            Some(&node) => {
-                let at = "node of a pair".into();
-                Err(Error::IndexOutOfRange { at, index: node as usize, len: nodes })
-            }
-            None => Ok(()),
+        // Of what relation they may be only a decoder knows.
+        rows.asked().map_or(Ok(()), |asked| asked.check("input", nodes, usize::MAX))
+    }
+
+    /// What the rows of the input and of each node are, and how many.
+    pub(crate) fn row_spaces(&self, cx: &Cx<F>, x: &ValueRef<F>) -> Result<Vec<(RowSpace, usize)>> {
+        let spaces = self.spaces(cx.space())?;
+        let mut all = vec![(spaces[0], x.rows())];
+        for (id, node) in self.iter() {
+            all.push(match spaces[id.0] {
+                RowSpace::Nodes => (RowSpace::Nodes, x.rows()),
+                space => (space, cx.at(id, node.name()).num_rows(space)?),
+            });
+        }
+        Ok(all)
+    }
+
+    /// How many hops of a sample the output is away from the input: how often it aggregates. What
+    /// runs on whole graphs alone counts as none.
+    ///
+    /// ```
+    /// assert_eq!(gnn_prune::Sage::builder(8, 3).layers(2).build(0)?.num_hops(), 2);
+    /// # Ok::<(), gnn_prune::Error>(())
+    /// ```
+    pub fn num_hops(&self) -> usize {
+        match self.spaces(RowSpace::Hop(0)).map(|spaces| spaces[self.output().0]) {
+            Ok(RowSpace::Hop(hops)) => hops.into(),
+            _ => 0,
         }
     }
 

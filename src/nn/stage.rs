@@ -7,7 +7,7 @@ use super::cx::Cx;
 use super::ids::{ParamId, StageId};
 use super::param::Param;
 use super::row_norm::RowNorm;
-use super::rows::{RowSpace, Rows as Spaces};
+use super::rows::{RowSpace, Rows};
 use crate::error::{Result, Unsupported};
 use crate::graph::{AdjacencyNorm, Graph, Operator};
 use crate::scalar::Scalar;
@@ -104,6 +104,12 @@ pub trait Opaque<F: Scalar>: Send + Sync + 'static {
     /// Multiply-accumulates of one run.
     fn macs(&self) -> u64;
 
+    /// What the rows of its value are, by those of the values that it reads; nothing where it
+    /// cannot join them. Default: theirs.
+    fn rows(&self, inputs: &[RowSpace]) -> Option<RowSpace> {
+        RowSpace::joined(inputs)
+    }
+
     /// Computes its value from those that it reads. An array from the workspace of `cx` changes
     /// places with the program's own, and nothing is copied.
     ///
@@ -141,10 +147,10 @@ impl<F: Scalar> Stage<F> {
 #[derive(Debug)]
 pub struct Lowering<F: Scalar> {
     graph: Option<Graph<F>>,
-    spaces: Option<Spaces<F>>,
-    /// What the rows of the present layer's inputs are.
-    reads: RowSpace,
-    /// Rows of each stage's value.
+    /// What the batch has beside the graph.
+    within: Rows<F>,
+    /// Rows of each stage's value: what they are, and how many.
+    spaces: Vec<RowSpace>,
     rows: Vec<usize>,
     input_stored: Option<usize>,
     stages: Vec<Stage<F>>,
@@ -157,15 +163,15 @@ pub struct Lowering<F: Scalar> {
 }
 
 impl<F: Scalar> Lowering<F> {
-    pub(crate) fn new(graph: Option<Graph<F>>, x: ValueRef<F>, spaces: Option<Spaces<F>>) -> Self {
+    pub(crate) fn new(graph: Option<Graph<F>>, x: ValueRef<F>, within: Rows<F>) -> Self {
         let input_stored = match x {
             ValueRef::Dense(_) => None,
             ValueRef::Sparse(x) => Some(x.nnz()),
         };
         Self {
             graph,
-            spaces,
-            reads: RowSpace::Nodes,
+            within,
+            spaces: vec![RowSpace::Nodes],
             rows: vec![x.rows()],
             input_stored,
             stages: vec![Stage::Input],
@@ -181,10 +187,9 @@ impl<F: Scalar> Lowering<F> {
         StageId(0)
     }
 
-    /// Stages that follow belong to this layer, whose inputs have such rows.
-    pub(crate) fn enter(&mut self, layer: &str, reads: RowSpace) {
+    /// Stages that follow belong to this layer.
+    pub(crate) fn enter(&mut self, layer: &str) {
         self.layers.push(layer.into());
-        self.reads = reads;
     }
 
     /// `of_nodes` are the stages whose values are those of the input and of each node.
@@ -227,6 +232,22 @@ impl<F: Scalar> Lowering<F> {
         self.rows[id.0]
     }
 
+    /// What the rows of a stage's value are.
+    pub fn space(&self, id: StageId) -> RowSpace {
+        self.spaces[id.0]
+    }
+
+    /// What the rows are that a stage reads.
+    pub(crate) fn space_read(&self, inputs: &[StageId]) -> RowSpace {
+        let spaces: Vec<RowSpace> = inputs.iter().map(|&x| self.space(x)).collect();
+        RowSpace::joined(&spaces).or(spaces.first().copied()).unwrap_or(RowSpace::Nodes)
+    }
+
+    /// What the batch that the model is lowered for has beside its graph.
+    pub fn within(&self) -> &Rows<F> {
+        &self.within
+    }
+
     /// Whether a stage's value is sparse: only the input can be.
     pub fn is_sparse(&self, id: StageId) -> bool {
         id.0 == 0 && self.input_stored.is_some()
@@ -249,7 +270,8 @@ impl<F: Scalar> Lowering<F> {
     /// Adds `Â·X`.
     ///
     /// # Errors
-    /// [`Unsupported`] where the program has no graph or the norm no value on it, or `X` is sparse.
+    /// [`Unsupported`] where the program has no graph or the norm no value on it, and where `X` is
+    /// sparse or its rows are no nodes.
     pub fn aggregate(&mut self, x: StageId, norm: AdjacencyNorm) -> Result<StageId, Unsupported> {
         if self.is_sparse(x) {
             let layer = self.layers.last().cloned().unwrap_or_default();
@@ -259,6 +281,12 @@ impl<F: Scalar> Lowering<F> {
             });
         }
         let operator = self.operator(norm)?;
+        if self.space(x) != RowSpace::Nodes {
+            let layer = self.layers.last().cloned().unwrap_or_default();
+            let reason =
+                format!("it aggregates over neighbours, and its rows are {}", self.space(x));
+            return Err(Unsupported { layer, reason });
+        }
         Ok(self.push(Stage::Aggregate { x, operator, norm }, self.width(x)))
     }
 
@@ -316,61 +344,18 @@ impl<F: Scalar> Lowering<F> {
         self.push(Stage::RowNorm { x, norm: Arc::new(norm), scale }, self.width(x))
     }
 
-    /// Adds an operation that no other stage says; `width` is that of its value.
+    /// Adds an operation that no other stage says; `width` is that of its value, whose rows are
+    /// what [`Opaque::rows`] says.
     pub fn opaque(&mut self, xs: &[StageId], operation: impl Opaque<F>, width: usize) -> StageId {
         self.push(Stage::Opaque { xs: xs.to_vec(), operation: Arc::new(operation) }, width)
-    }
-
-    /// As [`Lowering::opaque`], for an operation that puts out other rows than it reads; `shape` is
-    /// that of its value.
-    pub fn opaque_of_rows(
-        &mut self,
-        xs: &[StageId],
-        operation: impl Opaque<F>,
-        shape: (usize, usize),
-    ) -> StageId {
-        let stage = self.opaque(xs, operation, shape.1);
-        self.rows[stage.0] = shape.0;
-        stage
-    }
-
-    /// What the batch that the model is lowered for has beside its graph, if anything.
-    pub fn spaces(&self) -> Option<&Spaces<F>> {
-        self.spaces.as_ref()
-    }
-
-    /// How many rows a value of that space has.
-    ///
-    /// # Errors
-    /// [`Unsupported`] where the batch says nothing of it.
-    pub fn num_rows(&self, space: RowSpace) -> Result<usize, Unsupported> {
-        let layer = self.layers.last().cloned().unwrap_or_default();
-        let cx = Cx::in_workspace(self.graph.as_ref(), Arc::default());
-        let cx = match &self.spaces {
-            Some(spaces) => cx.within(spaces).num_rows(space),
-            None => cx.num_rows(space),
-        };
-        cx.map_err(|_| {
-            let reason = match space {
-                RowSpace::Graphs => {
-                    "the batch does not say the graph of each node; give `Rows::graphs`".into()
-                }
-                space => format!("the batch says nothing of rows of {space}"),
-            };
-            Unsupported { layer, reason }
-        })
     }
 
     /// The graph that the model is lowered for.
     ///
     /// # Errors
-    /// [`Unsupported`] where there is none, and where the layer's rows are not its nodes.
+    /// [`Unsupported`] where there is none.
     pub fn graph(&self) -> Result<&Graph<F>, Unsupported> {
         let layer = self.layers.last().cloned().unwrap_or_default();
-        if self.reads != RowSpace::Nodes {
-            let reason = format!("it aggregates over neighbours, and its rows are {}", self.reads);
-            return Err(Unsupported { layer, reason });
-        }
         self.graph.as_ref().ok_or_else(|| Unsupported {
             layer,
             reason: "it aggregates over neighbours, and there is no graph".into(),
@@ -402,8 +387,20 @@ impl<F: Scalar> Lowering<F> {
     }
 
     fn push(&mut self, stage: Stage<F>, width: usize) -> StageId {
-        // As many rows as what it reads; an opaque stage may say otherwise.
-        self.rows.push(stage.inputs().first().map_or(self.rows[0], |&x| self.rows(x)));
+        let read = self.space_read(stage.inputs());
+        let space = match &stage {
+            Stage::Opaque { xs, operation } => {
+                let spaces: Vec<RowSpace> = xs.iter().map(|&x| self.space(x)).collect();
+                operation.rows(&spaces).unwrap_or(read)
+            }
+            _ => read,
+        };
+        self.rows.push(match space {
+            RowSpace::Nodes => self.rows[0],
+            // What the batch says nothing of is refused once the model is lowered.
+            space => Cx::without_graph().within(&self.within).num_rows(space).unwrap_or(0),
+        });
+        self.spaces.push(space);
         self.stages.push(stage);
         self.widths.push(width);
         self.layer_of.push(self.layers.len() - 1);

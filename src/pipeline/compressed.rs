@@ -1,12 +1,11 @@
 //! What a compression may end in, where that is decided at run time.
 
 use crate::error::Result;
-use crate::graph::Graph;
 use crate::io::{self, Kind};
 use crate::nn::{Model, Origin, Registry};
 use crate::quant::QuantModel;
 use crate::report::{Runnable, Servable};
-use crate::value::ValueRef;
+use crate::task::Batch;
 use std::path::Path;
 
 /// A model of floats or of integers.
@@ -100,8 +99,8 @@ impl Servable for Compressed {
     fn stored_bytes(&self) -> u64 {
         self.servable().stored_bytes()
     }
-    fn compiled(&self, graph: &Graph, x: ValueRef<f32>) -> Result<Box<dyn Runnable>> {
-        self.servable().compiled(graph, x)
+    fn compiled(&self, batch: &Batch<f32>) -> Result<Box<dyn Runnable>> {
+        self.servable().compiled(batch)
     }
 }
 

@@ -6,16 +6,15 @@ use super::controls::{Controls, dense_form, form_of_bytes, same_shapes};
 use super::identity::Identity;
 use super::rehearsal::{rehearse, stage_seed};
 use super::seed_state::SeedState;
-use super::step::{Env, Step, Subject};
-use crate::data::Dataset;
+use super::step::{Env, OnGraph, Step, Subject};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::nn::Model;
 use crate::quant::{QuantModel, Quantizer};
 use crate::report::{Account, Curve, LayerWidth, Report, Row, Servable, Summary};
-use crate::task::{Part, Task, evaluate, measure};
+use crate::task::{Measured, Part, Task, evaluate_all, measure};
 use crate::train::{Epoch, OnEpoch, Setup, Trainer};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -97,7 +96,7 @@ pub struct Outcome<M> {
 /// ```
 pub struct Compression<'a, M = Model> {
     start: Start,
-    data: &'a Dataset,
+    task: &'a dyn Task<f32>,
     steps: Vec<Box<dyn Step>>,
     quantizer: Option<Quantizer>,
     controls: Controls,
@@ -116,7 +115,7 @@ impl<M> std::fmt::Debug for Compression<'_, M> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let steps: Vec<String> = self.steps.iter().map(|step| step.settings()).collect();
         f.debug_struct("Compression")
-            .field("data", &self.data.name())
+            .field("task", &self.task)
             .field("steps", &steps)
             .field("quantizer", &self.quantizer)
             .field("controls", &self.controls)
@@ -136,9 +135,9 @@ struct At<'a> {
 }
 
 /// How good a stage is, in percent.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Judged {
-    test: f64,
+    test: Measured,
     /// Of the last stage of a chain.
     validation: Option<f64>,
 }
@@ -146,7 +145,7 @@ struct Judged {
 /// A row of the report that is yet to be measured.
 struct Unmeasured {
     name: String,
-    metric: Vec<f64>,
+    metric: Vec<Measured>,
     /// None for what is the dense model once more.
     stage: Option<SeedState>,
 }
@@ -154,15 +153,15 @@ struct Unmeasured {
 /// Results of one chain of steps over all seeds.
 struct Chain {
     /// Name and per-seed metric of every stage.
-    metrics: Vec<(String, Vec<f64>)>,
+    metrics: Vec<(String, Vec<Measured>)>,
     /// The stages of the seed with the best validation metric after the last.
     best: Vec<SeedState>,
 }
 
 impl<'a> Compression<'a> {
     /// Compresses one trained model.
-    pub fn of(model: Model, data: &'a Dataset) -> Self {
-        Self::start(Start::Trained(model), data)
+    pub fn of(model: Model, task: &'a dyn Task<f32>) -> Self {
+        Self::start(Start::Trained(model), task)
     }
 
     /// Trains a model of this form with each of the seeds `0..seeds` first, and compresses each;
@@ -170,14 +169,19 @@ impl<'a> Compression<'a> {
     ///
     /// # Errors
     /// [`Error::Setting`] for no seeds.
-    pub fn train(form: Model, trainer: Trainer, seeds: u64, data: &'a Dataset) -> Result<Self> {
+    pub fn train(
+        form: Model,
+        trainer: Trainer,
+        seeds: u64,
+        task: &'a dyn Task<f32>,
+    ) -> Result<Self> {
         if seeds == 0 {
             return Err(Error::setting("seeds", 0, "at least 1"));
         }
-        Ok(Self::start(Start::Train { form, trainer, seeds: (0..seeds).collect() }, data))
+        Ok(Self::start(Start::Train { form, trainer, seeds: (0..seeds).collect() }, task))
     }
 
-    fn start(start: Start, data: &'a Dataset) -> Self {
+    fn start(start: Start, task: &'a dyn Task<f32>) -> Self {
         let trainer = match &start {
             Start::Trained(_) => Trainer::protocol(),
             Start::Train { trainer, .. } => trainer.clone(),
@@ -188,7 +192,7 @@ impl<'a> Compression<'a> {
             (None, Controls::All, None, None, None);
         Self {
             start,
-            data,
+            task,
             steps,
             quantizer,
             controls,
@@ -309,7 +313,7 @@ impl<'a, M> Compression<'a, M> {
     fn ending_in<N>(self) -> Compression<'a, N> {
         Compression {
             start: self.start,
-            data: self.data,
+            task: self.task,
             steps: self.steps,
             quantizer: self.quantizer,
             controls: self.controls,
@@ -333,7 +337,7 @@ impl Compression<'_, ()> {
                 "the first step: it starts a fresh model, and what came before would be lost";
             return Err(Error::setting(format!("`{}`", late.name()), "a later step", legal));
         }
-        rehearse(self.form(), self.data, &self.steps, self.quantizer.as_ref())?;
+        rehearse(self.form(), self.task, &self.steps, self.quantizer.as_ref())?;
         let curves = self.record();
         (self.listener)(Progress::Plan { stages: self.plan() });
         if let Some(checkpoints) = &self.checkpoints {
@@ -370,7 +374,7 @@ impl Compression<'_, ()> {
                 None => Row { name, ..rows[0].clone() },
             });
         }
-        let mut report = Report::new(self.data, seeds, rows);
+        let mut report = Report::new(self.task, seeds, rows);
         let calibrates = self
             .steps
             .iter()
@@ -462,7 +466,7 @@ impl Compression<'_, ()> {
             ("stages", stages.collect::<Vec<_>>().join("\n")),
             ("controls", format!("{:?}", self.controls).to_lowercase()),
         ];
-        Identity::of_run(self.form(), self.data, words)
+        Identity::of_run(self.form(), self.task, words)
     }
 
     fn dense_stages(&self) -> Result<Vec<(SeedState, Judged)>> {
@@ -470,7 +474,7 @@ impl Compression<'_, ()> {
         match &self.start {
             Start::Trained(model) => {
                 let stage = SeedState {
-                    subject: Subject::new(model.clone(), self.data.graph().clone()),
+                    subject: Subject::new(model.clone(), self.task.data().graph().clone()),
                     integers: None,
                 };
                 let judged = self.judged(&stage, last)?;
@@ -484,16 +488,16 @@ impl Compression<'_, ()> {
                     seeds: seeds.len(),
                     last,
                 };
-                seeds.iter().map(|seed| self.trained(&at(seed), form, self.data)).collect()
+                seeds.iter().map(|seed| self.trained(&at(seed), form, self.task)).collect()
             }
         }
     }
 
-    fn trained(&self, at: &At, form: &Model, data: &Dataset) -> Result<(SeedState, Judged)> {
-        let untrained = Subject::new(form.fresh(at.seed), data.graph().clone());
+    fn trained(&self, at: &At, form: &Model, task: &dyn Task<f32>) -> Result<(SeedState, Judged)> {
+        let untrained = Subject::new(form.fresh(at.seed), task.data().graph().clone());
         self.finished(at, untrained, |subject, on_epoch| {
             let setup = Setup::new().on_epoch(on_epoch);
-            let model = self.trainer.fit_with(subject.model().clone(), data, setup)?.model;
+            let model = self.trainer.fit_with(subject.model().clone(), task, setup)?.model;
             Ok(SeedState { subject: subject.with_model(model), integers: None })
         })
     }
@@ -546,10 +550,12 @@ impl Compression<'_, ()> {
         })?;
         let judged = self.judged(&stage, at.last)?;
         // A graph that a step has made is in no file.
-        if let Some(store) =
-            self.store.as_ref().filter(|_| stage.subject.graph().is_clone_of(self.data.graph()))
+        if let Some(store) = self
+            .store
+            .as_ref()
+            .filter(|_| stage.subject.graph().is_clone_of(self.task.data().graph()))
         {
-            let Judged { test, validation } = judged;
+            let Judged { test, validation } = judged.clone();
             let epochs = heard().clone();
             let record = Record {
                 stage: at.name.into(),
@@ -574,14 +580,14 @@ impl Compression<'_, ()> {
         steps: &[&dyn Step],
         of: &str,
     ) -> Result<Chain> {
-        let mut metrics: Vec<(String, Vec<f64>)> =
+        let mut metrics: Vec<(String, Vec<Measured>)> =
             self.names(steps, of).into_iter().map(|name| (name, Vec::new())).collect();
-        let metric = self.data.metric();
+        let metric = self.task.metric();
         let mut best: (f64, Vec<SeedState>) = (metric.worst(), Vec::new());
         for start in dense {
             let stages = self.stages_of(chain, start, steps, &metrics, dense.len())?;
             for ((_, judged), (_, values)) in stages.iter().zip(&mut metrics) {
-                values.push(judged.test);
+                values.push(judged.test.clone());
             }
             let validation = stages
                 .last()
@@ -599,7 +605,7 @@ impl Compression<'_, ()> {
         chain: &str,
         start: &(SeedState, Judged),
         steps: &[&dyn Step],
-        names: &[(String, Vec<f64>)],
+        names: &[(String, Vec<Measured>)],
         seeds: usize,
     ) -> Result<Vec<(SeedState, Judged)>> {
         let model = start.0.subject.model();
@@ -611,7 +617,7 @@ impl Compression<'_, ()> {
         for (k, step) in steps.iter().enumerate() {
             let before = stages[k].0.subject.clone();
             stages.push(self.finished(&at(k + 1), before, |subject, on_epoch| {
-                let env = Env::new(self.data, model, stage_seed(model, k)).on_epoch(on_epoch);
+                let env = Env::new(self.task, model, stage_seed(model, k)).on_epoch(on_epoch);
                 Ok(SeedState { subject: step.run(subject, &env)?, integers: None })
             })?);
         }
@@ -620,7 +626,7 @@ impl Compression<'_, ()> {
             stages.push(self.finished(&at(steps.len() + 1), before, |subject, on_epoch| {
                 let integers = quantizer.quantize_with(
                     subject.model(),
-                    &self.on(subject.graph())?,
+                    &*self.on(subject.graph())?,
                     on_epoch,
                 )?;
                 Ok(SeedState { subject, integers: Some(integers) })
@@ -630,38 +636,38 @@ impl Compression<'_, ()> {
     }
 
     fn judged(&self, stage: &SeedState, last: bool) -> Result<Judged> {
-        let validation = if last { Some(self.judge(stage, Part::Validation)?) } else { None };
+        let validation = if last { Some(self.judge(stage, Part::Validation)?.value) } else { None };
         Ok(Judged { test: self.judge(stage, Part::Test)?, validation })
     }
 
-    fn judge(&self, stage: &SeedState, part: Part) -> Result<f64> {
-        let data = self.on(stage.subject.graph())?;
+    fn judge(&self, stage: &SeedState, part: Part) -> Result<Measured> {
+        let task = self.on(stage.subject.graph())?;
         match &stage.integers {
-            None => evaluate(stage.subject.model(), &data, part),
-            Some(integers) => measure(&data, part, integers.seed(), |batch| {
-                let mut program = integers.compile(batch.graph(), batch.features())?;
+            None => evaluate_all(stage.subject.model(), &*task, part),
+            Some(integers) => measure(&*task, part, integers.seed(), |batch| {
+                let mut program = integers.compiled(batch)?;
                 Ok(program.run(batch.features())?.to_owned())
             }),
         }
     }
 
-    fn on(&self, graph: &Graph) -> Result<Dataset> {
-        self.data.with_graph(graph.clone())
+    fn on(&self, graph: &Graph) -> Result<OnGraph<'_>> {
+        OnGraph::of(self.task, graph)
     }
 
-    fn row(&self, name: &str, metric: Vec<f64>, stage: &SeedState) -> Result<Row> {
+    fn row(&self, name: &str, metric: Vec<Measured>, stage: &SeedState) -> Result<Row> {
         self.go_on()?;
         (self.listener)(Progress::Measure { name: name.into() });
         let model: &dyn Servable = match &stage.integers {
             Some(integers) => integers,
             None => stage.subject.model(),
         };
-        let account =
-            Account::of(model, stage.subject.graph(), &self.data.features(), self.threads)?;
+        let account = Account::of(model, &*self.on(stage.subject.graph())?, self.threads)?;
         Ok(Row {
             name: name.into(),
-            metric: self.data.metric(),
-            accuracy: Summary::of(metric),
+            metric: self.task.metric(),
+            accuracy: Summary::of(metric.iter().map(|measured| measured.value).collect()),
+            metrics: others(&metric),
             account,
         })
     }
@@ -673,9 +679,9 @@ impl Compression<'_, ()> {
         dense: &[(SeedState, Judged)],
         last: &SeedState,
     ) -> Result<Vec<Unmeasured>> {
-        let narrow = dense_form(last.subject.model(), self.data)?;
+        let narrow = dense_form(last.subject.model(), self.task)?;
         let mut rows = vec![self.narrow_control("narrow", &narrow, last.subject.graph(), dense)?];
-        if let Some(form) = form_of_bytes(&narrow, self.data, last)? {
+        if let Some(form) = form_of_bytes(&narrow, self.task, last)? {
             rows.push(self.narrow_control("bytes", &form, last.subject.graph(), dense)?);
         }
         rows.extend(self.random_control(dense)?);
@@ -695,7 +701,7 @@ impl Compression<'_, ()> {
         if matches!(self.start, Start::Train { .. }) && same_shapes(form, self.form()) {
             return Ok(Unmeasured { name, metric: Vec::new(), stage: None });
         }
-        let data = self.on(graph)?;
+        let task = self.on(graph)?;
         let (mut metric, mut first) = (Vec::new(), None);
         for (start, _) in dense {
             let seed = start.subject.model().seed();
@@ -706,7 +712,7 @@ impl Compression<'_, ()> {
                 seeds: dense.len(),
                 last: false,
             };
-            let (stage, judged) = self.trained(&at, form, &data)?;
+            let (stage, judged) = self.trained(&at, form, &*task)?;
             metric.push(judged.test);
             first.get_or_insert(stage);
         }
@@ -731,6 +737,15 @@ impl Compression<'_, ()> {
         };
         Ok(Some(Unmeasured { name: "random control".into(), metric, stage }))
     }
+}
+
+/// The metrics beside the task's own, over seeds.
+fn others(measured: &[Measured]) -> BTreeMap<String, Summary> {
+    let mut all: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    for (name, &value) in measured.iter().flat_map(|measured| &measured.others) {
+        all.entry(name.clone()).or_default().push(value);
+    }
+    all.into_iter().map(|(name, values)| (name, Summary::of(values))).collect()
 }
 
 /// What the names of the random control's stages begin with.

@@ -1,12 +1,12 @@
 //! What a compressed network has to beat, and the forms of it.
 
 use super::seed_state::SeedState;
-use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::io::stored_bytes;
 use crate::nn::Model;
 use crate::prune::{ChannelPruner, Magnitude};
 use crate::quant::QuantModel;
+use crate::task::Task;
 
 /// Which control rows the report gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -44,7 +44,7 @@ impl std::str::FromStr for Controls {
 
 /// A dense network of about as many parameters as `model` has that are not masked: of its own shape
 /// where nothing is masked, else of the width whose number of parameters comes nearest.
-pub(super) fn dense_form(model: &Model, data: &Dataset) -> Result<Model> {
+pub(super) fn dense_form(model: &Model, task: &dyn Task<f32>) -> Result<Model> {
     let mut free = 0;
     model.visit(&mut |_, param| {
         free += param
@@ -54,7 +54,7 @@ pub(super) fn dense_form(model: &Model, data: &Dataset) -> Result<Model> {
     if free == model.num_params() {
         return Ok(model.clone());
     }
-    nearest_form(&model.fresh(model.seed()), data, free as u64, |model| model.num_params() as u64)
+    nearest_form(&model.fresh(model.seed()), task, free as u64, |model| model.num_params() as u64)
 }
 
 /// A final stage with less than this share of the bytes of the narrow control gets a control of its
@@ -65,7 +65,7 @@ const EQUAL_BYTES: f64 = 0.9;
 /// less.
 pub(super) fn form_of_bytes(
     narrow: &Model,
-    data: &Dataset,
+    task: &dyn Task<f32>,
     last: &SeedState,
 ) -> Result<Option<Model>> {
     let bytes = last
@@ -73,13 +73,13 @@ pub(super) fn form_of_bytes(
         .as_ref()
         .map_or_else(|| stored_bytes(last.subject.model()), QuantModel::stored_bytes);
     let less = (bytes as f64) < EQUAL_BYTES * stored_bytes(narrow) as f64;
-    less.then(|| nearest_form(narrow, data, bytes, stored_bytes)).transpose()
+    less.then(|| nearest_form(narrow, task, bytes, stored_bytes)).transpose()
 }
 
 /// The network of this form, drawn anew, of the width whose size comes nearest.
 fn nearest_form(
     form: &Model,
-    data: &Dataset,
+    task: &dyn Task<f32>,
     wanted: u64,
     size: impl Fn(&Model) -> u64,
 ) -> Result<Model> {
@@ -90,7 +90,7 @@ fn nearest_form(
     for kept in 1..widest {
         let ratio = 1.0 - kept as f64 / widest as f64;
         let Ok(plan) =
-            ChannelPruner::builder(Magnitude::l2()).ratio(ratio).build()?.plan(&unmasked, data)
+            ChannelPruner::builder(Magnitude::l2()).ratio(ratio).build()?.plan(&unmasked, task)
         else {
             continue;
         };

@@ -1,11 +1,11 @@
 //! What a run is: all that its outcome depends on, in words.
 
-use crate::data::Dataset;
 use crate::error::Result;
 use crate::kernels::Isa;
 use crate::nn::Model;
 use crate::report::DataInfo;
 use crate::rng::Digest;
+use crate::task::Task;
 use serde::{Deserialize, Serialize};
 
 /// All that the outcome of a run depends on, each with its name; a value may have several lines.
@@ -20,13 +20,13 @@ impl Identity {
         Self(words.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
     }
 
-    /// What a run of `words` on `data` depends on that begins with `form`, trained or not.
+    /// What a run of `words` on `task` depends on that begins with `form`, trained or not.
     pub(super) fn of_run<'a>(
         form: &Model,
-        data: &Dataset,
+        task: &dyn Task<f32>,
         words: impl IntoIterator<Item = (&'a str, String)>,
     ) -> Result<Self> {
-        let DataInfo { name, nodes, edges, features, feature_norm, classes } = DataInfo::of(data);
+        let DataInfo { name, nodes, edges, features, feature_norm, classes } = DataInfo::of(task);
         let common = [
             ("version", env!("CARGO_PKG_VERSION").to_string()),
             // Sums of floats are not the same for every width of vectors.
@@ -37,7 +37,8 @@ impl Identity {
                     "{name}: {nodes} nodes, {edges} edges, {features} features ({feature_norm}), {classes} classes"
                 ),
             ),
-            ("fingerprint of the data", format!("{:016x}", data.fingerprint())),
+            ("fingerprint of the data", format!("{:016x}", task.data().fingerprint())),
+            ("task", task.settings()),
             ("model", form.to_string()),
             ("digest of the model", Digest::of(&form.to_bytes()?)),
         ];

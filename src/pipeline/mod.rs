@@ -22,6 +22,6 @@ pub use controls::Controls;
 pub use one_shot::{OneShot, OneShotBuilder};
 #[cfg(feature = "recipe")]
 pub use recipe::Recipe;
-pub use step::{Control, Env, Step, Subject};
+pub use step::{Control, Env, OnGraph, Step, Subject};
 pub use steps::{Distill, FineTune, Student};
 pub use words::{Entry, Key, Kind, Made, Settings, Word, Words};

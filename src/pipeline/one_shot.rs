@@ -1,12 +1,12 @@
 //! Channels, weights and bits in one go.
 
 use super::compression::Compression;
-use crate::data::Dataset;
 use crate::error::Result;
 use crate::nn::Model;
 use crate::prune::{ChannelPruner, Subset, WeightPruner};
 use crate::quant::{Bits, QuantModel, Quantizer};
 use crate::reconstruct::Calibrate;
+use crate::task::Task;
 
 /// Builder of a [`OneShot`]; see [`OneShot::builder`].
 #[derive(Debug, Clone)]
@@ -103,10 +103,10 @@ impl OneShot {
     ///
     /// # Errors
     /// As [`ChannelPruner::prune`], [`WeightPruner::prune`] and [`Quantizer::quantize`].
-    pub fn compress(&self, model: &Model, data: &Dataset) -> Result<QuantModel> {
-        let narrow = self.channels.prune(model, data)?;
-        let sparse = self.weights.prune(&narrow, data)?;
-        self.quantizer.quantize(&sparse, data)
+    pub fn compress(&self, model: &Model, task: &dyn Task<f32>) -> Result<QuantModel> {
+        let narrow = self.channels.prune(model, task)?;
+        let sparse = self.weights.prune(&narrow, task)?;
+        self.quantizer.quantize(&sparse, task)
     }
 
     /// Adds its three stages to a compression that reports on them.

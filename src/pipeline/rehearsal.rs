@@ -1,7 +1,6 @@
 //! The whole way tried on a model that is not trained yet.
 
-use super::step::{Env, Step, Subject};
-use crate::data::Dataset;
+use super::step::{Env, OnGraph, Step, Subject};
 use crate::error::Result;
 use crate::nn::Model;
 use crate::quant::Quantizer;
@@ -12,18 +11,20 @@ use crate::task::Task;
 /// whatever training makes of it.
 pub(super) fn rehearse(
     form: &Model,
-    data: &Dataset,
+    task: &dyn Task<f32>,
     steps: &[Box<dyn Step>],
     quantizer: Option<&Quantizer>,
 ) -> Result<()> {
-    data.check(form)?;
-    let mut subject = Subject::new(form.clone(), data.graph().clone());
+    task.check(form)?;
+    let mut subject = Subject::new(form.clone(), task.data().graph().clone());
     let compiles = |subject: &Subject| {
-        subject.model().lower(Some(subject.graph()), data.features()).map(|_| ())
+        let whole = OnGraph::of(task, subject.graph())?.whole()?;
+        let (graph, rows) = (Some(whole.graph()), whole.spaces());
+        subject.model().lower_within(graph, whole.features(), rows).map(|_| ())
     };
     compiles(&subject)?;
     for (k, step) in steps.iter().enumerate() {
-        let env = Env::new(data, form, stage_seed(form, k));
+        let env = Env::new(task, form, stage_seed(form, k));
         match step.rehearse(&subject, &env)? {
             Some(next) => subject = next,
             // What comes after a step that does not tell has its turn when it is there.
@@ -32,7 +33,7 @@ pub(super) fn rehearse(
         compiles(&subject)?;
     }
     quantizer.map_or(Ok(()), |quantizer| {
-        quantizer.check(subject.model(), &data.with_graph(subject.graph().clone())?)
+        quantizer.check(subject.model(), &*OnGraph::of(task, subject.graph())?)
     })
 }
 

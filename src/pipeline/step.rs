@@ -6,7 +6,9 @@ use crate::graph::Graph;
 use crate::nn::Model;
 use crate::prune::Amount;
 use crate::reconstruct::Calibrate;
+use crate::task::Task;
 use crate::train::OnEpoch;
+use std::ops::Deref;
 
 /// What a step changes: a model and the graph that it runs on.
 #[derive(Debug, Clone)]
@@ -54,19 +56,53 @@ impl Subject {
     }
 }
 
+/// A task on the graph of a subject: the task itself, where no step has changed that.
+pub struct OnGraph<'a>(Kind<'a>);
+
+enum Kind<'a> {
+    Same(&'a dyn Task<f32>),
+    Other(Box<dyn Task<f32> + 'a>),
+}
+
+impl<'a> OnGraph<'a> {
+    pub(super) fn of(task: &'a dyn Task<f32>, graph: &Graph) -> Result<Self> {
+        Ok(Self(match graph.is_clone_of(task.data().graph()) {
+            true => Kind::Same(task),
+            false => Kind::Other(task.with_graph(graph.clone())?),
+        }))
+    }
+}
+
+impl<'a> Deref for OnGraph<'a> {
+    type Target = dyn Task<f32> + 'a;
+
+    fn deref(&self) -> &Self::Target {
+        match &self.0 {
+            Kind::Same(task) => *task,
+            Kind::Other(task) => &**task,
+        }
+    }
+}
+
+impl std::fmt::Debug for OnGraph<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
 /// What a step may look at.
 pub struct Env<'a> {
-    data: &'a Dataset,
+    task: &'a dyn Task<f32>,
     dense: &'a Model,
     seed: u64,
     on_epoch: OnEpoch<'a>,
 }
 
 impl<'a> Env<'a> {
-    /// The surroundings of a stage: the data on its own full graph, the dense model that the
+    /// The surroundings of a stage: the task on its own full graph, the dense model that the
     /// compression started from, and the seed of the stage. Nothing hears of epochs.
-    pub fn new(data: &'a Dataset, dense: &'a Model, seed: u64) -> Self {
-        Self { data, dense, seed, on_epoch: &|_| Ok(()) }
+    pub fn new(task: &'a dyn Task<f32>, dense: &'a Model, seed: u64) -> Self {
+        Self { task, dense, seed, on_epoch: &|_| Ok(()) }
     }
 
     /// The same, and `on_epoch` is called after every epoch of training, which it may end.
@@ -75,17 +111,23 @@ impl<'a> Env<'a> {
         Self { on_epoch, ..self }
     }
 
-    /// The data, on its own full graph.
-    pub fn data(&self) -> &'a Dataset {
-        self.data
+    /// The task, on its own full graph.
+    pub fn task(&self) -> &'a dyn Task<f32> {
+        self.task
     }
 
-    /// The data on the graph of a subject.
+    /// The data of the task, on their own full graph.
+    pub fn data(&self) -> &'a Dataset {
+        self.task.data()
+    }
+
+    /// The task on the graph of a subject.
     ///
     /// # Errors
-    /// A graph of another number of nodes.
-    pub fn data_of(&self, subject: &Subject) -> Result<Dataset> {
-        self.data.with_graph(subject.graph.clone())
+    /// A graph of another number of nodes, and any other than its own for a task whose graph cannot
+    /// be changed.
+    pub fn task_of(&self, subject: &Subject) -> Result<OnGraph<'a>> {
+        OnGraph::of(self.task, &subject.graph)
     }
 
     /// The dense model that the compression started from.
@@ -106,7 +148,7 @@ impl<'a> Env<'a> {
 
 impl std::fmt::Debug for Env<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "stage of seed {} on {}", self.seed, self.data.name())
+        write!(f, "stage of seed {} on {}", self.seed, self.task.name())
     }
 }
 

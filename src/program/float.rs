@@ -31,7 +31,8 @@ use std::time::Instant;
 #[derive(Debug, Clone)]
 pub struct Program<F: Scalar = f32> {
     graph: Option<Graph<F>>,
-    spaces: Option<Rows<F>>,
+    /// What the rows of its values are.
+    within: Rows<F>,
     in_shape: (usize, usize),
     instructions: Vec<Instruction<F>>,
     /// Entries of each buffer.
@@ -50,24 +51,26 @@ impl<F: Scalar> Model<F> {
     /// [`Error::Unsupported`] where a layer has no stages, [`Error::ShapeMismatch`] for an input of
     /// another width.
     pub fn compile(&self, graph: &Graph<F>, x: ValueRef<F>) -> Result<Program<F>> {
-        self.check_input(&Cx::eval(graph), &x)?;
-        Program::compile(self.lower(Some(graph), x)?)
+        self.compile_within(graph, x, &Rows::new())
     }
 
-    /// As [`Model::compile`], for a batch of graphs: what `rows` says of it is read by the layers
-    /// that pool over the nodes of each graph, and is the same for every run.
+    /// Compiles the model for inference on a batch: its graph, inputs like its features, and what
+    /// its rows are. Where `rows` are only nodes this is [`Model::compile`].
+    ///
+    /// *Shapes*: the program puts out a row per node, pair or graph, as the model does.
     ///
     /// # Errors
-    /// As [`Model::compile`], and [`Error::OnlyAHop`] for the hops of a sample.
+    /// As [`Model::compile`]; [`Error::Unsupported`] too for pairs or graphs that the model asks
+    /// for and `rows` does not have, [`Error::OnlyAHop`] for a sample by hops.
     ///
     /// ```
-    /// use gnn_prune::nn::Rows;
-    /// use gnn_prune::{GinGraphs, Graph, ValueRef, ndarray::Array2};
-    /// let model = GinGraphs::builder(1, 2).hidden(4).build(0)?;
-    /// let two = Graph::builder(5).edges([(0, 1), (1, 2), (3, 4)]).undirected(true).build()?;
-    /// let (x, rows) = (Array2::ones((5, 1)), Rows::new().graphs(vec![0, 0, 0, 1, 1], 2)?);
-    /// let x = ValueRef::Dense(x.view());
-    /// assert_eq!(model.compile_within(&two, x, &rows)?.run(x)?.dim(), (2, 2));
+    /// use gnn_prune::task::{Batch, Task};
+    /// use gnn_prune::{Dataset, Gcn};
+    /// let data = Dataset::sbm(200, 3).features(8).build()?;
+    /// let model = Gcn::builder(8, 3).hidden(16).build(0)?;
+    /// let whole: Batch<f32> = data.whole()?;
+    /// let mut program = model.compile_within(whole.graph(), whole.features(), whole.spaces())?;
+    /// assert_eq!(program.run(whole.features())?.dim(), (200, 3));
     /// # Ok::<(), gnn_prune::Error>(())
     /// ```
     pub fn compile_within(
@@ -76,11 +79,8 @@ impl<F: Scalar> Model<F> {
         x: ValueRef<F>,
         rows: &Rows<F>,
     ) -> Result<Program<F>> {
-        if rows.num_hops() > 0 {
-            return Err(Error::OnlyAHop { at: "a compiled program".into() });
-        }
         self.check_input(&Cx::eval(graph).within(rows), &x)?;
-        Program::compile(self.lower_within(Some(graph), x, Some(rows))?)
+        Program::compile(self.lower_within(Some(graph), x, rows)?)
     }
 
     /// As [`Model::compile`], for nodes in an order that keeps neighbours close together; input and
@@ -131,7 +131,7 @@ impl<F: Scalar> Program<F> {
         let input = lowering.input();
         Ok(Self {
             graph: lowering.graph().ok().cloned(),
-            spaces: lowering.spaces().cloned(),
+            within: lowering.within().clone(),
             in_shape: (lowering.rows(input), lowering.width(input)),
             instructions,
             buffer_lens,
@@ -171,7 +171,7 @@ impl<F: Scalar> Program<F> {
     }
 
     /// Runs the program on `x` of shape `[n, in_channels]` and returns the output
-    /// `[n, out_channels]`.
+    /// `[n, out_channels]`, with a row per node, pair or graph that it was compiled for.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] for an input of another shape.
@@ -227,7 +227,7 @@ impl<F: Scalar> Program<F> {
             self.buffers = self.buffer_lens.iter().map(|&len| Buffer::zeros(len)).collect();
         }
         let cx = Cx::in_workspace(self.graph.as_ref(), self.workspace.clone());
-        let cx = self.spaces.as_ref().map_or_else(|| cx.clone(), |spaces| cx.within(spaces));
+        let cx = cx.within(&self.within);
         for (k, instruction) in self.instructions.iter().enumerate() {
             let mut out = std::mem::take(&mut self.buffers[instruction.output]);
             let done = instruction.run(&cx, x, &self.buffers, &mut out);

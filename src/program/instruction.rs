@@ -6,7 +6,7 @@ use super::plan::{Buffers, Span};
 use crate::error::Result;
 use crate::kernels::buffer::Buffer;
 use crate::kernels::{self, Epilogue};
-use crate::nn::{ActivationFn, Cx, Lowering, StageId};
+use crate::nn::{ActivationFn, Cx, Lowering, RowSpace, StageId};
 use crate::scalar::Scalar;
 use crate::value::ValueRef;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2};
@@ -24,6 +24,8 @@ pub(super) enum Source {
 pub(super) struct Instruction<F: Scalar> {
     pub(super) op: Op<F>,
     inputs: Vec<Source>,
+    /// What the rows of its inputs are.
+    reads: RowSpace,
     pub(super) output: usize,
     pub(super) shape: (usize, usize),
     bias: Option<Arc<Vec<F>>>,
@@ -65,6 +67,7 @@ pub(super) fn plan<F: Scalar>(
     let instruction = |Fused { op, inputs, bias, activation, makes, .. }: Fused<F>| Instruction {
         op: fast(op, inputs[0]),
         inputs: inputs.iter().map(source).collect(),
+        reads: lowering.space_read(&inputs),
         output: of(makes),
         shape: shape(makes),
         bias,
@@ -98,7 +101,7 @@ impl<F: Scalar> Instruction<F> {
         let relu = self.activation == Some(ActivationFn::Relu);
         if let Op::Opaque(operation) = &self.op {
             let xs: Vec<_> = self.inputs.iter().map(view).collect();
-            replace(cx, operation.run(cx, &xs)?, out);
+            replace(cx, operation.run(&cx.reading(self.reads), &xs)?, out);
         }
         let mut y = self.value(out);
         // A product adds its bias and applies ReLU on the way out; what is left to do here is the

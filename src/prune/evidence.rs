@@ -3,7 +3,6 @@
 use super::channel::{ChannelLabels, ReaderView};
 use super::criterion::Needs;
 use super::units::MatrixReader;
-use crate::data::Dataset;
 use crate::error::Result;
 use crate::nn::{Cx, Grads, Model, NodeId, Param, ParamId, Trace};
 use crate::reconstruct::{Calibrate, Cholesky, Reader, readers};
@@ -12,7 +11,7 @@ use crate::task::{Batch, Part, Task};
 use crate::value::ValueRef;
 use ndarray::{Array2, Axis};
 
-/// What a criterion needs of one model on one data set.
+/// What a criterion needs of one model on one task.
 pub(super) struct Evidence<'x, F: Scalar> {
     gradients: Option<Grads<F>>,
     fisher: Option<Grads<F>>,
@@ -36,22 +35,24 @@ impl<F: Scalar> Default for Evidence<'_, F> {
 }
 
 impl<'x, F: Scalar> Evidence<'x, F> {
-    /// Of channels that are labelled so.
+    /// Of channels that are labelled so; `whole` is all of the task.
     pub(super) fn of_channels(
         model: &Model<F>,
-        data: &'x Dataset<F>,
+        task: &dyn Task<F>,
+        whole: &'x Batch<F>,
         needs: Needs,
         labels: &ChannelLabels,
         calibrate: Calibrate,
     ) -> Result<Self> {
-        let mut evidence = Self::of_params(model, data, needs)?;
+        let mut evidence = Self::of_params(model, task, needs)?;
         if needs.contains(Needs::ACTIVATIONS) {
             let all: Vec<NodeId> = (1..=model.nodes().len()).map(NodeId).collect();
-            let trace = model.trace_keeping(&Cx::eval(data.graph()), data.features(), &all)?;
+            let cx = whole.on(&Cx::without_graph());
+            let trace = model.trace_keeping(&cx, whole.features(), &all)?;
             evidence.activations = Some(trace);
         }
         if needs.contains(Needs::READERS) {
-            evidence.readers = Readers::gather(model, data, labels, calibrate)?;
+            evidence.readers = Readers::gather(model, task, labels, calibrate)?;
         }
         Ok(evidence)
     }
@@ -59,13 +60,13 @@ impl<'x, F: Scalar> Evidence<'x, F> {
     /// Of weights.
     pub(super) fn of_weights(
         model: &Model<F>,
-        data: &Dataset<F>,
+        task: &dyn Task<F>,
         needs: Needs,
         calibrate: Calibrate,
     ) -> Result<Self> {
-        let mut evidence = Self::of_params(model, data, needs)?;
+        let mut evidence = Self::of_params(model, task, needs)?;
         if needs.contains(Needs::READERS) {
-            evidence.maps = readers(model, data, calibrate, &|_, _| true)?;
+            evidence.maps = readers(model, task, calibrate, &|_, _| true)?;
             for Reader { gram, ridge, .. } in &mut evidence.maps {
                 gram.diag_mut().mapv_inplace(|v| v + *ridge);
             }
@@ -73,17 +74,17 @@ impl<'x, F: Scalar> Evidence<'x, F> {
         Ok(evidence)
     }
 
-    fn of_params(model: &Model<F>, data: &Dataset<F>, needs: Needs) -> Result<Self> {
+    fn of_params(model: &Model<F>, task: &dyn Task<F>, needs: Needs) -> Result<Self> {
         let mut evidence = Self::default();
         if needs.contains(Needs::GRADIENTS) || needs.contains(Needs::FISHER) {
-            data.check(model)?;
-            let batches = data.batches(Part::Train, model.seed())?;
+            task.check(model)?;
+            let batches = task.batches(Part::Train, model.seed())?;
             let batches = batches.epoch(0).collect::<Result<Vec<_>>>()?;
             if needs.contains(Needs::GRADIENTS) {
-                evidence.gradients = Some(gradients(model, data, &batches)?);
+                evidence.gradients = Some(gradients(model, task, &batches)?);
             }
             if needs.contains(Needs::FISHER) {
-                evidence.fisher = Some(fisher(model, data, &batches)?);
+                evidence.fisher = Some(fisher(model, task, &batches)?);
             }
         }
         Ok(evidence)
@@ -184,15 +185,15 @@ struct Known {
 }
 
 impl Readers {
-    /// Runs `model` on `data` and keeps what every reader of a prunable channel sees.
+    /// Runs `model` on all of `task` and keeps what every reader of a prunable channel sees.
     fn gather<F: Scalar>(
         model: &Model<F>,
-        data: &Dataset<F>,
+        task: &dyn Task<F>,
         labels: &ChannelLabels,
         calibrate: Calibrate,
     ) -> Result<Self> {
         let prunable = |units: Vec<usize>| units.into_iter().any(|unit| !labels.is_fixed(unit));
-        let found = readers(model, data, calibrate, &|node, map| {
+        let found = readers(model, task, calibrate, &|node, map| {
             map.terms().iter().any(|term| {
                 let weight = term.weight();
                 labels
@@ -274,7 +275,7 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Gcn;
+    use crate::{Dataset, Gcn};
 
     #[test]
     fn a_reader_of_several_groups_has_no_rows_of_units_that_went() {

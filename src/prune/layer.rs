@@ -5,7 +5,6 @@ use super::amount::{Amount, Budget, num_free_params, share_of};
 use super::block::{Block, without};
 use super::criterion::{Choice, Criterion, Needs, choosing, scored};
 use super::units::{BlockUnits, Units};
-use crate::data::Dataset;
 use crate::error::{Error, PruneError, Result};
 use crate::nn::{Model, NodeId, Role, Wiring};
 use crate::scalar::Scalar;
@@ -97,13 +96,13 @@ impl<F: Scalar> LayerPruner<F> {
     ///
     /// # Errors
     /// [`Error::Setting`] where the model has fewer residual blocks than shall go or a budget is
-    /// out of reach, [`Error::ShapeMismatch`] or [`Error::Model`] where model and data do not fit,
+    /// out of reach, [`Error::ShapeMismatch`] or [`Error::Model`] where model and task do not fit,
     /// and what the criterion refuses.
-    pub fn plan(&self, model: &Model<F>, data: &Dataset<F>) -> Result<LayerPlan> {
+    pub fn plan(&self, model: &Model<F>, task: &dyn Task<F>) -> Result<LayerPlan> {
         let Choice { criterion, amount, seed } = &self.settings.choice;
         criterion.needs().within(Needs::WEIGHTS, criterion.name(), "layers")?;
         self.settings.choice.check("layers")?;
-        data.check(model)?;
+        task.check(model)?;
         let mut plan = LayerPlan { criterion: criterion.name().into(), removed: Vec::new() };
         let (mut left, mut scored_before) = (model.clone(), 0);
         let share = amount.share().map(|share| share_of(share, blocks(model).len()));
@@ -122,7 +121,7 @@ impl<F: Scalar> LayerPruner<F> {
             let units = Units::Blocks(BlockUnits {
                 whole: model,
                 model: &left,
-                data,
+                task,
                 blocks: &blocks,
                 seed: seed.unwrap_or(model.seed()),
                 scored: scored_before,

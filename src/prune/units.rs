@@ -3,12 +3,12 @@
 use super::block::Block;
 use super::channel::ChannelUnits;
 use super::entry::Entry;
-use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::nn::{Model, Param};
 use crate::rng::{ChaCha8Rng, generator, purpose};
 use crate::scalar::Scalar;
+use crate::task::Task;
 use ndarray::{Array1, Array2};
 use ndarray_rand::rand::Rng;
 use std::ops::Range;
@@ -77,8 +77,8 @@ pub struct BlockUnits<'a, F: Scalar> {
     pub whole: &'a Model<F>,
     /// What is left of it.
     pub model: &'a Model<F>,
-    /// The data.
-    pub data: &'a Dataset<F>,
+    /// The task that it is for.
+    pub task: &'a dyn Task<F>,
     /// The blocks of what is left, in its order.
     pub blocks: &'a [Block],
     /// Seed for criteria that draw.

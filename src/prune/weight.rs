@@ -5,12 +5,12 @@ use super::criteria::{Magnitude, Random};
 use super::criterion::{Choice, Criterion, Needs, Scores, choosing, scored};
 use super::evidence::Evidence;
 use super::units::{Units, WeightMatrix, WeightUnits};
-use crate::data::Dataset;
 use crate::error::{Error, PruneError, Result};
 use crate::log;
 use crate::nn::{Axis, Mask, Model, Node, Param};
 use crate::reconstruct::{Calibrate, Settings, Unchanged, WIDEST, solve_again};
 use crate::scalar::Scalar;
+use crate::task::Task;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -175,18 +175,18 @@ impl<F: Scalar> WeightPruner<F> {
     /// 2022.
     ///
     /// # Errors
-    /// As [`WeightPruner::plan`], and what a forward pass on `data` returns.
-    pub fn prune(&self, model: &Model<F>, data: &Dataset<F>) -> Result<Model<F>> {
+    /// As [`WeightPruner::plan`], and what a forward pass on all of `task` returns.
+    pub fn prune(&self, model: &Model<F>, task: &dyn Task<F>) -> Result<Model<F>> {
         if self.settings.compensation == Compensation::None {
-            return self.plan_on(model, data)?.apply(model);
+            return self.plan_on(model, task)?.apply(model);
         }
         let settings = Settings { calibrate: self.settings.calibrate, grid: None };
         let (mut pruned, mut unchanged) = (model.clone(), Unchanged::default());
         for amount in self.amounts(model)? {
             let mut round = self.clone();
             round.settings.choice.amount = amount;
-            let masked = round.plan_on(&pruned, data)?.apply(&pruned)?;
-            pruned = solve_again(model, &masked, data, settings, &mut unchanged)?.model;
+            let masked = round.plan_on(&pruned, task)?.apply(&pruned)?;
+            pruned = solve_again(model, &masked, task, settings, &mut unchanged)?.model;
         }
         log::info!(
             "weights removed: {} of {} parameters are not zero",
@@ -279,19 +279,19 @@ impl<F: Scalar> WeightPruner<F> {
         self.planned(model, &Evidence::default())
     }
 
-    /// Decides which weights of `model` stay, with what the criterion looks at on `data`.
+    /// Decides which weights of `model` stay, with what the criterion looks at on `task`.
     ///
     /// # Errors
     /// [`PruneError::NothingToPrune`] for a model without weights, [`PruneError::EmptiesLayer`]
     /// where a layer would lose all of them, [`Error::NotFinite`] for a weight or a score that is
     /// no number, [`Error::Setting`] for more weights than there are, a budget that is out of reach
     /// and a threshold for what chance draws, and what the criterion refuses.
-    pub fn plan_on(&self, model: &Model<F>, data: &Dataset<F>) -> Result<WeightPlan> {
+    pub fn plan_on(&self, model: &Model<F>, task: &dyn Task<F>) -> Result<WeightPlan> {
         let criterion = &self.settings.choice.criterion;
         let offered = Needs::WEIGHTS | Needs::GRADIENTS | Needs::FISHER | Needs::READERS;
         criterion.needs().within(offered, criterion.name(), "weights")?;
         let calibrate = self.settings.calibrate;
-        self.planned(model, &Evidence::of_weights(model, data, criterion.needs(), calibrate)?)
+        self.planned(model, &Evidence::of_weights(model, task, criterion.needs(), calibrate)?)
     }
 
     fn planned<'m>(&self, model: &'m Model<F>, evidence: &'m Evidence<F>) -> Result<WeightPlan> {

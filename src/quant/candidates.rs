@@ -10,9 +10,10 @@
 use super::calibration::Calibration;
 use super::forms::Forms;
 use super::model::QuantModel;
-use crate::data::{Dataset, Labels};
+use crate::data::Labels;
 use crate::error::Result;
 use crate::nn::Model;
+use crate::task::{Batch, Metric, Task};
 use ndarray::{Array2, ArrayView1, ArrayView2};
 use rayon::prelude::*;
 
@@ -52,13 +53,14 @@ pub(super) fn choose(
     small: &mut QuantModel,
     candidates: &Candidates,
     dense: &Model,
-    data: &Dataset,
+    task: &dyn Task<f32>,
+    whole: &Batch<f32>,
 ) -> Result<()> {
-    let wanted = Probabilities::of(dense, data)?;
+    let wanted = Probabilities::of(dense, task, whole)?;
     let mut error = |choice: &[usize]| -> Result<f64> {
         apply(small, candidates, choice);
-        let mut program = small.compile_as(data.graph(), data.features(), Forms::Integers)?;
-        Ok(wanted.error(program.run(data.features())?))
+        let mut program = small.compile_as(whole.graph(), whole.features(), Forms::Integers)?;
+        Ok(wanted.error(program.run(whole.features())?))
     };
     let mut best = Best { choice: vec![0; candidates.len()], error: f64::INFINITY };
     best.error = error(&best.choice)?;
@@ -141,13 +143,13 @@ pub(super) fn apply(small: &mut QuantModel, candidates: &Candidates, choice: &[u
     }
 }
 
-/// What the float network says of each node: `[n, classes]`.
+/// What the float network says of each node, pair or graph: `[n, classes]`.
 struct Probabilities {
     wanted: Array2<f32>,
     means: Means,
 }
 
-/// What the outputs of a node mean.
+/// What the outputs of a row mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Means {
     /// One class of several.
@@ -158,16 +160,27 @@ enum Means {
     Numbers,
 }
 
+impl Means {
+    /// By the metric, and where that leaves it open by how many outputs there are and what is known
+    /// of the nodes that they are about.
+    fn of(task: &dyn Task<f32>, outputs: usize, of_nodes: bool) -> Self {
+        let metric = task.metric();
+        let several = of_nodes && matches!(task.data().labels(), Labels::Several { .. });
+        if [Metric::MEAN_SQUARED_ERROR, Metric::MEAN_ABSOLUTE_ERROR].contains(&metric) {
+            Means::Numbers
+        } else if outputs == 1 || several || (metric == Metric::ROC_AUC && outputs != 2) {
+            Means::Labels
+        } else {
+            Means::OneClass
+        }
+    }
+}
+
 impl Probabilities {
-    fn of(dense: &Model, data: &Dataset) -> Result<Self> {
-        let mut program = dense.compile(data.graph(), data.features())?;
-        let mut wanted = program.run(data.features())?.to_owned();
-        let means = match data.labels() {
-            Labels::Numbers { .. } => Means::Numbers,
-            Labels::Several { .. } => Means::Labels,
-            Labels::Classes(_) if wanted.ncols() == 1 => Means::Labels,
-            Labels::Classes(_) => Means::OneClass,
-        };
+    fn of(dense: &Model, task: &dyn Task<f32>, whole: &Batch<f32>) -> Result<Self> {
+        let mut program = dense.compile_within(whole.graph(), whole.features(), whole.spaces())?;
+        let mut wanted = program.run(whole.features())?.to_owned();
+        let means = Means::of(task, wanted.ncols(), whole.asks_about_nodes());
         for mut row in wanted.rows_mut() {
             let probability = probability(row.view(), means);
             row.mapv_inplace(|z| probability(z) as f32);
@@ -216,7 +229,7 @@ mod tests {
     fn a_single_output_is_a_probability_of_its_own() {
         let data = Dataset::sbm(120, 2).features(4).degree(4.0).seed(1).build().unwrap();
         let model = Gcn::builder(4, 1).hidden(3).build(0).unwrap();
-        let wanted = Probabilities::of(&model, &data).unwrap();
+        let wanted = Probabilities::of(&model, &data, &data.whole().unwrap()).unwrap();
         let logits = model.infer(&Cx::eval(data.graph()), data.features()).unwrap();
         for (&p, &z) in wanted.wanted.iter().zip(&logits) {
             assert!(

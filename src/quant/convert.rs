@@ -10,15 +10,15 @@ use super::model::{
 };
 use super::rounding::{Grids, Rounded};
 use super::settings::{Calibrations, Settings};
-use crate::data::Dataset;
 use crate::error::{Error, Result, Unsupported};
 use crate::kernels::{max_abs, quantize_with, symmetric_scale};
 use crate::log;
 use crate::nn::{Lowering, Model, Stage};
 use crate::program::{Fused, Op, Program, fuse};
+use crate::task::{Batch, DenseFeatures, Task};
 use crate::value::ValueRef;
 use ndarray::ArrayView2;
-use std::borrow::Cow;
+use std::ops::Deref;
 
 /// Whether integers read sparse features as dense ones. A layer that aggregates sparse features
 /// stands in a float program as it is; integers aggregate dense ones, where that is all that keeps
@@ -26,47 +26,65 @@ use std::borrow::Cow;
 ///
 /// # Errors
 /// What lowering returns, and [`Error::Unsupported`] where there is no memory for them.
-fn reads_dense(model: &Model, data: &Dataset) -> Result<bool> {
-    let ValueRef::Sparse(x) = data.features() else { return Ok(false) };
+fn reads_dense(model: &Model, whole: &Batch<f32>) -> Result<bool> {
+    let ValueRef::Sparse(x) = whole.features() else { return Ok(false) };
     let stands_as_it_is = |x: ValueRef<f32>| -> Result<bool> {
-        let lowering = model.lower(Some(data.graph()), x)?;
+        let lowering = model.lower_within(Some(whole.graph()), x, whole.spaces())?;
         let reads_input = |stage: &Stage<f32>| matches!(stage, Stage::Opaque { xs, .. } if xs.contains(&lowering.input()));
         Ok(lowering.stages().iter().any(reads_input))
     };
     let shape = (x.rows(), x.cols());
-    if !stands_as_it_is(data.features())? || with_dense_shape(shape, stands_as_it_is)? {
+    if !stands_as_it_is(whole.features())? || with_dense_shape(shape, stands_as_it_is)? {
         return Ok(false);
     }
     room_for_dense("the input", shape)?;
     Ok(true)
 }
 
-/// The data as the integers read them.
-pub(super) fn as_read<'a>(model: &Model, data: &'a Dataset) -> Result<Cow<'a, Dataset>> {
-    if !reads_dense(model, data)? {
-        return Ok(Cow::Borrowed(data));
+/// A task as the integers read it.
+pub(super) enum Read<'a> {
+    AsItIs(&'a dyn Task<f32>),
+    Dense(DenseFeatures<'a, f32>),
+}
+
+impl<'a> Deref for Read<'a> {
+    type Target = dyn Task<f32> + 'a;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Read::AsItIs(task) => *task,
+            Read::Dense(task) => task,
+        }
+    }
+}
+
+pub(super) fn as_read<'a>(model: &Model, task: &'a dyn Task<f32>) -> Result<Read<'a>> {
+    let whole = task.whole()?;
+    if !reads_dense(model, &whole)? {
+        return Ok(Read::AsItIs(task));
     }
     log::debug!(
         "{} x {} sparse features are made dense: integers aggregate them before a product",
-        data.num_nodes(),
-        data.num_features()
+        whole.features().rows(),
+        whole.features().cols()
     );
-    Ok(Cow::Owned(data.clone().with_dense_features()))
+    Ok(Read::Dense(DenseFeatures::of(task)))
 }
 
-/// Converts a model on its grids, its activations calibrated on all nodes of `data`: as its
+/// Converts a model on its grids, its activations calibrated on all of `task`: as its
 /// training calibrated them, as the settings say, or so that the outputs are nearest to those of
 /// `dense`.
 pub(super) fn convert(
     rounded: &Rounded,
     dense: &Model,
-    data: &Dataset,
+    task: &dyn Task<f32>,
     settings: Settings,
 ) -> Result<QuantModel> {
     let Rounded { model, grids, calibrations } = rounded;
-    let lowering = model.lower(Some(data.graph()), data.features())?;
+    let whole = task.whole()?;
+    let lowering = lowered(model, &whole)?;
     let fused = fuse(&lowering);
-    let candidates = candidates(model, data, &lowering, settings, calibrations.as_ref())?;
+    let candidates = candidates(model, &whole, &lowering, settings, calibrations.as_ref())?;
     let mut place = vec![0; lowering.stages().len()];
     for (k, stage) in fused.iter().enumerate() {
         place[stage.makes.0] = k + 1;
@@ -97,18 +115,23 @@ pub(super) fn convert(
     candidates::apply(&mut quantised, &candidates, &vec![0; candidates.len()]);
     let mut quantised = quantised.checked()?;
     if candidates.iter().any(|of| of.len() > 1) {
-        candidates::choose(&mut quantised, &candidates, dense, data)?;
+        candidates::choose(&mut quantised, &candidates, dense, task, &whole)?;
     } else {
         // The graph of the data must not overflow either: the user hears of it here.
-        quantised.compile_as(data.graph(), data.features(), Forms::Integers)?;
+        quantised.compile_as(whole.graph(), whole.features(), Forms::Integers)?;
     }
     Ok(quantised)
+}
+
+/// The stages of a model on all of a task.
+pub(super) fn lowered(model: &Model, whole: &Batch<f32>) -> Result<Lowering<f32>> {
+    model.lower_within(Some(whole.graph()), whole.features(), whole.spaces())
 }
 
 /// What each value may be calibrated by, by its values in the compiled float program.
 fn candidates(
     model: &Model,
-    data: &Dataset,
+    whole: &Batch<f32>,
     lowering: &Lowering<f32>,
     settings: Settings,
     calibrations: Option<&Calibrations>,
@@ -124,16 +147,15 @@ fn candidates(
     let mut candidates = vec![match fused.iter().any(joins_input) {
         true => of_input(
             lowering,
-            data.features(),
+            whole.features(),
             most,
             &tried(calibrations.and_then(|own| own.input)),
         ),
         false => Vec::new(),
     }];
     let mut bad = None;
-    let mut program =
-        Program::compile_stagewise(model.lower(Some(data.graph()), data.features())?)?;
-    program.run_watched(data.features(), &mut |k, y| {
+    let mut program = Program::compile_stagewise(lowered(model, whole)?)?;
+    program.run_watched(whole.features(), &mut |k, y| {
         let values = y.as_slice().expect("buffers are contiguous");
         if k + 1 == fused.len() {
             let max = max_abs(values);
@@ -185,18 +207,19 @@ fn of_input(
 
 /// Refuses a model that has a layer without an integer form, or that sums over too many neighbours,
 /// before any time is spent on it.
-pub(super) fn check(model: &Model, data: &Dataset, settings: Settings) -> Result<()> {
-    let lower = |x: ValueRef<f32>| model.lower(Some(data.graph()), x);
-    let lowering = match reads_dense(model, data)? {
-        true => with_dense_shape((data.num_nodes(), data.num_features()), lower),
-        false => lower(data.features()),
+pub(super) fn check(model: &Model, task: &dyn Task<f32>, settings: Settings) -> Result<()> {
+    let whole = task.whole()?;
+    let lower = |x: ValueRef<f32>| model.lower_within(Some(whole.graph()), x, whole.spaces());
+    let lowering = match reads_dense(model, &whole)? {
+        true => with_dense_shape(whole.features().shape(), lower),
+        false => lower(whole.features()),
     }?;
     let mut known = Norms::default();
     fuse(&lowering).iter().try_for_each(|stage| {
         let layer = lowering.layer(stage.starts);
         match op(layer, stage, &lowering, settings.weights, &Grids::new())? {
             QuantOp::Aggregate(norm) => {
-                Ok(known.of(data.graph(), norm)?.check(layer, settings.activations)?)
+                Ok(known.of(whole.graph(), norm)?.check(layer, settings.activations)?)
             }
             _ => Ok(()),
         }

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::kernels::buffer::Buffer;
 use crate::kernels::{self, Activate, ColumnScales, Epilogue, Finish, Isa, Out, SparseInt8, Term};
-use crate::nn::ActivationFn;
+use crate::nn::{ActivationFn, Rows};
 use crate::program::{self, Cost, Form, Ready, Runnable, StageForm, StageTime};
 use crate::value::{Value, ValueRef};
 use ndarray::{ArrayView2, ArrayViewMut2};
@@ -71,6 +71,24 @@ impl QuantModel {
     /// As [`QuantModel::compile_as`].
     pub fn compile(&self, graph: &Graph, x: ValueRef<f32>) -> Result<QuantProgram> {
         self.compile_as(graph, x, Forms::Fastest)
+    }
+
+    /// Compiles the model for a batch: its graph, inputs like its features, and what its rows are.
+    /// All stages of integers keep the rows of what they read, so that pairs and graphs are of no
+    /// account to them.
+    ///
+    /// # Errors
+    /// As [`QuantModel::compile_as`], and [`Error::OnlyAHop`] for a sample by hops.
+    pub fn compile_within(
+        &self,
+        graph: &Graph,
+        x: ValueRef<f32>,
+        rows: &Rows<f32>,
+    ) -> Result<QuantProgram> {
+        if rows.num_hops() > 0 {
+            return Err(Error::OnlyAHop { at: "quantised program".into() });
+        }
+        self.compile(graph, x)
     }
 
     /// Compiles the model for `graph` and inputs like `x`, its stages in these forms.

@@ -12,17 +12,17 @@
 
 use super::bits::Bits;
 use super::calibration::Calibration;
-use super::convert::convert;
+use super::convert::{convert, lowered};
 use super::fake::Grid;
 use super::rounding::{Rounded, on_grids};
 use super::settings::{Calibrations, Settings};
-use crate::data::Dataset;
 use crate::error::{Result, Unsupported};
 use crate::nn::{
     Cx, Grads, Io, Layer, Lowering, Model, ModelBuilder, NodeId, Reads, StageId, Wiring,
 };
 use crate::program::fuse;
 use crate::scalar::Scalar;
+use crate::task::Task;
 use crate::train::{OnEpoch, Schedule, Setup, Trainer};
 use crate::value::{CsrView, Value, ValueRef};
 use ndarray::{Array2, ArrayView2};
@@ -174,14 +174,14 @@ impl<F: Scalar> Layer<F> for RoundActivations {
 pub(super) fn train(
     start: Rounded,
     dense: &Model,
-    data: &Dataset,
+    task: &dyn Task<f32>,
     settings: Settings,
     epochs: usize,
     told: OnEpoch,
 ) -> Result<Rounded> {
-    let calibrations = Calibrations::of(&convert(&start, dense, data, settings)?);
+    let calibrations = Calibrations::of(&convert(&start, dense, task, settings)?);
     let Rounded { model, grids, .. } = start;
-    let rounding = with_rounding(&model, data, &calibrations, settings.activations)?;
+    let rounding = with_rounding(&model, task, &calibrations, settings.activations)?;
     let trainer = Trainer::builder()
         .epochs(epochs)
         .patience(epochs)
@@ -189,7 +189,7 @@ pub(super) fn train(
         .schedule(Schedule::Cosine);
     let weights = |model: &Model| on_grids(model, settings.weights, &grids);
     let setup = Setup::new().view(&weights).on_epoch(told);
-    let fit = trainer.keep_start(true).build()?.fit_with(rounding, data, setup)?;
+    let fit = trainer.keep_start(true).build()?.fit_with(rounding, task, setup)?;
     let mut trained = model.clone();
     let mut values = Vec::new();
     let best = on_grids(&fit.model, settings.weights, &grids);
@@ -206,11 +206,11 @@ pub(super) fn train(
 /// The model with a rounding node after each node whose value the integer program stores.
 fn with_rounding(
     model: &Model,
-    data: &Dataset,
+    task: &dyn Task<f32>,
     calibrations: &Calibrations,
     bits: Bits,
 ) -> Result<Model> {
-    let lowering = model.lower(Some(data.graph()), data.features())?;
+    let lowering = lowered(model, &task.whole()?)?;
     // Of each value that is stored, until a node has rounded it; the last one is the output.
     let made = fuse(&lowering).into_iter().map(|stage| stage.makes);
     let mut stored: BTreeMap<StageId, Calibration> =
@@ -246,7 +246,7 @@ mod tests {
     use crate::reconstruct::Calibrate;
     use crate::task::NodeTask;
     use crate::value::Csr;
-    use crate::{Gcn, Gin, Sage};
+    use crate::{Dataset, Gcn, Gin, Sage};
     use std::sync::Mutex;
 
     fn settings(calibration: Option<Calibration>) -> Settings {

@@ -7,11 +7,11 @@ use super::model::QuantModel;
 use super::qat;
 use super::rounding::{self, Rounded};
 use super::settings::{Rounding, Settings};
-use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::log;
 use crate::nn::Model;
 use crate::reconstruct::Calibrate;
+use crate::task::Task;
 use crate::train::OnEpoch;
 
 /// Builder of a [`Quantizer`]; see [`Quantizer::builder`].
@@ -137,15 +137,15 @@ impl Quantizer {
         (self.settings.rounding == Rounding::Compensated).then_some(self.settings.calibrate)
     }
 
-    /// Trains where that was asked for, calibrates on all nodes of `data`, and converts.
+    /// Trains where that was asked for, calibrates on all of `task`, and converts.
     ///
     /// # Errors
     /// [`Error::Unsupported`] for a layer that has no integer stages, and naming the stage whose
-    /// 32-bit accumulators could overflow on the graph of `data`; [`Error::NotFinite`] for weights
-    /// or activations that are not finite; [`Error::ShapeMismatch`] where model and data do not
+    /// 32-bit accumulators could overflow on the graph of `task`; [`Error::NotFinite`] for weights
+    /// or activations that are not finite; [`Error::ShapeMismatch`] where model and task do not
     /// fit; [`Error::Diverged`] from training.
-    pub fn quantize(&self, model: &Model, data: &Dataset) -> Result<QuantModel> {
-        self.quantize_with(model, data, &|_| Ok(()))
+    pub fn quantize(&self, model: &Model, task: &dyn Task<f32>) -> Result<QuantModel> {
+        self.quantize_with(model, task, &|_| Ok(()))
     }
 
     /// Refuses a form that has no integers, before any time is spent on it; the weights of `model`
@@ -153,9 +153,9 @@ impl Quantizer {
     ///
     /// # Errors
     /// [`Error::Unsupported`] for a layer that has no integer stages, and for an aggregation whose
-    /// 32-bit accumulators could overflow on the graph of `data`.
-    pub fn check(&self, model: &Model, data: &Dataset) -> Result<()> {
-        convert::check(model, data, self.settings())
+    /// 32-bit accumulators could overflow on the graph of `task`.
+    pub fn check(&self, model: &Model, task: &dyn Task<f32>) -> Result<()> {
+        convert::check(model, task, self.settings())
     }
 
     /// As [`Quantizer::quantize`], and `told` is called after each epoch of training.
@@ -165,11 +165,11 @@ impl Quantizer {
     pub fn quantize_with(
         &self,
         model: &Model,
-        data: &Dataset,
+        task: &dyn Task<f32>,
         told: OnEpoch,
     ) -> Result<QuantModel> {
-        let (settings, data) = (self.settings(), &*convert::as_read(model, data)?);
-        let integers = convert::convert(&self.rounded(model, data, told)?, model, data, settings)?;
+        let (settings, task) = (self.settings(), &*convert::as_read(model, task)?);
+        let integers = convert::convert(&self.rounded(model, task, told)?, model, task, settings)?;
         log::info!(
             "quantised to {} bits: {} stages",
             settings.weights.count(),
@@ -184,27 +184,27 @@ impl Quantizer {
     ///
     /// # Errors
     /// As [`Quantizer::quantize`].
-    pub fn train(&self, model: &Model, data: &Dataset) -> Result<Model> {
-        Ok(self.rounded(model, &*convert::as_read(model, data)?, &|_| Ok(()))?.model)
+    pub fn train(&self, model: &Model, task: &dyn Task<f32>) -> Result<Model> {
+        Ok(self.rounded(model, &*convert::as_read(model, task)?, &|_| Ok(()))?.model)
     }
 
-    /// On data as the integers read them.
-    fn rounded(&self, model: &Model, data: &Dataset, told: OnEpoch) -> Result<Rounded> {
+    /// On a task as the integers read it.
+    fn rounded(&self, model: &Model, task: &dyn Task<f32>, told: OnEpoch) -> Result<Rounded> {
         let settings = self.settings();
-        convert::check(model, data, settings)?;
-        let rounded = rounding::round(model, data, settings)?;
+        convert::check(model, task, settings)?;
+        let rounded = rounding::round(model, task, settings)?;
         match self.settings.epochs {
             0 => Ok(rounded),
             // Where scales follow the weights, the weights behind the rounded ones are the model's.
             epochs if settings.rounding == Rounding::Nearest => qat::train(
                 Rounded { model: model.clone(), ..rounded },
                 model,
-                data,
+                task,
                 settings,
                 epochs,
                 told,
             ),
-            epochs => qat::train(rounded, model, data, settings, epochs, told),
+            epochs => qat::train(rounded, model, task, settings, epochs, told),
         }
     }
 

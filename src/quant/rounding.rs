@@ -3,10 +3,10 @@
 use super::bits::Bits;
 use super::fake::{FakeQuant, Granularity};
 use super::settings::{Calibrations, Rounding, Settings};
-use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::nn::{Axis, Model, Param, ParamId};
 use crate::reconstruct::{self, Grid, GridOf, Unchanged, solve_again};
+use crate::task::Task;
 use std::collections::BTreeMap;
 
 /// Width of the integers of each matrix, and their scales, one per column; without them the largest
@@ -43,7 +43,7 @@ impl GridOf for Widths {
 }
 
 /// Rounds the weights of `model` as the settings say.
-pub(super) fn round(model: &Model, data: &Dataset, settings: Settings) -> Result<Rounded> {
+pub(super) fn round(model: &Model, task: &dyn Task<f32>, settings: Settings) -> Result<Rounded> {
     if let Some((at, value)) = not_finite(model) {
         return Err(Error::NotFinite { at, value });
     }
@@ -65,7 +65,7 @@ pub(super) fn round(model: &Model, data: &Dataset, settings: Settings) -> Result
         Rounding::Compensated => {
             let solving =
                 reconstruct::Settings { calibrate: settings.calibrate, grid: Some(&widths) };
-            let solved = solve_again(model, model, data, solving, &mut Unchanged::default())?;
+            let solved = solve_again(model, model, task, solving, &mut Unchanged::default())?;
             let grids = solved
                 .scales
                 .into_iter()
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
     use crate::nn::{Cx, Mask};
     use crate::quant::{Forms, Quantizer};
-    use crate::{Gcn, Sage};
+    use crate::{Dataset, Gcn, Sage};
 
     #[test]
     fn matrices_of_one_sum_are_stored_with_the_width_that_they_were_rounded_to() {

@@ -3,17 +3,21 @@
 use crate::data::{Dataset, check_part};
 use crate::error::{Error, Result};
 use crate::scalar::Scalar;
+use crate::task::{Batch, Task};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// The nodes on whose values least squares is solved. No label is read in either case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Calibrate {
-    /// Every node of the graph: the transductive setting, in which all features are at hand.
+    /// Every node of the graph, and every pair or graph that the task asks about: the transductive
+    /// setting, in which all features are at hand.
     #[default]
     All,
-    /// The training nodes and all nodes within two edges into them.
+    /// The training nodes and all nodes within two edges into them. Refused for tasks on pairs or
+    /// graphs, which have no training nodes.
     Train,
 }
 
@@ -25,20 +29,51 @@ const HOPS: usize = 2;
 /// quarter of a million rows is as good.
 const MOST_ROWS: usize = 1 << 18;
 
+/// Which rows of its maps a walk looks at.
+pub(super) struct Chosen {
+    /// Of a map with a row per node; `None` for every k-th of as many as there are.
+    of_nodes: Option<Vec<u32>>,
+}
+
 impl Calibrate {
-    /// The rows, ascending; `None` for all of them.
+    /// Which rows are looked at of all of a task.
     ///
     /// # Errors
-    /// [`Error::Data`] for data without training nodes, where these are asked for.
-    pub(super) fn rows<F: Scalar>(self, data: &Dataset<F>, seed: u64) -> Result<Option<Vec<u32>>> {
-        let all = data.num_nodes();
-        let rows: Vec<u32> = match self {
-            Calibrate::All if all <= MOST_ROWS => return Ok(None),
-            Calibrate::All => (0..all as u32).collect(),
-            Calibrate::Train => neighbourhood(data, seed)?,
+    /// [`Error::Data`] for data without training nodes, where these are asked for, and for a task
+    /// that is not on nodes.
+    pub(super) fn rows<F: Scalar>(
+        self,
+        task: &dyn Task<F>,
+        whole: &Batch<F>,
+        seed: u64,
+    ) -> Result<Chosen> {
+        let of_nodes = match self {
+            Calibrate::All => None,
+            Calibrate::Train if !whole.asks_about_nodes() => {
+                let problem = "asks about pairs or graphs and has no training nodes to calibrate \
+                               on; calibrate on all";
+                return Err(Error::data(task.name(), problem));
+            }
+            Calibrate::Train => Some(thinned(&neighbourhood(task.data(), seed)?)),
         };
-        Ok(Some(rows.iter().copied().step_by(rows.len().div_ceil(MOST_ROWS).max(1)).collect()))
+        Ok(Chosen { of_nodes })
     }
+}
+
+impl Chosen {
+    /// The rows of a map that has so many, ascending; `None` for all of them.
+    pub(super) fn of(&self, rows: usize) -> Option<Cow<'_, [u32]>> {
+        match &self.of_nodes {
+            Some(nodes) => Some(Cow::Borrowed(nodes)),
+            None if rows <= MOST_ROWS => None,
+            None => Some(Cow::Owned(thinned(&(0..rows as u32).collect::<Vec<u32>>()))),
+        }
+    }
+}
+
+/// Every k-th of these, so that there are not too many.
+fn thinned(rows: &[u32]) -> Vec<u32> {
+    rows.iter().copied().step_by(rows.len().div_ceil(MOST_ROWS).max(1)).collect()
 }
 
 fn neighbourhood<F: Scalar>(data: &Dataset<F>, seed: u64) -> Result<Vec<u32>> {
@@ -115,7 +150,9 @@ mod tests {
             Splits::Fixed(split),
         )
         .unwrap();
-        assert_eq!(Calibrate::Train.rows(&data, 0).unwrap(), Some(vec![0, 1, 2]));
-        assert_eq!(Calibrate::All.rows(&data, 0).unwrap(), None);
+        let whole = data.whole().unwrap();
+        let rows = |of: Calibrate| of.rows(&data, &whole, 0).unwrap();
+        assert_eq!(rows(Calibrate::Train).of(5).as_deref(), Some(&[0, 1, 2][..]));
+        assert_eq!(rows(Calibrate::All).of(5), None);
     }
 }

@@ -3,12 +3,12 @@
 
 use super::grid::Grid;
 use super::normal::{Normal, WIDEST};
-use super::rows::Calibrate;
-use super::solve::{Fit, Task, solve};
-use crate::data::Dataset;
+use super::rows::{Calibrate, Chosen};
+use super::solve::{self, Fit, solve};
 use crate::error::{Error, Result};
-use crate::nn::{Axis, Cx, DynLayer, LinearMap, Model, Node, NodeId, Param, ParamId};
+use crate::nn::{Axis, Cx, DynLayer, LinearMap, Model, Node, NodeId, Param, ParamId, RowSpace};
 use crate::scalar::Scalar;
+use crate::task::Task;
 use crate::value::{Value, ValueRef};
 use ndarray::{Array2, ArrayView2, s};
 use std::collections::BTreeMap;
@@ -38,25 +38,27 @@ pub(crate) struct Reader {
 /// A reader's Gram matrix has at most this many rows: 128 MB.
 const MOST_READ: usize = 4096;
 
-/// The maps of a model of which `wanted` says so, with what they see on `data`.
+/// The maps of a model of which `wanted` says so, with what they see on all of `task`.
 pub(crate) fn readers<F: Scalar>(
     model: &Model<F>,
-    data: &Dataset<F>,
+    task: &dyn Task<F>,
     calibrate: Calibrate,
     wanted: &dyn Fn(NodeId, &LinearMap<F>) -> bool,
 ) -> Result<Vec<Reader>> {
-    let rows = calibrate.rows(data, model.seed())?;
-    let cx = Cx::eval(data.graph());
-    let mut values = Values::new(model, data.features());
+    let whole = task.whole()?;
+    let rows = calibrate.rows(task, &whole, model.seed())?;
+    let cx = whole.on(&Cx::without_graph());
+    let spaces = spaces_read(model, &cx, whole.features())?;
+    let mut values = Values::new(model, whole.features());
     let mut readers = Vec::new();
     for (k, node) in model.nodes().iter().enumerate() {
-        let at = cx.at(NodeId(k + 1), node.name());
+        let at = cx.at(NodeId(k + 1), node.name()).reading(spaces[k]);
         let mut layer = node.layer().boxed();
         let mut number = 0;
         let xs = values.inputs(node);
         layer.linear_maps(&at, &xs, &mut |map| {
             if wanted(NodeId(k + 1), &map) {
-                readers.push(reader(node, NodeId(k + 1), number, &map, rows.as_deref())?);
+                readers.push(reader(node, NodeId(k + 1), number, &map, &rows)?);
             }
             number += 1;
             Ok(())
@@ -74,7 +76,7 @@ fn reader<F: Scalar>(
     id: NodeId,
     number: usize,
     map: &LinearMap<F>,
-    rows: Option<&[u32]>,
+    rows: &Chosen,
 ) -> Result<Reader> {
     let name = if number == 0 {
         node.name().to_string()
@@ -97,7 +99,8 @@ fn reader<F: Scalar>(
     }
     check_finite(node.name(), &z)?;
     let gs: Vec<ValueRef<F>> = map.terms().iter().map(|term| term.input()).collect();
-    let normal = Normal::of(&gs, z.view(), rows, map.has_bias(), MOST_READ);
+    let rows = rows.of(z.nrows());
+    let normal = Normal::of(&gs, z.view(), rows.as_deref(), map.has_bias(), MOST_READ);
     let (energy, ridge) = (normal.energy().iter().sum(), normal.ridge());
     let terms = map
         .terms()
@@ -164,19 +167,21 @@ pub(crate) struct Unchanged {
 pub(crate) fn solve_again<F: Scalar>(
     dense: &Model<F>,
     start: &Model<F>,
-    data: &Dataset<F>,
+    task: &dyn Task<F>,
     settings: Settings,
     unchanged: &mut Unchanged,
 ) -> Result<Solved<F>> {
-    let rows = settings.calibrate.rows(data, dense.seed())?;
-    let cx = Cx::eval(data.graph());
-    let mut was = Values::new(dense, data.features());
-    let mut is = Values::new(start, data.features());
+    let whole = task.whole()?;
+    let rows = settings.calibrate.rows(task, &whole, dense.seed())?;
+    let cx = whole.on(&Cx::without_graph());
+    let spaces = spaces_read(dense, &cx, whole.features())?;
+    let mut was = Values::new(dense, whole.features());
+    let mut is = Values::new(start, whole.features());
     let mut same = vec![true];
     let (mut scales, mut maps) = (BTreeMap::new(), Vec::new());
     let model = start.rebuilt(|id, node| {
         let old = &dense.nodes()[id.index() - 1];
-        let at = cx.at(id, old.name());
+        let at = cx.at(id, old.name()).reading(spaces[id.index() - 1]);
         let as_was = node.inputs().iter().all(|input| same[input.index()]);
         let xs_was = was.inputs(old);
         // What did not change is held once.
@@ -189,7 +194,7 @@ pub(crate) fn solve_again<F: Scalar>(
         if !as_was || settings.grid.is_some() || !same_params(old.layer(), node.layer()) {
             let mut work = Work {
                 as_was,
-                rows: rows.as_deref(),
+                rows: &rows,
                 settings,
                 at: &at,
                 unchanged: &mut *unchanged,
@@ -270,7 +275,7 @@ impl<F: Scalar> Targets<'_, '_, F> {
 struct Work<'a, 's, F: Scalar> {
     /// Whether the inputs are those of the network as it was.
     as_was: bool,
-    rows: Option<&'a [u32]>,
+    rows: &'a Chosen,
     settings: Settings<'s>,
     at: &'a Cx<'a, F>,
     unchanged: &'a mut Unchanged,
@@ -307,7 +312,7 @@ impl<F: Scalar> Work<'_, '_, F> {
         if let Some(rest) = map.rest() {
             z -= rest;
         }
-        set_to_means(&mut map, z.view(), self.rows, &bare);
+        set_to_means(&mut map, z.view(), self.rows.of(z.nrows()).as_deref(), &bare);
         if columns.is_empty() {
             return Ok(None);
         }
@@ -318,7 +323,7 @@ impl<F: Scalar> Work<'_, '_, F> {
             .enumerate()
             .flat_map(|(t, term)| std::iter::repeat_n(t, term.weight().value().nrows()))
             .collect();
-        let task = Task {
+        let task = solve::Task {
             normal: &normal,
             start: &start,
             original: &original,
@@ -345,7 +350,8 @@ impl<F: Scalar> Work<'_, '_, F> {
             return normal.clone();
         }
         let gs: Vec<ValueRef<F>> = map.terms().iter().map(|term| term.input()).collect();
-        let normal = Rc::new(Normal::of(&gs, z.view(), self.rows, map.has_bias(), WIDEST));
+        let rows = self.rows.of(z.nrows());
+        let normal = Rc::new(Normal::of(&gs, z.view(), rows.as_deref(), map.has_bias(), WIDEST));
         if as_was {
             self.unchanged.normals.insert(key, normal.clone());
         }
@@ -468,6 +474,23 @@ fn same_params<F: Scalar>(a: &dyn DynLayer<F>, b: &dyn DynLayer<F>) -> bool {
     a.attrs() == b.attrs() && params(a) == params(b)
 }
 
+/// What the rows are that each layer reads.
+///
+/// # Errors
+/// [`Error::OnlyAHop`] on a sample by hops, of which layers would read no more than a part of what
+/// was computed; [`Error::NoGraph`] for pairs or graphs that the batch does not have.
+fn spaces_read<F: Scalar>(model: &Model<F>, cx: &Cx<F>, x: ValueRef<F>) -> Result<Vec<RowSpace>> {
+    if let RowSpace::Hop(_) = cx.space() {
+        return Err(Error::OnlyAHop { at: "least squares".into() });
+    }
+    let own = model.row_spaces(cx, &x)?;
+    let read = |node: &Node<F>| {
+        let spaces: Vec<RowSpace> = node.inputs().iter().map(|id| own[id.index()].0).collect();
+        RowSpace::joined(&spaces).unwrap_or(RowSpace::Nodes)
+    };
+    Ok(model.nodes().iter().map(read).collect())
+}
+
 /// The values of a network while it runs: each lives until its last reader has run.
 struct Values<'x, F: Scalar> {
     x: ValueRef<'x, F>,
@@ -515,7 +538,7 @@ impl<'x, F: Scalar> Values<'x, F> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Split, Splits};
+    use crate::data::{Dataset, Split, Splits};
     use crate::nn::{Mask, Registry};
     use crate::testing::{random_dense, random_graph, random_model, random_sparse};
 

@@ -1,13 +1,12 @@
-//! What one model costs on one graph.
+//! What one model costs on one task.
 
 use super::latency::Latencies;
 use super::serve::Servable;
 use crate::error::Result;
-use crate::graph::Graph;
 use crate::log;
 use crate::program::Products;
 use crate::quant::StageForm;
-use crate::value::ValueRef;
+use crate::task::Task;
 use serde::Serialize;
 
 /// Bytes by kind.
@@ -19,7 +18,7 @@ pub struct Bytes {
     pub peak_activations: u64,
 }
 
-/// Size, work and time of one model on one graph.
+/// Size, work and time of one model on all of one task.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Account {
     /// Parameters, zeros included.
@@ -28,7 +27,7 @@ pub struct Account {
     pub nonzero_params: usize,
     /// Bytes by kind.
     pub bytes: Bytes,
-    /// Multiply-accumulates of one inference on the whole graph.
+    /// Multiply-accumulates of one inference on all of the task.
     pub macs: u64,
     /// Directed edges of the graph.
     pub edges: usize,
@@ -37,22 +36,18 @@ pub struct Account {
     pub forms: Vec<StageForm>,
     /// How a model of floats multiplies its weights; none for a model of integers.
     pub products: Products,
-    /// Measured time of one inference on the whole graph, in milliseconds.
+    /// Measured time of one inference on all of the task, in milliseconds.
     pub latency_ms: Latencies,
 }
 
 impl Account {
-    /// Counts and measures `model` on `graph` and features `x`, with one thread and with `threads`.
+    /// Counts and measures `model` on all of `task`, with one thread and with `threads`.
     ///
     /// # Errors
     /// What compiling and running the model returns.
-    pub fn of(
-        model: &dyn Servable,
-        graph: &Graph,
-        x: &ValueRef<f32>,
-        threads: usize,
-    ) -> Result<Self> {
-        let mut program = model.compiled(graph, x.reborrow())?;
+    pub fn of(model: &dyn Servable, task: &dyn Task<f32>, threads: usize) -> Result<Self> {
+        let whole = task.whole()?;
+        let mut program = model.compiled(&whole)?;
         let cost = program.cost();
         log::debug!(
             "compiled: {} multiply-adds, {} bytes of buffers; measuring",
@@ -64,10 +59,10 @@ impl Account {
             nonzero_params: model.num_nonzero_params(),
             bytes: Bytes { weights: model.stored_bytes(), peak_activations: cost.peak_activations },
             macs: cost.macs,
-            edges: graph.num_edges(),
+            edges: whole.graph().num_edges(),
             forms: program.forms().to_vec(),
             products: program.products(),
-            latency_ms: Latencies::measure(&mut *program, x, threads)?,
+            latency_ms: Latencies::measure(&mut *program, &whole.features(), threads)?,
         })
     }
 }

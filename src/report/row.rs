@@ -4,12 +4,12 @@ use super::account::Account;
 use super::control::Control;
 use super::curve::{Curve, LayerWidth};
 use super::machine::Machine;
-use crate::data::Dataset;
 use crate::error::Result;
 use crate::files;
 use crate::scalar::Scalar;
-use crate::task::Metric;
+use crate::task::{Metric, Task};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// A metric over several seeds, in percent.
@@ -42,12 +42,15 @@ pub struct Row {
     pub metric: Metric,
     /// The metric on the test nodes.
     pub accuracy: Summary,
+    /// Metrics that stand beside it, by their words, in percent.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub metrics: BTreeMap<String, Summary>,
     /// Size, work and time.
     #[serde(flatten)]
     pub account: Account,
 }
 
-/// The data that a report is about.
+/// The task that a report is about, and its data.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DataInfo {
     /// Its name.
@@ -60,20 +63,21 @@ pub struct DataInfo {
     pub features: usize,
     /// How features are normalised.
     pub feature_norm: String,
-    /// Classes.
+    /// Outputs: classes, where these are asked for.
     pub classes: usize,
 }
 
 impl DataInfo {
-    /// What a report says of `data`.
-    pub fn of<F: Scalar>(data: &Dataset<F>) -> Self {
+    /// What a report says of `task`.
+    pub fn of<F: Scalar>(task: &dyn Task<F>) -> Self {
+        let data = task.data();
         Self {
-            name: data.name().into(),
+            name: task.name().into(),
             nodes: data.num_nodes(),
             edges: data.graph().num_edges(),
             features: data.num_features(),
             feature_norm: data.feature_norm().to_string(),
-            classes: data.num_classes(),
+            classes: task.outputs(),
         }
     }
 }
@@ -90,7 +94,7 @@ pub enum Compares {
     Models,
 }
 
-/// Rows about one data set.
+/// Rows about one task.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     /// One per model.
@@ -140,10 +144,10 @@ struct Document<'a> {
 
 impl Report {
     /// A report of these rows.
-    pub fn new<F: Scalar>(data: &Dataset<F>, seeds: Vec<u64>, rows: Vec<Row>) -> Self {
+    pub fn new<F: Scalar>(task: &dyn Task<F>, seeds: Vec<u64>, rows: Vec<Row>) -> Self {
         Self {
             rows,
-            data: DataInfo::of(data),
+            data: DataInfo::of(task),
             compares: Compares::Stages,
             seeds,
             version: env!("CARGO_PKG_VERSION").into(),
@@ -158,8 +162,8 @@ impl Report {
     }
 
     /// A report of models beside each other, one per row; `seeds` are theirs.
-    pub fn of_models<F: Scalar>(data: &Dataset<F>, seeds: Vec<u64>, rows: Vec<Row>) -> Self {
-        Self { compares: Compares::Models, ..Self::new(data, seeds, rows) }
+    pub fn of_models<F: Scalar>(task: &dyn Task<F>, seeds: Vec<u64>, rows: Vec<Row>) -> Self {
+        Self { compares: Compares::Models, ..Self::new(task, seeds, rows) }
     }
 
     /// Whether a row of a compression is a control.

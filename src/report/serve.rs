@@ -1,12 +1,11 @@
-//! What can be measured: a model that compiles to a program on a graph.
+//! What can be measured: a model that compiles to a program.
 
 use crate::error::Result;
-use crate::graph::Graph;
 use crate::io::stored_bytes;
 use crate::nn::Model;
 use crate::program::Runnable;
 use crate::quant::QuantModel;
-use crate::value::ValueRef;
+use crate::task::Batch;
 
 /// A model that serves: of floats or of integers.
 pub trait Servable {
@@ -16,11 +15,11 @@ pub trait Servable {
     fn num_nonzero_params(&self) -> usize;
     /// Bytes of all parameter tensors in the model's file.
     fn stored_bytes(&self) -> u64;
-    /// Compiles the model for `graph` and inputs like `x`.
+    /// Compiles the model for a batch: its graph, inputs like its features, and what its rows are.
     ///
     /// # Errors
     /// What compiling returns.
-    fn compiled(&self, graph: &Graph, x: ValueRef<f32>) -> Result<Box<dyn Runnable>>;
+    fn compiled(&self, batch: &Batch<f32>) -> Result<Box<dyn Runnable>>;
 }
 
 impl Servable for Model {
@@ -33,8 +32,8 @@ impl Servable for Model {
     fn stored_bytes(&self) -> u64 {
         stored_bytes(self)
     }
-    fn compiled(&self, graph: &Graph, x: ValueRef<f32>) -> Result<Box<dyn Runnable>> {
-        Ok(Box::new(self.compile(graph, x)?))
+    fn compiled(&self, batch: &Batch<f32>) -> Result<Box<dyn Runnable>> {
+        Ok(Box::new(self.compile_within(batch.graph(), batch.features(), batch.spaces())?))
     }
 }
 
@@ -48,7 +47,7 @@ impl Servable for QuantModel {
     fn stored_bytes(&self) -> u64 {
         self.stored_bytes()
     }
-    fn compiled(&self, graph: &Graph, x: ValueRef<f32>) -> Result<Box<dyn Runnable>> {
-        Ok(Box::new(self.compile(graph, x)?))
+    fn compiled(&self, batch: &Batch<f32>) -> Result<Box<dyn Runnable>> {
+        Ok(Box::new(self.compile_within(batch.graph(), batch.features(), batch.spaces())?))
     }
 }

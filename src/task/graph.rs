@@ -3,10 +3,11 @@
 use super::loss::cross_entropy;
 use super::metric::{Metric, Tally, largest_is};
 use super::{Batch, Batches, Folds, Holdout, Part, Task};
-use crate::data::GraphSet;
+use crate::data::{Dataset, GraphSet};
 use crate::error::{Error, ModelError, Result};
+use crate::graph::Graph;
 use crate::nn::{Model, Origin, RowSpace, Rows};
-use crate::rng::{generator, purpose};
+use crate::rng::{Digest, generator, purpose};
 use crate::scalar::Scalar;
 use ndarray::{Array2, ArrayView2};
 use ndarray_rand::rand::Rng;
@@ -18,7 +19,7 @@ const MEASURED: usize = 256;
 /// Builder of a [`GraphTask`]; see [`GraphTask::builder`].
 #[derive(Debug, Clone)]
 pub struct GraphTaskBuilder<F: Scalar = f32> {
-    data: GraphSet<F>,
+    set: GraphSet<F>,
     batch_size: usize,
     iterations: Option<usize>,
     folds: usize,
@@ -76,9 +77,11 @@ impl<F: Scalar> GraphTaskBuilder<F> {
         if let Some((name, _)) = counts.iter().find(|(_, count)| *count == Some(0)) {
             return Err(Error::setting(*name, 0, "at least 1"));
         }
-        let folds = Folds::stratified(self.data.labels(), self.folds, self.partition_seed)?;
-        let Self { data, batch_size, iterations, holdout, .. } = self;
-        Ok(GraphTask { data, batch_size, iterations, folds, holdout })
+        let folds = Folds::stratified(self.set.labels(), self.folds, self.partition_seed)?;
+        let Self { set, batch_size, iterations, partition_seed, holdout, .. } = self;
+        let (graph, x) = (set.graph().clone(), set.features().to_owned());
+        let nodes = Dataset::unlabeled(set.name(), graph, x)?;
+        Ok(GraphTask { set, nodes, batch_size, iterations, folds, partition_seed, holdout })
     }
 }
 
@@ -107,10 +110,13 @@ impl<F: Scalar> GraphTaskBuilder<F> {
 /// ```
 #[derive(Debug, Clone)]
 pub struct GraphTask<F: Scalar = f32> {
-    data: GraphSet<F>,
+    set: GraphSet<F>,
+    /// All graphs as one, without labels.
+    nodes: Dataset<F>,
     batch_size: usize,
     iterations: Option<usize>,
     folds: Folds,
+    partition_seed: u64,
     holdout: Holdout,
 }
 
@@ -120,9 +126,9 @@ struct Classes(Vec<u32>);
 
 impl<F: Scalar> GraphTask<F> {
     /// Starts a task on these graphs.
-    pub fn builder(data: &GraphSet<F>) -> GraphTaskBuilder<F> {
+    pub fn builder(set: &GraphSet<F>) -> GraphTaskBuilder<F> {
         GraphTaskBuilder {
-            data: data.clone(),
+            set: set.clone(),
             batch_size: 32,
             iterations: None,
             folds: 10,
@@ -132,8 +138,8 @@ impl<F: Scalar> GraphTask<F> {
     }
 
     /// The graphs.
-    pub fn data(&self) -> &GraphSet<F> {
-        &self.data
+    pub fn set(&self) -> &GraphSet<F> {
+        &self.set
     }
 
     /// The partition.
@@ -157,7 +163,7 @@ impl<F: Scalar> GraphTask<F> {
     /// # Errors
     /// As [`GraphSet::select`].
     pub fn batch(&self, graphs: &[u32]) -> Result<Batch<F>> {
-        let chosen = self.data.select(graphs)?;
+        let chosen = self.set.select(graphs)?;
         let mut spaces = Rows::new()
             .ids(chosen.nodes)
             .graphs(chosen.graph_of, graphs.len())?
@@ -165,7 +171,7 @@ impl<F: Scalar> GraphTask<F> {
         if let Some(starts) = chosen.feature_starts {
             spaces = spaces.sparse_starts(starts);
         }
-        let labels = self.data.labels();
+        let labels = self.set.labels();
         let classes = graphs.iter().map(|&graph| labels[graph as usize]).collect();
         Ok(Batch::new(chosen.graph, Arc::new(chosen.features))
             .with_rows((0..graphs.len() as u32).collect::<Vec<_>>())
@@ -199,11 +205,11 @@ impl<F: Scalar> GraphTask<F> {
     /// The classes of a batch, if `y` is its output.
     fn classes_of<'b>(&self, y: ArrayView2<F>, batch: &'b Batch<F>) -> Result<&'b [u32]> {
         let Some(Classes(classes)) = batch.attached() else {
-            return Err(Error::data(self.data.name(), "the batch is of another task"));
+            return Err(Error::data(self.set.name(), "the batch is of another task"));
         };
-        let (expected, found) = ((classes.len(), self.data.num_classes()), y.dim());
+        let (expected, found) = ((classes.len(), self.set.num_classes()), y.dim());
         if expected != found {
-            let at = format!("output for the graphs of `{}`", self.data.name());
+            let at = format!("output for the graphs of `{}`", self.set.name());
             return Err(Error::ShapeMismatch { at, expected, found });
         }
         Ok(classes)
@@ -212,22 +218,55 @@ impl<F: Scalar> GraphTask<F> {
 
 impl<F: Scalar> Task<F> for GraphTask<F> {
     fn name(&self) -> &str {
-        self.data.name()
+        self.set.name()
+    }
+
+    fn data(&self) -> &Dataset<F> {
+        &self.nodes
+    }
+
+    fn with_graph(&self, graph: Graph<F>) -> Result<Box<dyn Task<F> + '_>> {
+        let nodes = self.nodes.with_graph(graph.clone())?;
+        Ok(Box::new(Self { set: self.set.with_graph(graph)?, nodes, ..self.clone() }))
+    }
+
+    /// All graphs.
+    fn whole(&self) -> Result<Batch<F>> {
+        self.batch(&(0..self.set.num_graphs() as u32).collect::<Vec<_>>())
+    }
+
+    fn settings(&self) -> String {
+        let mut digest = Vec::new();
+        self.set.labels().iter().for_each(|label| digest.extend(label.to_le_bytes()));
+        self.set.graph_of().iter().for_each(|graph| digest.extend(graph.to_le_bytes()));
+        let batches = match self.iterations {
+            None => "one pass".to_string(),
+            Some(count) => format!("{count} batches"),
+        };
+        format!(
+            "{}, graphs and classes {}, batches of {}, {batches} an epoch, {} folds by seed {}, {:?}",
+            Task::<F>::metric(self),
+            Digest::of(&digest),
+            self.batch_size,
+            self.folds.count(),
+            self.partition_seed,
+            self.holdout
+        )
     }
 
     fn inputs(&self) -> usize {
-        self.data.num_features()
+        self.set.num_features()
     }
 
     fn outputs(&self) -> usize {
-        self.data.num_classes()
+        self.set.num_classes()
     }
 
     fn batches(&self, part: Part, seed: u64) -> Result<Batches<'_, F>> {
         let graphs = self.folds.part(seed, part, self.holdout);
         if graphs.is_empty() {
             let problem = format!("no graph is in {part}: {:?} holds none out", self.holdout);
-            return Err(Error::data(self.data.name(), problem));
+            return Err(Error::data(self.set.name(), problem));
         }
         if part != Part::Train {
             let batches = self.drawn(&graphs, seed, 0).into_iter().map(|own| self.batch(&own));
@@ -256,15 +295,15 @@ impl<F: Scalar> Task<F> for GraphTask<F> {
     }
 
     fn origin(&self) -> Option<Origin> {
-        let (data, nodes) = (self.data.name().into(), self.data.num_nodes());
+        let (data, nodes) = (self.set.name().into(), self.set.num_nodes());
         Some(Origin { data, nodes, features: "raw".into() })
     }
 
     fn check(&self, model: &Model<F>) -> Result<()> {
-        let expected = (self.data.num_features(), self.data.num_classes());
+        let expected = (self.set.num_features(), self.set.num_classes());
         let found = (model.in_channels(), model.out_channels());
         if expected != found {
-            let at = format!("features and classes of `{}` against the model", self.data.name());
+            let at = format!("features and classes of `{}` against the model", self.set.name());
             return Err(Error::ShapeMismatch { at, expected, found });
         }
         let rows = model.rows_of(model.output());
@@ -354,11 +393,32 @@ mod tests {
         assert!(matches!(task.check(&wide), Err(Error::ShapeMismatch { .. })));
         let xu = task.holding_out(Holdout::ValidationOnly);
         assert!(Task::batches(&xu, Part::Test, 0).unwrap_err().to_string().contains("test"));
-        let builder = GraphTask::builder(task.data());
+        let builder = GraphTask::builder(task.set());
         assert!(builder.clone().batch_size(0).build().is_err());
         assert!(builder.clone().iterations(0).build().is_err());
         assert!(builder.folds(26).build().is_err());
         assert!(task.batch(&[50]).is_err());
+    }
+
+    #[test]
+    fn the_whole_is_all_graphs_and_other_edges_are_another_task() {
+        let task = task();
+        let whole = Task::<f32>::whole(&task).unwrap();
+        assert_eq!((whole.rows().len(), whole.graph().num_nodes()), (50, task.set().num_nodes()));
+        let bare = Graph::builder(task.set().num_nodes()).build().unwrap();
+        let other = Task::<f32>::with_graph(&task, bare).unwrap();
+        assert_eq!((other.data().graph().num_edges(), other.settings()), (0, task.settings()));
+        let batch = other.batches(Part::Train, 0).unwrap().epoch(1).next().unwrap().unwrap();
+        assert_eq!(batch.graph().num_edges(), 0);
+        let words = |task: &GraphTask| Task::<f32>::settings(task);
+        let others = [
+            GraphTask::builder(task.set()).batch_size(16).folds(5).partition_seed(1),
+            GraphTask::builder(task.set()).batch_size(15).folds(5),
+            GraphTask::builder(task.set()).batch_size(16).folds(5).iterations(3),
+        ];
+        for other in others {
+            assert_ne!(words(&other.build().unwrap()), words(&task));
+        }
     }
 
     #[test]

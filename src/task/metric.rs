@@ -49,6 +49,12 @@ impl Metric {
     pub const MEAN_ABSOLUTE_ERROR: Metric =
         Metric::mean("mean_absolute_error", "mean absolute error", Better::Lower);
 
+    /// Mean reciprocal rank, in percent.
+    pub const MEAN_RECIPROCAL_RANK: Metric = Metric::percent("mrr", "MRR", Better::Higher);
+
+    /// Share of a user's answers among the first 20 items, in percent.
+    pub const RECALL_AT_20: Metric = Metric::percent("recall@20", "Recall@20", Better::Higher);
+
     /// A metric that is the weighted mean of what [`Tally::add`] was given: `name` is a word for
     /// files, `title` what a report calls it.
     pub const fn mean(name: &'static str, title: &'static str, better: Better) -> Self {
@@ -153,6 +159,7 @@ pub struct Tally {
     sum: f64,
     weight: f64,
     ranked: Vec<Vec<(f64, bool)>>,
+    others: Vec<(&'static str, f64, f64)>,
 }
 
 impl Tally {
@@ -165,6 +172,22 @@ impl Tally {
     pub fn add(&mut self, value: f64, weight: f64) {
         self.sum += value * weight;
         self.weight += weight;
+    }
+
+    /// Adds a value to the mean of another metric that stands beside the task's own, with a weight.
+    pub fn also(&mut self, name: &'static str, value: f64, weight: f64) {
+        match self.others.iter_mut().find(|(known, ..)| *known == name) {
+            Some((_, sum, total)) => {
+                *sum += value * weight;
+                *total += weight;
+            }
+            None => self.others.push((name, value * weight, weight)),
+        }
+    }
+
+    /// The metrics beside the task's own, in percent.
+    pub fn others(&self) -> impl Iterator<Item = (&'static str, f64)> + '_ {
+        self.others.iter().map(|&(name, sum, weight)| (name, 100.0 * sum / weight))
     }
 
     /// Adds an example to a ranking: what it scored, and whether it is a positive. Rankings are

@@ -7,27 +7,51 @@
 //! | [`Metric`], [`Tally`] | what is measured, and how it adds up over batches |
 //! | [`NodeTask`] | classes, several labels or numbers of the nodes of one graph |
 //! | [`GraphTask`], [`Folds`] | classes of graphs, and the folds of a cross-validation |
+//! | [`Sampled`], [`Sampler`] | the same, learnt by mini-batches: neighbours, walks, clusters |
+//! | [`LinkTask`] | the other end of an edge of a knowledge graph |
+//! | [`RecommendTask`] | which items a user takes next |
 //!
 //! A [`Dataset`](crate::Dataset) is a task itself: the one that its labels define.
 
+mod answer;
+mod asked;
 mod batch;
+mod dense;
 mod folds;
 mod graph;
+mod known;
+mod link;
 mod loss;
 mod metric;
 mod node;
+mod prefetch;
+mod recommend;
+mod sampled;
+mod sampler;
+mod top_k;
 
+pub(crate) use asked::Asked;
+pub use asked::RankingLoss;
 pub use batch::{Batch, Batches};
+pub(crate) use dense::DenseFeatures;
 pub use folds::{Folds, Holdout};
 pub use graph::{GraphTask, GraphTaskBuilder};
+pub use link::{Candidates, LinkTask, LinkTaskBuilder};
 pub use loss::{absolute_error, binary_cross_entropy, cross_entropy, squared_error};
 pub use metric::{Better, Metric, Tally, accuracy, roc_auc};
 pub use node::{Deviation, NodeTask};
+pub use recommend::{RecommendTask, RecommendTaskBuilder};
+pub use sampled::Sampled;
+pub use sampler::Sampler;
 
+use crate::data::Dataset;
 use crate::error::{Error, Result};
+use crate::graph::Graph;
 use crate::nn::{Cx, Model, Origin};
 use crate::scalar::Scalar;
 use ndarray::{Array2, ArrayView2};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// A part of the examples of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -69,6 +93,10 @@ impl std::fmt::Display for Part {
 /// impl Task<f32> for Degrees {
 ///     fn name(&self) -> &str {
 ///         "degrees"
+///     }
+///
+///     fn data(&self) -> &Dataset {
+///         &self.data
 ///     }
 ///
 ///     fn inputs(&self) -> usize {
@@ -119,6 +147,38 @@ impl std::fmt::Display for Part {
 pub trait Task<F: Scalar>: Send + Sync {
     /// The name of the data, for errors and reports.
     fn name(&self) -> &str;
+
+    /// The graph with its features that all batches are parts of, and what calibration runs on.
+    fn data(&self) -> &Dataset<F>;
+
+    /// The same task on other edges between the same nodes: what is left of them once some are
+    /// pruned. Default: refused.
+    ///
+    /// # Errors
+    /// [`Error::Data`] for a graph of another number of nodes, and for a task whose graph cannot be
+    /// changed.
+    fn with_graph(&self, _graph: Graph<F>) -> Result<Box<dyn Task<F> + '_>> {
+        let problem = "asks for its own edges, and its graph cannot be changed";
+        Err(Error::data(self.name(), problem))
+    }
+
+    /// What a model is run on where it is run on everything: calibration, least squares,
+    /// activations that criteria look at, programs and their times. Default: all of
+    /// [`Task::data`], with every node. A task on pairs or on graphs says by
+    /// [`Batch::with_spaces`] which ones; its rows are then these. It must not be a sample by hops.
+    ///
+    /// # Errors
+    /// What making it returns.
+    fn whole(&self) -> Result<Batch<F>> {
+        let nodes: Vec<u32> = (0..self.data().num_nodes() as u32).collect();
+        Ok(Batch::of(self.data(), nodes))
+    }
+
+    /// What is asked beside [`Task::data`], in one line: what a run that goes on is compared by.
+    /// Default: the metric.
+    fn settings(&self) -> String {
+        self.metric().to_string()
+    }
 
     /// Columns of the features that a model reads.
     fn inputs(&self) -> usize;
@@ -172,7 +232,23 @@ pub trait Task<F: Scalar>: Send + Sync {
     }
 }
 
-/// The metric of whatever gives an output for a batch, over all batches of `part` under `seed`.
+impl<F: Scalar> std::fmt::Debug for dyn Task<F> + '_ {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "task on `{}`", self.name())
+    }
+}
+
+/// What a part was measured to be worth.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    /// The task's metric.
+    pub value: f64,
+    /// Others that stand beside it, in percent, by their words.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub others: BTreeMap<String, f64>,
+}
+
+/// The metrics of whatever gives an output for a batch, over all batches of `part` under `seed`.
 ///
 /// # Errors
 /// What `run` and the task refuse.
@@ -181,13 +257,14 @@ pub fn measure<F: Scalar>(
     part: Part,
     seed: u64,
     mut run: impl FnMut(&Batch<F>) -> Result<Array2<F>>,
-) -> Result<f64> {
+) -> Result<Measured> {
     let mut tally = Tally::new();
     for batch in task.batches(part, seed)?.epoch(0) {
         let batch = batch?;
         task.judge(run(&batch)?.view(), &batch, &mut tally)?;
     }
-    Ok(task.metric().of(tally))
+    let others = tally.others().map(|(name, value)| (name.to_string(), value)).collect();
+    Ok(Measured { value: task.metric().of(tally), others })
 }
 
 /// The metric of `model` on a part of `task`, in evaluation mode; the split is that of the model's
@@ -197,6 +274,18 @@ pub fn measure<F: Scalar>(
 /// [`Error::ShapeMismatch`] where model and task do not fit, [`Error::Data`] where the part is
 /// empty.
 pub fn evaluate<F: Scalar>(model: &Model<F>, task: &dyn Task<F>, part: Part) -> Result<f64> {
+    evaluate_all(model, task, part).map(|measured| measured.value)
+}
+
+/// As [`evaluate`], with the metrics that stand beside the task's own.
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn evaluate_all<F: Scalar>(
+    model: &Model<F>,
+    task: &dyn Task<F>,
+    part: Part,
+) -> Result<Measured> {
     task.check(model)?;
     measure(task, part, model.seed(), |batch| {
         model.infer(&batch.on(&Cx::without_graph()), batch.features())

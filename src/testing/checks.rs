@@ -1,9 +1,9 @@
 //! Oracle, permutation, save and load, determinism, compiled programs.
 
-use super::{SAME_NUMBERS, TESTING, agree, bits, parameters, random_rows, sparse, words};
+use super::{SAME_NUMBERS, TESTING, agree, bits, parameters, renamed_rows, rows_on, sparse, words};
 use crate::error::Error;
 use crate::graph::Graph;
-use crate::nn::{Axis as Along, Cx, DynLayer, Entry, Mode, Model, Registry, RowSpace, Rows};
+use crate::nn::{Axis as Along, Cx, DynLayer, Entry, Mode, Model, Registry, RowSpace};
 use crate::rng::generator;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
@@ -28,7 +28,7 @@ pub fn check_oracle(
     graph: &Graph<f64>,
     xs: &[Array2<f64>],
 ) -> Result<(), String> {
-    let rows = random_rows(graph.num_nodes());
+    let rows = rows_on(graph);
     let expected = entry
         .oracle(layer, graph, &rows, xs)
         .ok_or_else(|| format!("the layer is a {}, not a {}", layer.kind(), entry.kind()))?;
@@ -48,9 +48,8 @@ pub fn check_oracle(
     Ok(())
 }
 
-/// Checks that renaming the nodes of graph and features renames the rows of the output, where those
-/// are nodes, and changes nothing else, within 1e-10 relative. Parameters with a row a node are
-/// renamed with them.
+/// Checks that renaming the nodes of graph and features renames the rows of the output and changes
+/// nothing else, within 1e-10 relative. Parameters with a row a node are renamed with them.
 ///
 /// # Errors
 /// The first entry that differs; what the model returns.
@@ -62,9 +61,9 @@ pub fn check_permutation(
     let mut order: Vec<u32> = (0..graph.num_nodes() as u32).collect();
     order.shuffle(&mut generator(model.seed(), &[TESTING, 2]));
     let positions: Vec<usize> = order.iter().map(|&node| node as usize).collect();
-    let rows = random_rows::<f64>(graph.num_nodes());
+    let rows = rows_on(graph);
     let mut expected = model.infer(&Cx::eval(graph).within(&rows), x).map_err(words)?;
-    if model[model.output()].rows() == RowSpace::Nodes {
+    if model.rows() == RowSpace::Nodes {
         expected = expected.select(Axis(0), &positions);
     }
     let moved = Value::Dense(x.to_dense().select(Axis(0), &positions));
@@ -77,9 +76,7 @@ pub fn check_permutation(
             *param.value_mut() = param.value().select(Axis(0), &positions);
         }
     });
-    let (graph_of, count) = rows.graph_of_nodes().expect("the laws give graphs");
-    let of_moved: Vec<u32> = positions.iter().map(|&node| graph_of[node]).collect();
-    let rows = Rows::new().graphs(of_moved, count).map_err(words)?;
+    let rows = renamed_rows(&rows, &order);
     let y = model.infer(&Cx::eval(&renamed).within(&rows), moved.view()).map_err(words)?;
     agree("output after renaming the nodes", y.view(), expected.view(), SAME_NUMBERS)
 }
@@ -177,7 +174,7 @@ fn all_bits<F: Scalar>(
 ) -> Result<Vec<(String, Vec<u64>)>, String> {
     // A graph of its own, so that its operators are built on these threads.
     let graph = graph.cast::<F>();
-    let rows = random_rows(graph.num_nodes());
+    let rows = rows_on(&graph);
     let cx = Cx::eval(&graph).within(&rows);
     let mut all = vec![("the output".to_string(), bits(&model.infer(&cx, x).map_err(words)?))];
     let cx = cx.with_mode(Mode::Train { seed: 1, step: 1 });
@@ -220,7 +217,7 @@ pub fn check_nan(model: &Model<f64>, graph: &Graph<f64>, x: ValueRef<f64>) -> Re
         }
         x
     };
-    let rows = random_rows(graph.num_nodes());
+    let rows = rows_on(graph);
     let cx = Cx::eval(graph).within(&rows);
     let (before, after) = (
         model.infer(&cx, x).map_err(words)?,
@@ -255,7 +252,7 @@ pub fn check_program(
     graph: &Graph<f64>,
     x: ValueRef<f64>,
 ) -> Result<(), String> {
-    let rows = random_rows(graph.num_nodes());
+    let rows = rows_on(graph);
     let expected = model.infer(&Cx::eval(graph).within(&rows), x).map_err(words)?;
     let mut program = model.compile_within(graph, x, &rows).map_err(words)?;
     let first = program.run(x).map_err(words)?.to_owned();

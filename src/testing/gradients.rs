@@ -1,6 +1,6 @@
 //! Gradients by hand against central differences.
 
-use super::{TESTING, random_rows, sparse, words};
+use super::{TESTING, rows_on, sparse, words};
 use crate::graph::Graph;
 use crate::nn::{Cx, Mode, Model, NodeId};
 use crate::rng::{ChaCha8Rng, generator};
@@ -40,7 +40,7 @@ pub fn check_gradients(
     x: ValueRef<f64>,
     seed: u64,
 ) -> Result<(), String> {
-    let rows = random_rows(graph.num_nodes());
+    let rows = rows_on(graph);
     for form in [Value::Dense(without_zeros(&x, seed)), Value::Sparse(sparse(&x))] {
         for mode in [Mode::Eval, Mode::Train { seed, step: 1 }] {
             let kind = if matches!(form, Value::Dense(_)) { "dense" } else { "sparse" };

@@ -42,11 +42,13 @@ pub use linear_maps::check_linear_maps;
 pub use pruning::check_mask_equals_shrink;
 pub use random::{
     RANDOM_EDGE_DIM, RANDOM_EDGE_TYPES, models_around, random_dense, random_graph, random_layer,
-    random_model, random_plan, random_rows, random_sparse,
+    random_model, random_plan, random_sparse,
 };
 
 use crate::error::Error;
-use crate::nn::Model;
+use crate::graph::Graph;
+use crate::nn::{Model, Queries, Query, Rows};
+use crate::rng::hash;
 use crate::scalar::Scalar;
 use crate::value::{Csr, ValueRef};
 use ndarray::ArrayView2;
@@ -61,6 +63,47 @@ const LEAST_SCALE: f64 = 1e-4;
 
 /// The first word of every generator's key here, so that no stream of the crate is shared.
 const TESTING: u64 = 0x7465_7374;
+
+/// What the laws' batches on `graph` have beside it. For layers whose rows are pairs: queries about
+/// its nodes, each with a few candidates where the number of nodes is even, and with all otherwise.
+/// For layers whose rows are graphs: each node is of one of about half as many graphs, of which some
+/// have no node.
+///
+/// # Panics
+/// If the graph has no node, which none is.
+pub fn rows_on<F: Scalar>(graph: &Graph<F>) -> Rows<F> {
+    let n = graph.num_nodes() as u32;
+    let query = |k: u32| Query { node: (5 * k + 1) % n, relation: k % 3, inverse: k % 2 == 1 };
+    let queries: Vec<Query> = (0..4).map(query).collect();
+    let asked = if n % 2 == 1 {
+        Queries::among(queries, 0..n)
+    } else {
+        Queries::each(queries, 2, (0..8).map(|k| (3 * k + 2) % n).collect::<Vec<_>>())
+    };
+    let count = n / 2 + 1;
+    let drawn = |i: u32| (hash(n.into(), &[TESTING, i.into()]) % u64::from(count)) as u32;
+    let graph_of: Vec<u32> = (0..n).map(drawn).collect();
+    let rows = Rows::new().queries(asked.expect("a graph has nodes"));
+    rows.graphs(graph_of, count as usize).expect("graphs are drawn below their number")
+}
+
+/// The same where node `order[k]` has become node `k`.
+fn renamed_rows<F: Scalar>(rows: &Rows<F>, order: &[u32]) -> Rows<F> {
+    let mut place = vec![0; order.len()];
+    (0..).zip(order).for_each(|(k, &node)| place[node as usize] = k);
+    let asked = rows.asked().expect("they ask about pairs");
+    let queries: Vec<Query> = asked
+        .queries()
+        .iter()
+        .map(|query| Query { node: place[query.node as usize], ..*query })
+        .collect();
+    let pairs = 0..asked.num_pairs();
+    let nodes: Vec<u32> = pairs.map(|k| place[asked.pair(k)[1] as usize]).collect();
+    let asked = Queries::each(queries, asked.count(), nodes).expect("as many as before");
+    let (graph_of, count) = rows.graph_of_nodes().expect("they say the graph of each node");
+    let graph_of: Vec<u32> = order.iter().map(|&node| graph_of[node as usize]).collect();
+    Rows::new().queries(asked).graphs(graph_of, count).expect("as many as before")
+}
 
 /// Errors of the crate as a law's words.
 fn words(error: Error) -> String {

@@ -1,6 +1,6 @@
 //! Mask ≡ shrink.
 
-use super::{SAME_NUMBERS, TESTING, agree, random_rows, words};
+use super::{SAME_NUMBERS, TESTING, agree, rows_on, words};
 use crate::graph::Graph;
 use crate::nn::{Add, Axis, Cx, Mode, Model, NodeId, Param};
 use crate::prune::ChannelPlan;
@@ -33,7 +33,7 @@ pub fn check_mask_equals_shrink<F: Scalar>(
     let model = without_dropout(model)?;
     let (masked, small) = (plan.mask(&model).map_err(words)?, plan.shrink(&model).map_err(words)?);
     check_parameters(&model, &masked, &small)?;
-    let rows = random_rows(graph.num_nodes());
+    let rows = rows_on(graph);
     let cx = Cx::eval(graph).within(&rows);
     let mut modes = vec![("evaluation", Mode::Eval)];
     if !draws(&model, &cx, x)? {

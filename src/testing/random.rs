@@ -5,8 +5,7 @@ use crate::data::{Dataset, Split, Splits};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::nn::{
-    Add, Concat, DynLayer, Entry, Linear, Model, ModelBuilder, NodeId, Param, Registry, Rows,
-    Wiring,
+    Add, Concat, DynLayer, Entry, Linear, Model, ModelBuilder, NodeId, Param, Registry, Wiring,
 };
 use crate::prune::{ChannelPlan, ChannelPruner, Random, Scope};
 use crate::rng::{ChaCha8Rng, generator};
@@ -27,7 +26,6 @@ mod draws {
     pub const AROUND: u64 = 6;
     pub const PLAN: u64 = 7;
     pub const SHIFT: u64 = 8;
-    pub const ROWS: u64 = 9;
 }
 
 /// Most hidden layers of a random model before its last one.
@@ -75,16 +73,6 @@ pub fn random_graph<F: Scalar>(seed: u64, max_nodes: usize) -> Graph<F> {
         Graph::builder(nodes).weighted_edges(edges).edge_features(features).edge_types(types);
     let graph = if undirected { builder.undirected(true).build() } else { builder.build() };
     graph.expect("edges are drawn between nodes of the graph").cast()
-}
-
-/// What the laws run a graph of so many nodes within: each node is of one of about half as many
-/// graphs, of which some have no node, drawn from the number of nodes alone. Layers that read
-/// nothing of it do not notice.
-pub fn random_rows<F: Scalar>(nodes: usize) -> Rows<F> {
-    let mut rng = generator(nodes as u64, &[TESTING, draws::ROWS]);
-    let count = nodes / 2 + 1;
-    let graph_of: Vec<u32> = (0..nodes).map(|_| rng.random_range(0..count as u32)).collect();
-    Rows::new().graphs(graph_of, count).expect("graphs are drawn below their number")
 }
 
 /// A dense matrix, uniform in ±1.

@@ -3,9 +3,10 @@
 use super::optimizer::Optimizer;
 use super::rates::check_rates;
 use crate::error::{Error, Result};
+use crate::kernels::{self, CHUNK};
 use crate::nn::Param;
 use crate::scalar::Scalar;
-use ndarray::{Array2, Zip};
+use ndarray::Array2;
 use std::collections::BTreeMap;
 
 /// Builder of [`Adam`]; see [`Adam::builder`].
@@ -97,11 +98,25 @@ impl<F: Scalar> Optimizer<F> for Adam<F> {
             *v = beta2 * *v + (one - beta2) * g * g;
             *w -= step_size * *m / (v.sqrt() / root_correction + epsilon);
         };
-        let weights = Zip::from(param.value_mut()).and(&mut moments.first).and(&mut moments.second);
-        match gradient {
-            Some(gradient) => weights.and(gradient).for_each(|w, m, v, &g| update(w, g, m, v)),
-            None => weights.for_each(|w, m, v| update(w, F::zero(), m, v)),
-        }
+        let gradient = gradient.map(|gradient| gradient.as_standard_layout());
+        let whole = "parameters and moments are contiguous";
+        let gradient = gradient.as_ref().map(|gradient| gradient.as_slice().expect(whole));
+        let weights = param.value_mut().as_slice_mut().expect(whole);
+        let firsts = moments.first.as_slice_mut().expect(whole);
+        let seconds = moments.second.as_slice_mut().expect(whole);
+        let work = weights.len();
+        let moments = firsts.chunks_mut(CHUNK).zip(seconds.chunks_mut(CHUNK));
+        let jobs = weights.chunks_mut(CHUNK).zip(moments).enumerate().collect();
+        kernels::run(jobs, work, |(k, (w, (m, v)))| {
+            let all = w.iter_mut().zip(m).zip(v);
+            match gradient {
+                Some(gradient) => {
+                    let own = &gradient[k * CHUNK..];
+                    all.zip(own).for_each(|(((w, m), v), &g)| update(w, g, m, v));
+                }
+                None => all.for_each(|((w, m), v)| update(w, F::zero(), m, v)),
+            }
+        });
     }
 
     fn forget(&mut self) {

@@ -5,11 +5,13 @@
 //! validation part, and [`Observer`]s may change the model. [`CrossValidation`] trains on the folds
 //! of a set of graphs.
 
+mod adagrad;
 mod adam;
 mod cross_validation;
 mod loss;
 mod observer;
 mod optimizer;
+mod penalty;
 mod rates;
 mod reduce;
 mod rule;
@@ -17,11 +19,13 @@ mod schedule;
 mod sgd;
 mod trainer;
 
+pub use adagrad::{Adagrad, AdagradBuilder};
 pub use adam::{Adam, AdamBuilder};
 pub use cross_validation::{CrossValidation, FoldResult, GraphProtocol};
 pub use loss::{Loss, NodeGrads, Objective, Pass};
 pub use observer::{Epoch, Flow, Observer, OnEpoch};
 pub use optimizer::{Optimizer, step};
+pub use penalty::Penalty;
 pub use reduce::{Alone, Reduce};
 pub use rule::UpdateRule;
 pub use schedule::Schedule;

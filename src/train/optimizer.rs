@@ -1,6 +1,6 @@
 //! What moves parameters.
 
-use crate::nn::{Grads, Model, Param};
+use crate::nn::{Grads, Model, Param, RowGrads};
 use crate::scalar::Scalar;
 use ndarray::Array2;
 
@@ -42,6 +42,13 @@ pub trait Optimizer<F: Scalar>: Send + Sync {
     /// no gradient is one of zeros.
     fn step(&mut self, param: &mut Param<F>, gradient: Option<&Array2<F>>, factor: f64);
 
+    /// As [`step`](Self::step), where the gradient of all rows but a few is zero. What it does must
+    /// be what `step` does with the whole gradient: an optimiser that moves rows without a gradient
+    /// too leaves the default, which makes it whole and is slower on large tables.
+    fn step_rows(&mut self, param: &mut Param<F>, gradient: &RowGrads<F>, factor: f64) {
+        self.step(param, Some(&gradient.to_whole()), factor);
+    }
+
     /// Forgets what it remembers of the parameters: the model has become another.
     fn forget(&mut self);
 
@@ -64,7 +71,10 @@ pub fn step<F: Scalar>(
 ) {
     model.visit_mut(&mut |param| {
         if param.is_trainable() {
-            optimizer.step(param, grads.get(param.id()), factor);
+            match grads.rows(param.id()) {
+                Some(rows) => optimizer.step_rows(param, rows, factor),
+                None => optimizer.step(param, grads.get(param.id()), factor),
+            }
             param.apply_mask();
         }
     });

@@ -1,5 +1,6 @@
 //! The optimisers that a trainer makes by itself.
 
+use super::adagrad::Adagrad;
 use super::adam::Adam;
 use super::optimizer::Optimizer;
 use super::sgd::Sgd;
@@ -14,6 +15,8 @@ pub enum UpdateRule {
     /// [`Adam`] with its default moments.
     #[default]
     Adam,
+    /// [`Adagrad`].
+    Adagrad,
     /// [`Sgd`].
     Sgd {
         /// Share of the last step that goes into the next, in [0, 1).
@@ -32,6 +35,10 @@ impl UpdateRule {
                 let adam = Adam::builder().learning_rate(learning_rate).weight_decay(weight_decay);
                 Box::new(adam.build()?)
             }
+            UpdateRule::Adagrad => {
+                let rule = Adagrad::builder().learning_rate(learning_rate);
+                Box::new(rule.weight_decay(weight_decay).build()?)
+            }
             UpdateRule::Sgd { momentum } => Box::new(
                 Sgd::builder()
                     .learning_rate(learning_rate)
@@ -47,6 +54,7 @@ impl std::fmt::Display for UpdateRule {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             UpdateRule::Adam => f.write_str("Adam"),
+            UpdateRule::Adagrad => f.write_str("Adagrad"),
             UpdateRule::Sgd { momentum } => write!(f, "SGD with momentum {momentum}"),
         }
     }

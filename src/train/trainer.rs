@@ -3,6 +3,7 @@
 use super::loss::{Loss, Objective, OfTask, Pass};
 use super::observer::{Epoch, Flow, Observer, OnEpoch, Told};
 use super::optimizer::{Optimizer, step};
+use super::penalty::Penalty;
 use super::reduce::{Alone, Reduce, means};
 use super::rule::UpdateRule;
 use super::schedule::Schedule;
@@ -29,6 +30,8 @@ pub struct TrainerBuilder {
     warmup: usize,
     clip_norm: Option<f64>,
     patience: usize,
+    validate_every: usize,
+    penalty: Option<Penalty>,
     keep_start: bool,
     dropout_seed: Option<u64>,
     progress: Option<Progress>,
@@ -102,6 +105,21 @@ impl TrainerBuilder {
         self
     }
 
+    /// Judges the validation part after every so many epochs and after the last, at least 1; the
+    /// others are told of with the metric of the last one that was judged. Default 1.
+    #[must_use]
+    pub fn validate_every(mut self, epochs: usize) -> Self {
+        self.validate_every = epochs;
+        self
+    }
+
+    /// A penalty on the rows of tables that a batch names. Default: none.
+    #[must_use]
+    pub fn penalty(mut self, penalty: Penalty) -> Self {
+        self.penalty = Some(penalty);
+        self
+    }
+
     /// Whether the model as it comes is a candidate too: what fine-tuning wants. Default: no, only
     /// trained states count.
     #[must_use]
@@ -134,6 +152,9 @@ impl TrainerBuilder {
         }
         if self.patience == 0 {
             return Err(Error::setting("patience", 0, "at least 1"));
+        }
+        if self.validate_every == 0 {
+            return Err(Error::setting("epochs between validations", 0, "at least 1"));
         }
         if self.warmup >= self.epochs {
             let legal = format!("fewer than the {} epochs", self.epochs);
@@ -301,6 +322,12 @@ impl std::fmt::Display for Trainer {
         if self.settings.warmup > 0 {
             write!(f, ", {} epochs of warm-up", self.settings.warmup)?;
         }
+        if self.settings.validate_every > 1 {
+            write!(f, ", validated every {} epochs", self.settings.validate_every)?;
+        }
+        if let Some(penalty) = self.settings.penalty {
+            write!(f, ", {penalty:?}")?;
+        }
         if let Some(largest) = self.settings.clip_norm {
             write!(f, ", gradients of norm {largest} at most")?;
         }
@@ -321,6 +348,8 @@ impl Trainer {
             warmup: 0,
             clip_norm: None,
             patience: 100,
+            validate_every: 1,
+            penalty: None,
             keep_start: false,
             dropout_seed: None,
             progress: None,
@@ -417,7 +446,7 @@ impl<F: Scalar> Run<'_, F> {
         let mut best =
             Fit { model: model.clone(), validation: start, best_epoch: 0, losses: Vec::new() };
         let mut plans = Plans::default();
-        let mut steps = 0;
+        let (mut steps, mut validation) = (0, start);
         for epoch in 1..=settings.epochs {
             let factor = settings.schedule.factor_after(settings.warmup, epoch, settings.epochs);
             let (mut total, mut batches) = (0.0, 0u32);
@@ -445,16 +474,22 @@ impl<F: Scalar> Run<'_, F> {
                 let running = seen.as_ref().unwrap_or(&model);
                 let mut grads = running.backward(&cx, trace, nodes)?;
                 params.iter().for_each(|params| grads.add_scaled(params, F::one()));
+                if let Some(penalty) = &settings.penalty {
+                    value += penalty.add(running, &batch, &mut grads);
+                }
                 means(reduce, &model, batch.rows().len(), &mut value, &mut grads)?;
                 settings.clip_norm.iter().for_each(|&largest| grads.clip(largest));
                 step(optimizer, &mut model, &grads, factor);
                 seen = view.map(|view| view(&model));
                 (total, batches) = (total + value.as_f64(), batches + 1);
             }
-            let validation = self.validate(seen.as_ref().unwrap_or(&model), &pool)?;
+            let judged = epoch % settings.validate_every == 0 || epoch == settings.epochs;
+            if judged {
+                validation = self.validate(seen.as_ref().unwrap_or(&model), &pool)?;
+            }
             let loss = total / f64::from(batches.max(1));
             best.losses.push(loss);
-            if metric.is_better(validation, best.validation) {
+            if judged && metric.is_better(validation, best.validation) {
                 // A last step too large would else be kept: the loss that shows it would only come
                 // with the next epoch.
                 if !is_finite(&model) {

@@ -213,6 +213,23 @@ impl<F: Scalar> GraphSet<F> {
         Self::of_parts(self.name.to_string(), self.graph.clone(), features, starts, labels, classes)
     }
 
+    /// The same nodes, graph by graph, with other edges.
+    ///
+    /// # Errors
+    /// As [`GraphSet::new`] for the graph.
+    pub fn with_graph(&self, graph: Graph<F>) -> Result<Self> {
+        if graph.num_nodes() != self.num_nodes() {
+            let (own, other) = (self.num_nodes(), graph.num_nodes());
+            return Err(Error::data(
+                &*self.name,
+                format!("has {own} nodes, and the graph that it is to have has {other}"),
+            ));
+        }
+        let set = Self { graph, ..self.clone() };
+        set.check_edges()?;
+        Ok(set)
+    }
+
     /// These graphs, in this order, side by side; it costs what they hold.
     ///
     /// # Errors
@@ -341,6 +358,12 @@ mod tests {
         let wrong = three().with_features(wrong.into()).unwrap_err().to_string();
         assert!(wrong.contains("three") && wrong.contains("NaN"), "{wrong}");
         assert!(three().with_features(Array2::zeros((5, 1)).into()).is_err());
+        let bare = three().with_graph(Graph::builder(6).build().unwrap()).unwrap();
+        assert_eq!((bare.graph().num_edges(), bare.labels()), (0, three().labels()));
+        let across = Graph::builder(6).edges([(0, 3)]).build().unwrap();
+        assert!(three().with_graph(across).is_err());
+        let fewer = three().with_graph(Graph::builder(5).build().unwrap()).unwrap_err();
+        assert!(fewer.to_string().contains("has 6 nodes"), "{fewer}");
         assert!(three().with_features(Array2::zeros((6, 0)).into()).is_err());
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result, Unsupported};
 use crate::graph::Graph;
+use crate::kernels;
 use crate::nn::{
     Attrs, Axis, Cx, Evaluated, Grads, Init, Io, Layer, Lowering, Param, Place, PruneUnits, Python,
     Reads, Registered, Shapes, StageId, Twin, Wiring,
@@ -11,25 +12,32 @@ use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
 use ndarray::Array2;
 
-/// `Y = E`: one learned row per node, for graphs without features. Its input is read for nothing
-/// but its number of rows.
+/// `y_i = e_i`: one learned row per node, for graphs without features. Its input is read for nothing
+/// but its number of rows; where a batch says who its nodes are, theirs are the rows.
 ///
-/// *Shapes*: `E: [nodes, c]`, `Y: [nodes, c]`. A model with it serves the graph that it was trained
+/// *Shapes*: `E: [nodes, c]`, `Y: [rows, c]`. A model with it serves the graph that it was trained
 /// on, and no other.
 ///
-/// *Source*: as `torch.nn.Embedding` on all indices; the start of LightGCN (He et al., SIGIR 2020,
-/// §3.1).
+/// *Source*: as `torch.nn.Embedding`; the start of LightGCN (He et al., SIGIR 2020, §3.1).
 #[derive(Debug, Clone)]
 pub struct Embedding<F: Scalar = f32> {
     weight: Param<F>,
 }
 
 impl<F: Scalar> Embedding<F> {
-    /// A table of `nodes` rows of `channels` numbers.
+    /// A table of `nodes` rows of `channels` numbers, drawn by [`Init::GlorotUniform`].
     ///
     /// # Errors
     /// [`Error::Setting`] for a table of nothing.
     pub fn new(nodes: usize, channels: usize) -> Result<Self> {
+        Self::drawn(nodes, channels, Init::GlorotUniform)
+    }
+
+    /// As [`Embedding::new`], drawn otherwise.
+    ///
+    /// # Errors
+    /// As [`Embedding::new`].
+    pub fn drawn(nodes: usize, channels: usize, init: Init) -> Result<Self> {
         if nodes == 0 || channels == 0 {
             return Err(Error::setting(
                 "shape of embedding",
@@ -37,14 +45,8 @@ impl<F: Scalar> Embedding<F> {
                 "at least 1 on both sides",
             ));
         }
-        Ok(Self {
-            weight: Param::new(
-                "weight",
-                (nodes, channels),
-                [Axis::Nodes, Axis::Out],
-                Init::GlorotUniform,
-            ),
-        })
+        let axes = [Axis::Nodes, Axis::Out];
+        Ok(Self { weight: Param::new("weight", (nodes, channels), axes, init) })
     }
 }
 
@@ -61,29 +63,49 @@ impl<F: Scalar> Layer<F> for Embedding<F> {
 
     fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, ())> {
         let table = self.weight.value();
-        if xs[0].rows() != table.nrows() {
-            let (expected, found) = ((table.nrows(), xs[0].cols()), xs[0].shape());
-            return Err(Error::ShapeMismatch {
-                at: format!("{}: nodes of the table", cx.place()),
-                expected,
-                found,
-            });
+        let mismatch = |expected: usize, found: usize| {
+            let columns = xs[0].cols();
+            let at = format!("{}: nodes of the table", cx.place());
+            let (expected, found) = ((expected, columns), (found, columns));
+            Error::ShapeMismatch { at, expected, found }
+        };
+        let mut y = cx.take((xs[0].rows(), table.ncols()));
+        match cx.ids() {
+            None if xs[0].rows() != table.nrows() => {
+                return Err(mismatch(table.nrows(), xs[0].rows()));
+            }
+            None => kernels::copy_rows(table.view(), y.view_mut()),
+            Some(ids) => {
+                if ids.len() != xs[0].rows() {
+                    return Err(mismatch(ids.len(), xs[0].rows()));
+                }
+                if let Some(&node) = ids.iter().find(|node| **node as usize >= table.nrows()) {
+                    let at = format!("{}: node of a batch", cx.place());
+                    let (index, len) = (node as usize, table.nrows());
+                    return Err(Error::IndexOutOfRange { at, index, len });
+                }
+                kernels::map_rows(y.view_mut(), |i, row| {
+                    let from = table.row(ids[i] as usize);
+                    row.copy_from_slice(from.as_slice().expect("parameters are contiguous"));
+                });
+            }
         }
-        let mut y = cx.take(table.dim());
-        y.assign(table);
         Ok((Value::Dense(y), ()))
     }
 
-    /// `dE = dY`; the input has no gradient.
+    /// `dE = dY`, of the rows that were read; the input has no gradient.
     fn backward(
         &self,
-        _: &Cx<F>,
+        cx: &Cx<F>,
         _: &Io<F>,
         (): (),
         dy: ValueRef<F>,
         grads: &mut Grads<F>,
     ) -> Vec<Option<Value<F>>> {
-        grads.add(&self.weight, dy.to_dense());
+        match cx.ids() {
+            None => grads.add(&self.weight, dy.to_dense()),
+            Some(ids) => dy.with_dense(|dy| grads.add_rows(&self.weight, ids, dy.view())),
+        }
         vec![None]
     }
 

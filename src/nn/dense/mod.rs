@@ -5,6 +5,7 @@ mod batch_norm;
 mod dropout;
 mod layer_norm;
 mod linear;
+mod normalize;
 
 pub use activation::Activation;
 pub use batch_norm::BatchNorm;
@@ -12,3 +13,4 @@ pub use dropout::Dropout;
 pub(crate) use dropout::drop_mask;
 pub use layer_norm::LayerNorm;
 pub use linear::{Linear, LinearBuilder};
+pub use normalize::Normalize;

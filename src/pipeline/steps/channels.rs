@@ -13,12 +13,12 @@ impl Step for ChannelPruner {
     }
 
     fn run(&self, subject: Subject, env: &Env) -> Result<Subject> {
-        let model = self.or_seed(env.seed()).prune(subject.model(), &env.data_of(&subject)?)?;
+        let model = self.or_seed(env.seed()).prune(subject.model(), &*env.task_of(&subject)?)?;
         Ok(subject.with_model(model))
     }
 
     fn rehearse(&self, subject: &Subject, env: &Env) -> Result<Option<Subject>> {
-        let model = self.rehearse(subject.model(), &env.data_of(subject)?)?;
+        let model = self.rehearse(subject.model(), &*env.task_of(subject)?)?;
         Ok(Some(subject.with_model(model)))
     }
 

@@ -1,12 +1,12 @@
 //! Distillation as a stage: into the model itself, or into a fresh student.
 
-use crate::data::Dataset;
 use crate::distill::{DistillLoss, Distiller, SoftLabels};
 use crate::error::{Error, Result};
 use crate::models::{Gcn, Mlp};
 use crate::nn::Model;
 use crate::pipeline::step::{Control, Env, Step, Subject};
 use crate::pipeline::words::{Key, Kind, Settings, Word};
+use crate::task::Task;
 use std::fmt;
 use std::sync::Arc;
 
@@ -111,14 +111,14 @@ impl Distill {
     }
 
     /// The student where `model` stands, and how it is trained.
-    fn lesson(&self, model: Model, data: &Dataset, env: &Env) -> Result<(Model, Distiller)> {
+    fn lesson(&self, model: Model, task: &dyn Task<f32>, env: &Env) -> Result<(Model, Distiller)> {
         let mut losses = self.losses.iter();
         let (_, first) = losses.next().expect("there is a first loss");
         let builder = losses.fold(Distiller::builder(first.clone()), |builder, (weight, loss)| {
             builder.also(*weight, loss.clone())
         });
         let builder = builder.dropout_seed(env.seed());
-        let (inputs, classes, seed) = (data.num_features(), data.num_classes(), model.seed());
+        let (inputs, classes, seed) = (task.inputs(), task.outputs(), model.seed());
         let epochs = |most: usize| self.epochs.unwrap_or(most);
         let (student, builder) = match self.student {
             Student::Itself => (model, builder.epochs(epochs(HEALING_EPOCHS)).keep_start(true)),
@@ -147,16 +147,16 @@ impl Step for Distill {
     }
 
     fn run(&self, subject: Subject, env: &Env) -> Result<Subject> {
-        let data = env.data_of(&subject)?;
-        let (student, distiller) = self.lesson(subject.model().clone(), &data, env)?;
-        let model = distiller.distill_with(student, env.dense(), &data, env.listener())?;
+        let task = env.task_of(&subject)?;
+        let (student, distiller) = self.lesson(subject.model().clone(), &*task, env)?;
+        let model = distiller.distill_with(student, env.dense(), &*task, env.listener())?;
         Ok(subject.with_model(model))
     }
 
     fn rehearse(&self, subject: &Subject, env: &Env) -> Result<Option<Subject>> {
-        let data = env.data_of(subject)?;
-        let (model, distiller) = self.lesson(subject.model().clone(), &data, env)?;
-        distiller.check(&model, env.dense(), &data)?;
+        let task = env.task_of(subject)?;
+        let (model, distiller) = self.lesson(subject.model().clone(), &*task, env)?;
+        distiller.check(&model, env.dense(), &*task)?;
         Ok(Some(subject.with_model(model)))
     }
 

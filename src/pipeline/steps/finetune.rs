@@ -45,13 +45,13 @@ impl Step for FineTune {
     }
 
     fn run(&self, subject: Subject, env: &Env) -> Result<Subject> {
-        let (data, trainer) = (env.data_of(&subject)?, self.trainer(env.seed())?);
+        let (task, trainer) = (env.task_of(&subject)?, self.trainer(env.seed())?);
         let mut optimizer = self.optimizer.as_ref().map(|optimizer| optimizer.fresh());
         let mut setup = Setup::new().on_epoch(env.listener());
         if let Some(optimizer) = &mut optimizer {
             setup = setup.optimizer(&mut **optimizer);
         }
-        let model = trainer.fit_with(subject.model().clone(), &data, setup)?.model;
+        let model = trainer.fit_with(subject.model().clone(), &*task, setup)?.model;
         Ok(subject.with_model(model))
     }
 

@@ -15,7 +15,7 @@ impl Step for LayerPruner {
     }
 
     fn run(&self, subject: Subject, env: &Env) -> Result<Subject> {
-        let plan = self.or_seed(env.seed()).plan(subject.model(), &env.data_of(&subject)?)?;
+        let plan = self.or_seed(env.seed()).plan(subject.model(), &*env.task_of(&subject)?)?;
         Ok(subject.with_model(plan.shrink(subject.model())?))
     }
 

@@ -13,7 +13,7 @@ impl Step for WeightPruner {
     }
 
     fn run(&self, subject: Subject, env: &Env) -> Result<Subject> {
-        let model = self.or_seed(env.seed()).prune(subject.model(), &env.data_of(&subject)?)?;
+        let model = self.or_seed(env.seed()).prune(subject.model(), &*env.task_of(&subject)?)?;
         Ok(subject.with_model(model))
     }
 

@@ -1,12 +1,12 @@
 //! All that a criterion may look at: the parameters of one coupled group.
 
-use crate::data::Dataset;
-use crate::nn::{Axis as Rows, Model, Param};
+use crate::nn::{Axis as Rows, Model, Param, ParamId};
 use crate::prune::entry::Entry;
 use crate::reconstruct::Cholesky;
 use crate::scalar::Scalar;
 use crate::value::ValueRef;
 use ndarray::{Array1, Array2, ArrayView1, Axis};
+use std::collections::BTreeMap;
 
 /// One axis of one parameter that carries channels of the group.
 #[derive(Debug)]
@@ -33,7 +33,8 @@ pub struct Member<'a, F: Scalar> {
 pub struct Activation<'a, F: Scalar> {
     /// The node's name.
     pub name: &'a str,
-    /// Its value on all nodes of the graph, `[n, channels]`.
+    /// Its value on all that the task asks about, `[n, channels]`: a row per node, or per pair or
+    /// graph where it has come to these.
     pub value: ValueRef<'a, F>,
     /// For each column the unit, counted within the group; `None` for channels of other groups.
     pub unit_of: Vec<Option<usize>>,
@@ -87,16 +88,22 @@ pub struct ChannelUnits<'a, F: Scalar> {
 
 impl<'a, F: Scalar> ChannelUnits<'a, F> {
     /// Multiply-accumulates of one inference that a unit stands for, on the average: its columns
-    /// where it is made, its rows where it is read.
-    pub(super) fn macs_of_a_unit(&self, model: &Model<F>, data: &Dataset<F>) -> f64 {
-        let nodes = data.num_nodes() as f64;
-        let stored = data.features().stored() as f64 / model.in_channels().max(1) as f64;
+    /// where it is made, its rows where it is read. `rows` are those of each parameter's products,
+    /// `stored` the stored entries of the features.
+    pub(super) fn macs_of_a_unit(
+        &self,
+        model: &Model<F>,
+        rows: &BTreeMap<ParamId, usize>,
+        stored: usize,
+    ) -> f64 {
+        let stored = stored as f64 / model.in_channels().max(1) as f64;
         let of = |member: &Member<F>| {
             let count = member.unit_of.iter().flatten().count() as f64 / self.units.max(1) as f64;
             let across = member.param.value().len_of(Axis(1 - member.axis)) as f64;
             // Biases, norms and attention vectors are no products.
             let mixes = !member.param.axes().contains(&Rows::Fixed);
-            let products = if member.axis == 1 && member.reads_input { stored } else { nodes };
+            let rows = rows.get(&member.param.id()).map_or(0.0, |rows| *rows as f64);
+            let products = if member.axis == 1 && member.reads_input { stored } else { rows };
             if mixes { count * across * products } else { 0.0 }
         };
         self.members.iter().map(of).sum()
@@ -143,6 +150,9 @@ mod tests {
         let evidence = Evidence::default();
         let view = ChannelUnits::of(&model, &labels, &labels.groups()[0], &evidence, 0);
         // Six inputs and three outputs for each of 300 nodes.
-        assert_eq!(view.macs_of_a_unit(&model, &data), 300.0 * 9.0);
+        let mut rows = BTreeMap::new();
+        model.visit(&mut |_, param| _ = rows.insert(param.id(), data.num_nodes()));
+        let stored = data.features().stored();
+        assert_eq!(view.macs_of_a_unit(&model, &rows, stored), 300.0 * 9.0);
     }
 }

@@ -1,6 +1,6 @@
 //! Which channels of a model can only be removed together.
 
-use crate::nn::{Axis, Model, NodeId, Wiring};
+use crate::nn::{Axis, Model, NodeId, PruneUnits, Wiring};
 use crate::scalar::Scalar;
 
 /// Labels of all channels of a model: two channels carry the same unit if removing one means
@@ -41,17 +41,13 @@ impl ChannelLabels {
         for node in model.nodes() {
             let inputs: Vec<&Vec<usize>> =
                 node.inputs().iter().map(|id| &nodes[id.index()]).collect();
+            for (k, input) in inputs.iter().enumerate() {
+                ids.join_units(input, node.layer().couples(k));
+            }
             let out = match node.layer().wiring() {
                 Wiring::Fresh { channels, units } => {
                     let made = ids.produce(channels, node.name().into());
-                    let mut first = vec![usize::MAX; channels];
-                    for (c, &id) in made.iter().enumerate() {
-                        let unit = units.unit_of(c, channels);
-                        match first[unit] {
-                            usize::MAX => first[unit] = id,
-                            other => ids.join(other, id),
-                        }
-                    }
+                    ids.join_units(&made, units);
                     made
                 }
                 Wiring::Concat => inputs.into_iter().flatten().copied().collect(),
@@ -159,6 +155,18 @@ impl Ids {
     fn join(&mut self, a: usize, b: usize) {
         let (a, b) = (self.root(a), self.root(b));
         self.parent[a.max(b)] = a.min(b);
+    }
+
+    /// Joins the channels that are one unit.
+    fn join_units(&mut self, channels: &[usize], units: PruneUnits) {
+        let mut first = vec![usize::MAX; channels.len()];
+        for (c, &id) in channels.iter().enumerate() {
+            let unit = units.unit_of(c, channels.len());
+            match first[unit] {
+                usize::MAX => first[unit] = id,
+                other => self.join(other, id),
+            }
+        }
     }
 
     /// Numbers the units, marks the fixed ones and gathers the others in groups.

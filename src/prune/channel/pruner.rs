@@ -3,10 +3,9 @@
 use super::group::ChannelUnits;
 use super::labels::{ChannelLabels, Group};
 use super::plan::ChannelPlan;
-use crate::data::Dataset;
 use crate::error::{Error, PruneError, Result};
 use crate::log;
-use crate::nn::Model;
+use crate::nn::{Cx, Model, ParamId};
 use crate::prune::amount::{Amount, Budget, Compensation, Scope, num_free_params, share_of};
 use crate::prune::criteria::Magnitude;
 use crate::prune::criterion::{Choice, Criterion, Needs, Removal, Scores, choosing, scored};
@@ -15,6 +14,8 @@ use crate::prune::units::Units;
 use crate::reconstruct::Calibrate;
 use crate::rng::{hash, purpose};
 use crate::scalar::Scalar;
+use crate::task::{Batch, Task};
+use std::collections::BTreeMap;
 
 /// Builder of a [`ChannelPruner`]; see [`ChannelPruner::builder`].
 #[derive(Debug, Clone)]
@@ -121,11 +122,11 @@ impl<F: Scalar> ChannelPruner<F> {
     ///
     /// # Errors
     /// As [`ChannelPruner::plan`] and [`ChannelPlan::shrink_refitted`].
-    pub fn prune(&self, model: &Model<F>, data: &Dataset<F>) -> Result<Model<F>> {
-        let plan = self.plan(model, data)?;
+    pub fn prune(&self, model: &Model<F>, task: &dyn Task<F>) -> Result<Model<F>> {
+        let plan = self.plan(model, task)?;
         let pruned = match self.settings.compensation {
             Compensation::None => plan.shrink(model),
-            Compensation::Refit => plan.shrink_refitted(model, data, self.settings.calibrate),
+            Compensation::Refit => plan.shrink_refitted(model, task, self.settings.calibrate),
         }?;
         log::info!(
             "channels removed: {} parameters of {} are left",
@@ -142,7 +143,7 @@ impl<F: Scalar> ChannelPruner<F> {
     /// # Errors
     /// What any weights would be refused for: [`PruneError::NothingToPrune`] for a model without
     /// hidden channels, and [`PruneError::EmptiesLayer`] where a layer is bound to lose all.
-    pub fn rehearse(&self, model: &Model<F>, data: &Dataset<F>) -> Result<Model<F>> {
+    pub fn rehearse(&self, model: &Model<F>, task: &dyn Task<F>) -> Result<Model<F>> {
         let labels = labelled(model)?;
         let units: usize = labels.groups().iter().map(|group| group.units.len()).sum();
         let left_of_all = |gone: usize| units.saturating_sub(gone) < labels.groups().len();
@@ -155,7 +156,7 @@ impl<F: Scalar> ChannelPruner<F> {
         };
         match self
             .with_criterion(Magnitude::l2())
-            .plan(model, data)
+            .plan(model, task)
             .and_then(|plan| plan.shrink(model))
         {
             Err(error @ Error::Prune(PruneError::NothingToPrune { .. })) => Err(error),
@@ -174,14 +175,15 @@ impl<F: Scalar> ChannelPruner<F> {
     /// [`PruneError::NothingToPrune`] for a model without hidden channels,
     /// [`PruneError::EmptiesLayer`] where a layer would lose all, [`Error::Setting`] for more units
     /// than a group has and a budget that is out of reach, and what the criterion refuses.
-    pub fn plan(&self, model: &Model<F>, data: &Dataset<F>) -> Result<ChannelPlan> {
+    pub fn plan(&self, model: &Model<F>, task: &dyn Task<F>) -> Result<ChannelPlan> {
         let ChannelPrunerBuilder { choice, calibrate, scope, .. } = &self.settings;
         choice.check("channels")?;
         let labels = labelled(model)?;
         let needs = choice.criterion.needs();
-        let mut evidence = Evidence::of_channels(model, data, needs, &labels, *calibrate)?;
+        let whole = task.whole()?;
+        let mut evidence = Evidence::of_channels(model, task, &whole, needs, &labels, *calibrate)?;
         let readers = std::mem::take(&mut evidence.readers);
-        let looked = Looked { model, data, labels: &labels, evidence };
+        let looked = Looked { model, whole: &whole, labels: &labels, evidence };
         let units = looked.sizes().sum();
         let counts = match (choice.amount, scope) {
             (Amount::Share(share), Scope::Layer) => {
@@ -308,10 +310,12 @@ impl<F: Scalar> ChannelPruner<F> {
             .iter()
             .map(|units| criterion.remove(units, units.len()))
             .collect::<Result<Vec<_>>>()?;
+        let rows = looked.rows_of_params()?;
+        let stored = looked.whole.features().stored();
         let macs: Vec<f64> = views
             .iter()
             .map(|units| match units {
-                Units::Channels(group) => group.macs_of_a_unit(looked.model, looked.data),
+                Units::Channels(group) => group.macs_of_a_unit(looked.model, &rows, stored),
                 _ => 0.0,
             })
             .collect();
@@ -322,12 +326,24 @@ impl<F: Scalar> ChannelPruner<F> {
 /// A model with what is known of it.
 struct Looked<'a, F: Scalar> {
     model: &'a Model<F>,
-    data: &'a Dataset<F>,
+    /// What it is run on.
+    whole: &'a Batch<F>,
     labels: &'a ChannelLabels,
     evidence: Evidence<'a, F>,
 }
 
 impl<F: Scalar> Looked<'_, F> {
+    /// How many rows the products of each parameter have.
+    fn rows_of_params(&self) -> Result<BTreeMap<ParamId, usize>> {
+        let cx = self.whole.on(&Cx::without_graph());
+        let rows = self.model.row_spaces(&cx, &self.whole.features())?;
+        let mut of_params = BTreeMap::new();
+        for ((_, node), (_, rows)) in self.model.iter().zip(&rows[1..]) {
+            node.layer().visit(&mut |param| _ = of_params.insert(param.id(), *rows));
+        }
+        Ok(of_params)
+    }
+
     /// Units of each group.
     fn sizes(&self) -> impl Iterator<Item = usize> + '_ {
         self.labels.groups().iter().map(|group| group.units.len())

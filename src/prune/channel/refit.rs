@@ -1,11 +1,11 @@
 //! Least squares after the cut: what is kept takes over what it can of what is gone.
 
 use super::plan::ChannelPlan;
-use crate::data::Dataset;
 use crate::error::Result;
 use crate::nn::Model;
 use crate::reconstruct::{Calibrate, Settings, Unchanged, solve_again};
 use crate::scalar::Scalar;
+use crate::task::Task;
 
 impl ChannelPlan {
     /// As [`ChannelPlan::shrink`], and what reads the kept channels gets new weights.
@@ -20,17 +20,17 @@ impl ChannelPlan {
     /// Neural Networks", ICCV 2017, eq. 1, with `β` fixed, layer by layer.
     ///
     /// # Errors
-    /// As [`ChannelPlan::shrink`], and what a forward pass on `data` returns.
+    /// As [`ChannelPlan::shrink`], and what a forward pass on all of `task` returns.
     pub fn shrink_refitted<F: Scalar>(
         &self,
         model: &Model<F>,
-        data: &Dataset<F>,
+        task: &dyn Task<F>,
         calibrate: Calibrate,
     ) -> Result<Model<F>> {
         let solved = solve_again(
             model,
             &self.mask(model)?,
-            data,
+            task,
             Settings { calibrate, grid: None },
             &mut Unchanged::default(),
         )?
@@ -50,10 +50,10 @@ impl ChannelPlan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Gcn;
     use crate::nn::Cx;
     use crate::prune::{ChannelPruner, Magnitude};
     use crate::train::Trainer;
+    use crate::{Dataset, Gcn};
 
     #[test]
     fn refitting_brings_the_logits_closer_to_the_dense_model() {

@@ -25,10 +25,10 @@ impl<F: Scalar> Criterion<F> for Ablation {
 
     fn score(&self, units: &Units<F>) -> Result<Scores> {
         let Units::Blocks(all) = units else { return Err(units.unserved("ablation")) };
-        let start = validation(all.whole, all.data)?.0;
+        let start = validation(all.whole, all.task)?.0;
         let (mut lost, mut losses) = (Vec::new(), Vec::new());
         for k in 0..all.blocks.len() {
-            let (metric, loss) = validation(&all.without(k)?, all.data)?;
+            let (metric, loss) = validation(&all.without(k)?, all.task)?;
             lost.push(start - metric);
             losses.push(loss);
         }
@@ -44,5 +44,6 @@ fn validation<F: Scalar>(model: &Model<F>, task: &dyn Task<F>) -> Result<(f64, f
         loss += task.loss(y.view(), batch)?.0.as_f64();
         Ok(y)
     })?;
+    let value = value.value;
     Ok((if task.metric().better() == Better::Higher { value } else { -value }, loss))
 }

@@ -8,7 +8,7 @@ use crate::value::ValueRef;
 use ndarray::ArrayView1;
 
 /// `1 − mean_i cos(x_i, y_i)` between what goes into a residual block and what comes out of it,
-/// over all nodes.
+/// over all rows that it has on all of the task.
 ///
 /// *Source*: block influence, Men et al., "ShortGPT: Layers in Large Language Models are More
 /// Redundant Than You Expect", 2024, eq. 1.
@@ -31,8 +31,9 @@ impl<F: Scalar> Criterion<F> for Cosine {
         let Units::Blocks(all) = units else { return Err(units.unserved("cosine")) };
         let ends: Vec<NodeId> =
             all.blocks.iter().flat_map(|block| [block.input, block.sum]).collect();
-        let trace =
-            all.model.trace_keeping(&Cx::eval(all.data.graph()), all.data.features(), &ends)?;
+        let whole = all.task.whole()?;
+        let cx = whole.on(&Cx::without_graph());
+        let trace = all.model.trace_keeping(&cx, whole.features(), &ends)?;
         let value = |id| trace.value(id).expect("it was asked for");
         Ok(Scores::new(
             all.blocks.iter().map(|block| 1.0 - mean_cosine(value(block.input), value(block.sum))),

@@ -1,0 +1,204 @@
+//! Reading triples from text.
+
+use super::{Names, Triple, Triples};
+use crate::error::{Error, Result};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// The files of the parts, in their order.
+const PARTS: [&str; 3] = ["train.txt", "valid.txt", "test.txt"];
+
+/// One part as it stands in its file.
+struct Lines {
+    path: PathBuf,
+    text: String,
+}
+
+impl Lines {
+    fn read(folder: &Path, name: &str) -> Result<Self> {
+        let path = folder.join(name);
+        let text = std::fs::read_to_string(&path).map_err(|error| Error::file(&path, error))?;
+        Ok(Self { path, text })
+    }
+
+    /// The three words of each line, split at tabs where there are any, else at spaces.
+    fn triples(&self) -> impl Iterator<Item = Result<[&str; 3]>> {
+        let lines = self.text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+        lines.map(|(k, line)| {
+            let words: Vec<&str> = if line.contains('\t') {
+                line.split('\t').map(str::trim).collect()
+            } else {
+                line.split_whitespace().collect()
+            };
+            match <[&str; 3]>::try_from(words) {
+                Ok(words) if words.iter().all(|word| !word.is_empty()) => Ok(words),
+                Ok(_) => Err(Error::file(&self.path, format!("line {}: a name is empty", k + 1))),
+                Err(words) => {
+                    let problem = format!(
+                        "line {} has {} columns; expected head, relation and tail",
+                        k + 1,
+                        words.len()
+                    );
+                    Err(Error::file(&self.path, problem))
+                }
+            }
+        })
+    }
+}
+
+impl Triples {
+    /// Whether a folder holds triples: `train.txt`, `valid.txt` and `test.txt`.
+    pub fn are_in(folder: &Path) -> bool {
+        PARTS.iter().all(|part| folder.join(part).is_file())
+    }
+
+    /// Reads `train.txt`, `valid.txt` and `test.txt` of a folder: in each line head, relation and
+    /// tail, by names or by numbers, separated by tabs or spaces. Names are numbered in their
+    /// sorted order; numbers are taken as they are where they leave no large gaps. Entities of the other
+    /// parts that no training triple has are kept, and counted in [`Triples::notes`].
+    ///
+    /// # Errors
+    /// [`Error::File`] with the line that is no triple; [`Error::Data`] for an empty part.
+    pub fn read(folder: impl AsRef<Path>) -> Result<Self> {
+        let folder = folder.as_ref();
+        let name = folder
+            .file_name()
+            .map_or_else(|| "triples".into(), |name| name.to_string_lossy().into_owned());
+        let files = [
+            Lines::read(folder, PARTS[0])?,
+            Lines::read(folder, PARTS[1])?,
+            Lines::read(folder, PARTS[2])?,
+        ];
+        let (mut entities, mut relations) = (BTreeSet::new(), BTreeSet::new());
+        let mut parts: [Vec<[&str; 3]>; 3] = Default::default();
+        for (part, file) in parts.iter_mut().zip(&files) {
+            for triple in file.triples() {
+                let [head, relation, tail] = triple?;
+                entities.extend([head, tail]);
+                relations.insert(relation);
+                part.push([head, relation, tail]);
+            }
+        }
+        let (entities, relations) = (Numbering::of(entities), Numbering::of(relations));
+        let parts = parts.map(|part| -> Vec<Triple> {
+            let number = |[head, relation, tail]: [&str; 3]| {
+                [entities.number(head), relations.number(relation), entities.number(tail)]
+            };
+            part.into_iter().map(number).collect()
+        });
+        let mut notes = Vec::new();
+        let seen: BTreeSet<u32> = parts[0].iter().flat_map(|&[h, _, t]| [h, t]).collect();
+        let unseen = |part: &[Triple]| {
+            part.iter().filter(|[h, _, t]| !seen.contains(h) || !seen.contains(t)).count()
+        };
+        let (valid, test) = (unseen(&parts[1]), unseen(&parts[2]));
+        if valid + test > 0 {
+            notes.push(format!(
+                "{valid} validation and {test} test triples have an entity that no training triple \
+                 has; they are kept"
+            ));
+        }
+        if let (Numbering::Words(_), true) = (&entities, entities.are_digits()) {
+            notes.push("entities are written as numbers with gaps: taken as names".into());
+        }
+        Self::checked(name, entities.into_names(), relations.into_names(), parts, notes)
+    }
+}
+
+/// How words become numbers.
+enum Numbering<'a> {
+    /// They are numbers, below this.
+    Numbers(usize),
+    Words(BTreeMap<&'a str, u32>),
+}
+
+impl<'a> Numbering<'a> {
+    fn of(words: BTreeSet<&'a str>) -> Self {
+        let plain = |word: &&str| {
+            let number = word.parse::<u32>().ok()?;
+            (number.to_string() == *word).then_some(number as usize)
+        };
+        let largest = words
+            .iter()
+            .map(plain)
+            .try_fold(0, |largest: usize, number| number.map(|number| largest.max(number)));
+        match largest {
+            // With larger gaps they are names, as the numbers of synsets are.
+            Some(largest) if largest < 2 * words.len() => Numbering::Numbers(largest + 1),
+            _ => Numbering::Words(words.into_iter().zip(0..).collect()),
+        }
+    }
+
+    fn number(&self, word: &str) -> u32 {
+        match self {
+            Numbering::Numbers(_) => word.parse().expect("all words are numbers"),
+            Numbering::Words(words) => words[word],
+        }
+    }
+
+    fn are_digits(&self) -> bool {
+        match self {
+            Numbering::Numbers(_) => true,
+            Numbering::Words(words) => {
+                words.keys().all(|word| word.bytes().all(|byte| byte.is_ascii_digit()))
+            }
+        }
+    }
+
+    fn into_names(self) -> Names {
+        match self {
+            Numbering::Numbers(count) => Names::Numbers(count),
+            Numbering::Words(words) => {
+                Names::Words(words.into_keys().map(str::to_string).collect())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(name: &str, parts: [&str; 3]) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("gnn-prune-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        for (part, text) in PARTS.iter().zip(parts) {
+            std::fs::write(folder.join(part), text).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn names_and_numbers_are_read_and_unseen_entities_kept() {
+        let words = folder("words", ["b\tis a\ta\n\na\tis a\tc\n", "a\tof\tb\n", "d\tof\ta\n"]);
+        let facts = Triples::read(&words).unwrap();
+        assert_eq!((facts.num_entities(), facts.num_relations()), (4, 2));
+        assert_eq!(facts.train(), [[1, 0, 0], [0, 0, 2]]);
+        assert_eq!((facts.entity(3), facts.relation(1)), ("d".into(), "of".into()));
+        assert!(facts.notes()[0].contains("0 validation and 1 test"), "{:?}", facts.notes());
+        let numbers = folder("numbers", ["0 0 3\n", "3 0 0\n", "1 0 3\n"]);
+        let facts = Triples::read(&numbers).unwrap();
+        assert_eq!((facts.num_entities(), facts.test()), (4, &[[1, 0, 3]][..]));
+        // Leading zeros and large gaps are names.
+        let synsets = folder("synsets", ["007 0 0900\n", "0900 0 007\n", "007 0 007\n"]);
+        assert_eq!(Triples::read(&synsets).unwrap().num_entities(), 2);
+        for folder in [words, numbers, synsets] {
+            std::fs::remove_dir_all(folder).unwrap();
+        }
+    }
+
+    #[test]
+    fn lines_that_are_no_triples_are_named() {
+        for (text, what) in [
+            ("a b c\na b\n", "line 2 has 2 columns"),
+            ("a\tb\tc\td\te\tf\tg\th\ti\tj\n", "line 1 has 10 columns"),
+            ("a\t\tc\n", "line 1: a name is empty"),
+            ("", "`train` has no triple"),
+        ] {
+            let folder = folder("wrong", [text, "a b c", "a b c"]);
+            let error = Triples::read(&folder).unwrap_err().to_string();
+            assert!(error.contains(what), "{error}");
+            std::fs::remove_dir_all(folder).unwrap();
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Networks that recommend: tables of users and items, with and without a graph between them.
+
+use crate::error::{Error, Result};
+use crate::nn::decode::{Decoder, Form};
+use crate::nn::{Add, Embedding, Init, LgConv, Model, ModelBuilder, NodeId, Normalize};
+
+/// LightGCN: a table of users and items, propagated, and the mean over all depths; scores are dot
+/// products. Without layers it is matrix factorisation.
+///
+/// *Source*: He et al., SIGIR 2020, eqs. 3 to 5; rows drawn as in the code of its authors.
+///
+/// ```
+/// use gnn_prune::LightGcn;
+/// assert_eq!(LightGcn::builder(100).channels(8).build(0)?.num_params(), 800);
+/// # Ok::<(), gnn_prune::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct LightGcn;
+
+impl LightGcn {
+    /// Starts a network for a graph of `nodes` users and items.
+    pub fn builder(nodes: usize) -> LightGcnBuilder {
+        LightGcnBuilder { nodes, channels: 64, layers: 3, deviation: 0.1, cosine: false }
+    }
+}
+
+/// Builder of a [`LightGcn`]; see [`LightGcn::builder`].
+#[derive(Debug, Clone)]
+pub struct LightGcnBuilder {
+    nodes: usize,
+    channels: usize,
+    layers: usize,
+    deviation: f64,
+    cosine: bool,
+}
+
+impl LightGcnBuilder {
+    /// Numbers per row. Default 64.
+    #[must_use]
+    pub fn channels(mut self, channels: usize) -> Self {
+        self.channels = channels;
+        self
+    }
+
+    /// How far rows are propagated; 0 is matrix factorisation. Default 3.
+    #[must_use]
+    pub fn layers(mut self, layers: usize) -> Self {
+        self.layers = layers;
+        self
+    }
+
+    /// Deviation of the normal numbers that rows begin with. Default 0.1.
+    #[must_use]
+    pub fn deviation(mut self, deviation: f64) -> Self {
+        self.deviation = deviation;
+        self
+    }
+
+    /// Whether scores are cosines, as a contrastive loss wants them. Default: not.
+    #[must_use]
+    pub fn cosine(mut self, cosine: bool) -> Self {
+        self.cosine = cosine;
+        self
+    }
+
+    /// Builds the model and draws its parameters from `seed`.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a number outside its range.
+    pub fn build(self, seed: u64) -> Result<Model> {
+        if !(self.deviation > 0.0 && self.deviation.is_finite()) {
+            let legal = "a positive number";
+            return Err(Error::setting("deviation of the rows", self.deviation, legal));
+        }
+        let mut b = ModelBuilder::new(1);
+        let table = Embedding::drawn(self.nodes, self.channels, Init::Normal(self.deviation))?;
+        let mut depths = vec![b.add("table", table, &[NodeId::INPUT])?];
+        for k in 1..=self.layers {
+            depths.push(b.add(&format!("hop{k}"), LgConv::new(), &depths[k - 1..])?);
+        }
+        let mut x = depths[0];
+        if self.layers > 0 {
+            let share = 1.0 / depths.len() as f64;
+            x = b.add("mean", Add::with_coefficients(vec![share; depths.len()])?, &depths)?;
+        }
+        if self.cosine {
+            x = b.add("normalize", Normalize, &[x])?;
+        }
+        let dot = Decoder::builder(Form::Dot, self.channels).build()?;
+        let y = b.add("decoder", dot, &[x])?;
+        b.build(y, seed)
+    }
+}

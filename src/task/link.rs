@@ -1,0 +1,487 @@
+//! Which node is at the other end: links of a knowledge graph.
+
+use super::asked::{Asked, Lists, RankingLoss, rank};
+use super::known::{Known, both};
+use super::{Batch, Batches, Metric, Part, Tally, Task};
+use crate::data::{Dataset, Triple, Triples};
+use crate::error::{Error, Result};
+use crate::graph::Graph;
+use crate::kernels;
+use crate::nn::{Origin, Queries, Query, Rows};
+use crate::rng::{ChaCha8Rng, generator, purpose};
+use crate::scalar::Scalar;
+use crate::value::Value;
+use ndarray::{Array2, ArrayView2};
+use ndarray_rand::rand::Rng;
+use ndarray_rand::rand::seq::SliceRandom;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, OnceLock};
+
+/// What stands beside an answer in training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Candidates {
+    /// So many entities drawn for each query, whatever they are.
+    Sampled(usize),
+    /// The answers of all queries of the batch and so many entities drawn for all of them; what is
+    /// known to be right of another query's answers is left out.
+    Shared(usize),
+    /// Every entity, a query for each end of each triple: "1-vs-all".
+    All,
+    /// Every entity, each query once with all of its answers: "k-vs-all".
+    AllAtOnce,
+}
+
+/// Scores of one evaluation batch: so many are kept at once.
+const SCORES_AT_ONCE: usize = 1 << 24;
+
+/// Triples that a program is compiled for, and timed on: both directions of each are one call.
+const SERVED: usize = 64;
+
+/// Link prediction in a knowledge graph: for each triple, which entity is the tail, and which is
+/// the head. A model for it ends in a layer that scores pairs, such as a
+/// [`Decoder`](crate::nn::Decoder).
+///
+/// The metric is the mean reciprocal rank over both directions among all entities, without those
+/// that make another triple that is known (of the training and the validation part on validation,
+/// of all parts on test); ties have the mean of their ranks, and entities that no training triple
+/// has stay in. Hits at 1, 3 and 10 stand beside it.
+///
+/// *Source*: Bordes et al., NeurIPS 2013, §4.2 (the filtered setting); Broscheit et al., "LibKGE",
+/// EMNLP 2020 (ties).
+///
+/// ```
+/// use gnn_prune::data::Triples;
+/// use gnn_prune::nn::decode::{Decoder, Form};
+/// use gnn_prune::nn::{Embedding, ModelBuilder, NodeId};
+/// use gnn_prune::task::{LinkTask, Part, evaluate};
+/// use gnn_prune::train::UpdateRule;
+/// use gnn_prune::Trainer;
+/// // Days follow each other in a ring.
+/// let day = |k: u32| [k % 30, 0, (k + 1) % 30];
+/// let (train, rest) = ((0..24).map(day).collect(), (24..27).map(day).collect());
+/// let facts = Triples::new("days", 30, 1, train, rest, (27..30).map(day).collect())?;
+/// let task = LinkTask::builder(facts).tables_alone(true).build()?;
+/// let mut builder = ModelBuilder::new(1);
+/// let table = builder.add("table", Embedding::new(30, 8)?, &[NodeId::INPUT])?;
+/// let decoder = Decoder::builder(Form::ComplEx, 8).relations(task.relations()).build()?;
+/// let model = { let y = builder.add("decoder", decoder, &[table])?; builder.build(y, 0)? };
+/// let trainer = Trainer::builder().rule(UpdateRule::Adagrad).epochs(3).build()?;
+/// let model = trainer.fit(model, &task)?;
+/// assert!(evaluate(&model, &task, Part::Test)? > 0.0);
+/// # Ok::<(), gnn_prune::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct LinkTask<F: Scalar = f32> {
+    settings: LinkTaskBuilder,
+    data: Dataset<F>,
+    /// What is known of the training part, of that and the validation part, and of all.
+    known: [OnceLock<Known>; 3],
+}
+
+/// Builder of a [`LinkTask`]; see [`LinkTask::builder`].
+#[derive(Debug, Clone)]
+pub struct LinkTaskBuilder {
+    triples: Triples,
+    candidates: Candidates,
+    loss: RankingLoss,
+    batch: usize,
+    reciprocal: bool,
+    tables_alone: bool,
+}
+
+impl LinkTask<f32> {
+    /// Starts from a softmax over all entities for batches of 512 queries.
+    pub fn builder(triples: Triples) -> LinkTaskBuilder {
+        LinkTaskBuilder {
+            triples,
+            candidates: Candidates::All,
+            loss: RankingLoss::Softmax { smoothing: 0.0 },
+            batch: 512,
+            reciprocal: false,
+            tables_alone: false,
+        }
+    }
+}
+
+impl LinkTaskBuilder {
+    /// What stands beside an answer in training. Default [`Candidates::All`].
+    #[must_use]
+    pub fn candidates(mut self, candidates: Candidates) -> Self {
+        self.candidates = candidates;
+        self
+    }
+
+    /// The loss. Default: [`RankingLoss::Softmax`] without smoothing.
+    #[must_use]
+    pub fn loss(mut self, loss: RankingLoss) -> Self {
+        self.loss = loss;
+        self
+    }
+
+    /// Triples of a batch, each of which is asked about from both ends; queries, where each is
+    /// asked with all of its answers. Default 512.
+    #[must_use]
+    pub fn batch(mut self, batch: usize) -> Self {
+        self.batch = batch;
+        self
+    }
+
+    /// Whether relation `r` has another row, `r + relations`, for asking after the head, instead of
+    /// being turned round. Default: not.
+    #[must_use]
+    pub fn reciprocal(mut self, reciprocal: bool) -> Self {
+        self.reciprocal = reciprocal;
+        self
+    }
+
+    /// Whether a training batch has the rows of those nodes alone that it names: right for models
+    /// that are tables, and much faster; a model that aggregates refuses such a batch. Default: not,
+    /// every batch has the whole graph.
+    #[must_use]
+    pub fn tables_alone(mut self, alone: bool) -> Self {
+        self.tables_alone = alone;
+        self
+    }
+
+    /// Builds the task.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a number out of its range.
+    pub fn build(self) -> Result<LinkTask> {
+        self.loss.check()?;
+        if self.batch == 0 {
+            return Err(Error::setting("triples of a batch", 0, "at least 1"));
+        }
+        if let Candidates::Sampled(0) = self.candidates {
+            return Err(Error::setting("sampled candidates", 0, "at least 1"));
+        }
+        let data = self.triples.dataset()?;
+        Ok(LinkTask { settings: self, data, known: Default::default() })
+    }
+}
+
+impl<F: Scalar> LinkTask<F> {
+    /// The triples.
+    pub fn triples(&self) -> &Triples {
+        &self.settings.triples
+    }
+
+    /// How many rows of relations a decoder needs.
+    pub fn relations(&self) -> usize {
+        let twice = if self.settings.reciprocal { 2 } else { 1 };
+        self.triples().num_relations() * twice
+    }
+
+    /// The same task in another number type.
+    pub fn cast<G: Scalar>(&self) -> LinkTask<G> {
+        let (settings, data) = (self.settings.clone(), self.data.cast());
+        LinkTask { settings, data, known: Default::default() }
+    }
+
+    /// How many entities there are.
+    pub fn entities(&self) -> u32 {
+        self.triples().num_entities() as u32
+    }
+
+    fn known(&self, parts: usize) -> &Known {
+        self.known[parts - 1].get_or_init(|| {
+            let triples = self.triples();
+            let all = [triples.train(), triples.valid(), triples.test()];
+            Known::of(all[..parts].iter().copied().flatten())
+        })
+    }
+
+    /// A query as the decoder is asked it.
+    fn asked(&self, query: Query) -> Query {
+        if self.settings.reciprocal && query.inverse {
+            let relation = query.relation + self.triples().num_relations() as u32;
+            return Query { relation, inverse: false, ..query };
+        }
+        query
+    }
+
+    fn on_all(&self) -> Batch<F> {
+        Batch::new(self.data.graph().clone(), self.data.shared_features())
+    }
+
+    /// A batch that asks `queries` with candidates in a range of the rows, or each with its own;
+    /// rows are entities, or, where tables stand alone, those in `nodes`.
+    fn batch(&self, queries: Queries, nodes: Option<Vec<u32>>, asked: Asked) -> Result<Batch<F>> {
+        let rows: Vec<u32> = (0..asked.answers.len() as u32).collect();
+        let batch = match nodes {
+            None => self.on_all().with_spaces(Rows::new().queries(queries)),
+            Some(nodes) => {
+                let columns = self.data.num_features();
+                let ones = Arc::new(Value::Dense(Array2::ones((nodes.len(), columns))));
+                Batch::new(self.data.graph().clone(), ones)
+                    .with_spaces(Rows::new().sample(nodes).queries(queries))
+            }
+        };
+        Ok(batch.with_rows(rows).with(asked))
+    }
+
+    /// Triples to be ranked among all entities.
+    fn ranked(&self, triples: &[Triple], known: &Known) -> Result<Batch<F>> {
+        let entities = self.entities();
+        let (mut queries, mut answers, mut left_out) = (Vec::new(), Lists::new(), Lists::new());
+        for &triple in triples {
+            for (query, answer) in both(triple) {
+                queries.push(self.asked(query));
+                answers.push([answer]);
+                let others = known.answers(query).iter().copied();
+                left_out.push(others.filter(|other| *other != answer));
+            }
+        }
+        let queries = Queries::among(queries, 0..entities)?;
+        self.batch(queries, None, Asked { answers, left_out, penalized: Vec::new() })
+    }
+
+    /// The batch of some training triples.
+    fn trained(&self, triples: &[Triple], rng: &mut ChaCha8Rng) -> Result<Batch<F>> {
+        let pairs: Vec<(Query, u32)> = triples.iter().copied().flat_map(both).collect();
+        match self.settings.candidates {
+            Candidates::Sampled(count) => self.sampled(&pairs, count, rng),
+            Candidates::Shared(count) => self.shared(&pairs, count, rng),
+            Candidates::All => {
+                let lists = pairs.iter().map(|(query, answer)| (*query, vec![*answer]));
+                self.among_all(lists.collect())
+            }
+            Candidates::AllAtOnce => unreachable!("its batches are of queries"),
+        }
+    }
+
+    fn among_all(&self, queries: Vec<(Query, Vec<u32>)>) -> Result<Batch<F>> {
+        let (mut answers, mut left_out, mut penalized) = (Lists::new(), Lists::new(), Vec::new());
+        let mut asked = Vec::new();
+        for (query, right) in queries {
+            asked.push(self.asked(query));
+            penalized.push(query.node);
+            penalized.extend(&right);
+            answers.push(right);
+            left_out.push([]);
+        }
+        let queries = Queries::among(asked, 0..self.entities())?;
+        self.batch(queries, None, Asked { answers, left_out, penalized })
+    }
+
+    fn sampled(
+        &self,
+        pairs: &[(Query, u32)],
+        count: usize,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<Batch<F>> {
+        let mut places = Places::new(self.settings.tables_alone);
+        let (mut asked, mut nodes) = (Vec::new(), Vec::new());
+        let (mut answers, mut left_out, mut penalized) = (Lists::new(), Lists::new(), Vec::new());
+        for &(query, answer) in pairs {
+            let own = [places.of(query.node), places.of(answer)];
+            asked.push(self.asked(Query { node: own[0], ..query }));
+            nodes.push(own[1]);
+            for _ in 0..count {
+                nodes.push(places.of(rng.random_range(0..self.entities())));
+            }
+            penalized.extend(own);
+            answers.push([0]);
+            left_out.push([]);
+        }
+        let queries = Queries::each(asked, count + 1, nodes)?;
+        self.batch(queries, places.nodes(), Asked { answers, left_out, penalized })
+    }
+
+    fn shared(
+        &self,
+        pairs: &[(Query, u32)],
+        count: usize,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<Batch<F>> {
+        // The candidates are the first rows, whether or not the others are there too.
+        let mut places = Places::new(true);
+        for &(_, answer) in pairs {
+            places.of(answer);
+        }
+        for _ in 0..count {
+            places.of(rng.random_range(0..self.entities()));
+        }
+        let candidates = places.len() as u32;
+        let known = self.known(1);
+        let (mut answers, mut left_out, mut penalized) = (Lists::new(), Lists::new(), Vec::new());
+        for &(query, answer) in pairs {
+            let own = places.of(answer);
+            answers.push([own]);
+            let others = known.answers(query).iter().filter_map(|node| places.find(*node));
+            left_out.push(others.filter(|place| *place < candidates && *place != own));
+        }
+        let mut asked = Vec::new();
+        for &(query, answer) in pairs {
+            let own = [places.of(query.node), places.of(answer)];
+            penalized.extend(own);
+            asked.push(self.asked(Query { node: own[0], ..query }));
+        }
+        let queries = Queries::among(asked, 0..candidates)?;
+        self.batch(queries, places.nodes(), Asked { answers, left_out, penalized })
+    }
+
+    /// Each query of the training part with all its answers, in a fixed order.
+    fn queries(&self) -> Vec<(Query, Vec<u32>)> {
+        let mut all: BTreeMap<Query, Vec<u32>> = BTreeMap::new();
+        for &triple in self.triples().train() {
+            for (query, _) in both(triple) {
+                all.entry(query).or_insert_with(|| self.known(1).answers(query).to_vec());
+            }
+        }
+        all.into_iter().collect()
+    }
+}
+
+/// The rows of a batch: which entity is at which place, in the order in which they were named. Or
+/// all entities, each at its own place.
+struct Places {
+    named: Option<(HashMap<u32, u32>, Vec<u32>)>,
+}
+
+impl Places {
+    fn new(named: bool) -> Self {
+        Self { named: named.then(Default::default) }
+    }
+
+    fn of(&mut self, entity: u32) -> u32 {
+        let Some((places, nodes)) = &mut self.named else { return entity };
+        *places.entry(entity).or_insert_with(|| {
+            nodes.push(entity);
+            nodes.len() as u32 - 1
+        })
+    }
+
+    fn find(&self, entity: u32) -> Option<u32> {
+        self.named.as_ref().map_or(Some(entity), |(places, _)| places.get(&entity).copied())
+    }
+
+    fn len(&self) -> usize {
+        self.named.as_ref().map_or(0, |(_, nodes)| nodes.len())
+    }
+
+    fn nodes(self) -> Option<Vec<u32>> {
+        self.named.map(|(_, nodes)| nodes)
+    }
+}
+
+impl<F: Scalar> Task<F> for LinkTask<F> {
+    fn name(&self) -> &str {
+        self.triples().name()
+    }
+
+    /// Graph and features of the entities: see [`Triples::dataset`].
+    fn data(&self) -> &Dataset<F> {
+        &self.data
+    }
+
+    fn with_graph(&self, graph: Graph<F>) -> Result<Box<dyn Task<F> + '_>> {
+        let (settings, data) = (self.settings.clone(), self.data.with_graph(graph)?);
+        Ok(Box::new(LinkTask { settings, data, known: Default::default() }))
+    }
+
+    /// The first [`SERVED`] triples of the validation part, ranked among all entities.
+    fn whole(&self) -> Result<Batch<F>> {
+        let valid = self.triples().valid();
+        self.ranked(&valid[..valid.len().min(SERVED)], self.known(2))
+    }
+
+    fn settings(&self) -> String {
+        let LinkTaskBuilder { candidates, loss, batch, reciprocal, tables_alone, .. } =
+            &self.settings;
+        format!(
+            "{}, {candidates:?}, {loss:?}, batch {batch}, reciprocal {reciprocal}, tables alone \
+             {tables_alone}",
+            Task::<F>::metric(self)
+        )
+    }
+
+    fn inputs(&self) -> usize {
+        self.data.num_features()
+    }
+
+    fn outputs(&self) -> usize {
+        1
+    }
+
+    fn batches(&self, part: Part, seed: u64) -> Result<Batches<'_, F>> {
+        let size = self.settings.batch;
+        if part != Part::Train {
+            let (triples, known) = match part {
+                Part::Validation => (self.triples().valid(), self.known(2)),
+                _ => (self.triples().test(), self.known(3)),
+            };
+            let size = (SCORES_AT_ONCE / self.entities() as usize / 2).clamp(1, 512);
+            return Ok(Batches::drawn(move |_| {
+                triples.chunks(size).map(move |some| self.ranked(some, known))
+            }));
+        }
+        let draw = move |epoch: usize| generator(seed, &[purpose::BATCHES, epoch as u64]);
+        if self.settings.candidates == Candidates::AllAtOnce {
+            let all = Arc::new(self.queries());
+            return Ok(Batches::drawn(move |epoch| {
+                let mut order: Vec<u32> = (0..all.len() as u32).collect();
+                order.shuffle(&mut draw(epoch));
+                let (all, starts) = (Arc::clone(&all), (0..order.len()).step_by(size));
+                starts.map(move |start| {
+                    let some = &order[start..(start + size).min(order.len())];
+                    self.among_all(some.iter().map(|&k| all[k as usize].clone()).collect())
+                })
+            }));
+        }
+        Ok(Batches::drawn(move |epoch| {
+            let mut rng = draw(epoch);
+            let mut order = self.triples().train().to_vec();
+            order.shuffle(&mut rng);
+            let starts = (0..order.len()).step_by(size);
+            starts.map(move |start| {
+                self.trained(&order[start..(start + size).min(order.len())], &mut rng)
+            })
+        }))
+    }
+
+    fn loss(&self, y: ArrayView2<F>, batch: &Batch<F>) -> Result<(F, Array2<F>)> {
+        Ok(self.settings.loss.of(y, asked_by(batch, self.name())?))
+    }
+
+    fn metric(&self) -> Metric {
+        Metric::MEAN_RECIPROCAL_RANK
+    }
+
+    fn judge(&self, y: ArrayView2<F>, batch: &Batch<F>, tally: &mut Tally) -> Result<()> {
+        for rank in ranks(y, asked_by(batch, self.name())?) {
+            tally.add(1.0 / rank as f64, 1.0);
+            for (name, most) in [("hits@1", 1), ("hits@3", 3), ("hits@10", 10)] {
+                tally.also(name, f64::from(u8::from(rank <= most)), 1.0);
+            }
+        }
+        Ok(())
+    }
+
+    fn origin(&self) -> Option<Origin> {
+        Some(Origin {
+            data: self.name().into(),
+            nodes: self.data.num_nodes(),
+            features: self.data.feature_norm().to_string(),
+        })
+    }
+}
+
+/// What a ranking task has hung on a batch.
+pub(super) fn asked_by<'a, F: Scalar>(batch: &'a Batch<F>, task: &str) -> Result<&'a Asked> {
+    let other = || Error::data(task, "a batch of another task was to be judged");
+    batch.attached::<Asked>().ok_or_else(other)
+}
+
+/// The rank of each query's first answer among its candidates.
+pub(super) fn ranks<F: Scalar>(y: ArrayView2<F>, asked: &Asked) -> Vec<usize> {
+    let queries = asked.answers.len();
+    let y = y.as_standard_layout();
+    let scores = y.as_slice().expect("standard layout");
+    let count = scores.len() / queries.max(1);
+    kernels::run((0..queries).collect(), scores.len(), |i| {
+        let answer = asked.answers.of(i)[0] as usize;
+        rank(&scores[i * count..][..count], answer, asked.left_out.of(i))
+    })
+}

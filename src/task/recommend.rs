@@ -1,0 +1,365 @@
+//! Which items a user takes next.
+
+use super::asked::{Asked, Lists, RankingLoss};
+use super::link::asked_by;
+use super::top_k::top_k;
+use super::{Batch, Batches, Metric, Part, Tally, Task};
+use crate::data::{Dataset, Interactions};
+use crate::error::{Error, Result};
+use crate::graph::Graph;
+use crate::kernels;
+use crate::nn::{Origin, Queries, Query, Rows};
+use crate::rng::{ChaCha8Rng, generator, purpose};
+use crate::scalar::Scalar;
+use crate::value::Value;
+use ndarray::{Array2, ArrayView2};
+use ndarray_rand::rand::Rng;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Items that are looked at.
+const K: usize = 20;
+/// Scores of one evaluation batch: so many are kept at once.
+const SCORES_AT_ONCE: usize = 1 << 24;
+/// Users that a program is compiled for, and timed on.
+const SERVED: usize = 128;
+/// Draws of an item until it is one that the user has not: whoever has nearly all gets one of them
+/// now and then.
+const DRAWS: usize = 100;
+
+/// Recommendation: for each user, which items that are not among those of the training part come
+/// first. A model for it ends in a layer that scores pairs of nodes; users are the first nodes,
+/// items the others.
+///
+/// A share of each user's training items validates, and is in no graph; the metric is Recall@20
+/// over all items that the user has not, with NDCG@20 beside it. What trains is one answer per
+/// query: users are drawn uniformly, with one of their items and some that they have not, as many
+/// times an epoch as there are interactions.
+///
+/// *Source*: He et al., "LightGCN", SIGIR 2020, §4.1, and the code of its authors (how users are
+/// drawn).
+///
+/// ```
+/// use gnn_prune::data::Interactions;
+/// use gnn_prune::task::{Part, RecommendTask, evaluate};
+/// use gnn_prune::{LightGcn, Trainer};
+/// let own = |user: u32| -> Vec<u32> { (0..10).map(|k| (user % 2) * 15 + k).collect() };
+/// let later = |user: u32| vec![(user % 2) * 15 + 10];
+/// let taken = Interactions::new("two tastes", 30, (0..20).map(own).collect(), (0..20).map(later).collect())?;
+/// let task = RecommendTask::builder(taken).build()?;
+/// let model = LightGcn::builder(50).channels(8).layers(2).build(0)?;
+/// let model = Trainer::builder().epochs(2).weight_decay(0.0).build()?.fit(model, &task)?;
+/// assert!(evaluate(&model, &task, Part::Test)? > 0.0);
+/// # Ok::<(), gnn_prune::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct RecommendTask<F: Scalar = f32> {
+    settings: RecommendTaskBuilder,
+    /// Users and items, with the edges that train.
+    data: Dataset<F>,
+    train: Arc<[Vec<u32>]>,
+    valid: Arc<[Vec<u32>]>,
+}
+
+/// Builder of a [`RecommendTask`]; see [`RecommendTask::builder`].
+#[derive(Debug, Clone)]
+pub struct RecommendTaskBuilder {
+    taken: Interactions,
+    negatives: usize,
+    loss: RankingLoss,
+    batch: usize,
+    tables_alone: bool,
+    held_out: f64,
+    seed: u64,
+}
+
+impl RecommendTask<f32> {
+    /// Starts from BPR with one negative, batches of 2048, and a tenth held out.
+    pub fn builder(taken: Interactions) -> RecommendTaskBuilder {
+        RecommendTaskBuilder {
+            taken,
+            negatives: 1,
+            loss: RankingLoss::Bpr,
+            batch: 2048,
+            tables_alone: false,
+            held_out: 0.1,
+            seed: 0,
+        }
+    }
+}
+
+impl RecommendTaskBuilder {
+    /// Items that a user has not, drawn for each query, at least 1. Default 1.
+    #[must_use]
+    pub fn negatives(mut self, negatives: usize) -> Self {
+        self.negatives = negatives;
+        self
+    }
+
+    /// The loss. Default [`RankingLoss::Bpr`].
+    #[must_use]
+    pub fn loss(mut self, loss: RankingLoss) -> Self {
+        self.loss = loss;
+        self
+    }
+
+    /// Queries of a batch, at least 1. Default 2048.
+    #[must_use]
+    pub fn batch(mut self, batch: usize) -> Self {
+        self.batch = batch;
+        self
+    }
+
+    /// Whether a training batch has the rows of those nodes alone that it names: right for models
+    /// that are tables, and much faster; a model that aggregates refuses such a batch. Default: not.
+    #[must_use]
+    pub fn tables_alone(mut self, alone: bool) -> Self {
+        self.tables_alone = alone;
+        self
+    }
+
+    /// Share of each user's training items that validates, and the seed that it is drawn by.
+    /// Default: a tenth, by seed 0.
+    #[must_use]
+    pub fn held_out(mut self, share: f64, seed: u64) -> Self {
+        (self.held_out, self.seed) = (share, seed);
+        self
+    }
+
+    /// Builds the task.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a number out of its range; as [`Interactions::held_out`].
+    pub fn build(self) -> Result<RecommendTask> {
+        self.loss.check()?;
+        for (number, name) in [(self.batch, "queries of a batch"), (self.negatives, "negatives")] {
+            if number == 0 {
+                return Err(Error::setting(name, 0, "at least 1"));
+            }
+        }
+        let (train, valid) = self.taken.held_out(self.held_out, self.seed)?;
+        let data = self.taken.dataset(&train)?;
+        Ok(RecommendTask { settings: self, data, train: train.into(), valid: valid.into() })
+    }
+}
+
+impl<F: Scalar> RecommendTask<F> {
+    /// The interactions.
+    pub fn taken(&self) -> &Interactions {
+        &self.settings.taken
+    }
+
+    /// The items of each user that train: those of the training part that do not validate.
+    pub fn train(&self) -> &[Vec<u32>] {
+        &self.train
+    }
+
+    /// The same task in another number type.
+    pub fn cast<G: Scalar>(&self) -> RecommendTask<G> {
+        let (train, valid) = (Arc::clone(&self.train), Arc::clone(&self.valid));
+        RecommendTask { settings: self.settings.clone(), data: self.data.cast(), train, valid }
+    }
+
+    /// The answers of a part, and what is left out of its ranking.
+    fn part(&self, part: Part) -> (&[Vec<u32>], &[Vec<u32>]) {
+        match part {
+            // What validates is one of the things that a user is known to have.
+            Part::Test => (self.taken().test(), self.taken().train()),
+            _ => (&self.valid, &self.train),
+        }
+    }
+
+    /// Adds what one user's scores of all items are worth; of whoever has no answers nothing.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`] for scores of another number of items, [`Error::IndexOutOfRange`]
+    /// for a user that there is not.
+    pub fn judge_user(
+        &self,
+        part: Part,
+        user: usize,
+        scores: &[f32],
+        tally: &mut Tally,
+    ) -> Result<()> {
+        let (users, items) = (self.taken().num_users(), self.taken().num_items());
+        if scores.len() != items {
+            let at = format!("scores of user {user}");
+            let (expected, found) = ((1, items), (1, scores.len()));
+            return Err(Error::ShapeMismatch { at, expected, found });
+        }
+        if user >= users {
+            return Err(Error::IndexOutOfRange { at: "user".into(), index: user, len: users });
+        }
+        let (answers, left_out) = self.part(part);
+        if !answers[user].is_empty() {
+            let worth = top_k(scores, &answers[user], &left_out[user], K);
+            tally.add(worth.recall, 1.0);
+            tally.also("ndcg@20", worth.ndcg, 1.0);
+        }
+        Ok(())
+    }
+
+    fn ranked(&self, users: &[u32], part: Part) -> Result<Batch<F>> {
+        let (answers, known) = self.part(part);
+        let (mut own, mut left_out) = (Lists::new(), Lists::new());
+        for &user in users {
+            own.push(answers[user as usize].iter().copied());
+            left_out.push(known[user as usize].iter().copied());
+        }
+        let ask = |&node: &u32| Query { node, relation: 0, inverse: false };
+        let first = self.taken().num_users() as u32;
+        let items = first..first + self.taken().num_items() as u32;
+        let queries = Queries::among(users.iter().map(ask).collect::<Vec<_>>(), items)?;
+        let asked = Asked { answers: own, left_out, penalized: Vec::new() };
+        let rows: Vec<u32> = (0..users.len() as u32).collect();
+        let batch = Batch::new(self.data.graph().clone(), self.data.shared_features());
+        Ok(batch.with_spaces(Rows::new().queries(queries)).with_rows(rows).with(asked))
+    }
+
+    fn drawn(&self, users: &[u32], size: usize, rng: &mut ChaCha8Rng) -> Result<Batch<F>> {
+        let (first, items) = (self.taken().num_users() as u32, self.taken().num_items() as u32);
+        let (mut places, mut named) = (HashMap::new(), Vec::new());
+        let mut place = |node: u32| {
+            if !self.settings.tables_alone {
+                return node;
+            }
+            *places.entry(node).or_insert_with(|| {
+                named.push(node);
+                named.len() as u32 - 1
+            })
+        };
+        let (mut asked, mut nodes, mut penalized) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut answers, mut left_out) = (Lists::new(), Lists::new());
+        for _ in 0..size {
+            let user = users[rng.random_range(0..users.len())];
+            let own = &self.train[user as usize];
+            let node = place(user);
+            asked.push(Query { node, relation: 0, inverse: false });
+            penalized.push(node);
+            let right = place(first + own[rng.random_range(0..own.len())]);
+            (nodes.push(right), penalized.push(right));
+            for _ in 0..self.settings.negatives {
+                let mut wrong = rng.random_range(0..items);
+                for _ in 0..DRAWS {
+                    if own.binary_search(&wrong).is_err() {
+                        break;
+                    }
+                    wrong = rng.random_range(0..items);
+                }
+                let wrong = place(first + wrong);
+                (nodes.push(wrong), penalized.push(wrong));
+            }
+            answers.push([0]);
+            left_out.push([]);
+        }
+        let queries = Queries::each(asked, 1 + self.settings.negatives, nodes)?;
+        let asked = Asked { answers, left_out, penalized };
+        let (batch, spaces) = if self.settings.tables_alone {
+            let ones = Array2::ones((named.len(), self.data.num_features()));
+            let batch = Batch::new(self.data.graph().clone(), Arc::new(Value::Dense(ones)));
+            (batch, Rows::new().sample(named))
+        } else {
+            (Batch::new(self.data.graph().clone(), self.data.shared_features()), Rows::new())
+        };
+        let rows: Vec<u32> = (0..size as u32).collect();
+        Ok(batch.with_spaces(spaces.queries(queries)).with_rows(rows).with(asked))
+    }
+}
+
+impl<F: Scalar> Task<F> for RecommendTask<F> {
+    fn name(&self) -> &str {
+        self.taken().name()
+    }
+
+    /// Graph and features: see [`Interactions::dataset`].
+    fn data(&self) -> &Dataset<F> {
+        &self.data
+    }
+
+    fn with_graph(&self, graph: Graph<F>) -> Result<Box<dyn Task<F> + '_>> {
+        let data = self.data.with_graph(graph)?;
+        let (train, valid) = (Arc::clone(&self.train), Arc::clone(&self.valid));
+        Ok(Box::new(RecommendTask { settings: self.settings.clone(), data, train, valid }))
+    }
+
+    /// The first [`SERVED`] users, with all items.
+    fn whole(&self) -> Result<Batch<F>> {
+        let users: Vec<u32> = (0..self.taken().num_users().min(SERVED) as u32).collect();
+        self.ranked(&users, Part::Validation)
+    }
+
+    fn settings(&self) -> String {
+        let RecommendTaskBuilder { negatives, loss, batch, held_out, seed, .. } = &self.settings;
+        format!(
+            "{}, {negatives} negatives, {loss:?}, batch {batch}, {held_out} held out by seed {seed}",
+            Task::<F>::metric(self)
+        )
+    }
+
+    fn inputs(&self) -> usize {
+        self.data.num_features()
+    }
+
+    fn outputs(&self) -> usize {
+        1
+    }
+
+    fn batches(&self, part: Part, seed: u64) -> Result<Batches<'_, F>> {
+        let with = |lists: &[Vec<u32>]| -> Vec<u32> {
+            (0..).zip(lists).filter(|(_, own)| !own.is_empty()).map(|(user, _)| user).collect()
+        };
+        if part != Part::Train {
+            let users = with(self.part(part).0);
+            let size = (SCORES_AT_ONCE / self.taken().num_items()).clamp(1, 2048);
+            return Ok(Batches::drawn(move |_| {
+                let starts = (0..users.len()).step_by(size);
+                let users = users.clone();
+                starts.map(move |start| {
+                    self.ranked(&users[start..(start + size).min(users.len())], part)
+                })
+            }));
+        }
+        let users = with(&self.train);
+        let (all, size) = (self.train.iter().map(Vec::len).sum::<usize>(), self.settings.batch);
+        Ok(Batches::drawn(move |epoch| {
+            let mut rng = generator(seed, &[purpose::BATCHES, epoch as u64]);
+            let users = users.clone();
+            (0..all)
+                .step_by(size)
+                .map(move |start| self.drawn(&users, size.min(all - start), &mut rng))
+        }))
+    }
+
+    fn loss(&self, y: ArrayView2<F>, batch: &Batch<F>) -> Result<(F, Array2<F>)> {
+        Ok(self.settings.loss.of(y, asked_by(batch, self.name())?))
+    }
+
+    fn metric(&self) -> Metric {
+        Metric::RECALL_AT_20
+    }
+
+    fn judge(&self, y: ArrayView2<F>, batch: &Batch<F>, tally: &mut Tally) -> Result<()> {
+        let asked = asked_by(batch, self.name())?;
+        let y = y.as_standard_layout();
+        let scores = y.as_slice().expect("standard layout");
+        let users = asked.answers.len();
+        let count = scores.len() / users.max(1);
+        let worth = kernels::run((0..users).collect(), scores.len(), |i| {
+            let scores = &scores[i * count..][..count];
+            top_k(scores, asked.answers.of(i), asked.left_out.of(i), K)
+        });
+        for worth in worth {
+            tally.add(worth.recall, 1.0);
+            tally.also("ndcg@20", worth.ndcg, 1.0);
+        }
+        Ok(())
+    }
+
+    fn origin(&self) -> Option<Origin> {
+        Some(Origin {
+            data: self.name().into(),
+            nodes: self.data.num_nodes(),
+            features: self.data.feature_norm().to_string(),
+        })
+    }
+}

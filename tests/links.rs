@@ -1,0 +1,218 @@
+//! Links and recommendation: models of pairs against their formulas, and their tasks.
+
+use gnn_prune::data::{Interactions, Triples};
+use gnn_prune::ndarray::{Array1, Array2};
+use gnn_prune::nn::decode::{Decoder, Form};
+use gnn_prune::nn::{Cx, Embedding, Init, ModelBuilder, NodeId, Queries, Query, Rows};
+use gnn_prune::task::{
+    Candidates, LinkTask, Part, RankingLoss, RecommendTask, Tally, Task, evaluate,
+};
+use gnn_prune::train::{Penalty, UpdateRule};
+use gnn_prune::{ChannelPruner, Error, LightGcn, Magnitude, Model, Trainer};
+
+/// Days of a month, each of which follows another: the day after, and the day a week later.
+fn days(form: Form, channels: usize) -> (Triples, Model) {
+    let all = |k: u32| [[k, 0, (k + 1) % 28], [k, 1, (k + 7) % 28]];
+    let all: Vec<_> = (0..28).flat_map(all).collect();
+    let part = |p: &dyn Fn(usize) -> bool| {
+        (0..).zip(&all).filter(|(k, _)| p(*k)).map(|(_, triple)| *triple).collect()
+    };
+    let train = part(&|k| k % 9 < 7);
+    let facts = Triples::new("days", 28, 2, train, part(&|k| k % 9 == 7), part(&|k| k % 9 == 8));
+    let mut builder = ModelBuilder::new(1);
+    let table = Embedding::drawn(28, channels, Init::Normal(0.3)).unwrap();
+    let table = builder.add("table", table, &[NodeId::INPUT]).unwrap();
+    let decoder = Decoder::builder(form, channels).relations(4).init(Init::Normal(0.3));
+    let scores = builder.add("scores", decoder.build().unwrap(), &[table]).unwrap();
+    (facts.unwrap(), builder.build(scores, 1).unwrap())
+}
+
+fn weights(model: &Model) -> Vec<f32> {
+    let mut all = Vec::new();
+    model.visit(&mut |_, param| all.extend(param.value().iter().copied()));
+    all
+}
+
+#[test]
+fn every_way_to_draw_candidates_learns_what_follows_what() {
+    for (form, candidates, alone) in [
+        (Form::ComplEx, Candidates::All, false),
+        (Form::ComplEx, Candidates::AllAtOnce, false),
+        (Form::ComplEx, Candidates::Sampled(6), true),
+        (Form::ComplEx, Candidates::Shared(10), true),
+        (Form::DistMult, Candidates::Sampled(6), false),
+        (Form::RotatE, Candidates::Sampled(6), true),
+    ] {
+        let (facts, model) = days(form, 16);
+        let task = LinkTask::builder(facts)
+            .candidates(candidates)
+            .tables_alone(alone)
+            .batch(8)
+            .reciprocal(form == Form::DistMult)
+            .build()
+            .unwrap();
+        let trainer = Trainer::builder()
+            .rule(UpdateRule::Adagrad)
+            .learning_rate(0.3)
+            .weight_decay(0.0)
+            .epochs(40)
+            .build()
+            .unwrap();
+        let before = evaluate(&model, &task, Part::Test).unwrap();
+        let trained = trainer.fit(model, &task).unwrap();
+        let after = evaluate(&trained, &task, Part::Test).unwrap();
+        // Chance is about 14 % among 28 days.
+        let least = if form == Form::ComplEx { 40.0 } else { 20.0 };
+        assert!(after > least && after > before, "{form:?} {candidates:?}: {before} to {after}");
+    }
+}
+
+#[test]
+fn equal_scores_have_the_reciprocal_rank_of_chance() {
+    let (facts, mut model) = days(Form::DistMult, 8);
+    let task = LinkTask::builder(facts).build().unwrap();
+    model.visit_mut(&mut |param| param.value_mut().fill(0.5));
+    let found = evaluate(&model, &task, Part::Test).unwrap();
+    // 28 candidates without one or two that are known: the rank in the middle is 14.
+    assert!((found - 100.0 / 14.0).abs() < 0.5, "{found}");
+}
+
+#[test]
+fn a_batch_of_tables_alone_gives_the_gradients_of_the_whole() {
+    let (facts, model) = days(Form::ComplEx, 8);
+    let penalty = Penalty::new(0.1, 3).unwrap();
+    let train = |alone: bool| {
+        let task = LinkTask::builder(facts.clone())
+            .candidates(Candidates::Sampled(4))
+            .tables_alone(alone)
+            .batch(8)
+            .build()
+            .unwrap();
+        let trainer = Trainer::builder().rule(UpdateRule::Adagrad).weight_decay(0.0).epochs(3);
+        trainer.penalty(penalty).build().unwrap().fit(model.clone(), &task).unwrap()
+    };
+    for (a, b) in weights(&train(true)).iter().zip(weights(&train(false))) {
+        assert!((a - b).abs() < 1e-4, "{a} {b}");
+    }
+}
+
+#[test]
+fn a_model_that_aggregates_refuses_a_batch_of_tables_alone() {
+    let taken = interactions();
+    let task = RecommendTask::builder(taken).tables_alone(true).build().unwrap();
+    let model = LightGcn::builder(50).channels(4).layers(1).build(0).unwrap();
+    let trainer = Trainer::builder().epochs(1).build().unwrap();
+    let error = trainer.fit(model, &task).unwrap_err();
+    assert!(matches!(error, Error::NoGraph { .. }), "{error}");
+}
+
+#[test]
+fn pairs_of_channels_that_are_one_number_are_pruned_together() {
+    let (facts, model) = days(Form::ComplEx, 12);
+    let task = LinkTask::builder(facts).build().unwrap();
+    let pruner = ChannelPruner::builder(Magnitude::l2()).ratio(0.5).build().unwrap();
+    let narrow = pruner.prune(&model, &task).unwrap();
+    let mut shapes = Vec::new();
+    narrow.visit(&mut |name, param| shapes.push((name.to_string(), param.value().dim())));
+    assert_eq!(
+        shapes,
+        [("table.weight".to_string(), (28, 6)), ("scores.relations".into(), (4, 6))]
+    );
+    // What is left is pairs of the old channels.
+    let row = |model: &Model| {
+        let mut first: Option<Array1<f32>> = None;
+        model.visit(&mut |_, param| {
+            first.get_or_insert_with(|| param.value().row(0).to_owned());
+        });
+        first.unwrap()
+    };
+    let (old, new) = (row(&model), row(&narrow));
+    for k in (0..6).step_by(2) {
+        let at = old.iter().position(|v| *v == new[k]).expect("channels are kept as they were");
+        assert!(at % 2 == 0 && old[at + 1] == new[k + 1]);
+    }
+    assert!(evaluate(&narrow, &task, Part::Test).unwrap() > 0.0);
+}
+
+/// Twenty users of two tastes and thirty items.
+fn interactions() -> Interactions {
+    let own =
+        |user: u32| -> Vec<u32> { (0..10).map(|k| (user % 2) * 15 + (k + user) % 15).collect() };
+    let later = |user: u32| vec![(user % 2) * 15 + (10 + user) % 15];
+    let part = |f: &dyn Fn(u32) -> Vec<u32>| (0..20).map(f).collect();
+    Interactions::new("two tastes", 30, part(&own), part(&later)).unwrap()
+}
+
+#[test]
+fn light_gcn_scores_by_the_mean_over_depths() {
+    let task = RecommendTask::builder(interactions()).build().unwrap();
+    let batch = task.whole().unwrap();
+    let a = gnn_prune::ValueRef::Sparse(batch.graph().adjacency()).to_dense();
+    let degrees: Array1<f32> = a.sum_axis(gnn_prune::ndarray::Axis(1));
+    let norm = Array2::from_shape_fn(a.dim(), |(i, j)| match a[[i, j]] {
+        0.0 => 0.0,
+        w => w / (degrees[i] * degrees[j]).sqrt(),
+    });
+    for (layers, cosine) in [(0, false), (2, false), (2, true)] {
+        let model =
+            LightGcn::builder(50).channels(4).layers(layers).cosine(cosine).build(3).unwrap();
+        let table = Array2::from_shape_vec((50, 4), weights(&model)).unwrap();
+        let mut mean = table.clone();
+        let mut deep = table;
+        for _ in 0..layers {
+            deep = norm.dot(&deep);
+            mean += &deep;
+        }
+        mean /= layers as f32 + 1.0;
+        if cosine {
+            mean.rows_mut().into_iter().for_each(|mut row| row /= row.dot(&row).sqrt());
+        }
+        let y = model.infer(&batch.on(&Cx::without_graph()), batch.features()).unwrap();
+        let asked = batch.spaces().asked().unwrap();
+        for (k, &score) in y.iter().enumerate() {
+            let [user, item] = asked.pair(k).map(|node| mean.row(node as usize));
+            assert!((score - user.dot(&item)).abs() < 1e-5, "{layers} {cosine} pair {k}");
+        }
+    }
+}
+
+#[test]
+fn recommenders_learn_tastes_with_and_without_a_graph() {
+    let contrastive = RankingLoss::CosineContrastive { margin: 0.2, weight: 2.0 };
+    for (layers, loss) in [(2, RankingLoss::Bpr), (0, RankingLoss::Bpr), (0, contrastive)] {
+        let task = RecommendTask::builder(interactions())
+            .loss(loss)
+            .negatives(if loss == RankingLoss::Bpr { 1 } else { 8 })
+            .batch(32)
+            .tables_alone(layers == 0)
+            .build()
+            .unwrap();
+        let cosine = loss == contrastive;
+        let model =
+            LightGcn::builder(50).channels(8).layers(layers).cosine(cosine).build(0).unwrap();
+        let trainer = Trainer::builder().learning_rate(0.02).weight_decay(0.0).epochs(25);
+        let trainer = trainer.penalty(Penalty::new(1e-4, 2).unwrap()).build().unwrap();
+        let trained = trainer.fit(model, &task).unwrap();
+        let mut tally = Tally::new();
+        for batch in task.batches(Part::Test, 0).unwrap().epoch(0) {
+            let batch = batch.unwrap();
+            let y = trained.infer(&batch.on(&Cx::without_graph()), batch.features()).unwrap();
+            task.judge(y.view(), &batch, &mut tally).unwrap();
+        }
+        let ndcg = tally.others().find(|(name, _)| *name == "ndcg@20").unwrap().1;
+        // Of 20 unseen items 5 are of one's own taste: chance is about a third.
+        assert!(ndcg > 45.0, "{layers} layers, {loss:?}: {ndcg}");
+        let recall = Task::<f32>::metric(&task).of(tally);
+        assert!(recall > 95.0, "{recall}");
+    }
+}
+
+#[test]
+fn a_relation_that_there_is_not_is_refused() {
+    let (facts, model) = days(Form::DistMult, 4);
+    let data = facts.dataset().unwrap();
+    let asked = Query { node: 0, relation: 4, inverse: false };
+    let rows = Rows::new().queries(Queries::among(vec![asked], 0..28).unwrap());
+    let error = model.infer(&Cx::eval(data.graph()).within(&rows), data.features()).unwrap_err();
+    assert!(error.to_string().contains("relation of a query: index 4"), "{error}");
+}
