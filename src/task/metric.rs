@@ -35,8 +35,8 @@ pub struct Metric {
 }
 
 impl Metric {
-    /// Percentage of nodes whose largest logit is their class; where a node may have several
-    /// labels, of nodes whose labels are all as the signs of their logits say.
+    /// Percentage of nodes, or of graphs, whose largest logit is their class; where a node may have
+    /// several labels, of nodes whose labels are all as the signs of their logits say.
     pub const ACCURACY: Metric =
         Metric { name: "accuracy", title: "accuracy", better: Better::Higher, form: Form::Percent };
     /// Area under the ROC curve of the second class, in percent; where there are several labels,

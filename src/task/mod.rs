@@ -6,6 +6,7 @@
 //! | [`Batch`] | what one forward pass runs on, and which rows of its output count |
 //! | [`Metric`], [`Tally`] | what is measured, and how it adds up over batches |
 //! | [`NodeTask`] | classes, several labels or numbers of the nodes of one graph |
+//! | [`GraphTask`], [`Folds`] | classes of graphs, and the folds of a cross-validation |
 //! | [`Sampled`], [`Sampler`] | the same, learnt by mini-batches: neighbours, walks, clusters |
 //! | [`LinkTask`] | the other end of an edge of a knowledge graph |
 //! | [`RecommendTask`] | which items a user takes next |
@@ -16,6 +17,8 @@ mod answer;
 mod asked;
 mod batch;
 mod dense;
+mod folds;
+mod graph;
 mod known;
 mod link;
 mod loss;
@@ -31,6 +34,8 @@ pub(crate) use asked::Asked;
 pub use asked::RankingLoss;
 pub use batch::{Batch, Batches};
 pub(crate) use dense::DenseFeatures;
+pub use folds::{Folds, Holdout};
+pub use graph::{GraphTask, GraphTaskBuilder};
 pub use link::{Candidates, LinkTask, LinkTaskBuilder};
 pub use loss::{absolute_error, binary_cross_entropy, cross_entropy, squared_error};
 pub use metric::{Better, Metric, Tally, accuracy, roc_auc};

@@ -361,6 +361,17 @@ impl Trainer {
         Trainer { settings: Self::builder() }
     }
 
+    /// Whether it may end before its last epoch.
+    pub(super) fn may_stop_early(&self) -> bool {
+        self.settings.patience < self.settings.epochs
+    }
+
+    /// The same, which goes on to its last epoch whatever validation says.
+    pub(super) fn without_patience(&self) -> Self {
+        let settings = TrainerBuilder { patience: self.settings.epochs, ..self.settings.clone() };
+        Self { settings }
+    }
+
     /// Trains on the loss of `task` and returns the best model. A [`Dataset`](crate::Dataset) is a
     /// task: the one that its labels define.
     ///
