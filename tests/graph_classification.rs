@@ -239,8 +239,8 @@ fn a_model_stands_on_the_fold_of_its_seed() -> Result<()> {
 
 #[test]
 fn channels_are_pruned_by_what_a_task_on_graphs_says_of_them() -> Result<()> {
-    let set = GraphSet::cycles_or_trees(60, 0.0, 1)?;
-    let task = GraphTask::builder(&set).folds(4).build()?;
+    let set = GraphSet::cycles_or_trees(120, 0.0, 1)?;
+    let task = GraphTask::builder(&set).folds(4).batch_size(8).build()?;
     let trainer = Trainer::builder().epochs(15).weight_decay(0.0).build()?;
     let form = GinGraphs::builder(1, 2).hidden(16).layers(2).build(0)?;
     let model = trainer.fit(form, &task)?;
