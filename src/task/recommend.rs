@@ -137,7 +137,7 @@ impl RecommendTaskBuilder {
                 return Err(Error::setting(name, 0, "at least 1"));
             }
         }
-        let (train, valid) = self.taken.held_out(self.held_out, self.seed)?;
+        let [train, valid] = self.taken.held_out(self.held_out, self.seed)?;
         let data = self.taken.dataset(&train)?;
         Ok(RecommendTask { settings: self, data, train: train.into(), valid: valid.into() })
     }
@@ -237,7 +237,8 @@ impl<F: Scalar> RecommendTask<F> {
             asked.push(Query { node, relation: 0, inverse: false });
             penalized.push(node);
             let right = place(first + own[rng.random_range(0..own.len())]);
-            (nodes.push(right), penalized.push(right));
+            nodes.push(right);
+            penalized.push(right);
             for _ in 0..self.settings.negatives {
                 let mut wrong = rng.random_range(0..items);
                 for _ in 0..DRAWS {
@@ -247,7 +248,8 @@ impl<F: Scalar> RecommendTask<F> {
                     wrong = rng.random_range(0..items);
                 }
                 let wrong = place(first + wrong);
-                (nodes.push(wrong), penalized.push(wrong));
+                nodes.push(wrong);
+                penalized.push(wrong);
             }
             answers.push([0]);
             left_out.push([]);

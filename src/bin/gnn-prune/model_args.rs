@@ -88,6 +88,7 @@ impl ModelKind {
     fn of(task: TaskKind) -> &'static [ModelKind] {
         match task {
             TaskKind::Node => &Self::NODES,
+            TaskKind::Graph => &[ModelKind::Gin, ModelKind::Mlp],
             TaskKind::Link => &Self::LINKS,
             TaskKind::Recommend => &Self::RECOMMENDERS,
         }
@@ -302,6 +303,22 @@ impl ModelArgs {
         let given = |flag: &str| flags.value_source(flag) == Some(ValueSource::CommandLine);
         let unused: &[&str] = match task {
             TaskKind::Node => &OF_RANKINGS,
+            TaskKind::Graph => &[
+                "residual",
+                "jumping",
+                "norm",
+                "heads",
+                "hops",
+                "alpha",
+                "aggr",
+                "decoder",
+                "bases",
+                "ranking_loss",
+                "negatives",
+                "smoothing",
+                "margin",
+                "penalty",
+            ],
             TaskKind::Link => &["residual", "jumping", "norm", "heads", "hops", "alpha", "aggr"],
             TaskKind::Recommend => &[
                 "residual", "jumping", "norm", "heads", "hops", "alpha", "aggr", "decoder",
@@ -319,7 +336,8 @@ impl ModelArgs {
             ("layers", &[ModelKind::Gcn, ModelKind::Sage, ModelKind::Rgcn, ModelKind::Lightgcn]),
             ("dropout", &[ModelKind::Gcn, ModelKind::Sage, ModelKind::Rgcn]),
         ];
-        let unfit = unfit.into_iter().filter(|_| task != TaskKind::Node);
+        let ranks = matches!(task, TaskKind::Link | TaskKind::Recommend);
+        let unfit = unfit.into_iter().filter(|_| ranks);
         match unfit.into_iter().find(|(flag, kinds)| {
             given(flag) && !kinds.contains(&kind) && !(*flag == "dropout" && table.contains(&kind))
         }) {

@@ -5,18 +5,21 @@ use crate::failure::{Failure, Result};
 use crate::model_args::{ModelArgs, ModelKind, RankingKind};
 use crate::output::remark;
 use clap::{ArgMatches, ValueEnum};
-use gnn_prune::data::{Interactions, Purpose, Triples};
+use gnn_prune::data::{GraphSet, Interactions, Purpose, Triples};
 use gnn_prune::models::{Encoder, Links, Scored};
 use gnn_prune::nn::Form;
 use gnn_prune::task::{Candidates, LinkTask, RankingLoss, RecommendTask, Task};
-use gnn_prune::train::{Penalty, UpdateRule};
-use gnn_prune::{Compressed, Dataset, LightGcn, Model, Trainer};
+use gnn_prune::train::{Penalty, Schedule, UpdateRule};
+use gnn_prune::{
+    Compressed, Dataset, GinGraphs, GraphTask, LightGcn, Model, StructureFree, Trainer,
+};
 use std::path::Path;
 
 /// What is asked of data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum TaskKind {
     Node,
+    Graph,
     Link,
     Recommend,
 }
@@ -29,6 +32,8 @@ impl TaskKind {
             TaskKind::Link
         } else if Interactions::are_in(path) {
             TaskKind::Recommend
+        } else if GraphSet::are_in(path) {
+            TaskKind::Graph
         } else {
             TaskKind::Node
         }
@@ -38,6 +43,7 @@ impl TaskKind {
 /// Data with what is asked of them.
 pub enum Source {
     Nodes(Dataset),
+    Graphs(GraphTask),
     Links(LinkTask),
     Recommend(RecommendTask),
 }
@@ -53,6 +59,11 @@ impl Source {
         }
         Ok(match kind {
             TaskKind::Node => Source::Nodes(data.open()?),
+            TaskKind::Graph => {
+                let set = GraphSet::read(&data.data)?;
+                let task = GraphTask::builder(&set).batch_size(model.batch.unwrap_or(32));
+                Source::Graphs(task.build()?)
+            }
             TaskKind::Link => {
                 let facts = Triples::read(&data.data)?;
                 facts.notes().iter().for_each(|note| remark(&format!("{}: {note}", facts.name())));
@@ -87,6 +98,7 @@ impl Source {
     pub fn task(&self) -> &dyn Task<f32> {
         match self {
             Source::Nodes(data) => data,
+            Source::Graphs(task) => task,
             Source::Links(task) => task,
             Source::Recommend(task) => task,
         }
@@ -96,6 +108,7 @@ impl Source {
     pub fn form(&self, model: &ModelArgs) -> Result<Model> {
         match self {
             Source::Nodes(data) => model.form(data),
+            Source::Graphs(task) => graphs(task, model),
             Source::Links(task) => links(task, model),
             Source::Recommend(task) => recommender(task, model),
         }
@@ -105,6 +118,12 @@ impl Source {
     pub fn trainer(&self, model: &ModelArgs) -> Result<Trainer> {
         match self {
             Source::Nodes(_) => model.trainer(),
+            Source::Graphs(_) => Trainer::builder()
+                .epochs(model.epochs.unwrap_or(100))
+                .learning_rate(model.lr.unwrap_or(0.01))
+                .weight_decay(model.weight_decay.unwrap_or(0.0))
+                .schedule(Schedule::Step { every: 50, factor: 0.5 })
+                .build(),
             Source::Links(_) => {
                 let epochs = model.epochs.unwrap_or(60);
                 let power = if encoder(model) == Encoder::None { 3 } else { 2 };
@@ -142,6 +161,21 @@ fn ranked(
         .weight_decay(model.weight_decay.unwrap_or(0.0))
         .validate_every(every.min(epochs))
         .patience(epochs)
+}
+
+/// A network of graphs; seed k stands on fold k.
+fn graphs(task: &GraphTask, model: &ModelArgs) -> Result<Model> {
+    let (inputs, outputs) = (task.data().num_features(), task.set().num_classes());
+    let (hidden, dropout) = (model.hidden.unwrap_or(32), model.dropout.unwrap_or(0.5));
+    Ok(match model.kind(TaskKind::Graph) {
+        ModelKind::Mlp => {
+            StructureFree::builder(inputs, outputs).hidden(hidden).dropout(dropout).build(0)?
+        }
+        _ => {
+            let builder = GinGraphs::builder(inputs, outputs).hidden(hidden).dropout(dropout);
+            builder.layers(model.layers.unwrap_or(4)).build(0)?
+        }
+    })
 }
 
 fn form_of(model: &ModelArgs) -> Scored {

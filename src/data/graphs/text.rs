@@ -7,6 +7,20 @@ use crate::error::Result;
 use std::path::Path;
 
 impl GraphSet<f32> {
+    /// Whether a folder holds graphs that [`GraphSet::read`] reads: the text file of its name, or
+    /// one whose name ends in `_A.txt` beside one that ends in `_graph_indicator.txt`.
+    pub fn are_in(folder: &Path) -> bool {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        if folder.join(format!("{name}.txt")).is_file() {
+            return true;
+        }
+        let ends = |ending: &str| {
+            let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+            files.map(|file| file.file_name()).any(|name| name.to_string_lossy().ends_with(ending))
+        };
+        ends("_A.txt") && ends("_graph_indicator.txt")
+    }
+
     /// Reads `path`, whichever it is: a folder by [`GraphSet::read_tu`], a file by
     /// [`GraphSet::read_text`]. Of a folder with no file as TU Dortmund has them, the text file of
     /// the folder's name is read.
