@@ -1,9 +1,9 @@
 //! What a network has to beat: closed forms without a network.
 //!
 //! Beside a recommender stand [`ItemKnn`], whose scores are similarities of items, and [`Ease`], a
-//! linear map from what a user has to what it would take, in closed form. Both learn from what a
-//! [`RecommendTask`](crate::task::RecommendTask) trains on, so that [`RecommendTask::measure`] judges
-//! them as it does a network.
+//! linear map from what a user has to what it would take, in closed form. Both learn from the items
+//! that a [`RecommendTask`](crate::task::RecommendTask) trains on, so that
+//! [`RecommendTask::measure`] judges them as it does a network.
 //!
 //! [`RecommendTask::measure`]: crate::task::RecommendTask::measure
 

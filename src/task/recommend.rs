@@ -111,7 +111,8 @@ impl RecommendTaskBuilder {
     }
 
     /// Whether a training batch has the rows of those nodes alone that it names: right for models
-    /// that are tables, and much faster; a model that aggregates refuses such a batch. Default: not.
+    /// that are tables, and much faster; a model that aggregates refuses such a batch. Default:
+    /// not.
     #[must_use]
     pub fn tables_alone(mut self, alone: bool) -> Self {
         self.tables_alone = alone;

@@ -66,8 +66,8 @@ const TESTING: u64 = 0x7465_7374;
 
 /// What the laws' batches on `graph` have beside it. For layers whose rows are pairs: queries about
 /// its nodes, each with a few candidates where the number of nodes is even, and with all otherwise.
-/// For layers whose rows are graphs: each node is of one of about half as many graphs, of which some
-/// have no node.
+/// For layers whose rows are graphs: each node is of one of about half as many graphs, of which
+/// some have no node.
 ///
 /// # Panics
 /// If the graph has no node, which none is.
