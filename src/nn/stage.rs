@@ -13,6 +13,7 @@ use crate::graph::{AdjacencyNorm, Graph, Operator};
 use crate::scalar::Scalar;
 use crate::value::ValueRef;
 use ndarray::Array2;
+use std::any::Any;
 use std::sync::Arc;
 
 /// One operation of a lowered model. `n` is the number of nodes.
@@ -97,7 +98,7 @@ pub enum Stage<F: Scalar> {
 
 /// An operation of a layer's own, in evaluation mode: it runs, says what it costs, and has no
 /// integer form. [`Evaluated`](super::Evaluated) makes one of any layer.
-pub trait Opaque<F: Scalar>: Send + Sync + 'static {
+pub trait Opaque<F: Scalar>: Any + Send + Sync {
     /// Its name, for reports and refusals.
     fn name(&self) -> &str;
 
