@@ -50,6 +50,7 @@ mod resume;
 mod row_spaces;
 #[cfg(feature = "testing")]
 mod symmetry;
+mod tables;
 mod training;
 #[cfg(feature = "testing")]
 mod weights;

@@ -7,9 +7,7 @@ use super::tensors::{Reader, Tensor, serialise, total_bytes};
 use crate::error::{Error, ModelError, Result};
 use crate::files;
 use crate::nn::{ActivationFn, Form, Origin};
-use crate::quant::{
-    Bits, Calibration, QuantDecoder, QuantModel, QuantOp, QuantStage, QuantWeight,
-};
+use crate::quant::{Bits, Calibration, QuantDecoder, QuantModel, QuantOp, QuantStage, QuantWeight};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -102,12 +100,11 @@ fn tensors(model: &QuantModel) -> Vec<Tensor> {
             QuantOp::Embedding(table) => {
                 tensors.extend(table_codec::encode(part(k, stage.layer(), TABLE), table));
             }
-            QuantOp::Decoder(decoder) => tensors.extend(
-                decoder
-                    .relations()
-                    .into_iter()
-                    .flat_map(|table| table_codec::encode(part(k, stage.layer(), RELATIONS), table)),
-            ),
+            QuantOp::Decoder(decoder) => {
+                tensors.extend(decoder.relations().into_iter().flat_map(|table| {
+                    table_codec::encode(part(k, stage.layer(), RELATIONS), table)
+                }))
+            }
             QuantOp::Aggregate(_) | QuantOp::Concat | QuantOp::Normalize => {}
         }
         tensors.extend(stage.bias().map(|bias| floats(name(k, stage.layer(), "bias"), bias)));
@@ -252,7 +249,10 @@ fn read(bytes: &[u8]) -> Result<QuantModel, String> {
             OpHeader::Decoder { form, relations } => {
                 let name = part(k, &layer, RELATIONS);
                 let table = |table| table_codec::decode(&mut reader, name, &table);
-                QuantOp::Decoder(QuantDecoder { form, relations: relations.map(table).transpose()? })
+                QuantOp::Decoder(QuantDecoder {
+                    form,
+                    relations: relations.map(table).transpose()?,
+                })
             }
         };
         let bias = name(k, &layer, "bias");

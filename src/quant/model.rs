@@ -346,7 +346,8 @@ impl QuantModel {
                 }
                 _ => return wrong(k, "has inputs that it cannot take"),
             };
-            input_joined |= !of_rows && stage.inputs.contains(&0) && !matches!(stage.op, QuantOp::Linear(_));
+            input_joined |=
+                !of_rows && stage.inputs.contains(&0) && !matches!(stage.op, QuantOp::Linear(_));
             if stage.width != width || width == 0 || width > MOST_CHANNELS {
                 return wrong(k, "has another width than its inputs give it");
             }
@@ -434,7 +435,8 @@ impl std::fmt::Display for QuantModel {
                 stage.width,
                 inputs.join(", ")
             )?;
-            let weight = if let QuantOp::Linear(weight) = &stage.op { Some(weight.bits) } else { None };
+            let weight =
+                if let QuantOp::Linear(weight) = &stage.op { Some(weight.bits) } else { None };
             if let Some(bits) = weight.or(stage.op.table().map(QuantTable::bits)) {
                 write!(f, " weights={bits}-bit")?;
             }

@@ -85,9 +85,8 @@ impl Plan {
         let (mut int_spans, mut real_spans) = (Vec::new(), Vec::new());
         for (at, step) in steps.iter().enumerate() {
             let (value, len) = (step.makes + 1, rows * model.stages[step.makes].width);
-            let floats = step.terms[0].1.is_of_floats()
-                || step.terms.len() > 1
-                || reals[value].is_some();
+            let floats =
+                step.terms[0].1.is_of_floats() || step.terms.len() > 1 || reals[value].is_some();
             if let Some(dies) = ints[value] {
                 int_spans.push(Span { value, born: at, dies, len });
             }
@@ -175,9 +174,7 @@ fn steps(model: &QuantModel, forms: &[Form], lowerer: &mut Lowerer) -> Vec<Step>
 
 impl std::fmt::Display for Instruction {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let part = |part: &Part| {
-            format!("{} on {}", part.op.name(), part.op.form())
-        };
+        let part = |part: &Part| format!("{} on {}", part.op.name(), part.op.form());
         let parts: Vec<String> = self.parts.iter().map(part).collect();
         write!(f, "{} -> {}", parts.join(" + "), self.width)
     }
@@ -187,8 +184,7 @@ impl Instruction {
     /// Whether some of it reads the model's input as it is, other than by quantising its rows.
     pub(super) fn reads_floats(&self) -> bool {
         let on_floats = |part: &Part| {
-            part.op.is_of_floats()
-                && part.inputs.iter().any(|input| matches!(input, Source::Input))
+            part.op.is_of_floats() && part.inputs.iter().any(|input| matches!(input, Source::Input))
         };
         self.parts.iter().any(on_floats)
     }

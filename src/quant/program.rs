@@ -157,6 +157,9 @@ impl QuantModel {
         x: ValueRef<f32>,
         forms: &[Form],
     ) -> Result<QuantProgram> {
+        if self.is_of_rows() {
+            return self.compile_as(graph, x, Forms::Floats);
+        }
         let forms =
             (0..self.stages.len()).map(|k| forms.get(k).copied().unwrap_or(Form::Floats)).collect();
         self.compile_as_read(graph, x, &Rows::new(), |_| forms)
@@ -255,8 +258,9 @@ impl QuantProgram {
         let reals: usize = self.real_lens.iter().sum::<usize>() * size_of::<f32>();
         let by_node = if self.by_node { self.rows * size_of::<f32>() } else { 0 };
         let by_channel = if self.input_scales.is_some() { self.rows * self.in_channels } else { 0 };
-        let output =
-            self.instructions.last().map_or(0, |last| last.width) * self.out_rows * size_of::<f32>();
+        let output = self.instructions.last().map_or(0, |last| last.width)
+            * self.out_rows
+            * size_of::<f32>();
         (ints + reals + by_node + by_channel + output) as u64
     }
 
@@ -577,8 +581,8 @@ impl Instruction {
         y: &mut [f32],
     ) {
         let x = part.inputs.first().map(|source| real(source, on.rows, x, buffers));
-        let mut y = ArrayViewMut2::from_shape((self.rows, self.width), y)
-            .expect("planned for its width");
+        let mut y =
+            ArrayViewMut2::from_shape((self.rows, self.width), y).expect("planned for its width");
         op.run(on.isa, x, y.view_mut());
         if let Some(bias) = &self.bias {
             kernels::add_bias(y.view_mut(), bias);

@@ -49,7 +49,8 @@ pub(in crate::quant) fn forms(
         let queries = asked.map_or(0, |asked| asked.queries().len()) as f64;
         if forms == Forms::Integers || (forms == Forms::Fastest && pays(width, queries, isa)) {
             all[k] = Form::Integers;
-            if model.stages.iter().filter(|stage| stage.inputs.contains(&(table + 1))).count() == 1 {
+            if model.stages.iter().filter(|stage| stage.inputs.contains(&(table + 1))).count() == 1
+            {
                 all[table] = Form::Integers;
             }
         }

@@ -94,7 +94,7 @@ impl RowOp {
 }
 
 fn normalize(x: ArrayView2<f32>, mut y: ArrayViewMut2<f32>) {
-    y.assign(&x);
+    kernels::copy_rows(x, y.view_mut());
     kernels::map_rows(y, |_, row| {
         let length = length(row);
         row.iter_mut().for_each(|y| *y /= length);

@@ -110,9 +110,7 @@ impl Job<'_> {
             };
             kernels::matmul_int8_with(isa, x, q, finish, Out::Real(scores));
             // Candidates lie one below the other here, and beside each other where they go.
-            for (first, out) in
-                (0..queries).step_by(STREAMS).zip(self.out.chunks_mut(STREAMS))
-            {
+            for (first, out) in (0..queries).step_by(STREAMS).zip(self.out.chunks_mut(STREAMS)) {
                 for (k, scores) in scores.chunks_exact(queries).enumerate() {
                     let some = &scores[first..][..out.len()];
                     out.iter_mut().zip(some).for_each(|(out, &score)| out[start + k] = score);

@@ -264,7 +264,7 @@ mod tests {
     use crate::testing::random_dense;
 
     fn random(rows: usize, cols: usize) -> Array2<f32> {
-        random_dense::<f64>(3, (rows, cols)).mapv(|v| v as f32)
+        random_dense(3, (rows, cols)).into_dense()
     }
 
     #[test]
