@@ -97,7 +97,8 @@ pub enum Stage<F: Scalar> {
 }
 
 /// An operation of a layer's own, in evaluation mode: it runs, says what it costs, and has no
-/// integer form. [`Evaluated`](super::Evaluated) makes one of any layer.
+/// integer form, but for the tables and decoders of this crate, which the quantiser knows.
+/// [`Evaluated`](super::Evaluated) makes one of any layer.
 pub trait Opaque<F: Scalar>: Any + Send + Sync {
     /// Its name, for reports and refusals.
     fn name(&self) -> &str;

@@ -85,7 +85,8 @@ impl QuantModel {
     /// Whether the scores of stage `k` have a form of integers: dot products with the rows of a
     /// table that all queries are compared with.
     pub(in crate::quant) fn scores_on_integers(&self, k: usize, asked: Option<&Queries>) -> bool {
-        let is_dot = matches!(&self.stages[k].op, QuantOp::Decoder(decoder) if decoder.form.compares_by() == Match::Dot);
+        let QuantOp::Decoder(decoder) = &self.stages[k].op else { return false };
+        let is_dot = decoder.form.compares_by() == Match::Dot;
         let same = asked.is_some_and(|asked| matches!(asked.candidates(), Candidates::Range(_)));
         is_dot && same && self.scored_table(k).is_some()
     }

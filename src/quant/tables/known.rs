@@ -9,7 +9,7 @@ use crate::nn::{
 };
 use crate::quant::bits::Bits;
 use crate::quant::model::QuantOp;
-use crate::quant::settings::Settings;
+use crate::quant::settings::{Rounding, Settings};
 use std::any::Any;
 use std::collections::BTreeMap;
 
@@ -54,7 +54,8 @@ fn quantised(
     settings: Settings,
 ) -> QuantTable {
     let bits = widths.get(&param.id()).copied().unwrap_or(settings.weights);
-    QuantTable::rounded(param.value().view(), bits, settings.rounding)
+    let ranges = if settings.rounding == Rounding::Nearest { 1 } else { usize::MAX };
+    QuantTable::rounded(param.value().view(), bits, ranges)
 }
 
 fn has_table(node: &Node<f32>) -> bool {

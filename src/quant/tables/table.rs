@@ -2,7 +2,6 @@
 
 use crate::kernels::{self, max_abs, quantize_with};
 use crate::quant::bits::{Bits, pack, per_byte};
-use crate::quant::settings::Rounding;
 use crate::reconstruct::Grid;
 use ndarray::{Array2, ArrayView2};
 use std::sync::Arc;
@@ -49,15 +48,14 @@ impl QuantTable {
     /// those that clip ever more of its range, the largest magnitude first. A row of zeros has
     /// integers 0, and so has every zero.
     pub fn of(w: ArrayView2<f32>, bits: Bits) -> Self {
-        Self::rounded(w, bits, Rounding::Compensated)
+        Self::rounded(w, bits, usize::MAX)
     }
 
-    /// As [`QuantTable::of`], or each row by its largest magnitude alone.
-    pub(super) fn rounded(w: ArrayView2<f32>, bits: Bits, rounding: Rounding) -> Self {
+    /// As [`QuantTable::of`], of at most so many ranges: 1 is the largest magnitude alone.
+    pub(super) fn rounded(w: ArrayView2<f32>, bits: Bits, ranges: usize) -> Self {
         let (rows, cols) = w.dim();
         let grid = Grid::new(bits.most());
-        let tried = if rounding == Rounding::Nearest { 1 } else { usize::MAX };
-        let shrinks: Vec<f64> = grid.shrinks().take(tried).collect();
+        let shrinks: Vec<f64> = grid.shrinks().take(ranges).collect();
         let w = w.as_standard_layout();
         let w = w.as_slice().expect("a standard layout is a slice");
         let blocks = (0..rows).step_by(ROWS).collect();
@@ -305,7 +303,7 @@ mod tests {
                 off.rows().into_iter().map(|row| row.dot(&row)).collect::<Vec<f32>>()
             };
             let best = error(QuantTable::of(w.view(), bits));
-            let plain = error(QuantTable::rounded(w.view(), bits, Rounding::Nearest));
+            let plain = error(QuantTable::rounded(w.view(), bits, 1));
             assert!(best.iter().zip(&plain).all(|(a, b)| *a <= b * 1.001), "{bits}");
             let (best, plain): (f32, f32) = (best.iter().sum(), plain.iter().sum());
             assert!(bits == Bits::Eight || best < 0.95 * plain, "{bits}: {best} of {plain}");
