@@ -25,7 +25,8 @@
 //! | nothing yet | [`Dataset::digits`], a recipe such as [`Gcn`], and a [`Trainer`] |
 //! | a trained model that should be smaller | [`OneShot`] without labels or epochs, or [`Compression`] with steps, controls and a [`Report`] |
 //! | a layer, criterion, step, loss, task or optimiser of your own | the traits [`Layer`](nn::Layer), [`Criterion`], [`Step`], [`DistillLoss`], [`Task`], [`Optimizer`](train::Optimizer), the laws in `testing`, a feature, and `docs/tutorial.md` |
-//! | nodes that are too many for one pass | [`Batch::around`](task::Batch::around): some of them with all their neighbours |
+//! | a graph that is too large to train on at once | [`task::Sampler`]: neighbours, subgraphs, clusters; `examples/minibatch.rs` |
+//! | nodes that are too many for one pass, or came later | [`Model::infer_nodes`], [`Graph::with_nodes`] |
 //! | a step, criterion or loss to be named in recipes | [`pipeline::Word`], added by [`pipeline::Words::with`] |
 //!
 //! # Rooms
@@ -101,7 +102,7 @@ pub use distill::{Adversarial, DistillLoss, Distiller, InputGradients, Nodes, So
 pub use error::{Error, ModelError, PruneError, Result, Unsupported};
 pub use graph::{AdjacencyNorm, Graph, NodeOrder};
 pub use kernels::trim;
-pub use models::{AppnpNet, DeepGcn, Gat, Gcn, Gcn2, Gin, LightGcn, Mlp, Sage, Sgc};
+pub use models::{AppnpNet, DeepGcn, Gat, Gcn, Gcn2, Gin, LightGcn, Links, Mlp, Sage, Sgc};
 pub use nn::Model;
 #[cfg(feature = "recipe")]
 pub use pipeline::Recipe;

@@ -29,6 +29,28 @@ pub fn mix(word: u64) -> u64 {
     z ^ (z >> 31)
 }
 
+/// Numbers drawn one after the other (SplitMix64), for draws of a few numbers under each of very
+/// many keys: where [`generator`] takes longer to start than to draw.
+#[derive(Debug, Clone)]
+pub(crate) struct Draws {
+    state: u64,
+}
+
+impl Draws {
+    /// The draws of a key; see [`generator`].
+    pub(crate) fn of(seed: u64, key: &[u64]) -> Self {
+        Self { state: hash(seed, key) }
+    }
+
+    /// A number below `bound`, which is at least 1. What the numbers differ in probability is less
+    /// than `bound / 2^64` of it (Lemire 2019, without the rejection).
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        let word = mix(self.state);
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        ((u128::from(word) * bound as u128) >> 64) as usize
+    }
+}
+
 /// A 64-bit digest of words in a row: what runs and files are compared by, equal on every machine.
 /// It finds damage and not forgery.
 #[derive(Debug, Clone, Copy, Default)]
@@ -81,6 +103,8 @@ pub mod purpose {
     pub const STAGE: u64 = 6;
     /// Batches of a task: order, and what stands beside an answer.
     pub const BATCHES: u64 = 7;
+    /// Mini-batches: whose turn it is, neighbours, walks, clusters.
+    pub const SAMPLE: u64 = 20;
 }
 
 #[cfg(test)]

@@ -48,6 +48,7 @@ mod registry;
 #[cfg(feature = "report")]
 mod resume;
 mod row_spaces;
+mod sampling;
 #[cfg(feature = "testing")]
 mod symmetry;
 mod tables;

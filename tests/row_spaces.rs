@@ -3,8 +3,9 @@
 use gnn_prune::graph::AdjacencyNorm;
 use gnn_prune::ndarray::{Array2, ArrayView2, Axis, s};
 use gnn_prune::nn::{
-    Add, Attrs, Cx, Dropout, Evaluated, GatConv, GcnConv, Grads, Io, Layer, LgConv, Linear,
-    Lowering, Mode, ModelBuilder, NodeId, Reads, RowSpace, Rows, SageConv, StageId, Wiring,
+    Add, Aggregation, Attrs, Cx, Dropout, Evaluated, GatConv, Gcn2Conv, GcnConv, GinAggregation,
+    GinConv, Grads, Io, Layer, LgConv, Linear, Lowering, Mode, ModelBuilder, NodeId, Reads,
+    RowSpace, Rows, SageConv, StageId, Wiring,
 };
 use gnn_prune::task::{Batch, cross_entropy};
 use gnn_prune::{Dataset, Model, Result, Unsupported, Value, ValueRef};
@@ -26,7 +27,7 @@ fn data(sparse: bool) -> Dataset<f64> {
 type Build = fn(&mut ModelBuilder<f64>) -> Result<NodeId>;
 
 /// Networks of two hops: with dropout, wide and narrow, with a skip over one and over both hops.
-const NETWORKS: [(&str, Build); 4] = [
+const NETWORKS: [(&str, Build); 7] = [
     ("gcn", |b| {
         let h = b.add("drop", Dropout::new(0.3)?, &[NodeId::INPUT])?;
         let h = b.add("conv1", GcnConv::builder(10, 16).build()?, &[h])?;
@@ -52,6 +53,24 @@ const NETWORKS: [(&str, Build); 4] = [
         let h = b.add("lg1", LgConv::new(), &[h])?;
         let h = b.add("drop", Dropout::new(0.2)?, &[h])?;
         b.add("lg2", LgConv::new(), &[h])
+    }),
+    ("gin", |b| {
+        let h = b.add("conv1", GinConv::builder(10, 5, 6).eps(0.3).build()?, &[NodeId::INPUT])?;
+        let h = b.add("drop", Dropout::new(0.2)?, &[h])?;
+        let h = b.add("sum", GinAggregation::new(0.1)?.train_eps(true), &[h])?;
+        b.add("out", Linear::builder(6, 3).build()?, &[h])
+    }),
+    ("gcn2", |b| {
+        let x = b.add("in", Linear::builder(10, 3).build()?, &[NodeId::INPUT])?;
+        let h = b.add("drop", Dropout::new(0.2)?, &[x])?;
+        let h = b.add("conv1", Gcn2Conv::new(3, 0.2, 0.4)?, &[h, x])?;
+        b.add("conv2", Gcn2Conv::new(3, 0.2, 0.3)?.two_weights(true), &[h, x])
+    }),
+    ("max", |b| {
+        let max = |i, o| SageConv::builder(i, o).aggregation(Aggregation::Max).build();
+        let h = b.add("in", Linear::builder(10, 6).build()?, &[NodeId::INPUT])?;
+        let h = b.add("conv1", max(6, 6)?, &[h])?;
+        b.add("conv2", max(6, 3)?, &[h])
     }),
 ];
 

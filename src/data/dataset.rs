@@ -271,6 +271,57 @@ impl<F: Scalar> Dataset<F> {
         Ok(Self { graph, ..self.clone() })
     }
 
+    /// The same data with nodes that came later: a graph that has them after the old ones
+    /// ([`Graph::with_nodes`], [`Graph::with_edges`]), and their features, which are normalised as
+    /// those of the others were. Their labels are not known, and no split changes.
+    ///
+    /// *Shapes*: features `[new nodes, features]`, dense or sparse as those of the others.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`] for features of another number of nodes or columns,
+    /// [`Error::Data`] for a graph with fewer nodes and features stored in the other way,
+    /// [`Error::NotFinite`] for a feature.
+    ///
+    /// ```
+    /// use gnn_prune::ndarray::Array2;
+    /// use gnn_prune::{Dataset, Graph, Sage};
+    /// let data = Dataset::sbm(300, 3).features(8).build()?;
+    /// let model = Sage::builder(8, 3).build(0)?;
+    /// let edges = Graph::builder(301).edges([(7, 300), (250, 300)]).build()?;
+    /// let graph = data.graph().with_nodes(1)?.with_edges(&edges)?;
+    /// let data = data.with_new_nodes(graph, Array2::<f32>::ones((1, 8)).into())?;
+    /// assert_eq!(model.infer_nodes(&data, &[300])?.dim(), (1, 3));
+    /// # Ok::<(), gnn_prune::Error>(())
+    /// ```
+    pub fn with_new_nodes(&self, graph: Graph<F>, features: Value<F>) -> Result<Self> {
+        let (before, after) = (self.num_nodes(), graph.num_nodes());
+        let Some(count) = after.checked_sub(before) else {
+            let problem = format!("has {before} nodes, and the graph with more of them {after}");
+            return Err(Error::data(&self.name, problem));
+        };
+        let (expected, found) = ((count, self.num_features()), features.shape());
+        if expected != found {
+            let at = format!("{}: features of new nodes", self.name);
+            return Err(Error::ShapeMismatch { at, expected, found });
+        }
+        let below = self.feature_norm.apply(&features)?;
+        let features = match (self.features.view(), below.view()) {
+            (ValueRef::Dense(own), ValueRef::Dense(below)) => Value::Dense(
+                ndarray::concatenate(ndarray::Axis(0), &[own, below]).expect("one width"),
+            ),
+            (ValueRef::Sparse(own), ValueRef::Sparse(below)) => {
+                Value::Sparse(sprs::vstack(&[own, below]))
+            }
+            (own, _) => {
+                let kind = if matches!(own, ValueRef::Dense(_)) { "dense" } else { "sparse" };
+                let problem = format!("features are {kind}, and those of the new nodes must be so");
+                return Err(Error::data(&self.name, problem));
+            }
+        };
+        let labels = self.labels.with_unknown(count);
+        Ok(Self { graph, features: Arc::new(aligned(features)), labels, ..self.clone() })
+    }
+
     /// The same data in another number type.
     pub fn cast<G: Scalar>(&self) -> Dataset<G> {
         Dataset {

@@ -1,6 +1,6 @@
 //! What is known of the nodes.
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, Axis, s};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -53,6 +53,50 @@ impl Labels {
         }
     }
 
+    /// The labels of these nodes, in this order.
+    ///
+    /// # Panics
+    /// If there is no such node.
+    #[must_use]
+    pub fn of_nodes(&self, nodes: &[u32]) -> Self {
+        let of = |known: &[bool]| nodes.iter().map(|&node| known[node as usize]).collect();
+        let rows = || nodes.iter().map(|&node| node as usize).collect::<Vec<_>>();
+        match self {
+            Labels::Classes(classes) => {
+                Labels::Classes(nodes.iter().map(|&node| classes[node as usize]).collect())
+            }
+            Labels::Several { matrix, known } => {
+                let matrix = Arc::new(matrix.select(Axis(0), &rows()));
+                Labels::Several { matrix, known: of(known) }
+            }
+            Labels::Numbers { values, known } => {
+                let values = Arc::new(values.select(Axis(0), &rows()));
+                Labels::Numbers { values, known: of(known) }
+            }
+        }
+    }
+
+    /// The same, with so many more nodes whose labels are not known.
+    pub(super) fn with_unknown(&self, count: usize) -> Self {
+        let longer = |known: &[bool]| {
+            known.iter().copied().chain(std::iter::repeat_n(false, count)).collect()
+        };
+        match self {
+            Labels::Classes(classes) => {
+                let unknown = std::iter::repeat_n(UNLABELED, count);
+                Labels::Classes(classes.iter().copied().chain(unknown).collect())
+            }
+            Labels::Several { matrix, known } => {
+                let matrix = Arc::new(with_rows(matrix, count, false));
+                Labels::Several { matrix, known: longer(known) }
+            }
+            Labels::Numbers { values, known } => {
+                let values = Arc::new(with_rows(values, count, f64::NAN));
+                Labels::Numbers { values, known: longer(known) }
+            }
+        }
+    }
+
     /// The class of each node, where each has one.
     pub fn classes(&self) -> Option<&[u32]> {
         if let Labels::Classes(classes) = self { Some(classes) } else { None }
@@ -77,4 +121,12 @@ impl Labels {
             }
         }
     }
+}
+
+/// The rows of a matrix with so many more of one entry below.
+fn with_rows<T: Clone>(matrix: &Array2<T>, count: usize, entry: T) -> Array2<T> {
+    let (rows, columns) = matrix.dim();
+    let mut all = Array2::from_elem((rows + count, columns), entry);
+    all.slice_mut(s![..rows, ..]).assign(matrix);
+    all
 }

@@ -6,23 +6,32 @@
 mod attention;
 mod builder;
 mod edges;
+mod grown;
+mod hop;
+mod induced;
+mod marks;
 mod operator;
 mod order;
+mod partial;
 mod relations;
+mod sample;
 mod topology;
 
 pub use attention::AttentionEdges;
 pub use builder::{Duplicates, GraphBuilder, SelfLoops};
 pub use edges::{Edge, EdgeMask};
+pub use hop::Hop;
 pub use operator::{AdjacencyNorm, Operator};
 pub use order::NodeOrder;
 pub use relations::RelationPairs;
-pub use topology::{Hop, Topology};
+pub use sample::{Clusters, Coverage, NeighborSampler, SubgraphSampler};
+pub use topology::Topology;
 
 use crate::error::{Error, Result};
 use crate::scalar::Scalar;
 use crate::value::{Csr, CsrView};
 use ndarray::{Array2, ArrayView2};
+use operator::Scaling;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, RwLock};
 
@@ -45,12 +54,16 @@ pub struct Graph<F: Scalar = f32> {
     relations: Arc<Vec<Csr<F>>>,
     /// By relation, the whole graph being `None`.
     operators: Built<(Option<usize>, AdjacencyNorm), Operator<F>>,
+    /// What the rows of a sample are made of, without the whole operators.
+    scalings: Built<AdjacencyNorm, Scaling<F>>,
     pairs: Built<AdjacencyNorm, RelationPairs<F>>,
     /// With a self-loop per node, and as they are listed.
     attention: Arc<[OnceLock<Arc<AttentionEdges<F>>>; 2]>,
     parallel: Option<Arc<Parallel>>,
     /// Whether any edge was listed with a weight other than 1.
     weighted: bool,
+    /// The graph that this one was drawn from, where its operators are to be those of that one.
+    part: Option<Arc<Part<F>>>,
 }
 
 /// All edges by targets, sources ascending, of a graph where several join the same two nodes.
@@ -67,6 +80,16 @@ struct Parallel {
     /// How many edges share a place, where it is more than one: by relation (the whole graph being
     /// `None`), row and column.
     counts: BTreeMap<(Option<usize>, u32, u32), u32>,
+}
+
+/// What a graph was drawn from, where its operators are to be those of that one.
+#[derive(Debug)]
+struct Part<F: Scalar> {
+    whole: Graph<F>,
+    /// Who each node is there.
+    nodes: Arc<[u32]>,
+    /// What each stored edge is multiplied by beside.
+    factors: Vec<F>,
 }
 
 /// What was built once, by what it was built for; clones of a graph share it.
@@ -127,16 +150,17 @@ impl<F: Scalar> Graph<F> {
         let relations = Arc::new(relations.unwrap_or_default());
         let weighted = adjacency.data().iter().any(|w| *w != F::one());
         let (adjacency, edge_features) = (Arc::new(adjacency), edge_features.map(Arc::new));
-        let (operators, pairs, attention) = (Arc::default(), Arc::default(), Arc::default());
         Ok(Self {
             adjacency,
             edge_features,
             relations,
-            operators,
-            pairs,
-            attention,
+            operators: Arc::default(),
+            scalings: Arc::default(),
+            pairs: Arc::default(),
+            attention: Arc::default(),
             parallel: None,
             weighted,
+            part: None,
         })
     }
 
@@ -245,6 +269,9 @@ impl<F: Scalar> Graph<F> {
         norm: AdjacencyNorm,
     ) -> Result<Arc<Operator<F>>> {
         kept(&self.operators, (relation, norm), || {
+            if let (None, Some(part)) = (relation, &self.part) {
+                return part.operator(self, norm);
+            }
             let matrix = relation.map_or(self.adjacency(), |r| self.relations[r].view());
             let counted = (!norm.is_weighted()).then(|| self.counted(relation, matrix));
             let matrix = counted.as_ref().map_or(matrix, |counted| counted.view());
@@ -281,10 +308,12 @@ impl<F: Scalar> Graph<F> {
                 .map(|features| Arc::new(features.mapv(|v| G::of(v.as_f64())))),
             relations: Arc::new(self.relations.iter().map(cast).collect()),
             operators: Arc::default(),
+            scalings: Arc::default(),
             pairs: Arc::default(),
             attention: Arc::default(),
             parallel: self.parallel.clone(),
             weighted: self.weighted,
+            part: None,
         }
     }
 

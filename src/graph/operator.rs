@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::scalar::Scalar;
 use crate::value::{Csr, CsrView};
+use std::sync::OnceLock;
 
 /// How aggregation weighs the messages of in-neighbours.
 #[derive(
@@ -45,9 +46,100 @@ impl AdjacencyNorm {
         }
     }
 
+    /// What self-loops weigh that it fills in, where it does; `weighted` tells whether edges were
+    /// listed with weights.
+    pub(super) fn fill(self, weighted: bool) -> Option<f64> {
+        match self {
+            AdjacencyNorm::Symmetric => Some(1.0),
+            AdjacencyNorm::SymmetricImproved => Some(if weighted { 2.0 } else { 1.0 }),
+            _ => None,
+        }
+    }
+
     /// Whether it reads what edges weigh.
     pub(crate) fn is_weighted(self) -> bool {
         !matches!(self, AdjacencyNorm::UnweightedMean | AdjacencyNorm::UnweightedSum)
+    }
+}
+
+/// What a norm multiplies the entries of a matrix by, worked out from the degrees of all nodes.
+///
+/// The whole operator and its rows in a sample are made of the same numbers in the same order, so
+/// that they agree to the bit.
+#[derive(Debug)]
+pub(super) enum Scaling<F> {
+    /// Nothing.
+    None,
+    /// Each row by one number: a mean.
+    Rows(Vec<F>),
+    /// Each entry by a number of its row and one of its column.
+    Both(Vec<F>),
+}
+
+impl<F: Scalar> Scaling<F> {
+    /// `weigh` says what the entry of a row and a column weighs, and `fill` what is on the diagonal
+    /// where the matrix stores nothing there.
+    ///
+    /// # Errors
+    /// [`Error::Degree`] where the norm has no value.
+    pub(super) fn of(
+        matrix: CsrView<F>,
+        norm: AdjacencyNorm,
+        fill: Option<F>,
+        weigh: impl Fn(usize, usize, F) -> F,
+    ) -> Result<Self> {
+        let rows = || {
+            matrix.outer_iterator().enumerate().map(|(i, row)| {
+                let (mut degree, mut all_zero, mut pending) = (F::zero(), true, fill);
+                for (j, &w) in row.iter() {
+                    match pending {
+                        Some(_) if j == i => pending = None,
+                        Some(weight) if j > i => {
+                            degree += weight;
+                            pending = None;
+                        }
+                        _ => (),
+                    }
+                    let w = weigh(i, j, w);
+                    degree += w;
+                    all_zero &= w == F::zero();
+                }
+                (i, degree + pending.unwrap_or(F::zero()), all_zero)
+            })
+        };
+        Ok(match norm {
+            AdjacencyNorm::Sum | AdjacencyNorm::UnweightedSum => Scaling::None,
+            AdjacencyNorm::Mean | AdjacencyNorm::UnweightedMean => {
+                let inverse = |(node, degree, all_zero): (usize, F, bool)| match degree {
+                    d if d != F::zero() => Ok(d.recip()),
+                    _ if all_zero => Ok(F::zero()),
+                    _ => Err(Error::Degree { node, degree: 0.0, norm: "mean" }),
+                };
+                Scaling::Rows(rows().map(inverse).collect::<Result<_>>()?)
+            }
+            AdjacencyNorm::Symmetric
+            | AdjacencyNorm::SymmetricImproved
+            | AdjacencyNorm::SymmetricPlain => {
+                let inverse_sqrt = |(node, degree, _): (usize, F, bool)| match degree {
+                    d if d > F::zero() => Ok(d.sqrt().recip()),
+                    d if d == F::zero() => Ok(F::zero()),
+                    d => Err(Error::Degree { node, degree: d.as_f64(), norm: "symmetric" }),
+                };
+                Scaling::Both(rows().map(inverse_sqrt).collect::<Result<_>>()?)
+            }
+        })
+    }
+
+    /// The entry of row `i` and column `j` that weighs `w`.
+    #[inline]
+    pub(super) fn entry(&self, i: usize, j: usize, w: F) -> F {
+        match self {
+            Scaling::None => w,
+            Scaling::Rows(factors) => w * factors[i],
+            // The product of the two factors is formed first: it is the same number for (i, j) and
+            // (j, i).
+            Scaling::Both(factors) => w * (factors[i] * factors[j]),
+        }
     }
 }
 
@@ -55,7 +147,8 @@ impl AdjacencyNorm {
 #[derive(Debug, Clone)]
 pub struct Operator<F: Scalar> {
     forward: Csr<F>,
-    transpose: Transpose<F>,
+    /// Made where a backward pass first asks for it: evaluation never does.
+    transpose: OnceLock<Transpose<F>>,
 }
 
 #[derive(Debug, Clone)]
@@ -77,27 +170,23 @@ impl<F: Scalar> Operator<F> {
         weighted: bool,
         loops: impl Iterator<Item = (usize, F)>,
     ) -> Result<Self> {
-        let forward = match norm {
-            // Where weights are not read, the matrix counts edges.
-            AdjacencyNorm::Sum | AdjacencyNorm::UnweightedSum => adjacency.to_owned(),
-            AdjacencyNorm::Mean | AdjacencyNorm::UnweightedMean => mean(adjacency)?,
-            AdjacencyNorm::Symmetric => symmetric(with_self_loops(adjacency, F::one(), loops))?,
-            AdjacencyNorm::SymmetricImproved => symmetric(with_self_loops(
-                adjacency,
-                F::of(if weighted { 2.0 } else { 1.0 }),
-                loops,
-            ))?,
-            AdjacencyNorm::SymmetricPlain => symmetric(adjacency.to_owned())?,
+        // Where weights are not read, the matrix counts edges.
+        let mut matrix = match norm.fill(weighted) {
+            Some(weight) => with_self_loops(adjacency, F::of(weight), loops),
+            None => adjacency.to_owned(),
         };
-        Ok(Self::of_matrix(forward))
+        let scaling = Scaling::of(matrix.view(), norm, None, |_, _, w| w)?;
+        if !matches!(scaling, Scaling::None) {
+            for (i, mut row) in matrix.outer_iterator_mut().enumerate() {
+                row.iter_mut().for_each(|(j, w)| *w = scaling.entry(i, j, *w));
+            }
+        }
+        Ok(Self::of_matrix(matrix))
     }
 
     /// A matrix as it stands.
     pub(super) fn of_matrix(forward: Csr<F>) -> Self {
-        let transposed = forward.transpose_view().to_csr();
-        let transpose =
-            if transposed == forward { Transpose::Itself } else { Transpose::Other(transposed) };
-        Self { forward, transpose }
+        Self { forward, transpose: OnceLock::new() }
     }
 
     /// The operator, shape `[n, n]`, or `[targets, sources]` of a hop: row = target, column =
@@ -106,9 +195,17 @@ impl<F: Scalar> Operator<F> {
         self.forward.view()
     }
 
-    /// Its transpose.
+    /// Its transpose; made at the first call.
     pub fn transpose(&self) -> CsrView<'_, F> {
-        match &self.transpose {
+        let transpose = self.transpose.get_or_init(|| {
+            let transposed = self.forward.transpose_view().to_csr();
+            if transposed == self.forward {
+                Transpose::Itself
+            } else {
+                Transpose::Other(transposed)
+            }
+        });
+        match transpose {
             Transpose::Itself => self.forward.view(),
             Transpose::Other(transposed) => transposed.view(),
         }
@@ -118,38 +215,6 @@ impl<F: Scalar> Operator<F> {
     pub fn stored(&self) -> usize {
         self.forward.nnz()
     }
-}
-
-fn mean<F: Scalar>(adjacency: CsrView<F>) -> Result<Csr<F>> {
-    let mut scaled = adjacency.to_owned();
-    for (node, mut row) in scaled.outer_iterator_mut().enumerate() {
-        let degree: F = row.iter().map(|(_, &w)| w).sum();
-        if degree == F::zero() && row.iter().any(|(_, &w)| w != F::zero()) {
-            return Err(Error::Degree { node, degree: 0.0, norm: "mean" });
-        }
-        let inverse = if degree == F::zero() { F::zero() } else { degree.recip() };
-        row.iter_mut().for_each(|(_, w)| *w *= inverse);
-    }
-    Ok(scaled)
-}
-
-fn symmetric<F: Scalar>(mut scaled: Csr<F>) -> Result<Csr<F>> {
-    let factor = |(node, row): (usize, sprs::CsVecViewI<F, u32>)| {
-        let degree: F = row.iter().map(|(_, &w)| w).sum();
-        match degree {
-            d if d > F::zero() => Ok(d.sqrt().recip()),
-            d if d == F::zero() => Ok(F::zero()),
-            d => Err(Error::Degree { node, degree: d.as_f64(), norm: "symmetric" }),
-        }
-    };
-    let inverse_sqrt =
-        scaled.outer_iterator().enumerate().map(factor).collect::<Result<Vec<F>>>()?;
-    for (i, mut row) in scaled.outer_iterator_mut().enumerate() {
-        // The product of the two factors is formed first: it is the same number for (i, j) and (j,
-        // i).
-        row.iter_mut().for_each(|(j, w)| *w *= inverse_sqrt[i] * inverse_sqrt[j]);
-    }
-    Ok(scaled)
 }
 
 /// `A` with `weight` on the diagonal where it stores nothing there, and the weights of `loops`

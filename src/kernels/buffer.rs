@@ -32,15 +32,38 @@ pub struct Buffer<T> {
 impl<T: Copy + Default> Buffer<T> {
     /// So many zeros.
     pub fn zeros(len: usize) -> Self {
-        let size = size_of::<T>().max(1);
-        // What is worth huge pages begins at one: else up to two of few would be cut into small
-        // ones.
-        let align = if len.saturating_mul(size) >= WORTH_BYTES { PAGE } else { LINE };
-        let spare = align / size;
+        let (align, spare) = (Self::align(len), Self::spare(len));
         let numbers = vec![T::default(); len + spare];
         advise(&numbers);
         let first = numbers.as_ptr().align_offset(align).min(spare);
         Self { numbers, first, len }
+    }
+
+    /// Where a buffer of so many numbers begins: what is worth huge pages, at one, since else up to
+    /// two of few would be cut into small ones.
+    fn align(len: usize) -> usize {
+        let bytes = len.saturating_mul(size_of::<T>().max(1));
+        if bytes >= WORTH_BYTES { PAGE } else { LINE }
+    }
+
+    /// How many numbers more than these a buffer of them may have room for.
+    pub fn spare(len: usize) -> usize {
+        Self::align(len) / size_of::<T>().max(1)
+    }
+
+    /// How many numbers it has room for.
+    pub fn capacity(&self) -> usize {
+        self.numbers.len() - self.first
+    }
+
+    /// The same memory, of which so many numbers are used.
+    ///
+    /// # Panics
+    /// If it has no room for them.
+    #[must_use]
+    pub fn with_len(self, len: usize) -> Self {
+        assert!(len <= self.capacity(), "a buffer of {} for {len} numbers", self.capacity());
+        Self { len, ..self }
     }
 
     /// The same memory as an array.

@@ -3,6 +3,7 @@
 mod gat;
 mod gcn;
 mod gin;
+mod links;
 mod mlp;
 mod propagating;
 mod recommenders;
@@ -12,6 +13,7 @@ mod stack;
 pub use gat::{Gat, GatBuilder};
 pub use gcn::{Gcn, GcnBuilder};
 pub use gin::{Gin, GinBuilder};
+pub use links::{Encoder, Links, LinksBuilder, Scored};
 pub use mlp::{Mlp, MlpBuilder};
 pub use propagating::{
     AppnpNet, AppnpNetBuilder, DeepGcn, DeepGcnBuilder, Gcn2, Gcn2Builder, Sgc, SgcBuilder,

@@ -170,6 +170,20 @@ impl<F: Scalar> Model<F> {
         Ok(all)
     }
 
+    /// How many hops of a sample the output is away from the input: how often it aggregates. What
+    /// runs on whole graphs alone counts as none.
+    ///
+    /// ```
+    /// assert_eq!(gnn_prune::Sage::builder(8, 3).layers(2).build(0)?.num_hops(), 2);
+    /// # Ok::<(), gnn_prune::Error>(())
+    /// ```
+    pub fn num_hops(&self) -> usize {
+        match self.spaces(RowSpace::Hop(0)).map(|spaces| spaces[self.output().0]) {
+            Ok(RowSpace::Hop(hops)) => hops.into(),
+            _ => 0,
+        }
+    }
+
     /// What the rows of the input and of each node are, where those of the input are these.
     fn spaces(&self, of_input: RowSpace) -> Result<Vec<RowSpace>> {
         let mut spaces = vec![of_input];

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::nn::{Model, Registry};
 use crate::rng::Digest;
+use crate::task::Measured;
 use crate::train::Epoch;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, TryLockError};
@@ -217,8 +218,8 @@ fn stage_files(folder: &Path) -> Vec<PathBuf> {
 pub(super) struct Record {
     /// Name of the stage's row.
     pub stage: String,
-    /// The metric on the test nodes.
-    pub test: f64,
+    /// The metrics on the test part.
+    pub test: Measured,
     /// The metric on the validation nodes, of the last stage of a chain.
     pub validation: Option<f64>,
     /// The epochs of its training.
@@ -398,7 +399,10 @@ mod tests {
         let epoch = Epoch { epoch: 1, epochs: 2, loss: 0.1 + 0.2, validation: 100.0 / 3.0 };
         Record {
             stage: "dense".into(),
-            test: 200.0 / 7.0,
+            test: Measured {
+                value: 200.0 / 7.0,
+                others: std::collections::BTreeMap::from([("hits@1".into(), 0.1)]),
+            },
             validation: Some(1e-300),
             epochs: vec![epoch],
             seconds: 0.5,

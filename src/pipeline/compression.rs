@@ -12,9 +12,9 @@ use crate::graph::Graph;
 use crate::nn::Model;
 use crate::quant::{QuantModel, Quantizer};
 use crate::report::{Account, Curve, LayerWidth, Report, Row, Servable, Summary};
-use crate::task::{Part, Task, evaluate, measure};
+use crate::task::{Measured, Part, Task, evaluate_all, measure};
 use crate::train::{Epoch, OnEpoch, Setup, Trainer};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -135,9 +135,9 @@ struct At<'a> {
 }
 
 /// How good a stage is, in percent.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Judged {
-    test: f64,
+    test: Measured,
     /// Of the last stage of a chain.
     validation: Option<f64>,
 }
@@ -145,7 +145,7 @@ struct Judged {
 /// A row of the report that is yet to be measured.
 struct Unmeasured {
     name: String,
-    metric: Vec<f64>,
+    metric: Vec<Measured>,
     /// None for what is the dense model once more.
     stage: Option<SeedState>,
 }
@@ -153,7 +153,7 @@ struct Unmeasured {
 /// Results of one chain of steps over all seeds.
 struct Chain {
     /// Name and per-seed metric of every stage.
-    metrics: Vec<(String, Vec<f64>)>,
+    metrics: Vec<(String, Vec<Measured>)>,
     /// The stages of the seed with the best validation metric after the last.
     best: Vec<SeedState>,
 }
@@ -555,7 +555,7 @@ impl Compression<'_, ()> {
             .as_ref()
             .filter(|_| stage.subject.graph().is_clone_of(self.task.data().graph()))
         {
-            let Judged { test, validation } = judged;
+            let Judged { test, validation } = judged.clone();
             let epochs = heard().clone();
             let record = Record {
                 stage: at.name.into(),
@@ -580,14 +580,14 @@ impl Compression<'_, ()> {
         steps: &[&dyn Step],
         of: &str,
     ) -> Result<Chain> {
-        let mut metrics: Vec<(String, Vec<f64>)> =
+        let mut metrics: Vec<(String, Vec<Measured>)> =
             self.names(steps, of).into_iter().map(|name| (name, Vec::new())).collect();
         let metric = self.task.metric();
         let mut best: (f64, Vec<SeedState>) = (metric.worst(), Vec::new());
         for start in dense {
             let stages = self.stages_of(chain, start, steps, &metrics, dense.len())?;
             for ((_, judged), (_, values)) in stages.iter().zip(&mut metrics) {
-                values.push(judged.test);
+                values.push(judged.test.clone());
             }
             let validation = stages
                 .last()
@@ -605,7 +605,7 @@ impl Compression<'_, ()> {
         chain: &str,
         start: &(SeedState, Judged),
         steps: &[&dyn Step],
-        names: &[(String, Vec<f64>)],
+        names: &[(String, Vec<Measured>)],
         seeds: usize,
     ) -> Result<Vec<(SeedState, Judged)>> {
         let model = start.0.subject.model();
@@ -636,14 +636,14 @@ impl Compression<'_, ()> {
     }
 
     fn judged(&self, stage: &SeedState, last: bool) -> Result<Judged> {
-        let validation = if last { Some(self.judge(stage, Part::Validation)?) } else { None };
+        let validation = if last { Some(self.judge(stage, Part::Validation)?.value) } else { None };
         Ok(Judged { test: self.judge(stage, Part::Test)?, validation })
     }
 
-    fn judge(&self, stage: &SeedState, part: Part) -> Result<f64> {
+    fn judge(&self, stage: &SeedState, part: Part) -> Result<Measured> {
         let task = self.on(stage.subject.graph())?;
         match &stage.integers {
-            None => evaluate(stage.subject.model(), &*task, part),
+            None => evaluate_all(stage.subject.model(), &*task, part),
             Some(integers) => measure(&*task, part, integers.seed(), |batch| {
                 let mut program = integers.compiled(batch)?;
                 Ok(program.run(batch.features())?.to_owned())
@@ -655,7 +655,7 @@ impl Compression<'_, ()> {
         OnGraph::of(self.task, graph)
     }
 
-    fn row(&self, name: &str, metric: Vec<f64>, stage: &SeedState) -> Result<Row> {
+    fn row(&self, name: &str, metric: Vec<Measured>, stage: &SeedState) -> Result<Row> {
         self.go_on()?;
         (self.listener)(Progress::Measure { name: name.into() });
         let model: &dyn Servable = match &stage.integers {
@@ -666,7 +666,8 @@ impl Compression<'_, ()> {
         Ok(Row {
             name: name.into(),
             metric: self.task.metric(),
-            accuracy: Summary::of(metric),
+            accuracy: Summary::of(metric.iter().map(|measured| measured.value).collect()),
+            metrics: others(&metric),
             account,
         })
     }
@@ -736,6 +737,15 @@ impl Compression<'_, ()> {
         };
         Ok(Some(Unmeasured { name: "random control".into(), metric, stage }))
     }
+}
+
+/// The metrics beside the task's own, over seeds.
+fn others(measured: &[Measured]) -> BTreeMap<String, Summary> {
+    let mut all: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    for (name, &value) in measured.iter().flat_map(|measured| &measured.others) {
+        all.entry(name.clone()).or_default().push(value);
+    }
+    all.into_iter().map(|(name, values)| (name, Summary::of(values))).collect()
 }
 
 /// What the names of the random control's stages begin with.

@@ -9,6 +9,7 @@ use crate::files;
 use crate::scalar::Scalar;
 use crate::task::{Metric, Task};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// A metric over several seeds, in percent.
@@ -41,6 +42,9 @@ pub struct Row {
     pub metric: Metric,
     /// The metric on the test nodes.
     pub accuracy: Summary,
+    /// Metrics that stand beside it, by their words, in percent.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub metrics: BTreeMap<String, Summary>,
     /// Size, work and time.
     #[serde(flatten)]
     pub account: Account,

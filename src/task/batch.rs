@@ -1,7 +1,8 @@
 //! What one forward pass runs on.
 
+use super::prefetch::Ahead;
 use crate::data::Dataset;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::graph::{Graph, Hop};
 use crate::nn::{Cx, Rows};
 use crate::scalar::Scalar;
@@ -70,21 +71,46 @@ impl<F: Scalar> Batch<F> {
             backwards.push(Hop::into_nodes(data.graph(), targets)?);
         }
         backwards.reverse();
-        let mut spaces = Rows::new().hops(backwards)?;
+        Self::of_hops(data, backwards)
+    }
+
+    /// A sample of a data set by hops, the first first, with the features of the nodes that it
+    /// begins at: see [`Rows::hops`]. The targets of the last hop count.
+    ///
+    /// # Errors
+    /// As [`Rows::hops`].
+    pub fn of_hops(data: &Dataset<F>, hops: Vec<Hop<F>>) -> Result<Self> {
+        let targets = hops.last().map_or(0, Hop::num_targets) as u32;
+        let spaces = Rows::new().hops(hops)?;
         let nodes = spaces.node_ids().unwrap_or_default().to_vec();
-        if let ValueRef::Sparse(x) = data.features() {
-            let starts = x.indptr();
-            let starts = starts.raw_storage();
-            let starts: Vec<usize> = nodes.iter().map(|&node| starts[node as usize]).collect();
-            spaces = spaces.sparse_starts(starts);
-        }
         Ok(Self {
             graph: data.graph().clone(),
             features: Arc::new(data.features().rows_of(&nodes)),
-            rows: (0..targets.len() as u32).collect(),
-            spaces,
+            rows: (0..targets).collect(),
+            spaces: with_starts(spaces, data, &nodes),
             attached: None,
         })
+    }
+
+    /// Some nodes of a data set, with their features, on a graph of their own: what
+    /// [`Graph::induced`] gives, or a [`Coverage`](crate::graph::Coverage). All rows count.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`] for another number of nodes than the graph has,
+    /// [`Error::IndexOutOfRange`] for one that the data do not have.
+    pub fn of_part(data: &Dataset<F>, graph: Graph<F>, nodes: &[u32]) -> Result<Self> {
+        if graph.num_nodes() != nodes.len() {
+            let (expected, found) = ((graph.num_nodes(), 1), (nodes.len(), 1));
+            return Err(Error::ShapeMismatch { at: "nodes of a part".into(), expected, found });
+        }
+        let len = data.num_nodes();
+        if let Some(&node) = nodes.iter().find(|node| **node as usize >= len) {
+            let at = "node of a part".into();
+            return Err(Error::IndexOutOfRange { at, index: node as usize, len });
+        }
+        let features = Arc::new(data.features().rows_of(nodes));
+        let spaces = with_starts(Rows::new().ids(nodes), data, nodes);
+        Ok(Self::new(graph, features).with_spaces(spaces))
     }
 
     /// The same, where the rows of its values are what `spaces` says.
@@ -150,14 +176,30 @@ impl<F: Scalar> Batch<F> {
     }
 }
 
+/// The same, and where the stored features of these nodes begin, if they are sparse.
+fn with_starts<F: Scalar>(spaces: Rows<F>, data: &Dataset<F>, nodes: &[u32]) -> Rows<F> {
+    match data.features() {
+        ValueRef::Dense(_) => spaces,
+        ValueRef::Sparse(x) => {
+            let starts = x.indptr();
+            let starts = starts.raw_storage();
+            let starts = nodes.iter().map(|&node| starts[node as usize]);
+            spaces.sparse_starts(starts.collect::<Vec<usize>>())
+        }
+    }
+}
+
 /// The batches of one part: the same in every epoch, or drawn anew for each.
 pub struct Batches<'a, F: Scalar>(Kind<'a, F>);
 
 type Drawn<'a, F> = Box<dyn Iterator<Item = Result<Batch<F>>> + Send + 'a>;
 
+type DrawsAhead<F> = Arc<dyn Fn(usize) -> Drawn<'static, F> + Send + Sync>;
+
 enum Kind<'a, F: Scalar> {
     Fixed(Vec<Batch<F>>),
     Drawn(Box<dyn Fn(usize) -> Drawn<'a, F> + Send + 'a>),
+    Ahead(usize, DrawsAhead<F>),
 }
 
 impl<'a, F: Scalar> Batches<'a, F> {
@@ -186,7 +228,30 @@ impl<'a, F: Scalar> Batches<'a, F> {
                     Box::new(draw(epoch).map(move |batch| batch.map(&*f)))
                 }))
             }
+            Kind::Ahead(waiting, draw) => {
+                let f = Arc::new(f);
+                Kind::Drawn(Box::new(move |epoch| {
+                    let f = Arc::clone(&f);
+                    Box::new(ahead(waiting, &draw, epoch).map(move |batch| batch.map(&*f)))
+                }))
+            }
         })
+    }
+
+    /// As [`Batches::drawn`], made on another thread while the ones before are worked on: at most
+    /// `waiting` of them, and one that is being made. They are the same batches. An error of one
+    /// comes in its place; where making one panics, asking for it does. The thread ends with the
+    /// epoch, or once the batch that it is at is made, where nobody asks for more.
+    ///
+    /// With none waiting, batches are made when they are asked for.
+    pub fn drawn_ahead<I>(waiting: usize, draw: impl Fn(usize) -> I + Send + Sync + 'static) -> Self
+    where
+        I: Iterator<Item = Result<Batch<F>>> + Send + 'static,
+    {
+        if waiting == 0 {
+            return Self::drawn(draw);
+        }
+        Self(Kind::Ahead(waiting, Arc::new(move |epoch| Box::new(draw(epoch)))))
     }
 
     /// The batches of an epoch.
@@ -194,7 +259,18 @@ impl<'a, F: Scalar> Batches<'a, F> {
         match &self.0 {
             Kind::Fixed(batches) => Box::new(batches.iter().cloned().map(Ok)),
             Kind::Drawn(draw) => draw(epoch),
+            Kind::Ahead(waiting, draw) => ahead(*waiting, draw, epoch),
         }
+    }
+}
+
+/// The batches of an epoch, made on another thread; on a system that has no thread to spare the same
+/// without one.
+fn ahead<F: Scalar>(waiting: usize, draw: &DrawsAhead<F>, epoch: usize) -> Drawn<'static, F> {
+    let on_thread = Arc::clone(draw);
+    match Ahead::start(waiting, move || on_thread(epoch)) {
+        Ok(batches) => Box::new(batches),
+        Err(_) => draw(epoch),
     }
 }
 
@@ -203,6 +279,7 @@ impl<F: Scalar> std::fmt::Debug for Batches<'_, F> {
         match &self.0 {
             Kind::Fixed(batches) => f.debug_tuple("Fixed").field(batches).finish(),
             Kind::Drawn(_) => f.write_str("Drawn"),
+            Kind::Ahead(waiting, _) => f.debug_tuple("Ahead").field(waiting).finish(),
         }
     }
 }

@@ -17,18 +17,36 @@ pub fn binary_cross_entropy<F: Scalar>(
     labels: ArrayView2<bool>,
     rows: &[u32],
 ) -> (F, Array2<F>) {
+    binary_cross_entropy_by(logits, labels, rows, None)
+}
+
+/// A mean over rows of which each may count so many times.
+pub(super) type Weights<'a, F> = Option<&'a [F]>;
+
+/// How often row `k` of those that count does.
+fn times<F: Scalar>(weights: Weights<F>, k: usize) -> F {
+    weights.map_or(F::one(), |weights| weights[k])
+}
+
+/// As [`binary_cross_entropy`], each row counted so many times.
+pub(super) fn binary_cross_entropy_by<F: Scalar>(
+    logits: ArrayView2<F>,
+    labels: ArrayView2<bool>,
+    rows: &[u32],
+    weights: Weights<F>,
+) -> (F, Array2<F>) {
     assert_eq!(logits.dim(), labels.dim(), "logits and labels");
     let mut gradient = Array2::zeros(logits.dim());
     let mut total = F::zero();
     let weight = F::of(1.0 / (rows.len() * logits.ncols()).max(1) as f64);
-    for &i in rows {
-        let i = i as usize;
+    for (k, &i) in rows.iter().enumerate() {
+        let (i, times) = (i as usize, times(weights, k));
         for ((g, &z), &label) in
             gradient.row_mut(i).iter_mut().zip(logits.row(i)).zip(labels.row(i))
         {
             let y = if label { F::one() } else { F::zero() };
-            total += z.max(F::zero()) - z * y + (-z.abs()).exp().ln_1p();
-            *g = ((F::one() + (-z).exp()).recip() - y) * weight;
+            total += (z.max(F::zero()) - z * y + (-z.abs()).exp().ln_1p()) * times;
+            *g = ((F::one() + (-z).exp()).recip() - y) * weight * times;
         }
     }
     (total * weight, gradient)
@@ -49,20 +67,31 @@ pub fn cross_entropy<F: Scalar>(
     labels: &[u32],
     rows: &[u32],
 ) -> (F, Array2<F>) {
+    cross_entropy_by(logits, labels, rows, None)
+}
+
+/// As [`cross_entropy`], each row counted so many times.
+pub(super) fn cross_entropy_by<F: Scalar>(
+    logits: ArrayView2<F>,
+    labels: &[u32],
+    rows: &[u32],
+    weights: Weights<F>,
+) -> (F, Array2<F>) {
     let mut gradient = Array2::zeros(logits.dim());
     let mut total = F::zero();
     let weight = F::of(1.0 / rows.len().max(1) as f64);
-    for &i in rows {
+    for (k, &i) in rows.iter().enumerate() {
+        let times = times(weights, k);
         let z = logits.row(i as usize);
         let label = labels[i as usize] as usize;
         let top = z.fold(F::neg_infinity(), |a, &b| a.max(b));
         let sum: F = z.iter().map(|&v| (v - top).exp()).sum();
-        total += sum.ln() + top - z[label];
+        total += (sum.ln() + top - z[label]) * times;
         let mut g = gradient.row_mut(i as usize);
         for (g, &v) in g.iter_mut().zip(z) {
-            *g = (v - top).exp() / sum * weight;
+            *g = (v - top).exp() / sum * weight * times;
         }
-        g[label] -= weight;
+        g[label] -= weight * times;
     }
     (total * weight, gradient)
 }
@@ -80,7 +109,17 @@ pub fn squared_error<F: Scalar>(
     values: ArrayView2<f64>,
     rows: &[u32],
 ) -> (F, Array2<F>) {
-    deviation(z, values, rows, |off| (off * off, off + off))
+    squared_error_by(z, values, rows, None)
+}
+
+/// As [`squared_error`], each row counted so many times.
+pub(super) fn squared_error_by<F: Scalar>(
+    z: ArrayView2<F>,
+    values: ArrayView2<f64>,
+    rows: &[u32],
+    weights: Weights<F>,
+) -> (F, Array2<F>) {
+    deviation(z, values, rows, weights, |off| (off * off, off + off))
 }
 
 /// Absolute error, mean over `rows` and outputs: `1/(|rows|·k) Σ |z − y|`, and its gradient by `z`,
@@ -97,8 +136,18 @@ pub fn absolute_error<F: Scalar>(
     values: ArrayView2<f64>,
     rows: &[u32],
 ) -> (F, Array2<F>) {
+    absolute_error_by(z, values, rows, None)
+}
+
+/// As [`absolute_error`], each row counted so many times.
+pub(super) fn absolute_error_by<F: Scalar>(
+    z: ArrayView2<F>,
+    values: ArrayView2<f64>,
+    rows: &[u32],
+    weights: Weights<F>,
+) -> (F, Array2<F>) {
     let sign = |off: F| if off == F::zero() { off } else { off.signum() };
-    deviation(z, values, rows, |off| (off.abs(), sign(off)))
+    deviation(z, values, rows, weights, |off| (off.abs(), sign(off)))
 }
 
 /// The mean of what `of` makes of `z − y` in the given rows, and its gradient: `of` gives a value
@@ -107,18 +156,20 @@ fn deviation<F: Scalar>(
     z: ArrayView2<F>,
     values: ArrayView2<f64>,
     rows: &[u32],
+    weights: Weights<F>,
     of: impl Fn(F) -> (F, F),
 ) -> (F, Array2<F>) {
     assert_eq!(z.dim(), values.dim(), "outputs and the numbers that are known");
     let mut gradient = Array2::zeros(z.dim());
     let mut total = F::zero();
     let weight = F::of(1.0 / (rows.len() * z.ncols()).max(1) as f64);
-    for i in rows.iter().map(|&i| i as usize) {
+    for (k, i) in rows.iter().map(|&i| i as usize).enumerate() {
+        let times = times(weights, k);
         let pairs = z.row(i).into_iter().zip(values.row(i));
         for (g, (&z, &known)) in gradient.row_mut(i).iter_mut().zip(pairs) {
             let (value, derivative) = of(z - F::of(known));
-            total += value;
-            *g = derivative * weight;
+            total += value * times;
+            *g = derivative * weight * times;
         }
     }
     (total * weight, gradient)
@@ -156,6 +207,30 @@ mod tests {
                 (at(1e-5) - at(-1e-5)) / 2e-5,
                 epsilon = TOLERANCE
             );
+        }
+    }
+
+    #[test]
+    fn a_row_that_counts_twice_counts_as_two_in_every_loss() {
+        let z = array![[1.0, -2.0], [0.5, 0.3], [0.1, 0.2]];
+        let several = array![[true, false], [false, true], [true, true]];
+        let values = array![[0.3, 0.4], [1.0, -1.0], [0.0, 2.0]];
+        let losses = |rows: &[u32], weights: Weights<f64>| {
+            [
+                cross_entropy_by(z.view(), &[1, 0, 0], rows, weights),
+                binary_cross_entropy_by(z.view(), several.view(), rows, weights),
+                squared_error_by(z.view(), values.view(), rows, weights),
+                absolute_error_by(z.view(), values.view(), rows, weights),
+            ]
+        };
+        // The mean over two rows of which one counts 2 and the other 4 times.
+        let weighted = losses(&[0, 2], Some(&[2.0, 4.0]));
+        let ones = [losses(&[0], None), losses(&[2], None)];
+        for (k, (value, gradient)) in weighted.iter().enumerate() {
+            let [(first, d_first), (second, d_second)] = &[&ones[0][k], &ones[1][k]];
+            assert_relative_eq!(*value, first + 2.0 * second, epsilon = 1e-12);
+            let expected = d_first + &(d_second * 2.0);
+            assert!(gradient.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-12), "{k}");
         }
     }
 

@@ -6,11 +6,13 @@
 //! | [`Batch`] | what one forward pass runs on, and which rows of its output count |
 //! | [`Metric`], [`Tally`] | what is measured, and how it adds up over batches |
 //! | [`NodeTask`] | classes, several labels or numbers of the nodes of one graph |
+//! | [`Sampled`], [`Sampler`] | the same, learnt by mini-batches: neighbours, walks, clusters |
 //! | [`LinkTask`] | the other end of an edge of a knowledge graph |
 //! | [`RecommendTask`] | which items a user takes next |
 //!
 //! A [`Dataset`](crate::Dataset) is a task itself: the one that its labels define.
 
+mod answer;
 mod asked;
 mod batch;
 mod dense;
@@ -19,7 +21,10 @@ mod link;
 mod loss;
 mod metric;
 mod node;
+mod prefetch;
 mod recommend;
+mod sampled;
+mod sampler;
 mod top_k;
 
 pub(crate) use asked::Asked;
@@ -31,6 +36,8 @@ pub use loss::{absolute_error, binary_cross_entropy, cross_entropy, squared_erro
 pub use metric::{Better, Metric, Tally, accuracy, roc_auc};
 pub use node::{Deviation, NodeTask};
 pub use recommend::{RecommendTask, RecommendTaskBuilder};
+pub use sampled::Sampled;
+pub use sampler::Sampler;
 
 use crate::data::Dataset;
 use crate::error::{Error, Result};
@@ -38,6 +45,8 @@ use crate::graph::Graph;
 use crate::nn::{Cx, Model, Origin};
 use crate::scalar::Scalar;
 use ndarray::{Array2, ArrayView2};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// A part of the examples of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -224,7 +233,17 @@ impl<F: Scalar> std::fmt::Debug for dyn Task<F> + '_ {
     }
 }
 
-/// The metric of whatever gives an output for a batch, over all batches of `part` under `seed`.
+/// What a part was measured to be worth.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    /// The task's metric.
+    pub value: f64,
+    /// Others that stand beside it, in percent, by their words.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub others: BTreeMap<String, f64>,
+}
+
+/// The metrics of whatever gives an output for a batch, over all batches of `part` under `seed`.
 ///
 /// # Errors
 /// What `run` and the task refuse.
@@ -233,13 +252,14 @@ pub fn measure<F: Scalar>(
     part: Part,
     seed: u64,
     mut run: impl FnMut(&Batch<F>) -> Result<Array2<F>>,
-) -> Result<f64> {
+) -> Result<Measured> {
     let mut tally = Tally::new();
     for batch in task.batches(part, seed)?.epoch(0) {
         let batch = batch?;
         task.judge(run(&batch)?.view(), &batch, &mut tally)?;
     }
-    Ok(task.metric().of(tally))
+    let others = tally.others().map(|(name, value)| (name.to_string(), value)).collect();
+    Ok(Measured { value: task.metric().of(tally), others })
 }
 
 /// The metric of `model` on a part of `task`, in evaluation mode; the split is that of the model's
@@ -249,6 +269,18 @@ pub fn measure<F: Scalar>(
 /// [`Error::ShapeMismatch`] where model and task do not fit, [`Error::Data`] where the part is
 /// empty.
 pub fn evaluate<F: Scalar>(model: &Model<F>, task: &dyn Task<F>, part: Part) -> Result<f64> {
+    evaluate_all(model, task, part).map(|measured| measured.value)
+}
+
+/// As [`evaluate`], with the metrics that stand beside the task's own.
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn evaluate_all<F: Scalar>(
+    model: &Model<F>,
+    task: &dyn Task<F>,
+    part: Part,
+) -> Result<Measured> {
     task.check(model)?;
     measure(task, part, model.seed(), |batch| {
         model.infer(&batch.on(&Cx::without_graph()), batch.features())

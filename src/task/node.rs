@@ -1,6 +1,8 @@
 //! Tasks on the nodes of one graph: their class, their labels, their numbers.
 
-use super::loss::{absolute_error, binary_cross_entropy, cross_entropy, squared_error};
+use super::loss::{
+    Weights, absolute_error_by, binary_cross_entropy_by, cross_entropy_by, squared_error_by,
+};
 use super::metric::{Metric, Tally, as_signs_say, largest_is};
 use super::{Batch, Batches, Part, Task};
 use crate::data::{Dataset, Labels, UNLABELED, check_part};
@@ -88,11 +90,38 @@ impl<F: Scalar> NodeTask<F> {
         &self.data
     }
 
+    /// The same on other edges.
+    pub(super) fn on(&self, graph: Graph<F>) -> Result<Self> {
+        Ok(Self { data: self.data.with_graph(graph)?, ..self.clone() })
+    }
+
     /// The metric of the output `y: [nodes, outputs]` on those of `rows` that have a label.
     pub fn measured_on(&self, y: ArrayView2<F>, rows: &[u32]) -> f64 {
         let mut tally = Tally::new();
-        judge(&self.data, self.metric, y, &self.data.labeled(rows), &mut tally);
+        judge(self.data.labels(), self.metric, y, &self.data.labeled(rows), &mut tally);
         self.metric.of(tally)
+    }
+
+    /// The loss on rows of an output whose labels are these, each row counted so many times.
+    pub(super) fn loss_by(
+        &self,
+        labels: &Labels,
+        y: ArrayView2<F>,
+        rows: &[u32],
+        weights: Weights<F>,
+    ) -> (F, Array2<F>) {
+        loss(labels, self.deviation, y, rows, weights)
+    }
+
+    /// Adds what an output is worth on rows whose labels are these.
+    pub(super) fn judge_by(
+        &self,
+        labels: &Labels,
+        y: ArrayView2<F>,
+        rows: &[u32],
+        tally: &mut Tally,
+    ) {
+        judge(labels, self.metric, y, rows, tally);
     }
 }
 
@@ -106,7 +135,7 @@ impl<F: Scalar> Task<F> for NodeTask<F> {
     }
 
     fn with_graph(&self, graph: Graph<F>) -> Result<Box<dyn Task<F> + '_>> {
-        Ok(Box::new(Self { data: self.data.with_graph(graph)?, ..self.clone() }))
+        Ok(Box::new(self.on(graph)?))
     }
 
     fn settings(&self) -> String {
@@ -129,7 +158,7 @@ impl<F: Scalar> Task<F> for NodeTask<F> {
     }
 
     fn loss(&self, y: ArrayView2<F>, batch: &Batch<F>) -> Result<(F, Array2<F>)> {
-        Ok(loss(&self.data, self.deviation, y, batch.rows()))
+        Ok(loss(self.data.labels(), self.deviation, y, batch.rows(), None))
     }
 
     fn metric(&self) -> Metric {
@@ -137,7 +166,7 @@ impl<F: Scalar> Task<F> for NodeTask<F> {
     }
 
     fn judge(&self, y: ArrayView2<F>, batch: &Batch<F>, tally: &mut Tally) -> Result<()> {
-        judge(&self.data, self.metric, y, batch.rows(), tally);
+        judge(self.data.labels(), self.metric, y, batch.rows(), tally);
         Ok(())
     }
 
@@ -181,7 +210,7 @@ impl<F: Scalar> Task<F> for Dataset<F> {
     }
 
     fn loss(&self, y: ArrayView2<F>, batch: &Batch<F>) -> Result<(F, Array2<F>)> {
-        Ok(loss(self, Deviation::default(), y, batch.rows()))
+        Ok(loss(self.labels(), Deviation::default(), y, batch.rows(), None))
     }
 
     fn metric(&self) -> Metric {
@@ -189,7 +218,7 @@ impl<F: Scalar> Task<F> for Dataset<F> {
     }
 
     fn judge(&self, y: ArrayView2<F>, batch: &Batch<F>, tally: &mut Tally) -> Result<()> {
-        judge(self, Task::metric(self), y, batch.rows(), tally);
+        judge(self.labels(), Task::metric(self), y, batch.rows(), tally);
         Ok(())
     }
 
@@ -215,25 +244,28 @@ fn batches<'a, F: Scalar>(data: &Dataset<F>, part: Part, seed: u64) -> Result<Ba
 }
 
 fn loss<F: Scalar>(
-    data: &Dataset<F>,
+    labels: &Labels,
     deviation: Deviation,
     y: ArrayView2<F>,
     rows: &[u32],
+    weights: Weights<F>,
 ) -> (F, Array2<F>) {
-    match (data.labels(), deviation) {
-        (Labels::Classes(classes), _) => cross_entropy(y, classes, rows),
-        (Labels::Several { matrix, .. }, _) => binary_cross_entropy(y, matrix.view(), rows),
+    match (labels, deviation) {
+        (Labels::Classes(classes), _) => cross_entropy_by(y, classes, rows, weights),
+        (Labels::Several { matrix, .. }, _) => {
+            binary_cross_entropy_by(y, matrix.view(), rows, weights)
+        }
         (Labels::Numbers { values, .. }, Deviation::Squared) => {
-            squared_error(y, values.view(), rows)
+            squared_error_by(y, values.view(), rows, weights)
         }
         (Labels::Numbers { values, .. }, Deviation::Absolute) => {
-            absolute_error(y, values.view(), rows)
+            absolute_error_by(y, values.view(), rows, weights)
         }
     }
 }
 
 fn judge<F: Scalar>(
-    data: &Dataset<F>,
+    labels: &Labels,
     metric: Metric,
     y: ArrayView2<F>,
     rows: &[u32],
@@ -241,7 +273,7 @@ fn judge<F: Scalar>(
 ) {
     for i in rows.iter().map(|&i| i as usize) {
         let row = y.row(i);
-        match data.labels() {
+        match labels {
             Labels::Classes(classes) if metric == Metric::ROC_AUC => {
                 tally.rank(0, (row[1] - row[0]).as_f64(), classes[i] == 1);
             }

@@ -2,7 +2,9 @@
 
 use crate::commands::Width;
 use crate::failure::{Failure, Result};
+use crate::model_args::ModelArgs;
 use crate::output::{Verbosity, remark};
+use crate::sources::TaskKind;
 use clap::builder::RangedU64ValueParser;
 use clap::parser::ValueSource;
 use clap::{
@@ -13,17 +15,11 @@ use gnn_prune::io::{
     self,
     pyg::{Assumptions, TrainedOn},
 };
-use gnn_prune::models::{self, Normalization};
-use gnn_prune::nn::Aggregation;
 use gnn_prune::pipeline::{Entry, Key, Words};
-use gnn_prune::{
-    AppnpNet, Compressed, Dataset, FeatureNorm, Gat, Gcn, Gcn2, Gin, Mlp, Model, Sage, Sgc, Trainer,
-};
+use gnn_prune::{Compressed, Dataset, FeatureNorm};
 use std::path::{Path, PathBuf};
 
-/// Most weights of a model: 1 GB, and five times that while it trains.
-const MOST_WEIGHTS: u128 = 1 << 28;
-const MOST_EPOCHS: u64 = 1_000_000;
+pub const MOST_EPOCHS: u64 = 1_000_000;
 const MOST_SEEDS: u64 = 1000;
 const MOST_THREADS: u64 = 1024;
 
@@ -169,34 +165,12 @@ pub fn refuse_form(flags: &ArgMatches) -> Result<()> {
     }
 }
 
-/// Refuses a setting of other networks than the one that is trained: it would change nothing.
-pub fn refuse_unfit(flags: &ArgMatches, model: ModelKind) -> Result<()> {
-    use ModelKind::{Appnp, Gat, Gatv2, Gcn, Gcn2, Gin, Mlp, Sage, Sgc};
-    let wide = &[Gcn, Sage, Gat, Gatv2, Gin, Appnp, Gcn2, Mlp][..];
-    let of: [(&str, &[ModelKind]); 6] = [
-        ("hidden", wide),
-        ("layers", wide),
-        ("heads", &[Gat, Gatv2]),
-        ("aggr", &[Sage]),
-        ("hops", &[Sgc, Appnp]),
-        ("alpha", &[Appnp, Gcn2]),
-    ];
-    let given = |flag: &str| flags.value_source(flag) == Some(ValueSource::CommandLine);
-    match of.into_iter().find(|(flag, kinds)| given(flag) && !kinds.contains(&model)) {
-        Some((flag, kinds)) => {
-            let kinds = kinds.iter().map(|&kind| word(kind)).collect::<Vec<_>>().join(", ");
-            Err(Failure::Unfit { flag, kinds, model: word(model) })
-        }
-        None => Ok(()),
-    }
-}
-
-fn not_built(words: &str) -> Failure {
+pub fn not_built(words: &str) -> Failure {
     Failure::NotBuilt { words: words.into() }
 }
 
 /// A whole number from 1 to `most`.
-fn count(most: u64) -> RangedU64ValueParser<usize> {
+pub fn count(most: u64) -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..=most)
 }
 
@@ -217,6 +191,9 @@ pub struct DataArgs {
     /// A graph in a file, or `digits`, or a generator; see below
     #[arg(default_value = "digits")]
     pub data: String,
+    /// What is asked: node, link, recommend [default: what DATA is]
+    #[arg(long, value_enum, value_name = "TASK", hide_possible_values = true)]
+    pub task: Option<TaskKind>,
     /// Scaling of rows: l2 (default if sparse), l1, binary, raw (if dense)
     #[arg(long, value_name = "HOW")]
     pub features: Option<FeatureNorm>,
@@ -304,183 +281,16 @@ const DATA: &str = "DATA is one of
   edges.csv               source,target[,weight] (also .tsv, .gz); beside it
                           edges.npy or edges.features.csv, a row a node, and
                           edges.labels.csv or .npy, -1 or empty for no label
+  wn18rr/                 a knowledge graph: train.txt, valid.txt, test.txt,
+                          head relation tail in each line
+  lastfm/                 users and items: train.txt, test.txt, a user and its
+                          items in each line; or data1.txt, test1.txt, a user,
+                          an item and a weight; or MovieLens' u.data
 SPLIT is 0.6/0.2/0.2 (train/val/test), 20/30 (train/val nodes a class, the
 others test), or a .npy or .csv of train, val, test or 0, 1, 2, one a node.";
 
-/// The kind of network.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ModelKind {
-    Gcn,
-    Sage,
-    Gat,
-    Gatv2,
-    Gin,
-    Sgc,
-    Appnp,
-    Gcn2,
-    Mlp,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Jumping {
-    Cat,
-    Max,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum NormKind {
-    None,
-    Batch,
-    Layer,
-}
-
-/// The model and how it is trained.
-#[derive(Args)]
-#[command(next_help_heading = "Model and training")]
-pub struct ModelArgs {
-    /// gcn, sage, gat, gatv2, gin, sgc, appnp, gcn2, mlp
-    #[arg(long, value_enum, default_value = "gcn", hide_possible_values = true)]
-    pub model: ModelKind,
-    /// Width of the hidden layers, for gat of one head
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = count(1 << 20))]
-    pub hidden: usize,
-    /// Number of layers, the output layer counted
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = count(1000))]
-    pub layers: usize,
-    /// Add the input of every hidden layer but the first to its output
-    #[arg(long)]
-    pub residual: bool,
-    /// Jumping knowledge, all layers joined by: cat, max
-    #[arg(long, value_enum, value_name = "HOW", hide_possible_values = true)]
-    pub jumping: Option<Jumping>,
-    /// Norm after every hidden layer: none, batch, layer
-    #[arg(
-        long,
-        value_enum,
-        value_name = "HOW",
-        default_value = "none",
-        hide_possible_values = true
-    )]
-    pub norm: NormKind,
-    /// Heads of gat and gatv2
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = count(1024))]
-    pub heads: usize,
-    /// Aggregation of sage: mean, max, sum
-    #[arg(long, value_name = "HOW", default_value = "mean")]
-    pub aggr: Aggregation,
-    /// Hops of sgc (default 2), appnp (default 10)
-    #[arg(long, value_name = "K", value_parser = count(1000))]
-    pub hops: Option<usize>,
-    /// Share of the first features in appnp and gcn2
-    #[arg(long, value_name = "SHARE", default_value_t = 0.1, allow_negative_numbers = true)]
-    pub alpha: f64,
-    /// Most epochs of training
-    #[arg(long, value_name = "N", default_value_t = 200, value_parser = count(MOST_EPOCHS))]
-    pub epochs: usize,
-    /// Learning rate of Adam
-    #[arg(long, value_name = "RATE", default_value_t = 0.01, allow_negative_numbers = true)]
-    pub lr: f64,
-    /// L2 penalty on all parameters
-    #[arg(long, value_name = "FACTOR", default_value_t = 5e-4, allow_negative_numbers = true)]
-    pub weight_decay: f64,
-    /// Dropout on the input of every layer, in [0, 1)
-    #[arg(long, value_name = "SHARE", default_value_t = 0.5, allow_negative_numbers = true)]
-    pub dropout: f64,
-}
-
-impl ModelArgs {
-    /// The form of the model for `data`, not yet trained.
-    pub fn form(&self, data: &Dataset) -> Result<Model> {
-        self.check_size(data)?;
-        let (inputs, outputs) = (data.num_features(), data.num_classes());
-        let jumping = self.jumping.map(|jumping| match jumping {
-            Jumping::Cat => models::Jumping::Concat,
-            Jumping::Max => models::Jumping::Max,
-        });
-        let norm = match self.norm {
-            NormKind::None => None,
-            NormKind::Batch => Some(Normalization::Batch),
-            NormKind::Layer => Some(Normalization::Layer),
-        };
-        macro_rules! stack {
-            ($builder:expr) => {{
-                let builder = $builder.hidden(self.hidden).layers(self.layers);
-                let builder = builder.dropout(self.dropout).residual(self.residual);
-                builder.jumping(jumping).norm(norm).build(0)?
-            }};
-        }
-        if matches!(self.model, ModelKind::Sgc | ModelKind::Appnp | ModelKind::Gcn2) {
-            let given = [
-                ("residual", self.residual),
-                ("jumping", self.jumping.is_some()),
-                ("norm", self.norm != NormKind::None),
-            ];
-            if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
-                return Err(not_built(&format!("--{flag} with --model {}", word(self.model))));
-            }
-        }
-        Ok(match self.model {
-            ModelKind::Gcn => stack!(Gcn::builder(inputs, outputs)),
-            ModelKind::Mlp => stack!(Mlp::builder(inputs, outputs)),
-            ModelKind::Sage => stack!(Sage::builder(inputs, outputs).aggregation(self.aggr)),
-            ModelKind::Gin => stack!(Gin::builder(inputs, outputs)),
-            ModelKind::Gat => stack!(Gat::builder(inputs, outputs).heads(self.heads)),
-            ModelKind::Gatv2 => stack!(Gat::builder(inputs, outputs).heads(self.heads).v2(true)),
-            ModelKind::Sgc => Sgc::builder(inputs, outputs)
-                .hops(self.hops.unwrap_or(2))
-                .dropout(self.dropout)
-                .build(0)?,
-            ModelKind::Appnp => {
-                let builder = AppnpNet::builder(inputs, outputs)
-                    .hidden(self.hidden)
-                    .layers(self.layers)
-                    .dropout(self.dropout);
-                builder.hops(self.hops.unwrap_or(10)).alpha(self.alpha).build(0)?
-            }
-            ModelKind::Gcn2 => {
-                let builder = Gcn2::builder(inputs, outputs)
-                    .hidden(self.hidden)
-                    .layers(self.layers)
-                    .dropout(self.dropout);
-                builder.alpha(self.alpha).build(0)?
-            }
-        })
-    }
-
-    fn heads_of(&self) -> usize {
-        if matches!(self.model, ModelKind::Gat | ModelKind::Gatv2) { self.heads } else { 1 }
-    }
-
-    /// Widths are the user's choice, and their product may be more than any machine holds.
-    fn check_size(&self, data: &Dataset) -> Result<()> {
-        let [inputs, outputs, hidden, layers] =
-            [data.num_features(), data.num_classes(), self.hidden * self.heads_of(), self.layers]
-                .map(|width| width as u128);
-        // Matrices alone, one per layer: some models have two, or a small one beside.
-        let between = if self.model == ModelKind::Gcn2 { layers } else { layers.saturating_sub(2) };
-        let weights = inputs * hidden + between * hidden * hidden + hidden * outputs;
-        if layers > 1 && weights > MOST_WEIGHTS {
-            return Err(Failure::TooLarge {
-                hidden: self.hidden,
-                layers: self.layers,
-                weights,
-                most: MOST_WEIGHTS,
-            });
-        }
-        Ok(())
-    }
-
-    pub fn trainer(&self) -> Result<Trainer> {
-        Ok(Trainer::builder()
-            .epochs(self.epochs)
-            .learning_rate(self.lr)
-            .weight_decay(self.weight_decay)
-            .build()?)
-    }
-}
-
 /// A choice as the command line spells it.
-fn word(choice: impl ValueEnum) -> String {
+pub fn word(choice: impl ValueEnum) -> String {
     choice.to_possible_value().map_or(String::new(), |value| value.get_name().into())
 }
 

@@ -9,6 +9,8 @@ use crate::keeping::Keeping;
 use crate::output::{print, remark, say, show, table, wrote};
 use crate::predictions::{Form, Labels, encode};
 use crate::progress::Shown;
+use crate::sources::Source;
+use clap::ArgMatches;
 use gnn_prune::data::{Purpose, Splits};
 use gnn_prune::io::pyg::{Checkpoint, Network, export as export_state};
 use gnn_prune::ndarray::ArrayView2;
@@ -21,7 +23,7 @@ use gnn_prune::{
 };
 use std::path::Path;
 
-pub fn train(args: &TrainArgs) -> Result<()> {
+pub fn train(args: &TrainArgs, flags: &ArgMatches) -> Result<()> {
     let keeping = Keeping::new(&args.keep, args.out.as_deref())?;
     let places = Places {
         out: args.out.as_deref(),
@@ -30,18 +32,17 @@ pub fn train(args: &TrainArgs) -> Result<()> {
         work: keeping.folder(),
     };
     places.check()?;
-    let trainer = args.model.trainer()?;
-    let data = args.data.open()?;
-    let form = args.model.form(&data)?;
+    let source = Source::open(&args.data, &args.model, flags)?;
+    let (form, trainer) = (source.form(&args.model)?, source.trainer(&args.model)?);
     run(
         &Recipe::default(),
-        Compression::train(form, trainer, args.seeds, &data)?,
+        Compression::train(form, trainer, args.seeds, source.task())?,
         &places,
         &keeping,
     )
 }
 
-pub fn compress(args: &CompressArgs, recipe: &Recipe) -> Result<()> {
+pub fn compress(args: &CompressArgs, recipe: &Recipe, flags: &ArgMatches) -> Result<()> {
     let keeping = Keeping::new(&args.keep, args.out.as_deref())?;
     let places = Places {
         out: args.out.as_deref(),
@@ -50,7 +51,7 @@ pub fn compress(args: &CompressArgs, recipe: &Recipe) -> Result<()> {
         work: keeping.folder(),
     };
     places.check()?;
-    let data;
+    let source;
     let mut origin = None;
     let compression = match &args.from {
         Some(path) => {
@@ -58,17 +59,17 @@ pub fn compress(args: &CompressArgs, recipe: &Recipe) -> Result<()> {
                 return Err(Failure::WithFrom { flag: "seeds".into() });
             }
             let model = load(path, &args.network)?;
-            data = args.data.open_for(&model, path, Purpose::Learn, &mut Vec::new())?;
+            source = Source::open_for(&args.data, &args.model, flags, &model, path)?;
             origin = model.origin().cloned();
             match model {
-                Compressed::Float(model) => Compression::of(model, &data),
+                Compressed::Float(model) => Compression::of(model, source.task()),
                 Compressed::Integer(_) => return Err(Failure::Quantised { path: path.clone() }),
             }
         }
         None => {
-            let trainer = args.model.trainer()?;
-            data = args.data.open()?;
-            Compression::train(args.model.form(&data)?, trainer, args.seeds, &data)?
+            source = Source::open(&args.data, &args.model, flags)?;
+            let (form, trainer) = (source.form(&args.model)?, source.trainer(&args.model)?);
+            Compression::train(form, trainer, args.seeds, source.task())?
         }
     };
     let compression = match args.controls {
@@ -76,7 +77,7 @@ pub fn compress(args: &CompressArgs, recipe: &Recipe) -> Result<()> {
         ControlsKind::None => compression.controls(Controls::None),
     };
     run(recipe, compression, &places, &keeping)?;
-    remark_on_origin(origin.as_ref(), &data);
+    remark_on_origin(origin.as_ref(), source.task().data());
     Ok(())
 }
 
@@ -351,6 +352,7 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
             name: path.display().to_string(),
             metric: data.metric(),
             accuracy: Summary::of(vec![accuracy]),
+            metrics: Default::default(),
             account,
         });
     }

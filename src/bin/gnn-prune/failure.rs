@@ -27,6 +27,20 @@ pub enum Failure {
         "`--{flag}` is a setting of {kinds}, and `{model}` has none; leave it out, or choose one of these by `--model`"
     )]
     Unfit { flag: &'static str, kinds: String, model: String },
+    /// A network that does not do what is asked.
+    #[error(
+        "`{model}` is no network for the task `{task}`, which has {kinds}; choose one of these by `--model`, or another task by `--task`"
+    )]
+    OtherTask { model: String, task: String, kinds: String },
+    /// A setting of other tasks.
+    #[error("`--{flag}` changes nothing in the task `{task}`; leave it out")]
+    OfAnotherTask { flag: String, task: String },
+    /// A setting of data about nodes.
+    #[error("`--{flag}` is of data whose nodes have classes; leave it out")]
+    OfNodesAlone { flag: String },
+    /// A setting of links.
+    #[error("{words}: of links alone; give a number")]
+    OfLinksAlone { words: String },
     /// More weights than a run could hold.
     #[error(
         "`--hidden {hidden} --layers {layers}` makes {weights} weights or more, at most {most} are allowed; choose a smaller model"

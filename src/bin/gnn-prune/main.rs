@@ -7,9 +7,11 @@ mod commands;
 mod failure;
 mod keeping;
 mod logger;
+mod model_args;
 mod output;
 mod predictions;
 mod progress;
+mod sources;
 mod stages;
 
 use args::{Cli, Command};
@@ -71,15 +73,15 @@ fn run(command: Command, matches: &ArgMatches) -> Result<()> {
     }
     match command {
         Command::Train(args) => {
-            args::refuse_unfit(flags, args.model.model)?;
-            commands::train(&args)
+            model_args::refuse_unfit(flags, args.model.model)?;
+            commands::train(&args, flags)
         }
         Command::Compress(args) => {
             if args.from.is_some() {
                 args::refuse_form(flags)?;
             }
-            args::refuse_unfit(flags, args.model.model)?;
-            commands::compress(&args, &stages::given(&args, flags)?)
+            model_args::refuse_unfit(flags, args.model.model)?;
+            commands::compress(&args, &stages::given(&args, flags)?, flags)
         }
         Command::Predict(args) => commands::predict(&args),
         Command::Export(args) => commands::export(&args),

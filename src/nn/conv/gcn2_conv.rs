@@ -5,11 +5,11 @@ use crate::error::{Error, Result, Unsupported};
 use crate::graph::{AdjacencyNorm, Graph};
 use crate::kernels;
 use crate::nn::linear_map::aggregated;
-use crate::nn::product::gradient_like;
+use crate::nn::product::{gradient_like, with_rows_below};
 use crate::nn::pytorch::py;
 use crate::nn::{
     Attrs, Axis, Cx, Evaluated, Grads, Init, Io, Layer, Layout, LinearMap, Lowering, Param, Place,
-    Python, Reads, Registered, See, Shapes, StageId, Twin, Wiring,
+    Python, Reads, Registered, RowSpace, See, Shapes, StageId, Twin, Wiring,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -120,22 +120,30 @@ impl<F: Scalar> Layer<F> for Gcn2Conv<F> {
         Wiring::Same
     }
 
+    /// The rows of what is aggregated.
+    fn rows(&self, inputs: &[RowSpace]) -> Option<RowSpace> {
+        RowSpace::joined(inputs).map(RowSpace::aggregated)
+    }
+
     fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, Self::Cache)> {
         let w = self.weight.value();
         xs.iter().try_for_each(|x| cx.check(x, w.nrows()))?;
-        let operator = cx.graph()?.operator(self.norm)?;
-        let mut h = cx.take(xs[0].shape());
+        let topology = cx.topology()?;
+        let operator = topology.operator(self.norm)?;
+        let mut h = cx.take((topology.num_targets(), w.nrows()));
+        // The targets are the first of the sources.
+        let start = xs[1].head(h.nrows());
         xs[0].with_dense(|x| kernels::spmm(operator.forward(), x, h.view_mut()));
         h *= F::of(1.0 - self.alpha);
         let mut y = cx.take(h.dim());
         y.fill(F::zero());
         let other = self.initial.as_ref().map(|initial| {
-            let part = xs[1].to_dense() * F::of(self.alpha);
+            let part = start.to_dense() * F::of(self.alpha);
             self.add_part(cx, &part, initial, &mut y);
             part
         });
         if other.is_none() {
-            xs[1].with_dense(|x| h.scaled_add(F::of(self.alpha), &x));
+            start.with_dense(|x| h.scaled_add(F::of(self.alpha), &x));
         }
         self.add_part(cx, &h, &self.weight, &mut y);
         Ok((Value::Dense(y), (h, other)))
@@ -151,10 +159,9 @@ impl<F: Scalar> Layer<F> for Gcn2Conv<F> {
         dy: ValueRef<F>,
         grads: &mut Grads<F>,
     ) -> Vec<Option<Value<F>>> {
-        let operator = cx
-            .graph()
-            .and_then(|graph| graph.operator(self.norm))
-            .expect("the forward pass had it");
+        let topology = cx.topology().expect("the forward pass had it");
+        let operator = topology.operator(self.norm).expect("the forward pass had it");
+        let sources = topology.num_sources();
         let (h, other) = cache;
         dy.with_dense(|dy| {
             let dh = self.part_back(h, &self.weight, dy, grads);
@@ -167,13 +174,14 @@ impl<F: Scalar> Layer<F> for Gcn2Conv<F> {
                 gradient_like(io.sparse_input(k).map(ValueRef::Sparse), Value::Dense(dx))
             };
             let dx = io.wants(0).then(|| {
-                let mut dx = cx.take(dh.dim());
+                let mut dx = cx.take((sources, dh.ncols()));
                 kernels::spmm(operator.transpose(), dh.view(), dx.view_mut());
                 dx *= F::of(1.0 - self.alpha);
                 like(0, dx)
             });
             let dx0 = io.wants(1).then(|| {
-                like(1, copied(cx, dother.as_ref().unwrap_or(&dh).view()) * F::of(self.alpha))
+                let own = copied(cx, dother.as_ref().unwrap_or(&dh).view()) * F::of(self.alpha);
+                like(1, with_rows_below(Value::Dense(own), sources).into_dense())
             });
             dother.into_iter().chain([dh]).for_each(|used| cx.give(used));
             vec![dx, dx0]

@@ -10,12 +10,12 @@ use crate::nn::product::gradient_like;
 use crate::nn::pytorch::py;
 use crate::nn::{
     Attrs, Axis, Cx, Evaluated, Grads, Init, Io, Layer, Layout, Lowering, Param, Place, Python,
-    Reads, Registered, Shapes, StageId, Twin, Wiring,
+    Reads, Registered, RowSpace, Shapes, StageId, Twin, Wiring,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
-use ndarray::Array2;
+use ndarray::{Array2, s};
 use ndarray_rand::rand::Rng;
 
 /// `Y = (1+ε)·X + A·X`: what [`GinConv`](super::GinConv) does before its inner network, so that any
@@ -75,13 +75,21 @@ impl<F: Scalar> Layer<F> for GinAggregation<F> {
         Wiring::Same
     }
 
+    /// The rows of what is aggregated.
+    fn rows(&self, inputs: &[RowSpace]) -> Option<RowSpace> {
+        RowSpace::joined(inputs).map(RowSpace::aggregated)
+    }
+
     fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, ())> {
         cx.check(&xs[0], xs[0].cols())?;
-        let operator = cx.graph()?.operator(self.norm)?;
-        let mut y = cx.take(xs[0].shape());
+        let topology = cx.topology()?;
+        let operator = topology.operator(self.norm)?;
+        let targets = topology.num_targets();
+        let mut y = cx.take((targets, xs[0].cols()));
         xs[0].with_dense(|x| {
             kernels::spmm(operator.forward(), x, y.view_mut());
-            y.scaled_add(self.own(), &x);
+            // The targets are the first of the sources.
+            y.scaled_add(self.own(), &x.slice(s![..targets, ..]));
         });
         Ok((Value::Dense(y), ()))
     }
@@ -96,16 +104,19 @@ impl<F: Scalar> Layer<F> for GinAggregation<F> {
         grads: &mut Grads<F>,
     ) -> Vec<Option<Value<F>>> {
         let operator = cx
-            .graph()
-            .and_then(|graph| graph.operator(self.norm))
+            .topology()
+            .and_then(|topology| topology.operator(self.norm))
             .expect("the forward pass had it");
         let dy = dy.with_dense(|dy| copied(cx, dy));
-        io.input(0)
-            .with_dense(|x| grads.add(&self.eps, Array2::from_elem((1, 1), dot(dy.view(), x))));
+        let targets = s![..dy.nrows(), ..];
+        io.input(0).with_dense(|x| {
+            let slope = dot(dy.view(), x.slice(targets));
+            grads.add(&self.eps, Array2::from_elem((1, 1), slope));
+        });
         let dx = io.wants(0).then(|| {
-            let mut dx = cx.take(dy.dim());
+            let mut dx = cx.take((io.input(0).rows(), dy.ncols()));
             kernels::spmm(operator.transpose(), dy.view(), dx.view_mut());
-            dx.scaled_add(self.own(), &dy);
+            dx.slice_mut(targets).scaled_add(self.own(), &dy);
             gradient_like(io.sparse_input(0).map(ValueRef::Sparse), Value::Dense(dx))
         });
         cx.give(dy);

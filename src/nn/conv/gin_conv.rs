@@ -10,12 +10,12 @@ use crate::nn::product::{product, product_dw, product_dx};
 use crate::nn::pytorch::py;
 use crate::nn::{
     ActivationFn, Attrs, Cx, Grads, Io, Layer, Layout, Lowering, Param, Place, PruneUnits, Python,
-    Reads, Registered, See, Shapes, StageId, Twin, Wiring,
+    Reads, Registered, RowSpace, See, Shapes, StageId, Twin, Wiring,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
-use ndarray::Array2;
+use ndarray::{Array2, s};
 use ndarray_rand::rand::Rng;
 
 /// Builder of a [`GinConv`]; see [`GinConv::builder`].
@@ -99,14 +99,22 @@ impl<F: Scalar> Layer<F> for GinConv<F> {
         Wiring::Fresh { channels: self.inner.weight2.value().ncols(), units: PruneUnits::Single }
     }
 
+    /// The rows of what is aggregated.
+    fn rows(&self, inputs: &[RowSpace]) -> Option<RowSpace> {
+        RowSpace::joined(inputs).map(RowSpace::aggregated)
+    }
+
     fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, Self::Cache)> {
         let w = self.inner.weight1.value();
         cx.check(&xs[0], w.nrows())?;
-        let operator = cx.graph()?.operator(self.norm)?;
+        let topology = cx.topology()?;
+        let operator = topology.operator(self.norm)?;
         let z = product(cx, &xs[0], w.view());
-        let mut u = cx.take(z.dim());
+        let targets = topology.num_targets();
+        let mut u = cx.take((targets, z.ncols()));
         kernels::spmm(operator.forward(), z.view(), u.view_mut());
-        u.scaled_add(self.inner.own(), &z);
+        // The targets are the first of the sources.
+        u.scaled_add(self.inner.own(), &z.slice(s![..targets, ..]));
         let y = self.inner.finish(cx, &mut u);
         Ok((Value::Dense(y), (z, u)))
     }
@@ -121,15 +129,16 @@ impl<F: Scalar> Layer<F> for GinConv<F> {
         grads: &mut Grads<F>,
     ) -> Vec<Option<Value<F>>> {
         let operator = cx
-            .graph()
-            .and_then(|graph| graph.operator(self.norm))
+            .topology()
+            .and_then(|topology| topology.operator(self.norm))
             .expect("the forward pass had it");
         let (z, h) = cache;
         let du = dy.with_dense(|dy| self.inner.back(h, dy, grads));
-        grads.add(&self.inner.eps, Array2::from_elem((1, 1), dot(du.view(), z.view())));
+        let targets = s![..du.nrows(), ..];
+        grads.add(&self.inner.eps, Array2::from_elem((1, 1), dot(du.view(), z.slice(targets))));
         let mut dz = z;
         kernels::spmm(operator.transpose(), du.view(), dz.view_mut());
-        dz.scaled_add(self.inner.own(), &du);
+        dz.slice_mut(targets).scaled_add(self.inner.own(), &du);
         grads.add(&self.inner.weight1, product_dw(&io.input(0), dz.view()));
         let dx = io
             .wants(0)

@@ -2,7 +2,7 @@
 
 use super::EDGE_WEIGHTS;
 use crate::error::{Error, Result, Unsupported};
-use crate::graph::{AdjacencyNorm, Graph};
+use crate::graph::{AdjacencyNorm, Graph, Topology};
 use crate::kernels::{self, Epilogue};
 use crate::nn::linear_map::aggregated;
 use crate::nn::product::{
@@ -331,8 +331,15 @@ impl<F: Scalar> Layer<F> for SageConv<F> {
         let then = Epilogue { add: self.root.is_some(), ..then_bias(self.bias.as_ref()) };
         match self.norm() {
             None => {
-                let adjacency = cx.graph()?.adjacency();
-                let (h, largest) = x.with_dense(|x| kernels::spmm_max(adjacency, x));
+                let (h, largest) = match topology {
+                    Topology::Square(graph) => {
+                        x.with_dense(|x| kernels::spmm_max(graph.adjacency(), x))
+                    }
+                    Topology::Hop(_) => {
+                        let operator = topology.operator(AdjacencyNorm::Sum)?;
+                        x.with_dense(|x| kernels::spmm_max(operator.forward(), x))
+                    }
+                };
                 kernels::matmul_then(h.view(), w.view(), y.view_mut(), then);
                 (cache.aggregated, cache.largest) = (Some(h), Some(largest));
             }
@@ -356,6 +363,12 @@ impl<F: Scalar> Layer<F> for SageConv<F> {
         }
         cache.lengths = self.normalize.then(|| normalized(&mut y));
         Ok((Value::Dense(y), cache))
+    }
+
+    fn infer(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<Value<F>> {
+        let (y, cache) = self.forward(cx, xs)?;
+        cache.aggregated.into_iter().for_each(|used| cx.give(used));
+        Ok(y)
     }
 
     /// `dW_root = Xᵀ·dY`; with `H = AGG(X)`: `dW = Hᵀ·dY`, `dH = dY·Wᵀ`; with `Z = XW`:

@@ -44,5 +44,6 @@ fn validation<F: Scalar>(model: &Model<F>, task: &dyn Task<F>) -> Result<(f64, f
         loss += task.loss(y.view(), batch)?.0.as_f64();
         Ok(y)
     })?;
+    let value = value.value;
     Ok((if task.metric().better() == Better::Higher { value } else { -value }, loss))
 }

@@ -1,0 +1,421 @@
+//! Networks on the command line, and how they are trained.
+
+use crate::args::{MOST_EPOCHS, count, not_built, word};
+use crate::failure::{Failure, Result};
+use crate::sources::TaskKind;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, ValueEnum, builder::TypedValueParser};
+use gnn_prune::models::{self, Normalization, Scored};
+use gnn_prune::nn::{Aggregation, Form};
+use gnn_prune::task::{Candidates, RankingLoss};
+use gnn_prune::{AppnpNet, Dataset, Gat, Gcn, Gcn2, Gin, Mlp, Model, Sage, Sgc, Trainer};
+
+/// Most weights of a model: 1 GB, and five times that while it trains.
+const MOST_WEIGHTS: u128 = 1 << 28;
+const MOST_NEGATIVES: usize = 1 << 20;
+
+/// Refuses a setting of other networks than the one that is trained: it would change nothing.
+pub fn refuse_unfit(flags: &ArgMatches, model: Option<ModelKind>) -> Result<()> {
+    let model = model.unwrap_or(ModelKind::Gcn);
+    if !ModelKind::NODES.contains(&model) {
+        // What their settings are, their task says.
+        return Ok(());
+    }
+    use ModelKind::{Appnp, Gat, Gatv2, Gcn, Gcn2, Gin, Mlp, Sage, Sgc};
+    let wide = &[Gcn, Sage, Gat, Gatv2, Gin, Appnp, Gcn2, Mlp][..];
+    let of: [(&str, &[ModelKind]); 6] = [
+        ("hidden", wide),
+        ("layers", wide),
+        ("heads", &[Gat, Gatv2]),
+        ("aggr", &[Sage]),
+        ("hops", &[Sgc, Appnp]),
+        ("alpha", &[Appnp, Gcn2]),
+    ];
+    let given = |flag: &str| flags.value_source(flag) == Some(ValueSource::CommandLine);
+    match of.into_iter().find(|(flag, kinds)| given(flag) && !kinds.contains(&model)) {
+        Some((flag, kinds)) => {
+            let kinds = kinds.iter().map(|&kind| word(kind)).collect::<Vec<_>>().join(", ");
+            Err(Failure::Unfit { flag, kinds, model: word(model) })
+        }
+        None => Ok(()),
+    }
+}
+
+/// The kind of network.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ModelKind {
+    Gcn,
+    Sage,
+    Gat,
+    Gatv2,
+    Gin,
+    Sgc,
+    Appnp,
+    Gcn2,
+    Mlp,
+    Distmult,
+    Complex,
+    Rotate,
+    Rgcn,
+    Lightgcn,
+    Mf,
+}
+
+impl ModelKind {
+    const NODES: [ModelKind; 9] = [
+        ModelKind::Gcn,
+        ModelKind::Sage,
+        ModelKind::Gat,
+        ModelKind::Gatv2,
+        ModelKind::Gin,
+        ModelKind::Sgc,
+        ModelKind::Appnp,
+        ModelKind::Gcn2,
+        ModelKind::Mlp,
+    ];
+    const LINKS: [ModelKind; 6] = [
+        ModelKind::Complex,
+        ModelKind::Distmult,
+        ModelKind::Rotate,
+        ModelKind::Gcn,
+        ModelKind::Sage,
+        ModelKind::Rgcn,
+    ];
+    const RECOMMENDERS: [ModelKind; 2] = [ModelKind::Lightgcn, ModelKind::Mf];
+
+    /// The models of a task, the default first.
+    fn of(task: TaskKind) -> &'static [ModelKind] {
+        match task {
+            TaskKind::Node => &Self::NODES,
+            TaskKind::Link => &Self::LINKS,
+            TaskKind::Recommend => &Self::RECOMMENDERS,
+        }
+    }
+}
+
+/// What scores a link.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DecoderKind {
+    Distmult,
+    Complex,
+    Rotate,
+    Dot,
+    Mlp,
+}
+
+impl DecoderKind {
+    pub fn scored(self) -> Scored {
+        match self {
+            DecoderKind::Distmult => Scored::By(Form::DistMult),
+            DecoderKind::Complex => Scored::By(Form::ComplEx),
+            DecoderKind::Rotate => Scored::By(Form::RotatE),
+            DecoderKind::Dot => Scored::By(Form::Dot),
+            DecoderKind::Mlp => Scored::Mlp,
+        }
+    }
+}
+
+/// The loss of a ranking.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RankingKind {
+    Softmax,
+    Bce,
+    Margin,
+    Bpr,
+    Ccl,
+}
+
+impl RankingKind {
+    pub fn loss(self, smoothing: f64, margin: Option<f64>) -> RankingLoss {
+        match self {
+            RankingKind::Softmax => RankingLoss::Softmax { smoothing },
+            RankingKind::Bce => RankingLoss::Binary { smoothing },
+            RankingKind::Margin => RankingLoss::Margin(margin.unwrap_or(1.0)),
+            RankingKind::Bpr => RankingLoss::Bpr,
+            RankingKind::Ccl => {
+                let margin = margin.unwrap_or(0.4);
+                RankingLoss::CosineContrastive { margin, weight: 1.0 }
+            }
+        }
+    }
+}
+
+/// Reads what stands beside an answer: a number, `shared:N`, `all`, `k-vs-all`.
+fn candidates(word: &str) -> std::result::Result<Candidates, String> {
+    let count = |digits: &str| match digits.parse() {
+        Ok(count @ 1..=MOST_NEGATIVES) => Ok(count),
+        _ => Err(format!(
+            "`{word}` is not all, k-vs-all, shared:N or N, with N from 1 to {MOST_NEGATIVES}"
+        )),
+    };
+    Ok(match (word, word.strip_prefix("shared:")) {
+        ("all", _) => Candidates::All,
+        ("k-vs-all", _) => Candidates::AllAtOnce,
+        (_, Some(digits)) => Candidates::Shared(count(digits)?),
+        (digits, None) => Candidates::Sampled(count(digits)?),
+    })
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Jumping {
+    Cat,
+    Max,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum NormKind {
+    None,
+    Batch,
+    Layer,
+}
+
+/// The model and how it is trained.
+#[derive(Args)]
+#[command(next_help_heading = "Model and training")]
+pub struct ModelArgs {
+    /// gcn (default for nodes), sage, gat, gatv2, gin, sgc, appnp, gcn2, mlp;
+    /// for links complex (default), distmult, rotate, gcn, sage, rgcn;
+    /// to recommend lightgcn (default), mf
+    #[arg(long, value_enum, value_name = "MODEL", hide_possible_values = true)]
+    pub model: Option<ModelKind>,
+    /// Width of hidden layers, for gat of a head, of tables [default: 64, links 256]
+    #[arg(long, value_name = "N", value_parser = count(1 << 20))]
+    pub hidden: Option<usize>,
+    /// Number of layers, the output layer counted [default: 2, lightgcn 3, links 1]
+    #[arg(long, value_name = "N", value_parser = count(1000))]
+    pub layers: Option<usize>,
+    /// Add the input of every hidden layer but the first to its output
+    #[arg(long)]
+    pub residual: bool,
+    /// Jumping knowledge, all layers joined by: cat, max
+    #[arg(long, value_enum, value_name = "HOW", hide_possible_values = true)]
+    pub jumping: Option<Jumping>,
+    /// Norm after every hidden layer: none, batch, layer
+    #[arg(
+        long,
+        value_enum,
+        value_name = "HOW",
+        default_value = "none",
+        hide_possible_values = true
+    )]
+    pub norm: NormKind,
+    /// Heads of gat and gatv2
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = count(1024))]
+    pub heads: usize,
+    /// Aggregation of sage: mean, max, sum
+    #[arg(long, value_name = "HOW", default_value = "mean")]
+    pub aggr: Aggregation,
+    /// Hops of sgc (default 2), appnp (default 10)
+    #[arg(long, value_name = "K", value_parser = count(1000))]
+    pub hops: Option<usize>,
+    /// Share of the first features in appnp and gcn2
+    #[arg(long, value_name = "SHARE", default_value_t = 0.1, allow_negative_numbers = true)]
+    pub alpha: f64,
+    /// Most epochs of training [default: 200, links 60, to recommend 400]
+    #[arg(long, value_name = "N", value_parser = count(MOST_EPOCHS))]
+    pub epochs: Option<usize>,
+    /// Learning rate [default: 0.01, links 0.1 by Adagrad, to recommend 0.001]
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
+    pub lr: Option<f64>,
+    /// L2 penalty on all parameters [default: 0.0005, for rankings 0]
+    #[arg(long, value_name = "FACTOR", allow_negative_numbers = true)]
+    pub weight_decay: Option<f64>,
+    /// Dropout on the input of every layer, in [0, 1) [default: 0.5, links 0]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    pub dropout: Option<f64>,
+    /// What scores links: distmult, complex, rotate, dot, mlp
+    #[arg(long, value_enum, value_name = "HOW", hide_possible_values = true)]
+    pub decoder: Option<DecoderKind>,
+    /// Bases of rgcn, 0 for a matrix per relation
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u64).range(0..=1000).map(|n| n as usize))]
+    pub bases: usize,
+    /// Loss of rankings: softmax (links), bce, margin, bpr (to recommend), ccl
+    #[arg(long, value_enum, value_name = "LOSS", hide_possible_values = true)]
+    pub loss: Option<RankingKind>,
+    /// Wrong answers beside each right one: N, shared:N, all, k-vs-all
+    #[arg(long, value_name = "HOW", value_parser = candidates)]
+    pub negatives: Option<Candidates>,
+    /// Label smoothing of rankings, in [0, 1)
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, allow_negative_numbers = true)]
+    pub smoothing: f64,
+    /// Margin of margin [default: 1] and ccl [default: 0.4]
+    #[arg(long, value_name = "MARGIN", allow_negative_numbers = true)]
+    pub margin: Option<f64>,
+    /// Triples or users of a batch of a ranking
+    #[arg(long, value_name = "N", value_parser = count(1 << 24))]
+    pub batch: Option<usize>,
+    /// Penalty on the rows that a batch names, cubes for links, squares else
+    #[arg(long, value_name = "FACTOR", allow_negative_numbers = true)]
+    pub penalty: Option<f64>,
+}
+
+/// Settings of rankings alone.
+const OF_RANKINGS: [&str; 8] =
+    ["decoder", "bases", "loss", "negatives", "smoothing", "margin", "batch", "penalty"];
+
+impl ModelArgs {
+    /// The kind of network, for this task.
+    pub fn kind(&self, task: TaskKind) -> ModelKind {
+        self.model.unwrap_or(ModelKind::of(task)[0])
+    }
+
+    fn of_nodes(&self) -> ModelKind {
+        self.kind(TaskKind::Node)
+    }
+
+    /// The loss of a ranking: where none is given, the model's.
+    pub fn ranking(&self) -> RankingKind {
+        let recommends = self.model.is_none_or(|kind| ModelKind::RECOMMENDERS.contains(&kind));
+        self.loss.unwrap_or(if recommends { RankingKind::Bpr } else { RankingKind::Softmax })
+    }
+
+    /// Refuses a network that cannot do what is asked, and settings that would change nothing.
+    pub fn check_task(&self, task: TaskKind, flags: &ArgMatches) -> Result<()> {
+        let (kinds, kind) = (ModelKind::of(task), self.kind(task));
+        let task_word = word(task);
+        if !kinds.contains(&kind) {
+            let kinds = kinds.iter().map(|&kind| word(kind)).collect::<Vec<_>>().join(", ");
+            return Err(Failure::OtherTask { model: word(kind), task: task_word, kinds });
+        }
+        let given = |flag: &str| flags.value_source(flag) == Some(ValueSource::CommandLine);
+        let unused: &[&str] = match task {
+            TaskKind::Node => &OF_RANKINGS,
+            TaskKind::Link => &["residual", "jumping", "norm", "heads", "hops", "alpha", "aggr"],
+            TaskKind::Recommend => &[
+                "residual", "jumping", "norm", "heads", "hops", "alpha", "aggr", "decoder",
+                "bases", "dropout",
+            ],
+        };
+        if let Some(flag) = unused.iter().find(|flag| given(flag)) {
+            return Err(Failure::OfAnotherTask { flag: (*flag).into(), task: task_word });
+        }
+        let table = [ModelKind::Complex, ModelKind::Distmult, ModelKind::Rotate];
+        let unfit: [(&str, &[ModelKind]); 4] = [
+            ("decoder", &[ModelKind::Gcn, ModelKind::Sage, ModelKind::Rgcn]),
+            ("bases", &[ModelKind::Rgcn]),
+            ("layers", &[ModelKind::Gcn, ModelKind::Sage, ModelKind::Rgcn, ModelKind::Lightgcn]),
+            ("dropout", &[ModelKind::Gcn, ModelKind::Sage, ModelKind::Rgcn]),
+        ];
+        let unfit = unfit.into_iter().filter(|_| task != TaskKind::Node);
+        match unfit.into_iter().find(|(flag, kinds)| {
+            given(flag) && !kinds.contains(&kind) && !(*flag == "dropout" && table.contains(&kind))
+        }) {
+            Some((flag, kinds)) => {
+                let kinds = kinds.iter().map(|&kind| word(kind)).collect::<Vec<_>>().join(", ");
+                Err(Failure::Unfit { flag, kinds, model: word(kind) })
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn hidden(&self) -> usize {
+        self.hidden.unwrap_or(64)
+    }
+
+    fn layers(&self) -> usize {
+        self.layers.unwrap_or(2)
+    }
+
+    fn dropout(&self) -> f64 {
+        self.dropout.unwrap_or(0.5)
+    }
+
+    /// The form of the model for `data`, not yet trained.
+    pub fn form(&self, data: &Dataset) -> Result<Model> {
+        self.check_size(data)?;
+        let (inputs, outputs) = (data.num_features(), data.num_classes());
+        let jumping = self.jumping.map(|jumping| match jumping {
+            Jumping::Cat => models::Jumping::Concat,
+            Jumping::Max => models::Jumping::Max,
+        });
+        let norm = match self.norm {
+            NormKind::None => None,
+            NormKind::Batch => Some(Normalization::Batch),
+            NormKind::Layer => Some(Normalization::Layer),
+        };
+        macro_rules! stack {
+            ($builder:expr) => {{
+                let builder = $builder.hidden(self.hidden()).layers(self.layers());
+                let builder = builder.dropout(self.dropout()).residual(self.residual);
+                builder.jumping(jumping).norm(norm).build(0)?
+            }};
+        }
+        if matches!(self.of_nodes(), ModelKind::Sgc | ModelKind::Appnp | ModelKind::Gcn2) {
+            let given = [
+                ("residual", self.residual),
+                ("jumping", self.jumping.is_some()),
+                ("norm", self.norm != NormKind::None),
+            ];
+            if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
+                return Err(not_built(&format!("--{flag} with --model {}", word(self.of_nodes()))));
+            }
+        }
+        Ok(match self.of_nodes() {
+            ModelKind::Gcn => stack!(Gcn::builder(inputs, outputs)),
+            ModelKind::Mlp => stack!(Mlp::builder(inputs, outputs)),
+            ModelKind::Sage => stack!(Sage::builder(inputs, outputs).aggregation(self.aggr)),
+            ModelKind::Gin => stack!(Gin::builder(inputs, outputs)),
+            ModelKind::Gat => stack!(Gat::builder(inputs, outputs).heads(self.heads)),
+            ModelKind::Gatv2 => stack!(Gat::builder(inputs, outputs).heads(self.heads).v2(true)),
+            ModelKind::Sgc => Sgc::builder(inputs, outputs)
+                .hops(self.hops.unwrap_or(2))
+                .dropout(self.dropout())
+                .build(0)?,
+            ModelKind::Appnp => {
+                let builder = AppnpNet::builder(inputs, outputs)
+                    .hidden(self.hidden())
+                    .layers(self.layers())
+                    .dropout(self.dropout());
+                builder.hops(self.hops.unwrap_or(10)).alpha(self.alpha).build(0)?
+            }
+            ModelKind::Gcn2 => {
+                let builder = Gcn2::builder(inputs, outputs)
+                    .hidden(self.hidden())
+                    .layers(self.layers())
+                    .dropout(self.dropout());
+                builder.alpha(self.alpha).build(0)?
+            }
+            kind => {
+                let (model, task) = (word(kind), word(TaskKind::Node));
+                let kinds = ModelKind::NODES.map(word).join(", ");
+                return Err(Failure::OtherTask { model, task, kinds });
+            }
+        })
+    }
+
+    fn heads_of(&self) -> usize {
+        if matches!(self.of_nodes(), ModelKind::Gat | ModelKind::Gatv2) { self.heads } else { 1 }
+    }
+
+    /// Widths are the user's choice, and their product may be more than any machine holds.
+    fn check_size(&self, data: &Dataset) -> Result<()> {
+        let [inputs, outputs, hidden, layers] = [
+            data.num_features(),
+            data.num_classes(),
+            self.hidden() * self.heads_of(),
+            self.layers(),
+        ]
+        .map(|width| width as u128);
+        // Matrices alone, one per layer: some models have two, or a small one beside.
+        let between =
+            if self.of_nodes() == ModelKind::Gcn2 { layers } else { layers.saturating_sub(2) };
+        let weights = inputs * hidden + between * hidden * hidden + hidden * outputs;
+        if layers > 1 && weights > MOST_WEIGHTS {
+            return Err(Failure::TooLarge {
+                hidden: self.hidden(),
+                layers: self.layers(),
+                weights,
+                most: MOST_WEIGHTS,
+            });
+        }
+        Ok(())
+    }
+
+    pub fn trainer(&self) -> gnn_prune::Result<Trainer> {
+        Trainer::builder()
+            .epochs(self.epochs.unwrap_or(200))
+            .learning_rate(self.lr.unwrap_or(0.01))
+            .weight_decay(self.weight_decay.unwrap_or(5e-4))
+            .build()
+    }
+}

@@ -1,0 +1,226 @@
+//! What DATA asks: classes of nodes, links of a knowledge graph, items for users.
+
+use crate::args::DataArgs;
+use crate::failure::{Failure, Result};
+use crate::model_args::{ModelArgs, ModelKind, RankingKind};
+use crate::output::remark;
+use clap::{ArgMatches, ValueEnum};
+use gnn_prune::data::{Interactions, Purpose, Triples};
+use gnn_prune::models::{Encoder, Links, Scored};
+use gnn_prune::nn::Form;
+use gnn_prune::task::{Candidates, LinkTask, RankingLoss, RecommendTask, Task};
+use gnn_prune::train::{Penalty, UpdateRule};
+use gnn_prune::{Compressed, Dataset, LightGcn, Model, Trainer};
+use std::path::Path;
+
+/// What is asked of data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TaskKind {
+    Node,
+    Link,
+    Recommend,
+}
+
+impl TaskKind {
+    /// What DATA itself asks.
+    fn of(data: &str) -> Self {
+        let path = Path::new(data);
+        if Triples::are_in(path) {
+            TaskKind::Link
+        } else if Interactions::are_in(path) {
+            TaskKind::Recommend
+        } else {
+            TaskKind::Node
+        }
+    }
+}
+
+/// Data with what is asked of them.
+pub enum Source {
+    Nodes(Dataset),
+    Links(LinkTask),
+    Recommend(RecommendTask),
+}
+
+impl Source {
+    /// Opens DATA to train on, as the flags of the model say.
+    pub fn open(data: &DataArgs, model: &ModelArgs, flags: &ArgMatches) -> Result<Self> {
+        let kind = data.task.unwrap_or_else(|| TaskKind::of(&data.data));
+        model.check_task(kind, flags)?;
+        if kind != TaskKind::Node && (data.features.is_some() || data.split.is_some()) {
+            let flag = if data.split.is_some() { "split" } else { "features" };
+            return Err(Failure::OfNodesAlone { flag: flag.into() });
+        }
+        Ok(match kind {
+            TaskKind::Node => Source::Nodes(data.open()?),
+            TaskKind::Link => {
+                let facts = Triples::read(&data.data)?;
+                facts.notes().iter().for_each(|note| remark(&format!("{}: {note}", facts.name())));
+                Source::Links(link_task(facts, model)?)
+            }
+            TaskKind::Recommend => {
+                let taken = Interactions::read(&data.data)?;
+                taken.notes().iter().for_each(|note| remark(&format!("{}: {note}", taken.name())));
+                Source::Recommend(recommend_task(taken, model)?)
+            }
+        })
+    }
+
+    /// Opens DATA for a model that is read; of nodes with the features that it was trained on.
+    pub fn open_for(
+        data: &DataArgs,
+        model: &ModelArgs,
+        flags: &ArgMatches,
+        read: &Compressed,
+        path: &Path,
+    ) -> Result<Self> {
+        match data.task.unwrap_or_else(|| TaskKind::of(&data.data)) {
+            TaskKind::Node => {
+                let said = &mut Vec::new();
+                Ok(Source::Nodes(data.open_for(read, path, Purpose::Learn, said)?))
+            }
+            _ => Self::open(data, model, flags),
+        }
+    }
+
+    /// The task.
+    pub fn task(&self) -> &dyn Task<f32> {
+        match self {
+            Source::Nodes(data) => data,
+            Source::Links(task) => task,
+            Source::Recommend(task) => task,
+        }
+    }
+
+    /// The form of the model, not yet trained.
+    pub fn form(&self, model: &ModelArgs) -> Result<Model> {
+        match self {
+            Source::Nodes(data) => model.form(data),
+            Source::Links(task) => links(task, model),
+            Source::Recommend(task) => recommender(task, model),
+        }
+    }
+
+    /// How it is trained, where the command line does not say otherwise.
+    pub fn trainer(&self, model: &ModelArgs) -> Result<Trainer> {
+        match self {
+            Source::Nodes(_) => model.trainer(),
+            Source::Links(_) => {
+                let epochs = model.epochs.unwrap_or(60);
+                let power = if encoder(model) == Encoder::None { 3 } else { 2 };
+                let usual = if power == 3 { 0.1 } else { 0.0 };
+                let rule = if power == 3 { UpdateRule::Adagrad } else { UpdateRule::Adam };
+                let rate = if power == 3 { 0.1 } else { 0.01 };
+                ranked(model, epochs, rate, 5)
+                    .rule(rule)
+                    .penalty(Penalty::new(model.penalty.unwrap_or(usual), power)?)
+                    .build()
+            }
+            Source::Recommend(_) => {
+                let epochs = model.epochs.unwrap_or(400);
+                let usual = if model.ranking() == RankingKind::Bpr { 5e-5 } else { 0.0 };
+                ranked(model, epochs, 0.001, 10)
+                    .penalty(Penalty::new(model.penalty.unwrap_or(usual), 2)?)
+                    .build()
+            }
+        }
+        .map_err(Into::into)
+    }
+}
+
+/// What trainings of rankings have in common: no decay of whole tables, and a validation that costs
+/// more than an epoch only now and then.
+fn ranked(
+    model: &ModelArgs,
+    epochs: usize,
+    rate: f64,
+    every: usize,
+) -> gnn_prune::train::TrainerBuilder {
+    Trainer::builder()
+        .epochs(epochs)
+        .learning_rate(model.lr.unwrap_or(rate))
+        .weight_decay(model.weight_decay.unwrap_or(0.0))
+        .validate_every(every.min(epochs))
+        .patience(epochs)
+}
+
+fn form_of(model: &ModelArgs) -> Scored {
+    match (model.kind(TaskKind::Link), model.decoder) {
+        (ModelKind::Complex, _) => Scored::By(Form::ComplEx),
+        (ModelKind::Rotate, _) => Scored::By(Form::RotatE),
+        (ModelKind::Distmult, _) => Scored::By(Form::DistMult),
+        (_, Some(decoder)) => decoder.scored(),
+        (_, None) => Scored::By(Form::DistMult),
+    }
+}
+
+fn encoder(model: &ModelArgs) -> Encoder {
+    match model.kind(TaskKind::Link) {
+        ModelKind::Gcn => Encoder::Gcn,
+        ModelKind::Sage => Encoder::Sage,
+        ModelKind::Rgcn => Encoder::Rgcn { bases: model.bases },
+        _ => Encoder::None,
+    }
+}
+
+fn link_task(facts: Triples, model: &ModelArgs) -> Result<LinkTask> {
+    let alone = encoder(model) == Encoder::None;
+    let candidates = model.negatives.unwrap_or(Candidates::Shared(1000));
+    let named = matches!(candidates, Candidates::Sampled(_) | Candidates::Shared(_));
+    let builder = LinkTask::builder(facts)
+        .candidates(candidates)
+        .loss(link_loss(model))
+        .reciprocal(true)
+        .tables_alone(alone && named);
+    let batch = if alone { 1024 } else { 8192 };
+    Ok(builder.batch(model.batch.unwrap_or(batch)).build()?)
+}
+
+/// A softmax, where no loss is given.
+fn link_loss(model: &ModelArgs) -> RankingLoss {
+    let kind = model.loss.unwrap_or(RankingKind::Softmax);
+    kind.loss(model.smoothing, model.margin)
+}
+
+fn links(task: &LinkTask, model: &ModelArgs) -> Result<Model> {
+    let builder = Links::builder(task.entities() as usize, task.relations())
+        .channels(model.hidden.unwrap_or(256))
+        .scored(form_of(model))
+        .encoder(encoder(model))
+        .edge_types(2 * task.triples().num_relations())
+        .layers(model.layers.unwrap_or(1));
+    Ok(builder.dropout(model.dropout.unwrap_or(0.0)).build(0)?)
+}
+
+fn recommend_task(taken: Interactions, model: &ModelArgs) -> Result<RecommendTask> {
+    let usual = if model.ranking() == RankingKind::Bpr { 1 } else { 100 };
+    let negatives = match model.negatives {
+        None => usual,
+        Some(Candidates::Sampled(count)) => count,
+        Some(_) => {
+            return Err(Failure::OfLinksAlone {
+                words: "--negatives all, k-vs-all or shared".into(),
+            });
+        }
+    };
+    let loss = model.ranking().loss(model.smoothing, model.margin);
+    let loss = match loss {
+        RankingLoss::CosineContrastive { margin, .. } => {
+            RankingLoss::CosineContrastive { margin, weight: negatives as f64 }
+        }
+        other => other,
+    };
+    let builder = RecommendTask::builder(taken).loss(loss).negatives(negatives);
+    let alone = model.model == Some(ModelKind::Mf);
+    Ok(builder.tables_alone(alone).batch(model.batch.unwrap_or(2048)).build()?)
+}
+
+fn recommender(task: &RecommendTask, model: &ModelArgs) -> Result<Model> {
+    let taken = task.taken();
+    let layers = if model.model == Some(ModelKind::Mf) { 0 } else { model.layers.unwrap_or(3) };
+    let builder = LightGcn::builder(taken.num_users() + taken.num_items())
+        .channels(model.hidden.unwrap_or(64))
+        .layers(layers)
+        .cosine(model.ranking() == RankingKind::Ccl);
+    Ok(builder.build(0)?)
+}
