@@ -237,7 +237,7 @@ pub(super) fn check(model: &Model, task: &dyn Task<f32>, settings: Settings) -> 
             return Ok(());
         }
         match op(layer, stage, &lowering, settings, &widths)? {
-            QuantOp::Aggregate(norm) if of_rows => Ok(drop(whole.graph().operator(norm)?)),
+            QuantOp::Aggregate(norm) if of_rows => whole.graph().operator(norm).map(|_| ()),
             QuantOp::Aggregate(norm) => {
                 Ok(known.of(whole.graph(), norm)?.check(layer, settings.activations)?)
             }

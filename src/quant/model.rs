@@ -88,8 +88,8 @@ impl QuantOp {
         matches!(self, QuantOp::Embedding(_) | QuantOp::Normalize | QuantOp::Decoder(_))
     }
 
-    /// The table that it has, if any.
-    pub(crate) fn table(&self) -> Option<&QuantTable> {
+    /// The table that it has: of nodes, or of a decoder's relations.
+    pub fn table(&self) -> Option<&QuantTable> {
         match self {
             QuantOp::Embedding(table) => Some(table),
             QuantOp::Decoder(decoder) => decoder.relations(),

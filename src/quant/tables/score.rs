@@ -21,7 +21,7 @@ const STREAMS: usize = 16;
 /// Some queries, as what is compared with candidates.
 enum Asked<'a> {
     /// Each in 8 bits with a scale of its own, `[d, queries]`.
-    Ints(PackedInt8, Vec<f32>),
+    Ints(Box<PackedInt8>, Vec<f32>),
     Floats(ArrayView2<'a, f32>),
 }
 
@@ -81,7 +81,7 @@ fn quantised(q: ArrayView2<'_, f32>) -> Asked<'_> {
     for (j, q) in ints.chunks_exact(width.max(1)).enumerate() {
         q.iter().enumerate().for_each(|(c, &q)| columns[c * count + j] = q);
     }
-    Asked::Ints(PackedInt8::new(&columns, width, count), scales)
+    Asked::Ints(Box::new(PackedInt8::new(&columns, width, count)), scales)
 }
 
 impl Job<'_> {
