@@ -316,7 +316,7 @@ fn judged(small: &QuantModel, task: &dyn Task<f32>, forms: Forms) -> f64 {
         let mut program = small.compile_within_as(batch.graph(), x, batch.spaces(), forms)?;
         Ok(program.run(batch.features())?.to_owned())
     });
-    judged.unwrap()
+    judged.unwrap().value
 }
 
 #[test]
