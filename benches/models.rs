@@ -1,18 +1,22 @@
 //! Whole models: inference by the compiled program and training epochs, beside the sum of the
 //! limits of their stages.
 //!
-//! `cargo bench --bench models`, or one part of it: `cargo bench --bench models -- gcn/infer`. The
+//! `cargo bench --bench models`, or one part of it: `cargo bench --bench models -- gcn/infer`, or
+//! `-- tables`, scores of all entities of WN18RR's size by floats and by integers. The
 //! last line is the peak memory of the process: with `--memory` and one part that of this part, on
 //! all threads and without the check against the layers.
 
 mod harness;
 
-use gnn_prune::nn::{Cx, Mode};
-use gnn_prune::task::cross_entropy;
+use gnn_prune::data::Triples;
+use gnn_prune::nn::decode::{Decoder, Form};
+use gnn_prune::nn::{Cx, Embedding, Mode, ModelBuilder, NodeId, Queries, Query, Rows};
+use gnn_prune::quant::Forms;
+use gnn_prune::task::{LinkTask, Task, cross_entropy};
 use gnn_prune::train::{self, Adam};
-use gnn_prune::{Dataset, Gat, Gcn, Model, NodeOrder, Program, Sage};
+use gnn_prune::{Bits, Dataset, Gat, Gcn, Model, NodeOrder, Program, Quantizer, Sage};
 use harness::limits::Limit;
-use harness::{Contender, contender, largest, pool, thread_counts, wanted};
+use harness::{Contender, contender, largest, pool, short, thread_counts, wanted};
 use std::time::Duration;
 
 /// Time for the rounds of one row.
@@ -175,6 +179,61 @@ fn run(data: &Dataset, cases: &[Case], threads: usize) {
     }
 }
 
+/// `count` queries against a table of `nodes` rows.
+fn tables(threads: usize) {
+    let (nodes, channels, count) = if short() { (700, 128, 16) } else { (40_943, 128, 256) };
+    let id = format!("tables/n={nodes}/c={channels}/queries={count}");
+    if !wanted(&id) {
+        return;
+    }
+    let mut builder = ModelBuilder::new(1);
+    let table = Embedding::new(nodes, channels).expect("it is not empty");
+    let table = builder.add("table", table, &[NodeId::INPUT]).expect("it reads the input");
+    let decoder = Decoder::builder(Form::DistMult, channels).relations(11);
+    let decoder = decoder.build().expect("widths are legal");
+    let scores = builder.add("decoder", decoder, &[table]).expect("widths fit");
+    let model = builder.build(scores, 0).expect("it has an output");
+    let fact = |k| vec![[k, 0, k + 1]];
+    let facts = Triples::new("facts", nodes, 11, fact(0), fact(1), fact(2));
+    let task = LinkTask::builder(facts.expect("they are in range")).build().expect("defaults");
+    let ask = |k: u32| Query { node: k * 31 % nodes as u32, relation: k % 11, inverse: false };
+    let queries = Queries::among((0..count).map(ask).collect::<Vec<_>>(), 0..nodes as u32);
+    let rows = Rows::new().queries(queries.expect("there are rows"));
+    let data = Task::<f32>::data(&task);
+    let (graph, x) = (data.graph(), data.features());
+    let mut floats = model.compile_within(graph, x, &rows).expect("every layer has stages");
+    let expected = floats.run(x).expect("model and data fit").to_owned();
+    let (mut names, mut contenders) =
+        (vec![("floats".to_string(), 4 * model.num_params() as u64)], Vec::new());
+    contenders.push(contender("floats", move || {
+        floats.run(x).expect("model and data fit");
+    }));
+    let far = expected.iter().fold(0.0, |most, v| largest(most, v.abs()));
+    for bits in [Bits::Eight, Bits::Four] {
+        let quantizer = Quantizer::builder(bits).build().expect("widths are legal");
+        let small = quantizer.quantize(&model, &task).expect("every layer has stages");
+        for forms in [Forms::Integers, Forms::Floats] {
+            let program = small.compile_within_as(graph, x, &rows, forms);
+            let mut program = program.expect("it was quantised");
+            let found = program.run(x).expect("model and data fit");
+            let off = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, largest);
+            let most = if bits == Bits::Eight { 0.05 } else { 0.5 };
+            assert!(off <= most * far, "{bits} bits, {forms:?}: {off} of {far}");
+            names.push((format!("{bits} bits on {forms:?}").to_lowercase(), small.stored_bytes()));
+            contenders.push(contender("integers", move || {
+                program.run(x).expect("model and data fit");
+            }));
+        }
+    }
+    let (times, _) = Limit::default().beside(TIME, contenders);
+    for ((name, bytes), ms) in names.iter().zip(&times) {
+        let of_floats = ms / times[0];
+        println!(
+            "{id} threads={threads} {name:18} {bytes:9} bytes {ms:9.3} ms  {of_floats:5.2} x of floats"
+        );
+    }
+}
+
 fn main() {
     harness::print_machine();
     let part = |name: &str| {
@@ -190,6 +249,9 @@ fn main() {
             let data = harness::arxiv_like();
             pool(threads).install(|| run(&data, &arxiv_cases(&data), threads));
         }
+    }
+    for &threads in if memory() { &counts[..0] } else { &counts[..] } {
+        pool(threads).install(|| tables(threads));
     }
     if let Some(peak) = harness::peak_memory() {
         println!("peak resident memory {peak:.0} MB");

@@ -11,7 +11,7 @@ use gnn_prune::train::{Penalty, UpdateRule};
 use gnn_prune::{ChannelPruner, Error, LightGcn, Magnitude, Model, Trainer};
 
 /// Days of a month, each of which follows another: the day after, and the day a week later.
-fn days(form: Form, channels: usize) -> (Triples, Model) {
+pub fn days(form: Form, channels: usize) -> (Triples, Model) {
     let all = |k: u32| [[k, 0, (k + 1) % 28], [k, 1, (k + 7) % 28]];
     let all: Vec<_> = (0..28).flat_map(all).collect();
     let part = |p: &dyn Fn(usize) -> bool| {
@@ -137,7 +137,7 @@ fn pairs_of_channels_that_are_one_number_are_pruned_together() {
 }
 
 /// Twenty users of two tastes and thirty items.
-fn interactions() -> Interactions {
+pub fn interactions() -> Interactions {
     let own =
         |user: u32| -> Vec<u32> { (0..10).map(|k| (user % 2) * 15 + (k + user) % 15).collect() };
     let later = |user: u32| vec![(user % 2) * 15 + (10 + user) % 15];

@@ -54,6 +54,7 @@ mod row_spaces;
 mod sampling;
 #[cfg(feature = "testing")]
 mod symmetry;
+mod tables;
 mod training;
 #[cfg(feature = "testing")]
 mod weights;

@@ -3,7 +3,7 @@
 use super::positions::{self, Form};
 use super::sparse_code::{self, Magnitudes};
 use super::tensors::{Reader, Tensor};
-use crate::quant::{Bits, QuantWeight, pack, unpack};
+use crate::quant::{Bits, pack, unpack};
 
 /// All integers packed.
 const ALL: &str = "weight";
@@ -15,14 +15,19 @@ const VALUES: &str = "values";
 /// more frequent than large ones.
 const CODED: &str = Form::Coded.suffix();
 
-/// The tensors of a weight's integers, the first of equally short forms; `name` makes their names.
-pub(super) fn encode(name: impl Fn(&str) -> String, weight: &QuantWeight) -> Vec<Tensor> {
-    let (ints, bits) = (weight.ints(), weight.bits());
+/// The tensors of integers in rows of `cols`, the first of equally short forms; `name` makes their
+/// names.
+pub(super) fn encode(
+    name: impl Fn(&str) -> String,
+    ints: &[i8],
+    cols: usize,
+    bits: Bits,
+) -> Vec<Tensor> {
     let nonzero: Vec<i8> = ints.iter().copied().filter(|&q| q != 0).collect();
     let forms = [
         vec![(ALL, pack(ints, bits))],
         vec![(MASK, positions::map(ints.iter().map(|&q| q != 0))), (VALUES, pack(&nonzero, bits))],
-        vec![(CODED, sparse_code::encode(ints, weight.shape().1, Magnitudes::up_to(bits.most())))],
+        vec![(CODED, sparse_code::encode(ints, cols, Magnitudes::up_to(bits.most())))],
     ];
     let length =
         |form: &Vec<(&str, Vec<u8>)>| form.iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
@@ -72,6 +77,7 @@ mod tests {
     use super::super::header::open;
     use super::super::tensors::{serialise, total_bytes};
     use super::*;
+    use crate::quant::QuantWeight;
 
     fn weight(bits: Bits, (rows, cols): (usize, usize), int: impl Fn(usize) -> i16) -> QuantWeight {
         let ints = (0..rows * cols).map(|at| int(at) as i8).collect();
@@ -98,7 +104,8 @@ mod tests {
     #[test]
     fn integers_come_back_from_the_shortest_form() {
         for (form, length, weight) in weights() {
-            let tensors = encode(str::to_string, &weight);
+            let (ints, cols) = (weight.ints(), weight.shape().1);
+            let tensors = encode(str::to_string, ints, cols, weight.bits());
             assert_eq!(total_bytes(&tensors), length as u64, "{form}");
             let bytes = serialise(&tensors, String::new()).unwrap();
             let mut reader = Reader::new(open(&bytes).unwrap().0, bytes.len());

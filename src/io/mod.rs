@@ -10,6 +10,7 @@ mod positions;
 pub mod pyg;
 mod quant_file;
 mod sparse_code;
+mod table_codec;
 mod tensors;
 
 pub use header::{Kind, is_own, kind_of};

@@ -2,11 +2,12 @@
 
 use super::header::{FORMAT, Kind, check_format, damaged, open};
 use super::int_codec;
+use super::table_codec::{self, TableHeader};
 use super::tensors::{Reader, Tensor, serialise, total_bytes};
 use crate::error::{Error, ModelError, Result};
 use crate::files;
-use crate::nn::{ActivationFn, Origin};
-use crate::quant::{Bits, Calibration, QuantModel, QuantOp, QuantStage, QuantWeight};
+use crate::nn::{ActivationFn, Form, Origin};
+use crate::quant::{Bits, Calibration, QuantDecoder, QuantModel, QuantOp, QuantStage, QuantWeight};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -43,7 +44,17 @@ enum OpHeader {
     Add,
     Aggregate(crate::graph::AdjacencyNorm),
     Concat,
+    Decoder { form: Form, relations: Option<TableHeader> },
+    Embedding(TableHeader),
     Linear { bits: Bits, cols: usize, rows: usize },
+    Normalize,
+}
+
+impl OpHeader {
+    /// As [`QuantOp::is_of_rows`].
+    fn is_of_rows(&self) -> bool {
+        matches!(self, Self::Decoder { .. } | Self::Embedding(_) | Self::Normalize)
+    }
 }
 
 /// Tensors of a stage are named by its place and its layer: `2.conv2.weight`.
@@ -51,8 +62,17 @@ fn name(k: usize, stage: &str, what: &str) -> String {
     format!("{k}.{stage}.{what}")
 }
 
+/// Names of the tensors of a table of a stage: `0.table.table.rows`.
+fn part(k: usize, stage: &str, table: &str) -> impl Fn(&str) -> String {
+    let table = name(k, stage, table);
+    move |what| format!("{table}.{what}")
+}
+
 const INPUT_SCALES: &str = "input_scales";
-/// Output scales of all stages but the last.
+/// Tensors of a table begin with this, and those of a decoder's relations.
+const TABLE: &str = "table";
+const RELATIONS: &str = "relations";
+/// Output scales of all stages but the last; there are none in a model that calibrates nothing.
 const OUTPUT_SCALES: &str = "output_scales";
 
 fn floats(name: String, values: &[f32]) -> Tensor {
@@ -69,13 +89,23 @@ fn tensors(model: &QuantModel) -> Vec<Tensor> {
     for (k, stage) in model.stages().iter().enumerate() {
         match stage.op() {
             QuantOp::Linear(weight) => {
-                tensors.extend(int_codec::encode(|what| name(k, stage.layer(), what), weight));
-                tensors.push(floats(name(k, stage.layer(), "scales"), weight.scales()));
+                let (ints, cols, bits) = (weight.ints(), weight.shape().1, weight.bits());
+                let name = |what: &str| name(k, stage.layer(), what);
+                tensors.extend(int_codec::encode(name, ints, cols, bits));
+                tensors.push(floats(name("scales"), weight.scales()));
             }
             QuantOp::Add(coefficients) => {
                 tensors.push(floats(name(k, stage.layer(), "coefficients"), coefficients))
             }
-            QuantOp::Aggregate(_) | QuantOp::Concat => {}
+            QuantOp::Embedding(table) => {
+                tensors.extend(table_codec::encode(part(k, stage.layer(), TABLE), table));
+            }
+            QuantOp::Decoder(decoder) => {
+                tensors.extend(decoder.relations().into_iter().flat_map(|table| {
+                    table_codec::encode(part(k, stage.layer(), RELATIONS), table)
+                }))
+            }
+            QuantOp::Aggregate(_) | QuantOp::Concat | QuantOp::Normalize => {}
         }
         tensors.extend(stage.bias().map(|bias| floats(name(k, stage.layer(), "bias"), bias)));
     }
@@ -132,6 +162,12 @@ impl QuantModel {
                 QuantOp::Aggregate(norm) => OpHeader::Aggregate(*norm),
                 QuantOp::Add(_) => OpHeader::Add,
                 QuantOp::Concat => OpHeader::Concat,
+                QuantOp::Embedding(table) => OpHeader::Embedding(TableHeader::of(table)),
+                QuantOp::Normalize => OpHeader::Normalize,
+                QuantOp::Decoder(decoder) => OpHeader::Decoder {
+                    form: decoder.form(),
+                    relations: decoder.relations().map(TableHeader::of),
+                },
             },
             width: stage.width(),
         };
@@ -182,9 +218,10 @@ fn read(bytes: &[u8]) -> Result<QuantModel, String> {
     let header: Header = serde_json::from_str(&text).map_err(damaged)?;
     check_format(header.quantised)?;
     let mut reader = Reader::new(file, bytes.len());
-    let output_scales =
-        if header.stages.len() > 1 { reader.vector(OUTPUT_SCALES)? } else { Vec::new() };
-    if output_scales.len() + 1 != header.stages.len() {
+    let of_rows = header.stages.iter().any(|stage| stage.op.is_of_rows());
+    let expected = if of_rows { 0 } else { header.stages.len().saturating_sub(1) };
+    let output_scales = if expected > 0 { reader.vector(OUTPUT_SCALES)? } else { Vec::new() };
+    if output_scales.len() != expected || header.stages.is_empty() {
         return Err(format!(
             "has {} output scales for {} stages",
             output_scales.len(),
@@ -204,6 +241,19 @@ fn read(bytes: &[u8]) -> Result<QuantModel, String> {
             OpHeader::Aggregate(norm) => QuantOp::Aggregate(norm),
             OpHeader::Add => QuantOp::Add(reader.vector(&name(k, &layer, "coefficients"))?),
             OpHeader::Concat => QuantOp::Concat,
+            OpHeader::Embedding(table) => {
+                let name = part(k, &layer, TABLE);
+                QuantOp::Embedding(table_codec::decode(&mut reader, name, &table)?)
+            }
+            OpHeader::Normalize => QuantOp::Normalize,
+            OpHeader::Decoder { form, relations } => {
+                let name = part(k, &layer, RELATIONS);
+                let table = |table| table_codec::decode(&mut reader, name, &table);
+                QuantOp::Decoder(QuantDecoder {
+                    form,
+                    relations: relations.map(table).transpose()?,
+                })
+            }
         };
         let bias = name(k, &layer, "bias");
         let bias = if reader.has(&bias) { Some(reader.vector(&bias)?) } else { None };

@@ -22,6 +22,11 @@ impl<L> Evaluated<L> {
     pub fn new(layer: L, macs: u64) -> Self {
         Self { layer, macs }
     }
+
+    /// The layer, for what knows it better than as something that runs.
+    pub(crate) fn layer(&self) -> &L {
+        &self.layer
+    }
 }
 
 impl<F: Scalar, L: Layer<F>> Opaque<F> for Evaluated<L> {

@@ -13,6 +13,7 @@ use crate::graph::{AdjacencyNorm, Graph, Operator};
 use crate::scalar::Scalar;
 use crate::value::ValueRef;
 use ndarray::Array2;
+use std::any::Any;
 use std::sync::Arc;
 
 /// One operation of a lowered model. `n` is the number of nodes.
@@ -96,8 +97,9 @@ pub enum Stage<F: Scalar> {
 }
 
 /// An operation of a layer's own, in evaluation mode: it runs, says what it costs, and has no
-/// integer form. [`Evaluated`](super::Evaluated) makes one of any layer.
-pub trait Opaque<F: Scalar>: Send + Sync + 'static {
+/// integer form, but for the tables and decoders of this crate, which the quantiser knows.
+/// [`Evaluated`](super::Evaluated) makes one of any layer.
+pub trait Opaque<F: Scalar>: Any + Send + Sync {
     /// Its name, for reports and refusals.
     fn name(&self) -> &str;
 

@@ -38,7 +38,7 @@ impl std::fmt::Display for Bits {
 }
 
 /// How many integers a byte holds.
-fn per_byte(bits: Bits) -> usize {
+pub(super) fn per_byte(bits: Bits) -> usize {
     8 / bits.count() as usize
 }
 

@@ -10,14 +10,16 @@ use super::model::{
 };
 use super::rounding::{Grids, Rounded};
 use super::settings::{Calibrations, Settings};
+use super::tables;
 use crate::error::{Error, Result, Unsupported};
 use crate::kernels::{max_abs, quantize_with, symmetric_scale};
 use crate::log;
-use crate::nn::{Lowering, Model, Stage};
+use crate::nn::{Lowering, Model, ParamId, RowSpace, Stage};
 use crate::program::{Fused, Op, Program, fuse};
 use crate::task::{Batch, DenseFeatures, Task};
 use crate::value::ValueRef;
 use ndarray::ArrayView2;
+use std::collections::BTreeMap;
 use std::ops::Deref;
 
 /// Whether integers read sparse features as dense ones. A layer that aggregates sparse features
@@ -84,7 +86,12 @@ pub(super) fn convert(
     let whole = task.whole()?;
     let lowering = lowered(model, &whole)?;
     let fused = fuse(&lowering);
-    let candidates = candidates(model, &whole, &lowering, settings, calibrations.as_ref())?;
+    let of_rows = fused.iter().any(|stage| is_of_rows(&stage.op));
+    let candidates = match of_rows {
+        true => Candidates::new(),
+        false => candidates(model, &whole, &lowering, settings, calibrations.as_ref())?,
+    };
+    let widths = Widths { grids, tables: tables::widths(model, settings.weights) };
     let mut place = vec![0; lowering.stages().len()];
     for (k, stage) in fused.iter().enumerate() {
         place[stage.makes.0] = k + 1;
@@ -93,7 +100,7 @@ pub(super) fn convert(
     for stage in &fused {
         let layer = lowering.layer(stage.starts).to_string();
         stages.push(QuantStage {
-            op: op(&layer, stage, &lowering, settings.weights, grids)?,
+            op: op(&layer, stage, &lowering, settings, &widths)?,
             inputs: stage.inputs.iter().map(|id| place[id.0]).collect(),
             width: lowering.width(stage.makes),
             bias: stage.bias.as_ref().map(|bias| bias.to_vec()),
@@ -114,7 +121,9 @@ pub(super) fn convert(
     };
     candidates::apply(&mut quantised, &candidates, &vec![0; candidates.len()]);
     let mut quantised = quantised.checked()?;
-    if candidates.iter().any(|of| of.len() > 1) {
+    if of_rows {
+        quantised.compile_within(whole.graph(), whole.features(), whole.spaces())?;
+    } else if candidates.iter().any(|of| of.len() > 1) {
         candidates::choose(&mut quantised, &candidates, dense, task, &whole)?;
     } else {
         // The graph of the data must not overflow either: the user hears of it here.
@@ -215,9 +224,20 @@ pub(super) fn check(model: &Model, task: &dyn Task<f32>, settings: Settings) -> 
         false => lower(whole.features()),
     }?;
     let mut known = Norms::default();
-    fuse(&lowering).iter().try_for_each(|stage| {
+    let fused = fuse(&lowering);
+    let of_rows = fused.iter().any(|stage| is_of_rows(&stage.op));
+    let grids = Grids::new();
+    let widths = Widths { grids: &grids, tables: BTreeMap::new() };
+    fused.iter().try_for_each(|stage| {
         let layer = lowering.layer(stage.starts);
-        match op(layer, stage, &lowering, settings.weights, &Grids::new())? {
+        if lowering.space_read(&stage.inputs) == RowSpace::Pairs {
+            return Err(no_integers(layer, "what reads pairs"));
+        }
+        if is_of_rows(&stage.op) {
+            return Ok(());
+        }
+        match op(layer, stage, &lowering, settings, &widths)? {
+            QuantOp::Aggregate(norm) if of_rows => whole.graph().operator(norm).map(|_| ()),
             QuantOp::Aggregate(norm) => {
                 Ok(known.of(whole.graph(), norm)?.check(layer, settings.activations)?)
             }
@@ -226,12 +246,23 @@ pub(super) fn check(model: &Model, task: &dyn Task<f32>, settings: Settings) -> 
     })
 }
 
+/// Whether it is one of the operations on rows.
+fn is_of_rows(op: &Op<f32>) -> bool {
+    matches!(op, Op::Opaque(operation) if tables::is_known(&**operation))
+}
+
+/// What each weight is rounded to.
+struct Widths<'a> {
+    grids: &'a Grids,
+    tables: BTreeMap<ParamId, Bits>,
+}
+
 fn op(
     layer: &str,
     stage: &Fused<f32>,
     lowering: &Lowering<f32>,
-    bits: Bits,
-    grids: &Grids,
+    settings: Settings,
+    widths: &Widths,
 ) -> Result<QuantOp> {
     Ok(match &stage.op {
         Op::Linear(weight) => {
@@ -242,13 +273,13 @@ fn op(
                 });
             }
             let grid = match &lowering.stages()[stage.starts.0] {
-                Stage::Linear { param, .. } => grids.get(param),
+                Stage::Linear { param, .. } => widths.grids.get(param),
                 _ => None,
             };
             QuantOp::Linear(match grid {
                 Some((bits, Some(scales))) => QuantWeight::on_grid(weight.view(), *bits, scales),
                 Some((bits, None)) => QuantWeight::of(weight.view(), *bits),
-                None => QuantWeight::of(weight.view(), bits),
+                None => QuantWeight::of(weight.view(), settings.weights),
             })
         }
         Op::PackedLinear(_) | Op::SparseLinear(_) | Op::Sum(_) => {
@@ -258,6 +289,10 @@ fn op(
         Op::Add(coefficients) => QuantOp::Add(coefficients.clone()),
         Op::Concat => QuantOp::Concat,
         Op::Scale(_) => return Err(no_integers(layer, "a norm")),
+        Op::Opaque(operation) if tables::is_known(&**operation) => {
+            tables::of_layer(&**operation, &widths.tables, settings)
+                .expect("it is one of those that are known")
+        }
         Op::Max | Op::RowNorm(..) | Op::Opaque(_) => {
             return Err(no_integers(layer, &stage.op.name()));
         }

@@ -294,7 +294,11 @@ impl Costs {
                     rows * width * self.float_join,
                 )
             }
-            QuantOp::Add(_) | QuantOp::Concat => {
+            QuantOp::Add(_)
+            | QuantOp::Concat
+            | QuantOp::Embedding(_)
+            | QuantOp::Normalize
+            | QuantOp::Decoder(_) => {
                 let numbers = rows * width * stage.inputs.len() as f64;
                 (numbers * self.int_join + finish, numbers * self.float_join)
             }

@@ -3,9 +3,11 @@
 
 use super::bits::Bits;
 use super::model::{QuantModel, QuantOp, QuantStage, QuantWeight, overflow};
-use crate::error::{Result, Unsupported};
+use super::tables::{QuantTable, RowOp, Scoring, TableRows};
+use crate::error::{Error, Result, Unsupported};
 use crate::graph::{AdjacencyNorm, Graph, Operator};
 use crate::kernels::{self, InputWeight, PackedInt8};
+use crate::nn::{Cx, RowSpace, Rows};
 use crate::program::{self, Form};
 use ndarray::Array2;
 use std::collections::BTreeMap;
@@ -87,6 +89,8 @@ pub(super) enum Op {
     Concat(Vec<Vec<f32>>),
     /// On floats: weights are integers times scales, `Â` is the graph's own.
     Floats(program::Op<f32>),
+    /// On rows; it writes floats.
+    Rows(RowOp),
 }
 
 impl Op {
@@ -95,8 +99,32 @@ impl Op {
         match self {
             Op::FromInput { .. } | Op::Linear { .. } | Op::Aggregate { .. } => true,
             Op::Floats(op) => op.is_product(),
-            Op::Add(_) | Op::Concat(_) => false,
+            Op::Add(_) | Op::Concat(_) | Op::Rows(_) => false,
         }
+    }
+
+    /// What it computes with.
+    pub(super) fn form(&self) -> Form {
+        match self {
+            Op::Floats(_) => Form::Floats,
+            Op::Rows(op) => op.form(),
+            _ => Form::Integers,
+        }
+    }
+
+    /// Whether it reads and writes floats, whatever it computes with.
+    pub(super) fn is_of_floats(&self) -> bool {
+        matches!(self, Op::Floats(_) | Op::Rows(_))
+    }
+
+    /// Whether it reads values, and not a table of its own.
+    pub(super) fn reads(&self) -> bool {
+        if let Op::Rows(op) = self { op.reads() } else { true }
+    }
+
+    /// Rows of its value, given those of the nodes.
+    pub(super) fn rows(&self, nodes: usize) -> usize {
+        if let Op::Rows(op) = self { op.rows(nodes) } else { nodes }
     }
 
     pub(super) fn name(&self) -> String {
@@ -106,6 +134,7 @@ impl Op {
             Op::Add(_) => "add".into(),
             Op::Concat(_) => "concat".into(),
             Op::Floats(op) => op.name(),
+            Op::Rows(op) => op.name().into(),
         }
     }
 }
@@ -115,29 +144,113 @@ pub(super) struct Lowerer<'a> {
     model: &'a QuantModel,
     /// Whether the input is sparse; no aggregation reads it then.
     pub(super) sparse: bool,
+    /// What the batch has beside its graph.
+    within: &'a Rows<f32>,
     operators: Norms,
+    /// Those of a model that aggregates nothing but floats.
+    floats: BTreeMap<AdjacencyNorm, Arc<Operator<f32>>>,
 }
 
 impl<'a> Lowerer<'a> {
     /// # Errors
     /// [`Unsupported`] naming the stage whose accumulators could overflow on this graph: in
     /// whatever form it is going to run, so that a model that compiles here compiles on every
-    /// machine; [`Error::Degree`](crate::Error::Degree) where the norm has no value on the graph.
-    pub(super) fn new(model: &'a QuantModel, graph: &Graph, sparse: bool) -> Result<Self> {
-        let mut lowerer = Self { model, sparse, operators: Norms::default() };
+    /// machine; [`Error::Degree`] where the norm has no value on the graph, [`Error::NoGraph`] for
+    /// an aggregation over nodes that stand alone; what [`Lowerer::check_rows`] returns.
+    pub(super) fn new(
+        model: &'a QuantModel,
+        graph: &Graph,
+        (rows, sparse): (usize, bool),
+        within: &'a Rows<f32>,
+    ) -> Result<Self> {
+        let (operators, floats) = (Norms::default(), BTreeMap::new());
+        let mut lowerer = Self { model, sparse, within, operators, floats };
         for stage in &model.stages {
+            lowerer.check_rows(stage, rows)?;
             let QuantOp::Aggregate(norm) = stage.op else { continue };
-            lowerer.operators.of(graph, norm)?.check(&stage.layer, model.activation_bits)?;
+            if stands_alone(within) {
+                return Err(Error::NoGraph { at: stage.layer.clone() });
+            }
+            if model.is_of_rows() {
+                lowerer.floats.insert(norm, graph.operator(norm)?);
+            } else {
+                let operator = lowerer.operators.of(graph, norm)?;
+                operator.check(&stage.layer, model.activation_bits)?;
+            }
         }
         Ok(lowerer)
+    }
+
+    /// Refuses a batch that a stage on rows cannot be run on.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`] for a table of other nodes, [`Error::IndexOutOfRange`] for a node
+    /// that it does not have, and for what queries name and there is not, [`Error::NoQueries`]
+    /// where there are none.
+    fn check_rows(&self, stage: &QuantStage, rows: usize) -> Result<()> {
+        match &stage.op {
+            QuantOp::Embedding(table) => {
+                let (nodes, columns) = (table.shape().0, self.model.width_of(stage.inputs[0]));
+                let Some(ids) = self.within.node_ids() else {
+                    if nodes == rows {
+                        return Ok(());
+                    }
+                    let at = format!("{}: nodes of the table", stage.layer);
+                    let (expected, found) = ((nodes, columns), (rows, columns));
+                    return Err(Error::ShapeMismatch { at, expected, found });
+                };
+                match ids.iter().find(|node| **node as usize >= nodes) {
+                    None => Ok(()),
+                    Some(&node) => {
+                        let at = format!("{}: node of a batch", stage.layer);
+                        Err(Error::IndexOutOfRange { at, index: node as usize, len: nodes })
+                    }
+                }
+            }
+            QuantOp::Decoder(decoder) => {
+                let asked = self.within.asked();
+                let asked = asked.ok_or_else(|| Error::NoQueries { at: stage.layer.clone() })?;
+                let relations = decoder.relations().map_or(usize::MAX, |table| table.shape().0);
+                asked.check(&stage.layer, rows, relations)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn operator(&self, norm: AdjacencyNorm) -> Arc<QuantOperator> {
         self.operators.known(norm)
     }
 
+    /// The rows of a batch in a table.
+    fn rows_of(&self, table: &QuantTable) -> TableRows {
+        TableRows { table: table.clone(), ids: self.within.node_ids().map(Arc::from) }
+    }
+
+    /// What stage `k` runs as, where it is one on rows.
+    fn on_rows(&self, k: usize, form: Form) -> Option<RowOp> {
+        Some(match &self.model.stages[k].op {
+            QuantOp::Embedding(table) => RowOp::Table(self.rows_of(table)),
+            QuantOp::Normalize => RowOp::Normalize,
+            QuantOp::Decoder(decoder) => {
+                let table = self.model.scored_table(k);
+                let table = table.and_then(|table| self.model.stages[table].op.table());
+                RowOp::Scores(Arc::new(Scoring {
+                    decoder: decoder.clone(),
+                    asked: self.within.asked().expect("it was checked at the start").clone(),
+                    table: table.map(|table| self.rows_of(table)),
+                    form,
+                }))
+            }
+            _ => return None,
+        })
+    }
+
     /// What a stage runs as in that form.
-    pub(super) fn lower(&mut self, stage: &QuantStage, form: Form) -> Op {
+    pub(super) fn lower(&mut self, k: usize, form: Form) -> Op {
+        if let Some(op) = self.on_rows(k, form) {
+            return Op::Rows(op);
+        }
+        let stage = &self.model.stages[k];
         match form {
             Form::Integers => self.on_integers(stage),
             Form::Floats => Op::Floats(self.on_floats(stage)),
@@ -174,6 +287,9 @@ impl<'a> Lowerer<'a> {
             QuantOp::Concat => {
                 Op::Concat(stage.inputs.iter().map(|&k| self.columns(k, 1.0)).collect())
             }
+            QuantOp::Embedding(_) | QuantOp::Normalize | QuantOp::Decoder(_) => {
+                unreachable!("{ROWS_FIRST}")
+            }
         }
     }
 
@@ -195,12 +311,24 @@ impl<'a> Lowerer<'a> {
                 program::Op::linear(&weight.to_floats(), self.sparse && stage.inputs[0] == 0)
             }
             QuantOp::Aggregate(norm) => {
-                program::Op::Aggregate(self.operator(*norm).operator.clone(), *norm)
+                let own = self.floats.get(norm).cloned();
+                let operator = own.unwrap_or_else(|| self.operator(*norm).operator.clone());
+                program::Op::Aggregate(operator, *norm)
             }
             QuantOp::Add(coefficients) => program::Op::Add(coefficients.clone()),
             QuantOp::Concat => program::Op::Concat,
+            QuantOp::Embedding(_) | QuantOp::Normalize | QuantOp::Decoder(_) => {
+                unreachable!("{ROWS_FIRST}")
+            }
         }
     }
+}
+
+const ROWS_FIRST: &str = "stages on rows are lowered first";
+
+/// Whether a batch is some nodes without a graph between them.
+pub(super) fn stands_alone(within: &Rows<f32>) -> bool {
+    matches!(Cx::without_graph().within(within).space(), RowSpace::Hop(_))
 }
 
 impl QuantWeight {

@@ -7,12 +7,16 @@
 //! activation has one per tensor, found by running the compiled float program on the data
 //! ([`Calibration`]).
 //!
+//! Tables of nodes and of relations have a scale per row, and scores of pairs are made of them
+//! ([`QuantTable`], [`QuantDecoder`]).
+//!
 //! [`Quantizer`] makes a [`QuantModel`] of a [`Model`](crate::Model); [`QuantModel::compile`] makes
 //! a [`QuantProgram`] of it for one graph.
 
 mod bits;
 mod calibration;
 mod candidates;
+mod compile;
 mod convert;
 mod fake;
 mod forms;
@@ -24,6 +28,7 @@ mod qat;
 mod quantizer;
 mod rounding;
 mod settings;
+mod tables;
 
 pub use crate::program::{Form, StageForm};
 pub use bits::Bits;
@@ -34,5 +39,6 @@ pub use model::{QuantModel, QuantOp, QuantStage, QuantWeight};
 pub use program::{Prepared, QuantProgram};
 pub use quantizer::{Quantizer, QuantizerBuilder};
 pub use settings::Rounding;
+pub use tables::{QuantDecoder, QuantTable};
 
 pub(crate) use bits::{pack, unpack};

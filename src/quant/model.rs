@@ -2,6 +2,7 @@
 
 use super::bits::Bits;
 use super::calibration::Calibration;
+use super::tables::{QuantDecoder, QuantTable};
 use crate::error::{ModelError, Result, Unsupported};
 use crate::files::budget::reserved;
 use crate::graph::AdjacencyNorm;
@@ -60,6 +61,12 @@ pub enum QuantOp {
     Add(Vec<f32>),
     /// The channels of all inputs side by side.
     Concat,
+    /// `y_i = e_i`: rows of a table, those of all nodes or of a batch's.
+    Embedding(QuantTable),
+    /// Rows over their lengths.
+    Normalize,
+    /// The scores of the pairs that a batch asks about.
+    Decoder(QuantDecoder),
 }
 
 impl QuantOp {
@@ -69,6 +76,24 @@ impl QuantOp {
             QuantOp::Aggregate(_) => "aggregate",
             QuantOp::Add(_) => "add",
             QuantOp::Concat => "concat",
+            QuantOp::Embedding(_) => "embedding",
+            QuantOp::Normalize => "normalize",
+            QuantOp::Decoder(_) => "decoder",
+        }
+    }
+
+    /// Whether it is of rows and not of integers between layers: a model that has such a stage has
+    /// no calibrated activations.
+    pub(crate) fn is_of_rows(&self) -> bool {
+        matches!(self, QuantOp::Embedding(_) | QuantOp::Normalize | QuantOp::Decoder(_))
+    }
+
+    /// The table that it has: of nodes, or of a decoder's relations.
+    pub fn table(&self) -> Option<&QuantTable> {
+        match self {
+            QuantOp::Embedding(table) => Some(table),
+            QuantOp::Decoder(decoder) => decoder.relations(),
+            _ => None,
         }
     }
 }
@@ -199,24 +224,30 @@ impl QuantModel {
         self.origin.as_ref()
     }
 
-    /// Number of weights and biases, zeros included; scales do not count.
+    /// Number of weights, entries of tables and biases, zeros included; scales do not count.
     pub fn num_params(&self) -> usize {
-        self.count(|weight| weight.ints.len(), <[f32]>::len)
+        let of_table = |table: &QuantTable| table.shape().0 * table.shape().1;
+        self.count(|weight| weight.ints.len(), of_table, <[f32]>::len)
     }
 
-    /// Number of weights and biases that are not zero.
+    /// Number of weights, entries of tables and biases that are not zero.
     pub fn num_nonzero_params(&self) -> usize {
         let nonzero = |bias: &[f32]| bias.iter().filter(|b| **b != 0.0).count();
-        self.count(|weight| weight.ints.iter().filter(|q| **q != 0).count(), nonzero)
+        let of_weight = |weight: &QuantWeight| weight.ints.iter().filter(|q| **q != 0).count();
+        self.count(of_weight, QuantTable::num_nonzero, nonzero)
     }
 
     fn count(
         &self,
         weights: impl Fn(&QuantWeight) -> usize,
+        tables: impl Fn(&QuantTable) -> usize,
         biases: impl Fn(&[f32]) -> usize,
     ) -> usize {
         let of = |stage: &QuantStage| {
-            let weights = if let QuantOp::Linear(weight) = &stage.op { weights(weight) } else { 0 };
+            let weights = match &stage.op {
+                QuantOp::Linear(weight) => weights(weight),
+                op => op.table().map_or(0, &tables),
+            };
             weights + stage.bias.as_deref().map_or(0, &biases)
         };
         self.stages.iter().map(of).sum()
@@ -226,6 +257,11 @@ impl QuantModel {
         self.stages
             .iter()
             .any(|stage| matches!(stage.op, QuantOp::Aggregate(_)) && stage.inputs[0] == 0)
+    }
+
+    /// Whether it has stages on rows, and so no calibrated activations.
+    pub(crate) fn is_of_rows(&self) -> bool {
+        self.stages.iter().any(|stage| stage.op.is_of_rows())
     }
 
     /// The width of value `k`: 0 is the input.
@@ -248,6 +284,7 @@ impl QuantModel {
             let problem = "a quantised model needs an input and a stage";
             return Err(ModelError::Stages(problem.into()).into());
         }
+        let of_rows = self.is_of_rows();
         let mut input_joined = false;
         let mut read = vec![false; self.stages.len() + 1];
         for (k, stage) in self.stages.iter().enumerate() {
@@ -294,9 +331,23 @@ impl QuantModel {
                     .iter()
                     .try_fold(0usize, |sum, &width| sum.checked_add(width))
                     .unwrap_or(0),
+                QuantOp::Embedding(table) if widths.len() == 1 => table.shape().1,
+                QuantOp::Normalize if widths.len() == 1 => widths[0],
+                QuantOp::Decoder(decoder) if widths.len() == 1 && decoder.fits(widths[0]) => {
+                    if k + 1 != self.stages.len() {
+                        return wrong(k, "gives scores of pairs, which nothing can read");
+                    }
+                    let reach = widths[0] as u64 * 127 * 127;
+                    if reach > i32::MAX as u64 {
+                        let what = format!("a product over {} channels", widths[0]);
+                        return Err(overflow(&stage.layer, &what, reach).into());
+                    }
+                    1
+                }
                 _ => return wrong(k, "has inputs that it cannot take"),
             };
-            input_joined |= stage.inputs.contains(&0) && !matches!(stage.op, QuantOp::Linear(_));
+            input_joined |=
+                !of_rows && stage.inputs.contains(&0) && !matches!(stage.op, QuantOp::Linear(_));
             if stage.width != width || width == 0 || width > MOST_CHANNELS {
                 return wrong(k, "has another width than its inputs give it");
             }
@@ -307,8 +358,8 @@ impl QuantModel {
             {
                 return wrong(k, "has a bias of another length, or one that is not finite");
             }
-            // Only the output leaves as real numbers.
-            if stage.scale.is_none() != (k + 1 == self.stages.len())
+            // Only the output leaves as real numbers, or everything does.
+            if stage.scale.is_none() != (k + 1 == self.stages.len() || of_rows)
                 || stage.scale.iter().any(|scale| !scale_is_sound(scale))
             {
                 return wrong(k, "has an output scale that is not a positive number");
@@ -384,8 +435,10 @@ impl std::fmt::Display for QuantModel {
                 stage.width,
                 inputs.join(", ")
             )?;
-            if let QuantOp::Linear(weight) = &stage.op {
-                write!(f, " weights={}-bit", weight.bits)?;
+            let weight =
+                if let QuantOp::Linear(weight) = &stage.op { Some(weight.bits) } else { None };
+            if let Some(bits) = weight.or(stage.op.table().map(QuantTable::bits)) {
+                write!(f, " weights={bits}-bit")?;
             }
             if let Some(activation) = stage.activation {
                 write!(f, " activation={activation:?}")?;

@@ -39,6 +39,8 @@ pub(super) enum Reals {
 pub(super) struct Instruction {
     /// One operation, or products that are added up.
     pub(super) parts: Vec<Part>,
+    /// Rows of its value: nodes, or pairs.
+    pub(super) rows: usize,
     pub(super) width: usize,
     pub(super) bias: Option<Vec<f32>>,
     pub(super) activation: Option<ActivationFn>,
@@ -74,17 +76,17 @@ impl Plan {
         let (mut ints, mut reals) = (vec![None; count], vec![None; count]);
         for (at, step) in steps.iter().enumerate() {
             for (stage, op) in &step.terms {
-                let read = if matches!(op, Op::Floats(_)) { &mut reals } else { &mut ints };
-                model.stages[*stage].inputs.iter().for_each(|&k| read[k] = Some(at));
+                let read = if op.is_of_floats() { &mut reals } else { &mut ints };
+                let inputs = model.stages[*stage].inputs.iter().filter(|_| op.reads());
+                inputs.for_each(|&k| read[k] = Some(at));
             }
         }
         let last = steps.len() - 1;
         let (mut int_spans, mut real_spans) = (Vec::new(), Vec::new());
         for (at, step) in steps.iter().enumerate() {
             let (value, len) = (step.makes + 1, rows * model.stages[step.makes].width);
-            let floats = matches!(step.terms[0].1, Op::Floats(_))
-                || step.terms.len() > 1
-                || reals[value].is_some();
+            let floats =
+                step.terms[0].1.is_of_floats() || step.terms.len() > 1 || reals[value].is_some();
             if let Some(dies) = ints[value] {
                 int_spans.push(Span { value, born: at, dies, len });
             }
@@ -103,14 +105,14 @@ impl Plan {
                 (_, false) => Source::Ints(ints.of(k).expect(READ), model.width_of(k)),
             };
             let part = |(of, op): (usize, Op)| {
-                let on_floats = matches!(op, Op::Floats(_) | Op::FromInput { .. });
-                Part {
-                    inputs: model.stages[of].inputs.iter().map(|&k| source(k, on_floats)).collect(),
-                    op,
-                }
+                let on_floats = op.is_of_floats() || matches!(op, Op::FromInput { .. });
+                let inputs = model.stages[of].inputs.iter().filter(|_| op.reads());
+                Part { inputs: inputs.map(|&k| source(k, on_floats)).collect(), op }
             };
             let value = step.makes + 1;
+            let own = step.terms[0].1.rows(rows);
             Instruction {
+                rows: own,
                 parts: step.terms.into_iter().map(part).collect(),
                 width: stage.width,
                 bias: stage.bias.clone(),
@@ -128,13 +130,20 @@ impl Plan {
     }
 }
 
-/// One step per stage, but for plain sums on floats of products that nothing else reads: these are
-/// one step.
+/// One step per stage, but for plain sums on floats of products that nothing else reads, which are
+/// one step, and for tables that are read for scores alone, which are none.
 fn steps(model: &QuantModel, forms: &[Form], lowerer: &mut Lowerer) -> Vec<Step> {
     let mut readers = vec![0; model.stages.len() + 1];
     model.stages.iter().flat_map(|stage| &stage.inputs).for_each(|&k| readers[k] += 1);
     let mut steps: Vec<Step> = Vec::new();
+    for k in (0..model.stages.len()).filter_map(|k| model.scored_table(k)) {
+        readers[k + 1] -= 1;
+    }
     for (makes, stage) in model.stages.iter().enumerate() {
+        let unread = makes + 1 < model.stages.len() && readers[makes + 1] == 0;
+        if unread && matches!(stage.op, QuantOp::Embedding(_)) {
+            continue;
+        }
         let term = |&k: &usize| {
             let at = steps.iter().position(|step| step.makes + 1 == k)?;
             let [(of, op)] = &steps[at].terms[..] else { return None };
@@ -156,7 +165,7 @@ fn steps(model: &QuantModel, forms: &[Form], lowerer: &mut Lowerer) -> Vec<Step>
                 steps.push(Step { terms: taken, makes });
             }
             None => {
-                steps.push(Step { terms: vec![(makes, lowerer.lower(stage, forms[makes]))], makes })
+                steps.push(Step { terms: vec![(makes, lowerer.lower(makes, forms[makes]))], makes })
             }
         }
     }
@@ -165,10 +174,7 @@ fn steps(model: &QuantModel, forms: &[Form], lowerer: &mut Lowerer) -> Vec<Step>
 
 impl std::fmt::Display for Instruction {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let part = |part: &Part| {
-            let form = if matches!(part.op, Op::Floats(_)) { Form::Floats } else { Form::Integers };
-            format!("{} on {form}", part.op.name())
-        };
+        let part = |part: &Part| format!("{} on {}", part.op.name(), part.op.form());
         let parts: Vec<String> = self.parts.iter().map(part).collect();
         write!(f, "{} -> {}", parts.join(" + "), self.width)
     }
@@ -178,8 +184,7 @@ impl Instruction {
     /// Whether some of it reads the model's input as it is, other than by quantising its rows.
     pub(super) fn reads_floats(&self) -> bool {
         let on_floats = |part: &Part| {
-            matches!(part.op, Op::Floats(_))
-                && part.inputs.iter().any(|input| matches!(input, Source::Input))
+            part.op.is_of_floats() && part.inputs.iter().any(|input| matches!(input, Source::Input))
         };
         self.parts.iter().any(on_floats)
     }
@@ -197,7 +202,8 @@ impl Instruction {
 
     /// Multiply-accumulates of one run: stored non-zeros × width for a sparse operand, `n·in·out`
     /// for a dense product.
-    pub(super) fn macs(&self, rows: usize, input_stored: usize, sparse_input: bool) -> u64 {
+    pub(super) fn macs(&self, input_stored: usize, sparse_input: bool, in_channels: usize) -> u64 {
+        let rows = self.rows;
         let of = |part: &Part| match &part.op {
             Op::FromInput { .. } => input_stored * self.width,
             Op::Linear { packed, .. } => rows * packed.len(),
@@ -209,6 +215,10 @@ impl Instruction {
             Op::Floats(program::Op::PackedLinear(weight)) => rows * weight.dim().0 * weight.dim().1,
             Op::Floats(program::Op::SparseLinear(weight)) => rows * weight.nnz(),
             Op::Floats(program::Op::Aggregate(operator, _)) => operator.stored() * self.width,
+            Op::Rows(op) => op.macs(match part.inputs.first() {
+                Some(Source::Reals(_, width) | Source::Ints(_, width)) => *width,
+                _ => in_channels,
+            }),
             Op::Add(_) | Op::Concat(_) | Op::Floats(_) => 0,
         };
         self.parts.iter().map(|part| of(part) as u64).sum()

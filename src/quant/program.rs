@@ -1,9 +1,9 @@
 //! The compiled form of a quantised model: buffers planned once and kept.
 
-use super::forms::{Forms, choose};
 use super::lower::{Lowerer, Op};
-use super::model::{QuantModel, QuantOp, room_for_dense, with_dense_shape};
+use super::model::QuantModel;
 use super::plan::{Instruction, Part, Plan, Reals, Source};
+use super::tables;
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::kernels::buffer::Buffer;
@@ -36,6 +36,8 @@ use std::time::Instant;
 pub struct QuantProgram {
     isa: Isa,
     rows: usize,
+    /// Rows of the output: nodes, or pairs.
+    out_rows: usize,
     in_channels: usize,
     most: i8,
     instructions: Vec<Instruction>,
@@ -63,118 +65,28 @@ struct Buffers {
     output: Buffer<f32>,
 }
 
-impl QuantModel {
-    /// Compiles the model for `graph` and inputs like `x`, each stage in the form that is faster
-    /// for its shape: [`Forms::Fastest`].
-    ///
-    /// # Errors
-    /// As [`QuantModel::compile_as`].
-    pub fn compile(&self, graph: &Graph, x: ValueRef<f32>) -> Result<QuantProgram> {
-        self.compile_as(graph, x, Forms::Fastest)
-    }
-
-    /// Compiles the model for a batch: its graph, inputs like its features, and what its rows are.
-    /// All stages of integers keep the rows of what they read, so that pairs and graphs are of no
-    /// account to them.
-    ///
-    /// # Errors
-    /// As [`QuantModel::compile_as`], and [`Error::OnlyAHop`] for a sample by hops.
-    pub fn compile_within(
-        &self,
-        graph: &Graph,
-        x: ValueRef<f32>,
-        rows: &Rows<f32>,
-    ) -> Result<QuantProgram> {
-        if rows.num_hops() > 0 {
-            return Err(Error::OnlyAHop { at: "quantised program".into() });
-        }
-        self.compile(graph, x)
-    }
-
-    /// Compiles the model for `graph` and inputs like `x`, its stages in these forms.
-    ///
-    /// # Errors
-    /// [`Error::ShapeMismatch`] for an input of another shape, [`Error::Unsupported`] naming the
-    /// stage whose 32-bit accumulators could overflow on this graph, [`Error::Degree`] where a norm
-    /// has no value on it.
-    pub fn compile_as(
-        &self,
-        graph: &Graph,
-        x: ValueRef<f32>,
-        forms: Forms,
-    ) -> Result<QuantProgram> {
-        let expected = (graph.num_nodes(), self.in_channels);
-        if x.shape() != expected {
-            return Err(Error::ShapeMismatch {
-                at: "input of the quantised model".into(),
-                expected,
-                found: x.shape(),
-            });
-        }
-        for stage in &self.stages {
-            if let QuantOp::Aggregate(norm) = stage.op {
-                graph.operator(norm)?;
-            }
-        }
-        self.compile_as_read(graph, x, |x| choose(self, graph, x, Isa::best(), forms))
-    }
-
-    /// Compiles the model with a form for each stage, and floats for what has none.
-    #[doc(hidden)]
-    pub fn compile_with(
-        &self,
-        graph: &Graph,
-        x: ValueRef<f32>,
-        forms: &[Form],
-    ) -> Result<QuantProgram> {
-        let forms =
-            (0..self.stages.len()).map(|k| forms.get(k).copied().unwrap_or(Form::Floats)).collect();
-        self.compile_as_read(graph, x, |_| forms)
-    }
-
-    /// Compiles for an input as the stages read it: dense where one aggregates it, since there is
-    /// no product of two sparse matrices in integers.
-    fn compile_as_read(
-        &self,
-        graph: &Graph,
-        x: ValueRef<f32>,
-        forms: impl FnOnce(&ValueRef<f32>) -> Vec<Form>,
-    ) -> Result<QuantProgram> {
-        let compile = |x: ValueRef<f32>| {
-            let forms = forms(&x);
-            QuantProgram::compile(self, graph, x, forms)
-        };
-        match x {
-            ValueRef::Sparse(_) if self.aggregates_input() => {
-                room_for_dense("the input", x.shape())?;
-                with_dense_shape(x.shape(), compile)
-            }
-            x => compile(x),
-        }
-    }
-}
-
 impl QuantProgram {
     /// `x` is as the stages read it: see [`QuantModel::compile_as`].
     pub(super) fn compile(
         model: &QuantModel,
         graph: &Graph,
         x: ValueRef<f32>,
+        within: &Rows<f32>,
         forms: Vec<Form>,
     ) -> Result<Self> {
-        let sparse = matches!(x, ValueRef::Sparse(_));
-        let mut lowerer = Lowerer::new(model, graph, sparse)?;
-        let rows = graph.num_nodes();
+        let (rows, sparse) = (x.rows(), matches!(x, ValueRef::Sparse(_)));
+        let mut lowerer = Lowerer::new(model, graph, (rows, sparse), within)?;
         let Plan { instructions, int_lens, real_lens } =
             Plan::of(model, rows, &forms, &mut lowerer);
-        let macs =
-            instructions.iter().map(|instruction| instruction.macs(rows, x.stored(), sparse)).sum();
+        let macs = |of: &Instruction| of.macs(x.stored(), sparse, model.in_channels);
+        let macs = instructions.iter().map(macs).sum();
         let by_channel = instructions.iter().any(Instruction::reads_channels);
         let input_scales = model.input_scales.clone().filter(|_| by_channel);
         let named = model.stages.iter().zip(forms);
         let mut program = Self {
             isa: Isa::best(),
             rows,
+            out_rows: instructions.last().map_or(rows, |last| last.rows),
             in_channels: model.in_channels,
             most: model.activation_bits.most(),
             by_node: instructions.iter().any(Instruction::quantizes_rows),
@@ -223,13 +135,14 @@ impl QuantProgram {
         let reals: usize = self.real_lens.iter().sum::<usize>() * size_of::<f32>();
         let by_node = if self.by_node { self.rows * size_of::<f32>() } else { 0 };
         let by_channel = if self.input_scales.is_some() { self.rows * self.in_channels } else { 0 };
-        let output =
-            self.instructions.last().map_or(0, |last| last.width) * self.rows * size_of::<f32>();
+        let output = self.instructions.last().map_or(0, |last| last.width)
+            * self.out_rows
+            * size_of::<f32>();
         (ints + reals + by_node + by_channel + output) as u64
     }
 
     /// Runs the program on `x` of shape `[n, in_channels]` and returns the output
-    /// `[n, out_channels]` as real numbers.
+    /// `[n, out_channels]` as real numbers, with a row per node or pair.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] for an input of another shape, [`Error::NotFinite`] for one with an
@@ -309,7 +222,7 @@ impl QuantProgram {
 
     fn output(&self) -> ArrayView2<'_, f32> {
         let width = self.instructions.last().expect("a model has at least one stage").width;
-        ArrayView2::from_shape((self.rows, width), &self.buffers.output)
+        ArrayView2::from_shape((self.out_rows, width), &self.buffers.output)
             .expect("planned for its width")
     }
 
@@ -327,7 +240,7 @@ impl QuantProgram {
             buffers.ints = self.int_lens.iter().map(|&len| Buffer::zeros(len)).collect();
             buffers.reals = self.real_lens.iter().map(|&len| Buffer::zeros(len)).collect();
             buffers.output =
-                Buffer::zeros(instructions.last().map_or(0, |last| last.width) * on.rows);
+                Buffer::zeros(instructions.last().map_or(0, |last| last.width) * self.out_rows);
             buffers.input_scales.resize(if self.by_node { on.rows } else { 0 }, 0.0);
         }
         for instruction in instructions.iter() {
@@ -457,9 +370,27 @@ struct Machine {
     input: Input,
 }
 
+/// A value of floats that is read.
+fn real<'a>(
+    source: &Source,
+    rows: usize,
+    x: &'a ValueRef<f32>,
+    buffers: &'a Buffers,
+) -> ValueRef<'a, f32> {
+    match *source {
+        Source::Reals(buffer, width) => {
+            let data = &buffers.reals[buffer][..rows * width];
+            ValueRef::Dense(
+                ArrayView2::from_shape((rows, width), data).expect("planned for its width"),
+            )
+        }
+        _ => x.reborrow(),
+    }
+}
+
 impl Instruction {
     fn run(&self, on: &Machine, x: &ValueRef<f32>, buffers: &mut Buffers) {
-        let len = on.rows * self.width;
+        let len = self.rows * self.width;
         let mut ints = self
             .ints
             .map(|(buffer, scale)| (std::mem::take(&mut buffers.ints[buffer]), buffer, scale));
@@ -510,9 +441,31 @@ impl Instruction {
             let last = k + 1 == self.parts.len();
             match &part.op {
                 Op::Floats(op) => self.on_floats(op, part, on, x, buffers, (k > 0, last), y),
+                Op::Rows(op) => self.on_rows(op, part, on, x, buffers, y),
                 _ if k > 0 => self.on_integers(part, on, x, buffers, scales, last, Out::Added(y)),
                 _ => self.on_integers(part, on, x, buffers, scales, last, Out::Real(y)),
             }
+        }
+    }
+
+    fn on_rows(
+        &self,
+        op: &tables::RowOp,
+        part: &Part,
+        on: &Machine,
+        x: &ValueRef<f32>,
+        buffers: &Buffers,
+        y: &mut [f32],
+    ) {
+        let x = part.inputs.first().map(|source| real(source, on.rows, x, buffers));
+        let mut y =
+            ArrayViewMut2::from_shape((self.rows, self.width), y).expect("planned for its width");
+        op.run(on.isa, x, y.view_mut());
+        if let Some(bias) = &self.bias {
+            kernels::add_bias(y.view_mut(), bias);
+        }
+        if let (Some(activation), Some(data)) = (self.activation, y.as_slice_mut()) {
+            kernels::for_each_chunk(data, |_, chunk| activation.apply(chunk));
         }
     }
 
@@ -530,15 +483,7 @@ impl Instruction {
         (add, last): (bool, bool),
         y: &mut [f32],
     ) {
-        let view = |source: &Source| match *source {
-            Source::Reals(buffer, width) => {
-                let data = &buffers.reals[buffer][..on.rows * width];
-                ValueRef::Dense(
-                    ArrayView2::from_shape((on.rows, width), data).expect("planned for its width"),
-                )
-            }
-            _ => x.reborrow(),
-        };
+        let view = |source: &Source| real(source, on.rows, x, buffers);
         let mut y =
             ArrayViewMut2::from_shape((on.rows, self.width), y).expect("planned for its width");
         let relu = last && self.activation == Some(ActivationFn::Relu);
@@ -642,7 +587,7 @@ impl Instruction {
                     place += cols.len();
                 }
             }
-            Op::Floats(_) => unreachable!("floats have their own way"),
+            Op::Floats(_) | Op::Rows(_) => unreachable!("floats have their own way"),
         }
     }
 }

@@ -7,6 +7,7 @@ use super::model::QuantModel;
 use super::qat;
 use super::rounding::{self, Rounded};
 use super::settings::{Rounding, Settings};
+use super::tables;
 use crate::error::{Error, Result};
 use crate::log;
 use crate::nn::Model;
@@ -84,6 +85,10 @@ impl QuantizerBuilder {
 /// outputs change least, the input with a scale per node, every other activation with one per
 /// tensor, found by running the compiled model on the data.
 ///
+/// Tables of nodes and of relations have a scale per row, found on the row alone, and what runs
+/// after a table runs on floats: no activation of such a model is calibrated, and it cannot be
+/// trained on the grid.
+///
 /// *Source*: Jacob et al., "Quantization and Training of Neural Networks for Efficient
 /// Integer-Arithmetic-Only Inference", CVPR 2018; granularity as in Krishnamoorthi, "Quantizing
 /// deep convolutional networks for efficient inference", 2018, §3.
@@ -155,7 +160,12 @@ impl Quantizer {
     /// [`Error::Unsupported`] for a layer that has no integer stages, and for an aggregation whose
     /// 32-bit accumulators could overflow on the graph of `task`.
     pub fn check(&self, model: &Model, task: &dyn Task<f32>) -> Result<()> {
+        self.check_training(model)?;
         convert::check(model, task, self.settings())
+    }
+
+    fn check_training(&self, model: &Model) -> Result<()> {
+        if self.settings.epochs == 0 { Ok(()) } else { tables::refuse_training(model) }
     }
 
     /// As [`Quantizer::quantize`], and `told` is called after each epoch of training.
@@ -185,12 +195,14 @@ impl Quantizer {
     /// # Errors
     /// As [`Quantizer::quantize`].
     pub fn train(&self, model: &Model, task: &dyn Task<f32>) -> Result<Model> {
-        Ok(self.rounded(model, &*convert::as_read(model, task)?, &|_| Ok(()))?.model)
+        let rounded = self.rounded(model, &*convert::as_read(model, task)?, &|_| Ok(()))?;
+        Ok(tables::on_grid(rounded.model, self.settings()))
     }
 
     /// On a task as the integers read it.
     fn rounded(&self, model: &Model, task: &dyn Task<f32>, told: OnEpoch) -> Result<Rounded> {
         let settings = self.settings();
+        self.check_training(model)?;
         convert::check(model, task, settings)?;
         let rounded = rounding::round(model, task, settings)?;
         match self.settings.epochs {

@@ -47,6 +47,9 @@ pub(super) fn round(model: &Model, task: &dyn Task<f32>, settings: Settings) -> 
     if let Some((at, value)) = not_finite(model) {
         return Err(Error::NotFinite { at, value });
     }
+    if !has_matrices(model) {
+        return Ok(Rounded { model: model.clone(), grids: Grids::new(), calibrations: None });
+    }
     let widths = Widths { common: settings.weights, own: wider(model, settings.weights) };
     match settings.rounding {
         Rounding::Nearest => {
@@ -76,6 +79,12 @@ pub(super) fn round(model: &Model, task: &dyn Task<f32>, settings: Settings) -> 
     }
 }
 
+fn has_matrices(model: &Model) -> bool {
+    let mut found = false;
+    model.visit(&mut |_, param| found |= is_rounded(param));
+    found
+}
+
 fn width_of(grid: Grid) -> Bits {
     [Bits::Two, Bits::Four]
         .into_iter()
@@ -99,18 +108,16 @@ fn not_finite(model: &Model) -> Option<(String, f64)> {
 const SMALL: f64 = 1.0 / 16.0;
 
 fn wider(model: &Model, bits: Bits) -> BTreeMap<ParamId, Bits> {
-    let mut sizes = Vec::new();
+    let (mut sizes, mut all) = (Vec::new(), 0);
     model.visit(&mut |_, param| {
+        let kept = |mask: &crate::nn::Mask| mask.iter().filter(|keep| **keep).count();
+        let size = param.mask().map_or(param.value().len(), kept);
         if is_rounded(param) {
-            sizes.push((
-                param.id(),
-                param
-                    .mask()
-                    .map_or(param.value().len(), |mask| mask.iter().filter(|keep| **keep).count()),
-            ));
+            sizes.push((param.id(), size));
         }
+        // A table counts, and has a width of its own.
+        all += if is_rounded(param) || is_table(param) { size } else { 0 };
     });
-    let all: usize = sizes.iter().map(|(_, size)| size).sum();
     let small = |size: usize| bits < Bits::Eight && (size as f64) <= SMALL * all as f64;
     sizes
         .into_iter()
@@ -120,9 +127,13 @@ fn wider(model: &Model, bits: Bits) -> BTreeMap<ParamId, Bits> {
 }
 
 /// Whether the integer form of a layer has a matrix of integers in its place: biases and other
-/// single rows stay real.
+/// single rows stay real, and tables are rounded row by row when they are converted.
 pub(super) fn is_rounded(param: &Param<f32>) -> bool {
-    param.axes()[0] != Axis::Fixed
+    param.axes()[0] != Axis::Fixed && !is_table(param)
+}
+
+fn is_table(param: &Param<f32>) -> bool {
+    param.axes()[0] == Axis::Nodes
 }
 
 /// A copy whose weight matrices are rounded to the grids that they have, or weight by weight where

@@ -25,7 +25,7 @@ impl Grid {
     }
 
     /// Factors of the largest magnitude, 1 first.
-    pub(super) fn shrinks(self) -> impl Iterator<Item = f64> {
+    pub(crate) fn shrinks(self) -> impl Iterator<Item = f64> {
         let &(_, factor, count) =
             TRIED.iter().find(|(most, ..)| *most >= self.most).unwrap_or(&TRIED[2]);
         (0..count).map(move |k| factor.powi(k))
@@ -33,7 +33,7 @@ impl Grid {
 
     /// The scale, in `f32` as it is stored, at which `range` stands for the largest integer; 1 for
     /// a range of zero.
-    pub(super) fn scale(self, range: f64) -> f64 {
+    pub(crate) fn scale(self, range: f64) -> f64 {
         f64::from(symmetric_scale(range as f32, self.most))
     }
 

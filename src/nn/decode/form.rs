@@ -33,12 +33,12 @@ impl Form {
         self != Form::Dot
     }
 
-    pub(super) fn compares_by(self) -> Match {
+    pub(crate) fn compares_by(self) -> Match {
         if self == Form::RotatE { Match::ComplexDistance } else { Match::Dot }
     }
 
     /// The row `q` of a query: `h` is that of its node, `r` that of its relation.
-    pub(super) fn compose<F: Scalar>(self, h: &[F], r: &[F], inverse: bool, q: &mut [F]) {
+    pub(crate) fn compose<F: Scalar>(self, h: &[F], r: &[F], inverse: bool, q: &mut [F]) {
         match self {
             Form::Dot => q.copy_from_slice(h),
             Form::DistMult => {

@@ -12,3 +12,4 @@ mod score;
 pub use decoder::{Decoder, DecoderBuilder};
 pub use form::Form;
 pub use pair_product::PairProduct;
+pub(crate) use score::{Match, scores};

@@ -7,7 +7,7 @@ use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
 
 /// What a query's row `q` and a candidate's row `t` are compared by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Match {
+pub(crate) enum Match {
     /// `q · t`.
     Dot,
     /// `−Σ_k |q_k − t_k|` over complex numbers, each two neighbouring channels.
@@ -15,7 +15,7 @@ pub(super) enum Match {
 }
 
 /// Scores `[queries · count, 1]` of all pairs, query by query. `q: [queries, d]`, `x: [n, d]`.
-pub(super) fn scores<F: Scalar>(
+pub(crate) fn scores<F: Scalar>(
     how: Match,
     q: ArrayView2<F>,
     x: ArrayView2<F>,
@@ -94,7 +94,8 @@ fn candidate(candidates: &Candidates, query: usize, k: usize) -> usize {
 }
 
 impl Match {
-    fn of<F: Scalar>(self, q: &[F], t: &[F]) -> F {
+    /// The score of two rows of one length.
+    pub(crate) fn of<F: Scalar>(self, q: &[F], t: &[F]) -> F {
         match self {
             Match::Dot => dot(q, t),
             Match::ComplexDistance => {

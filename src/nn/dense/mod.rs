@@ -14,3 +14,4 @@ pub(crate) use dropout::drop_mask;
 pub use layer_norm::LayerNorm;
 pub use linear::{Linear, LinearBuilder};
 pub use normalize::Normalize;
+pub(crate) use normalize::length;

@@ -23,7 +23,8 @@ const SHORTEST: f64 = 1e-12;
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Normalize;
 
-fn length<F: Scalar>(row: &[F]) -> F {
+/// What a row is divided by.
+pub(crate) fn length<F: Scalar>(row: &[F]) -> F {
     row.iter().map(|&x| x * x).sum::<F>().sqrt().max(F::of(SHORTEST))
 }
 

@@ -1,0 +1,59 @@
+//! How a table of integers becomes tensors of a file.
+
+use super::int_codec;
+use super::tensors::{Reader, Tensor};
+use crate::quant::{Bits, QuantTable};
+use serde::{Deserialize, Serialize};
+
+/// The rows, packed to whole bytes one after the other: what a program reads them from.
+const ROWS: &str = "rows";
+const SCALES: &str = "scales";
+
+/// What the metadata say of a table.
+#[derive(Serialize, Deserialize)]
+pub(super) struct TableHeader {
+    bits: Bits,
+    cols: usize,
+    rows: usize,
+}
+
+impl TableHeader {
+    pub(super) fn of(table: &QuantTable) -> Self {
+        let (rows, cols) = table.shape();
+        Self { bits: table.bits(), cols, rows }
+    }
+}
+
+/// The tensors of a table; `name` makes their names. Where half of the integers or more are zero,
+/// as those of masks are, they have the shortest form of a weight's; otherwise their bytes are
+/// those of the packed rows.
+pub(super) fn encode(name: impl Fn(&str) -> String, table: &QuantTable) -> Vec<Tensor> {
+    let (rows, cols) = table.shape();
+    let mut tensors = if table.num_nonzero() * 2 <= rows * cols {
+        int_codec::encode(&name, &table.ints(), cols, table.bits())
+    } else {
+        vec![Tensor::bytes(name(ROWS), table.to_bytes())]
+    };
+    tensors.push(Tensor::numbers(name(SCALES), vec![rows], table.scales()));
+    tensors
+}
+
+/// Reads a table.
+pub(super) fn decode(
+    reader: &mut Reader,
+    name: impl Fn(&str) -> String,
+    header: &TableHeader,
+) -> Result<QuantTable, String> {
+    let TableHeader { bits, cols, rows } = *header;
+    let told = |problem: String| format!("table `{}` {problem}", name(ROWS));
+    let scales: Vec<f32> = reader.vector(&name(SCALES))?;
+    if reader.has(&name(ROWS)) {
+        let bytes = reader.bytes(&name(ROWS))?;
+        return QuantTable::from_bytes((rows, cols), bits, bytes, scales).map_err(told);
+    }
+    if scales.len() != rows {
+        return Err(told(format!("has {} scales for {rows} rows", scales.len())));
+    }
+    let ints = int_codec::decode(reader, &name, bits, (rows, cols))?;
+    QuantTable::from_ints((rows, cols), bits, &ints, scales).map_err(told)
+}

@@ -1,0 +1,93 @@
+//! Which form scores take: integers, or floats made of the stored integers.
+
+use crate::kernels::Isa;
+use crate::nn::decode::Match;
+use crate::nn::{Candidates, Queries};
+use crate::program::Form;
+use crate::quant::forms::Forms;
+use crate::quant::model::{QuantModel, QuantOp};
+
+/// Nanoseconds on one core; only their ratios matter. As in `forms`, a rule and not a clock.
+struct Costs {
+    /// A multiply-add of each form.
+    int: f64,
+    float: f64,
+    /// A number of a row that is made ready for a product with some queries: unpacked and laid
+    /// out, and unpacked and scaled.
+    int_number: f64,
+    float_number: f64,
+    /// A score that is scaled and put in its place.
+    int_score: f64,
+    float_score: f64,
+}
+
+const AVX2: Costs = Costs {
+    int: 0.018,
+    float: 0.03,
+    int_number: 0.4,
+    float_number: 0.5,
+    int_score: 0.8,
+    float_score: 0.3,
+};
+const VNNI: Costs = Costs { int: 0.008, float: 0.02, int_number: 0.2, ..AVX2 };
+
+/// The form of every stage of a model with stages on rows: floats, but for scores that integers
+/// make faster, and the table that is read for these alone.
+pub(in crate::quant) fn forms(
+    model: &QuantModel,
+    asked: Option<&Queries>,
+    isa: Isa,
+    forms: Forms,
+) -> Vec<Form> {
+    let mut all = vec![Form::Floats; model.stages.len()];
+    for k in 0..all.len() {
+        let Some(table) = model.scored_table(k) else { continue };
+        if !model.scores_on_integers(k, asked) {
+            continue;
+        }
+        let width = model.width_of(table + 1) as f64;
+        let queries = asked.map_or(0, |asked| asked.queries().len()) as f64;
+        if forms == Forms::Integers || (forms == Forms::Fastest && pays(width, queries, isa)) {
+            all[k] = Form::Integers;
+            if model.stages.iter().filter(|stage| stage.inputs.contains(&(table + 1))).count() == 1
+            {
+                all[table] = Form::Integers;
+            }
+        }
+    }
+    all
+}
+
+fn pays(width: f64, queries: f64, isa: Isa) -> bool {
+    let costs = match isa {
+        // What was not measured has floats.
+        Isa::Portable => return false,
+        Isa::Avx2 | Isa::Avx512 => AVX2,
+        Isa::Vnni => VNNI,
+    };
+    let queries = queries.clamp(1.0, 128.0);
+    let ints = width * (costs.int + costs.int_number / queries) + costs.int_score;
+    let floats = width * (costs.float + costs.float_number / queries) + costs.float_score;
+    ints < floats
+}
+
+impl QuantModel {
+    /// The stage of the table whose rows stage `k` scores, and nothing in between.
+    pub(in crate::quant) fn scored_table(&self, k: usize) -> Option<usize> {
+        let stage = &self.stages[k];
+        let table = stage.inputs.first()?.checked_sub(1)?;
+        let of = &self.stages[table];
+        let plain = of.bias.is_none() && of.activation.is_none();
+        let is_table = matches!(of.op, QuantOp::Embedding(_));
+        (matches!(stage.op, QuantOp::Decoder(_)) && is_table && plain).then_some(table)
+    }
+
+    /// Whether the scores of stage `k` have a form of integers: dot products with the rows of a
+    /// table that all queries are compared with.
+    pub(in crate::quant) fn scores_on_integers(&self, k: usize, asked: Option<&Queries>) -> bool {
+        let QuantOp::Decoder(decoder) = &self.stages[k].op else { return false };
+        let is_dot = decoder.form.compares_by() == Match::Dot;
+        let same = asked.is_some_and(|asked| matches!(asked.candidates(), Candidates::Range(_)));
+        is_dot && same && self.scored_table(k).is_some()
+    }
+}

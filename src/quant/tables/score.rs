@@ -1,0 +1,149 @@
+//! Scores of all candidates in a range, by the rows of a table: some queries and some candidates at
+//! a time, so that the table is read as it is stored and never unpacked as a whole.
+
+use super::rows::TableRows;
+use crate::kernels::{self, Activate, Finish, Isa, Out, PackedInt8};
+use crate::nn::decode::Match;
+use ndarray::{ArrayView2, ArrayViewMut2, Axis};
+use std::ops::Range;
+
+/// Queries that are compared at once: a row of the table is unpacked once for all of them.
+const QUERIES: usize = 128;
+
+/// Candidates of a job, and those that are unpacked at once. Constants, so that no number depends
+/// on the number of threads.
+const CANDIDATES: usize = 1024;
+const BLOCK: usize = 128;
+
+/// Queries whose scores are put in their places together.
+const STREAMS: usize = 16;
+
+/// Some queries, as what is compared with candidates.
+enum Asked<'a> {
+    /// Each in 8 bits with a scale of its own, `[d, queries]`.
+    Ints(Box<PackedInt8>, Vec<f32>),
+    Floats(ArrayView2<'a, f32>),
+}
+
+/// Some queries and some candidates, and where each query's scores of these go.
+struct Job<'a> {
+    asked: &'a Asked<'a>,
+    first: usize,
+    out: Vec<&'a mut [f32]>,
+}
+
+/// Writes the scores `y: [queries, candidates]` of `q: [queries, d]` and rows `range` of a batch:
+/// on the integer kernels of a level, or without one on floats.
+///
+/// On integers `y_jk = (s_j·s_k) · Σ_c q_jc·t_kc`, where `q_j` is the query in 8 bits.
+pub(super) fn score_range(
+    q: ArrayView2<f32>,
+    rows: &TableRows,
+    range: Range<u32>,
+    how: Match,
+    isa: Option<Isa>,
+    y: &mut [f32],
+) {
+    let (count, width) = (range.len(), rows.width());
+    let work = y.len() * width;
+    let asked: Vec<Asked> = q
+        .axis_chunks_iter(Axis(0), QUERIES)
+        .map(|q| if isa.is_some() { quantised(q) } else { Asked::Floats(q) })
+        .collect();
+    let mut jobs = Vec::new();
+    for (asked, y) in asked.iter().zip(y.chunks_mut((QUERIES * count).max(1))) {
+        let mut parts: Vec<Vec<&mut [f32]>> =
+            (0..count.div_ceil(CANDIDATES)).map(|_| Vec::new()).collect();
+        for y in y.chunks_exact_mut(count) {
+            parts.iter_mut().zip(y.chunks_mut(CANDIDATES)).for_each(|(part, y)| part.push(y));
+        }
+        let first = |part: usize| range.start as usize + part * CANDIDATES;
+        jobs.extend(parts.into_iter().enumerate().map(|(part, out)| Job {
+            asked,
+            first: first(part),
+            out,
+        }));
+    }
+    kernels::run(jobs, work, |job| match (job.asked, isa) {
+        (Asked::Ints(q, scales), Some(isa)) => job.on_integers(q, scales, rows, isa),
+        (Asked::Floats(q), _) => job.on_floats(*q, rows, how),
+        (Asked::Ints(..), None) => unreachable!("integers have a level of kernels"),
+    });
+}
+
+fn quantised(q: ArrayView2<'_, f32>) -> Asked<'_> {
+    let (count, width) = q.dim();
+    let values = q.as_slice().expect("rows of a new array");
+    let starts: Vec<usize> = (0..=count).map(|i| i * width).collect();
+    let (mut ints, mut scales) = (vec![0; count * width], vec![0.0; count]);
+    kernels::quantize_rows(&starts, values, i8::MAX, &mut ints, &mut scales);
+    let mut columns = vec![0; count * width];
+    for (j, q) in ints.chunks_exact(width.max(1)).enumerate() {
+        q.iter().enumerate().for_each(|(c, &q)| columns[c * count + j] = q);
+    }
+    Asked::Ints(Box::new(PackedInt8::new(&columns, width, count)), scales)
+}
+
+impl Job<'_> {
+    /// Where each block of its candidates begins, and how many there are.
+    fn blocks(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let count = self.out.first().map_or(0, |out| out.len());
+        (0..count).step_by(BLOCK).map(move |start| (start, BLOCK.min(count - start)))
+    }
+
+    fn on_integers(mut self, q: &PackedInt8, cols: &[f32], rows: &TableRows, isa: Isa) {
+        let (width, queries) = (rows.width(), self.out.len());
+        let mut ints = vec![0i8; BLOCK * width];
+        let (mut scales, mut scores) = (vec![0.0; BLOCK], vec![0.0; BLOCK * queries]);
+        for (start, count) in self.blocks() {
+            for (k, scale) in scales[..count].iter_mut().enumerate() {
+                let place = rows.place(self.first + start + k);
+                rows.table.unpack(place, &mut ints[k * width..][..width]);
+                *scale = rows.table.scales()[place];
+            }
+            let (x, scores) = (&ints[..count * width], &mut scores[..count * queries]);
+            let finish = Finish {
+                rows: Some(&scales[..count]),
+                cols,
+                bias: None,
+                activate: Activate::Identity,
+            };
+            kernels::matmul_int8_with(isa, x, q, finish, Out::Real(scores));
+            // Candidates lie one below the other here, and beside each other where they go.
+            for (first, out) in (0..queries).step_by(STREAMS).zip(self.out.chunks_mut(STREAMS)) {
+                for (k, scores) in scores.chunks_exact(queries).enumerate() {
+                    let some = &scores[first..][..out.len()];
+                    out.iter_mut().zip(some).for_each(|(out, &score)| out[start + k] = score);
+                }
+            }
+        }
+    }
+
+    fn on_floats(mut self, q: ArrayView2<f32>, rows: &TableRows, how: Match) {
+        let (width, queries) = (rows.width(), self.out.len());
+        let mut floats = vec![0.0; BLOCK * width];
+        let mut scores = vec![0.0; BLOCK * queries];
+        for (start, count) in self.blocks() {
+            for (k, to) in floats.chunks_exact_mut(width).take(count).enumerate() {
+                rows.write(self.first + start + k, to);
+            }
+            let floats = &floats[..count * width];
+            if how == Match::Dot {
+                let t = ArrayView2::from_shape((count, width), floats).expect("whole rows");
+                let scores = &mut scores[..count * queries];
+                let y = ArrayViewMut2::from_shape((queries, count), &mut *scores);
+                kernels::matmul_nt(q, t, y.expect("whole rows"));
+                for (out, scores) in self.out.iter_mut().zip(scores.chunks_exact(count)) {
+                    out[start..start + count].copy_from_slice(scores);
+                }
+                continue;
+            }
+            for (out, q) in self.out.iter_mut().zip(q.rows()) {
+                let q = q.as_slice().expect("rows of a new array");
+                for (out, t) in out[start..].iter_mut().zip(floats.chunks_exact(width)) {
+                    *out = how.of(q, t);
+                }
+            }
+        }
+    }
+}
