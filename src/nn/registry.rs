@@ -122,8 +122,8 @@ impl<F: Scalar> Entry<F> {
         (self.to_python)(layer, at)
     }
 
-    /// The dense formula of `layer`, see [`Registered::oracle_on`]; `None` if it is of another kind.
-    /// With the feature `testing`.
+    /// The dense formula of `layer`, see [`Registered::oracle_on`]; `None` if it is of another
+    /// kind. With the feature `testing`.
     #[cfg(any(test, feature = "testing"))]
     pub fn oracle(
         &self,
