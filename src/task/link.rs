@@ -237,6 +237,18 @@ impl<F: Scalar> LinkTask<F> {
         self.batch(queries, None, Asked { answers, left_out, penalized: Vec::new() })
     }
 
+    /// A batch that asks these queries, with all entities as candidates: a model's output on it has
+    /// the scores of the first query's, then those of the second's.
+    ///
+    /// # Errors
+    /// [`Error::IndexOutOfRange`] for an entity or a relation that there is not.
+    pub fn ask(&self, queries: &[Query]) -> Result<Batch<F>> {
+        let asked: Vec<Query> = queries.iter().map(|&query| self.asked(query)).collect();
+        let queries = Queries::among(asked, 0..self.entities())?;
+        queries.check(self.name(), self.data.num_nodes(), self.relations())?;
+        Ok(self.on_all().with_spaces(Rows::new().queries(queries)))
+    }
+
     /// The batch of some training triples.
     fn trained(&self, triples: &[Triple], rng: &mut ChaCha8Rng) -> Result<Batch<F>> {
         let pairs: Vec<(Query, u32)> = triples.iter().copied().flat_map(both).collect();

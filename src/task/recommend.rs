@@ -200,6 +200,20 @@ impl<F: Scalar> RecommendTask<F> {
         Ok(tally.measured(Metric::RECALL_AT_20))
     }
 
+    /// A batch that asks for these users, with all items as candidates: a model's output on it has
+    /// the scores of the first user's, then those of the second's.
+    ///
+    /// # Errors
+    /// [`Error::IndexOutOfRange`] for a user that there is not.
+    pub fn ask(&self, users: &[u32]) -> Result<Batch<F>> {
+        let len = self.taken().num_users();
+        if let Some(&user) = users.iter().find(|user| **user as usize >= len) {
+            let at = format!("{}: user", self.name());
+            return Err(Error::IndexOutOfRange { at, index: user as usize, len });
+        }
+        self.ranked(users, Part::Test)
+    }
+
     fn ranked(&self, users: &[u32], part: Part) -> Result<Batch<F>> {
         let (answers, known) = self.part(part);
         let (mut own, mut left_out) = (Lists::new(), Lists::new());
