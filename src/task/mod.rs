@@ -9,6 +9,7 @@
 //! | [`GraphTask`], [`Folds`] | classes of graphs, and the folds of a cross-validation |
 //! | [`Sampled`], [`Sampler`] | the same, learnt by mini-batches: neighbours, walks, clusters |
 //! | [`LinkTask`] | the other end of an edge of a knowledge graph |
+//! | [`EdgeTask`] | which pairs of nodes of one graph are edges |
 //! | [`RecommendTask`] | which items a user takes next |
 //!
 //! A [`Dataset`](crate::Dataset) is a task itself: the one that its labels define.
@@ -17,6 +18,7 @@ mod answer;
 mod asked;
 mod batch;
 mod dense;
+mod edge;
 mod folds;
 mod graph;
 mod known;
@@ -34,6 +36,7 @@ pub(crate) use asked::Asked;
 pub use asked::RankingLoss;
 pub use batch::{Batch, Batches};
 pub(crate) use dense::DenseFeatures;
+pub use edge::EdgeTask;
 pub use folds::{Folds, Holdout};
 pub use graph::{GraphTask, GraphTaskBuilder};
 pub use link::{Candidates, LinkTask, LinkTaskBuilder};

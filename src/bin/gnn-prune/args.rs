@@ -293,8 +293,10 @@ MODEL, the first is the default, and the other defaults of its task:
   graphs      gin of 4 layers of 32, mlp without edges: batches of 32 graphs;
               seed k tests on fold k of ten and validates on the next
   links       complex, distmult, rotate: tables of 256, Adagrad at 0.1, dropout
-              0, a softmax over shared:1000, cubes of the rows penalised by 0.1;
-              gcn, sage, rgcn: Adam at 0.01, 1 layer and --decoder distmult
+              0, a softmax over shared:4000, cubes of the rows penalised by 0.1;
+              gcn, sage, rgcn: Adam at 0.01, 1 layer and --decoder distmult;
+              with --task link on a graph with features gcn, sage: 2 layers of
+              64 and --decoder dot
   recommend   lightgcn of 3 layers, mf: Adam at 0.001, bpr, 1 wrong answer,
               squares of the rows penalised by 0.00005; ccl: 100, none
 SPLIT is 0.6/0.2/0.2 (train/val/test), 20/30 (train/val nodes a class, the

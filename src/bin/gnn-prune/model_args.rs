@@ -230,7 +230,7 @@ pub struct ModelArgs {
     /// Share of the first features in appnp and gcn2
     #[arg(long, value_name = "SHARE", default_value_t = 0.1, allow_negative_numbers = true)]
     pub alpha: f64,
-    /// Most epochs of training [default: 200, 60 or 400]
+    /// Most epochs of training [default: 200, 40 or 400]
     #[arg(long, value_name = "N", value_parser = count(MOST_EPOCHS))]
     pub epochs: Option<usize>,
     /// Learning rate [default: 0.01, 0.1 or 0.001]
@@ -346,6 +346,24 @@ impl ModelArgs {
                 Err(Failure::Unfit { flag, kinds, model: word(kind) })
             }
             None => Ok(()),
+        }
+    }
+
+    /// Refuses what links between nodes with features do not have.
+    pub fn check_edges(&self, flags: &ArgMatches) -> Result<()> {
+        let given = |flag: &&&str| flags.value_source(flag) == Some(ValueSource::CommandLine);
+        let unused =
+            ["bases", "ranking_loss", "negatives", "smoothing", "margin", "batch", "penalty"];
+        if let Some(flag) = unused.iter().find(given) {
+            let (flag, task) = (flag.replace('_', "-"), "link on nodes with features".into());
+            return Err(Failure::OfAnotherTask { flag, task });
+        }
+        match self.model {
+            None | Some(ModelKind::Gcn | ModelKind::Sage) => Ok(()),
+            Some(kind) => {
+                let (model, task) = (word(kind), "link on nodes with features".into());
+                Err(Failure::OtherTask { model, task, kinds: "gcn, sage".into() })
+            }
         }
     }
 

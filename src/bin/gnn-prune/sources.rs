@@ -2,13 +2,13 @@
 
 use crate::args::DataArgs;
 use crate::failure::{Failure, Result};
-use crate::model_args::{ModelArgs, ModelKind, RankingKind};
+use crate::model_args::{DecoderKind, ModelArgs, ModelKind, RankingKind};
 use crate::output::remark;
 use clap::{ArgMatches, ValueEnum};
 use gnn_prune::data::{GraphSet, Interactions, Purpose, Triples};
 use gnn_prune::models::{Encoder, Links, Scored};
 use gnn_prune::nn::Form;
-use gnn_prune::task::{Candidates, LinkTask, RankingLoss, RecommendTask, Task};
+use gnn_prune::task::{Candidates, EdgeTask, LinkTask, RankingLoss, RecommendTask, Task};
 use gnn_prune::train::{Penalty, Schedule, UpdateRule};
 use gnn_prune::{
     Compressed, Dataset, GinGraphs, GraphTask, LightGcn, Model, StructureFree, Trainer,
@@ -45,6 +45,7 @@ pub enum Source {
     Nodes(Dataset),
     Graphs(GraphTask),
     Links(LinkTask),
+    Edges(EdgeTask),
     Recommend(RecommendTask),
 }
 
@@ -53,7 +54,9 @@ impl Source {
     pub fn open(data: &DataArgs, model: &ModelArgs, flags: &ArgMatches) -> Result<Self> {
         let kind = data.task.unwrap_or_else(|| TaskKind::of(&data.data));
         model.check_task(kind, flags)?;
-        if kind != TaskKind::Node && (data.features.is_some() || data.split.is_some()) {
+        let of_nodes = kind == TaskKind::Node
+            || kind == TaskKind::Link && !Triples::are_in(Path::new(&data.data));
+        if data.split.is_some() && kind != TaskKind::Node || data.features.is_some() && !of_nodes {
             let flag = if data.split.is_some() { "split" } else { "features" };
             return Err(Failure::OfNodesAlone { flag: flag.into() });
         }
@@ -63,6 +66,11 @@ impl Source {
                 let set = GraphSet::read(&data.data)?;
                 let task = GraphTask::builder(&set).batch_size(model.batch.unwrap_or(32));
                 Source::Graphs(task.build()?)
+            }
+            TaskKind::Link if !Triples::are_in(Path::new(&data.data)) => {
+                let task = EdgeTask::new(&data.open()?, 0)?;
+                model.check_edges(flags)?;
+                Source::Edges(task)
             }
             TaskKind::Link => {
                 let facts = Triples::read(&data.data)?;
@@ -100,6 +108,7 @@ impl Source {
             Source::Nodes(data) => data,
             Source::Graphs(task) => task,
             Source::Links(task) => task,
+            Source::Edges(task) => task,
             Source::Recommend(task) => task,
         }
     }
@@ -110,6 +119,7 @@ impl Source {
             Source::Nodes(data) => model.form(data),
             Source::Graphs(task) => graphs(task, model),
             Source::Links(task) => links(task, model),
+            Source::Edges(task) => edges(task, model),
             Source::Recommend(task) => recommender(task, model),
         }
     }
@@ -117,7 +127,7 @@ impl Source {
     /// How it is trained, where the command line does not say otherwise.
     pub fn trainer(&self, model: &ModelArgs) -> Result<Trainer> {
         match self {
-            Source::Nodes(_) => model.trainer(),
+            Source::Nodes(_) | Source::Edges(_) => model.trainer(),
             Source::Graphs(_) => Trainer::builder()
                 .epochs(model.epochs.unwrap_or(100))
                 .learning_rate(model.lr.unwrap_or(0.01))
@@ -125,7 +135,7 @@ impl Source {
                 .schedule(Schedule::Step { every: 50, factor: 0.5 })
                 .build(),
             Source::Links(_) => {
-                let epochs = model.epochs.unwrap_or(60);
+                let epochs = model.epochs.unwrap_or(40);
                 let power = if encoder(model) == Encoder::None { 3 } else { 2 };
                 let usual = if power == 3 { 0.1 } else { 0.0 };
                 let rule = if power == 3 { UpdateRule::Adagrad } else { UpdateRule::Adam };
@@ -199,7 +209,7 @@ fn encoder(model: &ModelArgs) -> Encoder {
 
 fn link_task(facts: Triples, model: &ModelArgs) -> Result<LinkTask> {
     let alone = encoder(model) == Encoder::None;
-    let candidates = model.negatives.unwrap_or(Candidates::Shared(1000));
+    let candidates = model.negatives.unwrap_or(Candidates::Shared(4000));
     let named = matches!(candidates, Candidates::Sampled(_) | Candidates::Shared(_));
     let builder = LinkTask::builder(facts)
         .candidates(candidates)
@@ -223,6 +233,19 @@ fn links(task: &LinkTask, model: &ModelArgs) -> Result<Model> {
         .encoder(encoder(model))
         .edge_types(2 * task.triples().num_relations())
         .layers(model.layers.unwrap_or(1));
+    Ok(builder.dropout(model.dropout.unwrap_or(0.0)).build(0)?)
+}
+
+/// An encoder of features and what scores pairs: of GCN, where no model is given.
+fn edges(task: &EdgeTask, model: &ModelArgs) -> Result<Model> {
+    let encoder = if model.model == Some(ModelKind::Sage) { Encoder::Sage } else { Encoder::Gcn };
+    let scored = model.decoder.map_or(Scored::By(Form::Dot), DecoderKind::scored);
+    let builder = Links::builder(task.data().num_nodes(), 1)
+        .on_features(task.data().num_features())
+        .encoder(encoder)
+        .scored(scored)
+        .channels(model.hidden.unwrap_or(64))
+        .layers(model.layers.unwrap_or(2));
     Ok(builder.dropout(model.dropout.unwrap_or(0.0)).build(0)?)
 }
 
