@@ -260,7 +260,7 @@ mod tests {
         let before = evaluate(&model, &task, Part::Test).unwrap();
         let model = Trainer::builder().epochs(60).build().unwrap().fit(model, &task).unwrap();
         let after = evaluate_all(&model, &task, Part::Test).unwrap();
-        assert!(after.value > 75.0 && after.value > before, "{before} to {after:?}");
+        assert!(after.value > 71.0 && after.value > before + 2.0, "{before} to {after:?}");
         assert!(after.others["hits@50"] > 10.0, "{after:?}");
     }
 
