@@ -15,9 +15,6 @@ const QUERIES: usize = 128;
 const CANDIDATES: usize = 1024;
 const BLOCK: usize = 128;
 
-/// Queries and candidates whose scores are put in their places together: a line of memory each way.
-const TILE: usize = 16;
-
 /// Some queries, as what is compared with candidates.
 enum Asked<'a> {
     /// Each in 8 bits with a scale of its own, `[d, queries]`.
@@ -109,8 +106,11 @@ impl Job<'_> {
                 activate: Activate::Identity,
             };
             kernels::matmul_int8_with(isa, x, q, finish, Out::Real(scores));
-            for (k, out) in self.out.chunks_mut(TILE).enumerate() {
-                place(scores, queries, k * TILE, start, out);
+            // Candidates lie one below the other here, and beside each other where they go: a query
+            // at a time, since its scores are far from those of the others.
+            for (j, out) in self.out.iter_mut().enumerate() {
+                let own = scores.chunks_exact(queries).map(|scores| scores[j]);
+                out[start..start + count].iter_mut().zip(own).for_each(|(out, score)| *out = score);
             }
         }
     }
@@ -139,50 +139,6 @@ impl Job<'_> {
                 for (out, t) in out[start..].iter_mut().zip(floats.chunks_exact(width)) {
                     *out = how.of(q, t);
                 }
-            }
-        }
-    }
-}
-
-/// Scores of candidates that lie one below the other, `[candidates, queries]`, to where those of
-/// each query `first..` lie beside each other, from `start` on.
-fn place(scores: &[f32], queries: usize, first: usize, start: usize, out: &mut [&mut [f32]]) {
-    let whole = scores.len() / queries / TILE * TILE;
-    let whole = if out.len() == TILE { whole } else { 0 };
-    let (tiles, rest) = scores.split_at(whole * queries);
-    for (k, rows) in tiles.chunks_exact(TILE * queries).enumerate() {
-        let mut turned = [[0.0; TILE]; TILE];
-        for (k, row) in rows.chunks_exact(queries).enumerate() {
-            let row = row[first..].first_chunk::<TILE>().expect("a whole tile");
-            turned.iter_mut().zip(row).for_each(|(turned, &score)| turned[k] = score);
-        }
-        for (out, turned) in out.iter_mut().zip(&turned) {
-            out[start + k * TILE..][..TILE].copy_from_slice(turned);
-        }
-    }
-    for (k, row) in rest.chunks_exact(queries).enumerate() {
-        let row = &row[first..][..out.len()];
-        out.iter_mut().zip(row).for_each(|(out, &score)| out[start + whole + k] = score);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn scores_are_turned_at_every_size() {
-        for (candidates, queries) in [(1, 1), (16, 16), (15, 17), (33, 31), (128, 128), (40, 5)] {
-            let scores: Vec<f32> = (0..candidates * queries).map(|k| k as f32).collect();
-            let mut turned = vec![vec![-1.0; candidates + 2]; queries];
-            let mut out: Vec<&mut [f32]> = turned.iter_mut().map(|out| &mut out[..]).collect();
-            for (k, out) in out.chunks_mut(TILE).enumerate() {
-                place(&scores, queries, k * TILE, 1, out);
-            }
-            for (j, turned) in turned.iter().enumerate() {
-                assert_eq!((turned[0], turned[candidates + 1]), (-1.0, -1.0));
-                let own = (0..candidates).map(|k| (k * queries + j) as f32);
-                assert!(turned[1..=candidates].iter().copied().eq(own), "{candidates} x {queries}");
             }
         }
     }
