@@ -7,7 +7,8 @@ use crate::program::Form;
 use crate::quant::forms::Forms;
 use crate::quant::model::{QuantModel, QuantOp};
 
-/// Nanoseconds on one core; only their ratios matter. As in `forms`, a rule and not a clock.
+/// Nanoseconds on one core; only their ratios matter. As in `forms` a rule and not a clock, of
+/// what 128 channels take beside the kernels' times there.
 struct Costs {
     /// A multiply-add of each form.
     int: f64,
@@ -29,7 +30,10 @@ const AVX2: Costs = Costs {
     int_score: 0.8,
     float_score: 0.3,
 };
-const VNNI: Costs = Costs { int: 0.008, float: 0.02, int_number: 0.2, ..AVX2 };
+/// The integers of AVX2 beside wider floats.
+const AVX512: Costs = Costs { float: 0.0125, ..AVX2 };
+const VNNI: Costs =
+    Costs { int: 0.0115, int_number: 0.2, int_score: 1.0, float_number: 0.7, ..AVX512 };
 
 /// The form of every stage of a model with stages on rows: floats, but for scores that integers
 /// make faster, and the table that is read for these alone.
@@ -62,7 +66,8 @@ fn pays(width: f64, queries: f64, isa: Isa) -> bool {
     let costs = match isa {
         // What was not measured has floats.
         Isa::Portable => return false,
-        Isa::Avx2 | Isa::Avx512 => AVX2,
+        Isa::Avx2 => AVX2,
+        Isa::Avx512 => AVX512,
         Isa::Vnni => VNNI,
     };
     let queries = queries.clamp(1.0, 128.0);

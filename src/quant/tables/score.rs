@@ -15,9 +15,6 @@ const QUERIES: usize = 128;
 const CANDIDATES: usize = 1024;
 const BLOCK: usize = 128;
 
-/// Queries whose scores are put in their places together.
-const STREAMS: usize = 16;
-
 /// Some queries, as what is compared with candidates.
 enum Asked<'a> {
     /// Each in 8 bits with a scale of its own, `[d, queries]`.
@@ -109,12 +106,11 @@ impl Job<'_> {
                 activate: Activate::Identity,
             };
             kernels::matmul_int8_with(isa, x, q, finish, Out::Real(scores));
-            // Candidates lie one below the other here, and beside each other where they go.
-            for (first, out) in (0..queries).step_by(STREAMS).zip(self.out.chunks_mut(STREAMS)) {
-                for (k, scores) in scores.chunks_exact(queries).enumerate() {
-                    let some = &scores[first..][..out.len()];
-                    out.iter_mut().zip(some).for_each(|(out, &score)| out[start + k] = score);
-                }
+            // Candidates lie one below the other here, and beside each other where they go: a query
+            // at a time, since its scores are far from those of the others.
+            for (j, out) in self.out.iter_mut().enumerate() {
+                let own = scores.chunks_exact(queries).map(|scores| scores[j]);
+                out[start..start + count].iter_mut().zip(own).for_each(|(out, score)| *out = score);
             }
         }
     }
