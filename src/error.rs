@@ -87,6 +87,15 @@ pub enum Error {
         /// The node of the model.
         at: String,
     },
+    /// A layer that pools over the nodes of each graph ran where nobody says which those are.
+    #[error(
+        "{}: pools over the graphs of a batch, and the batch does not say the graph of each node; give `Rows::graphs`",
+        OneLine(at)
+    )]
+    NoGraphs {
+        /// The node of the model.
+        at: String,
+    },
     /// A layer that runs on whole graphs was given the hops of a sample.
     #[error("{}: runs on whole graphs only, and was given the hops of a sample", OneLine(at))]
     OnlyAHop {
@@ -395,6 +404,7 @@ mod tests {
             Error::setting(words(), words(), words()),
             Error::InputCount { at: words(), least: 1, most: 2, found: 3 },
             Error::NoGraph { at: words() },
+            Error::NoGraphs { at: words() },
             ModelError::NameTaken(words()).into(),
             ModelError::Damaged(words()).into(),
             Error::Network(words()),

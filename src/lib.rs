@@ -25,6 +25,7 @@
 //! | nothing yet | [`Dataset::digits`], a recipe such as [`Gcn`], and a [`Trainer`] |
 //! | a trained model that should be smaller | [`OneShot`] without labels or epochs, or [`Compression`] with steps, controls and a [`Report`] |
 //! | a layer, criterion, step, loss, task or optimiser of your own | the traits [`Layer`](nn::Layer), [`Criterion`], [`Step`], [`DistillLoss`], [`Task`], [`Optimizer`](train::Optimizer), the laws in `testing`, a feature, and `docs/tutorial.md` |
+//! | many graphs with a class each | [`GraphSet::read`], a [`GraphTask`], [`GinGraphs`] and [`train::CrossValidation`] |
 //! | a graph that is too large to train on at once | [`task::Sampler`]: neighbours, subgraphs, clusters; `examples/minibatch.rs` |
 //! | nodes that are too many for one pass, or came later | [`Model::infer_nodes`], [`Graph::with_nodes`] |
 //! | a step, criterion or loss to be named in recipes | [`pipeline::Word`], added by [`pipeline::Words::with`] |
@@ -38,6 +39,7 @@
 //! | [`pipeline`] | steps in a row, recipes, controls, runs that can be gone on with |
 //! | [`report`] | what a compression costs and gains, as a page, a table or JSON |
 //! | [`prune`], [`quant`], [`distill`] | plans for channels, weights and layers; integers; losses of a student |
+//! | [`baseline`] | what a network has to beat: neighbours of items, a linear map of them |
 //! | [`reconstruct`] | least squares on what linear maps compute |
 //! | [`train`] | the training loop: losses, optimisers, observers |
 //! | [`task`] | what is asked of a model: outputs, batches, loss, metric |
@@ -70,6 +72,7 @@
 )]
 #![warn(missing_docs, missing_debug_implementations)]
 
+pub mod baseline;
 pub mod data;
 pub mod distill;
 pub mod error;
@@ -97,12 +100,15 @@ pub mod testing;
 pub mod train;
 pub mod value;
 
-pub use data::{Dataset, FeatureNorm, Split};
+pub use data::{Dataset, FeatureNorm, GraphSet, Split};
 pub use distill::{Adversarial, DistillLoss, Distiller, InputGradients, Nodes, SoftLabels};
 pub use error::{Error, ModelError, PruneError, Result, Unsupported};
 pub use graph::{AdjacencyNorm, Graph, NodeOrder};
 pub use kernels::trim;
-pub use models::{AppnpNet, DeepGcn, Gat, Gcn, Gcn2, Gin, LightGcn, Links, Mlp, Sage, Sgc};
+pub use models::{
+    AppnpNet, DeepGcn, Gat, Gcn, Gcn2, Gin, GinGraphs, LightGcn, Links, Mlp, Sage, Sgc,
+    StructureFree,
+};
 pub use nn::Model;
 #[cfg(feature = "recipe")]
 pub use pipeline::Recipe;
@@ -120,7 +126,7 @@ pub use reconstruct::Calibrate;
 #[cfg(feature = "report")]
 pub use report::Report;
 pub use scalar::Scalar;
-pub use task::{NodeTask, Task};
+pub use task::{GraphTask, NodeTask, Task};
 pub use train::Trainer;
 pub use value::{Value, ValueRef};
 

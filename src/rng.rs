@@ -103,6 +103,8 @@ pub mod purpose {
     pub const STAGE: u64 = 6;
     /// Batches of a task: order, and what stands beside an answer.
     pub const BATCHES: u64 = 7;
+    /// The partition of graphs into folds.
+    pub const FOLDS: u64 = 8;
     /// Mini-batches: whose turn it is, neighbours, walks, clusters.
     pub const SAMPLE: u64 = 20;
 }

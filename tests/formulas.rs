@@ -7,7 +7,7 @@ use gnn_prune::nn::{
     Activation, ActivationFn, Aggregation, BatchNorm, Cx, Dropout, GatConv, Gatv2Conv, Linear,
     Mask, Mode, ModelBuilder, NodeId, Registry,
 };
-use gnn_prune::testing::{random_dense, random_graph, random_layer};
+use gnn_prune::testing::{random_dense, random_graph, random_layer, rows_on};
 use gnn_prune::{
     AppnpNet, Dataset, DeepGcn, Gat, Gcn, Gcn2, Gin, Graph, Mlp, Model, Sage, Sgc, Trainer, Value,
 };
@@ -194,7 +194,8 @@ fn agrees(
 }
 
 /// Layers without a recipe: they need what not every graph has, or they are parts of others.
-const WITHOUT_RECIPE: [(&str, &str); 9] = [
+const WITHOUT_RECIPE: [(&str, &str); 10] = [
+    ("readout", "the graphs of a batch; its recipes are held in tests/graph_classification.rs"),
     ("rgcn_conv", "edges of several types"),
     ("gine_conv", "edge features"),
     ("gine_aggregation", "edge features"),
@@ -471,7 +472,8 @@ fn what_is_dropped_is_evaluation_in_the_mean() {
             let node = b.add_boxed("layer", layer, &[NodeId::INPUT]).unwrap();
             let model = b.build_as_is(node).unwrap();
             let x = random_dense::<f64>(seed, (graph.num_nodes(), 4));
-            let cx = Cx::eval(&graph);
+            let rows = rows_on(&graph);
+            let cx = Cx::eval(&graph).within(&rows);
             let train =
                 |step| model.infer(&cx.with_mode(Mode::Train { seed, step }), x.view()).unwrap();
             let first = train(0);

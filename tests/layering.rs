@@ -14,7 +14,7 @@ const FLOORS: [&[&str]; 10] = [
     &["nn", "data"],
     &["task"],
     &["models", "program", "train", "reconstruct"],
-    &["prune", "quant", "distill"],
+    &["prune", "quant", "distill", "baseline"],
     &["io", "testing"],
     &["report"],
     &["pipeline"],

@@ -19,6 +19,9 @@ mod formulas;
 mod golden;
 #[cfg(feature = "testing")]
 mod gradients;
+#[cfg(feature = "testing")]
+mod graph_classification;
+mod graph_files;
 #[cfg(feature = "readers")]
 mod hostile;
 mod kernels;

@@ -1,4 +1,5 @@
-//! Data sets for node classification: a graph, a row of features and a label per node, and splits.
+//! Data sets for node classification: a graph, a row of features and a label per node, and splits;
+//! and for graph classification, sets of graphs with a label each ([`GraphSet`]).
 //!
 //! They come from files ([`Dataset::read`]), from memory ([`Dataset::new`]), from the crate itself
 //! ([`Dataset::digits`]) or from generators ([`Sbm`], [`PowerLaw`]); [`Dataset::open`] resolves the
@@ -10,6 +11,7 @@ mod dataset;
 mod digits;
 mod edges;
 mod fingerprint;
+mod graphs;
 mod interactions;
 mod labels;
 mod links;
@@ -42,6 +44,7 @@ mod tensors;
 mod wanted;
 
 pub use dataset::Dataset;
+pub use graphs::{GraphSet, Selected};
 pub use interactions::Interactions;
 pub use labels::{Labels, UNLABELED};
 pub use links::{Triple, Triples};

@@ -4,6 +4,7 @@
 //! it gathers from in-neighbours.
 
 mod attention;
+mod blocks;
 mod builder;
 mod edges;
 mod grown;

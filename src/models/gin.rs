@@ -4,7 +4,8 @@ use super::stack::{Stack, stack_setters};
 use crate::error::Result;
 use crate::nn::{GinConv, Model};
 
-/// A stack of [`GinConv`] layers with a learned ε: recipe of Xu et al., ICLR 2019, for node tasks.
+/// A stack of [`GinConv`] layers with a learned ε: recipe of Xu et al., ICLR 2019, for node tasks;
+/// [`GinGraphs`](super::GinGraphs) classifies graphs.
 ///
 /// ```
 /// use gnn_prune::Gin;

@@ -58,6 +58,7 @@ impl Links {
             entities,
             relations,
             edge_types: 2 * relations,
+            features: None,
             channels: 256,
             scored: Scored::By(Form::DistMult),
             encoder: Encoder::None,
@@ -74,6 +75,7 @@ pub struct LinksBuilder {
     entities: usize,
     relations: usize,
     edge_types: usize,
+    features: Option<usize>,
     channels: usize,
     scored: Scored,
     encoder: Encoder,
@@ -87,6 +89,13 @@ impl LinksBuilder {
     #[must_use]
     pub fn channels(mut self, channels: usize) -> Self {
         self.channels = channels;
+        self
+    }
+
+    /// Reads so many features of each node in the place of a table; there must be an encoder.
+    #[must_use]
+    pub fn on_features(mut self, features: usize) -> Self {
+        self.features = Some(features);
         self
     }
 
@@ -145,23 +154,31 @@ impl LinksBuilder {
         if self.encoder != Encoder::None && self.layers == 0 {
             return Err(Error::setting("layers of the encoder", 0, "at least 1"));
         }
+        if self.features.is_some() && self.encoder == Encoder::None {
+            return Err(Error::setting("encoder on features", "none", "one that makes them rows"));
+        }
         let width = self.channels;
         let alone = self.encoder == Encoder::None;
         let normal = Init::Normal(self.deviation);
         let init = if alone { normal } else { Init::GlorotUniform };
-        let mut b = ModelBuilder::new(1);
-        let mut x =
-            b.add("table", Embedding::drawn(self.entities, width, init)?, &[NodeId::INPUT])?;
+        let mut b = ModelBuilder::new(self.features.unwrap_or(1));
+        let mut x = match self.features {
+            Some(_) => NodeId::INPUT,
+            None => {
+                b.add("table", Embedding::drawn(self.entities, width, init)?, &[NodeId::INPUT])?
+            }
+        };
         let layers = if alone { 0 } else { self.layers };
         for k in 1..=layers {
             x = self.dropped(&mut b, &format!("dropout{k}"), x)?;
             let name = format!("conv{k}");
+            let read = b.channels(x);
             x = match self.encoder {
                 Encoder::None => x,
-                Encoder::Gcn => b.add(&name, GcnConv::builder(width, width).build()?, &[x])?,
-                Encoder::Sage => b.add(&name, SageConv::builder(width, width).build()?, &[x])?,
+                Encoder::Gcn => b.add(&name, GcnConv::builder(read, width).build()?, &[x])?,
+                Encoder::Sage => b.add(&name, SageConv::builder(read, width).build()?, &[x])?,
                 Encoder::Rgcn { bases } => {
-                    let conv = RgcnConv::builder(width, width, self.edge_types);
+                    let conv = RgcnConv::builder(read, width, self.edge_types);
                     let conv = if bases > 0 { conv.bases(bases) } else { conv };
                     b.add(&name, conv.build()?, &[x])?
                 }

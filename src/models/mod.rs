@@ -3,16 +3,19 @@
 mod gat;
 mod gcn;
 mod gin;
+mod gin_graphs;
 mod links;
 mod mlp;
 mod propagating;
 mod recommenders;
 mod sage;
 mod stack;
+mod structure_free;
 
 pub use gat::{Gat, GatBuilder};
 pub use gcn::{Gcn, GcnBuilder};
 pub use gin::{Gin, GinBuilder};
+pub use gin_graphs::{GinGraphs, GinGraphsBuilder};
 pub use links::{Encoder, Links, LinksBuilder, Scored};
 pub use mlp::{Mlp, MlpBuilder};
 pub use propagating::{
@@ -21,3 +24,4 @@ pub use propagating::{
 pub use recommenders::{LightGcn, LightGcnBuilder};
 pub use sage::{Sage, SageBuilder};
 pub use stack::{Jumping, Normalization};
+pub use structure_free::{StructureFree, StructureFreeBuilder};

@@ -136,7 +136,8 @@ impl<'a, F: Scalar> Cx<'a, F> {
     /// How many rows a value of that space has.
     ///
     /// # Errors
-    /// [`Error::NoGraph`] where the batch says nothing of it.
+    /// [`Error::NoGraph`] where the batch says nothing of it, [`Error::NoGraphs`] where the rows
+    /// are graphs.
     pub fn num_rows(&self, space: RowSpace) -> Result<usize> {
         let count = match (space, self.rows) {
             (RowSpace::Nodes, _) => self.graph.map(Graph::num_nodes),
@@ -151,18 +152,24 @@ impl<'a, F: Scalar> Cx<'a, F> {
             (RowSpace::Graphs, Some(rows)) => rows.graph_of_nodes().map(|(_, count)| count),
             (RowSpace::Pairs, Some(rows)) => rows.asked().map(Queries::num_pairs),
         };
-        count.ok_or_else(|| Error::NoGraph { at: self.place.into() })
+        let at = || self.place.to_string();
+        count.ok_or_else(|| match space {
+            RowSpace::Graphs => Error::NoGraphs { at: at() },
+            _ => Error::NoGraph { at: at() },
+        })
     }
 
-    /// Who the rows of the layer's inputs are, where they are nodes that are not those of their
-    /// place. All that is drawn for a row follows it, so that a node draws alike in every batch.
+    /// Who the rows of the layer's inputs are, where they are nodes or graphs that are not those of
+    /// their place. All that is drawn for a row follows it, so that a node draws alike in every
+    /// batch.
     pub fn ids(&self) -> Option<&'a [u32]> {
-        let ids = self.rows?.node_ids()?;
+        let rows = self.rows?;
         match self.space {
-            RowSpace::Nodes => Some(ids),
+            RowSpace::Nodes => rows.node_ids(),
             // The rows of a hop are the first of those before it.
-            RowSpace::Hop(_) => ids.get(..self.num_rows(self.space).ok()?),
-            _ => None,
+            RowSpace::Hop(_) => rows.node_ids()?.get(..self.num_rows(self.space).ok()?),
+            RowSpace::Graphs => rows.graph_ids_of_rows(),
+            RowSpace::Pairs => None,
         }
     }
 

@@ -138,8 +138,8 @@ pub trait Layer<F: Scalar>: Clone + Send + Sync + 'static {
         Role::Other
     }
 
-    /// Which channels of input `k` can only be removed together, beside what its maker says. Default:
-    /// every channel by itself.
+    /// Which channels of input `k` can only be removed together, beside what its maker says.
+    /// Default: every channel by itself.
     fn couples(&self, _k: usize) -> PruneUnits {
         PruneUnits::Single
     }

@@ -12,6 +12,7 @@ use super::join::{Add, Concat, Max};
 use super::model::Model;
 use super::model_builder::ModelBuilder;
 use super::pytorch::{Place, Python, Twin};
+use super::readout::Readout;
 use super::registered::Registered;
 #[cfg(any(test, feature = "testing"))]
 use super::rows::Rows;
@@ -121,8 +122,8 @@ impl<F: Scalar> Entry<F> {
         (self.to_python)(layer, at)
     }
 
-    /// The dense formula of `layer`, see [`Registered::oracle_on`]; `None` if it is of another kind.
-    /// With the feature `testing`.
+    /// The dense formula of `layer`, see [`Registered::oracle_on`]; `None` if it is of another
+    /// kind. With the feature `testing`.
     #[cfg(any(test, feature = "testing"))]
     pub fn oracle(
         &self,
@@ -175,6 +176,7 @@ impl<F: Scalar> Registry<F> {
             .with::<LayerNorm<F>>()
             .with::<Normalize>()
             .with::<Max>()
+            .with::<Readout>()
             .with::<Linear<F>>()
             .with::<Activation>()
             .with::<Dropout>()

@@ -74,6 +74,7 @@ pub struct Rows<F: Scalar> {
     alone: bool,
     starts: Option<Arc<[usize]>>,
     graph_of: Option<(Arc<[u32]>, usize)>,
+    graph_ids: Option<Arc<[u32]>>,
     queries: Option<Queries>,
 }
 
@@ -85,6 +86,7 @@ impl<F: Scalar> Default for Rows<F> {
             alone: false,
             starts: None,
             graph_of: None,
+            graph_ids: None,
             queries: None,
         }
     }
@@ -151,7 +153,23 @@ impl<F: Scalar> Rows<F> {
             let at = "graph of a node".into();
             return Err(Error::IndexOutOfRange { at, index: graph as usize, len: count });
         }
-        self.graph_of = Some((graph_of, count));
+        (self.graph_of, self.graph_ids) = (Some((graph_of, count)), None);
+        Ok(self)
+    }
+
+    /// Who the graphs of the batch are in the whole set: what is drawn for a graph follows this
+    /// number, and not its place in the batch.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`] for another number of graphs than [`Rows::graphs`] was given.
+    pub fn graph_ids(mut self, ids: impl Into<Arc<[u32]>>) -> Result<Self> {
+        let ids = ids.into();
+        let count = self.graph_of.as_ref().map_or(0, |(_, count)| *count);
+        if ids.len() != count {
+            let (expected, found) = ((count, 1), (ids.len(), 1));
+            return Err(Error::ShapeMismatch { at: "ids of the graphs".into(), expected, found });
+        }
+        self.graph_ids = Some(ids);
         Ok(self)
     }
 
@@ -190,6 +208,11 @@ impl<F: Scalar> Rows<F> {
         self.graph_of.as_ref().map(|(graph_of, count)| (&**graph_of, *count))
     }
 
+    /// Who the graphs are, where that is not their place.
+    pub fn graph_ids_of_rows(&self) -> Option<&[u32]> {
+        self.graph_ids.as_deref()
+    }
+
     /// What is asked about pairs of nodes.
     pub fn asked(&self) -> Option<&Queries> {
         self.queries.as_ref()
@@ -222,5 +245,8 @@ mod tests {
         assert!(Rows::new().hops(vec![hop(last.sources()), last]).is_ok());
         assert!(Rows::<f32>::new().hops(Vec::new()).is_err());
         assert!(Rows::<f32>::new().graphs(vec![0, 2], 2).is_err());
+        let two = Rows::<f32>::new().graphs(vec![0, 0, 1], 2).unwrap();
+        assert!(two.clone().graph_ids(vec![7, 5, 3]).is_err());
+        assert_eq!(two.graph_ids(vec![7, 5]).unwrap().graph_ids_of_rows(), Some(&[7, 5][..]));
     }
 }

@@ -617,7 +617,12 @@ impl Compression<'_, ()> {
         for (k, step) in steps.iter().enumerate() {
             let before = stages[k].0.subject.clone();
             stages.push(self.finished(&at(k + 1), before, |subject, on_epoch| {
+                let trainer = match &self.start {
+                    Start::Train { trainer, .. } => Some(trainer),
+                    Start::Trained(_) => None,
+                };
                 let env = Env::new(self.task, model, stage_seed(model, k)).on_epoch(on_epoch);
+                let env = env.trained_by(trainer);
                 Ok(SeedState { subject: step.run(subject, &env)?, integers: None })
             })?);
         }

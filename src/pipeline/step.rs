@@ -7,7 +7,7 @@ use crate::nn::Model;
 use crate::prune::Amount;
 use crate::reconstruct::Calibrate;
 use crate::task::Task;
-use crate::train::OnEpoch;
+use crate::train::{OnEpoch, Trainer};
 use std::ops::Deref;
 
 /// What a step changes: a model and the graph that it runs on.
@@ -96,13 +96,25 @@ pub struct Env<'a> {
     dense: &'a Model,
     seed: u64,
     on_epoch: OnEpoch<'a>,
+    trainer: Option<&'a Trainer>,
 }
 
 impl<'a> Env<'a> {
     /// The surroundings of a stage: the task on its own full graph, the dense model that the
     /// compression started from, and the seed of the stage. Nothing hears of epochs.
     pub fn new(task: &'a dyn Task<f32>, dense: &'a Model, seed: u64) -> Self {
-        Self { task, dense, seed, on_epoch: &|_| Ok(()) }
+        Self { task, dense, seed, on_epoch: &|_| Ok(()), trainer: None }
+    }
+
+    /// The same, where the dense model was trained by `trainer`.
+    #[must_use]
+    pub fn trained_by(self, trainer: Option<&'a Trainer>) -> Self {
+        Self { trainer, ..self }
+    }
+
+    /// What trained the dense model, where the compression did.
+    pub fn trainer(&self) -> Option<&'a Trainer> {
+        self.trainer
     }
 
     /// The same, and `on_epoch` is called after every epoch of training, which it may end.

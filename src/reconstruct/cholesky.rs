@@ -1,5 +1,6 @@
 //! Cholesky's factor, by blocks.
 
+use crate::kernels;
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, s};
 
@@ -64,9 +65,7 @@ impl Cholesky {
     /// `A⁻¹`.
     pub(crate) fn inverse(&self) -> Array2<f64> {
         let mut inverse = Array2::eye(self.l.nrows());
-        for mut row in inverse.rows_mut() {
-            self.solve(row.as_slice_mut().expect("a new array is contiguous"));
-        }
+        kernels::map_rows(inverse.view_mut(), |_, row| self.solve(row));
         inverse
     }
 

@@ -268,7 +268,7 @@ pub(crate) fn rank<F: Scalar>(scores: &[F], answer: usize, left_out: &[u32]) -> 
     let judge = |score: F| {
         let off = score.as_f64() - own;
         // Not a number is not near, and not below.
-        (usize::from(!(off <= near)), usize::from(off.abs() <= near))
+        (usize::from(off > near || off.is_nan()), usize::from(off.abs() <= near))
     };
     let (mut above, mut equal) =
         scores.iter().map(|&s| judge(s)).fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1));

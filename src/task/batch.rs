@@ -264,8 +264,8 @@ impl<'a, F: Scalar> Batches<'a, F> {
     }
 }
 
-/// The batches of an epoch, made on another thread; on a system that has no thread to spare the same
-/// without one.
+/// The batches of an epoch, made on another thread; on a system that has no thread to spare the
+/// same without one.
 fn ahead<F: Scalar>(waiting: usize, draw: &DrawsAhead<F>, epoch: usize) -> Drawn<'static, F> {
     let on_thread = Arc::clone(draw);
     match Ahead::start(waiting, move || on_thread(epoch)) {

@@ -136,8 +136,8 @@ impl LinkTaskBuilder {
     }
 
     /// Whether a training batch has the rows of those nodes alone that it names: right for models
-    /// that are tables, and much faster; a model that aggregates refuses such a batch. Default: not,
-    /// every batch has the whole graph.
+    /// that are tables, and much faster; a model that aggregates refuses such a batch. Default:
+    /// not, every batch has the whole graph.
     #[must_use]
     pub fn tables_alone(mut self, alone: bool) -> Self {
         self.tables_alone = alone;
@@ -235,6 +235,18 @@ impl<F: Scalar> LinkTask<F> {
         }
         let queries = Queries::among(queries, 0..entities)?;
         self.batch(queries, None, Asked { answers, left_out, penalized: Vec::new() })
+    }
+
+    /// A batch that asks these queries, with all entities as candidates: a model's output on it has
+    /// the scores of the first query's, then those of the second's.
+    ///
+    /// # Errors
+    /// [`Error::IndexOutOfRange`] for an entity or a relation that there is not.
+    pub fn ask(&self, queries: &[Query]) -> Result<Batch<F>> {
+        let asked: Vec<Query> = queries.iter().map(|&query| self.asked(query)).collect();
+        let queries = Queries::among(asked, 0..self.entities())?;
+        queries.check(self.name(), self.data.num_nodes(), self.relations())?;
+        Ok(self.on_all().with_spaces(Rows::new().queries(queries)))
     }
 
     /// The batch of some training triples.

@@ -1,5 +1,6 @@
 //! How good an output is.
 
+use super::Measured;
 use crate::scalar::Scalar;
 use ndarray::{ArrayView1, ArrayView2};
 use serde::{Serialize, Serializer};
@@ -34,8 +35,8 @@ pub struct Metric {
 }
 
 impl Metric {
-    /// Percentage of nodes whose largest logit is their class; where a node may have several
-    /// labels, of nodes whose labels are all as the signs of their logits say.
+    /// Percentage of nodes, or of graphs, whose largest logit is their class; where a node may have
+    /// several labels, of nodes whose labels are all as the signs of their logits say.
     pub const ACCURACY: Metric =
         Metric { name: "accuracy", title: "accuracy", better: Better::Higher, form: Form::Percent };
     /// Area under the ROC curve of the second class, in percent; where there are several labels,
@@ -183,6 +184,12 @@ impl Tally {
             }
             None => self.others.push((name, value * weight, weight)),
         }
+    }
+
+    /// What it all is worth by `metric`, with those that stand beside it.
+    pub fn measured(self, metric: Metric) -> Measured {
+        let others = self.others().map(|(name, value)| (name.to_string(), value)).collect();
+        Measured { value: metric.of(self), others }
     }
 
     /// The metrics beside the task's own, in percent.

@@ -6,8 +6,10 @@
 //! | [`Batch`] | what one forward pass runs on, and which rows of its output count |
 //! | [`Metric`], [`Tally`] | what is measured, and how it adds up over batches |
 //! | [`NodeTask`] | classes, several labels or numbers of the nodes of one graph |
+//! | [`GraphTask`], [`Folds`] | classes of graphs, and the folds of a cross-validation |
 //! | [`Sampled`], [`Sampler`] | the same, learnt by mini-batches: neighbours, walks, clusters |
 //! | [`LinkTask`] | the other end of an edge of a knowledge graph |
+//! | [`EdgeTask`] | which pairs of nodes of one graph are edges |
 //! | [`RecommendTask`] | which items a user takes next |
 //!
 //! A [`Dataset`](crate::Dataset) is a task itself: the one that its labels define.
@@ -16,6 +18,9 @@ mod answer;
 mod asked;
 mod batch;
 mod dense;
+mod edge;
+mod folds;
+mod graph;
 mod known;
 mod link;
 mod loss;
@@ -31,6 +36,9 @@ pub(crate) use asked::Asked;
 pub use asked::RankingLoss;
 pub use batch::{Batch, Batches};
 pub(crate) use dense::DenseFeatures;
+pub use edge::EdgeTask;
+pub use folds::{Folds, Holdout};
+pub use graph::{GraphTask, GraphTaskBuilder};
 pub use link::{Candidates, LinkTask, LinkTaskBuilder};
 pub use loss::{absolute_error, binary_cross_entropy, cross_entropy, squared_error};
 pub use metric::{Better, Metric, Tally, accuracy, roc_auc};
@@ -258,8 +266,7 @@ pub fn measure<F: Scalar>(
         let batch = batch?;
         task.judge(run(&batch)?.view(), &batch, &mut tally)?;
     }
-    let others = tally.others().map(|(name, value)| (name.to_string(), value)).collect();
-    Ok(Measured { value: task.metric().of(tally), others })
+    Ok(tally.measured(task.metric()))
 }
 
 /// The metric of `model` on a part of `task`, in evaluation mode; the split is that of the model's

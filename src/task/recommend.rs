@@ -3,7 +3,7 @@
 use super::asked::{Asked, Lists, RankingLoss};
 use super::link::asked_by;
 use super::top_k::top_k;
-use super::{Batch, Batches, Metric, Part, Tally, Task};
+use super::{Batch, Batches, Measured, Metric, Part, Tally, Task};
 use crate::data::{Dataset, Interactions};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
@@ -111,7 +111,8 @@ impl RecommendTaskBuilder {
     }
 
     /// Whether a training batch has the rows of those nodes alone that it names: right for models
-    /// that are tables, and much faster; a model that aggregates refuses such a batch. Default: not.
+    /// that are tables, and much faster; a model that aggregates refuses such a batch. Default:
+    /// not.
     #[must_use]
     pub fn tables_alone(mut self, alone: bool) -> Self {
         self.tables_alone = alone;
@@ -137,7 +138,7 @@ impl RecommendTaskBuilder {
                 return Err(Error::setting(name, 0, "at least 1"));
             }
         }
-        let (train, valid) = self.taken.held_out(self.held_out, self.seed)?;
+        let [train, valid] = self.taken.held_out(self.held_out, self.seed)?;
         let data = self.taken.dataset(&train)?;
         Ok(RecommendTask { settings: self, data, train: train.into(), valid: valid.into() })
     }
@@ -169,34 +170,48 @@ impl<F: Scalar> RecommendTask<F> {
         }
     }
 
-    /// Adds what one user's scores of all items are worth; of whoever has no answers nothing.
+    /// The metrics of whatever gives a score of each item to whoever has some items.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] for scores of another number of items, [`Error::IndexOutOfRange`]
-    /// for a user that there is not.
-    pub fn judge_user(
+    /// [`Error::ShapeMismatch`] for scores of another number of items.
+    pub fn measure(
         &self,
         part: Part,
-        user: usize,
-        scores: &[f32],
-        tally: &mut Tally,
-    ) -> Result<()> {
-        let (users, items) = (self.taken().num_users(), self.taken().num_items());
-        if scores.len() != items {
-            let at = format!("scores of user {user}");
-            let (expected, found) = ((1, items), (1, scores.len()));
-            return Err(Error::ShapeMismatch { at, expected, found });
-        }
-        if user >= users {
-            return Err(Error::IndexOutOfRange { at: "user".into(), index: user, len: users });
-        }
+        scores: impl Fn(&[u32]) -> Vec<f32> + Sync,
+    ) -> Result<Measured> {
         let (answers, left_out) = self.part(part);
-        if !answers[user].is_empty() {
-            let worth = top_k(scores, &answers[user], &left_out[user], K);
+        let items = self.taken().num_items();
+        let asked = (0..answers.len()).filter(|&user| !answers[user].is_empty()).collect();
+        let worth = kernels::run(asked, usize::MAX, |user| {
+            let scores = scores(&self.train[user]);
+            let fits =
+                (scores.len() == items).then(|| top_k(&scores, &answers[user], &left_out[user], K));
+            fits.ok_or_else(|| {
+                let (expected, found) = ((1, items), (1, scores.len()));
+                Error::ShapeMismatch { at: format!("scores of user {user}"), expected, found }
+            })
+        });
+        let mut tally = Tally::new();
+        for worth in worth {
+            let worth = worth?;
             tally.add(worth.recall, 1.0);
             tally.also("ndcg@20", worth.ndcg, 1.0);
         }
-        Ok(())
+        Ok(tally.measured(Metric::RECALL_AT_20))
+    }
+
+    /// A batch that asks for these users, with all items as candidates: a model's output on it has
+    /// the scores of the first user's, then those of the second's.
+    ///
+    /// # Errors
+    /// [`Error::IndexOutOfRange`] for a user that there is not.
+    pub fn ask(&self, users: &[u32]) -> Result<Batch<F>> {
+        let len = self.taken().num_users();
+        if let Some(&user) = users.iter().find(|user| **user as usize >= len) {
+            let at = format!("{}: user", self.name());
+            return Err(Error::IndexOutOfRange { at, index: user as usize, len });
+        }
+        self.ranked(users, Part::Test)
     }
 
     fn ranked(&self, users: &[u32], part: Part) -> Result<Batch<F>> {
@@ -237,7 +252,8 @@ impl<F: Scalar> RecommendTask<F> {
             asked.push(Query { node, relation: 0, inverse: false });
             penalized.push(node);
             let right = place(first + own[rng.random_range(0..own.len())]);
-            (nodes.push(right), penalized.push(right));
+            nodes.push(right);
+            penalized.push(right);
             for _ in 0..self.settings.negatives {
                 let mut wrong = rng.random_range(0..items);
                 for _ in 0..DRAWS {
@@ -247,7 +263,8 @@ impl<F: Scalar> RecommendTask<F> {
                     wrong = rng.random_range(0..items);
                 }
                 let wrong = place(first + wrong);
-                (nodes.push(wrong), penalized.push(wrong));
+                nodes.push(wrong);
+                penalized.push(wrong);
             }
             answers.push([0]);
             left_out.push([]);

@@ -48,6 +48,7 @@ pub use random::{
 use crate::error::Error;
 use crate::graph::Graph;
 use crate::nn::{Model, Queries, Query, Rows};
+use crate::rng::hash;
 use crate::scalar::Scalar;
 use crate::value::{Csr, ValueRef};
 use ndarray::ArrayView2;
@@ -63,8 +64,10 @@ const LEAST_SCALE: f64 = 1e-4;
 /// The first word of every generator's key here, so that no stream of the crate is shared.
 const TESTING: u64 = 0x7465_7374;
 
-/// What the laws' batches on `graph` have beside it, for layers whose rows are pairs: queries about
+/// What the laws' batches on `graph` have beside it. For layers whose rows are pairs: queries about
 /// its nodes, each with a few candidates where the number of nodes is even, and with all otherwise.
+/// For layers whose rows are graphs: each node is of one of about half as many graphs, of which
+/// some have no node.
 ///
 /// # Panics
 /// If the graph has no node, which none is.
@@ -77,7 +80,11 @@ pub fn rows_on<F: Scalar>(graph: &Graph<F>) -> Rows<F> {
     } else {
         Queries::each(queries, 2, (0..8).map(|k| (3 * k + 2) % n).collect::<Vec<_>>())
     };
-    Rows::new().queries(asked.expect("a graph has nodes"))
+    let count = n / 2 + 1;
+    let drawn = |i: u32| (hash(n.into(), &[TESTING, i.into()]) % u64::from(count)) as u32;
+    let graph_of: Vec<u32> = (0..n).map(drawn).collect();
+    let rows = Rows::new().queries(asked.expect("a graph has nodes"));
+    rows.graphs(graph_of, count as usize).expect("graphs are drawn below their number")
 }
 
 /// The same where node `order[k]` has become node `k`.
@@ -93,7 +100,9 @@ fn renamed_rows<F: Scalar>(rows: &Rows<F>, order: &[u32]) -> Rows<F> {
     let pairs = 0..asked.num_pairs();
     let nodes: Vec<u32> = pairs.map(|k| place[asked.pair(k)[1] as usize]).collect();
     let asked = Queries::each(queries, asked.count(), nodes).expect("as many as before");
-    Rows::new().queries(asked)
+    let (graph_of, count) = rows.graph_of_nodes().expect("they say the graph of each node");
+    let graph_of: Vec<u32> = order.iter().map(|&node| graph_of[node as usize]).collect();
+    Rows::new().queries(asked).graphs(graph_of, count).expect("as many as before")
 }
 
 /// Errors of the crate as a law's words.

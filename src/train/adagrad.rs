@@ -75,10 +75,10 @@ fn update<F: Scalar>(((w, squares), gradient): Row<F>, rate: F, decay: F) {
 }
 
 /// The rows of these numbers, which are ascending.
-fn rows_at<'a, F>(
-    array: &'a mut Array2<F>,
+fn rows_at<F>(
+    array: &mut Array2<F>,
     rows: impl IntoIterator<Item = usize>,
-) -> impl Iterator<Item = &'a mut [F]> {
+) -> impl Iterator<Item = &mut [F]> {
     let width = array.ncols();
     let mut rest = array.as_slice_mut().expect("parameters are contiguous");
     let mut next = 0;

@@ -2,10 +2,12 @@
 //!
 //! A [`Trainer`] has one loop: epochs of batches, each a forward pass, a [`Loss`], a backward pass,
 //! a [`Reduce`] over processes and a step of an [`Optimizer`]; after each epoch the task judges the
-//! validation part, and [`Observer`]s may change the model.
+//! validation part, and [`Observer`]s may change the model. [`CrossValidation`] trains on the folds
+//! of a set of graphs.
 
 mod adagrad;
 mod adam;
+mod cross_validation;
 mod loss;
 mod observer;
 mod optimizer;
@@ -19,6 +21,7 @@ mod trainer;
 
 pub use adagrad::{Adagrad, AdagradBuilder};
 pub use adam::{Adam, AdamBuilder};
+pub use cross_validation::{CrossValidation, FoldResult, GraphProtocol};
 pub use loss::{Loss, NodeGrads, Objective, Pass};
 pub use observer::{Epoch, Flow, Observer, OnEpoch};
 pub use optimizer::{Optimizer, step};

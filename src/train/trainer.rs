@@ -356,9 +356,36 @@ impl Trainer {
         }
     }
 
+    /// A trainer that goes on where this one ended: the same settings for `epochs` epochs, the model
+    /// as it comes a candidate too, at the learning rate that this one begins with and without its
+    /// schedule.
+    pub fn going_on(&self, epochs: usize) -> TrainerBuilder {
+        let validate_every = self.settings.validate_every.min(epochs.max(1));
+        TrainerBuilder {
+            epochs,
+            validate_every,
+            schedule: Schedule::Constant,
+            warmup: 0,
+            keep_start: true,
+            progress: None,
+            ..self.settings.clone()
+        }
+    }
+
     /// The trainer of the protocol: [`Trainer::builder`] with every default.
     pub fn protocol() -> Self {
         Trainer { settings: Self::builder() }
+    }
+
+    /// Whether it may end before its last epoch.
+    pub(super) fn may_stop_early(&self) -> bool {
+        self.settings.patience < self.settings.epochs
+    }
+
+    /// The same, which goes on to its last epoch whatever validation says.
+    pub(super) fn without_patience(&self) -> Self {
+        let settings = TrainerBuilder { patience: self.settings.epochs, ..self.settings.clone() };
+        Self { settings }
     }
 
     /// Trains on the loss of `task` and returns the best model. A [`Dataset`](crate::Dataset) is a

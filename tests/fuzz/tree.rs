@@ -53,7 +53,7 @@ const LEAVES: [&str; 36] = [
 ];
 
 /// Words that files have, and some that they should not.
-const WORDS: [&str; 40] = [
+const WORDS: [&str; 41] = [
     "",
     "input",
     "conv1",
@@ -71,6 +71,7 @@ const WORDS: [&str; 40] = [
     "sg_conv",
     "appnp",
     "embedding",
+    "readout",
     "linear",
     "add",
     "concat",

@@ -191,7 +191,7 @@ pub struct DataArgs {
     /// A graph in a file, or `digits`, or a generator; see below
     #[arg(default_value = "digits")]
     pub data: String,
-    /// What is asked: node, link, recommend [default: what DATA is]
+    /// What is asked: node, graph, link, recommend [default: as DATA is]
     #[arg(long, value_enum, value_name = "TASK", hide_possible_values = true)]
     pub task: Option<TaskKind>,
     /// Scaling of rows: l2 (default if sparse), l1, binary, raw (if dense)
@@ -281,11 +281,24 @@ const DATA: &str = "DATA is one of
   edges.csv               source,target[,weight] (also .tsv, .gz); beside it
                           edges.npy or edges.features.csv, a row a node, and
                           edges.labels.csv or .npy, -1 or empty for no label
+  MUTAG/                  many graphs: MUTAG.txt as Xu et al. 2019 write it, or
+                          the files of TU Dortmund, MUTAG_A.txt, ...
   wn18rr/                 a knowledge graph: train.txt, valid.txt, test.txt,
                           head relation tail in each line
   lastfm/                 users and items: train.txt, test.txt, a user and its
                           items in each line; or data1.txt, test1.txt, a user,
                           an item and a weight; or MovieLens' u.data
+MODEL, the first is the default, and the other defaults of its task:
+  nodes       gcn, sage, gat, gatv2, gin, sgc, appnp, gcn2, mlp
+  graphs      gin of 4 layers of 32, mlp without edges: batches of 32 graphs;
+              seed k tests on fold k of ten and validates on the next
+  links       complex, distmult, rotate: tables of 256, Adagrad at 0.1, dropout
+              0, a softmax over shared:4000, cubes of the rows penalised by 0.1;
+              gcn, sage, rgcn: Adam at 0.01, 1 layer and --decoder distmult;
+              with --task link on a graph with features gcn, sage: 2 layers of
+              64 and --decoder dot
+  recommend   lightgcn of 3 layers, mf: Adam at 0.001, bpr, 1 wrong answer,
+              squares of the rows penalised by 0.00005; ccl: 100, none
 SPLIT is 0.6/0.2/0.2 (train/val/test), 20/30 (train/val nodes a class, the
 others test), or a .npy or .csv of train, val, test or 0, 1, 2, one a node.";
 

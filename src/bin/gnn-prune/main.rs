@@ -26,7 +26,7 @@ const MISTAKE: u8 = 2;
 
 fn main() -> ExitCode {
     let parsed = args::command()
-        .try_get_matches()
+        .try_get_matches_from(model_args::with_ranking_losses(std::env::args_os()))
         .and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
     let done = match parsed {
         Ok((cli, matches)) => {

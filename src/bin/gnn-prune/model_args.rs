@@ -9,6 +9,7 @@ use gnn_prune::models::{self, Normalization, Scored};
 use gnn_prune::nn::{Aggregation, Form};
 use gnn_prune::task::{Candidates, RankingLoss};
 use gnn_prune::{AppnpNet, Dataset, Gat, Gcn, Gcn2, Gin, Mlp, Model, Sage, Sgc, Trainer};
+use std::ffi::OsString;
 
 /// Most weights of a model: 1 GB, and five times that while it trains.
 const MOST_WEIGHTS: u128 = 1 << 28;
@@ -87,6 +88,7 @@ impl ModelKind {
     fn of(task: TaskKind) -> &'static [ModelKind] {
         match task {
             TaskKind::Node => &Self::NODES,
+            TaskKind::Graph => &[ModelKind::Gin, ModelKind::Mlp],
             TaskKind::Link => &Self::LINKS,
             TaskKind::Recommend => &Self::RECOMMENDERS,
         }
@@ -140,6 +142,25 @@ impl RankingKind {
     }
 }
 
+/// The words of a command line, where `--loss` is the loss of a ranking if it names one: distilling
+/// has losses of that flag too, and other ones.
+pub fn with_ranking_losses(words: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let ranking = |word: &OsString| {
+        word.to_str().is_some_and(|word| RankingKind::from_str(word, false).is_ok())
+    };
+    let mut words: Vec<OsString> = words.collect();
+    for k in 0..words.len() {
+        let joined = words[k].to_str().and_then(|word| word.strip_prefix("--loss="));
+        if let Some(loss) = joined.map(OsString::from).filter(ranking) {
+            words[k] = OsString::from("--ranking-loss=");
+            words[k].push(loss);
+        } else if words[k] == "--loss" && words.get(k + 1).is_some_and(ranking) {
+            words[k] = "--ranking-loss".into();
+        }
+    }
+    words
+}
+
 /// Reads what stands beside an answer: a number, `shared:N`, `all`, `k-vs-all`.
 fn candidates(word: &str) -> std::result::Result<Candidates, String> {
     let count = |digits: &str| match digits.parse() {
@@ -173,15 +194,13 @@ pub enum NormKind {
 #[derive(Args)]
 #[command(next_help_heading = "Model and training")]
 pub struct ModelArgs {
-    /// gcn (default for nodes), sage, gat, gatv2, gin, sgc, appnp, gcn2, mlp;
-    /// for links complex (default), distmult, rotate, gcn, sage, rgcn;
-    /// to recommend lightgcn (default), mf
+    /// Kind of network, see below [default: the first of its task]
     #[arg(long, value_enum, value_name = "MODEL", hide_possible_values = true)]
     pub model: Option<ModelKind>,
-    /// Width of hidden layers, for gat of a head, of tables [default: 64, links 256]
+    /// Width of hidden layers, of a head, of tables [default: 64 or 256]
     #[arg(long, value_name = "N", value_parser = count(1 << 20))]
     pub hidden: Option<usize>,
-    /// Number of layers, the output layer counted [default: 2, lightgcn 3, links 1]
+    /// Number of layers, the output's counted [default: 2, 3 or 1]
     #[arg(long, value_name = "N", value_parser = count(1000))]
     pub layers: Option<usize>,
     /// Add the input of every hidden layer but the first to its output
@@ -211,16 +230,16 @@ pub struct ModelArgs {
     /// Share of the first features in appnp and gcn2
     #[arg(long, value_name = "SHARE", default_value_t = 0.1, allow_negative_numbers = true)]
     pub alpha: f64,
-    /// Most epochs of training [default: 200, links 60, to recommend 400]
+    /// Most epochs of training [default: 200, 40 or 400]
     #[arg(long, value_name = "N", value_parser = count(MOST_EPOCHS))]
     pub epochs: Option<usize>,
-    /// Learning rate [default: 0.01, links 0.1 by Adagrad, to recommend 0.001]
+    /// Learning rate [default: 0.01, 0.1 or 0.001]
     #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
     pub lr: Option<f64>,
-    /// L2 penalty on all parameters [default: 0.0005, for rankings 0]
+    /// L2 penalty on all parameters [default: 0.0005 or 0]
     #[arg(long, value_name = "FACTOR", allow_negative_numbers = true)]
     pub weight_decay: Option<f64>,
-    /// Dropout on the input of every layer, in [0, 1) [default: 0.5, links 0]
+    /// Dropout on every layer's input, in [0, 1) [default: 0.5 or 0]
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     pub dropout: Option<f64>,
     /// What scores links: distmult, complex, rotate, dot, mlp
@@ -229,10 +248,10 @@ pub struct ModelArgs {
     /// Bases of rgcn, 0 for a matrix per relation
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u64).range(0..=1000).map(|n| n as usize))]
     pub bases: usize,
-    /// Loss of rankings: softmax (links), bce, margin, bpr (to recommend), ccl
+    /// Or --loss, of rankings: softmax, bce, margin, bpr, ccl
     #[arg(long, value_enum, value_name = "LOSS", hide_possible_values = true)]
-    pub loss: Option<RankingKind>,
-    /// Wrong answers beside each right one: N, shared:N, all, k-vs-all
+    pub ranking_loss: Option<RankingKind>,
+    /// Wrong answers per right one: N, shared:N, all, k-vs-all
     #[arg(long, value_name = "HOW", value_parser = candidates)]
     pub negatives: Option<Candidates>,
     /// Label smoothing of rankings, in [0, 1)
@@ -244,14 +263,14 @@ pub struct ModelArgs {
     /// Triples or users of a batch of a ranking
     #[arg(long, value_name = "N", value_parser = count(1 << 24))]
     pub batch: Option<usize>,
-    /// Penalty on the rows that a batch names, cubes for links, squares else
+    /// Penalty on the rows of tables that a batch names
     #[arg(long, value_name = "FACTOR", allow_negative_numbers = true)]
     pub penalty: Option<f64>,
 }
 
 /// Settings of rankings alone.
 const OF_RANKINGS: [&str; 8] =
-    ["decoder", "bases", "loss", "negatives", "smoothing", "margin", "batch", "penalty"];
+    ["decoder", "bases", "ranking_loss", "negatives", "smoothing", "margin", "batch", "penalty"];
 
 impl ModelArgs {
     /// The kind of network, for this task.
@@ -266,7 +285,11 @@ impl ModelArgs {
     /// The loss of a ranking: where none is given, the model's.
     pub fn ranking(&self) -> RankingKind {
         let recommends = self.model.is_none_or(|kind| ModelKind::RECOMMENDERS.contains(&kind));
-        self.loss.unwrap_or(if recommends { RankingKind::Bpr } else { RankingKind::Softmax })
+        self.ranking_loss.unwrap_or(if recommends {
+            RankingKind::Bpr
+        } else {
+            RankingKind::Softmax
+        })
     }
 
     /// Refuses a network that cannot do what is asked, and settings that would change nothing.
@@ -280,6 +303,22 @@ impl ModelArgs {
         let given = |flag: &str| flags.value_source(flag) == Some(ValueSource::CommandLine);
         let unused: &[&str] = match task {
             TaskKind::Node => &OF_RANKINGS,
+            TaskKind::Graph => &[
+                "residual",
+                "jumping",
+                "norm",
+                "heads",
+                "hops",
+                "alpha",
+                "aggr",
+                "decoder",
+                "bases",
+                "ranking_loss",
+                "negatives",
+                "smoothing",
+                "margin",
+                "penalty",
+            ],
             TaskKind::Link => &["residual", "jumping", "norm", "heads", "hops", "alpha", "aggr"],
             TaskKind::Recommend => &[
                 "residual", "jumping", "norm", "heads", "hops", "alpha", "aggr", "decoder",
@@ -287,7 +326,8 @@ impl ModelArgs {
             ],
         };
         if let Some(flag) = unused.iter().find(|flag| given(flag)) {
-            return Err(Failure::OfAnotherTask { flag: (*flag).into(), task: task_word });
+            let flag = flag.replace('_', "-");
+            return Err(Failure::OfAnotherTask { flag, task: task_word });
         }
         let table = [ModelKind::Complex, ModelKind::Distmult, ModelKind::Rotate];
         let unfit: [(&str, &[ModelKind]); 4] = [
@@ -296,7 +336,8 @@ impl ModelArgs {
             ("layers", &[ModelKind::Gcn, ModelKind::Sage, ModelKind::Rgcn, ModelKind::Lightgcn]),
             ("dropout", &[ModelKind::Gcn, ModelKind::Sage, ModelKind::Rgcn]),
         ];
-        let unfit = unfit.into_iter().filter(|_| task != TaskKind::Node);
+        let ranks = matches!(task, TaskKind::Link | TaskKind::Recommend);
+        let unfit = unfit.into_iter().filter(|_| ranks);
         match unfit.into_iter().find(|(flag, kinds)| {
             given(flag) && !kinds.contains(&kind) && !(*flag == "dropout" && table.contains(&kind))
         }) {
@@ -305,6 +346,24 @@ impl ModelArgs {
                 Err(Failure::Unfit { flag, kinds, model: word(kind) })
             }
             None => Ok(()),
+        }
+    }
+
+    /// Refuses what links between nodes with features do not have.
+    pub fn check_edges(&self, flags: &ArgMatches) -> Result<()> {
+        let given = |flag: &&&str| flags.value_source(flag) == Some(ValueSource::CommandLine);
+        let unused =
+            ["bases", "ranking_loss", "negatives", "smoothing", "margin", "batch", "penalty"];
+        if let Some(flag) = unused.iter().find(given) {
+            let (flag, task) = (flag.replace('_', "-"), "link on nodes with features".into());
+            return Err(Failure::OfAnotherTask { flag, task });
+        }
+        match self.model {
+            None | Some(ModelKind::Gcn | ModelKind::Sage) => Ok(()),
+            Some(kind) => {
+                let (model, task) = (word(kind), "link on nodes with features".into());
+                Err(Failure::OtherTask { model, task, kinds: "gcn, sage".into() })
+            }
         }
     }
 

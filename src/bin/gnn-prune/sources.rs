@@ -2,21 +2,24 @@
 
 use crate::args::DataArgs;
 use crate::failure::{Failure, Result};
-use crate::model_args::{ModelArgs, ModelKind, RankingKind};
+use crate::model_args::{DecoderKind, ModelArgs, ModelKind, RankingKind};
 use crate::output::remark;
 use clap::{ArgMatches, ValueEnum};
-use gnn_prune::data::{Interactions, Purpose, Triples};
+use gnn_prune::data::{GraphSet, Interactions, Purpose, Triples};
 use gnn_prune::models::{Encoder, Links, Scored};
 use gnn_prune::nn::Form;
-use gnn_prune::task::{Candidates, LinkTask, RankingLoss, RecommendTask, Task};
-use gnn_prune::train::{Penalty, UpdateRule};
-use gnn_prune::{Compressed, Dataset, LightGcn, Model, Trainer};
+use gnn_prune::task::{Candidates, EdgeTask, LinkTask, RankingLoss, RecommendTask, Task};
+use gnn_prune::train::{Penalty, Schedule, UpdateRule};
+use gnn_prune::{
+    Compressed, Dataset, GinGraphs, GraphTask, LightGcn, Model, StructureFree, Trainer,
+};
 use std::path::Path;
 
 /// What is asked of data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum TaskKind {
     Node,
+    Graph,
     Link,
     Recommend,
 }
@@ -29,6 +32,8 @@ impl TaskKind {
             TaskKind::Link
         } else if Interactions::are_in(path) {
             TaskKind::Recommend
+        } else if GraphSet::are_in(path) {
+            TaskKind::Graph
         } else {
             TaskKind::Node
         }
@@ -38,7 +43,9 @@ impl TaskKind {
 /// Data with what is asked of them.
 pub enum Source {
     Nodes(Dataset),
+    Graphs(GraphTask),
     Links(LinkTask),
+    Edges(EdgeTask),
     Recommend(RecommendTask),
 }
 
@@ -47,12 +54,24 @@ impl Source {
     pub fn open(data: &DataArgs, model: &ModelArgs, flags: &ArgMatches) -> Result<Self> {
         let kind = data.task.unwrap_or_else(|| TaskKind::of(&data.data));
         model.check_task(kind, flags)?;
-        if kind != TaskKind::Node && (data.features.is_some() || data.split.is_some()) {
+        let of_nodes = kind == TaskKind::Node
+            || kind == TaskKind::Link && !Triples::are_in(Path::new(&data.data));
+        if data.split.is_some() && kind != TaskKind::Node || data.features.is_some() && !of_nodes {
             let flag = if data.split.is_some() { "split" } else { "features" };
             return Err(Failure::OfNodesAlone { flag: flag.into() });
         }
         Ok(match kind {
             TaskKind::Node => Source::Nodes(data.open()?),
+            TaskKind::Graph => {
+                let set = GraphSet::read(&data.data)?;
+                let task = GraphTask::builder(&set).batch_size(model.batch.unwrap_or(32));
+                Source::Graphs(task.build()?)
+            }
+            TaskKind::Link if !Triples::are_in(Path::new(&data.data)) => {
+                let task = EdgeTask::new(&data.open()?, 0)?;
+                model.check_edges(flags)?;
+                Source::Edges(task)
+            }
             TaskKind::Link => {
                 let facts = Triples::read(&data.data)?;
                 facts.notes().iter().for_each(|note| remark(&format!("{}: {note}", facts.name())));
@@ -87,7 +106,9 @@ impl Source {
     pub fn task(&self) -> &dyn Task<f32> {
         match self {
             Source::Nodes(data) => data,
+            Source::Graphs(task) => task,
             Source::Links(task) => task,
+            Source::Edges(task) => task,
             Source::Recommend(task) => task,
         }
     }
@@ -96,7 +117,9 @@ impl Source {
     pub fn form(&self, model: &ModelArgs) -> Result<Model> {
         match self {
             Source::Nodes(data) => model.form(data),
+            Source::Graphs(task) => graphs(task, model),
             Source::Links(task) => links(task, model),
+            Source::Edges(task) => edges(task, model),
             Source::Recommend(task) => recommender(task, model),
         }
     }
@@ -104,9 +127,15 @@ impl Source {
     /// How it is trained, where the command line does not say otherwise.
     pub fn trainer(&self, model: &ModelArgs) -> Result<Trainer> {
         match self {
-            Source::Nodes(_) => model.trainer(),
+            Source::Nodes(_) | Source::Edges(_) => model.trainer(),
+            Source::Graphs(_) => Trainer::builder()
+                .epochs(model.epochs.unwrap_or(100))
+                .learning_rate(model.lr.unwrap_or(0.01))
+                .weight_decay(model.weight_decay.unwrap_or(0.0))
+                .schedule(Schedule::Step { every: 50, factor: 0.5 })
+                .build(),
             Source::Links(_) => {
-                let epochs = model.epochs.unwrap_or(60);
+                let epochs = model.epochs.unwrap_or(40);
                 let power = if encoder(model) == Encoder::None { 3 } else { 2 };
                 let usual = if power == 3 { 0.1 } else { 0.0 };
                 let rule = if power == 3 { UpdateRule::Adagrad } else { UpdateRule::Adam };
@@ -144,6 +173,21 @@ fn ranked(
         .patience(epochs)
 }
 
+/// A network of graphs; seed k stands on fold k.
+fn graphs(task: &GraphTask, model: &ModelArgs) -> Result<Model> {
+    let (inputs, outputs) = (task.data().num_features(), task.set().num_classes());
+    let (hidden, dropout) = (model.hidden.unwrap_or(32), model.dropout.unwrap_or(0.5));
+    Ok(match model.kind(TaskKind::Graph) {
+        ModelKind::Mlp => {
+            StructureFree::builder(inputs, outputs).hidden(hidden).dropout(dropout).build(0)?
+        }
+        _ => {
+            let builder = GinGraphs::builder(inputs, outputs).hidden(hidden).dropout(dropout);
+            builder.layers(model.layers.unwrap_or(4)).build(0)?
+        }
+    })
+}
+
 fn form_of(model: &ModelArgs) -> Scored {
     match (model.kind(TaskKind::Link), model.decoder) {
         (ModelKind::Complex, _) => Scored::By(Form::ComplEx),
@@ -165,7 +209,7 @@ fn encoder(model: &ModelArgs) -> Encoder {
 
 fn link_task(facts: Triples, model: &ModelArgs) -> Result<LinkTask> {
     let alone = encoder(model) == Encoder::None;
-    let candidates = model.negatives.unwrap_or(Candidates::Shared(1000));
+    let candidates = model.negatives.unwrap_or(Candidates::Shared(4000));
     let named = matches!(candidates, Candidates::Sampled(_) | Candidates::Shared(_));
     let builder = LinkTask::builder(facts)
         .candidates(candidates)
@@ -178,7 +222,7 @@ fn link_task(facts: Triples, model: &ModelArgs) -> Result<LinkTask> {
 
 /// A softmax, where no loss is given.
 fn link_loss(model: &ModelArgs) -> RankingLoss {
-    let kind = model.loss.unwrap_or(RankingKind::Softmax);
+    let kind = model.ranking_loss.unwrap_or(RankingKind::Softmax);
     kind.loss(model.smoothing, model.margin)
 }
 
@@ -189,6 +233,19 @@ fn links(task: &LinkTask, model: &ModelArgs) -> Result<Model> {
         .encoder(encoder(model))
         .edge_types(2 * task.triples().num_relations())
         .layers(model.layers.unwrap_or(1));
+    Ok(builder.dropout(model.dropout.unwrap_or(0.0)).build(0)?)
+}
+
+/// An encoder of features and what scores pairs: of GCN, where no model is given.
+fn edges(task: &EdgeTask, model: &ModelArgs) -> Result<Model> {
+    let encoder = if model.model == Some(ModelKind::Sage) { Encoder::Sage } else { Encoder::Gcn };
+    let scored = model.decoder.map_or(Scored::By(Form::Dot), DecoderKind::scored);
+    let builder = Links::builder(task.data().num_nodes(), 1)
+        .on_features(task.data().num_features())
+        .encoder(encoder)
+        .scored(scored)
+        .channels(model.hidden.unwrap_or(64))
+        .layers(model.layers.unwrap_or(2));
     Ok(builder.dropout(model.dropout.unwrap_or(0.0)).build(0)?)
 }
 

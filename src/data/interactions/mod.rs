@@ -121,7 +121,7 @@ impl Interactions {
     /// # Errors
     /// [`Error::Setting`] for a share outside (0, 1); [`Error::Data`] where nobody has enough
     /// items.
-    pub fn held_out(&self, share: f64, seed: u64) -> Result<(Vec<Vec<u32>>, Vec<Vec<u32>>)> {
+    pub fn held_out(&self, share: f64, seed: u64) -> Result<[Vec<Vec<u32>>; 2]> {
         if !(share > 0.0 && share < 1.0) {
             return Err(Error::setting("share that is held out", share, "in (0, 1)"));
         }
@@ -139,7 +139,7 @@ impl Interactions {
             let problem = format!("no user has {} items to hold one out", (1.0 / share).ceil());
             return Err(Error::data(&self.name, problem));
         }
-        Ok((left, taken))
+        Ok([left, taken])
     }
 
     /// The graph of users, which are the first nodes, and items, with an edge each way for each
@@ -186,14 +186,14 @@ mod tests {
     fn what_is_held_out_is_a_share_of_each_users_items_and_the_rest_is_left() {
         let train: Vec<Vec<u32>> = vec![(0..20).collect(), (5..14).collect()];
         let taken = Interactions::new("t", 20, train.clone(), vec![vec![], vec![0]]).unwrap();
-        let (left, out) = taken.held_out(0.1, 3).unwrap();
+        let [left, out] = taken.held_out(0.1, 3).unwrap();
         assert_eq!(out.iter().map(Vec::len).collect::<Vec<_>>(), [2, 0]);
         for ((left, out), all) in left.iter().zip(&out).zip(&train) {
             let mut both = [left.clone(), out.clone()].concat();
             both.sort_unstable();
             assert_eq!(both, *all);
         }
-        assert_ne!(out, taken.held_out(0.1, 4).unwrap().1);
+        assert_ne!(out, taken.held_out(0.1, 4).unwrap()[1]);
         let data = taken.dataset(&left).unwrap();
         assert_eq!((data.num_nodes(), data.graph().num_edges()), (22, 2 * 27));
         assert!(taken.held_out(0.01, 0).is_err() && taken.held_out(1.0, 0).is_err());

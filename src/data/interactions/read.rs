@@ -160,7 +160,7 @@ impl Interactions {
         if layout == Layout::MovieLens {
             let none = vec![vec![0]; train.len()];
             let all = Self { test: none.into(), ..Self::whole(name.clone(), items, train) };
-            (train, test) = all.held_out(TEST_SHARE, 0)?;
+            [train, test] = all.held_out(TEST_SHARE, 0)?;
         }
         if twice > 0 {
             notes.push(format!("{twice} interactions stand twice in a part, and are taken once"));

@@ -54,8 +54,8 @@ impl Triples {
 
     /// Reads `train.txt`, `valid.txt` and `test.txt` of a folder: in each line head, relation and
     /// tail, by names or by numbers, separated by tabs or spaces. Names are numbered in their
-    /// sorted order; numbers are taken as they are where they leave no large gaps. Entities of the other
-    /// parts that no training triple has are kept, and counted in [`Triples::notes`].
+    /// sorted order; numbers are taken as they are where they leave no large gaps. Entities of the
+    /// other parts that no training triple has are kept, and counted in [`Triples::notes`].
     ///
     /// # Errors
     /// [`Error::File`] with the line that is no triple; [`Error::Data`] for an empty part.

@@ -12,8 +12,8 @@ use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
 use ndarray::Array2;
 
-/// `y_i = e_i`: one learned row per node, for graphs without features. Its input is read for nothing
-/// but its number of rows; where a batch says who its nodes are, theirs are the rows.
+/// `y_i = e_i`: one learned row per node, for graphs without features. Its input is read for
+/// nothing but its number of rows; where a batch says who its nodes are, theirs are the rows.
 ///
 /// *Shapes*: `E: [nodes, c]`, `Y: [rows, c]`. A model with it serves the graph that it was trained
 /// on, and no other.

@@ -141,7 +141,7 @@ impl<F: Scalar> Decoder<F> {
         let channels = kept.inputs.first().map_or(&[][..], Vec::as_slice);
         let whole = |number: &[usize]| {
             number.len() == parts
-                && number[0] % parts == 0
+                && number[0].is_multiple_of(parts)
                 && number.iter().enumerate().all(|(k, &c)| c == number[0] + k)
         };
         if channels.chunks(parts).all(whole) {

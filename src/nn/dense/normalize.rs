@@ -50,8 +50,8 @@ impl<F: Scalar> Layer<F> for Normalize {
         Ok((Value::Dense(y), lengths))
     }
 
-    /// `dx_i = (dy_i − y_i·⟨y_i, dy_i⟩) / |x_i|`, and `dy_i` over the shortest length where `x_i` is
-    /// shorter.
+    /// `dx_i = (dy_i − y_i·⟨y_i, dy_i⟩) / |x_i|`, and `dy_i` over the shortest length where `x_i`
+    /// is shorter.
     fn backward(
         &self,
         cx: &Cx<F>,

@@ -7,7 +7,7 @@ use crate::train::{Optimizer, Setup, Trainer};
 use std::sync::Arc;
 
 /// Trains the model on for some epochs by the protocol, the state before them being a candidate
-/// too; masks hold.
+/// too; masks hold. Where pairs or graphs are asked about, it is trained on as the dense model was.
 #[derive(Clone)]
 pub struct FineTune {
     epochs: usize,
@@ -27,15 +27,24 @@ impl FineTune {
     }
 
     /// Steps by another optimiser, started afresh for every training. Default: the protocol's
-    /// [`Adam`](crate::train::Adam).
+    /// [`Adam`](crate::train::Adam), or what trained the dense model.
     #[must_use]
     pub fn optimizer(mut self, optimizer: impl Optimizer<f32> + 'static) -> Self {
         self.optimizer = Some(Arc::new(optimizer));
         self
     }
 
-    fn trainer(&self, seed: u64) -> Result<Trainer> {
-        Trainer::builder().epochs(self.epochs).keep_start(true).dropout_seed(seed).build()
+    /// By the protocol, where nodes are asked about. The tables of rankings and the norms of graphs
+    /// want other settings: those that trained the dense model, or no decay at least.
+    fn trainer(&self, env: &Env) -> Result<Trainer> {
+        let builder = match (env.task().whole()?.asks_about_nodes(), env.trainer()) {
+            (true, _) => Trainer::builder().epochs(self.epochs).keep_start(true),
+            (false, Some(trainer)) => trainer.going_on(self.epochs),
+            (false, None) => {
+                Trainer::builder().epochs(self.epochs).keep_start(true).weight_decay(0.0)
+            }
+        };
+        builder.dropout_seed(env.seed()).build()
     }
 }
 
@@ -45,7 +54,7 @@ impl Step for FineTune {
     }
 
     fn run(&self, subject: Subject, env: &Env) -> Result<Subject> {
-        let (task, trainer) = (env.task_of(&subject)?, self.trainer(env.seed())?);
+        let (task, trainer) = (env.task_of(&subject)?, self.trainer(env)?);
         let mut optimizer = self.optimizer.as_ref().map(|optimizer| optimizer.fresh());
         let mut setup = Setup::new().on_epoch(env.listener());
         if let Some(optimizer) = &mut optimizer {
@@ -56,7 +65,7 @@ impl Step for FineTune {
     }
 
     fn rehearse(&self, subject: &Subject, env: &Env) -> Result<Option<Subject>> {
-        self.trainer(env.seed())?;
+        self.trainer(env)?;
         Ok(Some(subject.clone()))
     }
 
@@ -87,8 +96,9 @@ impl Word for FineTune {
             .unwritten()];
 
     fn parse(settings: &Settings) -> Result<Self::Made> {
-        let optimizer: Box<dyn Optimizer<f32>> = settings.made("optimizer")?;
-        let optimizer = Some(Arc::from(optimizer));
+        let made: Box<dyn Optimizer<f32>> = settings.made("optimizer")?;
+        let given = settings.is_given("optimizer") || settings.is_given("rate");
+        let optimizer = given.then(|| Arc::from(made));
         Ok(Box::new(FineTune { epochs: settings.amount()?, optimizer }))
     }
 }

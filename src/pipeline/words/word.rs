@@ -468,6 +468,11 @@ impl<'a> Settings<'a> {
         self.get(key)?.ok_or_else(|| Error::setting(format!("`{key}`"), "missing", "given"))
     }
 
+    /// Whether a setting, or one of those that it names, was written: a default is not.
+    pub fn is_given(&self, key: &str) -> bool {
+        self.given.get(key).is_some()
+    }
+
     /// What a setting names, made: [`Key::word`].
     ///
     /// # Errors
