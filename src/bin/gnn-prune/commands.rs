@@ -315,7 +315,7 @@ fn describe_integer(model: &QuantModel, document: &mut serde_json::Value) {
     let stages = model.stages().iter().map(|stage| {
         let bits = match stage.op() {
             QuantOp::Linear(weight) => Some(weight.bits().count()),
-            _ => None,
+            other => other.table().map(|table| table.bits().count()),
         };
         serde_json::json!({
             "layer": stage.layer(),
