@@ -393,7 +393,7 @@ impl<F: Scalar> Task<F> for LinkTask<F> {
         Ok(Box::new(LinkTask { settings, data, known: Default::default() }))
     }
 
-    /// The first [`SERVED`] triples of the validation part, ranked among all entities.
+    /// The first 64 triples of the validation part, ranked among all entities.
     fn whole(&self) -> Result<Batch<F>> {
         let valid = self.triples().valid();
         self.ranked(&valid[..valid.len().min(SERVED)], self.known(2))

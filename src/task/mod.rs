@@ -12,7 +12,7 @@
 //! | [`EdgeTask`] | which pairs of nodes of one graph are edges |
 //! | [`RecommendTask`] | which items a user takes next |
 //!
-//! A [`Dataset`](crate::Dataset) is a task itself: the one that its labels define.
+//! A [`Dataset`] is a task itself: the one that its labels define.
 
 mod answer;
 mod asked;

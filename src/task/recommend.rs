@@ -299,7 +299,7 @@ impl<F: Scalar> Task<F> for RecommendTask<F> {
         Ok(Box::new(RecommendTask { settings: self.settings.clone(), data, train, valid }))
     }
 
-    /// The first [`SERVED`] users, with all items.
+    /// The first 128 users, with all items.
     fn whole(&self) -> Result<Batch<F>> {
         let users: Vec<u32> = (0..self.taken().num_users().min(SERVED) as u32).collect();
         self.ranked(&users, Part::Validation)
