@@ -5,8 +5,8 @@
 //! cargo run --release --example graph_classification [MUTAG.txt] [epochs] [iterations] [gin|free]
 //! ```
 //!
-//! Settings are those of Xu et al. 2019 for molecules and proteins: 4 layers of width 32, batches of
-//! 32 graphs, dropout 0.5, Adam at 0.01 halved every 50 epochs, no weight decay. An epoch is one
+//! Settings are those of Xu et al. 2019 for molecules and proteins: 4 layers of width 32, batches
+//! of 32 graphs, dropout 0.5, Adam at 0.01 halved every 50 epochs, no weight decay. An epoch is one
 //! pass over the graphs that train, or as many batches as are asked for; the paper has 350 epochs
 //! of 50.
 

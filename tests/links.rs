@@ -12,13 +12,10 @@ use gnn_prune::{ChannelPruner, Error, LightGcn, Magnitude, Model, Trainer};
 
 /// Days of a month, each of which follows another: the day after, and the day a week later.
 pub fn days(form: Form, channels: usize) -> (Triples, Model) {
-    let all = |k: u32| [[k, 0, (k + 1) % 28], [k, 1, (k + 7) % 28]];
-    let all: Vec<_> = (0..28).flat_map(all).collect();
-    let part = |p: &dyn Fn(usize) -> bool| {
-        (0..).zip(&all).filter(|(k, _)| p(*k)).map(|(_, triple)| *triple).collect()
-    };
-    let train = part(&|k| k % 9 < 7);
-    let facts = Triples::new("days", 28, 2, train, part(&|k| k % 9 == 7), part(&|k| k % 9 == 8));
+    let all: Vec<_> = (0..28).flat_map(|k| [[k, 0, (k + 1) % 28], [k, 1, (k + 7) % 28]]).collect();
+    // All are learnt, and some of them asked for: what is seen is whether they are.
+    let part = |first: usize| all.iter().skip(first).step_by(5).copied().collect();
+    let facts = Triples::new("days", 28, 2, all.clone(), part(0), part(1));
     let mut builder = ModelBuilder::new(1);
     let table = Embedding::drawn(28, channels, Init::Normal(0.3)).unwrap();
     let table = builder.add("table", table, &[NodeId::INPUT]).unwrap();

@@ -357,8 +357,8 @@ impl Trainer {
     }
 
     /// A trainer that goes on where this one ended: the same settings for `epochs` epochs, the
-    /// model as it comes a candidate too, at the learning rate that this one begins with and without
-    /// its schedule.
+    /// model as it comes a candidate too, at the learning rate that this one begins with and
+    /// without its schedule.
     pub fn going_on(&self, epochs: usize) -> TrainerBuilder {
         let validate_every = self.settings.validate_every.min(epochs.max(1));
         TrainerBuilder {
