@@ -35,7 +35,7 @@ const K: usize = 50;
 /// use gnn_prune::nn::{GcnConv, ModelBuilder, NodeId};
 /// use gnn_prune::task::{EdgeTask, Part, evaluate};
 /// use gnn_prune::{Dataset, Trainer};
-/// let data = Dataset::sbm(200, 4).degree(10.0).homophily(0.9).features(8).build()?;
+/// let data = Dataset::sbm(300, 4).degree(10.0).homophily(0.9).features(8).build()?;
 /// let task = EdgeTask::new(&data, 0)?;
 /// let mut b = ModelBuilder::new(8);
 /// let h = b.add("conv", GcnConv::builder(8, 16).build()?, &[NodeId::INPUT])?;
