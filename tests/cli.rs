@@ -1876,3 +1876,81 @@ fn ctrl_c_ends_the_epoch_says_how_to_go_on_and_a_kill_costs_one_stage() {
     assert_eq!(timeless(serde_json::from_slice(&output.stdout).unwrap()), timeless(expected));
     assert!(!Path::new(&work).exists());
 }
+
+/// Days that follow each other, as triples of names.
+fn days(folder: &Folder) -> String {
+    let line = |k: u32| format!("day{}\tthen\tday{}\n", k % 30, (k + 1) % 30);
+    let all: String = (0..30).map(line).collect();
+    let some: String = (0..30).step_by(4).map(line).collect();
+    for (name, text) in [("train.txt", &all), ("valid.txt", &some), ("test.txt", &some)] {
+        folder.with(name, text.as_bytes());
+    }
+    folder.0.display().to_string()
+}
+
+#[test]
+fn a_folder_of_triples_is_a_knowledge_graph() {
+    let folder = Folder::new();
+    let data = days(&folder);
+    let line =
+        format!("{data} --model complex --hidden 16 --epochs 20 --negatives shared:10 --lr 0.3");
+    let report = json(&format!("compress {line} --bits 8 --controls none"));
+    let rows = report["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 2);
+    for row in rows {
+        assert_eq!(row["metric"], "mrr");
+        assert!(row["accuracy"]["mean"].as_f64().unwrap() > 40.0, "{row}");
+        let metrics = row["metrics"].as_object().unwrap();
+        assert_eq!(metrics.keys().collect::<Vec<_>>(), ["hits@1", "hits@10", "hits@3"]);
+    }
+    let bytes = |k: usize| rows[k]["bytes"]["weights"].as_u64().unwrap();
+    assert!(bytes(0) > 3 * bytes(1), "{} to {}", bytes(0), bytes(1));
+    refuses(&format!("train {data} --model gat"), &["gat", "link", "complex"]);
+    refuses(&format!("train {data} --model complex --layers 2"), &["--layers", "complex"]);
+    refuses(&format!("train {data} --split 20/30"), &["--split"]);
+    refuses(&format!("train {data} --negatives some"), &["some", "shared:N"]);
+    folder.with("test.txt", b"day1\tthen\n");
+    refuses(&format!("train {data}"), &["test.txt", "line 1 has 2 columns"]);
+}
+
+#[test]
+fn a_folder_of_interactions_is_recommended_from_and_the_loss_is_one_word() {
+    let folder = Folder::new();
+    let own = |user: u32| -> String {
+        let items = (0..10).map(|k| format!(" {}", user % 2 * 15 + (k + user) % 15));
+        format!("{user}{}\n", items.collect::<String>())
+    };
+    let later = |user: u32| format!("{user} {}\n", user % 2 * 15 + (10 + user) % 15);
+    folder.with("train.txt", (0..20).map(own).collect::<String>().as_bytes());
+    folder.with("test.txt", (0..20).map(later).collect::<String>().as_bytes());
+    let data = folder.0.display().to_string();
+    let report = json(&format!("train {data} --hidden 8 --epochs 30 --lr 0.02 --batch 32"));
+    let row = &report["rows"][0];
+    assert_eq!(row["metric"], "recall@20");
+    assert!(row["accuracy"]["mean"].as_f64().unwrap() > 90.0, "{row}");
+    assert!(row["metrics"]["ndcg@20"]["mean"].as_f64().unwrap() > 40.0, "{row}");
+    json(&format!("train {data} --model mf --loss ccl --negatives 5 --epochs 2 --batch 32"));
+    refuses(&format!("train {data} --negatives all"), &["--negatives", "links alone"]);
+    refuses(&format!("train {data} --task link"), &["is a folder"]);
+    refuses("train digits --loss ccl", &["--ranking-loss", "node"]);
+}
+
+#[test]
+fn a_folder_of_graphs_is_classified_and_a_graph_may_be_asked_for_links() {
+    let folder = Folder::new();
+    let graph = |k: u32| match k % 2 {
+        // A ring of four, or a path of four.
+        0 => "4 0\n0 2 1 3\n0 2 0 2\n0 2 1 3\n0 2 0 2\n",
+        _ => "4 1\n0 1 1\n0 2 0 2\n0 2 1 3\n0 1 2\n",
+    };
+    let name = folder.0.file_name().unwrap().to_string_lossy().into_owned();
+    let text = format!("40\n{}", (0..40).map(graph).collect::<String>());
+    folder.with(&format!("{name}.txt"), text.as_bytes());
+    let data = folder.0.display().to_string();
+    let report = json(&format!("train {data} --hidden 8 --layers 2 --epochs 20"));
+    assert_eq!(report["rows"][0]["metric"], "accuracy");
+    assert!(report["rows"][0]["accuracy"]["mean"].as_f64().unwrap() > 90.0, "{report}");
+    let report = json("train sbm:nodes=400,classes=4,homophily=0.9 --task link --epochs 10");
+    assert_eq!(report["rows"][0]["metric"], "roc_auc");
+    refuses("train digits --task link --negatives 5", &["--negatives", "link"]);
+}
