@@ -25,7 +25,7 @@ fn tastes() -> Result<Interactions, Error> {
         let item = |k: u64| {
             let word = hash(user, &[k]);
             let any = word % ITEMS;
-            if k % 5 == 0 { any } else { any / TASTES * TASTES + user % TASTES }
+            if k.is_multiple_of(5) { any } else { any / TASTES * TASTES + user % TASTES }
         };
         let mut own: Vec<u32> = Vec::new();
         for item in (0..).map(item) {
