@@ -147,10 +147,6 @@ impl LinksBuilder {
     /// # Errors
     /// [`Error::Setting`] for a number outside its range.
     pub fn build(self, seed: u64) -> Result<Model> {
-        if !(self.deviation > 0.0 && self.deviation.is_finite()) {
-            let legal = "a positive number";
-            return Err(Error::setting("deviation of the rows", self.deviation, legal));
-        }
         if self.encoder != Encoder::None && self.layers == 0 {
             return Err(Error::setting("layers of the encoder", 0, "at least 1"));
         }

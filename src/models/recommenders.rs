@@ -1,6 +1,6 @@
 //! Networks that recommend: tables of users and items, with and without a graph between them.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::nn::decode::{Decoder, Form};
 use crate::nn::{Add, Embedding, Init, LgConv, Model, ModelBuilder, NodeId, Normalize};
 
@@ -66,12 +66,8 @@ impl LightGcnBuilder {
     /// Builds the model and draws its parameters from `seed`.
     ///
     /// # Errors
-    /// [`Error::Setting`] for a number outside its range.
+    /// [`Error::Setting`](crate::Error::Setting) for a number outside its range.
     pub fn build(self, seed: u64) -> Result<Model> {
-        if !(self.deviation > 0.0 && self.deviation.is_finite()) {
-            let legal = "a positive number";
-            return Err(Error::setting("deviation of the rows", self.deviation, legal));
-        }
         let mut b = ModelBuilder::new(1);
         let table = Embedding::drawn(self.nodes, self.channels, Init::Normal(self.deviation))?;
         let mut depths = vec![b.add("table", table, &[NodeId::INPUT])?];

@@ -1,5 +1,6 @@
 //! How parameters are drawn before training.
 
+use crate::error::{Error, Result};
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
 use ndarray::Array2;
@@ -34,6 +35,22 @@ pub enum Init {
 }
 
 impl Init {
+    /// Checks its numbers, which whoever makes a layer may have chosen.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a bound or a deviation that is not positive.
+    pub fn check(self) -> Result<()> {
+        let (name, number) = match self {
+            Init::Uniform(bound) => ("bound of the first values", bound),
+            Init::Normal(deviation) => ("deviation of the first values", deviation),
+            _ => return Ok(()),
+        };
+        match number > 0.0 && number.is_finite() {
+            true => Ok(()),
+            false => Err(Error::setting(name, number, "a positive number")),
+        }
+    }
+
     /// Draws a matrix. The numbers are drawn as `f64` and rounded once, so that f32 and f64 twins
     /// start alike.
     pub fn draw<F: Scalar>(self, shape: (usize, usize), rng: &mut ChaCha8Rng) -> Array2<F> {
@@ -88,5 +105,15 @@ mod tests {
                 .fold(0.0, |most: f64, w| most.max(w.abs()));
             assert!(largest <= bound && largest > 0.95 * bound, "{rule:?}: {largest} of {bound}");
         }
+    }
+
+    #[test]
+    fn bounds_and_deviations_that_are_not_positive_are_refused() {
+        for number in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            assert!(
+                Init::Normal(number).check().is_err() && Init::Uniform(number).check().is_err()
+            );
+        }
+        assert!(Init::Normal(0.1).check().is_ok() && Init::Zeros.check().is_ok());
     }
 }

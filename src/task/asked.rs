@@ -42,6 +42,24 @@ pub(crate) struct Asked {
     pub(crate) penalized: Vec<u32>,
 }
 
+impl Asked {
+    /// What `f` makes of each query's scores, answers and what is left out, in their order; `y` has
+    /// the scores query by query.
+    pub(super) fn each<F: Scalar, R: Send>(
+        &self,
+        y: ArrayView2<F>,
+        f: impl Fn(&[F], &[u32], &[u32]) -> R + Sync,
+    ) -> Vec<R> {
+        let queries = self.answers.len();
+        let y = y.as_standard_layout();
+        let scores = y.as_slice().expect("standard layout");
+        let count = scores.len() / queries.max(1);
+        kernels::run((0..queries).collect(), scores.len(), |i| {
+            f(&scores[i * count..][..count], self.answers.of(i), self.left_out.of(i))
+        })
+    }
+}
+
 /// What a model that ranks is trained by.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]

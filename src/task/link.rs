@@ -2,19 +2,18 @@
 
 use super::asked::{Asked, Lists, RankingLoss, rank};
 use super::known::{Known, both};
+use super::places::{Places, SCORES_AT_ONCE};
 use super::{Batch, Batches, Metric, Part, Tally, Task};
 use crate::data::{Dataset, Triple, Triples};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
-use crate::kernels;
 use crate::nn::{Origin, Queries, Query, Rows};
 use crate::rng::{ChaCha8Rng, generator, purpose};
 use crate::scalar::Scalar;
-use crate::value::Value;
 use ndarray::{Array2, ArrayView2};
 use ndarray_rand::rand::Rng;
 use ndarray_rand::rand::seq::SliceRandom;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 /// What stands beside an answer in training.
@@ -31,9 +30,6 @@ pub enum Candidates {
     /// Every entity, each query once with all of its answers: "k-vs-all".
     AllAtOnce,
 }
-
-/// Scores of one evaluation batch: so many are kept at once.
-const SCORES_AT_ONCE: usize = 1 << 24;
 
 /// Triples that a program is compiled for, and timed on: both directions of each are one call.
 const SERVED: usize = 64;
@@ -201,26 +197,6 @@ impl<F: Scalar> LinkTask<F> {
         query
     }
 
-    fn on_all(&self) -> Batch<F> {
-        Batch::new(self.data.graph().clone(), self.data.shared_features())
-    }
-
-    /// A batch that asks `queries` with candidates in a range of the rows, or each with its own;
-    /// rows are entities, or, where tables stand alone, those in `nodes`.
-    fn batch(&self, queries: Queries, nodes: Option<Vec<u32>>, asked: Asked) -> Result<Batch<F>> {
-        let rows: Vec<u32> = (0..asked.answers.len() as u32).collect();
-        let batch = match nodes {
-            None => self.on_all().with_spaces(Rows::new().queries(queries)),
-            Some(nodes) => {
-                let columns = self.data.num_features();
-                let ones = Arc::new(Value::Dense(Array2::ones((nodes.len(), columns))));
-                Batch::new(self.data.graph().clone(), ones)
-                    .with_spaces(Rows::new().sample(nodes).queries(queries))
-            }
-        };
-        Ok(batch.with_rows(rows).with(asked))
-    }
-
     /// Triples to be ranked among all entities.
     fn ranked(&self, triples: &[Triple], known: &Known) -> Result<Batch<F>> {
         let entities = self.entities();
@@ -234,7 +210,8 @@ impl<F: Scalar> LinkTask<F> {
             }
         }
         let queries = Queries::among(queries, 0..entities)?;
-        self.batch(queries, None, Asked { answers, left_out, penalized: Vec::new() })
+        let asked = Asked { answers, left_out, penalized: Vec::new() };
+        Ok(Places::new(false).batch(self, queries, asked))
     }
 
     /// A batch that asks these queries, with all entities as candidates: a model's output on it has
@@ -246,7 +223,8 @@ impl<F: Scalar> LinkTask<F> {
         let asked: Vec<Query> = queries.iter().map(|&query| self.asked(query)).collect();
         let queries = Queries::among(asked, 0..self.entities())?;
         queries.check(self.name(), self.data.num_nodes(), self.relations())?;
-        Ok(self.on_all().with_spaces(Rows::new().queries(queries)))
+        let batch = Batch::new(self.data.graph().clone(), self.data.shared_features());
+        Ok(batch.with_spaces(Rows::new().queries(queries)))
     }
 
     /// The batch of some training triples.
@@ -274,7 +252,7 @@ impl<F: Scalar> LinkTask<F> {
             left_out.push([]);
         }
         let queries = Queries::among(asked, 0..self.entities())?;
-        self.batch(queries, None, Asked { answers, left_out, penalized })
+        Ok(Places::new(false).batch(self, queries, Asked { answers, left_out, penalized }))
     }
 
     fn sampled(
@@ -298,7 +276,7 @@ impl<F: Scalar> LinkTask<F> {
             left_out.push([]);
         }
         let queries = Queries::each(asked, count + 1, nodes)?;
-        self.batch(queries, places.nodes(), Asked { answers, left_out, penalized })
+        Ok(places.batch(self, queries, Asked { answers, left_out, penalized }))
     }
 
     fn shared(
@@ -331,7 +309,7 @@ impl<F: Scalar> LinkTask<F> {
             asked.push(self.asked(Query { node: own[0], ..query }));
         }
         let queries = Queries::among(asked, 0..candidates)?;
-        self.batch(queries, places.nodes(), Asked { answers, left_out, penalized })
+        Ok(places.batch(self, queries, Asked { answers, left_out, penalized }))
     }
 
     /// Each query of the training part with all its answers, in a fixed order.
@@ -343,38 +321,6 @@ impl<F: Scalar> LinkTask<F> {
             }
         }
         all.into_iter().collect()
-    }
-}
-
-/// The rows of a batch: which entity is at which place, in the order in which they were named. Or
-/// all entities, each at its own place.
-struct Places {
-    named: Option<(HashMap<u32, u32>, Vec<u32>)>,
-}
-
-impl Places {
-    fn new(named: bool) -> Self {
-        Self { named: named.then(Default::default) }
-    }
-
-    fn of(&mut self, entity: u32) -> u32 {
-        let Some((places, nodes)) = &mut self.named else { return entity };
-        *places.entry(entity).or_insert_with(|| {
-            nodes.push(entity);
-            nodes.len() as u32 - 1
-        })
-    }
-
-    fn find(&self, entity: u32) -> Option<u32> {
-        self.named.as_ref().map_or(Some(entity), |(places, _)| places.get(&entity).copied())
-    }
-
-    fn len(&self) -> usize {
-        self.named.as_ref().map_or(0, |(_, nodes)| nodes.len())
-    }
-
-    fn nodes(self) -> Option<Vec<u32>> {
-        self.named.map(|(_, nodes)| nodes)
     }
 }
 
@@ -472,11 +418,7 @@ impl<F: Scalar> Task<F> for LinkTask<F> {
     }
 
     fn origin(&self) -> Option<Origin> {
-        Some(Origin {
-            data: self.name().into(),
-            nodes: self.data.num_nodes(),
-            features: self.data.feature_norm().to_string(),
-        })
+        Task::<F>::origin(&self.data)
     }
 }
 
@@ -488,12 +430,5 @@ pub(super) fn asked_by<'a, F: Scalar>(batch: &'a Batch<F>, task: &str) -> Result
 
 /// The rank of each query's first answer among its candidates.
 pub(super) fn ranks<F: Scalar>(y: ArrayView2<F>, asked: &Asked) -> Vec<usize> {
-    let queries = asked.answers.len();
-    let y = y.as_standard_layout();
-    let scores = y.as_slice().expect("standard layout");
-    let count = scores.len() / queries.max(1);
-    kernels::run((0..queries).collect(), scores.len(), |i| {
-        let answer = asked.answers.of(i)[0] as usize;
-        rank(&scores[i * count..][..count], answer, asked.left_out.of(i))
-    })
+    asked.each(y, |scores, answers, left_out| rank(scores, answers[0] as usize, left_out))
 }

@@ -26,6 +26,7 @@ mod link;
 mod loss;
 mod metric;
 mod node;
+mod places;
 mod prefetch;
 mod recommend;
 mod sampled;

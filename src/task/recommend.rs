@@ -2,25 +2,22 @@
 
 use super::asked::{Asked, Lists, RankingLoss};
 use super::link::asked_by;
-use super::top_k::top_k;
+use super::places::{Places, SCORES_AT_ONCE};
+use super::top_k::{TopK, top_k};
 use super::{Batch, Batches, Measured, Metric, Part, Tally, Task};
 use crate::data::{Dataset, Interactions};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::kernels;
-use crate::nn::{Origin, Queries, Query, Rows};
+use crate::nn::{Origin, Queries, Query};
 use crate::rng::{ChaCha8Rng, generator, purpose};
 use crate::scalar::Scalar;
-use crate::value::Value;
 use ndarray::{Array2, ArrayView2};
 use ndarray_rand::rand::Rng;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Items that are looked at.
 const K: usize = 20;
-/// Scores of one evaluation batch: so many are kept at once.
-const SCORES_AT_ONCE: usize = 1 << 24;
 /// Users that a program is compiled for, and timed on.
 const SERVED: usize = 128;
 /// Draws of an item until it is one that the user has not: whoever has nearly all gets one of them
@@ -144,6 +141,13 @@ impl RecommendTaskBuilder {
     }
 }
 
+impl TopK {
+    fn add_to(self, tally: &mut Tally) {
+        tally.add(self.recall, 1.0);
+        tally.also("ndcg@20", self.ndcg, 1.0);
+    }
+}
+
 impl<F: Scalar> RecommendTask<F> {
     /// The interactions.
     pub fn taken(&self) -> &Interactions {
@@ -193,9 +197,7 @@ impl<F: Scalar> RecommendTask<F> {
         });
         let mut tally = Tally::new();
         for worth in worth {
-            let worth = worth?;
-            tally.add(worth.recall, 1.0);
-            tally.also("ndcg@20", worth.ndcg, 1.0);
+            worth?.add_to(&mut tally);
         }
         Ok(tally.measured(Metric::RECALL_AT_20))
     }
@@ -226,32 +228,21 @@ impl<F: Scalar> RecommendTask<F> {
         let items = first..first + self.taken().num_items() as u32;
         let queries = Queries::among(users.iter().map(ask).collect::<Vec<_>>(), items)?;
         let asked = Asked { answers: own, left_out, penalized: Vec::new() };
-        let rows: Vec<u32> = (0..users.len() as u32).collect();
-        let batch = Batch::new(self.data.graph().clone(), self.data.shared_features());
-        Ok(batch.with_spaces(Rows::new().queries(queries)).with_rows(rows).with(asked))
+        Ok(Places::new(false).batch(self, queries, asked))
     }
 
     fn drawn(&self, users: &[u32], size: usize, rng: &mut ChaCha8Rng) -> Result<Batch<F>> {
         let (first, items) = (self.taken().num_users() as u32, self.taken().num_items() as u32);
-        let (mut places, mut named) = (HashMap::new(), Vec::new());
-        let mut place = |node: u32| {
-            if !self.settings.tables_alone {
-                return node;
-            }
-            *places.entry(node).or_insert_with(|| {
-                named.push(node);
-                named.len() as u32 - 1
-            })
-        };
+        let mut places = Places::new(self.settings.tables_alone);
         let (mut asked, mut nodes, mut penalized) = (Vec::new(), Vec::new(), Vec::new());
         let (mut answers, mut left_out) = (Lists::new(), Lists::new());
         for _ in 0..size {
             let user = users[rng.random_range(0..users.len())];
             let own = &self.train[user as usize];
-            let node = place(user);
+            let node = places.of(user);
             asked.push(Query { node, relation: 0, inverse: false });
             penalized.push(node);
-            let right = place(first + own[rng.random_range(0..own.len())]);
+            let right = places.of(first + own[rng.random_range(0..own.len())]);
             nodes.push(right);
             penalized.push(right);
             for _ in 0..self.settings.negatives {
@@ -262,7 +253,7 @@ impl<F: Scalar> RecommendTask<F> {
                     }
                     wrong = rng.random_range(0..items);
                 }
-                let wrong = place(first + wrong);
+                let wrong = places.of(first + wrong);
                 nodes.push(wrong);
                 penalized.push(wrong);
             }
@@ -270,16 +261,7 @@ impl<F: Scalar> RecommendTask<F> {
             left_out.push([]);
         }
         let queries = Queries::each(asked, 1 + self.settings.negatives, nodes)?;
-        let asked = Asked { answers, left_out, penalized };
-        let (batch, spaces) = if self.settings.tables_alone {
-            let ones = Array2::ones((named.len(), self.data.num_features()));
-            let batch = Batch::new(self.data.graph().clone(), Arc::new(Value::Dense(ones)));
-            (batch, Rows::new().sample(named))
-        } else {
-            (Batch::new(self.data.graph().clone(), self.data.shared_features()), Rows::new())
-        };
-        let rows: Vec<u32> = (0..size as u32).collect();
-        Ok(batch.with_spaces(spaces.queries(queries)).with_rows(rows).with(asked))
+        Ok(places.batch(self, queries, Asked { answers, left_out, penalized }))
     }
 }
 
@@ -357,26 +339,14 @@ impl<F: Scalar> Task<F> for RecommendTask<F> {
 
     fn judge(&self, y: ArrayView2<F>, batch: &Batch<F>, tally: &mut Tally) -> Result<()> {
         let asked = asked_by(batch, self.name())?;
-        let y = y.as_standard_layout();
-        let scores = y.as_slice().expect("standard layout");
-        let users = asked.answers.len();
-        let count = scores.len() / users.max(1);
-        let worth = kernels::run((0..users).collect(), scores.len(), |i| {
-            let scores = &scores[i * count..][..count];
-            top_k(scores, asked.answers.of(i), asked.left_out.of(i), K)
-        });
-        for worth in worth {
-            tally.add(worth.recall, 1.0);
-            tally.also("ndcg@20", worth.ndcg, 1.0);
+        for worth in asked.each(y, |scores, answers, left_out| top_k(scores, answers, left_out, K))
+        {
+            worth.add_to(tally);
         }
         Ok(())
     }
 
     fn origin(&self) -> Option<Origin> {
-        Some(Origin {
-            data: self.name().into(),
-            nodes: self.data.num_nodes(),
-            features: self.data.feature_norm().to_string(),
-        })
+        Task::<F>::origin(&self.data)
     }
 }

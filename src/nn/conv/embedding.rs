@@ -36,7 +36,7 @@ impl<F: Scalar> Embedding<F> {
     /// As [`Embedding::new`], drawn otherwise.
     ///
     /// # Errors
-    /// As [`Embedding::new`].
+    /// As [`Embedding::new`] and [`Init::check`].
     pub fn drawn(nodes: usize, channels: usize, init: Init) -> Result<Self> {
         if nodes == 0 || channels == 0 {
             return Err(Error::setting(
@@ -45,6 +45,7 @@ impl<F: Scalar> Embedding<F> {
                 "at least 1 on both sides",
             ));
         }
+        init.check()?;
         let axes = [Axis::Nodes, Axis::Out];
         Ok(Self { weight: Param::new("weight", (nodes, channels), axes, init) })
     }

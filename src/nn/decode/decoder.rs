@@ -79,8 +79,8 @@ impl DecoderBuilder {
     /// Builds the layer; its parameters are drawn with the model.
     ///
     /// # Errors
-    /// [`Error::Setting`] for no channels, an odd number where numbers are complex, and no
-    /// relations.
+    /// [`Error::Setting`] for no channels, an odd number where numbers are complex, no relations,
+    /// and as [`Init::check`].
     pub fn build<F: Scalar>(self) -> Result<Decoder<F>> {
         let Self { form, channels, relations, init } = self;
         let parts = form.parts();
@@ -88,6 +88,7 @@ impl DecoderBuilder {
             let legal = format!("a positive multiple of {parts}");
             return Err(Error::setting(format!("channels of {form:?}"), channels, legal));
         }
+        init.check()?;
         if relations == 0 {
             return Err(Error::setting("relations", 0, "at least 1"));
         }
