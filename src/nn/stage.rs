@@ -318,7 +318,10 @@ impl<F: Scalar> Lowering<F> {
             return Err(refused("the largest of some nodes is no product".into()));
         }
         if self.space(x) != RowSpace::Nodes {
-            return Err(refused(format!("it pools over nodes, and its rows are {}", self.space(x))));
+            return Err(refused(format!(
+                "it pools over nodes, and its rows are {}",
+                self.space(x)
+            )));
         }
         let known = self.pools.iter().find(|(of, _)| *of == pooling);
         let operator = match known {

@@ -131,7 +131,8 @@ fn scale_weight<F: Scalar>(
         };
         let of = &mut fused[at];
         of.bias = of.bias.as_ref().map(|bias| product(bias));
-        of.scaled = Some(of.scaled.as_ref().map_or_else(|| Arc::new(scale.to_vec()), |s| product(s)));
+        of.scaled =
+            Some(of.scaled.as_ref().map_or_else(|| Arc::new(scale.to_vec()), |s| product(s)));
     }
     scaled
 }

@@ -106,7 +106,10 @@ impl QuantModel {
             }
         }
         if let Some(k) = self.spaces()[1..].iter().position(Option::is_none) {
-            return wrong(k, "reads rows that it cannot take: nodes where graphs are, or the reverse");
+            return wrong(
+                k,
+                "reads rows that it cannot take: nodes where graphs are, or the reverse",
+            );
         }
         if read[1..self.stages.len()].contains(&false) {
             return Err(ModelError::Stages("a stage leads nowhere".into()).into());

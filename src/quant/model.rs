@@ -289,9 +289,7 @@ impl QuantModel {
     }
 
     pub(super) fn aggregates_input(&self) -> bool {
-        self.stages
-            .iter()
-            .any(|stage| stage.op.left().is_some() && stage.inputs[0] == 0)
+        self.stages.iter().any(|stage| stage.op.left().is_some() && stage.inputs[0] == 0)
     }
 
     /// What the rows of the input and of each stage's value are; of a stage that cannot read its

@@ -371,11 +371,7 @@ struct Machine {
 }
 
 /// A value of floats that is read.
-fn real<'a>(
-    source: &Source,
-    x: &'a ValueRef<f32>,
-    buffers: &'a Buffers,
-) -> ValueRef<'a, f32> {
+fn real<'a>(source: &Source, x: &'a ValueRef<f32>, buffers: &'a Buffers) -> ValueRef<'a, f32> {
     match *source {
         Source::Reals(buffer, shape) => {
             let data = &buffers.reals[buffer][..shape.0 * shape.1];
