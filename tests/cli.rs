@@ -1957,7 +1957,7 @@ fn a_folder_of_graphs_is_classified_and_a_graph_may_be_asked_for_links() {
     let names: Vec<&str> = rows.iter().map(|row| row["name"].as_str().unwrap()).collect();
     let expected = ["dense", "channels 0.75", "finetune 5", "bits 8", "narrow control"];
     assert_eq!(names[..5], expected);
-    let weights = |k: usize| rows[k]["account"]["bytes"]["weights"].as_u64().unwrap();
+    let weights = |k: usize| rows[k]["bytes"]["weights"].as_u64().unwrap();
     assert!(weights(3) < weights(2) && weights(2) < weights(0) / 2, "{report}");
     assert!(rows[3]["accuracy"]["mean"].as_f64().unwrap() > 70.0, "{report}");
     let shown = json(&format!("inspect {out}"));

@@ -60,8 +60,8 @@ impl<F: Scalar> Op<F> {
         }
     }
 
-    /// Whether it is a product that takes an epilogue and can be added to what stands in its output.
-    /// A readout has the rounding of a stage by itself, as layer by layer.
+    /// Whether it is a product that takes an epilogue and can be added to what stands in its
+    /// output. A readout has the rounding of a stage by itself, as layer by layer.
     pub(crate) fn is_product(&self) -> bool {
         matches!(self, Op::Linear(_) | Op::PackedLinear(_) | Op::Aggregate(..))
     }

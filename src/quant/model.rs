@@ -191,8 +191,8 @@ impl QuantStage {
 /// A quantised model: made by [`Quantizer`](super::Quantizer), runs on integer kernels, cannot
 /// train, and holds no graph.
 ///
-/// *Shapes*: input `[n, in_channels]`, output `[n, out_channels]`, with a row per graph of the batch
-/// where the model pools, or per pair where it scores them.
+/// *Shapes*: input `[n, in_channels]`, output `[n, out_channels]`, with a row per graph of the
+/// batch where the model pools, or per pair where it scores them.
 ///
 /// ```
 /// use gnn_prune::{Bits, Dataset, Gcn, Quantizer};
