@@ -1990,6 +1990,18 @@ fn a_folder_of_graphs_is_classified_and_a_graph_may_be_asked_for_links() {
     let report = json(&format!("train {data} --hidden 8 --layers 2 --epochs 20"));
     assert_eq!(report["rows"][0]["metric"], "accuracy");
     assert!(report["rows"][0]["accuracy"]["mean"].as_f64().unwrap() > 90.0, "{report}");
+    let out = folder.file("small");
+    let way = "--hidden 16 --layers 2 --epochs 10 --channels 0.75 --finetune 5 --bits 8 --seeds 3";
+    let report = json(&format!("compress {data} --model gin {way} --out {out}"));
+    let rows = report["rows"].as_array().unwrap();
+    let names: Vec<&str> = rows.iter().map(|row| row["name"].as_str().unwrap()).collect();
+    let expected = ["dense", "channels 0.75", "finetune 5", "bits 8", "narrow control"];
+    assert_eq!(names[..5], expected);
+    let weights = |k: usize| rows[k]["account"]["bytes"]["weights"].as_u64().unwrap();
+    assert!(weights(3) < weights(2) && weights(2) < weights(0) / 2, "{report}");
+    assert!(rows[3]["accuracy"]["mean"].as_f64().unwrap() > 70.0, "{report}");
+    let shown = json(&format!("inspect {out}"));
+    assert!(shown.to_string().contains("readout0"), "{shown}");
     let report = json("train sbm:nodes=400,classes=4,homophily=0.9 --task link --epochs 10");
     assert_eq!(report["rows"][0]["metric"], "roc_auc");
     refuses("train digits --task link --negatives 5", &["--negatives", "link"]);

@@ -44,6 +44,8 @@ mod pruning;
 #[cfg(feature = "pt")]
 mod pt_files;
 mod quantization;
+#[cfg(feature = "testing")]
+mod quantized_graphs;
 #[cfg(all(feature = "readers", feature = "report"))]
 mod readers;
 #[cfg(feature = "testing")]

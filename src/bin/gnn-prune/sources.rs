@@ -132,8 +132,10 @@ impl Source {
     pub fn trainer(&self, model: &ModelArgs) -> Result<Trainer> {
         match self {
             Source::Nodes(_) | Source::Sampled(_) | Source::Edges(_) => model.trainer(),
+            // A fold that validates is small and soon all right: every epoch is looked at.
             Source::Graphs(_) => Trainer::builder()
                 .epochs(model.epochs.unwrap_or(100))
+                .patience(model.epochs.unwrap_or(100))
                 .learning_rate(model.lr.unwrap_or(0.01))
                 .weight_decay(model.weight_decay.unwrap_or(0.0))
                 .schedule(Schedule::Step { every: 50, factor: 0.5 })
