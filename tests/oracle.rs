@@ -2,7 +2,9 @@
 
 use gnn_prune::Value;
 use gnn_prune::nn::{Registry, RowSpace};
-use gnn_prune::testing::{check_oracle, random_dense, random_graph, random_layer, random_sparse, spaces_for};
+use gnn_prune::testing::{
+    check_oracle, random_dense, random_graph, random_layer, random_sparse, spaces_for,
+};
 
 /// Graphs and settings a layer is drawn for.
 const DRAWS: u64 = 60;

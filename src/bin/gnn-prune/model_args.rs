@@ -87,13 +87,8 @@ impl ModelKind {
         ModelKind::Linear,
     ];
     /// Those of links with something between table and decoder.
-    const ENCODERS: [ModelKind; 5] = [
-        ModelKind::Gcn,
-        ModelKind::Sage,
-        ModelKind::Rgcn,
-        ModelKind::Compgcn,
-        ModelKind::Linear,
-    ];
+    const ENCODERS: [ModelKind; 5] =
+        [ModelKind::Gcn, ModelKind::Sage, ModelKind::Rgcn, ModelKind::Compgcn, ModelKind::Linear];
     const RECOMMENDERS: [ModelKind; 2] = [ModelKind::Lightgcn, ModelKind::Mf];
 
     /// The models of a task, the default first.

@@ -1,6 +1,6 @@
 //! The convolution that composes nodes with relations.
 
-use super::composition::Composition;
+use super::composition::{Composition, Gathered, gather, gather_back};
 use crate::error::{Error, ModelError, PruneError, Result, Unsupported};
 use crate::graph::{AdjacencyNorm, Graph, RelationPairs};
 use crate::kernels::{self, Epilogue};
@@ -145,16 +145,6 @@ impl CompGcnConv<f32> {
     }
 }
 
-/// What a direction with edges has summed up.
-#[derive(Debug)]
-pub struct Gathered<F: Scalar> {
-    /// Of each pair of a node and a relation, `[pairs, in]`; nothing where backward does not read
-    /// it.
-    pairs: Option<Array2<F>>,
-    /// Of each node, `[n, in]`.
-    nodes: Array2<F>,
-}
-
 impl<F: Scalar> CompGcnConv<F> {
     fn in_channels(&self) -> usize {
         self.itself.value().ncols()
@@ -199,39 +189,6 @@ impl<F: Scalar> CompGcnConv<F> {
         self.directions(cx, relations)
     }
 
-    /// What one direction's neighbours send, added up: `[n, in]`.
-    fn gathered(
-        &self,
-        cx: &Cx<F>,
-        pairs: &RelationPairs<F>,
-        first: usize,
-        x: ArrayView2<F>,
-        z: ArrayView2<F>,
-    ) -> (Array2<F>, Array2<F>) {
-        let shape = (pairs.len(), x.ncols());
-        let (mut h, mut t) = (cx.take(shape), cx.take(shape));
-        kernels::spmm(pairs.gather(), x, h.view_mut());
-        let masses = self.masses(pairs);
-        for (r, block) in pairs.blocks().iter().enumerate() {
-            let rows = s![block.clone(), ..];
-            let masses = masses.as_ref().map(|masses| &masses[block.clone()]);
-            let (h, t) = (h.slice(rows), t.slice_mut(rows));
-            self.composition.compose(h, masses, z.row(first + r), t);
-        }
-        let mut nodes = cx.take(x.dim());
-        kernels::spmm(pairs.spread(), t.view(), nodes.view_mut());
-        cx.give(t);
-        (h, nodes)
-    }
-
-    /// The sum of the weights of each pair, where the composition asks for it.
-    fn masses(&self, pairs: &RelationPairs<F>) -> Option<Vec<F>> {
-        (self.composition == Composition::Subtraction).then(|| {
-            let rows = pairs.gather();
-            rows.outer_iterator().map(|row| row.data().iter().copied().sum()).collect()
-        })
-    }
-
     /// `φ(x, z_loop)`.
     fn looped(&self, cx: &Cx<F>, x: ArrayView2<F>) -> Array2<F> {
         let mut t = cx.take(x.dim());
@@ -263,52 +220,19 @@ impl<F: Scalar> CompGcnConv<F> {
                 cx.give(looped);
                 let half = z.nrows() / 2;
                 for (direction, pairs) in directions.iter().enumerate() {
-                    let (h, nodes) = self.gathered(cx, pairs, direction * half, x, z);
+                    let z = z.slice(s![direction * half..(direction + 1) * half, ..]);
+                    let Gathered { pairs: h, nodes } = gather(cx, self.composition, pairs, x, z);
                     let epilogue = Epilogue { add: true, ..Epilogue::NONE };
                     let w = self.weight_of(direction);
                     kernels::matmul_then(nodes.view(), w.view(), y.view_mut(), epilogue);
-                    if !kept {
-                        cx.give(h);
-                        cx.give(nodes);
-                    } else if self.composition == Composition::Subtraction {
-                        cx.give(h);
-                        cache.push(Gathered { pairs: None, nodes });
-                    } else {
-                        cache.push(Gathered { pairs: Some(h), nodes });
+                    match kept {
+                        true => cache.push(Gathered { pairs: h, nodes }),
+                        false => h.into_iter().chain([nodes]).for_each(|used| cx.give(used)),
                     }
                 }
             });
         });
         Ok((Value::Dense(y), cache))
-    }
-
-    /// Gradients through one direction with edges: those by nodes and relations are added.
-    fn back_through(
-        &self,
-        cx: &Cx<F>,
-        pairs: &RelationPairs<F>,
-        h: Option<Array2<F>>,
-        z: ArrayView2<F>,
-        dnodes: ArrayView2<F>,
-        dx: &mut Array2<F>,
-        mut dz: ndarray::ArrayViewMut2<F>,
-    ) {
-        let shape = (pairs.len(), z.ncols());
-        let (mut dt, mut dh) = (cx.take(shape), cx.take(shape));
-        kernels::spmm(pairs.spread_transposed(), dnodes, dt.view_mut());
-        let masses = self.masses(pairs);
-        // A difference reads none of it.
-        let h = h.unwrap_or_else(|| cx.take(shape));
-        for (r, block) in pairs.blocks().iter().enumerate() {
-            let rows = s![block.clone(), ..];
-            let masses = masses.as_ref().map(|masses| &masses[block.clone()]);
-            let (h, dt, dh) = (h.slice(rows), dt.slice(rows), dh.slice_mut(rows));
-            let of_relation = self.composition.back(h, masses, z.row(r), dt, dh);
-            dz.row_mut(r).iter_mut().zip(of_relation).for_each(|(dz, own)| *dz += own);
-        }
-        let add = Epilogue { add: true, ..Epilogue::NONE };
-        kernels::spmm_then(pairs.gather_transposed(), dh.view(), dx.view_mut(), add);
-        [h, dt, dh].into_iter().for_each(|used| cx.give(used));
     }
 
     /// Refuses to lose channels that a correlation mixes.
@@ -412,17 +336,9 @@ impl<F: Scalar> Layer<F> for CompGcnConv<F> {
                         let w = self.weight_of(direction);
                         kernels::matmul_nt(dy, w.view(), dnodes.view_mut());
                         let rows = s![direction * half..(direction + 1) * half, ..];
-                        let dz = dz.slice_mut(rows);
-                        let dnodes = dnodes.view();
-                        self.back_through(
-                            cx,
-                            pairs,
-                            kept.pairs,
-                            z.slice(rows),
-                            dnodes,
-                            &mut dx,
-                            dz,
-                        );
+                        let (z, dz) = (z.slice(rows), dz.slice_mut(rows));
+                        let (composition, dnodes) = (self.composition, dnodes.view());
+                        gather_back(cx, composition, pairs, kept.pairs, z, dnodes, &mut dx, dz);
                     }
                     cx.give(dnodes);
                 });
@@ -464,8 +380,9 @@ impl<F: Scalar> Layer<F> for CompGcnConv<F> {
                 };
                 put(LOOP, self.looped(cx, x));
                 for (direction, pairs) in directions.iter().enumerate() {
-                    let (h, nodes) = self.gathered(cx, pairs, direction * half, x, z);
-                    cx.give(h);
+                    let z = z.slice(s![direction * half..(direction + 1) * half, ..]);
+                    let Gathered { pairs: h, nodes } = gather(cx, self.composition, pairs, x, z);
+                    h.into_iter().for_each(|used| cx.give(used));
                     put(direction, nodes);
                 }
             });

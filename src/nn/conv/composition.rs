@@ -1,8 +1,10 @@
 //! How the row of a node and the row of a relation become a message.
 
-use crate::kernels;
+use crate::graph::RelationPairs;
+use crate::kernels::{self, Epilogue};
+use crate::nn::Cx;
 use crate::scalar::Scalar;
-use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut2};
+use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut2, s};
 use serde::{Deserialize, Serialize};
 
 /// `φ(x, z)`, of one width all three. Every one of them is linear in `x`, so that what several
@@ -33,6 +35,14 @@ impl Composition {
     /// Multiply-accumulates per message of `d` channels.
     pub(super) fn macs(self, d: usize) -> usize {
         if self.is_by_channel() { d } else { d * d }
+    }
+
+    /// The sum of the weights of each pair, where the composition asks for it.
+    fn masses<F: Scalar>(self, pairs: &RelationPairs<F>) -> Option<Vec<F>> {
+        (self == Composition::Subtraction).then(|| {
+            let rows = pairs.gather();
+            rows.outer_iterator().map(|row| row.data().iter().copied().sum()).collect()
+        })
     }
 
     /// Composes sums of neighbours' rows `h: [m, d]` with the row of their relation: `t: [m, d]`.
@@ -111,10 +121,78 @@ fn rotated<F: Scalar>(z: ArrayView1<F>) -> Array2<F> {
     Array2::from_shape_fn((d, d), |(i, k)| z[(i + k) % d])
 }
 
+/// What the neighbours of one direction have sent.
+#[derive(Debug)]
+pub struct Gathered<F: Scalar> {
+    /// The sums over each pair of a node and a relation, `[pairs, d]`; nothing where no gradient
+    /// reads them.
+    pub(super) pairs: Option<Array2<F>>,
+    /// The composed messages of each node, `[n, d]`.
+    pub(super) nodes: Array2<F>,
+}
+
+/// Adds up what the neighbours `x: [n, d]` send over the relations `z: [relations, d]` of `pairs`.
+pub(super) fn gather<F: Scalar>(
+    cx: &Cx<F>,
+    composition: Composition,
+    pairs: &RelationPairs<F>,
+    x: ArrayView2<F>,
+    z: ArrayView2<F>,
+) -> Gathered<F> {
+    let shape = (pairs.len(), x.ncols());
+    let (mut h, mut t) = (cx.take(shape), cx.take(shape));
+    kernels::spmm(pairs.gather(), x, h.view_mut());
+    let masses = composition.masses(pairs);
+    for (r, block) in pairs.blocks().iter().enumerate() {
+        let rows = s![block.clone(), ..];
+        let masses = masses.as_ref().map(|masses| &masses[block.clone()]);
+        composition.compose(h.slice(rows), masses, z.row(r), t.slice_mut(rows));
+    }
+    let mut nodes = cx.take(x.dim());
+    kernels::spmm(pairs.spread(), t.view(), nodes.view_mut());
+    cx.give(t);
+    if composition == Composition::Subtraction {
+        cx.give(h);
+        return Gathered { pairs: None, nodes };
+    }
+    Gathered { pairs: Some(h), nodes }
+}
+
+/// The way back of [`gather`], given `dnodes: [n, d]` and the sums over pairs `h` that it kept:
+/// gradients by neighbours and by relations are added to `dx` and `dz`.
+#[allow(clippy::too_many_arguments)]
+pub(super) fn gather_back<F: Scalar>(
+    cx: &Cx<F>,
+    composition: Composition,
+    pairs: &RelationPairs<F>,
+    h: Option<Array2<F>>,
+    z: ArrayView2<F>,
+    dnodes: ArrayView2<F>,
+    dx: &mut Array2<F>,
+    mut dz: ArrayViewMut2<F>,
+) {
+    let shape = (pairs.len(), z.ncols());
+    let (mut dt, mut dh) = (cx.take(shape), cx.take(shape));
+    kernels::spmm(pairs.spread_transposed(), dnodes, dt.view_mut());
+    let masses = composition.masses(pairs);
+    // A difference reads nothing of it.
+    let h = h.unwrap_or_else(|| cx.take(shape));
+    for (r, block) in pairs.blocks().iter().enumerate() {
+        let rows = s![block.clone(), ..];
+        let masses = masses.as_ref().map(|masses| &masses[block.clone()]);
+        let (h, dt, dh) = (h.slice(rows), dt.slice(rows), dh.slice_mut(rows));
+        let of_relation = composition.back(h, masses, z.row(r), dt, dh);
+        dz.row_mut(r).iter_mut().zip(of_relation).for_each(|(dz, own)| *dz += own);
+    }
+    let add = Epilogue { add: true, ..Epilogue::NONE };
+    kernels::spmm_then(pairs.gather_transposed(), dh.view(), dx.view_mut(), add);
+    [h, dt, dh].into_iter().for_each(|used| cx.give(used));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ndarray::{Array2, array};
+    use ndarray::array;
 
     #[test]
     fn each_composition_is_its_formula() {

@@ -1,6 +1,7 @@
 //! Graph convolutions, one per file.
 
 mod appnp;
+mod blocks;
 mod compgcn_conv;
 mod composition;
 mod embedding;

@@ -1,6 +1,7 @@
 //! The relational graph convolution.
 
 use super::EDGE_WEIGHTS;
+use super::blocks::Blocks;
 use crate::error::{Error, ModelError, PruneError, Result, Unsupported};
 use crate::graph::{AdjacencyNorm, Graph};
 use crate::kernels::{self, Epilogue};
@@ -8,13 +9,13 @@ use crate::nn::linear_map::aggregated;
 use crate::nn::product::{bias_gradient, product, product_dw, product_dx};
 use crate::nn::pytorch::py;
 use crate::nn::{
-    Attrs, Axis, Cx, Evaluated, Grads, Init, Io, Kept, Layer, Layout, LinearMap, Lowering, Param, Place,
-    PruneUnits, Python, Reads, Registered, See, Shapes, StageId, Twin, Wiring, bias,
+    Attrs, Axis, Cx, Evaluated, Grads, Init, Io, Kept, Layer, Layout, LinearMap, Lowering, Param,
+    Place, PruneUnits, Python, Reads, Registered, See, Shapes, StageId, Twin, Wiring, bias,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
-use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
+use ndarray::{Array2, s};
 use ndarray_rand::rand::Rng;
 
 /// Builder of an [`RgcnConv`]; see [`RgcnConv::builder`].
@@ -131,7 +132,7 @@ impl RgcnConvBuilder {
             }),
             bias: self.bias.then(|| bias(outputs)),
             relations: self.relations,
-            blocks,
+            blocks: Blocks(blocks),
             norm: if self.weighted { norm } else { norm.unweighted() },
         })
     }
@@ -157,7 +158,8 @@ pub struct RgcnConv<F: Scalar = f32> {
     root: Option<Param<F>>,
     bias: Option<Param<F>>,
     relations: usize,
-    blocks: usize,
+    /// Of which the matrix of a relation is made.
+    blocks: Blocks,
     /// Of each relation.
     norm: AdjacencyNorm,
 }
@@ -180,13 +182,6 @@ impl RgcnConv<f32> {
 }
 
 impl<F: Scalar> RgcnConv<F> {
-    fn units(&self) -> PruneUnits {
-        match self.blocks {
-            1 => PruneUnits::Single,
-            heads => PruneUnits::AcrossHeads { heads },
-        }
-    }
-
     fn is_sum(&self) -> bool {
         matches!(self.norm, AdjacencyNorm::Sum | AdjacencyNorm::UnweightedSum)
     }
@@ -200,92 +195,7 @@ impl<F: Scalar> RgcnConv<F> {
     }
 
     fn out_channels(&self) -> usize {
-        self.weight.value().ncols() * self.blocks
-    }
-
-    /// Where block `b` lies along an axis of so many channels.
-    fn block(&self, b: usize, channels: usize) -> std::ops::Range<usize> {
-        let each = channels / self.blocks;
-        b * each..(b + 1) * each
-    }
-
-    /// `Y = X·W_r`.
-    fn multiply(&self, x: ArrayView2<F>, r: usize, mut y: ArrayViewMut2<F>) {
-        let w = self.weight_of(r);
-        for b in 0..self.blocks {
-            let (of_x, of_y) = (self.block(b, x.ncols()), self.block(b, y.ncols()));
-            let w = w.slice(s![of_x.clone(), ..]);
-            kernels::matmul(x.slice(s![.., of_x]), w, y.slice_mut(s![.., of_y]));
-        }
-    }
-
-    /// `dX = dY·W_rᵀ`.
-    fn multiply_back(&self, dy: ArrayView2<F>, r: usize, mut dx: ArrayViewMut2<F>) {
-        let w = self.weight_of(r);
-        for b in 0..self.blocks {
-            let (of_x, of_y) = (self.block(b, dx.ncols()), self.block(b, dy.ncols()));
-            let w = w.slice(s![of_x.clone(), ..]);
-            kernels::matmul_nt(dy.slice(s![.., of_y]), w, dx.slice_mut(s![.., of_x]));
-        }
-    }
-
-    /// `Xᵀ·dY`, of which only the blocks are there.
-    fn gradient_of(&self, x: ArrayView2<F>, dy: ArrayView2<F>) -> Array2<F> {
-        let mut dw = Array2::zeros((x.ncols(), self.weight.value().ncols()));
-        for b in 0..self.blocks {
-            let (of_x, of_y) = (self.block(b, x.ncols()), self.block(b, dy.ncols()));
-            let dw = dw.slice_mut(s![of_x.clone(), ..]);
-            kernels::matmul_tn(x.slice(s![.., of_x]), dy.slice(s![.., of_y]), dw);
-        }
-        dw
-    }
-
-    /// `W_r`, `[in, out]`, with the zeros beside its blocks.
-    fn whole_weight_of(&self, r: usize) -> Array2<F> {
-        let w = self.weight_of(r);
-        if self.blocks == 1 {
-            return w;
-        }
-        let mut whole = Array2::zeros((w.nrows(), self.out_channels()));
-        for b in 0..self.blocks {
-            let (of_x, of_y) = (self.block(b, w.nrows()), self.block(b, self.out_channels()));
-            whole.slice_mut(s![of_x.clone(), of_y]).assign(&w.slice(s![of_x, ..]));
-        }
-        whole
-    }
-
-    /// The blocks of a matrix `[in, out]`.
-    fn blocks_of(&self, whole: Array2<F>) -> Array2<F> {
-        if self.blocks == 1 {
-            return whole;
-        }
-        let mut w = Array2::zeros((whole.nrows(), self.weight.value().ncols()));
-        for b in 0..self.blocks {
-            let (of_x, of_y) = (self.block(b, whole.nrows()), self.block(b, whole.ncols()));
-            w.slice_mut(s![of_x.clone(), ..]).assign(&whole.slice(s![of_x, of_y]));
-        }
-        w
-    }
-
-    /// Refuses channels that are not at the same places of all blocks.
-    fn check_kept(&self, kept: &Kept) -> Result<(), PruneError> {
-        let alike = |kept: &[usize], width: usize| {
-            let each = (width / self.blocks).max(1);
-            let places = |b: usize| {
-                kept.iter().filter(move |c| **c / each == b).map(move |c| c % each)
-            };
-            (1..self.blocks).all(|b| places(b).eq(places(0)))
-        };
-        let inputs = kept.inputs.iter().zip(&kept.in_widths);
-        if inputs.clone().all(|(kept, &width)| alike(kept, width))
-            && alike(&kept.output, kept.out_width)
-        {
-            return Ok(());
-        }
-        Err(PruneError::Refused {
-            layer: Self::KIND.into(),
-            reason: format!("its {} blocks lose the same channels or none", self.blocks),
-        })
+        self.weight.value().ncols() * self.blocks.0
     }
 
     /// Stacked matrix `k`.
@@ -356,11 +266,11 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
     }
 
     fn wiring(&self) -> Wiring {
-        Wiring::Fresh { channels: self.out_channels(), units: self.units() }
+        Wiring::Fresh { channels: self.out_channels(), units: self.blocks.units() }
     }
 
     fn couples(&self, _: usize) -> PruneUnits {
-        self.units()
+        self.blocks.units()
     }
 
     /// A dense `X` is aggregated over all relations in one product and then multiplied; a sparse
@@ -384,7 +294,7 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
             .map(|bias| bias.value().as_slice().expect("parameters are contiguous"));
         let ValueRef::Dense(x) = x else {
             for r in 0..relations {
-                let z = product(cx, x, self.whole_weight_of(r).view());
+                let z = product(cx, x, self.blocks.whole(self.weight_of(r)).view());
                 let epilogue = Epilogue { add: true, ..Epilogue::NONE };
                 kernels::spmm_then(
                     graph.relation_operator(r, self.norm)?.forward(),
@@ -404,7 +314,7 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
         kernels::spmm(pairs.gather(), x.view(), h.view_mut());
         for (r, block) in pairs.blocks().iter().enumerate() {
             let rows = s![block.clone(), ..];
-            self.multiply(h.slice(rows), r, t.slice_mut(rows));
+            self.blocks.multiply(h.slice(rows), self.weight_of(r).view(), t.slice_mut(rows));
         }
         kernels::spmm_then(
             pairs.spread(),
@@ -460,10 +370,12 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
                     let mut dh = h;
                     for (r, block) in pairs.blocks().iter().enumerate() {
                         let rows = s![block.clone(), ..];
-                        dweights.push(self.gradient_of(dh.slice(rows), dt.slice(rows)));
+                        dweights.push(self.blocks.gradient(dh.slice(rows), dt.slice(rows)));
                         // The rows of `H` are read no more.
                         if io.wants(0) {
-                            self.multiply_back(dt.slice(rows), r, dh.slice_mut(rows));
+                            let w = self.weight_of(r);
+                            let (dt, dh) = (dt.slice(rows), dh.slice_mut(rows));
+                            self.blocks.multiply_back(dt, w.view(), dh);
                         }
                     }
                     cx.give(dt);
@@ -480,9 +392,14 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
                         let operator =
                             graph.relation_operator(r, self.norm).expect("the forward pass had it");
                         kernels::spmm(operator.transpose(), dy, dz.view_mut());
-                        dweights.push(self.blocks_of(product_dw(&x, dz.view())));
+                        dweights.push(self.blocks.of_whole(product_dw(&x, dz.view())));
                         if io.wants(0) {
-                            add(product_dx(cx, &x, dz.view(), self.whole_weight_of(r).view()));
+                            add(product_dx(
+                                cx,
+                                &x,
+                                dz.view(),
+                                self.blocks.whole(self.weight_of(r)).view(),
+                            ));
                         }
                     }
                     cx.give(dz);
@@ -511,14 +428,17 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
             let pairs = lowering.of_graph(|graph| graph.relation_pairs(self.norm))?.len();
             lowering.rows(xs[0]) * root * inputs * width
                 + edges * inputs
-                + pairs * (inputs / self.blocks + 1) * width
+                + pairs * (inputs / self.blocks.0 + 1) * width
         } as u64;
         Ok(lowering.opaque(xs, Evaluated::new(self.clone(), macs), width))
     }
 
     fn attrs(&self) -> Attrs {
         let attrs = Attrs::new().with("relations", self.relations);
-        let attrs = if self.blocks > 1 { attrs.with("blocks", self.blocks) } else { attrs };
+        let attrs = match self.blocks.0 {
+            1 => attrs,
+            blocks => attrs.with("blocks", blocks),
+        };
         let attrs = if self.is_sum() { attrs.with("sum", true) } else { attrs };
         if self.norm.is_weighted() { attrs } else { attrs.with(EDGE_WEIGHTS, false) }
     }
@@ -526,7 +446,7 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
     /// One map: the stacked weights see `Â_r·X`, bases `Σ_r a_rb·Â_r·X`, the root `X`; the weights
     /// of the bases are held. Blocks are no map of all outputs, and none is shown.
     fn linear_maps(&mut self, cx: &Cx<F>, xs: &[ValueRef<F>], see: &mut See<F>) -> Result<()> {
-        if self.blocks > 1 {
+        if self.blocks.0 > 1 {
             return Ok(());
         }
         let x = &xs[0];
@@ -567,11 +487,17 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
     }
 
     fn reshaped(&mut self, kept: &Kept) -> Result<(), PruneError> {
-        self.check_kept(kept)
+        self.masked(kept)
     }
 
     fn masked(&mut self, kept: &Kept) -> Result<(), PruneError> {
-        self.check_kept(kept)
+        if self.blocks.fit(kept) {
+            return Ok(());
+        }
+        Err(PruneError::Refused {
+            layer: Self::KIND.into(),
+            reason: format!("its {} blocks lose the same channels or none", self.blocks.0),
+        })
     }
 }
 
@@ -639,7 +565,7 @@ impl<F: Scalar> Registered<F> for RgcnConv<F> {
     }
 
     fn to_python(&self, at: &Place) -> std::result::Result<Python, String> {
-        if self.blocks > 1 {
+        if self.blocks.0 > 1 {
             return Err("of blocks".into());
         }
         let bases = self
@@ -683,7 +609,7 @@ impl<F: Scalar> Registered<F> for RgcnConv<F> {
             });
             let mut w = Array2::zeros((self.in_channels(), self.out_channels()));
             let stacked = self.weight_of(r);
-            let (each_in, each_out) = (w.nrows() / self.blocks, stacked.ncols());
+            let (each_in, each_out) = (w.nrows() / self.blocks.0, stacked.ncols());
             for ((i, c), w_ic) in w.indexed_iter_mut() {
                 if i / each_in == c / each_out {
                     *w_ic = stacked[[i, c % each_out]];
