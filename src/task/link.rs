@@ -285,7 +285,8 @@ impl<F: Scalar> LinkTask<F> {
         count: usize,
         rng: &mut ChaCha8Rng,
     ) -> Result<Batch<F>> {
-        // The candidates are the first rows, whether or not the others are there too.
+        // The candidates are the first places, and in a batch of the named rows alone the first
+        // rows.
         let mut places = Places::new(true);
         for &(_, answer) in pairs {
             places.of(answer);
@@ -302,14 +303,20 @@ impl<F: Scalar> LinkTask<F> {
             let others = known.answers(query).iter().filter_map(|node| places.find(*node));
             left_out.push(others.filter(|place| *place < candidates && *place != own));
         }
-        let mut asked = Vec::new();
+        let (mut asked, alone) = (Vec::new(), self.settings.tables_alone);
         for &(query, answer) in pairs {
-            let own = [places.of(query.node), places.of(answer)];
+            let nodes = [query.node, answer];
+            let own = if alone { nodes.map(|node| places.of(node)) } else { nodes };
             penalized.extend(own);
             asked.push(self.asked(Query { node: own[0], ..query }));
         }
-        let queries = Queries::among(asked, 0..candidates)?;
-        Ok(places.batch(self, queries, Asked { answers, left_out, penalized }))
+        let asked_for = Asked { answers, left_out, penalized };
+        if alone {
+            return Ok(places.batch(self, Queries::among(asked, 0..candidates)?, asked_for));
+        }
+        // On the whole graph they are where they are, and are listed.
+        let queries = Queries::among_listed(asked, places.nodes())?;
+        Ok(Places::new(false).batch(self, queries, asked_for))
     }
 
     /// Each query of the training part with all its answers, in a fixed order.

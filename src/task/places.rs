@@ -40,6 +40,11 @@ impl Places {
         self.named.as_ref().map_or(Some(node), |(places, _)| places.get(&node).copied())
     }
 
+    /// Which nodes were named, in the order of their places.
+    pub(super) fn nodes(self) -> Vec<u32> {
+        self.named.map_or_else(Vec::new, |(_, nodes)| nodes)
+    }
+
     /// How many nodes were named.
     pub(super) fn len(&self) -> usize {
         self.named.as_ref().map_or(0, |(_, nodes)| nodes.len())

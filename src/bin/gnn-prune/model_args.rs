@@ -6,7 +6,7 @@ use crate::sources::TaskKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, ValueEnum, builder::TypedValueParser};
 use gnn_prune::models::{self, Normalization, Scored};
-use gnn_prune::nn::{Aggregation, Form};
+use gnn_prune::nn::{Aggregation, Composition, Form};
 use gnn_prune::task::{Candidates, RankingLoss, Sampler};
 use gnn_prune::{AppnpNet, Dataset, Gat, Gcn, Gcn2, Gin, Mlp, Model, Sage, Sgc, Trainer};
 use std::ffi::OsString;
@@ -63,6 +63,8 @@ pub enum ModelKind {
     Complex,
     Rotate,
     Rgcn,
+    Compgcn,
+    Linear,
     Lightgcn,
     Mf,
 }
@@ -79,14 +81,19 @@ impl ModelKind {
         ModelKind::Gcn2,
         ModelKind::Mlp,
     ];
-    const LINKS: [ModelKind; 6] = [
+    const LINKS: [ModelKind; 8] = [
         ModelKind::Complex,
         ModelKind::Distmult,
         ModelKind::Rotate,
         ModelKind::Gcn,
         ModelKind::Sage,
         ModelKind::Rgcn,
+        ModelKind::Compgcn,
+        ModelKind::Linear,
     ];
+    /// Those of links with something between table and decoder.
+    const ENCODERS: [ModelKind; 5] =
+        [ModelKind::Gcn, ModelKind::Sage, ModelKind::Rgcn, ModelKind::Compgcn, ModelKind::Linear];
     const RECOMMENDERS: [ModelKind; 2] = [ModelKind::Lightgcn, ModelKind::Mf];
 
     /// The models of a task, the default first.
@@ -96,6 +103,24 @@ impl ModelKind {
             TaskKind::Graph => &[ModelKind::Gin, ModelKind::Mlp],
             TaskKind::Link => &Self::LINKS,
             TaskKind::Recommend => &Self::RECOMMENDERS,
+        }
+    }
+}
+
+/// How a node and a relation become a message of compgcn.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CompositionKind {
+    Sub,
+    Mult,
+    Corr,
+}
+
+impl CompositionKind {
+    pub fn composition(self) -> Composition {
+        match self {
+            CompositionKind::Sub => Composition::Subtraction,
+            CompositionKind::Mult => Composition::Product,
+            CompositionKind::Corr => Composition::Correlation,
         }
     }
 }
@@ -246,15 +271,9 @@ pub struct ModelArgs {
     /// Jumping knowledge, all layers joined by: cat, max
     #[arg(long, value_enum, value_name = "HOW", hide_possible_values = true)]
     pub jumping: Option<Jumping>,
-    /// Norm after every hidden layer: none, batch, layer
-    #[arg(
-        long,
-        value_enum,
-        value_name = "HOW",
-        default_value = "none",
-        hide_possible_values = true
-    )]
-    pub norm: NormKind,
+    /// Norm after every hidden layer: none, batch, layer [default: none, of compgcn batch]
+    #[arg(long, value_enum, value_name = "HOW", hide_possible_values = true)]
+    pub norm: Option<NormKind>,
     /// Heads of gat and gatv2
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = count(1024))]
     pub heads: usize,
@@ -285,6 +304,21 @@ pub struct ModelArgs {
     /// Bases of rgcn, 0 for a matrix per relation
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u64).range(0..=1000).map(|n| n as usize))]
     pub bases: usize,
+    /// Blocks of the matrices of rgcn, in the place of bases
+    #[arg(long, value_name = "N", value_parser = count(1 << 20), conflicts_with = "bases")]
+    pub blocks: Option<usize>,
+    /// How compgcn composes nodes with relations: sub, mult, corr
+    #[arg(
+        long,
+        value_enum,
+        value_name = "HOW",
+        default_value = "mult",
+        hide_possible_values = true
+    )]
+    pub composition: CompositionKind,
+    /// Dropout on the relations that a decoder reads, in [0, 1)
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, allow_negative_numbers = true)]
+    pub relation_dropout: f64,
     /// Or --loss, of rankings: softmax, bce, margin, bpr, ccl
     #[arg(long, value_enum, value_name = "LOSS", hide_possible_values = true)]
     pub ranking_loss: Option<RankingKind>,
@@ -312,8 +346,18 @@ pub struct ModelArgs {
 }
 
 /// Settings of rankings alone.
-const OF_RANKINGS: [&str; 7] =
-    ["decoder", "bases", "ranking_loss", "negatives", "smoothing", "margin", "penalty"];
+const OF_RANKINGS: [&str; 10] = [
+    "decoder",
+    "bases",
+    "blocks",
+    "composition",
+    "relation_dropout",
+    "ranking_loss",
+    "negatives",
+    "smoothing",
+    "margin",
+    "penalty",
+];
 
 impl ModelArgs {
     /// The kind of network, for this task.
@@ -356,6 +400,9 @@ impl ModelArgs {
                 "aggr",
                 "decoder",
                 "bases",
+                "blocks",
+                "composition",
+                "relation_dropout",
                 "ranking_loss",
                 "negatives",
                 "smoothing",
@@ -364,13 +411,25 @@ impl ModelArgs {
                 "sampler",
                 "fanout",
             ],
-            TaskKind::Link => &[
-                "residual", "jumping", "norm", "heads", "hops", "alpha", "aggr", "sampler",
-                "fanout",
-            ],
+            TaskKind::Link => {
+                &["residual", "jumping", "heads", "hops", "alpha", "aggr", "sampler", "fanout"]
+            }
             TaskKind::Recommend => &[
-                "residual", "jumping", "norm", "heads", "hops", "alpha", "aggr", "decoder",
-                "bases", "dropout", "sampler", "fanout",
+                "residual",
+                "jumping",
+                "norm",
+                "heads",
+                "hops",
+                "alpha",
+                "aggr",
+                "decoder",
+                "bases",
+                "blocks",
+                "composition",
+                "relation_dropout",
+                "dropout",
+                "sampler",
+                "fanout",
             ],
         };
         if let Some(flag) = unused.iter().find(|flag| given(flag)) {
@@ -378,11 +437,16 @@ impl ModelArgs {
             return Err(Failure::OfAnotherTask { flag, task: task_word });
         }
         let table = [ModelKind::Complex, ModelKind::Distmult, ModelKind::Rotate];
-        let unfit: [(&str, &[ModelKind]); 4] = [
-            ("decoder", &[ModelKind::Gcn, ModelKind::Sage, ModelKind::Rgcn]),
+        let mut layered = ModelKind::ENCODERS.to_vec();
+        layered.push(ModelKind::Lightgcn);
+        let unfit: [(&str, &[ModelKind]); 7] = [
+            ("decoder", &ModelKind::ENCODERS),
             ("bases", &[ModelKind::Rgcn]),
-            ("layers", &[ModelKind::Gcn, ModelKind::Sage, ModelKind::Rgcn, ModelKind::Lightgcn]),
-            ("dropout", &[ModelKind::Gcn, ModelKind::Sage, ModelKind::Rgcn]),
+            ("blocks", &[ModelKind::Rgcn]),
+            ("composition", &[ModelKind::Compgcn]),
+            ("norm", &ModelKind::ENCODERS),
+            ("layers", &layered),
+            ("dropout", &ModelKind::ENCODERS),
         ];
         let ranks = matches!(task, TaskKind::Link | TaskKind::Recommend);
         let unfit = unfit.into_iter().filter(|_| ranks);
@@ -425,12 +489,19 @@ impl ModelArgs {
         }
     }
 
+    /// The norm, where one was asked for.
+    pub fn norm(&self) -> Option<Option<Normalization>> {
+        self.norm.map(|norm| match norm {
+            NormKind::None => None,
+            NormKind::Batch => Some(Normalization::Batch),
+            NormKind::Layer => Some(Normalization::Layer),
+        })
+    }
+
     /// Refuses what links between nodes with features do not have.
     pub fn check_edges(&self, flags: &ArgMatches) -> Result<()> {
         let given = |flag: &&&str| flags.value_source(flag) == Some(ValueSource::CommandLine);
-        let unused =
-            ["bases", "ranking_loss", "negatives", "smoothing", "margin", "batch", "penalty"];
-        if let Some(flag) = unused.iter().find(given) {
+        if let Some(flag) = OF_RANKINGS[1..].iter().find(given) {
             let (flag, task) = (flag.replace('_', "-"), "link on nodes with features".into());
             return Err(Failure::OfAnotherTask { flag, task });
         }
@@ -463,11 +534,7 @@ impl ModelArgs {
             Jumping::Cat => models::Jumping::Concat,
             Jumping::Max => models::Jumping::Max,
         });
-        let norm = match self.norm {
-            NormKind::None => None,
-            NormKind::Batch => Some(Normalization::Batch),
-            NormKind::Layer => Some(Normalization::Layer),
-        };
+        let norm = self.norm().flatten();
         macro_rules! stack {
             ($builder:expr) => {{
                 let builder = $builder.hidden(self.hidden()).layers(self.layers());
@@ -479,7 +546,7 @@ impl ModelArgs {
             let given = [
                 ("residual", self.residual),
                 ("jumping", self.jumping.is_some()),
-                ("norm", self.norm != NormKind::None),
+                ("norm", norm.is_some()),
             ];
             if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
                 return Err(not_built(&format!("--{flag} with --model {}", word(self.of_nodes()))));

@@ -216,7 +216,12 @@ fn encoder(model: &ModelArgs) -> Encoder {
     match model.kind(TaskKind::Link) {
         ModelKind::Gcn => Encoder::Gcn,
         ModelKind::Sage => Encoder::Sage,
-        ModelKind::Rgcn => Encoder::Rgcn { bases: model.bases },
+        ModelKind::Rgcn => {
+            let blocks = model.blocks.unwrap_or(1);
+            Encoder::Rgcn { bases: if model.blocks.is_some() { 0 } else { model.bases }, blocks }
+        }
+        ModelKind::Compgcn => Encoder::CompGcn { composition: model.composition.composition() },
+        ModelKind::Linear => Encoder::Linear,
         _ => Encoder::None,
     }
 }
@@ -246,7 +251,12 @@ fn links(task: &LinkTask, model: &ModelArgs) -> Result<Model> {
         .scored(form_of(model))
         .encoder(encoder(model))
         .edge_types(2 * task.triples().num_relations())
-        .layers(model.layers.unwrap_or(1));
+        .layers(model.layers.unwrap_or(1))
+        .relation_dropout(model.relation_dropout);
+    let builder = match model.norm() {
+        Some(norm) => builder.norm(norm),
+        None => builder,
+    };
     Ok(builder.dropout(model.dropout.unwrap_or(0.0)).build(0)?)
 }
 
