@@ -13,6 +13,7 @@ mod determinism;
 mod distillation;
 #[cfg(all(feature = "recipe", feature = "testing"))]
 mod downstream;
+mod encoders;
 #[cfg(feature = "testing")]
 mod formulas;
 #[cfg(all(feature = "readers", feature = "testing"))]

@@ -57,7 +57,8 @@ pub struct Graph<F: Scalar = f32> {
     operators: Built<(Option<usize>, AdjacencyNorm), Operator<F>>,
     /// What the rows of a sample are made of, without the whole operators.
     scalings: Built<AdjacencyNorm, Scaling<F>>,
-    pairs: Built<AdjacencyNorm, RelationPairs<F>>,
+    /// Of each relation by itself, or of a range of them together.
+    pairs: Built<(Option<(usize, usize)>, AdjacencyNorm), RelationPairs<F>>,
     /// With a self-loop per node, and as they are listed.
     attention: Arc<[OnceLock<Arc<AttentionEdges<F>>>; 2]>,
     parallel: Option<Arc<Parallel>>,
@@ -248,20 +249,6 @@ impl<F: Scalar> Graph<F> {
     /// As [`Graph::attention`], with the self-loops that are listed and no others.
     pub fn attention_as_listed(&self) -> Arc<AttentionEdges<F>> {
         self.attention[1].get_or_init(|| Arc::new(AttentionEdges::as_listed(self))).clone()
-    }
-
-    /// All relations at once, each normalised by itself: one row per relation and node that has
-    /// edges of it.
-    ///
-    /// # Errors
-    /// As [`Graph::operator`].
-    pub fn relation_pairs(&self, norm: AdjacencyNorm) -> Result<Arc<RelationPairs<F>>> {
-        kept(&self.pairs, norm, || {
-            let operators = (0..self.relations.len())
-                .map(|r| self.relation_operator(r, norm))
-                .collect::<Result<Vec<_>>>()?;
-            Ok(RelationPairs::new(self.num_nodes(), &operators))
-        })
     }
 
     fn kept_operator(

@@ -42,10 +42,10 @@ mod workspace;
 pub use activation_fn::ActivationFn;
 pub use attrs::{Attrs, Shapes};
 pub use conv::{
-    Aggregation, Appnp, Embedding, GatConv, GatConvBuilder, Gatv2Conv, Gatv2ConvBuilder, Gcn2Conv,
-    GcnConv, GcnConvBuilder, GinAggregation, GinConv, GinConvBuilder, GineAggregation, GineConv,
-    GineConvBuilder, LgConv, RgcnConv, RgcnConvBuilder, SageConv, SageConvBuilder, SgConv,
-    SgConvBuilder,
+    Aggregation, Appnp, CompGcnConv, CompGcnConvBuilder, Composition, Embedding, GatConv,
+    GatConvBuilder, Gatv2Conv, Gatv2ConvBuilder, Gcn2Conv, GcnConv, GcnConvBuilder, GinAggregation,
+    GinConv, GinConvBuilder, GineAggregation, GineConv, GineConvBuilder, LgConv, RelationTable,
+    RgcnConv, RgcnConvBuilder, SageConv, SageConvBuilder, SgConv, SgConvBuilder,
 };
 pub use cx::{Cx, Mode};
 pub use decode::{Decoder, DecoderBuilder, Form, PairProduct};
