@@ -226,16 +226,25 @@ fn encoder(model: &ModelArgs) -> Encoder {
     }
 }
 
+/// Whether every row is made of the table's row of that node and nothing else.
+fn is_row_by_row(model: &ModelArgs) -> bool {
+    // A batch norm is over all rows.
+    let normed = model.norm().flatten().is_some();
+    matches!(encoder(model), Encoder::None | Encoder::Linear) && !normed
+}
+
 fn link_task(facts: Triples, model: &ModelArgs) -> Result<LinkTask> {
-    let alone = encoder(model) == Encoder::None;
-    let candidates = model.negatives.unwrap_or(Candidates::Shared(4000));
+    let alone = is_row_by_row(model);
+    let drawn = if alone { 4000 } else { 500 };
+    let candidates = model.negatives.unwrap_or(Candidates::Shared(drawn));
     let named = matches!(candidates, Candidates::Sampled(_) | Candidates::Shared(_));
     let builder = LinkTask::builder(facts)
         .candidates(candidates)
         .loss(link_loss(model))
         .reciprocal(true)
         .tables_alone(alone && named);
-    let batch = if alone { 1024 } else { 8192 };
+    // With message passing the whole graph runs in every batch.
+    let batch = if alone { 1024 } else { 2048 };
     Ok(builder.batch(model.batch.unwrap_or(batch)).build()?)
 }
 

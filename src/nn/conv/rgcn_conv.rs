@@ -41,9 +41,9 @@ impl RgcnConvBuilder {
         self
     }
 
-    /// Makes the weight of every relation a diagonal of so many blocks, each from a part of the input
-    /// to a part of the output; a divisor of both widths, and not beside bases. Default: 1, which is
-    /// a whole matrix.
+    /// Makes the weight of every relation a diagonal of so many blocks, each from a part of the
+    /// input to a part of the output; a divisor of both widths, and not beside bases. Default: 1,
+    /// which is a whole matrix.
     #[must_use]
     pub fn blocks(mut self, blocks: usize) -> Self {
         self.blocks = blocks;

@@ -401,7 +401,8 @@ impl<F: Scalar> Registered<F> for Decoder<F> {
                 let mut r = r.as_ref().map_or((F::one(), F::zero()), |r| r[k]);
                 if self.form == Form::RotatE {
                     let length = (r.0 * r.0 + r.1 * r.1).sqrt();
-                    r = (r.0 / length, r.1 / length);
+                    let moves = length > F::zero();
+                    r = if moves { (r.0 / length, r.1 / length) } else { (F::one(), F::zero()) };
                 }
                 // Asked for its start, an edge is known by its end.
                 let (start, end) = if query.inverse { (t[k], h[k]) } else { (h[k], t[k]) };
