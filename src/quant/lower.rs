@@ -11,6 +11,7 @@ use crate::nn::{Cx, RowSpace, Rows};
 use crate::program::{self, Form};
 use ndarray::Array2;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 /// A sparse left operand in 8 bits, `Â` or what a readout multiplies by:
@@ -98,11 +99,14 @@ impl Lefts {
         layer: &str,
         activations: Bits,
     ) -> Result<()> {
-        if !self.0.contains_key(&left) {
-            let operator = left.operator(graph, within, layer)?;
-            self.0.insert(left, Arc::new(QuantOperator::new(operator)));
-        }
-        Ok(self.0[&left].check(layer, left, activations)?)
+        let known = match self.0.entry(left) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                let operator = left.operator(graph, within, layer)?;
+                place.insert(Arc::new(QuantOperator::new(operator)))
+            }
+        };
+        Ok(known.check(layer, left, activations)?)
     }
 
     fn known(&self, left: Left) -> Arc<QuantOperator> {
@@ -133,6 +137,7 @@ pub(super) fn rows_of_values(
                 .map(|asked| asked.num_pairs())
                 .ok_or_else(|| Error::NoQueries { at: layer() }),
             RowSpace::Nodes | RowSpace::Hop(_) => Ok(nodes),
+            RowSpace::Relations(count) => Ok(count as usize),
         }
     };
     spaces.into_iter().enumerate().map(rows).collect()
