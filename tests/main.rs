@@ -23,6 +23,8 @@ mod gradients;
 #[cfg(feature = "testing")]
 mod graph_classification;
 mod graph_files;
+#[cfg(feature = "pt")]
+mod graph_sets;
 #[cfg(feature = "readers")]
 mod hostile;
 mod kernels;

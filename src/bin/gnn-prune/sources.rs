@@ -66,6 +66,7 @@ impl Source {
             TaskKind::Node => nodes(data.open()?, model)?,
             TaskKind::Graph => {
                 let set = GraphSet::read(&data.data)?;
+                set.notes().iter().for_each(|note| remark(&format!("{}: {note}", set.name())));
                 let task = GraphTask::builder(&set).batch_size(model.batch.unwrap_or(32));
                 Source::Graphs(task.build()?)
             }
