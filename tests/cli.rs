@@ -1914,6 +1914,34 @@ fn a_folder_of_triples_is_a_knowledge_graph() {
 }
 
 #[test]
+fn encoders_of_knowledge_graphs_are_words() {
+    let folder = Folder::new();
+    let data = days(&folder);
+    let line = format!("train {data} --hidden 8 --epochs 20 --negatives shared:10 --batch 16");
+    for encoder in [
+        "compgcn --composition mult --relation-dropout 0.1",
+        "compgcn --composition sub --norm none --layers 2",
+        "compgcn --composition corr --decoder complex",
+        "rgcn --blocks 4 --dropout 0.1",
+        "linear",
+        "linear --norm batch",
+    ] {
+        let row = &json(&format!("{line} --model {encoder}"))["rows"][0];
+        assert!(row["accuracy"]["mean"].as_f64().unwrap() > 20.0, "{encoder}: {row}");
+    }
+    for (encoder, said) in [
+        ("rgcn --composition corr", ["--composition", "compgcn"]),
+        ("gcn --blocks 2", ["--blocks", "rgcn"]),
+        ("rgcn --blocks 2 --bases 2", ["--blocks", "--bases"]),
+        ("rgcn --blocks 3", ["blocks of rgcn_conv", "divisor"]),
+        ("complex --norm batch", ["--norm", "complex"]),
+    ] {
+        refuses(&format!("{line} --model {encoder}"), &said);
+    }
+    refuses("train digits --composition corr", &["--composition", "node"]);
+}
+
+#[test]
 fn a_folder_of_interactions_is_recommended_from_and_the_loss_is_one_word() {
     let folder = Folder::new();
     let own = |user: u32| -> String {

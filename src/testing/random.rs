@@ -2,7 +2,7 @@
 
 use super::TESTING;
 use crate::data::{Dataset, Split, Splits};
-use crate::error::{Error, Result};
+use crate::error::{Error, ModelError, Result};
 use crate::graph::Graph;
 use crate::nn::{
     Add, Concat, DynLayer, Entry, Linear, Model, ModelBuilder, NodeId, Param, Registry,
@@ -268,10 +268,30 @@ impl<F: Scalar> Draft<F> {
                 .entries()
                 .choose(rng)
                 .and_then(|entry| accepting(entry, None, &widths, out, rng));
-            if layer.is_some_and(|layer| self.add(layer, &inputs).is_ok()) {
+            if layer.is_some_and(|layer| self.add_reading(layer, &inputs).is_ok()) {
                 return;
             }
         }
+    }
+
+    /// Adds a layer; one whose last input is of relations reads a table of them in its place.
+    fn add_reading(
+        &mut self,
+        layer: Box<dyn DynLayer<F>>,
+        inputs: &[NodeId],
+    ) -> Result<NodeId, Error> {
+        let spaces = spaces_for(&*layer, inputs.len());
+        let (Some(RowSpace::Relations(count)), Some((&last, others))) =
+            (spaces.last(), inputs.split_last())
+        else {
+            return self.add(layer, inputs);
+        };
+        // A layer that reads nodes as something else yet would leave the table unread.
+        layer.rows(&spaces).ok_or(ModelError::NoOutput)?;
+        let table = RelationTable::<F>::new(*count as usize, self.builder.channels(last))?;
+        let name = format!("relations{}", self.nodes.len());
+        let table = self.builder.add(&name, table, &[NodeId::INPUT])?;
+        self.add(layer, &[others, &[table]].concat())
     }
 
     fn add(&mut self, layer: Box<dyn DynLayer<F>>, inputs: &[NodeId]) -> Result<NodeId, Error> {

@@ -10,8 +10,8 @@ use ndarray::{Array2, ArrayView1, ArrayViewMut1};
 
 /// `λ/q · Σ |w|^p` over the rows of tables that a batch of `q` queries names, as often as it names
 /// them: those of nodes in every [`Embedding`](crate::nn::Embedding), those of relations in a
-/// [`Decoder`], or in the [`RelationTable`] that it reads. Of a complex number, two neighbouring channels, `|w|` is the modulus. Batches that
-/// ask about no pairs have none.
+/// [`Decoder`], or in the [`RelationTable`] that it reads. Of a complex number, two neighbouring
+/// channels, `|w|` is the modulus. Batches that ask about no pairs have none.
 ///
 /// *Source*: with p = 3 the N3 of Lacroix et al., ICML 2018, eq. 10; with p = 2 the penalty of
 /// LightGCN (He et al., SIGIR 2020, eq. 15) at twice the weight.

@@ -294,7 +294,8 @@ MODEL, the first is the default, and the other defaults of its task:
               seed k tests on fold k of ten and validates on the next
   links       complex, distmult, rotate: tables of 256, Adagrad at 0.1, dropout
               0, a softmax over shared:4000, cubes of the rows penalised by 0.1;
-              gcn, sage, rgcn: Adam at 0.01, 1 layer and --decoder distmult;
+              gcn, sage, rgcn, compgcn, and linear without messages: Adam at
+              0.01, 1 layer, --decoder distmult, batches of 2048, shared:500;
               with --task link on a graph with features gcn, sage: 2 layers of
               64 and --decoder dot
   recommend   lightgcn of 3 layers, mf: Adam at 0.001, bpr, 1 wrong answer,

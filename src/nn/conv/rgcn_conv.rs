@@ -83,8 +83,8 @@ impl RgcnConvBuilder {
     /// Builds the layer; its parameters are zero until its model draws them.
     ///
     /// # Errors
-    /// [`Error::Setting`] for a width, a number of relations or of bases of zero, for blocks that do
-    /// not divide both widths, and for blocks and bases.
+    /// [`Error::Setting`] for a width, a number of relations or of bases of zero, for blocks that
+    /// do not divide both widths, and for blocks and bases.
     pub fn build<F: Scalar>(self) -> Result<RgcnConv<F>> {
         let (inputs, outputs, stacks) =
             (self.in_channels, self.out_channels, self.bases.unwrap_or(self.relations));
@@ -146,8 +146,9 @@ impl RgcnConvBuilder {
 /// is.
 ///
 /// *Shapes*: `X: [n, in]` dense or sparse, the `W_r` (or the bases `V_b`) one below the other
-/// `[relations·in, out]`, or their blocks `[relations·in, out/B]`, `comp: [relations, bases]`, `root: [in, out]`, `b: [1, out]`,
-/// `Y: [n, out]`. The graph's edges have types; it may have fewer than the layer.
+/// `[relations·in, out]`, or their blocks `[relations·in, out/B]`, `comp: [relations, bases]`,
+/// `root: [in, out]`, `b: [1, out]`, `Y: [n, out]`. The graph's edges have types; it may have fewer
+/// than the layer.
 ///
 /// *Source*: Schlichtkrull et al., "Modeling Relational Data with Graph Convolutional Networks",
 /// ESWC 2018, eq. 2 to 4.
@@ -547,7 +548,7 @@ impl<F: Scalar> Registered<F> for RgcnConv<F> {
             (rng.random::<bool>().then_some(2), rng.random(), rng.random(), rng.random());
         let weighted = rng.random();
         let even = in_channels.is_multiple_of(2) && out.is_multiple_of(2) && bases.is_none();
-        let blocks = if even && rng.random() { 2 } else { 1 };
+        let blocks = if even && root && weighted { 2 } else { 1 };
         // At least as many as random graphs have types of edges.
         RgcnConvBuilder {
             in_channels,
