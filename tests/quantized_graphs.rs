@@ -5,7 +5,8 @@ use gnn_prune::__kernels::Isa;
 use gnn_prune::data::GraphSet;
 use gnn_prune::ndarray::{Array2, s};
 use gnn_prune::nn::{
-    Add, BatchNorm, Concat, Cx, GcnConv, Linear, ModelBuilder, NodeId, Pooling, Readout, Rows,
+    Add, BatchNorm, Concat, Cx, Embedding, GcnConv, Init, Linear, ModelBuilder, NodeId, Normalize,
+    Pooling, Readout, Rows,
 };
 use gnn_prune::quant::{Calibration, Form, Forms, QuantOp, Rounding};
 use gnn_prune::task::{Part, Task, evaluate, measure};
@@ -400,6 +401,32 @@ fn what_has_no_integers_or_no_graphs_is_refused_by_name() {
         let short = Value::Dense(x.view().to_dense().slice(s![..36, ..]).to_owned());
         assert!(matches!(refused(&rows, &short), Error::ShapeMismatch { .. }));
     }
+}
+
+#[test]
+fn rows_of_a_table_are_pooled_on_floats() {
+    let task = task();
+    let mut b = ModelBuilder::new(FEATURES);
+    let table = Embedding::drawn(task.set().num_nodes(), 6, Init::Normal(0.7)).unwrap();
+    let x = b.add("table", table, &[NodeId::INPUT]).unwrap();
+    let x = b.add("pool", Readout::new(Pooling::Sum), &[x]).unwrap();
+    let x = b.add("unit", Normalize, &[x]).unwrap();
+    let y = b.add("out", Linear::builder(6, 2).build::<f32>().unwrap(), &[x]).unwrap();
+    let model = b.build(y, 1).unwrap();
+    let quantizer = Quantizer::builder(Bits::Eight).build().unwrap();
+    let small = quantizer.quantize(&model, &task).unwrap();
+    let on_grid = quantizer.train(&model, &task).unwrap();
+    let batch = task.batch(&[4, 17, 2]).unwrap();
+    let expected = on_grid.infer(&batch.on(&Cx::without_graph()), batch.features()).unwrap();
+    for forms in [Forms::Integers, Forms::Fastest] {
+        let (graph, x, rows) = (batch.graph(), batch.features(), batch.spaces());
+        let mut program = small.compile_within_as(graph, x, rows, forms).unwrap();
+        let off = (&program.run(x).unwrap() - &expected).mapv(f32::abs);
+        assert!(off.dim() == (3, 2) && off.iter().all(|off| *off < 1e-5), "{off}");
+    }
+    let nobody = Rows::new();
+    let refused = small.compile_within(batch.graph(), batch.features(), &nobody).unwrap_err();
+    assert!(!refused.to_string().is_empty());
 }
 
 /// The accuracy of integers on a part, every stage in that form.
