@@ -28,7 +28,7 @@ K = 20
 
 def read(folder):
     """Items of each user that train and that test, and the number of items; users and items counted from 0."""
-    parts = [np.loadtxt(os.path.join(folder, name), dtype=np.int64)[:, :2] for name in ("data1.txt", "test1.txt")]
+    parts = [np.loadtxt(os.path.join(folder, name), dtype=np.int64, usecols=(0, 1)) for name in ("data1.txt", "test1.txt")]
     both = np.concatenate(parts)
     both_first = np.minimum(both.min(0), 1)
     users, items = both.max(0) - both_first + 1

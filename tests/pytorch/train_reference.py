@@ -34,7 +34,8 @@ class Data:
             self.edge_index = torch.from_numpy(np.stack([targets, file["adj_indices"]]).astype(np.int64))
             # What is stored is undirected in all of these files, or becomes so.
             self.edge_index = torch.unique(torch.cat([self.edge_index, self.edge_index.flip(0)], 1), dim=1)
-            self.y = torch.from_numpy(file["labels"].astype(np.int64))
+            # Classes in sorted order, whatever number they start from.
+            self.y = torch.from_numpy(np.unique(file["labels"], return_inverse=True)[1].astype(np.int64))
             shape = tuple(file["attr_shape"])
             rows = np.repeat(np.arange(shape[0]), np.diff(file["attr_indptr"]))
             index = np.stack([rows, file["attr_indices"]]).astype(np.int64)
