@@ -194,9 +194,11 @@ fn agrees(
 }
 
 /// Layers without a recipe: they need what not every graph has, or they are parts of others.
-const WITHOUT_RECIPE: [(&str, &str); 10] = [
+const WITHOUT_RECIPE: [(&str, &str); 12] = [
     ("readout", "the graphs of a batch; its recipes are held in tests/graph_classification.rs"),
     ("rgcn_conv", "edges of several types"),
+    ("compgcn_conv", "rows of relations beside those of nodes; `links` has its formula"),
+    ("relation_table", "one row per relation, for layers that share them"),
     ("gine_conv", "edge features"),
     ("gine_aggregation", "edge features"),
     ("gin_aggregation", "what checkpoints with an inner network of their own are read as"),

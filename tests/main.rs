@@ -13,6 +13,7 @@ mod determinism;
 mod distillation;
 #[cfg(all(feature = "recipe", feature = "testing"))]
 mod downstream;
+mod encoders;
 #[cfg(feature = "testing")]
 mod formulas;
 #[cfg(all(feature = "readers", feature = "testing"))]
@@ -44,6 +45,8 @@ mod pruning;
 #[cfg(feature = "pt")]
 mod pt_files;
 mod quantization;
+#[cfg(feature = "testing")]
+mod quantized_graphs;
 #[cfg(all(feature = "readers", feature = "report"))]
 mod readers;
 #[cfg(feature = "testing")]

@@ -36,6 +36,9 @@ use operator::Scaling;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, RwLock};
 
+/// Each relation by itself, or those of a range together.
+type SomeRelations = Option<(usize, usize)>;
+
 /// A directed, weighted graph on nodes `0..n`.
 ///
 /// *Shapes*: adjacency `[n, n]`, row = target, column = source, weight 1 where none was given.
@@ -57,7 +60,8 @@ pub struct Graph<F: Scalar = f32> {
     operators: Built<(Option<usize>, AdjacencyNorm), Operator<F>>,
     /// What the rows of a sample are made of, without the whole operators.
     scalings: Built<AdjacencyNorm, Scaling<F>>,
-    pairs: Built<AdjacencyNorm, RelationPairs<F>>,
+    /// Of each relation by itself, or of a range of them together.
+    pairs: Built<(SomeRelations, AdjacencyNorm), RelationPairs<F>>,
     /// With a self-loop per node, and as they are listed.
     attention: Arc<[OnceLock<Arc<AttentionEdges<F>>>; 2]>,
     parallel: Option<Arc<Parallel>>,
@@ -248,20 +252,6 @@ impl<F: Scalar> Graph<F> {
     /// As [`Graph::attention`], with the self-loops that are listed and no others.
     pub fn attention_as_listed(&self) -> Arc<AttentionEdges<F>> {
         self.attention[1].get_or_init(|| Arc::new(AttentionEdges::as_listed(self))).clone()
-    }
-
-    /// All relations at once, each normalised by itself: one row per relation and node that has
-    /// edges of it.
-    ///
-    /// # Errors
-    /// As [`Graph::operator`].
-    pub fn relation_pairs(&self, norm: AdjacencyNorm) -> Result<Arc<RelationPairs<F>>> {
-        kept(&self.pairs, norm, || {
-            let operators = (0..self.relations.len())
-                .map(|r| self.relation_operator(r, norm))
-                .collect::<Result<Vec<_>>>()?;
-            Ok(RelationPairs::new(self.num_nodes(), &operators))
-        })
     }
 
     fn kept_operator(

@@ -141,6 +141,7 @@ impl<'a, F: Scalar> Cx<'a, F> {
     pub fn num_rows(&self, space: RowSpace) -> Result<usize> {
         let count = match (space, self.rows) {
             (RowSpace::Nodes, _) => self.graph.map(Graph::num_nodes),
+            (RowSpace::Relations(count), _) => Some(count as usize),
             (_, None) => None,
             (RowSpace::Hop(0), Some(rows)) => match rows.hop(0) {
                 Some(hop) => Some(hop.num_sources()),
@@ -169,7 +170,7 @@ impl<'a, F: Scalar> Cx<'a, F> {
             // The rows of a hop are the first of those before it.
             RowSpace::Hop(_) => rows.node_ids()?.get(..self.num_rows(self.space).ok()?),
             RowSpace::Graphs => rows.graph_ids_of_rows(),
-            RowSpace::Pairs => None,
+            RowSpace::Pairs | RowSpace::Relations(_) => None,
         }
     }
 

@@ -51,6 +51,8 @@ pub trait DynLayer<F: Scalar>: Send + Sync {
     fn rows(&self, inputs: &[RowSpace]) -> Option<RowSpace>;
     /// See [`Layer::couples`].
     fn couples(&self, k: usize) -> PruneUnits;
+    /// See [`Layer::ties_inputs`].
+    fn ties_inputs(&self) -> bool;
     /// See [`Layer::is_identity`].
     fn is_identity(&self, mode: Mode) -> bool;
     /// See [`Layer::in_place`].
@@ -129,6 +131,9 @@ impl<F: Scalar, L: Layer<F>> DynLayer<F> for L {
     }
     fn rows(&self, inputs: &[RowSpace]) -> Option<RowSpace> {
         Layer::rows(self, inputs)
+    }
+    fn ties_inputs(&self) -> bool {
+        Layer::ties_inputs(self)
     }
     fn is_identity(&self, mode: Mode) -> bool {
         Layer::is_identity(self, mode)

@@ -144,6 +144,13 @@ pub trait Layer<F: Scalar>: Clone + Send + Sync + 'static {
         PruneUnits::Single
     }
 
+    /// Whether channel `c` of every input stands and falls with channel `c` of the first, as where
+    /// they are multiplied entry by entry; [`Wiring::Same`] says it already. Their widths are then
+    /// the same. Default: no.
+    fn ties_inputs(&self) -> bool {
+        false
+    }
+
     /// What the rows of the output are, by those of the inputs; nothing where the layer cannot join
     /// them. Default: those of the inputs, which is right for all that works row by row. What
     /// aggregates over neighbours says [`RowSpace::aggregated`].

@@ -24,6 +24,7 @@ mod model;
 mod model_builder;
 mod oracle;
 mod param;
+mod pooling;
 pub mod product;
 mod pytorch;
 mod queries;
@@ -41,10 +42,10 @@ mod workspace;
 pub use activation_fn::ActivationFn;
 pub use attrs::{Attrs, Shapes};
 pub use conv::{
-    Aggregation, Appnp, Embedding, GatConv, GatConvBuilder, Gatv2Conv, Gatv2ConvBuilder, Gcn2Conv,
-    GcnConv, GcnConvBuilder, GinAggregation, GinConv, GinConvBuilder, GineAggregation, GineConv,
-    GineConvBuilder, LgConv, RgcnConv, RgcnConvBuilder, SageConv, SageConvBuilder, SgConv,
-    SgConvBuilder,
+    Aggregation, Appnp, CompGcnConv, CompGcnConvBuilder, Composition, Embedding, GatConv,
+    GatConvBuilder, Gatv2Conv, Gatv2ConvBuilder, Gcn2Conv, GcnConv, GcnConvBuilder, GinAggregation,
+    GinConv, GinConvBuilder, GineAggregation, GineConv, GineConvBuilder, LgConv, RelationTable,
+    RgcnConv, RgcnConvBuilder, SageConv, SageConvBuilder, SgConv, SgConvBuilder,
 };
 pub use cx::{Cx, Mode};
 pub use decode::{Decoder, DecoderBuilder, Form, PairProduct};
@@ -64,9 +65,10 @@ pub(crate) use model_builder::MOST_CHANNELS;
 pub use model_builder::ModelBuilder;
 pub use param::{Axis, Mask, Param};
 pub(crate) use param::{bias, with_at_most};
+pub use pooling::Pooling;
 pub use pytorch::{Layout, Place, Python, Twin};
 pub use queries::{Candidates, Queries, Query};
-pub use readout::{Pooling, Readout};
+pub use readout::Readout;
 pub use registered::Registered;
 pub use registry::{Entry, Registry};
 pub use role::Role;

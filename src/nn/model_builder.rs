@@ -120,6 +120,16 @@ pub(super) fn rows_differ(name: &str, spaces: &[RowSpace]) -> Error {
 }
 
 fn out_channels<F: Scalar>(name: &str, layer: &dyn DynLayer<F>, widths: &[usize]) -> Result<usize> {
+    let same = || match widths.iter().find(|&&width| width != widths[0]) {
+        None => Ok(widths[0]),
+        Some(&other) => {
+            let widths = [widths[0], other];
+            Err(Error::from(ModelError::WidthsDiffer { node: name.into(), widths }))
+        }
+    };
+    if layer.ties_inputs() {
+        same()?;
+    }
     match layer.wiring() {
         Wiring::Fresh { channels: 0, .. } => Err(ModelError::NoChannels(name.into()).into()),
         Wiring::Fresh { channels, .. } => Ok(channels),
@@ -131,13 +141,7 @@ fn out_channels<F: Scalar>(name: &str, layer: &dyn DynLayer<F>, widths: &[usize]
                 ModelError::TooManyChannels { node: name.into(), most: MOST_CHANNELS }.into()
             })
         }
-        Wiring::Same => match widths.iter().find(|&&width| width != widths[0]) {
-            None => Ok(widths[0]),
-            Some(&other) => {
-                let widths = [widths[0], other];
-                Err(ModelError::WidthsDiffer { node: name.into(), widths }.into())
-            }
-        },
+        Wiring::Same => same(),
     }
 }
 
@@ -156,6 +160,10 @@ fn check_axes<F: Scalar>(
             Axis::Out => channels,
             Axis::InTiled(k) => {
                 widths.get(k).map_or(0, |&width| len.next_multiple_of(width.max(1)).max(width))
+            }
+            // A part that all repeat.
+            Axis::OutPart => {
+                (1..=len).rev().find(|&part| channels.is_multiple_of(part)).unwrap_or(0)
             }
             Axis::OutTiled => len.next_multiple_of(channels).max(channels),
         };

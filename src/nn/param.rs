@@ -23,6 +23,9 @@ pub enum Axis {
     Out,
     /// The channels of the output, repeated as often as fits (averaged heads).
     OutTiled,
+    /// The first channels of the output, which stand for those at the same place of every other
+    /// equal part ([`PruneUnits::AcrossHeads`](super::PruneUnits::AcrossHeads)): blocks.
+    OutPart,
     /// The channels of the layer's own hidden map `h` (an inner network).
     Hidden(usize),
 }

@@ -21,6 +21,8 @@ pub struct Query {
 pub enum Candidates {
     /// The same for all queries: all rows in a range.
     Range(Range<u32>),
+    /// The same for all queries: these rows.
+    Listed(Arc<[u32]>),
     /// So many for each query, one query's after another's.
     Each {
         /// How many a query has.
@@ -65,6 +67,24 @@ impl Queries {
         Ok(Self { queries, candidates: Candidates::Range(range) })
     }
 
+    /// Queries that any of these rows may answer.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for no row, and for more pairs than can be counted.
+    pub fn among_listed(
+        queries: impl Into<Arc<[Query]>>,
+        rows: impl Into<Arc<[u32]>>,
+    ) -> Result<Self> {
+        let (queries, rows) = (queries.into(), rows.into());
+        if rows.is_empty() {
+            return Err(Error::setting("candidates", 0, "at least one row"));
+        }
+        if queries.len().checked_mul(rows.len()).is_none() {
+            return Err(Error::setting("queries", queries.len(), "fewer: pairs overflow"));
+        }
+        Ok(Self { queries, candidates: Candidates::Listed(rows) })
+    }
+
     /// Queries with `count` candidates each, one query's after another's.
     ///
     /// # Errors
@@ -106,6 +126,7 @@ impl Queries {
     pub fn count(&self) -> usize {
         match &self.candidates {
             Candidates::Range(range) => range.len(),
+            Candidates::Listed(rows) => rows.len(),
             Candidates::Each { count, .. } => *count,
         }
     }
@@ -122,6 +143,7 @@ impl Queries {
     pub fn pair(&self, k: usize) -> [u32; 2] {
         let candidate = match &self.candidates {
             Candidates::Range(range) => range.start + (k % range.len()) as u32,
+            Candidates::Listed(rows) => rows[k % rows.len()],
             Candidates::Each { nodes, .. } => nodes[k],
         };
         [self.queries[k / self.count()].node, candidate]
@@ -146,7 +168,7 @@ impl Queries {
             Candidates::Range(range) if range.end as usize > rows => {
                 past("candidate", range.end - 1, rows)
             }
-            Candidates::Each { nodes, .. } => {
+            Candidates::Each { nodes, .. } | Candidates::Listed(nodes) => {
                 match nodes.iter().find(|node| **node as usize >= rows) {
                     Some(&node) => past("candidate", node, rows),
                     None => Ok(()),
@@ -177,5 +199,10 @@ mod tests {
             assert!(fine.check("here", rows, relations).is_err());
         }
         assert!(Queries::among(vec![ask(0)], 1..5).unwrap().check("here", 4, 2).is_err());
+        assert!(Queries::among_listed(vec![ask(0)], vec![]).is_err());
+        let listed = Queries::among_listed(vec![ask(0), ask(2)], vec![3, 1]).unwrap();
+        let pairs: Vec<[u32; 2]> = (0..listed.num_pairs()).map(|k| listed.pair(k)).collect();
+        assert_eq!(pairs, [[0, 3], [0, 1], [2, 3], [2, 1]]);
+        assert!(listed.check("here", 4, 2).is_ok() && listed.check("here", 3, 2).is_err());
     }
 }

@@ -2,8 +2,8 @@
 
 use super::attrs::{Attrs, Shapes};
 use super::conv::{
-    Appnp, Embedding, GatConv, Gatv2Conv, Gcn2Conv, GcnConv, GinAggregation, GinConv,
-    GineAggregation, GineConv, LgConv, RgcnConv, SageConv, SgConv,
+    Appnp, CompGcnConv, Embedding, GatConv, Gatv2Conv, Gcn2Conv, GcnConv, GinAggregation, GinConv,
+    GineAggregation, GineConv, LgConv, RelationTable, RgcnConv, SageConv, SgConv,
 };
 use super::decode::{Decoder, PairProduct};
 use super::dense::{Activation, BatchNorm, Dropout, LayerNorm, Linear, Normalize};
@@ -167,6 +167,8 @@ impl<F: Scalar> Registry<F> {
             .with::<SgConv<F>>()
             .with::<Gcn2Conv<F>>()
             .with::<RgcnConv<F>>()
+            .with::<CompGcnConv<F>>()
+            .with::<RelationTable<F>>()
             .with::<Appnp>()
             .with::<LgConv>()
             .with::<Embedding<F>>()

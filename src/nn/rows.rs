@@ -1,4 +1,4 @@
-//! What the rows of a value are: nodes, the targets of a hop, graphs of a batch, pairs.
+//! What the rows of a value are: nodes, the targets of a hop, graphs of a batch, pairs, relations.
 
 use super::queries::Queries;
 use crate::error::{Error, Result};
@@ -18,6 +18,8 @@ pub enum RowSpace {
     Graphs,
     /// The pairs of nodes of a batch.
     Pairs,
+    /// So many relations, types of the graph's edges: the same in every batch.
+    Relations(u32),
 }
 
 impl RowSpace {
@@ -50,6 +52,7 @@ impl std::fmt::Display for RowSpace {
             RowSpace::Hop(hop) => write!(f, "nodes after {hop} hops"),
             RowSpace::Graphs => f.write_str("graphs"),
             RowSpace::Pairs => f.write_str("pairs"),
+            RowSpace::Relations(count) => write!(f, "{count} relations"),
         }
     }
 }

@@ -265,11 +265,16 @@ impl<F: Scalar> Trace<'_, F> {
     /// How many of the first rows of each input a layer reads, where it does not read all of them:
     /// values of several hops are joined in the rows of the last.
     pub(super) fn rows_read_by(&self, node: &Node<F>) -> Vec<Option<usize>> {
-        let rows = node.inputs().iter().map(|id| self.rows[id.0]);
+        let of_hop = |id: &NodeId| {
+            let rows = self.rows[id.0];
+            matches!(self.spaces[id.0], RowSpace::Hop(_)).then_some(rows)
+        };
+        let rows = node.inputs().iter().map(of_hop);
         match self.read_by(node) {
             RowSpace::Hop(_) => {
-                let least = rows.clone().min();
-                rows.map(|rows| least.filter(|least| *least < rows)).collect()
+                let least = rows.clone().flatten().min();
+                rows.map(|rows| least.filter(|least| rows.is_some_and(|rows| *least < rows)))
+                    .collect()
             }
             _ => vec![None; node.inputs().len()],
         }

@@ -2,6 +2,7 @@
 
 use crate::data::{Dataset, check_part};
 use crate::error::{Error, Result};
+use crate::nn::RowSpace;
 use crate::scalar::Scalar;
 use crate::task::{Batch, Task};
 use serde::{Deserialize, Serialize};
@@ -60,7 +61,15 @@ impl Calibrate {
     }
 }
 
+/// Of a map whose rows are no nodes.
+static ALL: Chosen = Chosen { of_nodes: None };
+
 impl Chosen {
+    /// Of a map whose rows are these: those of relations calibrate all.
+    pub(super) fn within(&self, space: RowSpace) -> &Self {
+        if let RowSpace::Relations(_) = space { &ALL } else { self }
+    }
+
     /// The rows of a map that has so many, ascending; `None` for all of them.
     pub(super) fn of(&self, rows: usize) -> Option<Cow<'_, [u32]>> {
         match &self.of_nodes {
@@ -154,5 +163,8 @@ mod tests {
         let rows = |of: Calibrate| of.rows(&data, &whole, 0).unwrap();
         assert_eq!(rows(Calibrate::Train).of(5).as_deref(), Some(&[0, 1, 2][..]));
         assert_eq!(rows(Calibrate::All).of(5), None);
+        // A table of relations may have fewer rows than there are nodes.
+        assert_eq!(rows(Calibrate::Train).within(RowSpace::Relations(2)).of(2), None);
+        assert!(rows(Calibrate::Train).within(RowSpace::Nodes).of(5).is_some());
     }
 }

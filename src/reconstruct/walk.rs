@@ -58,7 +58,8 @@ pub(crate) fn readers<F: Scalar>(
         let xs = values.inputs(node);
         layer.linear_maps(&at, &xs, &mut |map| {
             if wanted(NodeId(k + 1), &map) {
-                readers.push(reader(node, NodeId(k + 1), number, &map, &rows)?);
+                let rows = rows.within(spaces[k]);
+                readers.push(reader(node, NodeId(k + 1), number, &map, rows)?);
             }
             number += 1;
             Ok(())
@@ -194,7 +195,7 @@ pub(crate) fn solve_again<F: Scalar>(
         if !as_was || settings.grid.is_some() || !same_params(old.layer(), node.layer()) {
             let mut work = Work {
                 as_was,
-                rows: &rows,
+                rows: rows.within(spaces[id.index() - 1]),
                 settings,
                 at: &at,
                 unchanged: &mut *unchanged,

@@ -12,6 +12,9 @@ use std::sync::Arc;
 /// Scores of one evaluation batch: so many are kept at once.
 pub(super) const SCORES_AT_ONCE: usize = 1 << 24;
 
+/// Training batches that wait to be asked for: they are made while the ones before train.
+pub(super) const AHEAD: usize = 2;
+
 /// The rows of a batch: which node is at which place, in the order in which they were named. Or all
 /// nodes, each at its own place.
 pub(super) struct Places {
@@ -35,6 +38,11 @@ impl Places {
 
     pub(super) fn find(&self, node: u32) -> Option<u32> {
         self.named.as_ref().map_or(Some(node), |(places, _)| places.get(&node).copied())
+    }
+
+    /// Which nodes were named, in the order of their places.
+    pub(super) fn nodes(self) -> Vec<u32> {
+        self.named.map_or_else(Vec::new, |(_, nodes)| nodes)
     }
 
     /// How many nodes were named.

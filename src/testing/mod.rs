@@ -41,8 +41,8 @@ pub use gradients::check_gradients;
 pub use linear_maps::check_linear_maps;
 pub use pruning::check_mask_equals_shrink;
 pub use random::{
-    RANDOM_EDGE_DIM, RANDOM_EDGE_TYPES, models_around, random_dense, random_graph, random_layer,
-    random_model, random_plan, random_sparse,
+    RANDOM_EDGE_DIM, RANDOM_EDGE_TYPES, RANDOM_RELATIONS, models_around, random_dense,
+    random_graph, random_layer, random_model, random_plan, random_sparse, spaces_for,
 };
 
 use crate::error::Error;

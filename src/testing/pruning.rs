@@ -139,7 +139,7 @@ fn check_parameters<F: Scalar>(
             }
             let shrinks = param.axes().iter().any(|axis| match *axis {
                 Axis::In(k) | Axis::InTiled(k) => narrow[k] < wide[k],
-                Axis::Out | Axis::OutTiled => {
+                Axis::Out | Axis::OutTiled | Axis::OutPart => {
                     small.channels(NodeId(k + 1)) < masked.channels(NodeId(k + 1))
                 }
                 Axis::Fixed | Axis::Nodes | Axis::Hidden(_) => false,

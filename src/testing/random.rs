@@ -5,7 +5,8 @@ use crate::data::{Dataset, Split, Splits};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::nn::{
-    Add, Concat, DynLayer, Entry, Linear, Model, ModelBuilder, NodeId, Param, Registry, Wiring,
+    Add, Concat, DynLayer, Entry, Linear, Model, ModelBuilder, NodeId, Param, Registry,
+    RelationTable, RowSpace, Wiring,
 };
 use crate::prune::{ChannelPlan, ChannelPruner, Random, Scope};
 use crate::rng::{ChaCha8Rng, generator};
@@ -37,6 +38,8 @@ const ATTEMPTS: usize = 100;
 pub const RANDOM_EDGE_DIM: usize = 3;
 /// Types of the edges of a random graph are below this number; not every graph has all of them.
 pub const RANDOM_EDGE_TYPES: usize = 3;
+/// Rows of relations that layers read beside those of nodes: of two relations, there and back.
+pub const RANDOM_RELATIONS: u32 = 4;
 
 /// A graph on `1..=max_nodes` nodes: directed or not, weighted or not, with or without self-loops,
 /// often with isolated nodes.
@@ -183,12 +186,19 @@ pub fn models_around<F: Scalar>(
         let layer = accepting(entry, Some(nodes), read, out, &mut rng)?;
         let mut builder = ModelBuilder::new(in_channels);
         let mut inputs = Vec::new();
-        for (k, &width) in widths.iter().enumerate() {
-            let before =
-                Linear::builder(in_channels, width).build::<F>().expect("both widths are positive");
+        for (k, (&width, space)) in widths.iter().zip(spaces_for(&*layer, widths.len())).enumerate()
+        {
+            let before: Box<dyn DynLayer<F>> = match space {
+                RowSpace::Relations(count) => Box::new(
+                    RelationTable::<F>::new(count as usize, width).expect("both are positive"),
+                ),
+                _ => Box::new(
+                    Linear::builder(in_channels, width).build::<F>().expect("both are positive"),
+                ),
+            };
             inputs.push(
                 builder
-                    .add(&format!("before{k}"), before, &[NodeId::INPUT])
+                    .add_boxed(&format!("before{k}"), before, &[NodeId::INPUT])
                     .expect("it reads the input"),
             );
         }
@@ -203,6 +213,16 @@ pub fn models_around<F: Scalar>(
         Some(shifted(builder.build(output, seed).expect("every node is read")))
     };
     layouts.into_iter().filter_map(&mut model).collect()
+}
+
+/// What the rows of a layer's inputs are, so many of them: nodes, or of the last
+/// [`RANDOM_RELATIONS`] relations where it refuses it to be nodes.
+pub fn spaces_for<F: Scalar>(layer: &dyn DynLayer<F>, inputs: usize) -> Vec<RowSpace> {
+    let mut spaces = vec![RowSpace::Nodes; inputs];
+    if let (None, Some(last)) = (layer.rows(&spaces), spaces.last_mut()) {
+        *last = RowSpace::Relations(RANDOM_RELATIONS);
+    }
+    spaces
 }
 
 /// A plan for `model` that removes a quarter to three quarters of the channels at random.

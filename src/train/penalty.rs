@@ -3,14 +3,14 @@
 use crate::error::{Error, Result};
 use crate::kernels;
 use crate::nn::decode::Decoder;
-use crate::nn::{Axis, Grads, Model, Param};
+use crate::nn::{Axis, Grads, Model, Param, RelationTable};
 use crate::scalar::Scalar;
 use crate::task::{Asked, Batch};
 use ndarray::{Array2, ArrayView1, ArrayViewMut1};
 
 /// `λ/q · Σ |w|^p` over the rows of tables that a batch of `q` queries names, as often as it names
 /// them: those of nodes in every [`Embedding`](crate::nn::Embedding), those of relations in a
-/// [`Decoder`]. Of a complex number, two neighbouring channels, `|w|` is the modulus. Batches that
+/// [`Decoder`], or in the [`RelationTable`] that it reads. Of a complex number, two neighbouring channels, `|w|` is the modulus. Batches that
 /// ask about no pairs have none.
 ///
 /// *Source*: with p = 3 the N3 of Lacroix et al., ICML 2018, eq. 10; with p = 2 the penalty of
@@ -54,7 +54,12 @@ impl Penalty {
         let decoder =
             model.nodes().iter().find_map(|n| n.layer().as_any().downcast_ref::<Decoder<F>>());
         let parts = decoder.map_or(1, |decoder| decoder.form().parts());
-        let table = decoder.and_then(Decoder::relations).map(Param::id);
+        let mut table = decoder.and_then(Decoder::relations).map(Param::id);
+        for node in model.nodes() {
+            if node.layer().as_any().is::<RelationTable<F>>() {
+                node.layer().visit(&mut |param| table = table.or(Some(param.id())));
+            }
+        }
         let scale = F::of(self.weight / queries.queries().len().max(1) as f64);
         let mut total = F::zero();
         model.visit(&mut |_, param| {

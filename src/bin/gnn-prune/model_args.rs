@@ -6,14 +6,19 @@ use crate::sources::TaskKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, ValueEnum, builder::TypedValueParser};
 use gnn_prune::models::{self, Normalization, Scored};
-use gnn_prune::nn::{Aggregation, Form};
-use gnn_prune::task::{Candidates, RankingLoss};
+use gnn_prune::nn::{Aggregation, Composition, Form};
+use gnn_prune::task::{Candidates, RankingLoss, Sampler};
 use gnn_prune::{AppnpNet, Dataset, Gat, Gcn, Gcn2, Gin, Mlp, Model, Sage, Sgc, Trainer};
 use std::ffi::OsString;
 
 /// Most weights of a model: 1 GB, and five times that while it trains.
 const MOST_WEIGHTS: u128 = 1 << 28;
 const MOST_NEGATIVES: usize = 1 << 20;
+const MOST_SAMPLED: usize = 1 << 30;
+
+/// Neighbours of a hop where `--sampler neighbors` stands alone, the first for the training nodes:
+/// those of GraphSAGE, and as many as its second for every further hop.
+const FAN_OUTS: [usize; 2] = [25, 10];
 
 /// Refuses a setting of other networks than the one that is trained: it would change nothing.
 pub fn refuse_unfit(flags: &ArgMatches, model: Option<ModelKind>) -> Result<()> {
@@ -58,6 +63,8 @@ pub enum ModelKind {
     Complex,
     Rotate,
     Rgcn,
+    Compgcn,
+    Linear,
     Lightgcn,
     Mf,
 }
@@ -74,14 +81,19 @@ impl ModelKind {
         ModelKind::Gcn2,
         ModelKind::Mlp,
     ];
-    const LINKS: [ModelKind; 6] = [
+    const LINKS: [ModelKind; 8] = [
         ModelKind::Complex,
         ModelKind::Distmult,
         ModelKind::Rotate,
         ModelKind::Gcn,
         ModelKind::Sage,
         ModelKind::Rgcn,
+        ModelKind::Compgcn,
+        ModelKind::Linear,
     ];
+    /// Those of links with something between table and decoder.
+    const ENCODERS: [ModelKind; 5] =
+        [ModelKind::Gcn, ModelKind::Sage, ModelKind::Rgcn, ModelKind::Compgcn, ModelKind::Linear];
     const RECOMMENDERS: [ModelKind; 2] = [ModelKind::Lightgcn, ModelKind::Mf];
 
     /// The models of a task, the default first.
@@ -91,6 +103,24 @@ impl ModelKind {
             TaskKind::Graph => &[ModelKind::Gin, ModelKind::Mlp],
             TaskKind::Link => &Self::LINKS,
             TaskKind::Recommend => &Self::RECOMMENDERS,
+        }
+    }
+}
+
+/// How a node and a relation become a message of compgcn.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CompositionKind {
+    Sub,
+    Mult,
+    Corr,
+}
+
+impl CompositionKind {
+    pub fn composition(self) -> Composition {
+        match self {
+            CompositionKind::Sub => Composition::Subtraction,
+            CompositionKind::Mult => Composition::Product,
+            CompositionKind::Corr => Composition::Correlation,
         }
     }
 }
@@ -161,6 +191,38 @@ pub fn with_ranking_losses(words: impl Iterator<Item = OsString>) -> Vec<OsStrin
     words
 }
 
+/// Reads how mini-batches of nodes are drawn: `neighbors`, `walks:ROOTS:STEPS`, `edges:N`,
+/// `nodes:N`, `clusters:PARTS:N`.
+fn sampler(word: &str) -> std::result::Result<SamplerKind, String> {
+    let mut parts = word.split(':');
+    let kind = parts.next().unwrap_or_default();
+    let counts: Option<Vec<usize>> = parts
+        .map(|digits| digits.parse().ok().filter(|n| (1..=MOST_SAMPLED).contains(n)))
+        .collect();
+    Ok(match (kind, counts.as_deref()) {
+        ("neighbors", Some([])) => SamplerKind::Neighbors,
+        ("walks", Some(&[roots, steps])) => SamplerKind::Drawn(Sampler::walks(roots, steps)),
+        ("edges", Some(&[count])) => SamplerKind::Drawn(Sampler::edges(count)),
+        ("nodes", Some(&[count])) => SamplerKind::Drawn(Sampler::nodes(count)),
+        ("clusters", Some(&[parts, count])) => SamplerKind::Drawn(Sampler::clusters(parts, count)),
+        _ => {
+            return Err(format!(
+                "`{word}` is not neighbors, walks:ROOTS:STEPS, edges:N, nodes:N or \
+                 clusters:PARTS:N, with numbers from 1 to {MOST_SAMPLED}"
+            ));
+        }
+    })
+}
+
+/// How mini-batches of nodes are drawn.
+#[derive(Clone, PartialEq, Eq)]
+pub enum SamplerKind {
+    /// Hop by hop; how many, `--fanout` says.
+    Neighbors,
+    /// All that is to be said stands in the word.
+    Drawn(Sampler),
+}
+
 /// Reads what stands beside an answer: a number, `shared:N`, `all`, `k-vs-all`.
 fn candidates(word: &str) -> std::result::Result<Candidates, String> {
     let count = |digits: &str| match digits.parse() {
@@ -209,15 +271,9 @@ pub struct ModelArgs {
     /// Jumping knowledge, all layers joined by: cat, max
     #[arg(long, value_enum, value_name = "HOW", hide_possible_values = true)]
     pub jumping: Option<Jumping>,
-    /// Norm after every hidden layer: none, batch, layer
-    #[arg(
-        long,
-        value_enum,
-        value_name = "HOW",
-        default_value = "none",
-        hide_possible_values = true
-    )]
-    pub norm: NormKind,
+    /// Norm after every hidden layer: none, batch, layer [default: none, of compgcn batch]
+    #[arg(long, value_enum, value_name = "HOW", hide_possible_values = true)]
+    pub norm: Option<NormKind>,
     /// Heads of gat and gatv2
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = count(1024))]
     pub heads: usize,
@@ -248,6 +304,21 @@ pub struct ModelArgs {
     /// Bases of rgcn, 0 for a matrix per relation
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u64).range(0..=1000).map(|n| n as usize))]
     pub bases: usize,
+    /// Blocks of the matrices of rgcn, in the place of bases
+    #[arg(long, value_name = "N", value_parser = count(1 << 20), conflicts_with = "bases")]
+    pub blocks: Option<usize>,
+    /// How compgcn composes nodes with relations: sub, mult, corr
+    #[arg(
+        long,
+        value_enum,
+        value_name = "HOW",
+        default_value = "mult",
+        hide_possible_values = true
+    )]
+    pub composition: CompositionKind,
+    /// Dropout on the relations that a decoder reads, in [0, 1)
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, allow_negative_numbers = true)]
+    pub relation_dropout: f64,
     /// Or --loss, of rankings: softmax, bce, margin, bpr, ccl
     #[arg(long, value_enum, value_name = "LOSS", hide_possible_values = true)]
     pub ranking_loss: Option<RankingKind>,
@@ -260,17 +331,33 @@ pub struct ModelArgs {
     /// Margin of margin [default: 1] and ccl [default: 0.4]
     #[arg(long, value_name = "MARGIN", allow_negative_numbers = true)]
     pub margin: Option<f64>,
-    /// Triples or users of a batch of a ranking
+    /// Triples, users, graphs or training nodes of a batch
     #[arg(long, value_name = "N", value_parser = count(1 << 24))]
     pub batch: Option<usize>,
+    /// Mini-batches of nodes: neighbors, walks:ROOTS:STEPS, edges:N, nodes:N, clusters:PARTS:N
+    #[arg(long, value_name = "HOW", value_parser = sampler)]
+    pub sampler: Option<SamplerKind>,
+    /// Neighbours that are drawn per hop, the output's hop first [default: 25,10,10…]
+    #[arg(long, value_name = "N,N", value_delimiter = ',', value_parser = count(MOST_SAMPLED as u64))]
+    pub fanout: Vec<usize>,
     /// Penalty on the rows of tables that a batch names
     #[arg(long, value_name = "FACTOR", allow_negative_numbers = true)]
     pub penalty: Option<f64>,
 }
 
 /// Settings of rankings alone.
-const OF_RANKINGS: [&str; 8] =
-    ["decoder", "bases", "ranking_loss", "negatives", "smoothing", "margin", "batch", "penalty"];
+const OF_RANKINGS: [&str; 10] = [
+    "decoder",
+    "bases",
+    "blocks",
+    "composition",
+    "relation_dropout",
+    "ranking_loss",
+    "negatives",
+    "smoothing",
+    "margin",
+    "penalty",
+];
 
 impl ModelArgs {
     /// The kind of network, for this task.
@@ -313,16 +400,36 @@ impl ModelArgs {
                 "aggr",
                 "decoder",
                 "bases",
+                "blocks",
+                "composition",
+                "relation_dropout",
                 "ranking_loss",
                 "negatives",
                 "smoothing",
                 "margin",
                 "penalty",
+                "sampler",
+                "fanout",
             ],
-            TaskKind::Link => &["residual", "jumping", "norm", "heads", "hops", "alpha", "aggr"],
+            TaskKind::Link => {
+                &["residual", "jumping", "heads", "hops", "alpha", "aggr", "sampler", "fanout"]
+            }
             TaskKind::Recommend => &[
-                "residual", "jumping", "norm", "heads", "hops", "alpha", "aggr", "decoder",
-                "bases", "dropout",
+                "residual",
+                "jumping",
+                "norm",
+                "heads",
+                "hops",
+                "alpha",
+                "aggr",
+                "decoder",
+                "bases",
+                "blocks",
+                "composition",
+                "relation_dropout",
+                "dropout",
+                "sampler",
+                "fanout",
             ],
         };
         if let Some(flag) = unused.iter().find(|flag| given(flag)) {
@@ -330,11 +437,16 @@ impl ModelArgs {
             return Err(Failure::OfAnotherTask { flag, task: task_word });
         }
         let table = [ModelKind::Complex, ModelKind::Distmult, ModelKind::Rotate];
-        let unfit: [(&str, &[ModelKind]); 4] = [
-            ("decoder", &[ModelKind::Gcn, ModelKind::Sage, ModelKind::Rgcn]),
+        let mut layered = ModelKind::ENCODERS.to_vec();
+        layered.push(ModelKind::Lightgcn);
+        let unfit: [(&str, &[ModelKind]); 7] = [
+            ("decoder", &ModelKind::ENCODERS),
             ("bases", &[ModelKind::Rgcn]),
-            ("layers", &[ModelKind::Gcn, ModelKind::Sage, ModelKind::Rgcn, ModelKind::Lightgcn]),
-            ("dropout", &[ModelKind::Gcn, ModelKind::Sage, ModelKind::Rgcn]),
+            ("blocks", &[ModelKind::Rgcn]),
+            ("composition", &[ModelKind::Compgcn]),
+            ("norm", &ModelKind::ENCODERS),
+            ("layers", &layered),
+            ("dropout", &ModelKind::ENCODERS),
         ];
         let ranks = matches!(task, TaskKind::Link | TaskKind::Recommend);
         let unfit = unfit.into_iter().filter(|_| ranks);
@@ -349,12 +461,47 @@ impl ModelArgs {
         }
     }
 
+    /// How mini-batches of nodes are drawn, where they are.
+    ///
+    /// # Errors
+    /// [`Failure::NeedsNeighbors`] for numbers of neighbours beside another sampler.
+    pub fn sampler(&self) -> Result<Option<Sampler>> {
+        let neighbors = || {
+            let hops = self.layers();
+            let usual = FAN_OUTS.into_iter().chain(std::iter::repeat(FAN_OUTS[1])).take(hops);
+            let given = if self.fanout.is_empty() { usual.collect() } else { self.fanout.clone() };
+            let sampler = Sampler::neighbors(given);
+            self.batch.map_or(sampler.clone(), |nodes| sampler.batch(nodes))
+        };
+        match &self.sampler {
+            None if self.fanout.is_empty() => match self.batch {
+                None => Ok(None),
+                Some(_) => Err(Failure::NeedsNeighbors { flag: "batch".into() }),
+            },
+            None | Some(SamplerKind::Neighbors) => Ok(Some(neighbors())),
+            Some(SamplerKind::Drawn(sampler)) => {
+                let flags = [("fanout", !self.fanout.is_empty()), ("batch", self.batch.is_some())];
+                match flags.into_iter().find(|(_, given)| *given) {
+                    Some((flag, _)) => Err(Failure::NeedsNeighbors { flag: flag.into() }),
+                    None => Ok(Some(sampler.clone())),
+                }
+            }
+        }
+    }
+
+    /// The norm, where one was asked for.
+    pub fn norm(&self) -> Option<Option<Normalization>> {
+        self.norm.map(|norm| match norm {
+            NormKind::None => None,
+            NormKind::Batch => Some(Normalization::Batch),
+            NormKind::Layer => Some(Normalization::Layer),
+        })
+    }
+
     /// Refuses what links between nodes with features do not have.
     pub fn check_edges(&self, flags: &ArgMatches) -> Result<()> {
         let given = |flag: &&&str| flags.value_source(flag) == Some(ValueSource::CommandLine);
-        let unused =
-            ["bases", "ranking_loss", "negatives", "smoothing", "margin", "batch", "penalty"];
-        if let Some(flag) = unused.iter().find(given) {
+        if let Some(flag) = OF_RANKINGS[1..].iter().find(given) {
             let (flag, task) = (flag.replace('_', "-"), "link on nodes with features".into());
             return Err(Failure::OfAnotherTask { flag, task });
         }
@@ -387,11 +534,7 @@ impl ModelArgs {
             Jumping::Cat => models::Jumping::Concat,
             Jumping::Max => models::Jumping::Max,
         });
-        let norm = match self.norm {
-            NormKind::None => None,
-            NormKind::Batch => Some(Normalization::Batch),
-            NormKind::Layer => Some(Normalization::Layer),
-        };
+        let norm = self.norm().flatten();
         macro_rules! stack {
             ($builder:expr) => {{
                 let builder = $builder.hidden(self.hidden()).layers(self.layers());
@@ -403,7 +546,7 @@ impl ModelArgs {
             let given = [
                 ("residual", self.residual),
                 ("jumping", self.jumping.is_some()),
-                ("norm", self.norm != NormKind::None),
+                ("norm", norm.is_some()),
             ];
             if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
                 return Err(not_built(&format!("--{flag} with --model {}", word(self.of_nodes()))));

@@ -131,7 +131,11 @@ pub fn state_of<F: Scalar>(
             }
             Stacked => {
                 let stacks = bases.unwrap_or_else(|| attrs.get("relations").unwrap_or(1));
-                (vec![stacks, rows / stacks.max(1), cols], value)
+                let blocks = attrs.get("blocks").unwrap_or(1usize).max(1);
+                match rows / stacks.max(1) {
+                    rows if blocks == 1 => (vec![stacks, rows, cols], value),
+                    rows => (vec![stacks, blocks, rows / blocks, cols], value),
+                }
             }
         };
         tensors

@@ -1,6 +1,9 @@
 //! Graph convolutions, one per file.
 
 mod appnp;
+mod blocks;
+mod compgcn_conv;
+mod composition;
 mod embedding;
 mod gat_conv;
 mod gatv2_conv;
@@ -14,11 +17,14 @@ mod heads;
 mod inner;
 mod lg_conv;
 mod propagation;
+mod relation_table;
 mod rgcn_conv;
 mod sage_conv;
 mod sg_conv;
 
 pub use appnp::Appnp;
+pub use compgcn_conv::{CompGcnConv, CompGcnConvBuilder};
+pub use composition::Composition;
 pub use embedding::Embedding;
 pub use gat_conv::{GatConv, GatConvBuilder};
 pub use gatv2_conv::{Gatv2Conv, Gatv2ConvBuilder};
@@ -29,6 +35,7 @@ pub use gin_conv::{GinConv, GinConvBuilder};
 pub use gine_aggregation::GineAggregation;
 pub use gine_conv::{GineConv, GineConvBuilder};
 pub use lg_conv::LgConv;
+pub use relation_table::RelationTable;
 pub use rgcn_conv::{RgcnConv, RgcnConvBuilder};
 pub use sage_conv::{Aggregation, SageConv, SageConvBuilder};
 pub use sg_conv::{SgConv, SgConvBuilder};

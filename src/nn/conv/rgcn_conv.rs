@@ -1,15 +1,16 @@
 //! The relational graph convolution.
 
 use super::EDGE_WEIGHTS;
-use crate::error::{Error, ModelError, Result, Unsupported};
+use super::blocks::Blocks;
+use crate::error::{Error, ModelError, PruneError, Result, Unsupported};
 use crate::graph::{AdjacencyNorm, Graph};
 use crate::kernels::{self, Epilogue};
 use crate::nn::linear_map::aggregated;
 use crate::nn::product::{bias_gradient, product, product_dw, product_dx};
 use crate::nn::pytorch::py;
 use crate::nn::{
-    Attrs, Axis, Cx, Evaluated, Grads, Init, Io, Layer, Layout, LinearMap, Lowering, Param, Place,
-    PruneUnits, Python, Reads, Registered, See, Shapes, StageId, Twin, Wiring, bias,
+    Attrs, Axis, Cx, Evaluated, Grads, Init, Io, Kept, Layer, Layout, LinearMap, Lowering, Param,
+    Place, PruneUnits, Python, Reads, Registered, See, Shapes, StageId, Twin, Wiring, bias,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -24,6 +25,7 @@ pub struct RgcnConvBuilder {
     out_channels: usize,
     relations: usize,
     bases: Option<usize>,
+    blocks: usize,
     root: bool,
     bias: bool,
     sum: bool,
@@ -36,6 +38,15 @@ impl RgcnConvBuilder {
     #[must_use]
     pub fn bases(mut self, bases: usize) -> Self {
         self.bases = Some(bases);
+        self
+    }
+
+    /// Makes the weight of every relation a diagonal of so many blocks, each from a part of the
+    /// input to a part of the output; a divisor of both widths, and not beside bases. Default: 1,
+    /// which is a whole matrix.
+    #[must_use]
+    pub fn blocks(mut self, blocks: usize) -> Self {
+        self.blocks = blocks;
         self
     }
 
@@ -72,7 +83,8 @@ impl RgcnConvBuilder {
     /// Builds the layer; its parameters are zero until its model draws them.
     ///
     /// # Errors
-    /// [`Error::Setting`] for a width, a number of relations or of bases of zero.
+    /// [`Error::Setting`] for a width, a number of relations or of bases of zero, for blocks that do
+    /// not divide both widths, and for blocks and bases.
     pub fn build<F: Scalar>(self) -> Result<RgcnConv<F>> {
         let (inputs, outputs, stacks) =
             (self.in_channels, self.out_channels, self.bases.unwrap_or(self.relations));
@@ -84,6 +96,14 @@ impl RgcnConvBuilder {
                 value,
                 "at least 1 of each",
             ));
+        }
+        let blocks = self.blocks;
+        if blocks == 0 || inputs % blocks != 0 || outputs % blocks != 0 {
+            let legal = format!("a divisor of {inputs} and of {outputs}");
+            return Err(Error::setting("blocks of rgcn_conv", blocks, legal));
+        }
+        if blocks > 1 && self.bases.is_some() {
+            return Err(Error::setting("blocks of rgcn_conv", blocks, "1 where there are bases"));
         }
         let rows = inputs
             .checked_mul(stacks)
@@ -97,12 +117,14 @@ impl RgcnConvBuilder {
                 Init::GlorotUniform,
             )
         };
+        let of_output = if blocks == 1 { Axis::Out } else { Axis::OutPart };
+        let matrices = stacks.saturating_mul(blocks);
         Ok(RgcnConv {
             weight: Param::new(
                 "weight",
-                (rows, outputs),
-                [Axis::InTiled(0), Axis::Out],
-                Init::GlorotStacked { count: stacks },
+                (rows, outputs / blocks),
+                [Axis::InTiled(0), of_output],
+                Init::GlorotStacked { count: matrices },
             ),
             comp: self.bases.map(comp),
             root: self.root.then(|| {
@@ -110,20 +132,25 @@ impl RgcnConvBuilder {
             }),
             bias: self.bias.then(|| bias(outputs)),
             relations: self.relations,
+            blocks: Blocks(blocks),
             norm: if self.weighted { norm } else { norm.unweighted() },
         })
     }
 }
 
 /// `y_i = x_i·W_root + Σ_r 1/|N_r(i)| Σ_{j ∈ N_r(i)} x_j·W_r + b`, by choice with
-/// `W_r = Σ_b a_rb·V_b`, or the sum in the place of the mean.
+/// `W_r = Σ_b a_rb·V_b` or `W_r = diag(Q_r1, …, Q_rB)`, or the sum in the place of the mean.
+///
+/// Where `W_r` is of blocks, the channels at one place of all blocks of the input are pruned
+/// together, and so are those of the output: blocks stay of one size. Least squares leaves it as it
+/// is.
 ///
 /// *Shapes*: `X: [n, in]` dense or sparse, the `W_r` (or the bases `V_b`) one below the other
-/// `[relations·in, out]`, `comp: [relations, bases]`, `root: [in, out]`, `b: [1, out]`,
+/// `[relations·in, out]`, or their blocks `[relations·in, out/B]`, `comp: [relations, bases]`, `root: [in, out]`, `b: [1, out]`,
 /// `Y: [n, out]`. The graph's edges have types; it may have fewer than the layer.
 ///
 /// *Source*: Schlichtkrull et al., "Modeling Relational Data with Graph Convolutional Networks",
-/// ESWC 2018, eq. 2 and 3.
+/// ESWC 2018, eq. 2 to 4.
 #[derive(Debug, Clone)]
 pub struct RgcnConv<F: Scalar = f32> {
     weight: Param<F>,
@@ -131,6 +158,8 @@ pub struct RgcnConv<F: Scalar = f32> {
     root: Option<Param<F>>,
     bias: Option<Param<F>>,
     relations: usize,
+    /// Of which the matrix of a relation is made.
+    blocks: Blocks,
     /// Of each relation.
     norm: AdjacencyNorm,
 }
@@ -143,6 +172,7 @@ impl RgcnConv<f32> {
             out_channels,
             relations,
             bases: None,
+            blocks: 1,
             root: true,
             bias: true,
             sum: false,
@@ -164,13 +194,17 @@ impl<F: Scalar> RgcnConv<F> {
         self.weight.value().nrows() / self.stacks()
     }
 
+    fn out_channels(&self) -> usize {
+        self.weight.value().ncols() * self.blocks.0
+    }
+
     /// Stacked matrix `k`.
     fn stacked(&self, k: usize) -> ndarray::ArrayView2<'_, F> {
         let inputs = self.in_channels();
         self.weight.value().slice(s![k * inputs..(k + 1) * inputs, ..])
     }
 
-    /// `W_r`.
+    /// `W_r`; its blocks one below the other, where it is of blocks.
     fn weight_of(&self, r: usize) -> Array2<F> {
         match &self.comp {
             None => self.stacked(r).to_owned(),
@@ -232,7 +266,11 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
     }
 
     fn wiring(&self) -> Wiring {
-        Wiring::Fresh { channels: self.weight.value().ncols(), units: PruneUnits::Single }
+        Wiring::Fresh { channels: self.out_channels(), units: self.blocks.units() }
+    }
+
+    fn couples(&self, _: usize) -> PruneUnits {
+        self.blocks.units()
     }
 
     /// A dense `X` is aggregated over all relations in one product and then multiplied; a sparse
@@ -245,7 +283,7 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
         let mut y = match &self.root {
             Some(root) => product(cx, x, root.value().view()),
             None => {
-                let mut y = cx.take((x.rows(), self.weight.value().ncols()));
+                let mut y = cx.take((x.rows(), self.out_channels()));
                 y.fill(F::zero());
                 y
             }
@@ -256,7 +294,7 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
             .map(|bias| bias.value().as_slice().expect("parameters are contiguous"));
         let ValueRef::Dense(x) = x else {
             for r in 0..relations {
-                let z = product(cx, x, self.weight_of(r).view());
+                let z = product(cx, x, self.blocks.whole(self.weight_of(r)).view());
                 let epilogue = Epilogue { add: true, ..Epilogue::NONE };
                 kernels::spmm_then(
                     graph.relation_operator(r, self.norm)?.forward(),
@@ -276,7 +314,7 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
         kernels::spmm(pairs.gather(), x.view(), h.view_mut());
         for (r, block) in pairs.blocks().iter().enumerate() {
             let rows = s![block.clone(), ..];
-            kernels::matmul(h.slice(rows), self.weight_of(r).view(), t.slice_mut(rows));
+            self.blocks.multiply(h.slice(rows), self.weight_of(r).view(), t.slice_mut(rows));
         }
         kernels::spmm_then(
             pairs.spread(),
@@ -331,13 +369,13 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
                     kernels::spmm(pairs.spread_transposed(), dy, dt.view_mut());
                     let mut dh = h;
                     for (r, block) in pairs.blocks().iter().enumerate() {
-                        let (rows, w) = (s![block.clone(), ..], self.weight_of(r));
-                        let mut dw = Array2::zeros(w.dim());
-                        kernels::matmul_tn(dh.slice(rows), dt.slice(rows), dw.view_mut());
-                        dweights.push(dw);
+                        let rows = s![block.clone(), ..];
+                        dweights.push(self.blocks.gradient(dh.slice(rows), dt.slice(rows)));
                         // The rows of `H` are read no more.
                         if io.wants(0) {
-                            kernels::matmul_nt(dt.slice(rows), w.view(), dh.slice_mut(rows));
+                            let w = self.weight_of(r);
+                            let (dt, dh) = (dt.slice(rows), dh.slice_mut(rows));
+                            self.blocks.multiply_back(dt, w.view(), dh);
                         }
                     }
                     cx.give(dt);
@@ -354,9 +392,14 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
                         let operator =
                             graph.relation_operator(r, self.norm).expect("the forward pass had it");
                         kernels::spmm(operator.transpose(), dy, dz.view_mut());
-                        dweights.push(product_dw(&x, dz.view()));
+                        dweights.push(self.blocks.of_whole(product_dw(&x, dz.view())));
                         if io.wants(0) {
-                            add(product_dx(cx, &x, dz.view(), self.weight_of(r).view()));
+                            add(product_dx(
+                                cx,
+                                &x,
+                                dz.view(),
+                                self.blocks.whole(self.weight_of(r)).view(),
+                            ));
                         }
                     }
                     cx.give(dz);
@@ -372,7 +415,7 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
     }
 
     fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {
-        let (inputs, width) = (self.in_channels(), self.weight.value().ncols());
+        let (inputs, width) = (self.in_channels(), self.out_channels());
         let graph = lowering.graph()?;
         let (relations, edges) = (
             graph.relations().len(),
@@ -385,20 +428,27 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
             let pairs = lowering.of_graph(|graph| graph.relation_pairs(self.norm))?.len();
             lowering.rows(xs[0]) * root * inputs * width
                 + edges * inputs
-                + pairs * (inputs + 1) * width
+                + pairs * (inputs / self.blocks.0 + 1) * width
         } as u64;
         Ok(lowering.opaque(xs, Evaluated::new(self.clone(), macs), width))
     }
 
     fn attrs(&self) -> Attrs {
         let attrs = Attrs::new().with("relations", self.relations);
+        let attrs = match self.blocks.0 {
+            1 => attrs,
+            blocks => attrs.with("blocks", blocks),
+        };
         let attrs = if self.is_sum() { attrs.with("sum", true) } else { attrs };
         if self.norm.is_weighted() { attrs } else { attrs.with(EDGE_WEIGHTS, false) }
     }
 
     /// One map: the stacked weights see `Â_r·X`, bases `Σ_r a_rb·Â_r·X`, the root `X`; the weights
-    /// of the bases are held.
+    /// of the bases are held. Blocks are no map of all outputs, and none is shown.
     fn linear_maps(&mut self, cx: &Cx<F>, xs: &[ValueRef<F>], see: &mut See<F>) -> Result<()> {
+        if self.blocks.0 > 1 {
+            return Ok(());
+        }
         let x = &xs[0];
         cx.check(x, self.in_channels())?;
         let relations = self.check_relations(cx)?;
@@ -435,6 +485,20 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
         f(&mut self.weight);
         [&mut self.comp, &mut self.root, &mut self.bias].into_iter().flatten().for_each(f);
     }
+
+    fn reshaped(&mut self, kept: &Kept) -> Result<(), PruneError> {
+        self.masked(kept)
+    }
+
+    fn masked(&mut self, kept: &Kept) -> Result<(), PruneError> {
+        if self.blocks.fit(kept) {
+            return Ok(());
+        }
+        Err(PruneError::Refused {
+            layer: Self::KIND.into(),
+            reason: format!("its {} blocks lose the same channels or none", self.blocks.0),
+        })
+    }
 }
 
 impl<F: Scalar> Registered<F> for RgcnConv<F> {
@@ -453,7 +517,9 @@ impl<F: Scalar> Registered<F> for RgcnConv<F> {
     fn from_attrs(attrs: &Attrs, shapes: &Shapes) -> Result<Self> {
         let relations: usize = attrs.get("relations")?;
         let bases = shapes.find("comp").map(|(_, bases)| bases);
-        let (rows, out_channels) = shapes.get("weight")?;
+        let (rows, columns) = shapes.get("weight")?;
+        let blocks: usize = attrs.get_or("blocks", 1)?;
+        let out_channels = columns.checked_mul(blocks).unwrap_or(0);
         let stacks = bases.unwrap_or(relations);
         if stacks == 0 || rows % stacks != 0 {
             return Err(ModelError::Misfit(format!(
@@ -466,6 +532,7 @@ impl<F: Scalar> Registered<F> for RgcnConv<F> {
             out_channels,
             relations,
             bases,
+            blocks,
             root: shapes.find("root").is_some(),
             bias: shapes.find("bias").is_some(),
             sum: attrs.get_or("sum", false)?,
@@ -479,12 +546,15 @@ impl<F: Scalar> Registered<F> for RgcnConv<F> {
         let (bases, root, bias, sum) =
             (rng.random::<bool>().then_some(2), rng.random(), rng.random(), rng.random());
         let weighted = rng.random();
+        let even = in_channels.is_multiple_of(2) && out.is_multiple_of(2) && bases.is_none();
+        let blocks = if even && rng.random() { 2 } else { 1 };
         // At least as many as random graphs have types of edges.
         RgcnConvBuilder {
             in_channels,
             out_channels: out,
             relations: 4,
             bases,
+            blocks,
             root,
             bias,
             sum,
@@ -495,6 +565,9 @@ impl<F: Scalar> Registered<F> for RgcnConv<F> {
     }
 
     fn to_python(&self, at: &Place) -> std::result::Result<Python, String> {
+        if self.blocks.0 > 1 {
+            return Err("of blocks".into());
+        }
         let bases = self
             .comp
             .as_ref()
@@ -517,7 +590,7 @@ impl<F: Scalar> Registered<F> for RgcnConv<F> {
     fn oracle(&self, graph: &Graph<F>, xs: &[Array2<F>]) -> Array2<F> {
         let n = graph.num_nodes();
         let mut y = self.root.as_ref().map_or_else(
-            || Array2::zeros((n, self.weight.value().ncols())),
+            || Array2::zeros((n, self.out_channels())),
             |root| xs[0].dot(root.value()),
         );
         for (r, relation) in graph.relations().iter().enumerate() {
@@ -534,7 +607,15 @@ impl<F: Scalar> Registered<F> for RgcnConv<F> {
             let mean = Array2::from_shape_fn((n, n), |(i, j)| {
                 if self.is_sum() { a[[i, j]] } else { a[[i, j]] * inverse[i] }
             });
-            y += &mean.dot(&xs[0].dot(&self.weight_of(r)));
+            let mut w = Array2::zeros((self.in_channels(), self.out_channels()));
+            let stacked = self.weight_of(r);
+            let (each_in, each_out) = (w.nrows() / self.blocks.0, stacked.ncols());
+            for ((i, c), w_ic) in w.indexed_iter_mut() {
+                if i / each_in == c / each_out {
+                    *w_ic = stacked[[i, c % each_out]];
+                }
+            }
+            y += &mean.dot(&xs[0].dot(&w));
         }
         self.bias.as_ref().map_or(y.clone(), |bias| y + bias.value())
     }

@@ -12,10 +12,11 @@ use crate::nn::{
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, Axis as Along};
 use ndarray_rand::rand::Rng;
 
-/// The score of each pair that a batch asks about, by a [`Form`]; relations have rows of their own.
+/// The score of each pair that a batch asks about, by a [`Form`]; relations have rows of their own,
+/// or those that it [reads](DecoderBuilder::shared) beside the nodes'.
 ///
 /// *Shapes*: `X: [n, d]`, relations `[relations, d]`, `Y: [pairs, 1]`, query by query.
 ///
@@ -43,6 +44,8 @@ pub struct Decoder<F: Scalar = f32> {
     form: Form,
     channels: usize,
     relations: Option<Param<F>>,
+    /// Whether the rows of relations are its second input.
+    shared: bool,
 }
 
 /// Builder of a [`Decoder`]; see [`Decoder::builder`].
@@ -52,12 +55,13 @@ pub struct DecoderBuilder {
     channels: usize,
     relations: usize,
     init: Init,
+    shared: bool,
 }
 
 impl Decoder<f32> {
     /// Starts a decoder of rows of `channels` numbers.
     pub fn builder(form: Form, channels: usize) -> DecoderBuilder {
-        DecoderBuilder { form, channels, relations: 1, init: Init::GlorotUniform }
+        DecoderBuilder { form, channels, relations: 1, init: Init::GlorotUniform, shared: false }
     }
 }
 
@@ -76,13 +80,22 @@ impl DecoderBuilder {
         self
     }
 
+    /// Whether the rows of relations are a second input, such as those of a
+    /// [`RelationTable`](crate::nn::RelationTable) that layers read too, in the place of a table of
+    /// the decoder's own. Default: no.
+    #[must_use]
+    pub fn shared(mut self, shared: bool) -> Self {
+        self.shared = shared;
+        self
+    }
+
     /// Builds the layer; its parameters are drawn with the model.
     ///
     /// # Errors
     /// [`Error::Setting`] for no channels, an odd number where numbers are complex, no relations,
-    /// and as [`Init::check`].
+    /// shared relations where the form has none, and as [`Init::check`].
     pub fn build<F: Scalar>(self) -> Result<Decoder<F>> {
-        let Self { form, channels, relations, init } = self;
+        let Self { form, channels, relations, init, shared } = self;
         let parts = form.parts();
         if channels == 0 || channels % parts != 0 {
             let legal = format!("a positive multiple of {parts}");
@@ -92,9 +105,14 @@ impl DecoderBuilder {
         if relations == 0 {
             return Err(Error::setting("relations", 0, "at least 1"));
         }
+        if shared && !form.has_relations() {
+            let form = format!("{form:?}");
+            return Err(Error::setting("form with shared relations", form, "one with relations"));
+        }
         let table =
             || Param::new("relations", (relations, channels), [Axis::Fixed, Axis::In(0)], init);
-        Ok(Decoder { form, channels, relations: form.has_relations().then(table) })
+        let own = form.has_relations() && !shared;
+        Ok(Decoder { form, channels, relations: own.then(table), shared })
     }
 }
 
@@ -104,34 +122,61 @@ impl<F: Scalar> Decoder<F> {
         self.form
     }
 
-    /// The rows of the relations, where it has any.
+    /// The rows of the relations, where it has any of its own.
     pub fn relations(&self) -> Option<&Param<F>> {
         self.relations.as_ref()
     }
 
-    fn relation(&self, relation: u32) -> &[F] {
-        self.relations.as_ref().map_or(&[], |table| {
-            let width = table.value().ncols();
-            let at = relation as usize * width;
-            &table.value().as_slice().expect("parameters are contiguous")[at..at + width]
-        })
+    /// Whether the rows of relations are its second input.
+    pub fn is_shared(&self) -> bool {
+        self.shared
     }
 
-    fn asked<'a>(&self, cx: &Cx<'a, F>, rows: usize) -> Result<&'a Queries> {
+    /// Hands `f` the rows of relations, in standard layout: those that are `given` where they are
+    /// shared; nothing where the form has none.
+    fn with_relations<R>(
+        &self,
+        given: Option<ValueRef<F>>,
+        f: impl FnOnce(Option<ArrayView2<F>>) -> R,
+    ) -> R {
+        match given {
+            Some(given) => given.with_dense(|z| f(Some(z.as_standard_layout().view()))),
+            None => f(self.relations.as_ref().map(|table| table.value().view())),
+        }
+    }
+
+    fn asked<'a>(
+        &self,
+        cx: &Cx<'a, F>,
+        rows: usize,
+        given: Option<(usize, usize)>,
+    ) -> Result<&'a Queries> {
         let asked = cx.queries()?;
-        let relations = self.relations.as_ref().map_or(usize::MAX, |table| table.value().nrows());
-        asked.check(cx.place(), rows, relations)?;
-        Ok(asked)
+        let relations = given.map(|(relations, _)| relations);
+        let own = || self.relations.as_ref().map(|table| table.value().nrows());
+        asked.check(cx.place(), rows, relations.or_else(own).unwrap_or(usize::MAX))?;
+        match given {
+            Some(found) if found.1 != self.channels => {
+                let at = format!("{}: relations", cx.place());
+                Err(Error::ShapeMismatch { at, expected: (found.0, self.channels), found })
+            }
+            _ => Ok(asked),
+        }
     }
 
     /// The rows of the queries, `[queries, d]`.
-    fn queries(&self, x: ArrayView2<F>, asked: &Queries) -> Array2<F> {
+    fn queries(
+        &self,
+        x: ArrayView2<F>,
+        relations: Option<ArrayView2<F>>,
+        asked: &Queries,
+    ) -> Array2<F> {
         let mut q = Array2::zeros((asked.queries().len(), x.ncols()));
         kernels::map_rows(q.view_mut(), |i, q| {
             let query = &asked.queries()[i];
             let h = x.row(query.node as usize);
             let h = h.as_slice().expect("values are in standard layout");
-            self.form.compose(h, self.relation(query.relation), query.inverse, q);
+            self.form.compose(h, row_of(relations, query.relation), query.inverse, q);
         });
         q
     }
@@ -155,11 +200,28 @@ impl<F: Scalar> Decoder<F> {
     }
 }
 
+/// A row of a table in standard layout; nothing where there is no table.
+fn row_of<F: Scalar>(table: Option<ArrayView2<'_, F>>, row: u32) -> &[F] {
+    table.map_or(&[], |table| {
+        let row = table.index_axis_move(Along(0), row as usize);
+        row.to_slice().expect("rows of a standard layout")
+    })
+}
+
 impl<F: Scalar> Layer<F> for Decoder<F> {
     type Cache = ();
 
     fn kind(&self) -> &'static str {
         <Self as Registered<F>>::KIND
+    }
+
+    fn arity(&self) -> (usize, usize) {
+        let inputs = if self.shared { 2 } else { 1 };
+        (inputs, inputs)
+    }
+
+    fn ties_inputs(&self) -> bool {
+        true
     }
 
     fn wiring(&self) -> Wiring {
@@ -174,16 +236,22 @@ impl<F: Scalar> Layer<F> for Decoder<F> {
     }
 
     fn rows(&self, inputs: &[RowSpace]) -> Option<RowSpace> {
-        matches!(inputs, [RowSpace::Nodes | RowSpace::Hop(_)]).then_some(RowSpace::Pairs)
+        let fit = match inputs {
+            [RowSpace::Nodes | RowSpace::Hop(_)] => !self.shared,
+            [RowSpace::Nodes | RowSpace::Hop(_), RowSpace::Relations(_)] => self.shared,
+            _ => false,
+        };
+        fit.then_some(RowSpace::Pairs)
     }
 
     fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, ())> {
         cx.check(&xs[0], self.channels)?;
-        let asked = self.asked(cx, xs[0].rows())?;
+        let given = xs.get(1).map(ValueRef::reborrow);
+        let asked = self.asked(cx, xs[0].rows(), given.as_ref().map(ValueRef::shape))?;
         let mut y = cx.take((asked.num_pairs(), 1));
         xs[0].with_dense(|x| {
             let x = x.as_standard_layout();
-            let q = self.queries(x.view(), asked);
+            let q = self.with_relations(given, |z| self.queries(x.view(), z, asked));
             scores(self.form.compares_by(), q.view(), x.view(), asked, y.view_mut());
         });
         Ok((Value::Dense(y), ()))
@@ -198,12 +266,14 @@ impl<F: Scalar> Layer<F> for Decoder<F> {
         dy: ValueRef<F>,
         grads: &mut Grads<F>,
     ) -> Vec<Option<Value<F>>> {
-        let asked = self.asked(cx, io.input(0).rows()).expect("forward had them");
+        let given = self.shared.then(|| io.input(1));
+        let shape = given.as_ref().map(ValueRef::shape);
+        let asked = self.asked(cx, io.input(0).rows(), shape).expect("forward had them");
         let mut dx = cx.take(io.input(0).shape());
         dx.fill(F::zero());
-        io.input(0).with_dense(|x| {
-            let x = x.as_standard_layout();
-            let q = self.queries(x.view(), asked);
+        let drelations = self.with_relations(given, |relations| {
+            let x = io.input(0).to_dense();
+            let q = self.queries(x.view(), relations, asked);
             let dq = dy.with_dense(|dy| {
                 back(self.form.compares_by(), q.view(), x.view(), asked, dy, dx.view_mut())
             });
@@ -216,18 +286,25 @@ impl<F: Scalar> Layer<F> for Decoder<F> {
                 let (h, dq) = (h.as_slice().expect("standard layout"), dq.as_slice());
                 let dq = dq.expect("a new array is contiguous");
                 let (dh, dr) = both.split_at_mut(width);
-                self.form.back(h, self.relation(query.relation), query.inverse, dq, dh, dr);
+                let r = row_of(relations, query.relation);
+                self.form.back(h, r, query.inverse, dq, dh, dr);
             });
-            let (dh, dr) = both.view().split_at(ndarray::Axis(1), width);
+            let (dh, dr) = both.view().split_at(Along(1), width);
             add_rows(asked.queries().iter().map(|query| query.node), dh, dx.view_mut());
-            if let Some(table) = &self.relations {
-                let mut sums = Array2::zeros(table.value().dim());
+            relations.map(|relations| {
+                let mut sums = Array2::zeros(relations.dim());
                 let named = asked.queries().iter().map(|query| query.relation);
                 add_rows(named, dr, sums.view_mut());
-                grads.add(table, sums);
-            }
+                sums
+            })
         });
-        vec![Some(Value::Dense(dx))]
+        let mut dxs = vec![Some(Value::Dense(dx))];
+        match (&self.relations, drelations) {
+            (Some(table), Some(sums)) => grads.add(table, sums),
+            (None, Some(sums)) => dxs.push(Some(Value::Dense(sums))),
+            (_, None) => {}
+        }
+        dxs
     }
 
     fn reads(&self) -> Reads {
@@ -244,7 +321,8 @@ impl<F: Scalar> Layer<F> for Decoder<F> {
     }
 
     fn attrs(&self) -> Attrs {
-        Attrs::new().with("form", self.form).with("channels", self.channels)
+        let attrs = Attrs::new().with("form", self.form).with("channels", self.channels);
+        if self.shared { attrs.with("shared", true) } else { attrs }
     }
 
     fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param<F>)) {
@@ -274,8 +352,10 @@ impl<F: Scalar> Registered<F> for Decoder<F> {
     fn from_attrs(attrs: &Attrs, shapes: &Shapes) -> Result<Self> {
         let form: Form = attrs.get("form")?;
         let channels = attrs.get("channels")?;
-        let relations = if form.has_relations() { shapes.get("relations")?.0 } else { 1 };
-        Decoder::builder(form, channels).relations(relations).build()
+        let shared = attrs.get_or("shared", false)?;
+        let own = form.has_relations() && !shared;
+        let relations = if own { shapes.get("relations")?.0 } else { 1 };
+        Decoder::builder(form, channels).relations(relations).shared(shared).build()
     }
 
     /// None: it runs on a batch that asks about pairs.
@@ -286,8 +366,12 @@ impl<F: Scalar> Registered<F> for Decoder<F> {
     fn sample_on(_: usize, widths: &[usize], _: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
         let forms = [Form::Dot, Form::DistMult, Form::ComplEx, Form::RotatE];
         let form = forms[rng.random_range(0..forms.len())];
+        let builder = |channels| Decoder::builder(form, channels).relations(3);
         match *widths {
-            [channels] => Decoder::builder(form, channels).relations(3).build().ok(),
+            [channels] => builder(channels).build().ok(),
+            [channels, of_relations] if channels == of_relations => {
+                builder(channels).shared(true).build().ok()
+            }
             _ => None,
         }
     }
@@ -310,14 +394,15 @@ impl<F: Scalar> Registered<F> for Decoder<F> {
         let score = |k: usize| {
             let query = asked.queries()[k / asked.count()];
             let [h, t] = asked.pair(k).map(|node| complex(x.row(node as usize).to_vec()));
-            let r = self.relations.as_ref();
-            let r = r.map(|table| complex(table.value().row(query.relation as usize).to_vec()));
+            let r = xs.get(1).or(self.relations.as_ref().map(Param::value));
+            let r = r.map(|table| complex(table.row(query.relation as usize).to_vec()));
             let mut sum = F::zero();
             for k in 0..h.len() {
                 let mut r = r.as_ref().map_or((F::one(), F::zero()), |r| r[k]);
                 if self.form == Form::RotatE {
                     let length = (r.0 * r.0 + r.1 * r.1).sqrt();
-                    r = (r.0 / length, r.1 / length);
+                    let moves = length > F::zero();
+                    r = if moves { (r.0 / length, r.1 / length) } else { (F::one(), F::zero()) };
                 }
                 // Asked for its start, an edge is known by its end.
                 let (start, end) = if query.inverse { (t[k], h[k]) } else { (h[k], t[k]) };

@@ -29,6 +29,9 @@ pub(crate) fn scores<F: Scalar>(
             let among = x.slice(s![range.start as usize..range.end as usize, ..]);
             kernels::matmul_nt(q, among, y);
         }
+        (Match::Dot, Candidates::Listed(rows)) => {
+            kernels::matmul_nt(q, listed(x, rows).view(), y);
+        }
         (how, candidates) => kernels::map_rows(y.view_mut(), |i, row| {
             let q = q.row(i);
             let q = q.as_slice().expect("queries are in standard layout");
@@ -60,6 +63,12 @@ pub(super) fn back<F: Scalar>(
             let mut part = dx.slice_mut(s![rows, ..]);
             part += &own;
         }
+        (Match::Dot, Candidates::Listed(rows)) => {
+            kernels::matmul(dy.view(), listed(x, rows).view(), dq.view_mut());
+            let mut own = Array2::zeros((rows.len(), x.ncols()));
+            kernels::matmul_tn(dy.view(), q, own.view_mut());
+            add_rows(rows.iter().copied(), own.view(), dx);
+        }
         (how, candidates) => {
             kernels::map_rows(dq.view_mut(), |i, dq| {
                 let q = q.row(i);
@@ -86,9 +95,19 @@ pub(super) fn back<F: Scalar>(
     dq
 }
 
+/// The rows of these nodes, one below the other.
+fn listed<F: Scalar>(x: ArrayView2<F>, nodes: &[u32]) -> Array2<F> {
+    let mut rows = Array2::zeros((nodes.len(), x.ncols()));
+    kernels::map_rows(rows.view_mut(), |k, row| {
+        row.iter_mut().zip(x.row(nodes[k] as usize)).for_each(|(to, &from)| *to = from);
+    });
+    rows
+}
+
 fn candidate(candidates: &Candidates, query: usize, k: usize) -> usize {
     match candidates {
         Candidates::Range(range) => range.start as usize + k,
+        Candidates::Listed(rows) => rows[k] as usize,
         Candidates::Each { count, nodes } => nodes[query * count + k] as usize,
     }
 }
@@ -166,6 +185,9 @@ impl By {
             Candidates::Each { nodes, .. } => Self::new(nodes.iter().copied(), count),
             Candidates::Range(range) => {
                 Self::new(asked.queries().iter().flat_map(|_| range.clone()), count)
+            }
+            Candidates::Listed(rows) => {
+                Self::new(asked.queries().iter().flat_map(|_| rows.iter().copied()), count)
             }
         }
     }

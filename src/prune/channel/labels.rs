@@ -44,6 +44,11 @@ impl ChannelLabels {
             for (k, input) in inputs.iter().enumerate() {
                 ids.join_units(input, node.layer().couples(k));
             }
+            if let ([first, others @ ..], true) = (&inputs[..], node.layer().ties_inputs()) {
+                for other in others {
+                    first.iter().zip(*other).for_each(|(&a, &b)| ids.join(a, b));
+                }
+            }
             let out = match node.layer().wiring() {
                 Wiring::Fresh { channels, units } => {
                     let made = ids.produce(channels, node.name().into());
@@ -104,7 +109,7 @@ impl ChannelLabels {
         match axis {
             Axis::Fixed | Axis::Nodes => None,
             Axis::In(k) | Axis::InTiled(k) => Some(tiled(self.node(inputs[k]))),
-            Axis::Out | Axis::OutTiled => Some(tiled(self.node(node))),
+            Axis::Out | Axis::OutTiled | Axis::OutPart => Some(tiled(self.node(node))),
             Axis::Hidden(h) => Some(self.hidden[node.index()][h].clone()),
         }
     }

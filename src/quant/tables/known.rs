@@ -25,7 +25,8 @@ fn layer_of<L: Layer<f32>>(operation: &dyn Opaque<f32>) -> Option<&L> {
 /// Whether an operation has a stage on rows.
 pub(in crate::quant) fn is_known(operation: &dyn Opaque<f32>) -> bool {
     layer_of::<Embedding>(operation).is_some()
-        || layer_of::<Decoder>(operation).is_some()
+        // One that reads relations beside the nodes has no table of them.
+        || layer_of::<Decoder>(operation).is_some_and(|decoder| !decoder.is_shared())
         || layer_of::<Normalize>(operation).is_some()
 }
 
@@ -41,7 +42,8 @@ pub(in crate::quant) fn of_layer(
         embedding.visit(&mut |param| found = Some(table(param)));
         return found.map(QuantOp::Embedding);
     }
-    if let Some(decoder) = layer_of::<Decoder>(operation) {
+    let decoder = layer_of::<Decoder>(operation).filter(|decoder| !decoder.is_shared());
+    if let Some(decoder) = decoder {
         let relations = decoder.relations().map(table);
         return Some(QuantOp::Decoder(QuantDecoder { form: decoder.form(), relations }));
     }
