@@ -44,8 +44,11 @@ impl GraphSet<f32> {
     }
 }
 
-/// A tensor as numbers, its shape first.
-fn numbers(tensors: &Tensors, name: &str) -> Option<(Vec<usize>, Vec<f32>)> {
+/// The shape of a tensor, and its numbers row by row.
+type Shaped<T> = (Vec<usize>, Vec<T>);
+
+/// A tensor as numbers.
+fn numbers(tensors: &Tensors, name: &str) -> Option<Shaped<f32>> {
     let floats = tensors.floats.get(name).map(|a| (a.shape.clone(), a.values.clone()));
     floats.or_else(|| {
         let (shape, values) = tensors.integers.get(name)?;
@@ -53,8 +56,8 @@ fn numbers(tensors: &Tensors, name: &str) -> Option<(Vec<usize>, Vec<f32>)> {
     })
 }
 
-/// A tensor as whole numbers, its shape first.
-fn integers(tensors: &Tensors, name: &str) -> Result<Option<(Vec<usize>, Vec<i64>)>, String> {
+/// A tensor as whole numbers.
+fn integers(tensors: &Tensors, name: &str) -> Result<Option<Shaped<i64>>, String> {
     if let Some(found) = tensors.integers.get(name) {
         return Ok(Some(found.clone()));
     }
