@@ -5,7 +5,7 @@ use super::models::NODES;
 use gnn_prune::data::Splits;
 use gnn_prune::io::{self, pyg};
 use gnn_prune::ndarray::Array2;
-use gnn_prune::nn::{Cx, Registry, Rows};
+use gnn_prune::nn::{Cx, Registry, RowSpace, Rows};
 use gnn_prune::quant::{Forms, QuantOp, Rounding};
 use gnn_prune::task::{Part, evaluate};
 use gnn_prune::testing::{random_dense, random_plan, random_sparse};
@@ -141,7 +141,11 @@ pub fn run(model: &Model) -> Lawful<()> {
                 .compile(&graph, x.reborrow())
                 .and_then(|mut program| program.run(x.reborrow()).map(|out| out.dim())),
         )?;
-        let expected = (NODES, model.out_channels());
+        let rows = match model.rows_of(model.output()) {
+            RowSpace::Relations(count) => count as usize,
+            _ => NODES,
+        };
+        let expected = (rows, model.out_channels());
         if out.is_some_and(|out| out.dim() != expected)
             || compiled.is_some_and(|shape| shape != expected)
         {
