@@ -1964,6 +1964,46 @@ fn a_folder_of_interactions_is_recommended_from_and_the_loss_is_one_word() {
 }
 
 #[test]
+fn nodes_train_by_mini_batches() {
+    let data = "sbm:nodes=400,classes=4,homophily=0.9";
+    let accuracy = |line: &str| {
+        let report = json(&format!("train {data} --hidden 8 --epochs 20 --model {line}"));
+        report["rows"][0]["accuracy"]["mean"].as_f64().unwrap()
+    };
+    let lines = [
+        "sage --fanout 8,4 --batch 32",
+        "sage --sampler neighbors",
+        "gat --heads 2 --dropout 0 --sampler clusters:10:2",
+        "gcn --sampler walks:30:3",
+        "gcn --sampler edges:100",
+        "gcn --sampler nodes:100",
+    ];
+    for line in lines {
+        let found = accuracy(line);
+        assert!(found > 60.0, "{line}: {found}");
+    }
+    assert_eq!(accuracy("sage --layers 2 --fanout 25,10"), accuracy("sage --sampler neighbors"));
+    let report = json(&format!(
+        "compress {data} --model sage --fanout 8,4 --channels 0.5 --finetune 3 --controls none"
+    ));
+    assert_eq!(report["rows"].as_array().unwrap().len(), 3, "{report}");
+    for (line, words) in [
+        ("--batch 32", "--sampler neighbors"),
+        ("--sampler edges:9 --fanout 3", "--fanout"),
+        ("--sampler edges:9 --batch 3", "--batch"),
+        ("--sampler walks:3", "walks:ROOTS:STEPS"),
+        ("--sampler edges:0", "from 1"),
+        ("--fanout 3,x", "x"),
+        ("--model gat --fanout 5,5", "hops of a sample"),
+        ("--model gat --sampler clusters:10:2", "dropout of attention"),
+        ("--model gcn --fanout 5", "fan-outs is 1, it must be 2"),
+    ] {
+        refuses(&format!("train {data} {line}"), &[words]);
+    }
+    refuses("train digits --task link --sampler edges:9", &["--sampler", "link"]);
+}
+
+#[test]
 fn a_folder_of_graphs_is_classified_and_a_graph_may_be_asked_for_links() {
     let folder = Folder::new();
     let graph = |k: u32| match k % 2 {
@@ -1978,6 +2018,18 @@ fn a_folder_of_graphs_is_classified_and_a_graph_may_be_asked_for_links() {
     let report = json(&format!("train {data} --hidden 8 --layers 2 --epochs 20"));
     assert_eq!(report["rows"][0]["metric"], "accuracy");
     assert!(report["rows"][0]["accuracy"]["mean"].as_f64().unwrap() > 90.0, "{report}");
+    let out = folder.file("small");
+    let way = "--hidden 16 --layers 2 --epochs 10 --channels 0.75 --finetune 5 --bits 8 --seeds 3";
+    let report = json(&format!("compress {data} --model gin {way} --out {out}"));
+    let rows = report["rows"].as_array().unwrap();
+    let names: Vec<&str> = rows.iter().map(|row| row["name"].as_str().unwrap()).collect();
+    let expected = ["dense", "channels 0.75", "finetune 5", "bits 8", "narrow control"];
+    assert_eq!(names[..5], expected);
+    let weights = |k: usize| rows[k]["bytes"]["weights"].as_u64().unwrap();
+    assert!(weights(3) < weights(2) && weights(2) < weights(0) / 2, "{report}");
+    assert!(rows[3]["accuracy"]["mean"].as_f64().unwrap() > 70.0, "{report}");
+    let shown = json(&format!("inspect {out}"));
+    assert!(shown.to_string().contains("readout0"), "{shown}");
     let report = json("train sbm:nodes=400,classes=4,homophily=0.9 --task link --epochs 10");
     assert_eq!(report["rows"][0]["metric"], "roc_auc");
     refuses("train digits --task link --negatives 5", &["--negatives", "link"]);

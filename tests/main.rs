@@ -23,6 +23,8 @@ mod gradients;
 #[cfg(feature = "testing")]
 mod graph_classification;
 mod graph_files;
+#[cfg(feature = "pt")]
+mod graph_sets;
 #[cfg(feature = "readers")]
 mod hostile;
 mod kernels;
@@ -45,6 +47,8 @@ mod pruning;
 #[cfg(feature = "pt")]
 mod pt_files;
 mod quantization;
+#[cfg(feature = "testing")]
+mod quantized_graphs;
 #[cfg(all(feature = "readers", feature = "report"))]
 mod readers;
 #[cfg(feature = "testing")]

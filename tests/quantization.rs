@@ -6,7 +6,7 @@ use gnn_prune::data::Splits;
 use gnn_prune::ndarray::{Array2, ArrayView2};
 use gnn_prune::nn::{
     ActivationFn, Add, Appnp, Cx, Gcn2Conv, GinAggregation, Layer, LgConv, Linear, ModelBuilder,
-    NodeId,
+    NodeId, Pooling, Rows,
 };
 use gnn_prune::quant::{Calibration, FakeQuant, Form, Forms, Granularity, QuantOp, Rounding};
 use gnn_prune::task::{NodeTask, Part, evaluate};
@@ -22,7 +22,7 @@ const FIXTURE: f32 = 1e-4;
 /// Mean error of 8-bit logits over the largest logit, on random weights. A value between stages is
 /// off by a quarter of a step of `max/127` in the mean, weights and operator by as much relative to
 /// theirs, and a model of three layers has about ten such places.
-const LOGIT_ERROR: f32 = 0.02;
+pub(crate) const LOGIT_ERROR: f32 = 0.02;
 
 fn data(seed: u64) -> Dataset {
     Dataset::sbm(180, 3).features(12).degree(6.0).seed(seed).build().unwrap()
@@ -183,7 +183,7 @@ fn all_nodes_calibrate_unless_it_is_asked_for_otherwise() {
     assert_ne!(with(None), with(Some(gnn_prune::Calibrate::Train)));
 }
 
-fn quantizers() -> Vec<Quantizer> {
+pub(crate) fn quantizers() -> Vec<Quantizer> {
     let four = Quantizer::builder(Bits::Four);
     let percentile = Quantizer::builder(Bits::Eight).calibration(Calibration::Percentile(99.0));
     let builders = [
@@ -219,6 +219,16 @@ fn exact(a: &Array2<i8>, b: &Array2<i8>) -> Array2<i32> {
 
 /// The whole model by the definition, one number at a time, with products of integers in f64.
 fn simulate(model: &QuantModel, graph: &Graph, x: ValueRef<f32>) -> Array2<f32> {
+    simulate_within(model, graph, x, &Rows::new())
+}
+
+/// The same for a batch.
+pub(crate) fn simulate_within(
+    model: &QuantModel,
+    graph: &Graph,
+    x: ValueRef<f32>,
+    within: &Rows<f32>,
+) -> Array2<f32> {
     let most = model.activation_bits().most();
     let x = x.to_dense();
     let rows: Vec<(Vec<i8>, f32)> =
@@ -247,9 +257,14 @@ fn simulate(model: &QuantModel, graph: &Graph, x: ValueRef<f32>) -> Array2<f32> 
                     })
                 }
             }
-            QuantOp::Aggregate(norm) => {
-                let operator = graph.operator(*norm).unwrap();
-                let dense = ValueRef::Sparse(operator.forward()).to_dense();
+            QuantOp::Aggregate(_) | QuantOp::Pool(_) => {
+                let dense = match stage.op() {
+                    QuantOp::Aggregate(norm) => {
+                        ValueRef::Sparse(graph.operator(*norm).unwrap().forward()).to_dense()
+                    }
+                    QuantOp::Pool(pooling) => members(*pooling, within),
+                    _ => unreachable!(),
+                };
                 let rows: Vec<_> =
                     dense.rows().into_iter().map(|row| quantized(&row.to_vec(), 127)).collect();
                 let a = Array2::from_shape_fn(dense.dim(), |(i, j)| rows[i].0[j]);
@@ -259,7 +274,7 @@ fn simulate(model: &QuantModel, graph: &Graph, x: ValueRef<f32>) -> Array2<f32> 
                 })
             }
             QuantOp::Add(coefficients) => {
-                Array2::from_shape_fn((x.nrows(), stage.width()), |(i, c)| {
+                Array2::from_shape_fn((input(0).q.nrows(), stage.width()), |(i, c)| {
                     let term = |k: usize| {
                         f32::from(input(k).q[[i, c]]) * (coefficients[k] * input(k).cols[c])
                     };
@@ -271,7 +286,7 @@ fn simulate(model: &QuantModel, graph: &Graph, x: ValueRef<f32>) -> Array2<f32> 
                 let parts: Vec<(usize, usize)> = (0..stage.inputs().len())
                     .flat_map(|k| (0..input(k).cols.len()).map(move |c| (k, c)))
                     .collect();
-                Array2::from_shape_fn((x.nrows(), stage.width()), |(i, c)| {
+                Array2::from_shape_fn((input(0).q.nrows(), stage.width()), |(i, c)| {
                     let (k, from) = parts[c];
                     let y = f32::from(input(k).q[[i, from]]) * input(k).cols[from];
                     bias(c).map_or(y, |bias| y + bias)
@@ -293,7 +308,23 @@ fn simulate(model: &QuantModel, graph: &Graph, x: ValueRef<f32>) -> Array2<f32> 
     unreachable!("the last stage is real")
 }
 
-fn bits(y: ArrayView2<f32>) -> Vec<u32> {
+/// What each node of a batch weighs in each of its graphs.
+fn members(pooling: Pooling, within: &Rows<f32>) -> Array2<f32> {
+    let (graph_of, count) = within.graph_of_nodes().expect("a batch of graphs");
+    let size = |graph: u32| graph_of.iter().filter(|of| **of == graph).count();
+    Array2::from_shape_fn((count, graph_of.len()), |(graph, node)| {
+        if graph_of[node] as usize != graph {
+            return 0.0;
+        }
+        match pooling {
+            Pooling::Sum => 1.0,
+            Pooling::Mean => (1.0 / size(graph_of[node]) as f64) as f32,
+            other => panic!("{other} is no product"),
+        }
+    })
+}
+
+pub(crate) fn bits(y: ArrayView2<f32>) -> Vec<u32> {
     y.iter().map(|v| v.to_bits()).collect()
 }
 
@@ -327,7 +358,7 @@ fn a_quantised_model_is_its_simulation_bit_for_bit_on_every_path() {
 }
 
 /// Forms that change from stage to stage, in several ways.
-fn mixtures(stages: usize) -> Vec<Vec<Form>> {
+pub(crate) fn mixtures(stages: usize) -> Vec<Vec<Form>> {
     let form = |on_integers: bool| if on_integers { Form::Integers } else { Form::Floats };
     let patterns: [&dyn Fn(usize) -> bool; 5] =
         [&|_| false, &|k| k % 2 == 0, &|k| k % 2 == 1, &|k| k % 3 != 0, &|k| k * 2 < stages];

@@ -40,6 +40,36 @@ impl Tensors {
         Self::from_bytes(&super::read(path)?).map_err(|problem| Error::file(path, problem))
     }
 
+    /// Whether a file is a list of graphs of PyTorch Geometric, or a data set of several.
+    pub(crate) fn are_graphs(path: &Path) -> bool {
+        let Ok(bytes) = super::read(path) else { return false };
+        match Kind::of(&bytes) {
+            Kind::Pickled(form) => holds_graphs(&bytes, form),
+            _ => false,
+        }
+    }
+
+    /// Reads a file with several graphs: a list of `Data`, or what a data set of PyTorch Geometric
+    /// saves of itself.
+    ///
+    /// # Errors
+    /// As [`Tensors::read`], and for a file of anything else.
+    pub(crate) fn read_graphs(path: &Path) -> Result<Vec<Self>> {
+        let bytes = super::read(path)?;
+        let read = match Kind::of(&bytes) {
+            Kind::Pickled(form) => pickled_graphs(&bytes, form),
+            Kind::Foreign(what) => Err(what.into()),
+            Kind::Safetensors => Err("holds no list of graphs".into()),
+        };
+        let each = read.map_err(|problem| Error::file(path, problem))?;
+        let check = |(k, tensors): (usize, &Self)| {
+            let checked = tensors.check_finite();
+            checked.map_err(|problem| Error::file(path, format!("graph {k}: {problem}")))
+        };
+        each.iter().enumerate().try_for_each(check)?;
+        Ok(each)
+    }
+
     fn check_finite(&self) -> Result<(), String> {
         for (name, Array { values, .. }) in &self.floats {
             if let Some(value) = values.iter().find(|v| !v.is_finite()) {
@@ -119,6 +149,26 @@ impl Tensors {
 #[cfg(feature = "pt")]
 fn pickled(bytes: &[u8], form: Pickled) -> Result<Tensors, String> {
     super::pt::read(bytes, form)
+}
+
+#[cfg(feature = "pt")]
+fn pickled_graphs(bytes: &[u8], form: Pickled) -> Result<Vec<Tensors>, String> {
+    super::pt::read_graphs(bytes, form)
+}
+
+#[cfg(feature = "pt")]
+fn holds_graphs(bytes: &[u8], form: Pickled) -> bool {
+    super::pt::holds_graphs(bytes, form)
+}
+
+#[cfg(not(feature = "pt"))]
+fn pickled_graphs(_: &[u8], _: Pickled) -> Result<Vec<Tensors>, String> {
+    Err("is a pickle of PyTorch, which is read with the feature `pt`".into())
+}
+
+#[cfg(not(feature = "pt"))]
+fn holds_graphs(_: &[u8], _: Pickled) -> bool {
+    false
 }
 
 #[cfg(not(feature = "pt"))]

@@ -36,6 +36,9 @@ use operator::Scaling;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, RwLock};
 
+/// Each relation by itself, or those of a range together.
+type SomeRelations = Option<(usize, usize)>;
+
 /// A directed, weighted graph on nodes `0..n`.
 ///
 /// *Shapes*: adjacency `[n, n]`, row = target, column = source, weight 1 where none was given.
@@ -58,7 +61,7 @@ pub struct Graph<F: Scalar = f32> {
     /// What the rows of a sample are made of, without the whole operators.
     scalings: Built<AdjacencyNorm, Scaling<F>>,
     /// Of each relation by itself, or of a range of them together.
-    pairs: Built<(Option<(usize, usize)>, AdjacencyNorm), RelationPairs<F>>,
+    pairs: Built<(SomeRelations, AdjacencyNorm), RelationPairs<F>>,
     /// With a self-loop per node, and as they are listed.
     attention: Arc<[OnceLock<Arc<AttentionEdges<F>>>; 2]>,
     parallel: Option<Arc<Parallel>>,

@@ -185,12 +185,12 @@ impl<F: Scalar> Operator<F> {
     }
 
     /// A matrix as it stands.
-    pub(super) fn of_matrix(forward: Csr<F>) -> Self {
+    pub(crate) fn of_matrix(forward: Csr<F>) -> Self {
         Self { forward, transpose: OnceLock::new() }
     }
 
-    /// The operator, shape `[n, n]`, or `[targets, sources]` of a hop: row = target, column =
-    /// source.
+    /// The operator, shape `[n, n]`, `[targets, sources]` of a hop, or `[graphs, nodes]` of a
+    /// readout: row = target, column = source.
     pub fn forward(&self) -> CsrView<'_, F> {
         self.forward.view()
     }

@@ -6,7 +6,7 @@ use super::table_codec::{self, TableHeader};
 use super::tensors::{Reader, Tensor, serialise, total_bytes};
 use crate::error::{Error, ModelError, Result};
 use crate::files;
-use crate::nn::{ActivationFn, Form, Origin};
+use crate::nn::{ActivationFn, Form, Origin, Pooling};
 use crate::quant::{Bits, Calibration, QuantDecoder, QuantModel, QuantOp, QuantStage, QuantWeight};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -48,6 +48,7 @@ enum OpHeader {
     Embedding(TableHeader),
     Linear { bits: Bits, cols: usize, rows: usize },
     Normalize,
+    Pool(Pooling),
 }
 
 impl OpHeader {
@@ -105,7 +106,7 @@ fn tensors(model: &QuantModel) -> Vec<Tensor> {
                     table_codec::encode(part(k, stage.layer(), RELATIONS), table)
                 }))
             }
-            QuantOp::Aggregate(_) | QuantOp::Concat | QuantOp::Normalize => {}
+            QuantOp::Aggregate(_) | QuantOp::Concat | QuantOp::Normalize | QuantOp::Pool(_) => {}
         }
         tensors.extend(stage.bias().map(|bias| floats(name(k, stage.layer(), "bias"), bias)));
     }
@@ -164,6 +165,7 @@ impl QuantModel {
                 QuantOp::Concat => OpHeader::Concat,
                 QuantOp::Embedding(table) => OpHeader::Embedding(TableHeader::of(table)),
                 QuantOp::Normalize => OpHeader::Normalize,
+                QuantOp::Pool(pooling) => OpHeader::Pool(*pooling),
                 QuantOp::Decoder(decoder) => OpHeader::Decoder {
                     form: decoder.form(),
                     relations: decoder.relations().map(TableHeader::of),
@@ -246,6 +248,7 @@ fn read(bytes: &[u8]) -> Result<QuantModel, String> {
                 QuantOp::Embedding(table_codec::decode(&mut reader, name, &table)?)
             }
             OpHeader::Normalize => QuantOp::Normalize,
+            OpHeader::Pool(pooling) => QuantOp::Pool(pooling),
             OpHeader::Decoder { form, relations } => {
                 let name = part(k, &layer, RELATIONS);
                 let table = |table| table_codec::decode(&mut reader, name, &table);

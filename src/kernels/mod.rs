@@ -14,6 +14,7 @@
 //! | [`Attend`] | `y_ih = Σ_j α_ijh z_jh` | attention, scored by [`AdditiveScores`] or [`ChannelScores`] |
 //! | [`head_dots`], [`head_sums`] | `z_ih·a_h`, `Σ_i s_ih z_ih` | a score of each head and its gradient |
 //! | [`elu`] | `x` or `e^x − 1` | an activation |
+//! | [`softmax_terms`] | `e^{v − max}` and their sum | a loss over many candidates |
 //! | [`DropMask`] | `y_k = m_k x_k / (1 − p)` | dropout and its gradient |
 //! | [`map_rows`], [`for_each_chunk`] | | element-wise work |
 //! | [`spmm_int8`], [`matmul_int8`], [`input_int8`], [`join_int8`] | integer products and joins | quantised models |
@@ -55,7 +56,7 @@ pub(crate) use blocks::run;
 pub use blocks::{CHUNK, copy_rows, for_each_chunk, map_rows};
 pub use buffer::trim;
 pub use dense::*;
-pub use elementwise::{DropMask, elu, elu_with, relu, weighted_sum};
+pub use elementwise::{DropMask, elu, elu_with, relu, softmax_terms, weighted_sum};
 pub use epilogue::Epilogue;
 pub use int8::*;
 pub use simd::Isa;

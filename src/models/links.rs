@@ -238,7 +238,7 @@ impl LinksBuilder {
             return Err(Error::setting("dropout of relations", found, "0 where none are decoded"));
         }
         let types = self.edge_types;
-        if self.encoder.has_relations() && (types % 2 != 0 || types < self.relations) {
+        if self.encoder.has_relations() && (!types.is_multiple_of(2) || types < self.relations) {
             let legal = format!("even, and at least the {} relations", self.relations);
             return Err(Error::setting("types of edges", types, legal));
         }
@@ -293,12 +293,10 @@ impl LinksBuilder {
                 x = b.add(&format!("{word}{k}"), Activation::new(function), &[x])?;
             }
             // What no later layer and no decoder reads is not updated.
-            if let (true, Some(z)) = (self.encoder.has_relations(), relations) {
-                if !last || self.decodes_relations() {
-                    let update = Linear::builder(b.channels(z), self.channels).bias(false);
-                    let name = format!("relations{k}");
-                    relations = Some(b.add(&name, update.build()?, &[z])?);
-                }
+            let read = self.encoder.has_relations() && (!last || self.decodes_relations());
+            if let Some(z) = relations.filter(|_| read) {
+                let update = Linear::builder(b.channels(z), self.channels).bias(false);
+                relations = Some(b.add(&format!("relations{k}"), update.build()?, &[z])?);
             }
         }
         Ok((x, relations))

@@ -162,7 +162,9 @@ fn check_axes<F: Scalar>(
                 widths.get(k).map_or(0, |&width| len.next_multiple_of(width.max(1)).max(width))
             }
             // A part that all repeat.
-            Axis::OutPart => (1..=len).rev().find(|&part| channels % part == 0).unwrap_or(0),
+            Axis::OutPart => {
+                (1..=len).rev().find(|&part| channels.is_multiple_of(part)).unwrap_or(0)
+            }
             Axis::OutTiled => len.next_multiple_of(channels).max(channels),
         };
         let expected = (fit(param.axes()[0], found.0), fit(param.axes()[1], found.1));

@@ -1,5 +1,6 @@
 //! From the nodes of each graph of a batch to one row per graph.
 
+use super::pooling::{Pooling, sizes};
 use super::rows::{RowSpace, Rows};
 use super::{
     Attrs, Cx, Evaluated, Grads, Io, Layer, Lowering, Place, Python, Reads, Registered, Shapes,
@@ -14,44 +15,6 @@ use crate::scalar::Scalar;
 use crate::value::{Csr, Value, ValueRef};
 use ndarray::{Array2, ArrayView2};
 use ndarray_rand::rand::Rng;
-use serde::{Deserialize, Serialize};
-
-/// What a graph takes from its nodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Pooling {
-    /// Their sum, which tells graphs of different size apart.
-    #[default]
-    Sum,
-    /// Their mean.
-    Mean,
-    /// The largest of each channel.
-    Max,
-}
-
-impl std::fmt::Display for Pooling {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Pooling::Sum => "sum",
-            Pooling::Mean => "mean",
-            Pooling::Max => "max",
-        })
-    }
-}
-
-impl std::str::FromStr for Pooling {
-    type Err = Error;
-
-    fn from_str(word: &str) -> Result<Self> {
-        match word {
-            "sum" | "add" => Ok(Self::Sum),
-            "mean" => Ok(Self::Mean),
-            "max" => Ok(Self::Max),
-            _ => Err(Error::setting("pooling", word, "sum, mean or max")),
-        }
-    }
-}
 
 /// `y_g = Σ_i x_i`, `1/n_g Σ_i x_i` or `max_i x_i` over the nodes `i` of each graph `g`; zero for a
 /// graph without nodes. Which graph a node is of, the batch says: [`Rows::graphs`].
@@ -92,31 +55,6 @@ fn graphs_of<'a, F: Scalar>(cx: &Cx<'a, F>) -> Result<(&'a [u32], usize)> {
     graphs.ok_or_else(|| Error::NoGraphs { at: cx.place().into() })
 }
 
-fn sizes(graph_of: &[u32], count: usize) -> Vec<usize> {
-    let mut sizes = vec![0; count];
-    graph_of.iter().for_each(|&graph| sizes[graph as usize] += 1);
-    sizes
-}
-
-/// What a node weighs in its graph, by the nodes that this has.
-fn share<F: Scalar>(pooling: Pooling, size: usize) -> F {
-    if pooling == Pooling::Mean { F::of(1.0 / size.max(1) as f64) } else { F::one() }
-}
-
-/// `[graphs, nodes]`: the nodes of each graph, ascending, with what they weigh.
-fn members<F: Scalar>(pooling: Pooling, graph_of: &[u32], count: usize) -> Csr<F> {
-    let sizes = sizes(graph_of, count);
-    let mut starts = vec![0; count + 1];
-    (0..count).for_each(|graph| starts[graph + 1] = starts[graph] + sizes[graph]);
-    let (mut next, mut nodes) = (starts.clone(), vec![0u32; graph_of.len()]);
-    for (node, &graph) in (0u32..).zip(graph_of) {
-        nodes[next[graph as usize]] = node;
-        next[graph as usize] += 1;
-    }
-    let shares = sizes.iter().flat_map(|&size| std::iter::repeat_n(share(pooling, size), size));
-    Csr::new((count, graph_of.len()), starts, nodes, shares.collect())
-}
-
 impl Readout {
     /// The gradient of every node by that of its graph.
     fn spread<F: Scalar>(
@@ -133,7 +71,7 @@ impl Readout {
             return kernels::spmm_max_t(homes.view(), largest, dy);
         }
         let sizes = sizes(graph_of, count);
-        let shares: Vec<F> = sizes.iter().map(|&size| share(self.pooling, size)).collect();
+        let shares: Vec<F> = sizes.iter().map(|&size| self.pooling.share(size)).collect();
         let mut dx = cx.take((nodes, dy.ncols()));
         kernels::map_rows(dx.view_mut(), |i, row| {
             let graph = graph_of[i] as usize;
@@ -165,7 +103,7 @@ impl<F: Scalar> Layer<F> for Readout {
         if expected != found {
             return Err(Error::ShapeMismatch { at: cx.place().into(), expected, found });
         }
-        let members = members::<F>(self.pooling, graph_of, count);
+        let members = self.pooling.members::<F>(graph_of, count);
         Ok(xs[0].with_dense(|x| {
             if self.pooling == Pooling::Max {
                 let (y, largest) = kernels::spmm_max(members.view(), x);
@@ -199,7 +137,11 @@ impl<F: Scalar> Layer<F> for Readout {
         Reads::Inputs
     }
 
+    /// A maximum is no product.
     fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {
+        if self.pooling != Pooling::Max {
+            return lowering.pool(xs[0], self.pooling);
+        }
         let (width, macs) = (lowering.width(xs[0]), lowering.stored(xs[0]) as u64);
         Ok(lowering.opaque(xs, Evaluated::new(*self, macs), width))
     }

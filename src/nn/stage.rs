@@ -6,6 +6,7 @@ use super::activation_fn::ActivationFn;
 use super::cx::Cx;
 use super::ids::{ParamId, StageId};
 use super::param::Param;
+use super::pooling::Pooling;
 use super::row_norm::RowNorm;
 use super::rows::{RowSpace, Rows};
 use crate::error::{Result, Unsupported};
@@ -39,6 +40,15 @@ pub enum Stage<F: Scalar> {
         operator: Arc<Operator<F>>,
         /// How `Â` follows from the graph.
         norm: AdjacencyNorm,
+    },
+    /// `P·X`: `[graphs, n] · [n, c]`, sums or means over the nodes of each graph of a batch.
+    Pool {
+        /// What is pooled.
+        x: StageId,
+        /// `P`.
+        operator: Arc<Operator<F>>,
+        /// What a graph takes from its nodes: no maximum, which is no product.
+        pooling: Pooling,
     },
     /// `X + b`, the same row `b` for every node.
     Bias {
@@ -133,6 +143,7 @@ impl<F: Scalar> Stage<F> {
             Stage::Input => &[],
             Stage::Linear { x, .. }
             | Stage::Aggregate { x, .. }
+            | Stage::Pool { x, .. }
             | Stage::Bias { x, .. }
             | Stage::Activation { x, .. }
             | Stage::Scale { x, .. }
@@ -162,6 +173,8 @@ pub struct Lowering<F: Scalar> {
     layer_of: Vec<usize>,
     output: StageId,
     of_nodes: Vec<StageId>,
+    /// What readouts multiply by: all that pool alike share it.
+    pools: Vec<(Pooling, Arc<Operator<F>>)>,
 }
 
 impl<F: Scalar> Lowering<F> {
@@ -182,6 +195,7 @@ impl<F: Scalar> Lowering<F> {
             layer_of: vec![0],
             output: StageId(0),
             of_nodes: Vec::new(),
+            pools: Vec::new(),
         }
     }
 
@@ -292,6 +306,39 @@ impl<F: Scalar> Lowering<F> {
         Ok(self.push(Stage::Aggregate { x, operator, norm }, self.width(x)))
     }
 
+    /// Adds `P·X`, sums or means over the nodes of each graph of the batch.
+    ///
+    /// # Errors
+    /// [`Unsupported`] where the batch says nothing of graphs, or of other nodes than those of `X`,
+    /// and for a maximum, which is no product.
+    pub fn pool(&mut self, x: StageId, pooling: Pooling) -> Result<StageId, Unsupported> {
+        let layer = self.layers.last().cloned().unwrap_or_default();
+        let refused = |reason: String| Unsupported { layer: layer.clone(), reason };
+        if pooling == Pooling::Max {
+            return Err(refused("the largest of some nodes is no product".into()));
+        }
+        if self.space(x) != RowSpace::Nodes {
+            return Err(refused(format!(
+                "it pools over nodes, and its rows are {}",
+                self.space(x)
+            )));
+        }
+        let known = self.pools.iter().find(|(of, _)| *of == pooling);
+        let operator = match known {
+            Some((_, operator)) => operator.clone(),
+            None => {
+                if self.within.graph_of_nodes().is_none() {
+                    return Err(refused("its rows are graphs, and the batch has none".into()));
+                }
+                let built = pooling.operator(&self.within, self.rows(x), &layer);
+                let built = Arc::new(built.map_err(|error| refused(error.to_string()))?);
+                self.pools.push((pooling, built.clone()));
+                built
+            }
+        };
+        Ok(self.push(Stage::Pool { x, operator, pooling }, self.width(x)))
+    }
+
     /// Adds `X + b`.
     pub fn bias(&mut self, x: StageId, bias: &Param<F>) -> StageId {
         let bias = Arc::new(bias.value().iter().copied().collect());
@@ -395,6 +442,7 @@ impl<F: Scalar> Lowering<F> {
                 let spaces: Vec<RowSpace> = xs.iter().map(|&x| self.space(x)).collect();
                 operation.rows(&spaces).unwrap_or(read)
             }
+            Stage::Pool { .. } => RowSpace::Graphs,
             _ => read,
         };
         self.rows.push(match space {

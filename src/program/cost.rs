@@ -66,6 +66,8 @@ pub(super) fn macs<F: Scalar>(lowering: &Lowering<F>) -> u64 {
             lowering.rows(id) * if pays(stored, weight.dim()) { stored } else { weight.len() }
         }
         Stage::Aggregate { x, operator, .. } => operator.stored() * lowering.width(*x),
+        // A node is of one graph.
+        Stage::Pool { x, .. } => lowering.stored(*x),
         Stage::Opaque { operation, .. } => operation.macs() as usize,
         _ => 0,
     };

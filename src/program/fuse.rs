@@ -15,13 +15,16 @@ pub(crate) struct Fused<F: Scalar> {
     pub(crate) inputs: Vec<StageId>,
     pub(crate) bias: Option<Arc<Vec<F>>>,
     pub(crate) activation: Option<ActivationFn>,
+    /// What the columns of its weight, or of the products that it sums, were multiplied by.
+    pub(crate) scaled: Option<Arc<Vec<F>>>,
     /// The stage of the operation itself, before what was joined to it.
     pub(crate) starts: StageId,
     pub(crate) makes: StageId,
 }
 
 /// Joins bias and activation to the operation that they follow, where nothing else reads the value
-/// in between.
+/// in between, and scales to the weight before them: `(X·W + b)∘s = X·(W·diag s) + b∘s`, with a
+/// product by the graph or a readout between the two or without. So a batch norm costs nothing.
 pub(crate) fn fuse<F: Scalar>(lowering: &Lowering<F>) -> Vec<Fused<F>> {
     let stages = lowering.stages();
     let mut readers = vec![0usize; stages.len()];
@@ -40,7 +43,15 @@ pub(crate) fn fuse<F: Scalar>(lowering: &Lowering<F>) -> Vec<Fused<F>> {
             Stage::Add { xs, coefficients } => {
                 (Op::Add(coefficients.clone()), xs.clone(), None, None)
             }
+            Stage::Pool { x, operator, pooling } => {
+                (Op::Pool(operator.clone(), *pooling), vec![*x], None, None)
+            }
             Stage::Concat { xs } => (Op::Concat, xs.clone(), None, None),
+            Stage::Scale { x, scale } if scale_weight(&mut fused, &readers, *x, scale) => {
+                let before = fused.iter_mut().find(|f| f.makes == *x);
+                before.expect("it was just scaled").makes = makes;
+                continue;
+            }
             Stage::Scale { x, scale } => (Op::Scale(scale.clone()), vec![*x], None, None),
             Stage::Max { xs } => (Op::Max, xs.clone(), None, None),
             Stage::RowNorm { x, norm, scale } => {
@@ -51,8 +62,14 @@ pub(crate) fn fuse<F: Scalar>(lowering: &Lowering<F>) -> Vec<Fused<F>> {
             }
             Stage::Bias { x, bias } => {
                 match fused.iter_mut().find(|f| f.makes == *x && readers[x.0] == 1) {
-                    Some(before) if before.bias.is_none() && before.activation.is_none() => {
-                        (before.bias, before.makes) = (Some(bias.clone()), makes);
+                    Some(before) if before.takes_bias() => {
+                        before.bias = Some(match &before.bias {
+                            None => bias.clone(),
+                            Some(own) => {
+                                Arc::new(own.iter().zip(&bias[..]).map(|(&a, &b)| a + b).collect())
+                            }
+                        });
+                        before.makes = makes;
                         continue;
                     }
                     _ => {
@@ -74,9 +91,50 @@ pub(crate) fn fuse<F: Scalar>(lowering: &Lowering<F>) -> Vec<Fused<F>> {
                 }
             }
         };
-        fused.push(Fused { op, inputs, bias, activation, starts: makes, makes });
+        fused.push(Fused { op, inputs, bias, activation, scaled: None, starts: makes, makes });
     }
     fused
+}
+
+impl<F: Scalar> Fused<F> {
+    /// Whether a bias may still follow: the first one, or that of a norm after the layer's own.
+    fn takes_bias(&self) -> bool {
+        self.activation.is_none() && (self.bias.is_none() || self.scaled.is_some())
+    }
+}
+
+/// Multiplies the columns of the weight that makes value `x` by `scale`, and every bias on the way;
+/// says whether there is such a weight, whose value nothing else reads.
+fn scale_weight<F: Scalar>(
+    fused: &mut [Fused<F>],
+    readers: &[usize],
+    x: StageId,
+    scale: &[F],
+) -> bool {
+    let own = |f: &Fused<F>| f.makes == x && readers[x.0] == 1 && f.activation.is_none();
+    let Some(at) = fused.iter().position(own) else { return false };
+    let scaled = match &fused[at].op {
+        Op::Linear(weight) => {
+            let scaled = &**weight * &ndarray::aview1(scale);
+            fused[at].op = Op::Linear(Arc::new(scaled));
+            true
+        }
+        Op::Aggregate(..) | Op::Pool(..) => {
+            let before = fused[at].inputs[0];
+            scale_weight(fused, readers, before, scale)
+        }
+        _ => false,
+    };
+    if scaled {
+        let product = |of: &[F]| -> Arc<Vec<F>> {
+            Arc::new(of.iter().zip(scale).map(|(&a, &s)| a * s).collect())
+        };
+        let of = &mut fused[at];
+        of.bias = of.bias.as_ref().map(|bias| product(bias));
+        of.scaled =
+            Some(of.scaled.as_ref().map_or_else(|| Arc::new(scale.to_vec()), |s| product(s)));
+    }
+    scaled
 }
 
 /// Turns a plain sum of products that nothing else reads into one instruction that adds them up in

@@ -4,7 +4,7 @@ use super::cost::{nonzeros, pays};
 use crate::graph::{AdjacencyNorm, Operator};
 use crate::kernels::buffer;
 use crate::kernels::{self, Epilogue, PackedWeight};
-use crate::nn::{Opaque, RowNorm};
+use crate::nn::{Opaque, Pooling, RowNorm};
 use crate::scalar::Scalar;
 use crate::value::{Csr, ValueRef};
 use ndarray::{Array2, ArrayViewMut2, Zip, s};
@@ -19,6 +19,7 @@ pub(crate) enum Op<F: Scalar> {
     /// `Wᵀ` by rows, where a dense `X` meets a weight that is sparse enough.
     SparseLinear(Arc<Csr<F>>),
     Aggregate(Arc<Operator<F>>, AdjacencyNorm),
+    Pool(Arc<Operator<F>>, Pooling),
     Add(Vec<F>),
     Concat,
     Scale(Arc<Vec<F>>),
@@ -36,6 +37,7 @@ impl<F: Scalar> Op<F> {
             Op::Linear(_) | Op::PackedLinear(_) => "linear".into(),
             Op::SparseLinear(_) => "sparse linear".into(),
             Op::Aggregate(..) => "aggregate".into(),
+            Op::Pool(..) => "pool".into(),
             Op::Add(_) => "add".into(),
             Op::Concat => "concat".into(),
             Op::Scale(_) => "scale".into(),
@@ -58,7 +60,8 @@ impl<F: Scalar> Op<F> {
         }
     }
 
-    /// Whether it is a product that takes an epilogue.
+    /// Whether it is a product that takes an epilogue and can be added to what stands in its
+    /// output. A readout has the rounding of a stage by itself, as layer by layer.
     pub(crate) fn is_product(&self) -> bool {
         matches!(self, Op::Linear(_) | Op::PackedLinear(_) | Op::Aggregate(..))
     }
@@ -96,6 +99,12 @@ impl<F: Scalar> Op<F> {
     ) -> bool {
         if self.is_product() {
             self.multiply(view(&inputs[0]), y, epilogue);
+            return true;
+        }
+        if let Op::Pool(operator, _) = self {
+            view(&inputs[0]).with_dense(|x| {
+                kernels::spmm_then(operator.forward(), x, y.view_mut(), epilogue);
+            });
             return true;
         }
         let xs: Vec<ValueRef<F>> = inputs.iter().map(view).collect();

@@ -33,8 +33,8 @@ impl std::fmt::Display for Form {
 pub struct StageForm {
     /// Name of the float model's layer that the stage comes from.
     pub layer: String,
-    /// What the stage computes: `linear`, `aggregate`, `add` or `concat`, and where a model has
-    /// tables `embedding`, `normalize` or `decoder`.
+    /// What the stage computes: `linear`, `aggregate`, `pool`, `add` or `concat`, and where a model
+    /// has tables `embedding`, `normalize` or `decoder`.
     pub operation: &'static str,
     /// What it computes with.
     pub form: Form,

@@ -59,7 +59,8 @@ pub(super) fn choose(
     let wanted = Probabilities::of(dense, task, whole)?;
     let mut error = |choice: &[usize]| -> Result<f64> {
         apply(small, candidates, choice);
-        let mut program = small.compile_as(whole.graph(), whole.features(), Forms::Integers)?;
+        let (graph, x, rows) = (whole.graph(), whole.features(), whole.spaces());
+        let mut program = small.compile_within_as(graph, x, rows, Forms::Integers)?;
         Ok(wanted.error(program.run(whole.features())?))
     };
     let mut best = Best { choice: vec![0; candidates.len()], error: f64::INFINITY };

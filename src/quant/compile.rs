@@ -1,7 +1,7 @@
 //! From a model of integers to a program for one batch.
 
 use super::forms::{Forms, choose};
-use super::lower::stands_alone;
+use super::lower::{num_nodes, rows_of_values};
 use super::model::{QuantModel, QuantOp, room_for_dense, with_dense_shape};
 use super::program::QuantProgram;
 use super::tables;
@@ -23,10 +23,12 @@ impl QuantModel {
     }
 
     /// Compiles the model for a batch: its graph, inputs like its features, and what its rows are:
-    /// the pairs that it asks about, and who its nodes are where a table has rows of theirs. Tables
-    /// are shared with the model, so that a batch costs no more than its queries.
+    /// the graph of each node where the model pools, the pairs that the batch asks about, and who
+    /// its nodes are where a table has rows of theirs. Tables are shared with the model, so that a
+    /// batch costs no more than its queries.
     ///
-    /// *Shapes*: the program puts out a row per node, or per pair where the model ends in scores.
+    /// *Shapes*: the program puts out a row per node, per graph of the batch where the model pools,
+    /// or per pair where it ends in scores.
     ///
     /// # Errors
     /// As [`QuantModel::compile_within_as`].
@@ -44,7 +46,8 @@ impl QuantModel {
     /// # Errors
     /// [`Error::ShapeMismatch`] for an input of another shape, [`Error::Unsupported`] naming the
     /// stage whose 32-bit accumulators could overflow on this graph, [`Error::Degree`] where a norm
-    /// has no value on it, [`Error::NoQueries`] for a model that scores pairs.
+    /// has no value on it, [`Error::NoGraphs`] for a model that pools over graphs,
+    /// [`Error::NoQueries`] for one that scores pairs.
     pub fn compile_as(
         &self,
         graph: &Graph,
@@ -73,8 +76,7 @@ impl QuantModel {
         if rows.num_hops() > 0 {
             return Err(Error::OnlyAHop { at: "quantised program".into() });
         }
-        let ids = rows.node_ids().filter(|_| stands_alone(rows));
-        let expected = (ids.map_or(graph.num_nodes(), <[u32]>::len), self.in_channels);
+        let expected = (num_nodes(graph, rows), self.in_channels);
         if x.shape() != expected {
             return Err(Error::ShapeMismatch {
                 at: "input of the quantised model".into(),
@@ -92,7 +94,8 @@ impl QuantModel {
                 graph.operator(norm)?;
             }
         }
-        self.compile_as_read(graph, x, rows, |x| choose(self, graph, x, isa, forms))
+        let of_values = rows_of_values(self, expected.0, rows)?;
+        self.compile_as_read(graph, x, rows, |x| choose(self, (graph, &of_values), x, isa, forms))
     }
 
     /// Compiles the model with a form for each stage, and floats for what has none.
@@ -103,12 +106,24 @@ impl QuantModel {
         x: ValueRef<f32>,
         forms: &[Form],
     ) -> Result<QuantProgram> {
+        self.compile_within_with(graph, x, &Rows::new(), forms)
+    }
+
+    /// The same for a batch.
+    #[doc(hidden)]
+    pub fn compile_within_with(
+        &self,
+        graph: &Graph,
+        x: ValueRef<f32>,
+        rows: &Rows<f32>,
+        forms: &[Form],
+    ) -> Result<QuantProgram> {
         if self.is_of_rows() {
-            return self.compile_as(graph, x, Forms::Floats);
+            return self.compile_within_as(graph, x, rows, Forms::Floats);
         }
         let forms =
             (0..self.stages.len()).map(|k| forms.get(k).copied().unwrap_or(Form::Floats)).collect();
-        self.compile_as_read(graph, x, &Rows::new(), |_| forms)
+        self.compile_as_read(graph, x, rows, |_| forms)
     }
 
     /// Compiles for an input as the stages read it: dense where one aggregates it, since there is

@@ -4,7 +4,7 @@ use super::bits::Bits;
 use super::calibration::{Calibration, ranges};
 use super::candidates::{self, Candidate, Candidates, TRIED};
 use super::forms::Forms;
-use super::lower::Norms;
+use super::lower::Lefts;
 use super::model::{
     QuantModel, QuantOp, QuantStage, QuantWeight, room_for_dense, with_dense_shape,
 };
@@ -14,7 +14,7 @@ use super::tables;
 use crate::error::{Error, Result, Unsupported};
 use crate::kernels::{max_abs, quantize_with, symmetric_scale};
 use crate::log;
-use crate::nn::{Lowering, Model, ParamId, RowSpace, Stage};
+use crate::nn::{Lowering, Model, ParamId, Pooling, RowSpace, Stage};
 use crate::program::{Fused, Op, Program, fuse};
 use crate::task::{Batch, DenseFeatures, Task};
 use crate::value::ValueRef;
@@ -127,7 +127,8 @@ pub(super) fn convert(
         candidates::choose(&mut quantised, &candidates, dense, task, &whole)?;
     } else {
         // The graph of the data must not overflow either: the user hears of it here.
-        quantised.compile_as(whole.graph(), whole.features(), Forms::Integers)?;
+        let (graph, x, rows) = (whole.graph(), whole.features(), whole.spaces());
+        quantised.compile_within_as(graph, x, rows, Forms::Integers)?;
     }
     Ok(quantised)
 }
@@ -214,8 +215,8 @@ fn of_input(
     candidates
 }
 
-/// Refuses a model that has a layer without an integer form, or that sums over too many neighbours,
-/// before any time is spent on it.
+/// Refuses a model that has a layer without an integer form, or that sums over too many neighbours
+/// or nodes of a graph, before any time is spent on it.
 pub(super) fn check(model: &Model, task: &dyn Task<f32>, settings: Settings) -> Result<()> {
     let whole = task.whole()?;
     let lower = |x: ValueRef<f32>| model.lower_within(Some(whole.graph()), x, whole.spaces());
@@ -223,7 +224,7 @@ pub(super) fn check(model: &Model, task: &dyn Task<f32>, settings: Settings) -> 
         true => with_dense_shape(whole.features().shape(), lower),
         false => lower(whole.features()),
     }?;
-    let mut known = Norms::default();
+    let mut known = Lefts::default();
     let fused = fuse(&lowering);
     let of_rows = fused.iter().any(|stage| is_of_rows(&stage.op));
     let grids = Grids::new();
@@ -236,12 +237,15 @@ pub(super) fn check(model: &Model, task: &dyn Task<f32>, settings: Settings) -> 
         if is_of_rows(&stage.op) {
             return Ok(());
         }
-        match op(layer, stage, &lowering, settings, &widths)? {
-            QuantOp::Aggregate(norm) if of_rows => whole.graph().operator(norm).map(|_| ()),
-            QuantOp::Aggregate(norm) => {
-                Ok(known.of(whole.graph(), norm)?.check(layer, settings.activations)?)
+        let Some(left) = op(layer, stage, &lowering, settings, &widths)?.left() else {
+            return Ok(());
+        };
+        match of_rows {
+            true => left.operator(whole.graph(), whole.spaces(), layer).map(drop),
+            false => {
+                let on = (whole.graph(), whole.spaces());
+                known.add(left, on, layer, settings.activations)
             }
-            _ => Ok(()),
         }
     })
 }
@@ -277,7 +281,10 @@ fn op(
                 _ => None,
             };
             QuantOp::Linear(match grid {
-                Some((bits, Some(scales))) => QuantWeight::on_grid(weight.view(), *bits, scales),
+                Some((bits, Some(scales))) => {
+                    let scales = scales_after(scales, stage.scaled.as_deref());
+                    QuantWeight::on_grid(weight.view(), *bits, &scales)
+                }
                 Some((bits, None)) => QuantWeight::of(weight.view(), *bits),
                 None => QuantWeight::of(weight.view(), settings.weights),
             })
@@ -286,6 +293,7 @@ fn op(
             unreachable!("a form that the float program picks after fusion")
         }
         Op::Aggregate(_, norm) => QuantOp::Aggregate(*norm),
+        Op::Pool(_, pooling) if *pooling != Pooling::Max => QuantOp::Pool(*pooling),
         Op::Add(coefficients) => QuantOp::Add(coefficients.clone()),
         Op::Concat => QuantOp::Concat,
         Op::Scale(_) => return Err(no_integers(layer, "a norm")),
@@ -293,10 +301,21 @@ fn op(
             tables::of_layer(&**operation, &widths.tables, settings)
                 .expect("it is one of those that are known")
         }
-        Op::Max | Op::RowNorm(..) | Op::Opaque(_) => {
+        Op::Max | Op::Pool(..) | Op::RowNorm(..) | Op::Opaque(_) => {
             return Err(no_integers(layer, &stage.op.name()));
         }
     })
+}
+
+/// The scales of columns that a norm has multiplied: its factors change no integer but for their
+/// sign. A column that it makes zero has scale 1, as every column of zeros.
+fn scales_after(scales: &[f32], by: Option<&Vec<f32>>) -> Vec<f32> {
+    let Some(by) = by else { return scales.to_vec() };
+    let scale = |(scale, by): (&f32, &f32)| match scale * by.abs() {
+        0.0 => 1.0,
+        scale => scale,
+    };
+    scales.iter().zip(by).map(scale).collect()
 }
 
 fn no_integers(layer: &str, what: &str) -> Error {

@@ -107,10 +107,10 @@ const FAR: f64 = 10e6;
 /// Narrow rows of integers were seen to slow down from here on already.
 const NEAR_INTS: f64 = 256e3;
 
-/// Chooses a form for every stage.
+/// Chooses a form for every stage on a graph, for so many rows of the input and of each value.
 pub(super) fn choose(
     model: &QuantModel,
-    graph: &Graph,
+    (graph, rows): (&Graph, &[usize]),
     x: &ValueRef<f32>,
     isa: Isa,
     forms: Forms,
@@ -126,7 +126,7 @@ pub(super) fn choose(
                 Isa::Avx2 | Isa::Avx512 => &AVX2,
                 Isa::Vnni => &VNNI,
             };
-            Chooser::new(model, graph, x, costs).best()
+            Chooser::new(model, (graph, rows), x, costs).best()
         }
     }
 }
@@ -142,16 +142,19 @@ struct Chooser<'a> {
 }
 
 impl<'a> Chooser<'a> {
-    fn new(model: &'a QuantModel, graph: &Graph, x: &ValueRef<f32>, costs: &Costs) -> Self {
-        let rows = graph.num_nodes() as f64;
-        let stages = model.stages.iter().map(|stage| costs.stage(model, stage, graph, x)).collect();
-        let quantize =
-            model.stages.iter().map(|stage| rows * stage.width as f64 * costs.quantize).collect();
+    fn new(
+        model: &'a QuantModel,
+        (graph, rows): (&Graph, &[usize]),
+        x: &ValueRef<f32>,
+        costs: &Costs,
+    ) -> Self {
+        let of = |k: usize| costs.stage(model, k, (graph, rows), x);
+        let numbers = |k: usize| (rows[k] * model.width_of(k)) as f64;
         Self {
             model,
-            stages,
-            quantize,
-            quantize_input: rows * model.in_channels as f64 * costs.quantize,
+            stages: (0..model.stages.len()).map(of).collect(),
+            quantize: (1..rows.len()).map(|k| numbers(k) * costs.quantize).collect(),
+            quantize_input: numbers(0) * costs.quantize,
         }
     }
 
@@ -216,31 +219,32 @@ impl<'a> Chooser<'a> {
 }
 
 impl Costs {
-    /// Nanoseconds of one stage on integers and on floats, which have four times the bytes to read
+    /// Nanoseconds of stage `k` on integers and on floats, which have four times the bytes to read
     /// and to write.
     fn stage(
         &self,
         model: &QuantModel,
-        stage: &QuantStage,
-        graph: &Graph,
+        k: usize,
+        (graph, rows): (&Graph, &[usize]),
         x: &ValueRef<f32>,
     ) -> (f64, f64) {
-        let (ints, floats) = self.arithmetic(model, stage, graph, x);
-        let widths =
-            stage.inputs.iter().filter(|&&k| k > 0).map(|&k| model.width_of(k)).sum::<usize>()
-                + stage.width;
-        let bytes = (graph.num_nodes() * widths) as f64;
+        let stage = &model.stages[k];
+        let (ints, floats) = self.arithmetic(model, stage, (graph, rows[k + 1]), x);
+        let numbers = |k: usize| rows[k] * model.width_of(k);
+        let read = stage.inputs.iter().filter(|&&k| k > 0).map(|&k| numbers(k)).sum::<usize>();
+        let bytes = (read + numbers(k + 1)) as f64;
         (ints + stream(bytes), floats + stream(4.0 * bytes))
     }
 
+    /// `rows` are those of the stage's value.
     fn arithmetic(
         &self,
         model: &QuantModel,
         stage: &QuantStage,
-        graph: &Graph,
+        (graph, rows): (&Graph, usize),
         x: &ValueRef<f32>,
     ) -> (f64, f64) {
-        let (rows, width) = (graph.num_nodes() as f64, stage.width as f64);
+        let (rows, width) = (rows as f64, stage.width as f64);
         let finish = rows * width * self.finish;
         match &stage.op {
             QuantOp::Linear(weight) => {
@@ -283,6 +287,12 @@ impl Costs {
                     rows,
                     has_equal_rows(starts, values),
                 );
+                (ints + finish, floats)
+            }
+            // Every node is of one graph, and all of a graph weigh the same.
+            QuantOp::Pool(_) => {
+                let nodes = graph.num_nodes() as f64;
+                let (ints, floats) = self.gather(rows, nodes, width, nodes, true);
                 (ints + finish, floats)
             }
             // Most sums of two products are added up where they are made.

@@ -2,18 +2,20 @@
 //! made of them.
 
 use super::bits::Bits;
-use super::model::{QuantModel, QuantOp, QuantStage, QuantWeight, overflow};
+use super::model::{Left, QuantModel, QuantOp, QuantStage, QuantWeight, overflow};
 use super::tables::{QuantTable, RowOp, Scoring, TableRows};
 use crate::error::{Error, Result, Unsupported};
-use crate::graph::{AdjacencyNorm, Graph, Operator};
+use crate::graph::{Graph, Operator};
 use crate::kernels::{self, InputWeight, PackedInt8};
 use crate::nn::{Cx, RowSpace, Rows};
 use crate::program::{self, Form};
 use ndarray::Array2;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
-/// `Â` in 8 bits: `Â_ij ≈ scale_i · int_ij` on the pattern of the float operator.
+/// A sparse left operand in 8 bits, `Â` or what a readout multiplies by:
+/// `Â_ij ≈ scale_i · int_ij` on the pattern of the float operator.
 ///
 /// The scale varies by target, which is not summed; both factors `d_i^{-1/2}` and `d_j^{-1/2}` are
 /// in it and in the integers. The error of an entry is at most half a step of its row,
@@ -23,8 +25,9 @@ pub(super) struct QuantOperator {
     pub(super) operator: Arc<Operator<f32>>,
     pub(super) ints: Vec<i8>,
     pub(super) scales: Vec<f32>,
-    /// The largest sum of magnitudes of a row.
+    /// The largest sum of magnitudes of a row, and the most entries of one.
     weight: u64,
+    longest: usize,
 }
 
 impl QuantOperator {
@@ -36,37 +39,108 @@ impl QuantOperator {
             ints[row[0]..row[1]].iter().map(|q| u64::from(q.unsigned_abs())).sum::<u64>()
         };
         let weight = starts.windows(2).map(sum).max().unwrap_or(0);
-        Self { operator, ints, scales, weight }
+        let longest = starts.windows(2).map(|row| row[1] - row[0]).max().unwrap_or(0);
+        Self { operator, ints, scales, weight, longest }
     }
 
-    /// Refuses a sum over neighbours that could overflow; what is aggregated are activations, or
-    /// the input with as many bits.
-    pub(super) fn check(&self, layer: &str, activations: Bits) -> Result<(), Unsupported> {
+    /// Refuses a sum over neighbours, or over the nodes of a graph, that could overflow; what is
+    /// summed are activations, or the input with as many bits.
+    fn check(&self, layer: &str, left: Left, activations: Bits) -> Result<(), Unsupported> {
         let reach = self.weight * activations.most() as u64;
-        if reach > i32::MAX as u64 {
-            Err(overflow(layer, "aggregation over the neighbours of one node", reach))
-        } else {
-            Ok(())
+        if reach <= i32::MAX as u64 {
+            return Ok(());
+        }
+        let what = match left {
+            Left::Norm(_) => "aggregation over the neighbours of one node".to_string(),
+            Left::Members(_) => {
+                format!("the readout of the largest graph, which has {} nodes,", self.longest)
+            }
+        };
+        Err(overflow(layer, &what, reach))
+    }
+}
+
+impl Left {
+    /// The matrix of floats for a batch; `at` is the layer that multiplies by it.
+    ///
+    /// # Errors
+    /// [`Error::Degree`] where a norm has no value on the graph, [`Error::NoGraph`] where nodes
+    /// stand alone; [`Error::NoGraphs`] and [`Error::ShapeMismatch`] where the batch does not say
+    /// the graph of each node.
+    pub(super) fn operator(
+        self,
+        graph: &Graph,
+        within: &Rows<f32>,
+        at: &str,
+    ) -> Result<Arc<Operator<f32>>> {
+        match self {
+            Left::Norm(_) if stands_alone(within) => Err(Error::NoGraph { at: at.into() }),
+            Left::Norm(norm) => graph.operator(norm),
+            Left::Members(pooling) => {
+                pooling.operator(within, num_nodes(graph, within), at).map(Arc::new)
+            }
         }
     }
 }
 
-/// The operators of one graph; each is quantised once.
+/// The left operands of one batch; each is quantised once.
 #[derive(Default)]
-pub(super) struct Norms(BTreeMap<AdjacencyNorm, Arc<QuantOperator>>);
+pub(super) struct Lefts(BTreeMap<Left, Arc<QuantOperator>>);
 
-impl Norms {
-    pub(super) fn of(&mut self, graph: &Graph, norm: AdjacencyNorm) -> Result<Arc<QuantOperator>> {
-        if let Some(known) = self.0.get(&norm) {
-            return Ok(known.clone());
+impl Lefts {
+    /// Builds what stage `layer` multiplies by.
+    ///
+    /// # Errors
+    /// As [`Left::operator`], and [`Unsupported`] where its sums could overflow.
+    pub(super) fn add(
+        &mut self,
+        left: Left,
+        (graph, within): (&Graph, &Rows<f32>),
+        layer: &str,
+        activations: Bits,
+    ) -> Result<()> {
+        let known = match self.0.entry(left) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                let operator = left.operator(graph, within, layer)?;
+                place.insert(Arc::new(QuantOperator::new(operator)))
+            }
+        };
+        Ok(known.check(layer, left, activations)?)
+    }
+
+    fn known(&self, left: Left) -> Arc<QuantOperator> {
+        self.0.get(&left).expect("those of all stages were built at the start").clone()
+    }
+}
+
+/// Rows of the input and of the value of each stage of `model` for a batch.
+///
+/// # Errors
+/// [`Error::NoGraphs`] where a stage pools and the batch says nothing of graphs,
+/// [`Error::NoQueries`] where one scores pairs and it asks about none.
+pub(super) fn rows_of_values(
+    model: &QuantModel,
+    nodes: usize,
+    within: &Rows<f32>,
+) -> Result<Vec<usize>> {
+    let spaces = model.spaces();
+    let rows = |(k, space): (usize, Option<RowSpace>)| {
+        let layer = || model.stages[k.max(1) - 1].layer.clone();
+        match space.expect("a model that was checked says what its rows are") {
+            RowSpace::Graphs => within
+                .graph_of_nodes()
+                .map(|(_, count)| count)
+                .ok_or_else(|| Error::NoGraphs { at: layer() }),
+            RowSpace::Pairs => within
+                .asked()
+                .map(|asked| asked.num_pairs())
+                .ok_or_else(|| Error::NoQueries { at: layer() }),
+            RowSpace::Nodes | RowSpace::Hop(_) => Ok(nodes),
+            RowSpace::Relations(count) => Ok(count as usize),
         }
-        let built = Arc::new(QuantOperator::new(graph.operator(norm)?));
-        Ok(self.0.entry(norm).or_insert(built).clone())
-    }
-
-    fn known(&self, norm: AdjacencyNorm) -> Arc<QuantOperator> {
-        self.0.get(&norm).expect("those of all stages were built at the start").clone()
-    }
+    };
+    spaces.into_iter().enumerate().map(rows).collect()
 }
 
 #[derive(Debug, Clone)]
@@ -80,9 +154,11 @@ pub(super) enum Op {
         packed: Arc<PackedInt8>,
         cols: Vec<f32>,
     },
+    /// A product with a sparse left operand: aggregation, or a readout.
     Aggregate {
         operator: Arc<QuantOperator>,
         cols: Vec<f32>,
+        name: &'static str,
     },
     /// The scale of each column of each term, with the coefficient in it.
     Add(Vec<Vec<f32>>),
@@ -122,15 +198,10 @@ impl Op {
         if let Op::Rows(op) = self { op.reads() } else { true }
     }
 
-    /// Rows of its value, given those of the nodes.
-    pub(super) fn rows(&self, nodes: usize) -> usize {
-        if let Op::Rows(op) = self { op.rows(nodes) } else { nodes }
-    }
-
     pub(super) fn name(&self) -> String {
         match self {
             Op::FromInput { .. } | Op::Linear { .. } => "linear".into(),
-            Op::Aggregate { .. } => "aggregate".into(),
+            Op::Aggregate { name, .. } => (*name).into(),
             Op::Add(_) => "add".into(),
             Op::Concat(_) => "concat".into(),
             Op::Floats(op) => op.name(),
@@ -142,40 +213,36 @@ impl Op {
 /// Makes the operations of one model on one graph; an operator is quantised once.
 pub(super) struct Lowerer<'a> {
     model: &'a QuantModel,
-    /// Whether the input is sparse; no aggregation reads it then.
+    /// Whether the input is sparse; no aggregation or readout reads it then.
     pub(super) sparse: bool,
     /// What the batch has beside its graph.
     within: &'a Rows<f32>,
-    operators: Norms,
-    /// Those of a model that aggregates nothing but floats.
-    floats: BTreeMap<AdjacencyNorm, Arc<Operator<f32>>>,
+    operators: Lefts,
+    /// Those of a model that sums nothing but floats.
+    floats: BTreeMap<Left, Arc<Operator<f32>>>,
 }
 
 impl<'a> Lowerer<'a> {
     /// # Errors
     /// [`Unsupported`] naming the stage whose accumulators could overflow on this graph: in
     /// whatever form it is going to run, so that a model that compiles here compiles on every
-    /// machine; [`Error::Degree`] where the norm has no value on the graph, [`Error::NoGraph`] for
-    /// an aggregation over nodes that stand alone; what [`Lowerer::check_rows`] returns.
+    /// machine; what [`Left::operator`] and [`Lowerer::check_rows`] return.
     pub(super) fn new(
         model: &'a QuantModel,
         graph: &Graph,
         (rows, sparse): (usize, bool),
         within: &'a Rows<f32>,
     ) -> Result<Self> {
-        let (operators, floats) = (Norms::default(), BTreeMap::new());
+        let (operators, floats) = (Lefts::default(), BTreeMap::new());
         let mut lowerer = Self { model, sparse, within, operators, floats };
         for stage in &model.stages {
             lowerer.check_rows(stage, rows)?;
-            let QuantOp::Aggregate(norm) = stage.op else { continue };
-            if stands_alone(within) {
-                return Err(Error::NoGraph { at: stage.layer.clone() });
-            }
+            let Some(left) = stage.op.left() else { continue };
             if model.is_of_rows() {
-                lowerer.floats.insert(norm, graph.operator(norm)?);
+                lowerer.floats.insert(left, left.operator(graph, within, &stage.layer)?);
             } else {
-                let operator = lowerer.operators.of(graph, norm)?;
-                operator.check(&stage.layer, model.activation_bits)?;
+                let (on, bits) = ((graph, within), model.activation_bits);
+                lowerer.operators.add(left, on, &stage.layer, bits)?;
             }
         }
         Ok(lowerer)
@@ -215,10 +282,6 @@ impl<'a> Lowerer<'a> {
             }
             _ => Ok(()),
         }
-    }
-
-    fn operator(&self, norm: AdjacencyNorm) -> Arc<QuantOperator> {
-        self.operators.known(norm)
     }
 
     /// The rows of a batch in a table.
@@ -277,9 +340,10 @@ impl<'a> Lowerer<'a> {
                     }
                 }
             }
-            QuantOp::Aggregate(norm) => Op::Aggregate {
-                operator: self.operator(*norm),
+            QuantOp::Aggregate(_) | QuantOp::Pool(_) => Op::Aggregate {
+                operator: self.operators.known(stage.op.left().expect("both multiply by one")),
                 cols: self.columns(stage.inputs[0], 1.0),
+                name: stage.op.name(),
             },
             QuantOp::Add(coefficients) => Op::Add(
                 stage.inputs.iter().zip(coefficients).map(|(&k, &a)| self.columns(k, a)).collect(),
@@ -305,15 +369,21 @@ impl<'a> Lowerer<'a> {
         }
     }
 
+    fn of_floats(&self, left: Left) -> Arc<Operator<f32>> {
+        let own = self.floats.get(&left).cloned();
+        own.unwrap_or_else(|| self.operators.known(left).operator.clone())
+    }
+
     fn on_floats(&mut self, stage: &QuantStage) -> program::Op<f32> {
         match &stage.op {
             QuantOp::Linear(weight) => {
                 program::Op::linear(&weight.to_floats(), self.sparse && stage.inputs[0] == 0)
             }
             QuantOp::Aggregate(norm) => {
-                let own = self.floats.get(norm).cloned();
-                let operator = own.unwrap_or_else(|| self.operator(*norm).operator.clone());
-                program::Op::Aggregate(operator, *norm)
+                program::Op::Aggregate(self.of_floats(Left::Norm(*norm)), *norm)
+            }
+            QuantOp::Pool(pooling) => {
+                program::Op::Pool(self.of_floats(Left::Members(*pooling)), *pooling)
             }
             QuantOp::Add(coefficients) => program::Op::Add(coefficients.clone()),
             QuantOp::Concat => program::Op::Concat,
@@ -325,6 +395,12 @@ impl<'a> Lowerer<'a> {
 }
 
 const ROWS_FIRST: &str = "stages on rows are lowered first";
+
+/// Rows of the features of a batch.
+pub(super) fn num_nodes(graph: &Graph, within: &Rows<f32>) -> usize {
+    let alone = within.node_ids().filter(|_| stands_alone(within));
+    alone.map_or(graph.num_nodes(), <[u32]>::len)
+}
 
 /// Whether a batch is some nodes without a graph between them.
 pub(super) fn stands_alone(within: &Rows<f32>) -> bool {

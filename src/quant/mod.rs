@@ -16,6 +16,7 @@
 mod bits;
 mod calibration;
 mod candidates;
+mod checked;
 mod compile;
 mod convert;
 mod fake;

@@ -3,10 +3,10 @@
 use super::bits::Bits;
 use super::calibration::Calibration;
 use super::tables::{QuantDecoder, QuantTable};
-use crate::error::{ModelError, Result, Unsupported};
+use crate::error::Unsupported;
 use crate::files::budget::reserved;
 use crate::graph::AdjacencyNorm;
-use crate::nn::{ActivationFn, MOST_CHANNELS, Origin};
+use crate::nn::{ActivationFn, Origin, Pooling, RowSpace};
 use crate::value::ValueRef;
 
 /// An integer weight matrix: `w_kc = scale_c · int_kc`.
@@ -57,6 +57,9 @@ pub enum QuantOp {
     Linear(QuantWeight),
     /// `Â·X`, with `Â` quantised for the graph at hand, one scale per target.
     Aggregate(AdjacencyNorm),
+    /// Sums or means over the nodes of each graph of a batch, as `Aggregate` with one scale per
+    /// graph. A maximum has no integer form.
+    Pool(Pooling),
     /// `Σ_k a_k·X_k`.
     Add(Vec<f32>),
     /// The channels of all inputs side by side.
@@ -74,11 +77,33 @@ impl QuantOp {
         match self {
             QuantOp::Linear(_) => "linear",
             QuantOp::Aggregate(_) => "aggregate",
+            QuantOp::Pool(_) => "pool",
             QuantOp::Add(_) => "add",
             QuantOp::Concat => "concat",
             QuantOp::Embedding(_) => "embedding",
             QuantOp::Normalize => "normalize",
             QuantOp::Decoder(_) => "decoder",
+        }
+    }
+
+    /// The sparse matrix that it multiplies by, which the batch at hand gives.
+    pub(super) fn left(&self) -> Option<Left> {
+        match *self {
+            QuantOp::Aggregate(norm) => Some(Left::Norm(norm)),
+            QuantOp::Pool(pooling) => Some(Left::Members(pooling)),
+            _ => None,
+        }
+    }
+
+    /// What the rows of its value are, by those of what it reads; nothing where it cannot read
+    /// them.
+    fn space(&self, inputs: &[RowSpace]) -> Option<RowSpace> {
+        let nodes = inputs.iter().all(|space| *space == RowSpace::Nodes);
+        match self {
+            QuantOp::Aggregate(_) | QuantOp::Embedding(_) => nodes.then_some(RowSpace::Nodes),
+            QuantOp::Pool(_) => nodes.then_some(RowSpace::Graphs),
+            QuantOp::Decoder(_) => nodes.then_some(RowSpace::Pairs),
+            _ => RowSpace::joined(inputs),
         }
     }
 
@@ -96,6 +121,15 @@ impl QuantOp {
             _ => None,
         }
     }
+}
+
+/// A sparse left operand that no model stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Left {
+    /// An operator of the graph.
+    Norm(AdjacencyNorm),
+    /// Which nodes are of each graph of a batch.
+    Members(Pooling),
 }
 
 /// One stage: an operation on integers, its bias and activation, and what its output is stored as.
@@ -157,7 +191,8 @@ impl QuantStage {
 /// A quantised model: made by [`Quantizer`](super::Quantizer), runs on integer kernels, cannot
 /// train, and holds no graph.
 ///
-/// *Shapes*: input `[n, in_channels]`, output `[n, out_channels]`.
+/// *Shapes*: input `[n, in_channels]`, output `[n, out_channels]`, with a row per graph of the
+/// batch where the model pools, or per pair where it scores them.
 ///
 /// ```
 /// use gnn_prune::{Bits, Dataset, Gcn, Quantizer};
@@ -254,9 +289,19 @@ impl QuantModel {
     }
 
     pub(super) fn aggregates_input(&self) -> bool {
-        self.stages
-            .iter()
-            .any(|stage| matches!(stage.op, QuantOp::Aggregate(_)) && stage.inputs[0] == 0)
+        self.stages.iter().any(|stage| stage.op.left().is_some() && stage.inputs[0] == 0)
+    }
+
+    /// What the rows of the input and of each stage's value are; of a stage that cannot read its
+    /// inputs they are none.
+    pub(super) fn spaces(&self) -> Vec<Option<RowSpace>> {
+        let mut spaces = vec![Some(RowSpace::Nodes)];
+        for stage in &self.stages {
+            let read = stage.inputs.iter().map(|&k| spaces.get(k).copied().flatten());
+            let read: Option<Vec<RowSpace>> = read.collect();
+            spaces.push(read.and_then(|read| stage.op.space(&read)));
+        }
+        spaces
     }
 
     /// Whether it has stages on rows, and so no calibrated activations.
@@ -267,115 +312,6 @@ impl QuantModel {
     /// The width of value `k`: 0 is the input.
     pub(crate) fn width_of(&self, k: usize) -> usize {
         if k == 0 { self.in_channels } else { self.stages[k - 1].width }
-    }
-
-    /// Checks that the stages fit each other and that no product can overflow: what a built or
-    /// loaded model has passed.
-    ///
-    /// # Errors
-    /// [`Error::Model`] in words, [`Error::Unsupported`] for an overflow.
-    pub(crate) fn checked(self) -> Result<Self> {
-        let wrong = |k: usize, problem: &str| {
-            let layer = &self.stages[k].layer;
-            Err(ModelError::Stages(format!("stage {k} (`{layer}`) {problem}")).into())
-        };
-        let scale_is_sound = |scale: &f32| *scale > 0.0 && scale.is_finite();
-        if self.stages.is_empty() || self.in_channels == 0 {
-            let problem = "a quantised model needs an input and a stage";
-            return Err(ModelError::Stages(problem.into()).into());
-        }
-        let of_rows = self.is_of_rows();
-        let mut input_joined = false;
-        let mut read = vec![false; self.stages.len() + 1];
-        for (k, stage) in self.stages.iter().enumerate() {
-            if stage.inputs.is_empty() || stage.inputs.iter().any(|&input| input > k) {
-                return wrong(k, "reads what is not there");
-            }
-            stage.inputs.iter().for_each(|&input| read[input] = true);
-            let widths: Vec<usize> =
-                stage.inputs.iter().map(|&input| self.width_of(input)).collect();
-            let width = match &stage.op {
-                QuantOp::Linear(weight) => {
-                    let (rows, cols) = weight.shape;
-                    if widths != [rows]
-                        || rows.checked_mul(cols) != Some(weight.ints.len())
-                        || weight.scales.len() != cols
-                    {
-                        return wrong(k, "has a weight of another shape");
-                    }
-                    if !weight.scales.iter().all(scale_is_sound) {
-                        return wrong(k, "has a weight scale that is not a positive number");
-                    }
-                    let reach = weight.reach(self.activation_bits.most());
-                    if reach > i32::MAX as u64 {
-                        return Err(overflow(
-                            &stage.layer,
-                            &format!("a product over {rows} channels"),
-                            reach,
-                        )
-                        .into());
-                    }
-                    cols
-                }
-                QuantOp::Aggregate(_) if widths.len() == 1 => widths[0],
-                QuantOp::Add(coefficients)
-                    if coefficients.len() == widths.len()
-                        && widths.iter().all(|&width| width == widths[0]) =>
-                {
-                    if !coefficients.iter().all(|a| a.is_finite()) {
-                        return wrong(k, "has a coefficient that is not finite");
-                    }
-                    widths[0]
-                }
-                QuantOp::Concat => widths
-                    .iter()
-                    .try_fold(0usize, |sum, &width| sum.checked_add(width))
-                    .unwrap_or(0),
-                QuantOp::Embedding(table) if widths.len() == 1 => table.shape().1,
-                QuantOp::Normalize if widths.len() == 1 => widths[0],
-                QuantOp::Decoder(decoder) if widths.len() == 1 && decoder.fits(widths[0]) => {
-                    if k + 1 != self.stages.len() {
-                        return wrong(k, "gives scores of pairs, which nothing can read");
-                    }
-                    let reach = widths[0] as u64 * 127 * 127;
-                    if reach > i32::MAX as u64 {
-                        let what = format!("a product over {} channels", widths[0]);
-                        return Err(overflow(&stage.layer, &what, reach).into());
-                    }
-                    1
-                }
-                _ => return wrong(k, "has inputs that it cannot take"),
-            };
-            input_joined |=
-                !of_rows && stage.inputs.contains(&0) && !matches!(stage.op, QuantOp::Linear(_));
-            if stage.width != width || width == 0 || width > MOST_CHANNELS {
-                return wrong(k, "has another width than its inputs give it");
-            }
-            if stage
-                .bias
-                .as_ref()
-                .is_some_and(|bias| bias.len() != width || !bias.iter().all(|b| b.is_finite()))
-            {
-                return wrong(k, "has a bias of another length, or one that is not finite");
-            }
-            // Only the output leaves as real numbers, or everything does.
-            if stage.scale.is_none() != (k + 1 == self.stages.len() || of_rows)
-                || stage.scale.iter().any(|scale| !scale_is_sound(scale))
-            {
-                return wrong(k, "has an output scale that is not a positive number");
-            }
-        }
-        if read[1..self.stages.len()].contains(&false) {
-            return Err(ModelError::Stages("a stage leads nowhere".into()).into());
-        }
-        let sound = |scales: &Vec<f32>| {
-            scales.len() == self.in_channels && scales.iter().all(scale_is_sound)
-        };
-        if self.input_scales.is_some() != input_joined || !self.input_scales.iter().all(sound) {
-            let problem = "the scales of the input do not fit what reads it";
-            return Err(ModelError::Stages(problem.into()).into());
-        }
-        Ok(self)
     }
 }
 
@@ -421,7 +357,9 @@ impl std::fmt::Display for QuantModel {
         if let Some(calibration) = self.input_calibration {
             writeln!(f, "  input     one scale a channel by {calibration}")?;
         }
+        let spaces = self.spaces();
         for (k, stage) in self.stages.iter().enumerate() {
+            let rows = if spaces[k + 1] == Some(RowSpace::Graphs) { "graphs" } else { "n" };
             let name = |&input: &usize| match input {
                 0 => "input".to_string(),
                 k => format!("stage {}", k - 1),
@@ -429,7 +367,7 @@ impl std::fmt::Display for QuantModel {
             let inputs: Vec<String> = stage.inputs.iter().map(name).collect();
             write!(
                 f,
-                "  stage {k:<3} {:<12} {:<10} [n, {}] from {}",
+                "  stage {k:<3} {:<12} {:<10} [{rows}, {}] from {}",
                 stage.layer,
                 stage.op.name(),
                 stage.width,

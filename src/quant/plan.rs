@@ -13,10 +13,10 @@ pub(super) enum Source {
     Input,
     /// Its integers with a scale per channel.
     InputByChannel,
-    /// A buffer of integers, and their width.
-    Ints(usize, usize),
-    /// A buffer of floats, and their width.
-    Reals(usize, usize),
+    /// A buffer of integers, and their rows and width.
+    Ints(usize, (usize, usize)),
+    /// A buffer of floats, and their rows and width.
+    Reals(usize, (usize, usize)),
 }
 
 /// An operation and what it reads.
@@ -39,7 +39,7 @@ pub(super) enum Reals {
 pub(super) struct Instruction {
     /// One operation, or products that are added up.
     pub(super) parts: Vec<Part>,
-    /// Rows of its value: nodes, or pairs.
+    /// Rows of its value: nodes, graphs, or pairs.
     pub(super) rows: usize,
     pub(super) width: usize,
     pub(super) bias: Option<Vec<f32>>,
@@ -64,9 +64,10 @@ struct Step {
 }
 
 impl Plan {
+    /// `rows` are those of the input and of the value of each stage.
     pub(super) fn of(
         model: &QuantModel,
-        rows: usize,
+        rows: &[usize],
         forms: &[Form],
         lowerer: &mut Lowerer,
     ) -> Self {
@@ -84,7 +85,8 @@ impl Plan {
         let last = steps.len() - 1;
         let (mut int_spans, mut real_spans) = (Vec::new(), Vec::new());
         for (at, step) in steps.iter().enumerate() {
-            let (value, len) = (step.makes + 1, rows * model.stages[step.makes].width);
+            let value = step.makes + 1;
+            let len = rows[value] * model.stages[step.makes].width;
             let floats =
                 step.terms[0].1.is_of_floats() || step.terms.len() > 1 || reals[value].is_some();
             if let Some(dies) = ints[value] {
@@ -96,13 +98,14 @@ impl Plan {
         }
         let (ints, reals) = (Buffers::plan(int_spans), Buffers::plan(real_spans));
         const READ: &str = "what is read has a buffer";
+        let shape = |k: usize| (rows[k], model.width_of(k));
         let instructions = steps.into_iter().enumerate().map(|(at, step)| {
             let stage = &model.stages[step.makes];
             let source = |k: usize, on_floats: bool| match (k, on_floats) {
                 (0, true) => Source::Input,
                 (0, false) => Source::InputByChannel,
-                (_, true) => Source::Reals(reals.of(k).expect(READ), model.width_of(k)),
-                (_, false) => Source::Ints(ints.of(k).expect(READ), model.width_of(k)),
+                (_, true) => Source::Reals(reals.of(k).expect(READ), shape(k)),
+                (_, false) => Source::Ints(ints.of(k).expect(READ), shape(k)),
             };
             let part = |(of, op): (usize, Op)| {
                 let on_floats = op.is_of_floats() || matches!(op, Op::FromInput { .. });
@@ -110,9 +113,8 @@ impl Plan {
                 Part { inputs: inputs.map(|&k| source(k, on_floats)).collect(), op }
             };
             let value = step.makes + 1;
-            let own = step.terms[0].1.rows(rows);
             Instruction {
-                rows: own,
+                rows: rows[value],
                 parts: step.terms.into_iter().map(part).collect(),
                 width: stage.width,
                 bias: stage.bias.clone(),
@@ -214,9 +216,11 @@ impl Instruction {
             Op::Floats(program::Op::Linear(weight)) => rows * weight.len(),
             Op::Floats(program::Op::PackedLinear(weight)) => rows * weight.dim().0 * weight.dim().1,
             Op::Floats(program::Op::SparseLinear(weight)) => rows * weight.nnz(),
-            Op::Floats(program::Op::Aggregate(operator, _)) => operator.stored() * self.width,
+            Op::Floats(program::Op::Aggregate(operator, _) | program::Op::Pool(operator, _)) => {
+                operator.stored() * self.width
+            }
             Op::Rows(op) => op.macs(match part.inputs.first() {
-                Some(Source::Reals(_, width) | Source::Ints(_, width)) => *width,
+                Some(Source::Reals(_, (_, width)) | Source::Ints(_, (_, width))) => *width,
                 _ => in_channels,
             }),
             Op::Add(_) | Op::Concat(_) | Op::Floats(_) => 0,

@@ -1,6 +1,6 @@
 //! The compiled form of a quantised model: buffers planned once and kept.
 
-use super::lower::{Lowerer, Op};
+use super::lower::{Lowerer, Op, rows_of_values};
 use super::model::QuantModel;
 use super::plan::{Instruction, Part, Plan, Reals, Source};
 use super::tables;
@@ -36,7 +36,7 @@ use std::time::Instant;
 pub struct QuantProgram {
     isa: Isa,
     rows: usize,
-    /// Rows of the output: nodes, or pairs.
+    /// Rows of the output: nodes, graphs, or pairs.
     out_rows: usize,
     in_channels: usize,
     most: i8,
@@ -76,8 +76,9 @@ impl QuantProgram {
     ) -> Result<Self> {
         let (rows, sparse) = (x.rows(), matches!(x, ValueRef::Sparse(_)));
         let mut lowerer = Lowerer::new(model, graph, (rows, sparse), within)?;
+        let of_values = rows_of_values(model, rows, within)?;
         let Plan { instructions, int_lens, real_lens } =
-            Plan::of(model, rows, &forms, &mut lowerer);
+            Plan::of(model, &of_values, &forms, &mut lowerer);
         let macs = |of: &Instruction| of.macs(x.stored(), sparse, model.in_channels);
         let macs = instructions.iter().map(macs).sum();
         let by_channel = instructions.iter().any(Instruction::reads_channels);
@@ -142,7 +143,7 @@ impl QuantProgram {
     }
 
     /// Runs the program on `x` of shape `[n, in_channels]` and returns the output
-    /// `[n, out_channels]` as real numbers, with a row per node or pair.
+    /// `[n, out_channels]` as real numbers, with a row per node, graph or pair.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] for an input of another shape, [`Error::NotFinite`] for one with an
@@ -235,13 +236,13 @@ impl QuantProgram {
         }
         after();
         let Self { instructions, buffers, .. } = self;
-        let on = Machine { isa: self.isa, most: self.most, rows: self.rows, input };
+        let on = Machine { isa: self.isa, most: self.most, input };
         if buffers.output.is_empty() {
             buffers.ints = self.int_lens.iter().map(|&len| Buffer::zeros(len)).collect();
             buffers.reals = self.real_lens.iter().map(|&len| Buffer::zeros(len)).collect();
             buffers.output =
                 Buffer::zeros(instructions.last().map_or(0, |last| last.width) * self.out_rows);
-            buffers.input_scales.resize(if self.by_node { on.rows } else { 0 }, 0.0);
+            buffers.input_scales.resize(if self.by_node { self.rows } else { 0 }, 0.0);
         }
         for instruction in instructions.iter() {
             instruction.run(&on, &x, buffers);
@@ -366,23 +367,15 @@ fn not_finite(node: usize, value: f32) -> Error {
 struct Machine {
     isa: Isa,
     most: i8,
-    rows: usize,
     input: Input,
 }
 
 /// A value of floats that is read.
-fn real<'a>(
-    source: &Source,
-    rows: usize,
-    x: &'a ValueRef<f32>,
-    buffers: &'a Buffers,
-) -> ValueRef<'a, f32> {
+fn real<'a>(source: &Source, x: &'a ValueRef<f32>, buffers: &'a Buffers) -> ValueRef<'a, f32> {
     match *source {
-        Source::Reals(buffer, width) => {
-            let data = &buffers.reals[buffer][..rows * width];
-            ValueRef::Dense(
-                ArrayView2::from_shape((rows, width), data).expect("planned for its width"),
-            )
+        Source::Reals(buffer, shape) => {
+            let data = &buffers.reals[buffer][..shape.0 * shape.1];
+            ValueRef::Dense(ArrayView2::from_shape(shape, data).expect("planned for its shape"))
         }
         _ => x.reborrow(),
     }
@@ -440,7 +433,7 @@ impl Instruction {
         for (k, part) in self.parts.iter().enumerate() {
             let last = k + 1 == self.parts.len();
             match &part.op {
-                Op::Floats(op) => self.on_floats(op, part, on, x, buffers, (k > 0, last), y),
+                Op::Floats(op) => self.on_floats(op, part, x, buffers, (k > 0, last), y),
                 Op::Rows(op) => self.on_rows(op, part, on, x, buffers, y),
                 _ if k > 0 => self.on_integers(part, on, x, buffers, scales, last, Out::Added(y)),
                 _ => self.on_integers(part, on, x, buffers, scales, last, Out::Real(y)),
@@ -457,7 +450,7 @@ impl Instruction {
         buffers: &Buffers,
         y: &mut [f32],
     ) {
-        let x = part.inputs.first().map(|source| real(source, on.rows, x, buffers));
+        let x = part.inputs.first().map(|source| real(source, x, buffers));
         let mut y =
             ArrayViewMut2::from_shape((self.rows, self.width), y).expect("planned for its width");
         op.run(on.isa, x, y.view_mut());
@@ -477,15 +470,14 @@ impl Instruction {
         &self,
         op: &program::Op<f32>,
         part: &Part,
-        on: &Machine,
         x: &ValueRef<f32>,
         buffers: &Buffers,
         (add, last): (bool, bool),
         y: &mut [f32],
     ) {
-        let view = |source: &Source| real(source, on.rows, x, buffers);
+        let view = |source: &Source| real(source, x, buffers);
         let mut y =
-            ArrayViewMut2::from_shape((on.rows, self.width), y).expect("planned for its width");
+            ArrayViewMut2::from_shape((self.rows, self.width), y).expect("planned for its width");
         let relu = last && self.activation == Some(ActivationFn::Relu);
         let bias = self.bias.as_deref().filter(|_| last);
         let done = op.run(&part.inputs, view, y.view_mut(), Epilogue { bias, relu, add });
@@ -523,7 +515,7 @@ impl Instruction {
         };
         let bias = self.bias.as_deref().filter(|_| last);
         let view = |source: &Source| match *source {
-            Source::Ints(buffer, width) => &buffers.ints[buffer][..on.rows * width],
+            Source::Ints(buffer, (rows, width)) => &buffers.ints[buffer][..rows * width],
             _ => &buffers.input_by_channel[..],
         };
         match &part.op {
@@ -555,7 +547,7 @@ impl Instruction {
                     out,
                 );
             }
-            Op::Aggregate { operator, cols } => {
+            Op::Aggregate { operator, cols, .. } => {
                 let (starts, indices, _) = operator.operator.forward().into_raw_storage();
                 let a = SparseInt8 { starts, cols: indices, vals: &operator.ints };
                 let finish = Finish { rows: Some(&operator.scales), cols, bias, activate };

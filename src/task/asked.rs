@@ -1,7 +1,7 @@
 //! Which candidates of a batch's queries are right, and what a loss makes of their scores.
 
 use crate::error::{Error, Result};
-use crate::kernels;
+use crate::kernels::{self, buffer};
 use crate::scalar::Scalar;
 use ndarray::{Array2, ArrayView2};
 
@@ -124,7 +124,8 @@ impl RankingLoss {
     /// Mean over queries, and its gradient by the scores `[queries · count, 1]`.
     pub(crate) fn of<F: Scalar>(self, y: ArrayView2<F>, asked: &Asked) -> (F, Array2<F>) {
         let queries = asked.answers.len();
-        let mut gradient = Array2::zeros(y.dim());
+        // On huge pages: it is as large as the scores, and new in every batch.
+        let mut gradient = buffer::zeros(y.dim());
         if queries == 0 {
             return (F::zero(), gradient);
         }
@@ -161,35 +162,7 @@ impl RankingLoss {
         left_out.iter().for_each(|&k| gradient[k as usize] = F::nan());
         let value = match self {
             RankingLoss::Softmax { smoothing } => {
-                let top = scores
-                    .iter()
-                    .zip(&*gradient)
-                    .filter(|(_, mark)| !mark.is_nan())
-                    .fold(F::neg_infinity(), |top, (&s, _)| top.max(s));
-                let (mut sum, mut total) = (zero, zero);
-                for (g, &s) in gradient.iter_mut().zip(scores) {
-                    if !g.is_nan() {
-                        *g = (s - top).exp();
-                        sum += *g;
-                        total += s - top;
-                    }
-                }
-                let all = F::of(smoothing / counted as f64);
-                let each = F::of((1.0 - smoothing) / answers.len().max(1) as f64);
-                let log = sum.ln();
-                let mut value = if smoothing > 0.0 {
-                    all * (F::of(counted as f64) * log - total)
-                } else {
-                    zero
-                };
-                for g in gradient.iter_mut().filter(|g| !g.is_nan()) {
-                    *g = *g / sum - all;
-                }
-                for &a in answers {
-                    value += each * (log - (scores[a as usize] - top));
-                    gradient[a as usize] -= each;
-                }
-                value
+                softmax(scores, answers, left_out, gradient, smoothing)
             }
             RankingLoss::Binary { smoothing } => {
                 let weight = F::of(1.0 / counted as f64);
@@ -242,6 +215,37 @@ impl RankingLoss {
         left_out.iter().for_each(|&k| gradient[k as usize] = zero);
         value
     }
+}
+
+/// The loss of [`RankingLoss::Softmax`] of one query, and its gradient.
+fn softmax<F: Scalar>(
+    scores: &[F],
+    answers: &[u32],
+    left_out: &[u32],
+    gradient: &mut [F],
+    smoothing: f64,
+) -> F {
+    gradient.copy_from_slice(scores);
+    left_out.iter().for_each(|&k| gradient[k as usize] = F::neg_infinity());
+    let (top, sum) = kernels::softmax_terms(gradient);
+    let (log, scale) = (sum.ln(), sum.recip());
+    let counted = scores.len() - left_out.len();
+    let all = F::of(smoothing / counted as f64);
+    let each = F::of((1.0 - smoothing) / answers.len().max(1) as f64);
+    gradient.iter_mut().for_each(|g| *g = *g * scale - all);
+    left_out.iter().for_each(|&k| gradient[k as usize] = F::zero());
+    let mut value = F::zero();
+    if smoothing > 0.0 {
+        let below = |sum: F, s: F| sum + (s - top);
+        let mut total = scores.iter().fold(F::zero(), |sum, &s| below(sum, s));
+        total = left_out.iter().fold(total, |sum, &k| sum - (scores[k as usize] - top));
+        value = all * (F::of(counted as f64) * log - total);
+    }
+    for &a in answers {
+        value += each * (log - (scores[a as usize] - top));
+        gradient[a as usize] -= each;
+    }
+    value
 }
 
 /// Mean of what `of` makes of each answer and each candidate that is none, and its gradient: `of`

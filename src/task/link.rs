@@ -2,7 +2,7 @@
 
 use super::asked::{Asked, Lists, RankingLoss, rank};
 use super::known::{Known, both};
-use super::places::{Places, SCORES_AT_ONCE};
+use super::places::{AHEAD, Places, SCORES_AT_ONCE};
 use super::{Batch, Batches, Metric, Part, Tally, Task};
 use crate::data::{Dataset, Triple, Triples};
 use crate::error::{Error, Result};
@@ -67,12 +67,12 @@ const SERVED: usize = 64;
 /// assert!(evaluate(&model, &task, Part::Test)? > 0.0);
 /// # Ok::<(), gnn_prune::Error>(())
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct LinkTask<F: Scalar = f32> {
     settings: LinkTaskBuilder,
     data: Dataset<F>,
     /// What is known of the training part, of that and the validation part, and of all.
-    known: [OnceLock<Known>; 3],
+    known: Arc<[OnceLock<Known>; 3]>,
 }
 
 /// Builder of a [`LinkTask`]; see [`LinkTask::builder`].
@@ -172,7 +172,7 @@ impl<F: Scalar> LinkTask<F> {
     /// The same task in another number type.
     pub fn cast<G: Scalar>(&self) -> LinkTask<G> {
         let (settings, data) = (self.settings.clone(), self.data.cast());
-        LinkTask { settings, data, known: Default::default() }
+        LinkTask { settings, data, known: Arc::clone(&self.known) }
     }
 
     /// How many entities there are.
@@ -343,7 +343,7 @@ impl<F: Scalar> Task<F> for LinkTask<F> {
 
     fn with_graph(&self, graph: Graph<F>) -> Result<Box<dyn Task<F> + '_>> {
         let (settings, data) = (self.settings.clone(), self.data.with_graph(graph)?);
-        Ok(Box::new(LinkTask { settings, data, known: Default::default() }))
+        Ok(Box::new(LinkTask { settings, data, known: Arc::clone(&self.known) }))
     }
 
     /// The first 64 triples of the validation part, ranked among all entities.
@@ -383,25 +383,26 @@ impl<F: Scalar> Task<F> for LinkTask<F> {
             }));
         }
         let draw = move |epoch: usize| generator(seed, &[purpose::BATCHES, epoch as u64]);
+        let task = self.clone();
         if self.settings.candidates == Candidates::AllAtOnce {
             let all = Arc::new(self.queries());
-            return Ok(Batches::drawn(move |epoch| {
+            return Ok(Batches::drawn_ahead(AHEAD, move |epoch| {
                 let mut order: Vec<u32> = (0..all.len() as u32).collect();
                 order.shuffle(&mut draw(epoch));
-                let (all, starts) = (Arc::clone(&all), (0..order.len()).step_by(size));
-                starts.map(move |start| {
+                let (task, all) = (task.clone(), Arc::clone(&all));
+                (0..order.len()).step_by(size).map(move |start| {
                     let some = &order[start..(start + size).min(order.len())];
-                    self.among_all(some.iter().map(|&k| all[k as usize].clone()).collect())
+                    task.among_all(some.iter().map(|&k| all[k as usize].clone()).collect())
                 })
             }));
         }
-        Ok(Batches::drawn(move |epoch| {
+        Ok(Batches::drawn_ahead(AHEAD, move |epoch| {
             let mut rng = draw(epoch);
-            let mut order = self.triples().train().to_vec();
+            let mut order = task.triples().train().to_vec();
             order.shuffle(&mut rng);
-            let starts = (0..order.len()).step_by(size);
-            starts.map(move |start| {
-                self.trained(&order[start..(start + size).min(order.len())], &mut rng)
+            let task = task.clone();
+            (0..order.len()).step_by(size).map(move |start| {
+                task.trained(&order[start..(start + size).min(order.len())], &mut rng)
             })
         }))
     }

@@ -12,6 +12,9 @@ use std::sync::Arc;
 /// Scores of one evaluation batch: so many are kept at once.
 pub(super) const SCORES_AT_ONCE: usize = 1 << 24;
 
+/// Training batches that wait to be asked for: they are made while the ones before train.
+pub(super) const AHEAD: usize = 2;
+
 /// The rows of a batch: which node is at which place, in the order in which they were named. Or all
 /// nodes, each at its own place.
 pub(super) struct Places {

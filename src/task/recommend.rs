@@ -2,7 +2,7 @@
 
 use super::asked::{Asked, Lists, RankingLoss};
 use super::link::asked_by;
-use super::places::{Places, SCORES_AT_ONCE};
+use super::places::{AHEAD, Places, SCORES_AT_ONCE};
 use super::top_k::{TopK, top_k};
 use super::{Batch, Batches, Measured, Metric, Part, Tally, Task};
 use crate::data::{Dataset, Interactions};
@@ -49,7 +49,7 @@ const DRAWS: usize = 100;
 /// assert!(evaluate(&model, &task, Part::Test)? > 0.0);
 /// # Ok::<(), gnn_prune::Error>(())
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct RecommendTask<F: Scalar = f32> {
     settings: RecommendTaskBuilder,
     /// Users and items, with the edges that train.
@@ -318,14 +318,14 @@ impl<F: Scalar> Task<F> for RecommendTask<F> {
                 })
             }));
         }
-        let users = with(&self.train);
+        let (users, task) = (with(&self.train), self.clone());
         let (all, size) = (self.train.iter().map(Vec::len).sum::<usize>(), self.settings.batch);
-        Ok(Batches::drawn(move |epoch| {
+        Ok(Batches::drawn_ahead(AHEAD, move |epoch| {
             let mut rng = generator(seed, &[purpose::BATCHES, epoch as u64]);
-            let users = users.clone();
+            let (users, task) = (users.clone(), task.clone());
             (0..all)
                 .step_by(size)
-                .map(move |start| self.drawn(&users, size.min(all - start), &mut rng))
+                .map(move |start| task.drawn(&users, size.min(all - start), &mut rng))
         }))
     }
 

@@ -2,14 +2,16 @@
 
 use super::case::Case;
 use super::tensors::File;
+use gnn_prune::data::GraphSet;
 use gnn_prune::files::Tensors;
 use gnn_prune::io::pyg::{Assumptions, Checkpoint, state_of};
-use gnn_prune::nn::{Activation, ActivationFn, Add, Concat, NodeId, Registry};
+use gnn_prune::nn::{Activation, ActivationFn, Add, Concat, NodeId, Pooling, Registry};
 use gnn_prune::quant::{Calibration, Rounding};
+use gnn_prune::task::Task;
 use gnn_prune::testing::{models_around, random_layer, random_model};
 use gnn_prune::{
-    Bits, ChannelPruner, Dataset, DeepGcn, Gat, Gcn, Gcn2, Gin, LayerPlan, Magnitude, Mlp, Model,
-    Quantizer, Result, Sage, Sgc, WeightPruner,
+    Bits, ChannelPruner, Dataset, DeepGcn, Gat, Gcn, Gcn2, Gin, GinGraphs, GraphTask, LayerPlan,
+    Magnitude, Mlp, Model, Quantizer, Result, Sage, Sgc, WeightPruner,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -164,14 +166,21 @@ pub fn integers(folder: &Path) -> Result<Vec<Case>> {
         Mlp::builder(6, 2).hidden(4).build(0)?,
         Sgc::builder(6, 2).build(0)?,
     ];
+    let set = GraphSet::cycles_or_trees(24, 0.2, 1)?;
+    let graphs = GraphTask::builder(&set).folds(3).build()?;
+    let mut tried: Vec<(&Model, &dyn Task<f32>)> =
+        models.iter().map(|model| (model, &data as &dyn Task<f32>)).collect();
+    let gin = GinGraphs::builder(1, 2).hidden(4).layers(2);
+    let of_graphs = [gin.clone().build(0)?, gin.pooling(Pooling::Mean).build(0)?];
+    tried.extend(of_graphs.iter().map(|model| (model, &graphs as &dyn Task<f32>)));
     let path = folder.join("model.safetensors");
     let mut files = Vec::new();
-    for model in &models {
+    for (model, task) in tried {
         for bits in [Bits::Eight, Bits::Four, Bits::Two] {
             let quantizer = Quantizer::builder(bits).rounding(Rounding::Nearest);
             let quantizer =
                 if bits == Bits::Two { quantizer.activation_bits(Bits::Four) } else { quantizer };
-            quantizer.build()?.quantize(model, &data)?.save(&path)?;
+            quantizer.build()?.quantize(model, task)?.save(&path)?;
             files.push(read(&path));
         }
     }

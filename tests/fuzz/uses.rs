@@ -5,8 +5,8 @@ use super::models::NODES;
 use gnn_prune::data::Splits;
 use gnn_prune::io::{self, pyg};
 use gnn_prune::ndarray::Array2;
-use gnn_prune::nn::{Cx, Registry};
-use gnn_prune::quant::{Forms, Rounding};
+use gnn_prune::nn::{Cx, Registry, Rows};
+use gnn_prune::quant::{Forms, QuantOp, Rounding};
 use gnn_prune::task::{Part, evaluate};
 use gnn_prune::testing::{random_dense, random_plan, random_sparse};
 use gnn_prune::{
@@ -21,6 +21,8 @@ const MOST_CHANNELS: usize = 1 << 16;
 const MOST_NUMBERS: usize = 1 << 22;
 /// Features beyond which least squares takes seconds.
 const MOST_PRESSED: usize = 256;
+/// Graphs of the batch that its nodes make, one of them without any.
+const GRAPHS: usize = 4;
 /// What a sparse and what a dense input is drawn from.
 const SEED: u64 = 1;
 
@@ -183,13 +185,17 @@ pub fn integers(model: &QuantModel, folder: &Path) -> Lawful<()> {
     let graph = graph();
     let shape = (NODES, model.in_channels());
     let (dense, sparse) = (random_dense::<f32>(SEED, shape), random_sparse::<f32>(SEED, shape));
+    let rows = Rows::new().graphs(vec![2, 0, 2, 3, 0], GRAPHS).expect("its graphs are there");
+    let pools = model.stages().iter().any(|stage| matches!(stage.op(), QuantOp::Pool(_)));
+    let count = if pools { GRAPHS } else { NODES };
     for x in [&dense, &sparse] {
         for forms in [Forms::Fastest, Forms::Integers, Forms::Floats] {
+            said(model.compile_as(&graph, x.view(), forms).map(drop))?;
             let run = |x: &Value<f32>| {
-                let mut program = model.compile_as(&graph, x.view(), forms)?;
+                let mut program = model.compile_within_as(&graph, x.view(), &rows, forms)?;
                 program.run(x.view()).map(|out| out.dim())
             };
-            if said(run(x))?.is_some_and(|shape| shape != (NODES, model.out_channels())) {
+            if said(run(x))?.is_some_and(|shape| shape != (count, model.out_channels())) {
                 return broken("a model puts out what it says", format!("{forms:?}"));
             }
         }

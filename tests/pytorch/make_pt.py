@@ -14,7 +14,7 @@ import torch
 import torch_geometric
 from safetensors.torch import save_file
 from torch import nn
-from torch_geometric.data import Data, HeteroData
+from torch_geometric.data import Data, HeteroData, InMemoryDataset
 from torch_geometric.nn import GAT, GCN, BatchNorm, GATConv, GCNConv, GraphSAGE, SAGEConv
 
 folder = Path(sys.argv[1]).resolve()
@@ -175,6 +175,45 @@ def graphs():
     refuse("hetero.pt", hetero)
 
 
+def graph_sets():
+    """Three graphs as a list and as a data set saves them; what is read of them stands in `tests/pt_files.rs`."""
+    (folder / "graphs").mkdir(exist_ok=True)
+    save = lambda name, saved, **options: torch.save(saved, folder / "graphs" / name, **options)
+    each, first = [], 0
+    for label, nodes in [(3, 3), (7, 1), (3, 4)]:
+        edges = [(i, i + 1) for i in range(nodes - 1)]
+        each.append(
+            Data(
+                x=torch.arange(first, first + 2 * nodes, dtype=torch.float).view(nodes, 2),
+                edge_index=torch.tensor(edges, dtype=torch.long).view(-1, 2).t().contiguous(),
+                edge_attr=torch.arange(len(edges), dtype=torch.float).view(-1, 1) + nodes,
+                y=torch.tensor([label]),
+                pos=torch.zeros(nodes, 3),
+            )
+        )
+        first += 2 * nodes
+    joined, slices = InMemoryDataset.collate(each)
+    save("list.pt", each)
+    save("list_legacy.pt", each, _use_new_zipfile_serialization=False)
+    save("dataset.pt", (joined.to_dict(), slices, Data))
+    save("dataset_of_data.pt", (joined, slices))
+    bare = [Data(edge_index=data.edge_index, y=data.y, num_nodes=data.num_nodes) for data in each]
+    joined, slices = InMemoryDataset.collate(bare)
+    save("bare_list.pt", bare)
+    save("bare_dataset.pt", (joined.to_dict(), slices, Data))
+    wrong = lambda **changed: [each[0], Data(**{**each[1].to_dict(), **changed})]
+    save("wrong_edge.pt", wrong(edge_index=torch.tensor([[0], [1]]), edge_attr=torch.zeros(1, 1)))
+    save("wrong_width.pt", wrong(x=torch.zeros(1, 3)))
+    save("wrong_label.pt", wrong(y=torch.tensor([0.5])))
+    save("no_label.pt", [Data(x=data.x, edge_index=data.edge_index) for data in each])
+    save("claims.pt", [Data(edge_index=each[1].edge_index, y=each[1].y, num_nodes=2**40), bare[1]])
+    joined, slices = InMemoryDataset.collate(each)
+    slices["x"][1] = 2**40
+    save("wrong_slices.pt", (joined.to_dict(), slices, Data))
+    del slices["x"]
+    save("no_slices.pt", (joined.to_dict(), slices, Data))
+
+
 def refused():
     refuse("sparse.pt", {"a": torch.randn(2), "adj": torch.eye(3).to_sparse()})
     refuse("complex.pt", {"a": torch.randn(2, dtype=torch.complex64)})
@@ -195,6 +234,6 @@ def refused():
 
 
 torch.manual_seed(0)
-for make in (models, tensors, graphs, refused):
+for make in (models, tensors, graphs, graph_sets, refused):
     make()
 print(torch.__version__, torch_geometric.__version__)

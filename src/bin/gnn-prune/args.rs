@@ -107,7 +107,7 @@ Examples:
 pub enum Command {
     /// Train a model and report it
     #[command(after_help = TRAIN_EXAMPLES)]
-    Train(TrainArgs),
+    Train(Box<TrainArgs>),
     /// Train or read a model, make it smaller, and report every stage
     #[command(after_help = COMPRESS_EXAMPLES)]
     Compress(Box<CompressArgs>),

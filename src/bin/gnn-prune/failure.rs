@@ -38,6 +38,11 @@ pub enum Failure {
     /// A setting of data about nodes.
     #[error("`--{flag}` is of data whose nodes have classes; leave it out")]
     OfNodesAlone { flag: String },
+    /// A setting of mini-batches of neighbours.
+    #[error(
+        "`--{flag}` is of mini-batches of neighbours: it goes with `--sampler neighbors` or `--fanout`"
+    )]
+    NeedsNeighbors { flag: String },
     /// A setting of links.
     #[error("{words}: of links alone; give a number")]
     OfLinksAlone { words: String },

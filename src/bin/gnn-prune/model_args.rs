@@ -7,13 +7,18 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, ValueEnum, builder::TypedValueParser};
 use gnn_prune::models::{self, Normalization, Scored};
 use gnn_prune::nn::{Aggregation, Composition, Form};
-use gnn_prune::task::{Candidates, RankingLoss};
+use gnn_prune::task::{Candidates, RankingLoss, Sampler};
 use gnn_prune::{AppnpNet, Dataset, Gat, Gcn, Gcn2, Gin, Mlp, Model, Sage, Sgc, Trainer};
 use std::ffi::OsString;
 
 /// Most weights of a model: 1 GB, and five times that while it trains.
 const MOST_WEIGHTS: u128 = 1 << 28;
 const MOST_NEGATIVES: usize = 1 << 20;
+const MOST_SAMPLED: usize = 1 << 30;
+
+/// Neighbours of a hop where `--sampler neighbors` stands alone, the first for the training nodes:
+/// those of GraphSAGE, and as many as its second for every further hop.
+const FAN_OUTS: [usize; 2] = [25, 10];
 
 /// Refuses a setting of other networks than the one that is trained: it would change nothing.
 pub fn refuse_unfit(flags: &ArgMatches, model: Option<ModelKind>) -> Result<()> {
@@ -186,6 +191,38 @@ pub fn with_ranking_losses(words: impl Iterator<Item = OsString>) -> Vec<OsStrin
     words
 }
 
+/// Reads how mini-batches of nodes are drawn: `neighbors`, `walks:ROOTS:STEPS`, `edges:N`,
+/// `nodes:N`, `clusters:PARTS:N`.
+fn sampler(word: &str) -> std::result::Result<SamplerKind, String> {
+    let mut parts = word.split(':');
+    let kind = parts.next().unwrap_or_default();
+    let counts: Option<Vec<usize>> = parts
+        .map(|digits| digits.parse().ok().filter(|n| (1..=MOST_SAMPLED).contains(n)))
+        .collect();
+    Ok(match (kind, counts.as_deref()) {
+        ("neighbors", Some([])) => SamplerKind::Neighbors,
+        ("walks", Some(&[roots, steps])) => SamplerKind::Drawn(Sampler::walks(roots, steps)),
+        ("edges", Some(&[count])) => SamplerKind::Drawn(Sampler::edges(count)),
+        ("nodes", Some(&[count])) => SamplerKind::Drawn(Sampler::nodes(count)),
+        ("clusters", Some(&[parts, count])) => SamplerKind::Drawn(Sampler::clusters(parts, count)),
+        _ => {
+            return Err(format!(
+                "`{word}` is not neighbors, walks:ROOTS:STEPS, edges:N, nodes:N or \
+                 clusters:PARTS:N, with numbers from 1 to {MOST_SAMPLED}"
+            ));
+        }
+    })
+}
+
+/// How mini-batches of nodes are drawn.
+#[derive(Clone, PartialEq, Eq)]
+pub enum SamplerKind {
+    /// Hop by hop; how many, `--fanout` says.
+    Neighbors,
+    /// All that is to be said stands in the word.
+    Drawn(Sampler),
+}
+
 /// Reads what stands beside an answer: a number, `shared:N`, `all`, `k-vs-all`.
 fn candidates(word: &str) -> std::result::Result<Candidates, String> {
     let count = |digits: &str| match digits.parse() {
@@ -294,16 +331,22 @@ pub struct ModelArgs {
     /// Margin of margin [default: 1] and ccl [default: 0.4]
     #[arg(long, value_name = "MARGIN", allow_negative_numbers = true)]
     pub margin: Option<f64>,
-    /// Triples or users of a batch of a ranking
+    /// Triples, users, graphs or training nodes of a batch
     #[arg(long, value_name = "N", value_parser = count(1 << 24))]
     pub batch: Option<usize>,
+    /// Mini-batches of nodes: neighbors, walks:ROOTS:STEPS, edges:N, nodes:N, clusters:PARTS:N
+    #[arg(long, value_name = "HOW", value_parser = sampler)]
+    pub sampler: Option<SamplerKind>,
+    /// Neighbours that are drawn per hop, the output's hop first [default: 25,10,10…]
+    #[arg(long, value_name = "N,N", value_delimiter = ',', value_parser = count(MOST_SAMPLED as u64))]
+    pub fanout: Vec<usize>,
     /// Penalty on the rows of tables that a batch names
     #[arg(long, value_name = "FACTOR", allow_negative_numbers = true)]
     pub penalty: Option<f64>,
 }
 
 /// Settings of rankings alone.
-const OF_RANKINGS: [&str; 11] = [
+const OF_RANKINGS: [&str; 10] = [
     "decoder",
     "bases",
     "blocks",
@@ -313,7 +356,6 @@ const OF_RANKINGS: [&str; 11] = [
     "negatives",
     "smoothing",
     "margin",
-    "batch",
     "penalty",
 ];
 
@@ -366,8 +408,12 @@ impl ModelArgs {
                 "smoothing",
                 "margin",
                 "penalty",
+                "sampler",
+                "fanout",
             ],
-            TaskKind::Link => &["residual", "jumping", "heads", "hops", "alpha", "aggr"],
+            TaskKind::Link => {
+                &["residual", "jumping", "heads", "hops", "alpha", "aggr", "sampler", "fanout"]
+            }
             TaskKind::Recommend => &[
                 "residual",
                 "jumping",
@@ -382,6 +428,8 @@ impl ModelArgs {
                 "composition",
                 "relation_dropout",
                 "dropout",
+                "sampler",
+                "fanout",
             ],
         };
         if let Some(flag) = unused.iter().find(|flag| given(flag)) {
@@ -410,6 +458,34 @@ impl ModelArgs {
                 Err(Failure::Unfit { flag, kinds, model: word(kind) })
             }
             None => Ok(()),
+        }
+    }
+
+    /// How mini-batches of nodes are drawn, where they are.
+    ///
+    /// # Errors
+    /// [`Failure::NeedsNeighbors`] for numbers of neighbours beside another sampler.
+    pub fn sampler(&self) -> Result<Option<Sampler>> {
+        let neighbors = || {
+            let hops = self.layers();
+            let usual = FAN_OUTS.into_iter().chain(std::iter::repeat(FAN_OUTS[1])).take(hops);
+            let given = if self.fanout.is_empty() { usual.collect() } else { self.fanout.clone() };
+            let sampler = Sampler::neighbors(given);
+            self.batch.map_or(sampler.clone(), |nodes| sampler.batch(nodes))
+        };
+        match &self.sampler {
+            None if self.fanout.is_empty() => match self.batch {
+                None => Ok(None),
+                Some(_) => Err(Failure::NeedsNeighbors { flag: "batch".into() }),
+            },
+            None | Some(SamplerKind::Neighbors) => Ok(Some(neighbors())),
+            Some(SamplerKind::Drawn(sampler)) => {
+                let flags = [("fanout", !self.fanout.is_empty()), ("batch", self.batch.is_some())];
+                match flags.into_iter().find(|(_, given)| *given) {
+                    Some((flag, _)) => Err(Failure::NeedsNeighbors { flag: flag.into() }),
+                    None => Ok(Some(sampler.clone())),
+                }
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use clap::{ArgMatches, ValueEnum};
 use gnn_prune::data::{GraphSet, Interactions, Purpose, Triples};
 use gnn_prune::models::{Encoder, Links, Scored};
 use gnn_prune::nn::Form;
-use gnn_prune::task::{Candidates, EdgeTask, LinkTask, RankingLoss, RecommendTask, Task};
+use gnn_prune::task::{Candidates, EdgeTask, LinkTask, RankingLoss, RecommendTask, Sampled, Task};
 use gnn_prune::train::{Penalty, Schedule, UpdateRule};
 use gnn_prune::{
     Compressed, Dataset, GinGraphs, GraphTask, LightGcn, Model, StructureFree, Trainer,
@@ -43,6 +43,8 @@ impl TaskKind {
 /// Data with what is asked of them.
 pub enum Source {
     Nodes(Dataset),
+    /// Nodes that train by mini-batches.
+    Sampled(Sampled),
     Graphs(GraphTask),
     Links(LinkTask),
     Edges(EdgeTask),
@@ -61,9 +63,10 @@ impl Source {
             return Err(Failure::OfNodesAlone { flag: flag.into() });
         }
         Ok(match kind {
-            TaskKind::Node => Source::Nodes(data.open()?),
+            TaskKind::Node => nodes(data.open()?, model)?,
             TaskKind::Graph => {
                 let set = GraphSet::read(&data.data)?;
+                set.notes().iter().for_each(|note| remark(&format!("{}: {note}", set.name())));
                 let task = GraphTask::builder(&set).batch_size(model.batch.unwrap_or(32));
                 Source::Graphs(task.build()?)
             }
@@ -96,7 +99,7 @@ impl Source {
         match data.task.unwrap_or_else(|| TaskKind::of(&data.data)) {
             TaskKind::Node => {
                 let said = &mut Vec::new();
-                Ok(Source::Nodes(data.open_for(read, path, Purpose::Learn, said)?))
+                nodes(data.open_for(read, path, Purpose::Learn, said)?, model)
             }
             _ => Self::open(data, model, flags),
         }
@@ -106,6 +109,7 @@ impl Source {
     pub fn task(&self) -> &dyn Task<f32> {
         match self {
             Source::Nodes(data) => data,
+            Source::Sampled(task) => task,
             Source::Graphs(task) => task,
             Source::Links(task) => task,
             Source::Edges(task) => task,
@@ -117,6 +121,7 @@ impl Source {
     pub fn form(&self, model: &ModelArgs) -> Result<Model> {
         match self {
             Source::Nodes(data) => model.form(data),
+            Source::Sampled(task) => model.form(task.data()),
             Source::Graphs(task) => graphs(task, model),
             Source::Links(task) => links(task, model),
             Source::Edges(task) => edges(task, model),
@@ -127,9 +132,11 @@ impl Source {
     /// How it is trained, where the command line does not say otherwise.
     pub fn trainer(&self, model: &ModelArgs) -> Result<Trainer> {
         match self {
-            Source::Nodes(_) | Source::Edges(_) => model.trainer(),
+            Source::Nodes(_) | Source::Sampled(_) | Source::Edges(_) => model.trainer(),
+            // A fold that validates is small and soon all right: every epoch is looked at.
             Source::Graphs(_) => Trainer::builder()
                 .epochs(model.epochs.unwrap_or(100))
+                .patience(model.epochs.unwrap_or(100))
                 .learning_rate(model.lr.unwrap_or(0.01))
                 .weight_decay(model.weight_decay.unwrap_or(0.0))
                 .schedule(Schedule::Step { every: 50, factor: 0.5 })
@@ -155,6 +162,14 @@ impl Source {
         }
         .map_err(Into::into)
     }
+}
+
+/// Nodes that train all at once or, where the command line says so, by mini-batches.
+fn nodes(data: Dataset, model: &ModelArgs) -> Result<Source> {
+    Ok(match model.sampler()? {
+        None => Source::Nodes(data),
+        Some(sampler) => Source::Sampled(sampler.over(&data)?),
+    })
 }
 
 /// What trainings of rankings have in common: no decay of whole tables, and a validation that costs

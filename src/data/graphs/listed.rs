@@ -3,7 +3,7 @@
 use super::set::GraphSet;
 use crate::error::{Error, Result};
 use crate::files::Budget;
-use crate::graph::Graph;
+use crate::graph::{Duplicates, Graph};
 use crate::value::{Csr, Value};
 use ndarray::Array2;
 use std::collections::BTreeMap;
@@ -36,6 +36,8 @@ pub(super) struct Listed {
     /// Source and target of each edge, among the nodes of all graphs.
     pub edges: Vec<(usize, usize)>,
     pub undirected: bool,
+    /// Whether an edge that is listed twice counts twice.
+    pub keep_repeats: bool,
     /// Columns of categories for each node.
     pub tags: Table<i64>,
     pub attributes: Table<f32>,
@@ -93,6 +95,10 @@ impl Listed {
         let edge_features = self.edge_features().map_err(|problem| Error::file(path, problem))?;
         let edges = std::mem::take(&mut self.edges);
         let builder = Graph::builder(nodes).edges(edges).undirected(self.undirected);
+        let builder = match self.keep_repeats {
+            true => builder.duplicates(Duplicates::Keep),
+            false => builder,
+        };
         let builder = match edge_features {
             Some(features) => builder.edge_features(features),
             None => builder,

@@ -7,13 +7,15 @@
 //! |---|---|
 //! | the text form of Xu et al. 2019, `MUTAG.txt` | [`GraphSet::read_text`] |
 //! | a folder as TU Dortmund has them, `MUTAG_A.txt` and its like | [`GraphSet::read_tu`] |
-//! | either, whichever a path is | [`GraphSet::read`] |
+//! | a list of `Data` of PyTorch Geometric, or the `data.pt` of its data set | [`GraphSet::read_pyg`] |
+//! | any of these, whichever a path is | [`GraphSet::read`] |
 //! | memory | [`GraphSet::new`] |
 //! | a generator | [`GraphSet::cycles_or_trees`] |
 
 mod cycles;
 mod lines;
 mod listed;
+mod pyg;
 mod set;
 mod text;
 mod tu;

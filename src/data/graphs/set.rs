@@ -32,6 +32,7 @@ pub struct GraphSet<F: Scalar = f32> {
     starts: Arc<[usize]>,
     labels: Arc<[u32]>,
     classes: Arc<[String]>,
+    notes: Arc<[String]>,
 }
 
 /// Some graphs of a set, side by side.
@@ -120,7 +121,7 @@ impl<F: Scalar> GraphSet<F> {
         })?;
         let (name, features) = (name.into(), Arc::new(features));
         let (starts, labels, classes) = (starts.into(), labels.into(), classes.into());
-        let set = Self { name, graph, features, starts, labels, classes };
+        let set = Self { name, graph, features, starts, labels, classes, notes: Arc::default() };
         set.check_edges()?;
         Ok(set)
     }
@@ -142,6 +143,16 @@ impl<F: Scalar> GraphSet<F> {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What the reader assumed or did not use, a sentence each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The same set, with notes of its reader.
+    pub(super) fn noted(self, notes: Vec<String>) -> Self {
+        Self { notes: notes.into(), ..self }
     }
 
     /// Number of graphs.
@@ -210,7 +221,9 @@ impl<F: Scalar> GraphSet<F> {
     pub fn with_features(&self, features: Value<F>) -> Result<Self> {
         let (starts, labels, classes) =
             (self.starts.to_vec(), self.labels.to_vec(), self.classes.to_vec());
-        Self::of_parts(self.name.to_string(), self.graph.clone(), features, starts, labels, classes)
+        let (name, graph) = (self.name.to_string(), self.graph.clone());
+        let set = Self::of_parts(name, graph, features, starts, labels, classes)?;
+        Ok(set.noted(self.notes.to_vec()))
     }
 
     /// The same nodes, graph by graph, with other edges.
@@ -273,6 +286,7 @@ impl<F: Scalar> GraphSet<F> {
             starts: self.starts.clone(),
             labels: self.labels.clone(),
             classes: self.classes.clone(),
+            notes: self.notes.clone(),
         }
     }
 }

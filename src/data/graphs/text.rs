@@ -4,12 +4,22 @@ use super::lines::{Line, Lines};
 use super::listed::Listed;
 use super::set::GraphSet;
 use crate::error::Result;
+use crate::files::Tensors;
 use std::path::Path;
+
+/// Whether a file is one of PyTorch, by its name.
+fn of_pytorch(file: &Path) -> bool {
+    file.extension().is_some_and(|extension| extension == "pt" || extension == "pth")
+}
 
 impl GraphSet<f32> {
     /// Whether a folder holds graphs that [`GraphSet::read`] reads: the text file of its name, or
-    /// one whose name ends in `_A.txt` beside one that ends in `_graph_indicator.txt`.
+    /// one whose name ends in `_A.txt` beside one that ends in `_graph_indicator.txt`; or whether a
+    /// file is one of several graphs of PyTorch Geometric.
     pub fn are_in(folder: &Path) -> bool {
+        if folder.is_file() {
+            return of_pytorch(folder) && Tensors::are_graphs(folder);
+        }
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
         if folder.join(format!("{name}.txt")).is_file() {
             return true;
@@ -21,9 +31,9 @@ impl GraphSet<f32> {
         ends("_A.txt") && ends("_graph_indicator.txt")
     }
 
-    /// Reads `path`, whichever it is: a folder by [`GraphSet::read_tu`], a file by
-    /// [`GraphSet::read_text`]. Of a folder with no file as TU Dortmund has them, the text file of
-    /// the folder's name is read.
+    /// Reads `path`, whichever it is: a folder by [`GraphSet::read_tu`], a `.pt` or `.pth` file by
+    /// [`GraphSet::read_pyg`], another by [`GraphSet::read_text`]. Of a folder with no file as TU
+    /// Dortmund has them, the text file of the folder's name is read.
     ///
     /// # Errors
     /// As theirs.
@@ -34,6 +44,7 @@ impl GraphSet<f32> {
         match path.is_dir() {
             true if text.is_file() => Self::read_text(text),
             true => Self::read_tu(path),
+            false if of_pytorch(path) => Self::read_pyg(path),
             false => Self::read_text(path),
         }
     }

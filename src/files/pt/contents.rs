@@ -5,6 +5,7 @@ use super::numbers::{self, Numbers};
 use super::storage::Storages;
 use super::tree::{Id, Node, Tree};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 
 /// Keys under which people save a network beside other things.
 const NETWORKS: [&str; 11] = [
@@ -44,16 +45,7 @@ const MOST_ITEMS: usize = 64;
 /// # Errors
 /// What is wrong with the file or one of its tensors, as the end of a sentence.
 pub fn read(tree: &Tree, storages: Storages, budget: &Budget) -> Result<Tensors, String> {
-    let reaching = tree.reaching()?;
-    let mut reader = Reader {
-        tree,
-        storages,
-        budget,
-        reaching,
-        found: Tensors::default(),
-        names: Vec::new(),
-        modules: Vec::new(),
-    };
+    let mut reader = Reader::new(tree, storages, budget)?;
     reader.root(tree.root, &mut Vec::new())?;
     reader.finish()
 }
@@ -62,7 +54,7 @@ fn is_of_training(tree: &Tree, key: Id) -> bool {
     tree.text(key).is_some_and(|key| OF_TRAINING.iter().any(|start| key.starts_with(start)))
 }
 
-struct Reader<'a, 'b> {
+pub(super) struct Reader<'a, 'b> {
     tree: &'b Tree<'a>,
     storages: Storages<'b>,
     budget: &'b Budget,
@@ -75,7 +67,49 @@ struct Reader<'a, 'b> {
     modules: Vec<String>,
 }
 
-impl Reader<'_, '_> {
+impl<'a, 'b> Reader<'a, 'b> {
+    /// # Errors
+    /// For a file whose objects refer to too many others.
+    pub(super) fn new(
+        tree: &'b Tree<'a>,
+        storages: Storages<'b>,
+        budget: &'b Budget,
+    ) -> Result<Self, String> {
+        Ok(Self {
+            tree,
+            storages,
+            budget,
+            reaching: tree.reaching()?,
+            found: Tensors::default(),
+            names: Vec::new(),
+            modules: Vec::new(),
+        })
+    }
+
+    /// What one of several graphs holds: a `Data`, or a dict of its tensors.
+    pub(super) fn graph(&mut self, id: Id) -> Result<Tensors, String> {
+        (self.found, self.names) = Default::default();
+        self.data(self.tree.data(id).unwrap_or(id))?;
+        Ok(std::mem::take(&mut self.found))
+    }
+
+    /// Where the part of each graph begins in each tensor, and where the last ends.
+    pub(super) fn slices(&mut self, id: Id) -> Result<BTreeMap<String, Vec<usize>>, String> {
+        let found = self.graph(id)?;
+        let wrong = |name: &str| format!("has slices of `{name}` that are no list of places");
+        if let Some(name) = found.floats.keys().next() {
+            return Err(wrong(name));
+        }
+        let places = |(name, (shape, values)): (String, (Vec<usize>, Vec<i64>))| {
+            let places = values.iter().map(|&value| usize::try_from(value).ok());
+            match places.collect::<Option<Vec<usize>>>() {
+                Some(places) if shape.len() == 1 && !places.is_empty() => Ok((name, places)),
+                _ => Err(wrong(&name)),
+            }
+        };
+        found.integers.into_iter().map(places).collect()
+    }
+
     /// What the file holds as a whole; `path` are the keys that led here.
     fn root(&mut self, id: Id, path: &mut Vec<String>) -> Result<(), String> {
         let tree = self.tree;
@@ -173,7 +207,7 @@ impl Reader<'_, '_> {
             }
             [one, other, ..] if tree.data(one).is_some() && tree.data(other).is_some() => {
                 Err(format!(
-                    "holds {} graphs, and one is read; save it: `torch.save(graphs[0], FILE)`",
+                    "holds {} graphs, and one is read; save it: `torch.save(graphs[0], FILE)`, or read all of them as a set of graphs",
                     items.len()
                 ))
             }

@@ -7,6 +7,7 @@
 //! [`Budget`].
 
 mod contents;
+mod graphs;
 mod numbers;
 mod pickle;
 mod storage;
@@ -15,7 +16,7 @@ mod tree;
 use super::kinds::Pickled;
 use super::{Budget, Tensors};
 use storage::{Archive, BIG_ENDIAN, Storages};
-use tree::Node;
+use tree::{Node, Tree};
 
 /// The entry that holds the pickle, and the one that says in which order the bytes of a number lie.
 const PICKLE: &str = "data.pkl";
@@ -26,6 +27,28 @@ const ORDER: &str = "byteorder";
 /// # Errors
 /// What is wrong, as the end of a sentence.
 pub fn read(bytes: &[u8], form: Pickled) -> Result<Tensors, String> {
+    with_tree(bytes, form, contents::read)
+}
+
+/// Reads a file of `torch.save` that holds several graphs: the tensors of each.
+///
+/// # Errors
+/// What is wrong, as the end of a sentence.
+pub fn read_graphs(bytes: &[u8], form: Pickled) -> Result<Vec<Tensors>, String> {
+    with_tree(bytes, form, graphs::read)
+}
+
+/// Whether a file of `torch.save` holds several graphs.
+pub fn holds_graphs(bytes: &[u8], form: Pickled) -> bool {
+    with_tree(bytes, form, |tree, _, _| Ok(graphs::are_in(tree))).unwrap_or(false)
+}
+
+/// What `make` makes of the objects of a file.
+fn with_tree<T>(
+    bytes: &[u8],
+    form: Pickled,
+    make: impl FnOnce(&Tree, Storages, &Budget) -> Result<T, String>,
+) -> Result<T, String> {
     let budget = Budget::of_bytes(bytes.len() as u64);
     match form {
         Pickled::Zip => {
@@ -37,11 +60,11 @@ pub fn read(bytes: &[u8], form: Pickled) -> Result<Tensors, String> {
                 .entry(PICKLE, &budget)?
                 .ok_or("is a zip archive without a `data.pkl`, and so no file of `torch.save`")?;
             let (tree, _) = pickle::parse(&pickle, &budget)?;
-            contents::read(&tree, Storages::Zip { archive, read: Default::default() }, &budget)
+            make(&tree, Storages::Zip { archive, read: Default::default() }, &budget)
         }
         Pickled::Legacy => {
             let (tree, storages) = storage::legacy(bytes, &budget)?;
-            contents::read(&tree, storages, &budget)
+            make(&tree, storages, &budget)
         }
         Pickled::Plain => {
             let (tree, _) = pickle::parse(bytes, &budget)?;

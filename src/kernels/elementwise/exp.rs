@@ -62,6 +62,44 @@ pub(in crate::kernels) fn exp<F: Scalar, const N: usize>(mut values: [F; N]) -> 
     values
 }
 
+/// Numbers that are summed side by side, whatever the level.
+const SUMS: usize = 16;
+
+/// Makes `e^{v − m}` of every number `v`, `m` being the largest of them, and returns `m` and the
+/// sum. What is 88 or more below `m` counts as 1e-38; NaN makes the sum NaN.
+pub fn softmax_terms<F: Scalar>(values: &mut [F]) -> (F, F) {
+    softmax_terms_of(Isa::best(), values)
+}
+
+by_level! {
+    fn softmax_terms_of<F>(values: &mut [F]) -> (F, F) = softmax_terms_here
+}
+
+#[inline(always)]
+fn softmax_terms_here<F: Scalar>(values: &mut [F]) -> (F, F) {
+    let larger = |a: F, b: F| if b > a { b } else { a };
+    let (whole, rest) = values.as_chunks::<SUMS>();
+    let mut tops = [F::neg_infinity(); SUMS];
+    for values in whole {
+        for (top, &v) in tops.iter_mut().zip(values) {
+            *top = larger(*top, v);
+        }
+    }
+    let top = tops.iter().chain(rest).fold(F::neg_infinity(), |top, &v| larger(top, v));
+    let mut sums = [F::zero(); SUMS];
+    let (whole, rest) = values.as_chunks_mut::<SUMS>();
+    for values in whole {
+        *values = exp(std::array::from_fn(|lane| values[lane] - top));
+        for (sum, &v) in sums.iter_mut().zip(&*values) {
+            *sum += v;
+        }
+    }
+    for v in &mut *rest {
+        [*v] = exp([*v - top]);
+    }
+    (top, sums.iter().chain(&*rest).fold(F::zero(), |sum, &v| sum + v))
+}
+
 /// `x` where it is positive, else `e^x − 1`, in place.
 pub fn elu<F: Scalar>(values: &mut [F]) {
     elu_with(Isa::best(), values);
@@ -129,6 +167,33 @@ mod tests {
         for tiny in [-1e-7f32, -1e-20, -1e-38] {
             assert!((exp_m1_f32(tiny) - tiny).abs() <= -tiny * f32::EPSILON, "{tiny}");
         }
+    }
+
+    #[test]
+    fn terms_of_a_softmax_are_the_same_on_every_level_and_near_the_exact_ones() {
+        for len in [1, 7, 16, 33, 1003] {
+            let values: Vec<f32> = (0..len).map(|k| ((k * 37 % 101) as f32 - 50.0) * 0.7).collect();
+            let mut expected = values.clone();
+            let (top, sum) = softmax_terms_of(Isa::Portable, &mut expected);
+            assert_eq!(top, values.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+            for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
+                let mut found = values.clone();
+                let (its_top, its_sum) = softmax_terms_of(isa, &mut found);
+                assert_eq!((its_top, its_sum.to_bits()), (top, sum.to_bits()), "{isa:?}");
+                assert_eq!(found, expected, "{isa:?}");
+            }
+            let mut exact: Vec<f64> = values.iter().map(|&v| f64::from(v)).collect();
+            let (_, exact_sum) = softmax_terms(&mut exact);
+            assert!((f64::from(sum) - exact_sum).abs() <= 1e-6 * exact_sum);
+            // The differences to the largest are rounded: by 4e-6 where they are 70.
+            let far = |(a, b): (&f32, &f64)| (f64::from(*a) - b).abs() > 5e-6 * b + 1e-37;
+            assert!(!expected.iter().zip(&exact).any(far));
+        }
+        let mut some = [1.0f32, f32::NAN, 0.0];
+        assert!(softmax_terms(&mut some).1.is_nan());
+        let mut left_out = [f32::NEG_INFINITY, 2.0];
+        assert_eq!(softmax_terms(&mut left_out), (2.0, 1.0));
+        assert!(left_out[0] < 1e-37);
     }
 
     #[test]

@@ -166,7 +166,7 @@ impl<F: Scalar> CompGcnConv<F> {
             let reason = "the graph's edges have no types; give them some by `edge_types`";
             return Err(Error::data(cx.place(), reason));
         }
-        if relations % 2 != 0 || found > relations {
+        if !relations.is_multiple_of(2) || found > relations {
             let reason = format!(
                 "the graph has {found} types of edges, and there are {relations} rows of \
                  relations: they are twice the relations, those of edges turned round last"

@@ -547,7 +547,7 @@ impl<F: Scalar> Registered<F> for RgcnConv<F> {
         let (bases, root, bias, sum) =
             (rng.random::<bool>().then_some(2), rng.random(), rng.random(), rng.random());
         let weighted = rng.random();
-        let even = in_channels % 2 == 0 && out % 2 == 0 && bases.is_none();
+        let even = in_channels.is_multiple_of(2) && out.is_multiple_of(2) && bases.is_none();
         let blocks = if even && root && weighted { 2 } else { 1 };
         // At least as many as random graphs have types of edges.
         RgcnConvBuilder {

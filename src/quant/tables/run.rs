@@ -58,14 +58,6 @@ impl RowOp {
         }
     }
 
-    /// Rows of its value, given those of the nodes.
-    pub(in crate::quant) fn rows(&self, nodes: usize) -> usize {
-        match self {
-            RowOp::Scores(scoring) => scoring.asked.num_pairs(),
-            _ => nodes,
-        }
-    }
-
     /// Multiply-accumulates of one run; `width` is that of what it reads.
     pub(in crate::quant) fn macs(&self, width: usize) -> usize {
         match self {
