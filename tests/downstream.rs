@@ -19,8 +19,8 @@ use gnn_prune::testing::{
 use gnn_prune::train::{Epoch, Flow, NodeGrads, Observer, Optimizer, Pass, Setup};
 use gnn_prune::{
     Bits, Calibrate, ChannelPruner, Compressed, Compression, Controls, Dataset, Distiller,
-    EdgePruner, Error, FineTune, Gcn, Graph, Magnitude, Quantizer, Random, Recipe, Result, Scalar,
-    SoftLabels, Step, Trainer, Unsupported, Value, ValueRef, WeightPruner,
+    EdgePruner, Error, FineTune, Gcn, Graph, InputGradients, Magnitude, Quantizer, Random, Recipe,
+    Result, Scalar, SoftLabels, Step, Trainer, Unsupported, Value, ValueRef, WeightPruner,
 };
 
 #[test]
@@ -590,8 +590,22 @@ fn what_a_task_has_not_is_refused_by_its_name() -> Result<()> {
     };
     let train = WeightPruner::builder().calibrate(Calibrate::Train).build()?;
     refused(train.prune(&model, &task), "edges: asks about pairs or graphs");
-    let distiller = Distiller::builder(SoftLabels::default()).build()?;
+    let distiller = Distiller::builder(InputGradients).build()?;
     refused(distiller.distill(model.clone(), &model, &task), "edges: asks about pairs or graphs");
+    // Of scores that stand alone a student learns what its teacher takes for an edge.
+    let distiller = Distiller::builder(SoftLabels::default()).epochs(30).build()?;
+    let taught = distiller.distill(encoder(&data)?, &model, &task)?;
+    let apart = |student: &Model| -> Result<f32> {
+        let batch = task.whole()?;
+        let cx = batch.on(&Cx::without_graph());
+        let (own, said) =
+            (student.infer(&cx, batch.features())?, model.infer(&cx, batch.features())?);
+        Ok((own - said).mapv(f32::abs).mean().unwrap())
+    };
+    let other = encoder(&data)?.fresh(model.seed() + 1);
+    let healed = distiller.distill(other.clone(), &model, &task)?;
+    assert!(apart(&healed)? < 0.8 * apart(&other)?, "{} of {}", apart(&healed)?, apart(&other)?);
+    assert!(apart(&taught)? < 1.0);
     let fewer = Compression::of(model.clone(), &task)
         .step(EdgePruner::builder(Random::new()).ratio(0.1).build()?)
         .controls(Controls::None);

@@ -8,7 +8,10 @@ use gnn_prune::task::{
     Candidates, LinkTask, Part, RankingLoss, RecommendTask, Tally, Task, evaluate,
 };
 use gnn_prune::train::{Penalty, UpdateRule};
-use gnn_prune::{ChannelPruner, Error, LightGcn, Magnitude, Model, Trainer};
+use gnn_prune::{
+    ChannelPruner, Distiller, Error, InputGradients, LightGcn, Magnitude, Model, SoftLabels,
+    Trainer,
+};
 
 /// Days of a month, each of which follows another: the day after, and the day a week later.
 pub fn days(form: Form, channels: usize) -> (Triples, Model) {
@@ -204,6 +207,71 @@ fn recommenders_learn_tastes_with_and_without_a_graph() {
         let recall = Task::<f32>::metric(&task).of(tally);
         assert!(recall > 95.0, "{recall}");
     }
+}
+
+#[test]
+fn a_damaged_table_learns_from_what_it_was() {
+    let (facts, model) = days(Form::ComplEx, 16);
+    for candidates in [Candidates::Sampled(6), Candidates::Shared(10), Candidates::All] {
+        let task = LinkTask::builder(facts.clone())
+            .candidates(candidates)
+            .tables_alone(candidates != Candidates::All)
+            .batch(8)
+            .build()
+            .unwrap();
+        let trainer = Trainer::builder().rule(UpdateRule::Adagrad).learning_rate(0.3);
+        let trainer = trainer.weight_decay(0.0).epochs(40).build().unwrap();
+        let teacher = trainer.fit(model.clone(), &task).unwrap();
+        let pruner = ChannelPruner::builder(Magnitude::l2()).ratio(0.5).build().unwrap();
+        let damaged = pruner.prune(&teacher, &task).unwrap().model;
+        let heal = Distiller::builder(SoftLabels::default()).trainer(trainer.going_on(30));
+        let healed = heal.build().unwrap().distill(damaged.clone(), &teacher, &task).unwrap();
+        let mrr = |model: &Model| evaluate(model, &task, Part::Test).unwrap();
+        let (before, after) = (mrr(&damaged), mrr(&healed));
+        assert!(after > before + 3.0, "{candidates:?}: {before} to {after} of {}", mrr(&teacher));
+        // The task's own loss beside it.
+        let both = Distiller::builder(SoftLabels::default()).labels(0.5);
+        let both = both.trainer(trainer.going_on(30)).build().unwrap();
+        assert!(mrr(&both.distill(damaged.clone(), &teacher, &task).unwrap()) > before + 3.0);
+        let by_gradients = Distiller::builder(InputGradients).build().unwrap();
+        let error = by_gradients.distill(damaged, &teacher, &task).unwrap_err().to_string();
+        assert!(error.contains("input_gradients") && error.contains("soft labels"), "{error}");
+    }
+}
+
+/// A batch by hand: the divergence over the candidates of each query, and its slope.
+#[test]
+fn a_query_is_a_row_of_its_candidates() {
+    let (facts, teacher) = days(Form::DistMult, 4);
+    let (_, student) = days(Form::DistMult, 4);
+    let student = student.fresh(7);
+    let task = LinkTask::builder(facts).candidates(Candidates::All).batch(100).build().unwrap();
+    let batch = task.batches(Part::Train, 1).unwrap().epoch(1).next().unwrap().unwrap();
+    let scores = |model: &Model| {
+        let y = model.infer(&batch.on(&Cx::without_graph()), batch.features()).unwrap();
+        let y: Vec<f64> = y.iter().map(|&y| f64::from(y)).collect();
+        y.chunks(28).map(<[f64]>::to_vec).collect::<Vec<_>>()
+    };
+    let share = |row: &[f64]| {
+        let sum: f64 = row.iter().map(|s| s.exp()).sum();
+        row.iter().map(|s| s.exp() / sum).collect::<Vec<f64>>()
+    };
+    let rows = scores(&teacher).into_iter().zip(scores(&student));
+    let of_row = |(said, own): (Vec<f64>, Vec<f64>)| -> f64 {
+        share(&said).iter().zip(share(&own)).map(|(p, q)| p * (p / q).ln()).sum()
+    };
+    let all: Vec<f64> = rows.map(of_row).collect();
+    let expected = all.iter().sum::<f64>() / all.len() as f64;
+    let told = std::sync::Mutex::new(Vec::new());
+    let distiller = Distiller::builder(SoftLabels::default()).epochs(1).learning_rate(1e-6);
+    let hear = |epoch: gnn_prune::train::Epoch| {
+        told.lock().unwrap().push(epoch.loss);
+        Ok(())
+    };
+    let student = student.following(teacher.seed());
+    distiller.build().unwrap().distill_with(student, &teacher, &task, &hear).unwrap();
+    let found = told.lock().unwrap()[0];
+    assert!((found - expected).abs() < 1e-5 * expected, "{found} {expected}");
 }
 
 #[test]

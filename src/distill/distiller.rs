@@ -1,5 +1,6 @@
 //! Training a student on what its teacher says.
 
+use super::by_batch::{self, ByBatch};
 use super::signals::{mismatch, predictions};
 use super::{DistillLoss, Probe, Signals};
 use crate::error::{Error, Result};
@@ -67,18 +68,27 @@ impl<F: Scalar> DistillerBuilder<F> {
         self
     }
 
-    /// Weight `λ` of the cross-entropy of the training nodes, in [0, 1); the losses get `1 − λ`.
-    /// Default 0.
+    /// Weight `λ` of the loss of the task, in [0, 1), for nodes the cross-entropy of those that
+    /// train; the losses get `1 − λ`. Default 0.
     #[must_use]
     pub fn labels(mut self, weight: f64) -> Self {
         self.labels = weight;
         self
     }
 
-    /// On which nodes the student imitates its teacher. Default [`Nodes::All`].
+    /// On which nodes the student imitates its teacher, where nodes are asked about. Default
+    /// [`Nodes::All`].
     #[must_use]
     pub fn nodes(mut self, nodes: Nodes) -> Self {
         self.nodes = nodes;
+        self
+    }
+
+    /// How the student is trained, all of it: what was set before is forgotten. Rankings want what
+    /// trained the teacher, [`Trainer::going_on`].
+    #[must_use]
+    pub fn trainer(mut self, trainer: TrainerBuilder) -> Self {
+        self.trainer = trainer;
         self
     }
 
@@ -162,10 +172,12 @@ impl<F: Scalar> DistillerBuilder<F> {
     }
 }
 
-/// Trains a student on `λ·CE + (1 − λ)·Σ_k w_k·loss_k`: the labels of the training nodes and the
-/// outputs of a teacher.
+/// Trains a student on `λ·L + (1 − λ)·Σ_k w_k·loss_k`: the loss of the task and the outputs of a
+/// teacher.
 ///
-/// The teacher runs once, in evaluation mode. The student is a fresh model of any kind, or one that
+/// Of nodes, the teacher runs once, in evaluation mode; where pairs or graphs are asked about, on
+/// each training batch, and what is compared are the scores of each query's candidates, or the
+/// classes of each graph. The student is a fresh model of any kind, or one that
 /// is to be healed, such as a pruned copy of the teacher. Its training is a [`Trainer`]'s: split
 /// and randomness follow its own seed, and the best epoch is chosen on the validation nodes.
 ///
@@ -220,7 +232,8 @@ impl<F: Scalar> Distiller<F> {
     ///   validation or test nodes would pass them on.
     /// - [`Error::Data`] where the task is not on nodes of one class each or trains on samples, and
     ///   where its data have other features or classes than the teacher, or are not those that it
-    ///   was trained on.
+    ///   was trained on. Where pairs or graphs are asked about: for a loss that reads more than rows
+    ///   of scores ([`DistillLoss::reads_rows_alone`]).
     /// - [`Error::NotFinite`] for an output of the teacher, [`Error::Diverged`] for a loss of the
     ///   student, and what a loss refuses.
     pub fn distill(
@@ -238,7 +251,29 @@ impl<F: Scalar> Distiller<F> {
     /// # Errors
     /// [`Error::StudentAndTeacher`] and [`Error::Data`] as [`Distiller::distill`].
     pub fn check(&self, student: &Model<F>, teacher: &Model<F>, task: &dyn Task<F>) -> Result<()> {
-        check_pair(student, teacher, task, &task.whole()?)
+        self.check_on(student, teacher, task, &task.whole()?)
+    }
+
+    fn check_on(
+        &self,
+        student: &Model<F>,
+        teacher: &Model<F>,
+        task: &dyn Task<F>,
+        whole: &Batch<F>,
+    ) -> Result<()> {
+        match whole.asks_about_nodes() {
+            true => check_pair(student, teacher, task),
+            false => by_batch::check(student, teacher, &self.losses, task, whole),
+        }
+    }
+
+    /// The losses as they start for one student, each with its weight.
+    fn started(&self, seed: u64) -> Vec<(F, Box<dyn DistillLoss<F>>)> {
+        let share = 1.0 - self.labels;
+        let start = |(weight, loss): &(f64, Arc<dyn DistillLoss<F>>)| {
+            (F::of(weight * share), loss.start(seed))
+        };
+        self.losses.iter().map(start).collect()
     }
 
     /// As [`Distiller::distill`], and `told` is called after each epoch.
@@ -253,14 +288,21 @@ impl<F: Scalar> Distiller<F> {
         told: OnEpoch,
     ) -> Result<Model<F>> {
         let whole = task.whole()?;
-        check_pair(&student, teacher, task, &whole)?;
+        self.check_on(&student, teacher, task, &whole)?;
+        if !whole.asks_about_nodes() {
+            let (labels, losses) = (F::of(self.labels), self.started(student.seed()));
+            let pool = Cx::without_graph();
+            let mut lesson = ByBatch { labels, losses, teacher, task, pool };
+            let setup = Setup::new().loss(&mut lesson).on_epoch(told);
+            return self.trainer.fit_with(student, task, setup).map(|fit| fit.model);
+        }
         let logits = teacher.infer(&whole.on(&Cx::without_graph()), whole.features())?;
         if let Some((at, value)) = logits.indexed_iter().find(|(_, value)| !value.is_finite()) {
             let at = format!("the teacher's output for node {}, class {}", at.0, at.1);
             return Err(Error::NotFinite { at, value: value.as_f64() });
         }
         let train = task.data().split(student.seed()).train;
-        let classes = one_class(task, &whole)?;
+        let classes = one_class(task)?;
         let labelled: Vec<(u32, u32)> =
             train.iter().map(|&node| (node, classes[node as usize])).collect();
         let rows = match self.nodes {
@@ -269,13 +311,8 @@ impl<F: Scalar> Distiller<F> {
         };
         let mut classes = predictions(&logits);
         labelled.iter().for_each(|&(node, class)| classes[node as usize] = class);
-        let share = 1.0 - self.labels;
         let mut lesson = Lesson {
-            losses: self
-                .losses
-                .iter()
-                .map(|(weight, loss)| (F::of(weight * share), loss.start(student.seed())))
-                .collect(),
+            losses: self.started(student.seed()),
             labels: F::of(self.labels),
             teacher: Probe::new(teacher, task, &rows, &classes)?,
             logits,
@@ -340,26 +377,15 @@ impl<F: Scalar> Loss<F> for Lesson<'_, F> {
 /// The class of each node.
 ///
 /// # Errors
-/// [`Error::Data`] where nodes may have several labels, and where none is asked about.
-fn one_class<'t, F: Scalar>(task: &'t dyn Task<F>, whole: &Batch<F>) -> Result<&'t [u32]> {
-    let refused = |has: &str| {
-        let built = "and distillation is built for one class per node";
-        Error::data(task.name(), format!("{has}, {built}"))
-    };
-    if !whole.asks_about_nodes() {
-        return Err(refused("asks about pairs or graphs"));
-    }
-    task.data().classes().ok_or_else(|| refused("has nodes of several labels"))
+/// [`Error::Data`] where nodes may have several labels.
+fn one_class<F: Scalar>(task: &dyn Task<F>) -> Result<&[u32]> {
+    let problem = "has nodes of several labels, and distillation is built for one class per node";
+    task.data().classes().ok_or_else(|| Error::data(task.name(), problem))
 }
 
 /// Refuses a student, a teacher and data that do not belong together.
-fn check_pair<F: Scalar>(
-    student: &Model<F>,
-    teacher: &Model<F>,
-    task: &dyn Task<F>,
-    whole: &Batch<F>,
-) -> Result<()> {
-    one_class(task, whole)?;
+fn check_pair<F: Scalar>(student: &Model<F>, teacher: &Model<F>, task: &dyn Task<F>) -> Result<()> {
+    one_class(task)?;
     let data = task.data();
     let counts = [
         ("features", student.in_channels(), teacher.in_channels(), data.num_features()),

@@ -1,11 +1,13 @@
 //! Distillation: a student learns from the outputs of a trained teacher, on labelled or on all
 //! nodes.
 //!
-//! A [`Distiller`] trains the student on `λ·CE(labels) + (1 − λ)·Σ_k w_k·loss_k`; what the student
-//! imitates is a [`DistillLoss`], one a file. A student may be narrower, shallower or of another
+//! A [`Distiller`] trains the student on `λ·L + (1 − λ)·Σ_k w_k·loss_k`, `L` being the loss of the
+//! task; what the student imitates is a [`DistillLoss`], one a file. Where pairs or graphs are asked
+//! about, it does so batch by batch. A student may be narrower, shallower or of another
 //! kind: a multi-layer perceptron then needs no graph at inference.
 
 mod adversarial;
+mod by_batch;
 mod distiller;
 mod input_gradients;
 mod probe;
@@ -104,6 +106,14 @@ pub trait DistillLoss<F: Scalar>: Send + Sync {
         Ok(None)
     }
 
+    /// Whether it compares rows of scores alone, whatever they are of, and has no part in
+    /// [`DistillLoss::direct`]: then a student may imitate its teacher where pairs or graphs are
+    /// asked about, a row being the candidates of a query or the classes of a graph, and nothing is
+    /// known of labels. Default: no.
+    fn reads_rows_alone(&self) -> bool {
+        false
+    }
+
     /// Lets the loss learn from what it sees at `epoch`, counted from 1.
     ///
     /// # Errors
@@ -151,6 +161,10 @@ impl<F: Scalar, L: DistillLoss<F> + ?Sized> DistillLoss<F> for Arc<L> {
     ) -> Result<Option<(F, Grads<F>)>> {
         (**self).direct(student, teacher, rows)
     }
+
+    fn reads_rows_alone(&self) -> bool {
+        (**self).reads_rows_alone()
+    }
 }
 
 /// One that is chosen at run time.
@@ -183,6 +197,10 @@ impl<F: Scalar, L: DistillLoss<F> + ?Sized> DistillLoss<F> for Box<L> {
         rows: &[u32],
     ) -> Result<Option<(F, Grads<F>)>> {
         (**self).direct(student, teacher, rows)
+    }
+
+    fn reads_rows_alone(&self) -> bool {
+        (**self).reads_rows_alone()
     }
 
     fn observe(

@@ -67,6 +67,10 @@ impl<F: Scalar> DistillLoss<F> for SoftLabels {
         Box::new(*self)
     }
 
+    fn reads_rows_alone(&self) -> bool {
+        true
+    }
+
     fn loss(
         &self,
         student: &Signals<F>,

@@ -7,6 +7,7 @@ use crate::nn::Model;
 use crate::pipeline::step::{Control, Env, Step, Subject};
 use crate::pipeline::words::{Key, Kind, Settings, Word};
 use crate::task::Task;
+use crate::train::{Trainer, TrainerBuilder};
 use std::fmt;
 use std::sync::Arc;
 
@@ -117,6 +118,10 @@ impl Distill {
         let builder = losses.fold(Distiller::builder(first.clone()), |builder, (weight, loss)| {
             builder.also(*weight, loss.clone())
         });
+        if !env.task().whole()?.asks_about_nodes() {
+            let builder = builder.trainer(self.trainer_of_batches(task, env)?);
+            return Ok((model, builder.build()?));
+        }
         let builder = builder.dropout_seed(env.seed());
         let (inputs, classes, seed) = (task.inputs(), task.outputs(), model.seed());
         let epochs = |most: usize| self.epochs.unwrap_or(most);
@@ -132,6 +137,25 @@ impl Distill {
             ),
         };
         Ok((student, builder.build()?))
+    }
+}
+
+impl Distill {
+    /// Pairs and graphs are learnt as the dense model learnt them, by the model itself.
+    fn trainer_of_batches(&self, task: &dyn Task<f32>, env: &Env) -> Result<TrainerBuilder> {
+        if self.student != Student::Itself {
+            let problem = format!(
+                "asks about pairs or graphs, and {} is a network of nodes; the student is `self`",
+                self.student
+            );
+            return Err(Error::data(task.name(), problem));
+        }
+        let epochs = self.epochs.unwrap_or(HEALING_EPOCHS);
+        let builder = match env.trainer() {
+            Some(trainer) => trainer.going_on(epochs),
+            None => Trainer::builder().epochs(epochs).keep_start(true).weight_decay(0.0),
+        };
+        Ok(builder.dropout_seed(env.seed()))
     }
 }
 

@@ -1,0 +1,138 @@
+//! Distillation where pairs or graphs are asked about: batch by batch, as the task draws them.
+
+use super::signals::mismatch;
+use super::{DistillLoss, Signals};
+use crate::error::{Error, Result};
+use crate::nn::{Cx, Model};
+use crate::scalar::Scalar;
+use crate::task::{Batch, Task};
+use crate::train::{Loss, Objective, Pass};
+use ndarray::{Array2, ArrayView2};
+use std::sync::Arc;
+
+/// What one student learns from one teacher.
+pub(super) struct ByBatch<'a, F: Scalar> {
+    /// The weight of the task's own loss.
+    pub(super) labels: F,
+    pub(super) losses: Vec<(F, Box<dyn DistillLoss<F>>)>,
+    pub(super) teacher: &'a Model<F>,
+    pub(super) task: &'a dyn Task<F>,
+    pub(super) pool: Cx<'static, F>,
+}
+
+/// A row for each example: the classes of a graph, the candidates of a query. A score that stands
+/// alone says yes or no, and is one of two logits, the other being 0.
+fn rows_of<F: Scalar>(y: ArrayView2<F>, batch: &Batch<F>) -> Array2<F> {
+    let Some(asked) = batch.spaces().asked() else { return y.to_owned() };
+    match asked.count() {
+        1 => Array2::from_shape_fn(
+            (y.nrows(), 2),
+            |(k, side)| {
+                if side == 0 { y[[k, 0]] } else { F::zero() }
+            },
+        ),
+        count => {
+            let scores: Vec<F> = y.iter().copied().collect();
+            Array2::from_shape_vec((asked.queries().len(), count), scores)
+                .expect("a score for each pair")
+        }
+    }
+}
+
+/// The way back of [`rows_of`], of gradients.
+fn as_put_out<F: Scalar>(
+    gradient: Array2<F>,
+    shape: (usize, usize),
+    batch: &Batch<F>,
+) -> Array2<F> {
+    match batch.spaces().asked() {
+        None => gradient,
+        Some(asked) if asked.count() == 1 => {
+            Array2::from_shape_fn(shape, |(k, _)| gradient[[k, 0]])
+        }
+        Some(_) => Array2::from_shape_vec(shape, gradient.into_iter().collect())
+            .expect("a gradient for each pair"),
+    }
+}
+
+impl<F: Scalar> Loss<F> for ByBatch<'_, F> {
+    fn loss(&mut self, pass: &Pass<F>) -> Result<Objective<F>> {
+        let Pass { model, trace, batch, epoch, .. } = *pass;
+        let y = trace.output();
+        let mut objective = Objective::new(F::zero(), Vec::new());
+        if self.labels != F::zero() {
+            let (value, gradient) = self.task.loss(y, batch)?;
+            objective.value += self.labels * value;
+            objective.nodes.push((model.output(), gradient * self.labels));
+        }
+        let said = self.teacher.infer(&batch.on(&self.pool), batch.features())?;
+        if let Some(value) = said.iter().find(|value| !value.is_finite()) {
+            let at = "the teacher's output for a batch".into();
+            return Err(Error::NotFinite { at, value: value.as_f64() });
+        }
+        let (own, said_rows) = (rows_of(y, batch), rows_of(said.view(), batch));
+        self.pool.give(said);
+        let rows: Vec<u32> = match batch.spaces().asked() {
+            Some(_) => (0..own.nrows() as u32).collect(),
+            None => batch.rows().to_vec(),
+        };
+        let student = Signals::new(model.output(), own.view(), &[])?;
+        let teacher = Signals::new(self.teacher.output(), said_rows.view(), &[])?;
+        for (weight, loss) in &mut self.losses {
+            loss.observe(&student, &teacher, &rows, epoch)?;
+            let (value, nodes) = loss.loss(&student, &teacher, &rows)?;
+            objective.value += *weight * value;
+            for (node, gradient) in nodes {
+                if node != model.output() {
+                    return Err(refused(self.task, loss.name()));
+                }
+                let gradient = as_put_out(gradient * *weight, y.dim(), batch);
+                objective.nodes.push((node, gradient));
+            }
+        }
+        Ok(objective)
+    }
+}
+
+fn refused<F: Scalar>(task: &dyn Task<F>, loss: &str) -> Error {
+    let problem = format!(
+        "asks about pairs or graphs, and `{loss}` compares more than rows of scores; soft labels do"
+    );
+    Error::data(task.name(), problem)
+}
+
+/// Refuses a student, a teacher, losses and a task that do not belong together.
+pub(super) fn check<F: Scalar>(
+    student: &Model<F>,
+    teacher: &Model<F>,
+    losses: &[(f64, Arc<dyn DistillLoss<F>>)],
+    task: &dyn Task<F>,
+    whole: &Batch<F>,
+) -> Result<()> {
+    if let Some((_, loss)) = losses.iter().find(|(_, loss)| !loss.reads_rows_alone()) {
+        return Err(refused(task, loss.name()));
+    }
+    for (what, student, teacher) in [
+        ("features", student.in_channels(), teacher.in_channels()),
+        ("outputs", student.out_channels(), teacher.out_channels()),
+    ] {
+        if student != teacher {
+            return Err(mismatch(&format!("{student} {what}"), &teacher.to_string()));
+        }
+    }
+    let of_graphs = whole.spaces().graph_of_nodes().is_some();
+    if of_graphs && student.seed() != teacher.seed() {
+        let seed = |model: &Model<F>| format!("seed {} and its fold", model.seed());
+        return Err(mismatch(&seed(student), &seed(teacher)));
+    }
+    if let (Some(origin), Some(own)) = (teacher.origin(), task.origin())
+        && origin.nodes != own.nodes
+    {
+        let problem = format!(
+            "has {} nodes, and the teacher was trained on {} (`{}`); take those",
+            own.nodes, origin.nodes, origin.data
+        );
+        return Err(Error::data(task.name(), problem));
+    }
+    Ok(())
+}
