@@ -621,3 +621,48 @@ impl<F: Scalar> Registered<F> for RgcnConv<F> {
         self.bias.as_ref().map_or(y.clone(), |bias| y + bias.value())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::{Linear, ModelBuilder, NodeId, Registry};
+    use crate::testing::{
+        check_determinism, check_gradients, check_mask_equals_shrink, check_oracle,
+        check_permutation, check_program, check_save_load, random_dense, random_graph, random_plan,
+        random_sparse,
+    };
+
+    /// Registered samples have blocks where widths happen to be even; here all have.
+    #[test]
+    fn layers_of_blocks_keep_the_laws() {
+        let registry = Registry::<f64>::standard();
+        for seed in 0..6 {
+            let graph = random_graph::<f64>(seed, 9);
+            for blocks in [2, 3] {
+                let conv = || {
+                    let conv = RgcnConv::builder(6, 6, 4).blocks(blocks).root(seed % 2 == 0);
+                    conv.sum(seed % 3 == 0).build::<f64>().unwrap()
+                };
+                let mut b = ModelBuilder::<f64>::new(6);
+                let first = b.add("first", conv(), &[NodeId::INPUT]).unwrap();
+                let second = b.add("second", conv(), &[first]).unwrap();
+                let out = Linear::builder(6, 2).build::<f64>().unwrap();
+                let out = b.add("out", out, &[second]).unwrap();
+                let model = b.build(out, seed).unwrap();
+                let shape = (graph.num_nodes(), 6);
+                for x in [random_dense(seed, shape), random_sparse(seed, shape)] {
+                    check_gradients(&model, &graph, x.view(), seed).unwrap();
+                    check_program(&model, &graph, x.view()).unwrap();
+                    check_permutation(&model, &graph, x.view()).unwrap();
+                    check_determinism(&model, &graph, x.view()).unwrap();
+                    let plan = random_plan(seed, &model).unwrap();
+                    check_mask_equals_shrink(&model, &plan, &graph, x.view()).unwrap();
+                    let entry = registry.entry("rgcn_conv").unwrap();
+                    let layer = model.nodes()[0].layer();
+                    check_oracle(entry, layer, &graph, &[x.view().to_dense()]).unwrap();
+                }
+                check_save_load(&model, &registry).unwrap();
+            }
+        }
+    }
+}
