@@ -30,12 +30,12 @@ def read(folder):
     """Items of each user that train and that test, and the number of items; users and items counted from 0."""
     parts = [np.loadtxt(os.path.join(folder, name), dtype=np.int64, usecols=(0, 1)) for name in ("data1.txt", "test1.txt")]
     both = np.concatenate(parts)
-    both_first = np.minimum(both.min(0), 1)
-    users, items = both.max(0) - both_first + 1
+    first = np.minimum(both.min(0), 1)
+    users, items = both.max(0) - first + 1
     lists = []
     for part in parts:
         own = [set() for _ in range(users)]
-        for user, item in part - both_first:
+        for user, item in part - first:
             own[user].add(int(item))
         lists.append([sorted(items) for items in own])
     return lists[0], lists[1], int(items)
@@ -46,18 +46,19 @@ class Ranking:
 
     def __init__(self, answers, left_out, items):
         self.users = [user for user, own in enumerate(answers) if own]
-        self.answers = [np.array(answers[user]) for user in self.users]
         rows = np.repeat(np.arange(len(self.users)), [len(left_out[user]) for user in self.users])
         self.left_out = (torch.from_numpy(rows), torch.tensor([item for user in self.users for item in left_out[user]]))
         self.hit = torch.zeros(len(self.users), items)
-        for row, own in enumerate(self.answers):
-            self.hit[row, own] = 1
+        for row, user in enumerate(self.users):
+            self.hit[row, answers[user]] = 1
         self.counts = self.hit.sum(1)
         self.discount = 1 / torch.log2(torch.arange(K) + 2.0)
 
     def judged(self, rows, first_item):
-        """Recall@20 and NDCG@20, in per cent."""
-        scores = rows[self.users] @ rows[first_item:].t()
+        """Recall@20 and NDCG@20 of a table of users and items, in per cent."""
+        return self.of_scores(rows[self.users] @ rows[first_item:].t())
+
+    def of_scores(self, scores):
         scores[self.left_out] = -torch.inf
         hits = self.hit.gather(1, scores.topk(K).indices)
         ideal = self.discount.cumsum(0)[self.counts.clamp(max=K).long() - 1]
