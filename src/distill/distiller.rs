@@ -230,10 +230,10 @@ impl<F: Scalar> Distiller<F> {
     /// - [`Error::StudentAndTeacher`] where student and teacher differ in features or classes, or
     ///   in the split that their seeds give: a teacher that has seen labels of the student's
     ///   validation or test nodes would pass them on.
-    /// - [`Error::Data`] where the task is not on nodes of one class each or trains on samples, and
-    ///   where its data have other features or classes than the teacher, or are not those that it
-    ///   was trained on. Where pairs or graphs are asked about: for a loss that reads more than rows
-    ///   of scores ([`DistillLoss::reads_rows_alone`]).
+    /// - [`Error::Data`] where nodes may have several labels or train by samples, and where the data
+    ///   have other features or classes than the teacher, or are not those that it was trained on;
+    ///   where pairs or graphs are asked about, for a loss that reads more than rows of scores
+    ///   ([`DistillLoss::reads_rows_alone`]).
     /// - [`Error::NotFinite`] for an output of the teacher, [`Error::Diverged`] for a loss of the
     ///   student, and what a loss refuses.
     pub fn distill(

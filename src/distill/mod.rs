@@ -2,8 +2,8 @@
 //! nodes.
 //!
 //! A [`Distiller`] trains the student on `λ·L + (1 − λ)·Σ_k w_k·loss_k`, `L` being the loss of the
-//! task; what the student imitates is a [`DistillLoss`], one a file. Where pairs or graphs are asked
-//! about, it does so batch by batch. A student may be narrower, shallower or of another
+//! task; what the student imitates is a [`DistillLoss`], one a file. Where pairs or graphs are
+//! asked about, it does so batch by batch. A student may be narrower, shallower or of another
 //! kind: a multi-layer perceptron then needs no graph at inference.
 
 mod adversarial;

@@ -271,7 +271,7 @@ pub struct ModelArgs {
     /// Jumping knowledge, all layers joined by: cat, max
     #[arg(long, value_enum, value_name = "HOW", hide_possible_values = true)]
     pub jumping: Option<Jumping>,
-    /// Norm after every hidden layer: none, batch, layer [default: none, of compgcn batch]
+    /// Norm of hidden layers: none, batch, layer [default: none or batch]
     #[arg(long, value_enum, value_name = "HOW", hide_possible_values = true)]
     pub norm: Option<NormKind>,
     /// Heads of gat and gatv2
@@ -307,7 +307,7 @@ pub struct ModelArgs {
     /// Blocks of the matrices of rgcn, in the place of bases
     #[arg(long, value_name = "N", value_parser = count(1 << 20), conflicts_with = "bases")]
     pub blocks: Option<usize>,
-    /// How compgcn composes nodes with relations: sub, mult, corr
+    /// Composition of compgcn: sub, mult, corr
     #[arg(
         long,
         value_enum,
@@ -316,7 +316,7 @@ pub struct ModelArgs {
         hide_possible_values = true
     )]
     pub composition: CompositionKind,
-    /// Dropout on the relations that a decoder reads, in [0, 1)
+    /// Dropout on relations that are decoded, in [0, 1)
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, allow_negative_numbers = true)]
     pub relation_dropout: f64,
     /// Or --loss, of rankings: softmax, bce, margin, bpr, ccl
@@ -334,10 +334,10 @@ pub struct ModelArgs {
     /// Triples, users, graphs or training nodes of a batch
     #[arg(long, value_name = "N", value_parser = count(1 << 24))]
     pub batch: Option<usize>,
-    /// Mini-batches of nodes: neighbors, walks:ROOTS:STEPS, edges:N, nodes:N, clusters:PARTS:N
+    /// Batches: neighbors, walks:ROOTS:N, edges:N, nodes:N, clusters:ALL:N
     #[arg(long, value_name = "HOW", value_parser = sampler)]
     pub sampler: Option<SamplerKind>,
-    /// Neighbours that are drawn per hop, the output's hop first [default: 25,10,10…]
+    /// Neighbours drawn per hop, the output's first [default: 25,10,10…]
     #[arg(long, value_name = "N,N", value_delimiter = ',', value_parser = count(MOST_SAMPLED as u64))]
     pub fanout: Vec<usize>,
     /// Penalty on the rows of tables that a batch names

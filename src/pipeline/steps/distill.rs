@@ -143,7 +143,7 @@ impl Distill {
 impl Distill {
     /// Pairs and graphs are learnt as the dense model learnt them, by the model itself.
     fn trainer_of_batches(&self, task: &dyn Task<f32>, env: &Env) -> Result<TrainerBuilder> {
-        if self.student != Student::Itself {
+        if !matches!(self.student, Student::Itself) {
             let problem = format!(
                 "asks about pairs or graphs, and {} is a network of nodes; the student is `self`",
                 self.student
