@@ -222,8 +222,8 @@ fn a_damaged_table_learns_from_what_it_was() {
         let trainer = Trainer::builder().rule(UpdateRule::Adagrad).learning_rate(0.3);
         let trainer = trainer.weight_decay(0.0).epochs(40).build().unwrap();
         let teacher = trainer.fit(model.clone(), &task).unwrap();
-        let pruner = ChannelPruner::builder(Magnitude::l2()).ratio(0.5).build().unwrap();
-        let damaged = pruner.prune(&teacher, &task).unwrap().model;
+        let pruner = ChannelPruner::builder(Magnitude::l2()).ratio(0.75).build().unwrap();
+        let damaged = pruner.prune(&teacher, &task).unwrap();
         let heal = Distiller::builder(SoftLabels::default()).trainer(trainer.going_on(30));
         let healed = heal.build().unwrap().distill(damaged.clone(), &teacher, &task).unwrap();
         let mrr = |model: &Model| evaluate(model, &task, Part::Test).unwrap();
@@ -271,7 +271,7 @@ fn a_query_is_a_row_of_its_candidates() {
     let student = student.following(teacher.seed());
     distiller.build().unwrap().distill_with(student, &teacher, &task, &hear).unwrap();
     let found = told.lock().unwrap()[0];
-    assert!((found - expected).abs() < 1e-5 * expected, "{found} {expected}");
+    assert!((found - expected).abs() < 1e-4 * expected, "{found} {expected}");
 }
 
 #[test]

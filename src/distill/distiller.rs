@@ -230,7 +230,7 @@ impl<F: Scalar> Distiller<F> {
     /// - [`Error::StudentAndTeacher`] where student and teacher differ in features or classes, or
     ///   in the split that their seeds give: a teacher that has seen labels of the student's
     ///   validation or test nodes would pass them on.
-    /// - [`Error::Data`] where nodes may have several labels or train by samples, and where the data
+    /// - [`Error::Data`] where nodes may have several labels or train by samples, and where data
     ///   have other features or classes than the teacher, or are not those that it was trained on;
     ///   where pairs or graphs are asked about, for a loss that reads more than rows of scores
     ///   ([`DistillLoss::reads_rows_alone`]).

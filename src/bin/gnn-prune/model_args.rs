@@ -334,7 +334,7 @@ pub struct ModelArgs {
     /// Triples, users, graphs or training nodes of a batch
     #[arg(long, value_name = "N", value_parser = count(1 << 24))]
     pub batch: Option<usize>,
-    /// Batches: neighbors, walks:ROOTS:N, edges:N, nodes:N, clusters:ALL:N
+    /// Batches: neighbors, walks:N:STEPS, edges:N, nodes:N, clusters:N:M
     #[arg(long, value_name = "HOW", value_parser = sampler)]
     pub sampler: Option<SamplerKind>,
     /// Neighbours drawn per hop, the output's first [default: 25,10,10…]
