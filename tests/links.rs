@@ -223,7 +223,7 @@ fn a_damaged_table_learns_from_what_it_was() {
         let trainer = trainer.weight_decay(0.0).epochs(40).build().unwrap();
         let teacher = trainer.fit(model.clone(), &task).unwrap();
         let pruner = ChannelPruner::builder(Magnitude::l2()).ratio(0.5).build().unwrap();
-        let damaged = pruner.prune(&teacher, &task).unwrap().model;
+        let damaged = pruner.prune(&teacher, &task).unwrap();
         let heal = Distiller::builder(SoftLabels::default()).trainer(trainer.going_on(30));
         let healed = heal.build().unwrap().distill(damaged.clone(), &teacher, &task).unwrap();
         let mrr = |model: &Model| evaluate(model, &task, Part::Test).unwrap();
