@@ -41,10 +41,11 @@ impl Tensors {
     }
 
     /// Whether a file is a list of graphs of PyTorch Geometric, or a data set of several.
+    #[cfg(feature = "pt")]
     pub(crate) fn are_graphs(path: &Path) -> bool {
         let Ok(bytes) = super::read(path) else { return false };
         match Kind::of(&bytes) {
-            Kind::Pickled(form) => holds_graphs(&bytes, form),
+            Kind::Pickled(form) => super::pt::holds_graphs(&bytes, form),
             _ => false,
         }
     }
@@ -54,10 +55,11 @@ impl Tensors {
     ///
     /// # Errors
     /// As [`Tensors::read`], and for a file of anything else.
+    #[cfg(feature = "pt")]
     pub(crate) fn read_graphs(path: &Path) -> Result<Vec<Self>> {
         let bytes = super::read(path)?;
         let read = match Kind::of(&bytes) {
-            Kind::Pickled(form) => pickled_graphs(&bytes, form),
+            Kind::Pickled(form) => super::pt::read_graphs(&bytes, form),
             Kind::Foreign(what) => Err(what.into()),
             Kind::Safetensors => Err("holds no list of graphs".into()),
         };
@@ -149,26 +151,6 @@ impl Tensors {
 #[cfg(feature = "pt")]
 fn pickled(bytes: &[u8], form: Pickled) -> Result<Tensors, String> {
     super::pt::read(bytes, form)
-}
-
-#[cfg(feature = "pt")]
-fn pickled_graphs(bytes: &[u8], form: Pickled) -> Result<Vec<Tensors>, String> {
-    super::pt::read_graphs(bytes, form)
-}
-
-#[cfg(feature = "pt")]
-fn holds_graphs(bytes: &[u8], form: Pickled) -> bool {
-    super::pt::holds_graphs(bytes, form)
-}
-
-#[cfg(not(feature = "pt"))]
-fn pickled_graphs(_: &[u8], _: Pickled) -> Result<Vec<Tensors>, String> {
-    Err("is a pickle of PyTorch, which is read with the feature `pt`".into())
-}
-
-#[cfg(not(feature = "pt"))]
-fn holds_graphs(_: &[u8], _: Pickled) -> bool {
-    false
 }
 
 #[cfg(not(feature = "pt"))]

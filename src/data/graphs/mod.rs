@@ -7,7 +7,7 @@
 //! |---|---|
 //! | the text form of Xu et al. 2019, `MUTAG.txt` | [`GraphSet::read_text`] |
 //! | a folder as TU Dortmund has them, `MUTAG_A.txt` and its like | [`GraphSet::read_tu`] |
-//! | a list of `Data` of PyTorch Geometric, or the `data.pt` of its data set | [`GraphSet::read_pyg`] |
+//! | a list of `Data` of PyTorch Geometric, or the `data.pt` of its data set (feature `pt`) | `GraphSet::read_pyg` |
 //! | any of these, whichever a path is | [`GraphSet::read`] |
 //! | memory | [`GraphSet::new`] |
 //! | a generator | [`GraphSet::cycles_or_trees`] |
@@ -15,6 +15,7 @@
 mod cycles;
 mod lines;
 mod listed;
+#[cfg(feature = "pt")]
 mod pyg;
 mod set;
 mod text;

@@ -4,12 +4,39 @@ use super::lines::{Line, Lines};
 use super::listed::Listed;
 use super::set::GraphSet;
 use crate::error::Result;
-use crate::files::Tensors;
 use std::path::Path;
 
 /// Whether a file is one of PyTorch, by its name.
 fn of_pytorch(file: &Path) -> bool {
     file.extension().is_some_and(|extension| extension == "pt" || extension == "pth")
+}
+
+#[cfg(feature = "pt")]
+mod pytorch {
+    use super::{GraphSet, Path, Result};
+    use crate::files::Tensors;
+
+    pub fn are_graphs(file: &Path) -> bool {
+        Tensors::are_graphs(file)
+    }
+
+    pub fn read(file: &Path) -> Result<GraphSet> {
+        GraphSet::read_pyg(file)
+    }
+}
+
+#[cfg(not(feature = "pt"))]
+mod pytorch {
+    use super::{GraphSet, Path, Result};
+    use crate::error::Error;
+
+    pub fn are_graphs(_: &Path) -> bool {
+        false
+    }
+
+    pub fn read(file: &Path) -> Result<GraphSet> {
+        Err(Error::file(file, "is a file of PyTorch, which is read with the feature `pt`"))
+    }
 }
 
 impl GraphSet<f32> {
@@ -18,7 +45,7 @@ impl GraphSet<f32> {
     /// file is one of several graphs of PyTorch Geometric.
     pub fn are_in(folder: &Path) -> bool {
         if folder.is_file() {
-            return of_pytorch(folder) && Tensors::are_graphs(folder);
+            return of_pytorch(folder) && pytorch::are_graphs(folder);
         }
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
         if folder.join(format!("{name}.txt")).is_file() {
@@ -32,7 +59,7 @@ impl GraphSet<f32> {
     }
 
     /// Reads `path`, whichever it is: a folder by [`GraphSet::read_tu`], a `.pt` or `.pth` file by
-    /// [`GraphSet::read_pyg`], another by [`GraphSet::read_text`]. Of a folder with no file as TU
+    /// `GraphSet::read_pyg` (feature `pt`), another by [`GraphSet::read_text`]. Of a folder with no file as TU
     /// Dortmund has them, the text file of the folder's name is read.
     ///
     /// # Errors
@@ -44,7 +71,7 @@ impl GraphSet<f32> {
         match path.is_dir() {
             true if text.is_file() => Self::read_text(text),
             true => Self::read_tu(path),
-            false if of_pytorch(path) => Self::read_pyg(path),
+            false if of_pytorch(path) => pytorch::read(path),
             false => Self::read_text(path),
         }
     }
