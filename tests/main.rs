@@ -47,7 +47,7 @@ mod pruning;
 #[cfg(feature = "pt")]
 mod pt_files;
 mod quantization;
-#[cfg(feature = "testing")]
+#[cfg(all(feature = "report", feature = "testing"))]
 mod quantized_graphs;
 #[cfg(all(feature = "readers", feature = "report"))]
 mod readers;
