@@ -65,11 +65,26 @@ fn main() -> Result<(), Error> {
             row.name, row.accuracy.mean, row.metrics["ndcg@20"].mean, row.account.bytes.weights
         );
     }
-    let knn = ItemKnn::fit(items, task.train(), 100)?;
-    let mut closed = vec![("item k-NN", task.measure(Part::Test, |own| knn.scores(own))?)];
-    if let Ok(ease) = Ease::fit(items, task.train(), 250.0) {
-        closed.push(("EASE", task.measure(Part::Test, |own| ease.scores(own))?));
+    // As the network's epoch, what the closed forms are set to is chosen on validation.
+    let mut closed = Vec::new();
+    let mut best = (f64::NEG_INFINITY, None);
+    for neighbours in [100, 400, 1600] {
+        let knn = ItemKnn::fit(items, task.train(), neighbours)?;
+        let validation = task.measure(Part::Validation, |own| knn.scores(own))?.value;
+        if validation > best.0 {
+            best = (validation, Some(task.measure(Part::Test, |own| knn.scores(own))?));
+        }
     }
+    closed.extend(best.1.map(|found| ("item k-NN", found)));
+    let mut best = (f64::NEG_INFINITY, None);
+    for lambda in [50.0, 100.0, 250.0] {
+        let Ok(ease) = Ease::fit(items, task.train(), lambda) else { continue };
+        let validation = task.measure(Part::Validation, |own| ease.scores(own))?.value;
+        if validation > best.0 {
+            best = (validation, Some(task.measure(Part::Test, |own| ease.scores(own))?));
+        }
+    }
+    closed.extend(best.1.map(|found| ("EASE", found)));
     for (name, found) in closed {
         println!(
             "{name:12} Recall@20 {:.2} %, NDCG@20 {:.2} %",
