@@ -59,8 +59,8 @@ impl GraphSet<f32> {
     }
 
     /// Reads `path`, whichever it is: a folder by [`GraphSet::read_tu`], a `.pt` or `.pth` file by
-    /// `GraphSet::read_pyg` (feature `pt`), another by [`GraphSet::read_text`]. Of a folder with no file as TU
-    /// Dortmund has them, the text file of the folder's name is read.
+    /// `GraphSet::read_pyg` (feature `pt`), another by [`GraphSet::read_text`]. Of a folder with no
+    /// file as TU Dortmund has them, the text file of the folder's name is read.
     ///
     /// # Errors
     /// As theirs.
