@@ -7,7 +7,7 @@ use crate::nn::Model;
 use crate::prune::Amount;
 use crate::reconstruct::Calibrate;
 use crate::task::Task;
-use crate::train::{OnEpoch, Trainer};
+use crate::train::{OnEpoch, Trainer, TrainerBuilder};
 use std::ops::Deref;
 
 /// What a step changes: a model and the graph that it runs on.
@@ -115,6 +115,15 @@ impl<'a> Env<'a> {
     /// What trained the dense model, where the compression did.
     pub fn trainer(&self) -> Option<&'a Trainer> {
         self.trainer
+    }
+
+    /// How pairs and graphs are trained on for so many epochs, whose tables and norms want other
+    /// settings than the protocol's: as what trained the dense model, or without decay at least.
+    pub(crate) fn going_on(&self, epochs: usize) -> TrainerBuilder {
+        match self.trainer {
+            Some(trainer) => trainer.going_on(epochs),
+            None => Trainer::builder().epochs(epochs).keep_start(true).weight_decay(0.0),
+        }
     }
 
     /// The same, and `on_epoch` is called after every epoch of training, which it may end.

@@ -6,6 +6,7 @@ use super::contents::Reader;
 use super::storage::Storages;
 use super::tree::{Id, Node, Tree};
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// How the graphs stand in the file.
 enum Form<'t> {
@@ -90,8 +91,50 @@ fn counts(tree: &Tree, graphs: Id) -> Vec<i64> {
     items.iter().map(number).collect::<Option<_>>().unwrap_or_default()
 }
 
-/// Cuts tensors into those of each graph: an index of edges along its columns, and all others along
-/// their rows, as `Data.__cat_dim__` says.
+/// How a tensor is cut: an index of edges along its columns, and all others along their rows, as
+/// `Data.__cat_dim__` says.
+struct Cut {
+    by_column: bool,
+    rows: usize,
+    columns: usize,
+}
+
+impl Cut {
+    fn of(name: &str, shape: &[usize]) -> Self {
+        let (by_column, rows, columns) = match shape {
+            [rows, columns] if name.contains("index") => (true, *rows, *columns),
+            [] => (false, 1, 1),
+            [rows, rest @ ..] => (false, *rows, rest.iter().product()),
+        };
+        Self { by_column, rows, columns }
+    }
+
+    /// How long it is where it is cut.
+    fn along(&self) -> usize {
+        if self.by_column { self.columns } else { self.rows }
+    }
+
+    /// The shape and the numbers of one part.
+    fn part<T: Copy>(
+        &self,
+        shape: &[usize],
+        values: &[T],
+        range: Range<usize>,
+    ) -> (Vec<usize>, Vec<T>) {
+        let mut shape = shape.to_vec();
+        if let Some(axis) = shape.get_mut(usize::from(self.by_column)) {
+            *axis = range.len();
+        }
+        let columns = self.columns;
+        if !self.by_column {
+            return (shape, values[range.start * columns..range.end * columns].to_vec());
+        }
+        let row = |row: usize| values[row * columns..][range.clone()].iter().copied();
+        (shape, (0..self.rows).flat_map(row).collect())
+    }
+}
+
+/// Cuts tensors into those of each graph.
 fn cut(
     joined: Tensors,
     counts: &[i64],
@@ -117,44 +160,17 @@ fn cut(
         }
         Err(format!("has slices of `{name}` that do not cut its {along} into {graphs} graphs"))
     };
-    let along = |name: &str, shape: &[usize]| match shape {
-        [rows, columns] if name.contains("index") => (true, *rows, *columns),
-        [] => (false, 1, 1),
-        [rows, rest @ ..] => (false, *rows, rest.iter().product()),
-    };
-    fn part<T: Copy>(
-        values: &[T],
-        (by_column, rows, columns): (bool, usize, usize),
-        (from, to): (usize, usize),
-    ) -> Vec<T> {
-        if !by_column {
-            return values[from * columns..to * columns].to_vec();
-        }
-        let row = |row: usize| values[row * columns..][from..to].iter().copied();
-        (0..rows).flat_map(row).collect()
-    }
-    let shape_of = |shape: &[usize], by_column: bool, len: usize| -> Vec<usize> {
-        match shape {
-            [] => Vec::new(),
-            [rows, _] if by_column => vec![*rows, len],
-            [_, rest @ ..] => std::iter::once(len).chain(rest.iter().copied()).collect(),
-        }
-    };
     for (name, array) in &joined.floats {
-        let how = along(name, &array.shape);
-        let ends = ends(name, if how.0 { how.2 } else { how.1 })?;
-        for (own, pair) in each.iter_mut().zip(ends.windows(2)) {
-            let values = part(&array.values, how, (pair[0], pair[1]));
-            let shape = shape_of(&array.shape, how.0, pair[1] - pair[0]);
+        let cut = Cut::of(name, &array.shape);
+        for (own, pair) in each.iter_mut().zip(ends(name, cut.along())?.windows(2)) {
+            let (shape, values) = cut.part(&array.shape, &array.values, pair[0]..pair[1]);
             own.floats.insert(name.clone(), Array { shape, values });
         }
     }
     for (name, (shape, values)) in &joined.integers {
-        let how = along(name, shape);
-        let ends = ends(name, if how.0 { how.2 } else { how.1 })?;
-        for (own, pair) in each.iter_mut().zip(ends.windows(2)) {
-            let values = part(values, how, (pair[0], pair[1]));
-            own.integers.insert(name.clone(), (shape_of(shape, how.0, pair[1] - pair[0]), values));
+        let cut = Cut::of(name, shape);
+        for (own, pair) in each.iter_mut().zip(ends(name, cut.along())?.windows(2)) {
+            own.integers.insert(name.clone(), cut.part(shape, values, pair[0]..pair[1]));
         }
     }
     if !counts.is_empty() {

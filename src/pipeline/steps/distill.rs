@@ -7,7 +7,7 @@ use crate::nn::Model;
 use crate::pipeline::step::{Control, Env, Step, Subject};
 use crate::pipeline::words::{Key, Kind, Settings, Word};
 use crate::task::Task;
-use crate::train::{Trainer, TrainerBuilder};
+use crate::train::TrainerBuilder;
 use std::fmt;
 use std::sync::Arc;
 
@@ -151,11 +151,7 @@ impl Distill {
             return Err(Error::data(task.name(), problem));
         }
         let epochs = self.epochs.unwrap_or(HEALING_EPOCHS);
-        let builder = match env.trainer() {
-            Some(trainer) => trainer.going_on(epochs),
-            None => Trainer::builder().epochs(epochs).keep_start(true).weight_decay(0.0),
-        };
-        Ok(builder.dropout_seed(env.seed()))
+        Ok(env.going_on(epochs).dropout_seed(env.seed()))
     }
 }
 

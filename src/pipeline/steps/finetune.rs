@@ -34,15 +34,11 @@ impl FineTune {
         self
     }
 
-    /// By the protocol, where nodes are asked about. The tables of rankings and the norms of graphs
-    /// want other settings: those that trained the dense model, or no decay at least.
+    /// By the protocol, where nodes are asked about.
     fn trainer(&self, env: &Env) -> Result<Trainer> {
-        let builder = match (env.task().whole()?.asks_about_nodes(), env.trainer()) {
-            (true, _) => Trainer::builder().epochs(self.epochs).keep_start(true),
-            (false, Some(trainer)) => trainer.going_on(self.epochs),
-            (false, None) => {
-                Trainer::builder().epochs(self.epochs).keep_start(true).weight_decay(0.0)
-            }
+        let builder = match env.task().whole()?.asks_about_nodes() {
+            true => Trainer::builder().epochs(self.epochs).keep_start(true),
+            false => env.going_on(self.epochs),
         };
         builder.dropout_seed(env.seed()).build()
     }
