@@ -1059,9 +1059,6 @@ fn predictions_of_several_labels_a_node_are_each_of_its_own() {
 fn what_is_not_built_is_refused_by_name() {
     refuses(&format!("compress {SMALL} --edges 0.5"), &["`--edges`", "not built yet"]);
     refuses(&format!("compress {SMALL} --bits 1"), &["`bits`", "not built yet"]);
-    for choice in ["model sgc --residual", "model appnp --jumping max", "model gcn2 --norm batch"] {
-        refuses(&format!("train {SMALL} --{choice}"), &["not built yet"]);
-    }
 }
 
 #[test]
@@ -1706,8 +1703,11 @@ fn a_setting_of_another_network_is_refused() {
         ("alpha 0.2", "sgc"),
         ("hidden 8", "sgc"),
         ("layers 2", "sgc"),
+        ("residual", "sgc"),
+        ("jumping max", "appnp"),
+        ("norm batch", "gcn2"),
     ] {
-        let name = flag.split_once(' ').unwrap().0;
+        let name = flag.split(' ').next().unwrap();
         for command in ["train", "compress"] {
             refuses(
                 &format!("{command} {SMALL} --model {model} --{flag}"),
@@ -1958,7 +1958,12 @@ fn a_folder_of_interactions_is_recommended_from_and_the_loss_is_one_word() {
     assert!(row["accuracy"]["mean"].as_f64().unwrap() > 90.0, "{row}");
     assert!(row["metrics"]["ndcg@20"]["mean"].as_f64().unwrap() > 40.0, "{row}");
     json(&format!("train {data} --model mf --loss ccl --negatives 5 --epochs 2 --batch 32"));
-    refuses(&format!("train {data} --negatives all"), &["--negatives", "links alone"]);
+    for words in ["--negatives all", "--loss ccl --negatives shared:5 --negative-weight 3"] {
+        json(&format!("train {data} --hidden 8 --epochs 2 --batch 32 {words}"));
+    }
+    let wrong = format!("train {data} --loss ccl --smoothing 0.1");
+    refuses(&wrong, &["`--smoothing`", "softmax, bce", "`ccl`"]);
+    refuses(&format!("train {data} --negative-weight 3"), &["`--negative-weight`", "`bpr`"]);
     refuses(&format!("train {data} --task link"), &["is a folder"]);
     refuses("train digits --loss ccl", &["--ranking-loss", "node"]);
 }
@@ -2033,4 +2038,6 @@ fn a_folder_of_graphs_is_classified_and_a_graph_may_be_asked_for_links() {
     let report = json("train sbm:nodes=400,classes=4,homophily=0.9 --task link --epochs 10");
     assert_eq!(report["rows"][0]["metric"], "roc_auc");
     refuses("train digits --task link --negatives 5", &["--negatives", "link"]);
+    refuses("train digits --task link --norm batch", &["--norm", "link on nodes"]);
+    refuses("train digits --task link --batch 5", &["--batch", "link on nodes"]);
 }

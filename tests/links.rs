@@ -181,10 +181,19 @@ fn light_gcn_scores_by_the_mean_over_depths() {
 #[test]
 fn recommenders_learn_tastes_with_and_without_a_graph() {
     let contrastive = RankingLoss::CosineContrastive { margin: 0.2, weight: 2.0 };
-    for (layers, loss) in [(2, RankingLoss::Bpr), (0, RankingLoss::Bpr), (0, contrastive)] {
+    let softmax = RankingLoss::Softmax { smoothing: 0.0 };
+    for (layers, loss, candidates) in [
+        (2, RankingLoss::Bpr, Candidates::Sampled(1)),
+        (0, RankingLoss::Bpr, Candidates::Sampled(1)),
+        (0, contrastive, Candidates::Sampled(8)),
+        (2, contrastive, Candidates::Shared(8)),
+        (2, softmax, Candidates::Shared(4)),
+        (2, softmax, Candidates::All),
+        (2, softmax, Candidates::AllAtOnce),
+    ] {
         let task = RecommendTask::builder(interactions())
             .loss(loss)
-            .negatives(if loss == RankingLoss::Bpr { 1 } else { 8 })
+            .candidates(candidates)
             .batch(32)
             .tables_alone(layers == 0)
             .build()
@@ -203,7 +212,7 @@ fn recommenders_learn_tastes_with_and_without_a_graph() {
         }
         let ndcg = tally.others().find(|(name, _)| *name == "ndcg@20").unwrap().1;
         // Of 20 unseen items 5 are of one's own taste: chance is about a third.
-        assert!(ndcg > 45.0, "{layers} layers, {loss:?}: {ndcg}");
+        assert!(ndcg > 45.0, "{layers} layers, {loss:?}, {candidates:?}: {ndcg}");
         let recall = Task::<f32>::metric(&task).of(tally);
         assert!(recall > 95.0, "{recall}");
     }

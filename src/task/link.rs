@@ -1,6 +1,7 @@
 //! Which node is at the other end: links of a knowledge graph.
 
 use super::asked::{Asked, Lists, RankingLoss, rank};
+use super::candidates::{Answered, Candidates, Shared, among_all, at_once};
 use super::known::{Known, both};
 use super::places::{AHEAD, Places, SCORES_AT_ONCE};
 use super::{Batch, Batches, Metric, Part, Tally, Task};
@@ -15,21 +16,6 @@ use ndarray_rand::rand::Rng;
 use ndarray_rand::rand::seq::SliceRandom;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
-
-/// What stands beside an answer in training.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Candidates {
-    /// So many entities drawn for each query, whatever they are.
-    Sampled(usize),
-    /// The answers of all queries of the batch and so many entities drawn for all of them; what is
-    /// known to be right of another query's answers is left out.
-    Shared(usize),
-    /// Every entity, a query for each end of each triple: "1-vs-all".
-    All,
-    /// Every entity, each query once with all of its answers: "k-vs-all".
-    AllAtOnce,
-}
 
 /// Triples that a program is compiled for, and timed on: both directions of each are one call.
 const SERVED: usize = 64;
@@ -149,9 +135,7 @@ impl LinkTaskBuilder {
         if self.batch == 0 {
             return Err(Error::setting("triples of a batch", 0, "at least 1"));
         }
-        if let Candidates::Sampled(0) = self.candidates {
-            return Err(Error::setting("sampled candidates", 0, "at least 1"));
-        }
+        self.candidates.check()?;
         let data = self.triples.dataset()?;
         Ok(LinkTask { settings: self, data, known: Default::default() })
     }
@@ -234,25 +218,14 @@ impl<F: Scalar> LinkTask<F> {
             Candidates::Sampled(count) => self.sampled(&pairs, count, rng),
             Candidates::Shared(count) => self.shared(&pairs, count, rng),
             Candidates::All => {
-                let lists = pairs.iter().map(|(query, answer)| (*query, vec![*answer]));
-                self.among_all(lists.collect())
+                self.among_all(pairs.into_iter().map(|(query, answer)| (query, vec![answer])))
             }
             Candidates::AllAtOnce => unreachable!("its batches are of queries"),
         }
     }
 
-    fn among_all(&self, queries: Vec<(Query, Vec<u32>)>) -> Result<Batch<F>> {
-        let (mut answers, mut left_out, mut penalized) = (Lists::new(), Lists::new(), Vec::new());
-        let mut asked = Vec::new();
-        for (query, right) in queries {
-            asked.push(self.asked(query));
-            penalized.push(query.node);
-            penalized.extend(&right);
-            answers.push(right);
-            left_out.push([]);
-        }
-        let queries = Queries::among(asked, 0..self.entities())?;
-        Ok(Places::new(false).batch(self, queries, Asked { answers, left_out, penalized }))
+    fn among_all(&self, queries: impl IntoIterator<Item = Answered>) -> Result<Batch<F>> {
+        among_all(self, 0..self.entities(), queries, |query| self.asked(query))
     }
 
     fn sampled(
@@ -285,42 +258,14 @@ impl<F: Scalar> LinkTask<F> {
         count: usize,
         rng: &mut ChaCha8Rng,
     ) -> Result<Batch<F>> {
-        // The candidates are the first places, and in a batch of the named rows alone the first
-        // rows.
-        let mut places = Places::new(true);
-        for &(_, answer) in pairs {
-            places.of(answer);
-        }
-        for _ in 0..count {
-            places.of(rng.random_range(0..self.entities()));
-        }
-        let candidates = places.len() as u32;
+        let drawn = Shared { count, from: 0..self.entities(), alone: self.settings.tables_alone };
         let known = self.known(1);
-        let (mut answers, mut left_out, mut penalized) = (Lists::new(), Lists::new(), Vec::new());
-        for &(query, answer) in pairs {
-            let own = places.of(answer);
-            answers.push([own]);
-            let others = known.answers(query).iter().filter_map(|node| places.find(*node));
-            left_out.push(others.filter(|place| *place < candidates && *place != own));
-        }
-        let (mut asked, alone) = (Vec::new(), self.settings.tables_alone);
-        for &(query, answer) in pairs {
-            let nodes = [query.node, answer];
-            let own = if alone { nodes.map(|node| places.of(node)) } else { nodes };
-            penalized.extend(own);
-            asked.push(self.asked(Query { node: own[0], ..query }));
-        }
-        let asked_for = Asked { answers, left_out, penalized };
-        if alone {
-            return Ok(places.batch(self, Queries::among(asked, 0..candidates)?, asked_for));
-        }
-        // On the whole graph they are where they are, and are listed.
-        let queries = Queries::among_listed(asked, places.nodes())?;
-        Ok(Places::new(false).batch(self, queries, asked_for))
+        let others = |query| known.answers(query).iter().copied();
+        drawn.batch(self, pairs, others, |query| self.asked(query), rng)
     }
 
     /// Each query of the training part with all its answers, in a fixed order.
-    fn queries(&self) -> Vec<(Query, Vec<u32>)> {
+    fn queries(&self) -> Vec<Answered> {
         let mut all: BTreeMap<Query, Vec<u32>> = BTreeMap::new();
         for &triple in self.triples().train() {
             for (query, _) in both(triple) {
@@ -382,22 +327,12 @@ impl<F: Scalar> Task<F> for LinkTask<F> {
                 triples.chunks(size).map(move |some| self.ranked(some, known))
             }));
         }
-        let draw = move |epoch: usize| generator(seed, &[purpose::BATCHES, epoch as u64]);
         let task = self.clone();
         if self.settings.candidates == Candidates::AllAtOnce {
-            let all = Arc::new(self.queries());
-            return Ok(Batches::drawn_ahead(AHEAD, move |epoch| {
-                let mut order: Vec<u32> = (0..all.len() as u32).collect();
-                order.shuffle(&mut draw(epoch));
-                let (task, all) = (task.clone(), Arc::clone(&all));
-                (0..order.len()).step_by(size).map(move |start| {
-                    let some = &order[start..(start + size).min(order.len())];
-                    task.among_all(some.iter().map(|&k| all[k as usize].clone()).collect())
-                })
-            }));
+            return Ok(at_once(self.queries(), size, seed, move |some| task.among_all(some)));
         }
         Ok(Batches::drawn_ahead(AHEAD, move |epoch| {
-            let mut rng = draw(epoch);
+            let mut rng = generator(seed, &[purpose::BATCHES, epoch as u64]);
             let mut order = task.triples().train().to_vec();
             order.shuffle(&mut rng);
             let task = task.clone();

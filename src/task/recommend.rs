@@ -1,6 +1,7 @@
 //! Which items a user takes next.
 
 use super::asked::{Asked, Lists, RankingLoss};
+use super::candidates::{Answered, Candidates, Shared, among_all, at_once};
 use super::link::asked_by;
 use super::places::{AHEAD, Places, SCORES_AT_ONCE};
 use super::top_k::{TopK, top_k};
@@ -14,6 +15,7 @@ use crate::rng::{ChaCha8Rng, generator, purpose};
 use crate::scalar::Scalar;
 use ndarray::{Array2, ArrayView2};
 use ndarray_rand::rand::Rng;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Items that are looked at.
@@ -62,7 +64,7 @@ pub struct RecommendTask<F: Scalar = f32> {
 #[derive(Debug, Clone)]
 pub struct RecommendTaskBuilder {
     taken: Interactions,
-    negatives: usize,
+    candidates: Candidates,
     loss: RankingLoss,
     batch: usize,
     tables_alone: bool,
@@ -75,7 +77,7 @@ impl RecommendTask<f32> {
     pub fn builder(taken: Interactions) -> RecommendTaskBuilder {
         RecommendTaskBuilder {
             taken,
-            negatives: 1,
+            candidates: Candidates::Sampled(1),
             loss: RankingLoss::Bpr,
             batch: 2048,
             tables_alone: false,
@@ -86,10 +88,11 @@ impl RecommendTask<f32> {
 }
 
 impl RecommendTaskBuilder {
-    /// Items that a user has not, drawn for each query, at least 1. Default 1.
+    /// What stands beside an item in training. Default: one item that the user has not,
+    /// [`Candidates::Sampled`].
     #[must_use]
-    pub fn negatives(mut self, negatives: usize) -> Self {
-        self.negatives = negatives;
+    pub fn candidates(mut self, candidates: Candidates) -> Self {
+        self.candidates = candidates;
         self
     }
 
@@ -100,7 +103,8 @@ impl RecommendTaskBuilder {
         self
     }
 
-    /// Queries of a batch, at least 1. Default 2048.
+    /// Queries of a batch, at least 1; users, where each is asked with all of its items. Default
+    /// 2048.
     #[must_use]
     pub fn batch(mut self, batch: usize) -> Self {
         self.batch = batch;
@@ -130,11 +134,10 @@ impl RecommendTaskBuilder {
     /// [`Error::Setting`] for a number out of its range; as [`Interactions::held_out`].
     pub fn build(self) -> Result<RecommendTask> {
         self.loss.check()?;
-        for (number, name) in [(self.batch, "queries of a batch"), (self.negatives, "negatives")] {
-            if number == 0 {
-                return Err(Error::setting(name, 0, "at least 1"));
-            }
+        if self.batch == 0 {
+            return Err(Error::setting("queries of a batch", 0, "at least 1"));
         }
+        self.candidates.check()?;
         let [train, valid] = self.taken.held_out(self.held_out, self.seed)?;
         let data = self.taken.dataset(&train)?;
         Ok(RecommendTask { settings: self, data, train: train.into(), valid: valid.into() })
@@ -223,29 +226,71 @@ impl<F: Scalar> RecommendTask<F> {
             own.push(answers[user as usize].iter().copied());
             left_out.push(known[user as usize].iter().copied());
         }
-        let ask = |&node: &u32| Query { node, relation: 0, inverse: false };
-        let first = self.taken().num_users() as u32;
-        let items = first..first + self.taken().num_items() as u32;
-        let queries = Queries::among(users.iter().map(ask).collect::<Vec<_>>(), items)?;
+        let asked: Vec<Query> = users.iter().map(|&user| asked_of(user)).collect();
+        let queries = Queries::among(asked, self.items())?;
         let asked = Asked { answers: own, left_out, penalized: Vec::new() };
         Ok(Places::new(false).batch(self, queries, asked))
     }
 
+    /// The nodes of all items.
+    fn items(&self) -> Range<u32> {
+        let first = self.taken().num_users() as u32;
+        first..first + self.taken().num_items() as u32
+    }
+
+    /// The nodes of the items of a user that train.
+    fn own(&self, user: u32) -> impl Iterator<Item = u32> {
+        self.train[user as usize].iter().map(|item| self.items().start + item)
+    }
+
+    /// The training batch of `size` users, drawn from these, each with one of its items.
     fn drawn(&self, users: &[u32], size: usize, rng: &mut ChaCha8Rng) -> Result<Batch<F>> {
-        let (first, items) = (self.taken().num_users() as u32, self.taken().num_items() as u32);
+        if let Candidates::Sampled(count) = self.settings.candidates {
+            return self.sampled(users, size, count, rng);
+        }
+        let pair = |_| {
+            let (user, item) = self.pair(users, rng);
+            (asked_of(user), self.items().start + item)
+        };
+        let pairs: Vec<(Query, u32)> = (0..size).map(pair).collect();
+        if let Candidates::Shared(count) = self.settings.candidates {
+            let alone = self.settings.tables_alone;
+            let shared = Shared { count, from: self.items(), alone };
+            return shared.batch(self, &pairs, |query| self.own(query.node), |query| query, rng);
+        }
+        self.among_all(pairs.into_iter().map(|(query, item)| (query, vec![item])))
+    }
+
+    /// A user, drawn from these, and one of its items.
+    fn pair(&self, users: &[u32], rng: &mut ChaCha8Rng) -> (u32, u32) {
+        let user = users[rng.random_range(0..users.len())];
+        let own = &self.train[user as usize];
+        (user, own[rng.random_range(0..own.len())])
+    }
+
+    fn among_all(&self, queries: impl IntoIterator<Item = Answered>) -> Result<Batch<F>> {
+        among_all(self, self.items(), queries, |query| query)
+    }
+
+    fn sampled(
+        &self,
+        users: &[u32],
+        size: usize,
+        count: usize,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<Batch<F>> {
+        let (first, items) = (self.items().start, self.taken().num_items() as u32);
         let mut places = Places::new(self.settings.tables_alone);
         let (mut asked, mut nodes, mut penalized) = (Vec::new(), Vec::new(), Vec::new());
         let (mut answers, mut left_out) = (Lists::new(), Lists::new());
         for _ in 0..size {
-            let user = users[rng.random_range(0..users.len())];
+            let (user, item) = self.pair(users, rng);
             let own = &self.train[user as usize];
-            let node = places.of(user);
-            asked.push(Query { node, relation: 0, inverse: false });
-            penalized.push(node);
-            let right = places.of(first + own[rng.random_range(0..own.len())]);
-            nodes.push(right);
-            penalized.push(right);
-            for _ in 0..self.settings.negatives {
+            let rows = [places.of(user), places.of(first + item)];
+            asked.push(asked_of(rows[0]));
+            nodes.push(rows[1]);
+            penalized.extend(rows);
+            for _ in 0..count {
                 let mut wrong = rng.random_range(0..items);
                 for _ in 0..DRAWS {
                     if own.binary_search(&wrong).is_err() {
@@ -260,9 +305,14 @@ impl<F: Scalar> RecommendTask<F> {
             answers.push([0]);
             left_out.push([]);
         }
-        let queries = Queries::each(asked, 1 + self.settings.negatives, nodes)?;
+        let queries = Queries::each(asked, 1 + count, nodes)?;
         Ok(places.batch(self, queries, Asked { answers, left_out, penalized }))
     }
+}
+
+/// What is asked of a user.
+fn asked_of(node: u32) -> Query {
+    Query { node, relation: 0, inverse: false }
 }
 
 impl<F: Scalar> Task<F> for RecommendTask<F> {
@@ -288,9 +338,9 @@ impl<F: Scalar> Task<F> for RecommendTask<F> {
     }
 
     fn settings(&self) -> String {
-        let RecommendTaskBuilder { negatives, loss, batch, held_out, seed, .. } = &self.settings;
+        let RecommendTaskBuilder { candidates, loss, batch, held_out, seed, .. } = &self.settings;
         format!(
-            "{}, {negatives} negatives, {loss:?}, batch {batch}, {held_out} held out by seed {seed}",
+            "{}, {candidates:?}, {loss:?}, batch {batch}, {held_out} held out by seed {seed}",
             Task::<F>::metric(self)
         )
     }
@@ -320,6 +370,11 @@ impl<F: Scalar> Task<F> for RecommendTask<F> {
         }
         let (users, task) = (with(&self.train), self.clone());
         let (all, size) = (self.train.iter().map(Vec::len).sum::<usize>(), self.settings.batch);
+        if self.settings.candidates == Candidates::AllAtOnce {
+            let asked = |&user: &u32| (asked_of(user), self.own(user).collect());
+            let asked = users.iter().map(asked).collect();
+            return Ok(at_once(asked, size, seed, move |some| task.among_all(some)));
+        }
         Ok(Batches::drawn_ahead(AHEAD, move |epoch| {
             let mut rng = generator(seed, &[purpose::BATCHES, epoch as u64]);
             let (users, task) = (users.clone(), task.clone());

@@ -26,7 +26,7 @@ pub enum Failure {
     #[error(
         "`--{flag}` is a setting of {kinds}, and `{model}` has none; leave it out, or choose one of these by `--model`"
     )]
-    Unfit { flag: &'static str, kinds: String, model: String },
+    Unfit { flag: String, kinds: String, model: String },
     /// A network that does not do what is asked.
     #[error(
         "`{model}` is no network for the task `{task}`, which has {kinds}; choose one of these by `--model`, or another task by `--task`"
@@ -43,9 +43,11 @@ pub enum Failure {
         "`--{flag}` is of mini-batches of neighbours: it goes with `--sampler neighbors` or `--fanout`"
     )]
     NeedsNeighbors { flag: String },
-    /// A setting of links.
-    #[error("{words}: of links alone; give a number")]
-    OfLinksAlone { words: String },
+    /// A setting of other losses.
+    #[error(
+        "`--{flag}` is a setting of the losses {losses}, and `{loss}` has none; leave it out, or choose one of these by `--loss`"
+    )]
+    OfOtherLosses { flag: &'static str, losses: String, loss: String },
     /// More weights than a run could hold.
     #[error(
         "`--hidden {hidden} --layers {layers}` makes {weights} weights or more, at most {most} are allowed; choose a smaller model"

@@ -5,6 +5,7 @@
 mod args;
 mod commands;
 mod failure;
+mod fits;
 mod keeping;
 mod logger;
 mod model_args;
@@ -73,14 +74,14 @@ fn run(command: Command, matches: &ArgMatches) -> Result<()> {
     }
     match command {
         Command::Train(args) => {
-            model_args::refuse_unfit(flags, args.model.model)?;
+            fits::check_early(args.model.model, flags)?;
             commands::train(&args, flags)
         }
         Command::Compress(args) => {
             if args.from.is_some() {
                 args::refuse_form(flags)?;
             }
-            model_args::refuse_unfit(flags, args.model.model)?;
+            fits::check_early(args.model.model, flags)?;
             commands::compress(&args, &stages::given(&args, flags)?, flags)
         }
         Command::Predict(args) => commands::predict(&args),

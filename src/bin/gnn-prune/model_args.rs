@@ -1,13 +1,13 @@
 //! Networks on the command line, and how they are trained.
 
-use crate::args::{MOST_EPOCHS, count, not_built, word};
+use crate::args::{MOST_EPOCHS, count, word};
 use crate::failure::{Failure, Result};
-use crate::sources::TaskKind;
-use clap::parser::ValueSource;
-use clap::{ArgMatches, Args, ValueEnum, builder::TypedValueParser};
+use crate::fits::Work;
+use clap::{Args, ValueEnum, builder::TypedValueParser};
 use gnn_prune::models::{self, Normalization, Scored};
 use gnn_prune::nn::{Aggregation, Composition, Form};
 use gnn_prune::task::{Candidates, RankingLoss, Sampler};
+use gnn_prune::train::UpdateRule;
 use gnn_prune::{AppnpNet, Dataset, Gat, Gcn, Gcn2, Gin, Mlp, Model, Sage, Sgc, Trainer};
 use std::ffi::OsString;
 
@@ -19,33 +19,6 @@ const MOST_SAMPLED: usize = 1 << 30;
 /// Neighbours of a hop where `--sampler neighbors` stands alone, the first for the training nodes:
 /// those of GraphSAGE, and as many as its second for every further hop.
 const FAN_OUTS: [usize; 2] = [25, 10];
-
-/// Refuses a setting of other networks than the one that is trained: it would change nothing.
-pub fn refuse_unfit(flags: &ArgMatches, model: Option<ModelKind>) -> Result<()> {
-    let model = model.unwrap_or(ModelKind::Gcn);
-    if !ModelKind::NODES.contains(&model) {
-        // What their settings are, their task says.
-        return Ok(());
-    }
-    use ModelKind::{Appnp, Gat, Gatv2, Gcn, Gcn2, Gin, Mlp, Sage, Sgc};
-    let wide = &[Gcn, Sage, Gat, Gatv2, Gin, Appnp, Gcn2, Mlp][..];
-    let of: [(&str, &[ModelKind]); 6] = [
-        ("hidden", wide),
-        ("layers", wide),
-        ("heads", &[Gat, Gatv2]),
-        ("aggr", &[Sage]),
-        ("hops", &[Sgc, Appnp]),
-        ("alpha", &[Appnp, Gcn2]),
-    ];
-    let given = |flag: &str| flags.value_source(flag) == Some(ValueSource::CommandLine);
-    match of.into_iter().find(|(flag, kinds)| given(flag) && !kinds.contains(&model)) {
-        Some((flag, kinds)) => {
-            let kinds = kinds.iter().map(|&kind| word(kind)).collect::<Vec<_>>().join(", ");
-            Err(Failure::Unfit { flag, kinds, model: word(model) })
-        }
-        None => Ok(()),
-    }
-}
 
 /// The kind of network.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -67,44 +40,6 @@ pub enum ModelKind {
     Linear,
     Lightgcn,
     Mf,
-}
-
-impl ModelKind {
-    const NODES: [ModelKind; 9] = [
-        ModelKind::Gcn,
-        ModelKind::Sage,
-        ModelKind::Gat,
-        ModelKind::Gatv2,
-        ModelKind::Gin,
-        ModelKind::Sgc,
-        ModelKind::Appnp,
-        ModelKind::Gcn2,
-        ModelKind::Mlp,
-    ];
-    const LINKS: [ModelKind; 8] = [
-        ModelKind::Complex,
-        ModelKind::Distmult,
-        ModelKind::Rotate,
-        ModelKind::Gcn,
-        ModelKind::Sage,
-        ModelKind::Rgcn,
-        ModelKind::Compgcn,
-        ModelKind::Linear,
-    ];
-    /// Those of links with something between table and decoder.
-    const ENCODERS: [ModelKind; 5] =
-        [ModelKind::Gcn, ModelKind::Sage, ModelKind::Rgcn, ModelKind::Compgcn, ModelKind::Linear];
-    const RECOMMENDERS: [ModelKind; 2] = [ModelKind::Lightgcn, ModelKind::Mf];
-
-    /// The models of a task, the default first.
-    fn of(task: TaskKind) -> &'static [ModelKind] {
-        match task {
-            TaskKind::Node => &Self::NODES,
-            TaskKind::Graph => &[ModelKind::Gin, ModelKind::Mlp],
-            TaskKind::Link => &Self::LINKS,
-            TaskKind::Recommend => &Self::RECOMMENDERS,
-        }
-    }
 }
 
 /// How a node and a relation become a message of compgcn.
@@ -158,16 +93,13 @@ pub enum RankingKind {
 }
 
 impl RankingKind {
-    pub fn loss(self, smoothing: f64, margin: Option<f64>) -> RankingLoss {
+    /// Its settings among the flags.
+    fn settings(self) -> &'static [&'static str] {
         match self {
-            RankingKind::Softmax => RankingLoss::Softmax { smoothing },
-            RankingKind::Bce => RankingLoss::Binary { smoothing },
-            RankingKind::Margin => RankingLoss::Margin(margin.unwrap_or(1.0)),
-            RankingKind::Bpr => RankingLoss::Bpr,
-            RankingKind::Ccl => {
-                let margin = margin.unwrap_or(0.4);
-                RankingLoss::CosineContrastive { margin, weight: 1.0 }
-            }
+            RankingKind::Softmax | RankingKind::Bce => &["smoothing"],
+            RankingKind::Margin => &["margin"],
+            RankingKind::Bpr => &[],
+            RankingKind::Ccl => &["margin", "negative-weight"],
         }
     }
 }
@@ -252,6 +184,13 @@ pub enum NormKind {
     Layer,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RuleKind {
+    Adam,
+    Adagrad,
+    Sgd,
+}
+
 /// The model and how it is trained.
 #[derive(Args)]
 #[command(next_help_heading = "Model and training")]
@@ -289,6 +228,9 @@ pub struct ModelArgs {
     /// Most epochs of training [default: 200, 40 or 400]
     #[arg(long, value_name = "N", value_parser = count(MOST_EPOCHS))]
     pub epochs: Option<usize>,
+    /// Rule of its steps: adam, adagrad, sgd [default: adam or adagrad]
+    #[arg(long, value_enum, value_name = "RULE", hide_possible_values = true)]
+    pub update_rule: Option<RuleKind>,
     /// Learning rate [default: 0.01, 0.1 or 0.001]
     #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
     pub lr: Option<f64>,
@@ -325,12 +267,15 @@ pub struct ModelArgs {
     /// Wrong answers per right one: N, shared:N, all, k-vs-all
     #[arg(long, value_name = "HOW", value_parser = candidates)]
     pub negatives: Option<Candidates>,
-    /// Label smoothing of rankings, in [0, 1)
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0, allow_negative_numbers = true)]
-    pub smoothing: f64,
+    /// Label smoothing of softmax and bce, in [0, 1) [default: 0]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    pub smoothing: Option<f64>,
     /// Margin of margin [default: 1] and ccl [default: 0.4]
     #[arg(long, value_name = "MARGIN", allow_negative_numbers = true)]
     pub margin: Option<f64>,
+    /// Weight of all wrong answers together in ccl [default: 10]
+    #[arg(long, value_name = "FACTOR", allow_negative_numbers = true)]
+    pub negative_weight: Option<f64>,
     /// Triples, users, graphs or training nodes of a batch
     #[arg(long, value_name = "N", value_parser = count(1 << 24))]
     pub batch: Option<usize>,
@@ -345,33 +290,19 @@ pub struct ModelArgs {
     pub penalty: Option<f64>,
 }
 
-/// Settings of rankings alone.
-const OF_RANKINGS: [&str; 10] = [
-    "decoder",
-    "bases",
-    "blocks",
-    "composition",
-    "relation_dropout",
-    "ranking_loss",
-    "negatives",
-    "smoothing",
-    "margin",
-    "penalty",
-];
-
 impl ModelArgs {
-    /// The kind of network, for this task.
-    pub fn kind(&self, task: TaskKind) -> ModelKind {
-        self.model.unwrap_or(ModelKind::of(task)[0])
+    /// The kind of network, for this work.
+    pub fn kind(&self, work: Work) -> ModelKind {
+        self.model.unwrap_or(work.kinds()[0])
     }
 
     fn of_nodes(&self) -> ModelKind {
-        self.kind(TaskKind::Node)
+        self.kind(Work::Nodes)
     }
 
     /// The loss of a ranking: where none is given, the model's.
     pub fn ranking(&self) -> RankingKind {
-        let recommends = self.model.is_none_or(|kind| ModelKind::RECOMMENDERS.contains(&kind));
+        let recommends = self.model.is_none_or(|kind| Work::Items.kinds().contains(&kind));
         self.ranking_loss.unwrap_or(if recommends {
             RankingKind::Bpr
         } else {
@@ -379,86 +310,34 @@ impl ModelArgs {
         })
     }
 
-    /// Refuses a network that cannot do what is asked, and settings that would change nothing.
-    pub fn check_task(&self, task: TaskKind, flags: &ArgMatches) -> Result<()> {
-        let (kinds, kind) = (ModelKind::of(task), self.kind(task));
-        let task_word = word(task);
-        if !kinds.contains(&kind) {
-            let kinds = kinds.iter().map(|&kind| word(kind)).collect::<Vec<_>>().join(", ");
-            return Err(Failure::OtherTask { model: word(kind), task: task_word, kinds });
-        }
-        let given = |flag: &str| flags.value_source(flag) == Some(ValueSource::CommandLine);
-        let unused: &[&str] = match task {
-            TaskKind::Node => &OF_RANKINGS,
-            TaskKind::Graph => &[
-                "residual",
-                "jumping",
-                "norm",
-                "heads",
-                "hops",
-                "alpha",
-                "aggr",
-                "decoder",
-                "bases",
-                "blocks",
-                "composition",
-                "relation_dropout",
-                "ranking_loss",
-                "negatives",
-                "smoothing",
-                "margin",
-                "penalty",
-                "sampler",
-                "fanout",
-            ],
-            TaskKind::Link => {
-                &["residual", "jumping", "heads", "hops", "alpha", "aggr", "sampler", "fanout"]
-            }
-            TaskKind::Recommend => &[
-                "residual",
-                "jumping",
-                "norm",
-                "heads",
-                "hops",
-                "alpha",
-                "aggr",
-                "decoder",
-                "bases",
-                "blocks",
-                "composition",
-                "relation_dropout",
-                "dropout",
-                "sampler",
-                "fanout",
-            ],
-        };
-        if let Some(flag) = unused.iter().find(|flag| given(flag)) {
-            let flag = flag.replace('_', "-");
-            return Err(Failure::OfAnotherTask { flag, task: task_word });
-        }
-        let table = [ModelKind::Complex, ModelKind::Distmult, ModelKind::Rotate];
-        let mut layered = ModelKind::ENCODERS.to_vec();
-        layered.push(ModelKind::Lightgcn);
-        let unfit: [(&str, &[ModelKind]); 7] = [
-            ("decoder", &ModelKind::ENCODERS),
-            ("bases", &[ModelKind::Rgcn]),
-            ("blocks", &[ModelKind::Rgcn]),
-            ("composition", &[ModelKind::Compgcn]),
-            ("norm", &ModelKind::ENCODERS),
-            ("layers", &layered),
-            ("dropout", &ModelKind::ENCODERS),
+    /// That loss with its settings.
+    ///
+    /// # Errors
+    /// [`Failure::OfOtherLosses`] for a setting that it does not have.
+    pub fn loss_of(&self, kind: RankingKind) -> Result<RankingLoss> {
+        let given = [
+            ("smoothing", self.smoothing.is_some()),
+            ("margin", self.margin.is_some()),
+            ("negative-weight", self.negative_weight.is_some()),
         ];
-        let ranks = matches!(task, TaskKind::Link | TaskKind::Recommend);
-        let unfit = unfit.into_iter().filter(|_| ranks);
-        match unfit.into_iter().find(|(flag, kinds)| {
-            given(flag) && !kinds.contains(&kind) && !(*flag == "dropout" && table.contains(&kind))
-        }) {
-            Some((flag, kinds)) => {
-                let kinds = kinds.iter().map(|&kind| word(kind)).collect::<Vec<_>>().join(", ");
-                Err(Failure::Unfit { flag, kinds, model: word(kind) })
-            }
-            None => Ok(()),
+        let unfit = |(flag, given): &(&str, bool)| *given && !kind.settings().contains(flag);
+        if let Some((flag, _)) = given.into_iter().find(unfit) {
+            let has = |kind: &&RankingKind| kind.settings().contains(&flag);
+            let losses = RankingKind::value_variants().iter().filter(has).map(|&kind| word(kind));
+            let losses = losses.collect::<Vec<_>>().join(", ");
+            return Err(Failure::OfOtherLosses { flag, losses, loss: word(kind) });
         }
+        let smoothing = self.smoothing.unwrap_or(0.0);
+        Ok(match kind {
+            RankingKind::Softmax => RankingLoss::Softmax { smoothing },
+            RankingKind::Bce => RankingLoss::Binary { smoothing },
+            RankingKind::Margin => RankingLoss::Margin(self.margin.unwrap_or(1.0)),
+            RankingKind::Bpr => RankingLoss::Bpr,
+            RankingKind::Ccl => RankingLoss::CosineContrastive {
+                margin: self.margin.unwrap_or(0.4),
+                weight: self.negative_weight.unwrap_or(10.0),
+            },
+        })
     }
 
     /// How mini-batches of nodes are drawn, where they are.
@@ -498,22 +377,6 @@ impl ModelArgs {
         })
     }
 
-    /// Refuses what links between nodes with features do not have.
-    pub fn check_edges(&self, flags: &ArgMatches) -> Result<()> {
-        let given = |flag: &&&str| flags.value_source(flag) == Some(ValueSource::CommandLine);
-        if let Some(flag) = OF_RANKINGS[1..].iter().find(given) {
-            let (flag, task) = (flag.replace('_', "-"), "link on nodes with features".into());
-            return Err(Failure::OfAnotherTask { flag, task });
-        }
-        match self.model {
-            None | Some(ModelKind::Gcn | ModelKind::Sage) => Ok(()),
-            Some(kind) => {
-                let (model, task) = (word(kind), "link on nodes with features".into());
-                Err(Failure::OtherTask { model, task, kinds: "gcn, sage".into() })
-            }
-        }
-    }
-
     fn hidden(&self) -> usize {
         self.hidden.unwrap_or(64)
     }
@@ -542,16 +405,6 @@ impl ModelArgs {
                 builder.jumping(jumping).norm(norm).build(0)?
             }};
         }
-        if matches!(self.of_nodes(), ModelKind::Sgc | ModelKind::Appnp | ModelKind::Gcn2) {
-            let given = [
-                ("residual", self.residual),
-                ("jumping", self.jumping.is_some()),
-                ("norm", norm.is_some()),
-            ];
-            if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
-                return Err(not_built(&format!("--{flag} with --model {}", word(self.of_nodes()))));
-            }
-        }
         Ok(match self.of_nodes() {
             ModelKind::Gcn => stack!(Gcn::builder(inputs, outputs)),
             ModelKind::Mlp => stack!(Mlp::builder(inputs, outputs)),
@@ -577,11 +430,7 @@ impl ModelArgs {
                     .dropout(self.dropout());
                 builder.alpha(self.alpha).build(0)?
             }
-            kind => {
-                let (model, task) = (word(kind), word(TaskKind::Node));
-                let kinds = ModelKind::NODES.map(word).join(", ");
-                return Err(Failure::OtherTask { model, task, kinds });
-            }
+            _ => unreachable!("other networks are refused before data are opened"),
         })
     }
 
@@ -613,8 +462,18 @@ impl ModelArgs {
         Ok(())
     }
 
+    /// The optimiser that was asked for, or this one.
+    pub fn rule(&self, usual: UpdateRule) -> UpdateRule {
+        self.update_rule.map_or(usual, |rule| match rule {
+            RuleKind::Adam => UpdateRule::Adam,
+            RuleKind::Adagrad => UpdateRule::Adagrad,
+            RuleKind::Sgd => UpdateRule::Sgd { momentum: 0.0 },
+        })
+    }
+
     pub fn trainer(&self) -> gnn_prune::Result<Trainer> {
         Trainer::builder()
+            .rule(self.rule(UpdateRule::Adam))
             .epochs(self.epochs.unwrap_or(200))
             .learning_rate(self.lr.unwrap_or(0.01))
             .weight_decay(self.weight_decay.unwrap_or(5e-4))

@@ -2,13 +2,14 @@
 
 use crate::args::DataArgs;
 use crate::failure::{Failure, Result};
+use crate::fits::{self, Work};
 use crate::model_args::{DecoderKind, ModelArgs, ModelKind, RankingKind};
 use crate::output::remark;
 use clap::{ArgMatches, ValueEnum};
 use gnn_prune::data::{GraphSet, Interactions, Purpose, Triples};
 use gnn_prune::models::{Encoder, Links, Scored};
 use gnn_prune::nn::Form;
-use gnn_prune::task::{Candidates, EdgeTask, LinkTask, RankingLoss, RecommendTask, Sampled, Task};
+use gnn_prune::task::{Candidates, EdgeTask, LinkTask, RecommendTask, Sampled, Task};
 use gnn_prune::train::{Penalty, Schedule, UpdateRule};
 use gnn_prune::{
     Compressed, Dataset, GinGraphs, GraphTask, LightGcn, Model, StructureFree, Trainer,
@@ -38,6 +39,17 @@ impl TaskKind {
             TaskKind::Node
         }
     }
+
+    /// What is asked of a network for it.
+    fn work(self, data: &str) -> Work {
+        match self {
+            TaskKind::Node => Work::Nodes,
+            TaskKind::Graph => Work::Graphs,
+            TaskKind::Link if Triples::are_in(Path::new(data)) => Work::Links,
+            TaskKind::Link => Work::Edges,
+            TaskKind::Recommend => Work::Items,
+        }
+    }
 }
 
 /// Data with what is asked of them.
@@ -55,32 +67,28 @@ impl Source {
     /// Opens DATA to train on, as the flags of the model say.
     pub fn open(data: &DataArgs, model: &ModelArgs, flags: &ArgMatches) -> Result<Self> {
         let kind = data.task.unwrap_or_else(|| TaskKind::of(&data.data));
-        model.check_task(kind, flags)?;
-        let of_nodes = kind == TaskKind::Node
-            || kind == TaskKind::Link && !Triples::are_in(Path::new(&data.data));
+        let work = kind.work(&data.data);
+        fits::check(work, model.model, flags)?;
+        let of_nodes = matches!(work, Work::Nodes | Work::Edges);
         if data.split.is_some() && kind != TaskKind::Node || data.features.is_some() && !of_nodes {
             let flag = if data.split.is_some() { "split" } else { "features" };
             return Err(Failure::OfNodesAlone { flag: flag.into() });
         }
-        Ok(match kind {
-            TaskKind::Node => nodes(data.open()?, model)?,
-            TaskKind::Graph => {
+        Ok(match work {
+            Work::Nodes => nodes(data.open()?, model)?,
+            Work::Graphs => {
                 let set = GraphSet::read(&data.data)?;
                 set.notes().iter().for_each(|note| remark(&format!("{}: {note}", set.name())));
                 let task = GraphTask::builder(&set).batch_size(model.batch.unwrap_or(32));
                 Source::Graphs(task.build()?)
             }
-            TaskKind::Link if !Triples::are_in(Path::new(&data.data)) => {
-                let task = EdgeTask::new(&data.open()?, 0)?;
-                model.check_edges(flags)?;
-                Source::Edges(task)
-            }
-            TaskKind::Link => {
+            Work::Edges => Source::Edges(EdgeTask::new(&data.open()?, 0)?),
+            Work::Links => {
                 let facts = Triples::read(&data.data)?;
                 facts.notes().iter().for_each(|note| remark(&format!("{}: {note}", facts.name())));
                 Source::Links(link_task(facts, model)?)
             }
-            TaskKind::Recommend => {
+            Work::Items => {
                 let taken = Interactions::read(&data.data)?;
                 taken.notes().iter().for_each(|note| remark(&format!("{}: {note}", taken.name())));
                 Source::Recommend(recommend_task(taken, model)?)
@@ -137,6 +145,7 @@ impl Source {
             Source::Graphs(_) => Trainer::builder()
                 .epochs(model.epochs.unwrap_or(100))
                 .patience(model.epochs.unwrap_or(100))
+                .rule(model.rule(UpdateRule::Adam))
                 .learning_rate(model.lr.unwrap_or(0.01))
                 .weight_decay(model.weight_decay.unwrap_or(0.0))
                 .schedule(Schedule::Step { every: 50, factor: 0.5 })
@@ -146,7 +155,8 @@ impl Source {
                 let power = if encoder(model) == Encoder::None { 3 } else { 2 };
                 let usual = if power == 3 { 0.1 } else { 0.0 };
                 let rule = if power == 3 { UpdateRule::Adagrad } else { UpdateRule::Adam };
-                let rate = if power == 3 { 0.1 } else { 0.01 };
+                let rule = model.rule(rule);
+                let rate = if rule == UpdateRule::Adagrad { 0.1 } else { 0.01 };
                 ranked(model, epochs, rate, 5)
                     .rule(rule)
                     .penalty(Penalty::new(model.penalty.unwrap_or(usual), power)?)
@@ -156,6 +166,7 @@ impl Source {
                 let epochs = model.epochs.unwrap_or(400);
                 let usual = if model.ranking() == RankingKind::Bpr { 5e-5 } else { 0.0 };
                 ranked(model, epochs, 0.001, 10)
+                    .rule(model.rule(UpdateRule::Adam))
                     .penalty(Penalty::new(model.penalty.unwrap_or(usual), 2)?)
                     .build()
             }
@@ -192,7 +203,7 @@ fn ranked(
 fn graphs(task: &GraphTask, model: &ModelArgs) -> Result<Model> {
     let (inputs, outputs) = (task.data().num_features(), task.set().num_classes());
     let (hidden, dropout) = (model.hidden.unwrap_or(32), model.dropout.unwrap_or(0.5));
-    Ok(match model.kind(TaskKind::Graph) {
+    Ok(match model.kind(Work::Graphs) {
         ModelKind::Mlp => {
             StructureFree::builder(inputs, outputs).hidden(hidden).dropout(dropout).build(0)?
         }
@@ -204,7 +215,7 @@ fn graphs(task: &GraphTask, model: &ModelArgs) -> Result<Model> {
 }
 
 fn form_of(model: &ModelArgs) -> Scored {
-    match (model.kind(TaskKind::Link), model.decoder) {
+    match (model.kind(Work::Links), model.decoder) {
         (ModelKind::Complex, _) => Scored::By(Form::ComplEx),
         (ModelKind::Rotate, _) => Scored::By(Form::RotatE),
         (ModelKind::Distmult, _) => Scored::By(Form::DistMult),
@@ -214,7 +225,7 @@ fn form_of(model: &ModelArgs) -> Scored {
 }
 
 fn encoder(model: &ModelArgs) -> Encoder {
-    match model.kind(TaskKind::Link) {
+    match model.kind(Work::Links) {
         ModelKind::Gcn => Encoder::Gcn,
         ModelKind::Sage => Encoder::Sage,
         ModelKind::Rgcn => {
@@ -241,18 +252,12 @@ fn link_task(facts: Triples, model: &ModelArgs) -> Result<LinkTask> {
     let named = matches!(candidates, Candidates::Sampled(_) | Candidates::Shared(_));
     let builder = LinkTask::builder(facts)
         .candidates(candidates)
-        .loss(link_loss(model))
+        .loss(model.loss_of(model.ranking_loss.unwrap_or(RankingKind::Softmax))?)
         .reciprocal(true)
         .tables_alone(alone && named);
     // With message passing the whole graph runs in every batch.
     let batch = if alone { 1024 } else { 2048 };
     Ok(builder.batch(model.batch.unwrap_or(batch)).build()?)
-}
-
-/// A softmax, where no loss is given.
-fn link_loss(model: &ModelArgs) -> RankingLoss {
-    let kind = model.ranking_loss.unwrap_or(RankingKind::Softmax);
-    kind.loss(model.smoothing, model.margin)
 }
 
 fn links(task: &LinkTask, model: &ModelArgs) -> Result<Model> {
@@ -284,26 +289,15 @@ fn edges(task: &EdgeTask, model: &ModelArgs) -> Result<Model> {
 }
 
 fn recommend_task(taken: Interactions, model: &ModelArgs) -> Result<RecommendTask> {
-    let usual = if model.ranking() == RankingKind::Bpr { 1 } else { 100 };
-    let negatives = match model.negatives {
-        None => usual,
-        Some(Candidates::Sampled(count)) => count,
-        Some(_) => {
-            return Err(Failure::OfLinksAlone {
-                words: "--negatives all, k-vs-all or shared".into(),
-            });
-        }
-    };
-    let loss = model.ranking().loss(model.smoothing, model.margin);
-    let loss = match loss {
-        RankingLoss::CosineContrastive { margin, .. } => {
-            RankingLoss::CosineContrastive { margin, weight: negatives as f64 }
-        }
-        other => other,
-    };
-    let builder = RecommendTask::builder(taken).loss(loss).negatives(negatives);
+    let bpr = model.ranking() == RankingKind::Bpr;
+    let usual = if bpr { Candidates::Sampled(1) } else { Candidates::Shared(1000) };
+    let candidates = model.negatives.unwrap_or(usual);
+    let builder =
+        RecommendTask::builder(taken).candidates(candidates).loss(model.loss_of(model.ranking())?);
+    let named = matches!(candidates, Candidates::Sampled(_) | Candidates::Shared(_));
     let alone = model.model == Some(ModelKind::Mf);
-    Ok(builder.tables_alone(alone).batch(model.batch.unwrap_or(2048)).build()?)
+    let batch = model.batch.unwrap_or(if bpr { 2048 } else { 512 });
+    Ok(builder.tables_alone(alone && named).batch(batch).build()?)
 }
 
 fn recommender(task: &RecommendTask, model: &ModelArgs) -> Result<Model> {
@@ -311,7 +305,11 @@ fn recommender(task: &RecommendTask, model: &ModelArgs) -> Result<Model> {
     let layers = if model.model == Some(ModelKind::Mf) { 0 } else { model.layers.unwrap_or(3) };
     let builder = LightGcn::builder(taken.num_users() + taken.num_items())
         .channels(model.hidden.unwrap_or(64))
-        .layers(layers)
-        .cosine(model.ranking() == RankingKind::Ccl);
+        .layers(layers);
+    // A cosine is of directions alone, and rows that begin short turn sooner.
+    let builder = match model.ranking() {
+        RankingKind::Ccl => builder.cosine(true).deviation(0.01),
+        _ => builder,
+    };
     Ok(builder.build(0)?)
 }

@@ -1,0 +1,132 @@
+//! Which networks a task has, and which settings these have: whatever would change nothing is
+//! refused.
+
+use crate::args::word;
+use crate::failure::{Failure, Result};
+use crate::model_args::ModelKind::{self, *};
+use crate::sources::TaskKind;
+use clap::ArgMatches;
+use clap::parser::ValueSource;
+
+/// What is asked of a network: a task, and for links whether nodes have features.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    Nodes,
+    Graphs,
+    /// Of a knowledge graph.
+    Links,
+    /// Of one graph whose nodes have features.
+    Edges,
+    Items,
+}
+use Work::{Edges, Graphs, Items, Links, Nodes};
+
+impl Work {
+    const ALL: [Work; 5] = [Nodes, Graphs, Links, Edges, Items];
+
+    fn name(self) -> String {
+        match self {
+            Nodes => word(TaskKind::Node),
+            Graphs => word(TaskKind::Graph),
+            Links => word(TaskKind::Link),
+            Edges => format!("{} on nodes with features", word(TaskKind::Link)),
+            Items => word(TaskKind::Recommend),
+        }
+    }
+
+    /// Its networks, the default first.
+    pub fn kinds(self) -> &'static [ModelKind] {
+        match self {
+            Nodes => &[Gcn, Sage, Gat, Gatv2, Gin, Sgc, Appnp, Gcn2, Mlp],
+            Graphs => &[Gin, Mlp],
+            Links => &[Complex, Distmult, Rotate, Gcn, Sage, Rgcn, Compgcn, Linear],
+            Edges => &[Gcn, Sage],
+            Items => &[Lightgcn, Mf],
+        }
+    }
+}
+
+/// Networks of links with something between table and decoder.
+const ENCODERS: &[ModelKind] = &[Gcn, Sage, Rgcn, Compgcn, Linear];
+/// Networks of nodes whose hidden layers are a stack.
+const STACKS: &[ModelKind] = &[Gcn, Sage, Gat, Gatv2, Gin, Mlp];
+/// Networks of nodes with hidden layers.
+const DEEP: &[ModelKind] = &[Gcn, Sage, Gat, Gatv2, Gin, Appnp, Gcn2, Mlp];
+
+type Fits = (&'static str, &'static [(Work, &'static [ModelKind])]);
+
+/// Settings that not every network of every task has, and where they do something; an empty list is
+/// all networks of that task.
+const FITS: &[Fits] = &[
+    ("hidden", &[(Nodes, DEEP), (Graphs, &[]), (Links, &[]), (Edges, &[]), (Items, &[])]),
+    (
+        "layers",
+        &[(Nodes, DEEP), (Graphs, &[]), (Links, ENCODERS), (Edges, &[]), (Items, &[Lightgcn])],
+    ),
+    ("residual", &[(Nodes, STACKS)]),
+    ("jumping", &[(Nodes, STACKS)]),
+    ("norm", &[(Nodes, STACKS), (Links, ENCODERS)]),
+    ("heads", &[(Nodes, &[Gat, Gatv2])]),
+    ("aggr", &[(Nodes, &[Sage])]),
+    ("hops", &[(Nodes, &[Sgc, Appnp])]),
+    ("alpha", &[(Nodes, &[Appnp, Gcn2])]),
+    ("dropout", &[(Nodes, &[]), (Graphs, &[]), (Links, &[]), (Edges, &[])]),
+    ("decoder", &[(Links, ENCODERS), (Edges, &[])]),
+    ("bases", &[(Links, &[Rgcn])]),
+    ("blocks", &[(Links, &[Rgcn])]),
+    ("composition", &[(Links, &[Compgcn])]),
+    ("relation_dropout", &[(Links, &[])]),
+    ("ranking_loss", &[(Links, &[]), (Items, &[])]),
+    ("negatives", &[(Links, &[]), (Items, &[])]),
+    ("smoothing", &[(Links, &[]), (Items, &[])]),
+    ("margin", &[(Links, &[]), (Items, &[])]),
+    ("negative_weight", &[(Links, &[]), (Items, &[])]),
+    ("penalty", &[(Links, &[]), (Items, &[])]),
+    ("batch", &[(Nodes, &[]), (Graphs, &[]), (Links, &[]), (Items, &[])]),
+    ("sampler", &[(Nodes, &[])]),
+    ("fanout", &[(Nodes, &[])]),
+];
+
+fn given(flags: &ArgMatches, flag: &str) -> bool {
+    flags.value_source(flag) == Some(ValueSource::CommandLine)
+}
+
+fn words(kinds: &[ModelKind]) -> String {
+    kinds.iter().map(|&kind| word(kind)).collect::<Vec<_>>().join(", ")
+}
+
+/// Refuses a network that cannot do the work, and settings that would change nothing.
+pub fn check(work: Work, model: Option<ModelKind>, flags: &ArgMatches) -> Result<()> {
+    let kind = model.unwrap_or(work.kinds()[0]);
+    if !work.kinds().contains(&kind) {
+        let (task, kinds) = (work.name(), words(work.kinds()));
+        return Err(Failure::OtherTask { model: word(kind), task, kinds });
+    }
+    for &(flag, of) in FITS.iter().filter(|(flag, _)| given(flags, flag)) {
+        match of.iter().find(|(its, _)| *its == work) {
+            None => {
+                let flag = flag.replace('_', "-");
+                return Err(Failure::OfAnotherTask { flag, task: work.name() });
+            }
+            Some((_, kinds)) if !kinds.is_empty() && !kinds.contains(&kind) => {
+                let flag = flag.replace('_', "-");
+                return Err(Failure::Unfit { flag, kinds: words(kinds), model: word(kind) });
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Refuses, before data are read, what no data would make right.
+pub fn check_early(model: Option<ModelKind>, flags: &ArgMatches) -> Result<()> {
+    let Some(kind) = model else { return Ok(()) };
+    let fits = |work: &&Work| work.kinds().contains(&kind);
+    let checked = || Work::ALL.iter().filter(fits).map(|&work| check(work, model, flags));
+    if checked().any(|checked| checked.is_ok()) {
+        return Ok(());
+    }
+    // What names the networks that have the setting tells more.
+    let tells = |checked: &Result<()>| matches!(checked, Err(Failure::Unfit { .. }));
+    checked().find(tells).or_else(|| checked().next()).unwrap_or(Ok(()))
+}
