@@ -22,6 +22,10 @@ pub enum Candidates {
     /// The answers of all queries of the batch and so many drawn for all of them; what is known to
     /// be right of another query's answers is left out.
     Shared(usize),
+    /// The query's own answer and so many drawn for all queries of the batch; what is known to be
+    /// right of them is left out. Unlike [`Candidates::Shared`], what is asked for often is not a
+    /// wrong answer more often.
+    Drawn(usize),
     /// All of them, a query per answer: "1-vs-all".
     All,
     /// All of them, each query once with all of its answers: "k-vs-all".
@@ -32,7 +36,9 @@ impl Candidates {
     /// Refuses what no query could be asked with.
     pub(super) fn check(self) -> Result<()> {
         match self {
-            Candidates::Sampled(0) => Err(Error::setting("sampled candidates", 0, "at least 1")),
+            Candidates::Sampled(0) | Candidates::Drawn(0) => {
+                Err(Error::setting("sampled candidates", 0, "at least 1"))
+            }
             _ => Ok(()),
         }
     }
@@ -82,9 +88,11 @@ pub(super) fn at_once<'a, F: Scalar>(
     })
 }
 
-/// Draws the batches of [`Candidates::Shared`].
+/// Draws the batches of [`Candidates::Shared`] and [`Candidates::Drawn`].
 pub(super) struct Shared {
     pub(super) count: usize,
+    /// Whether the answers of the batch's other queries count.
+    pub(super) others: bool,
     /// Nodes that are drawn from.
     pub(super) from: Range<u32>,
     /// Whether the batch has the rows of the named nodes alone.
@@ -103,21 +111,29 @@ impl Shared {
         rng: &mut ChaCha8Rng,
     ) -> Result<Batch<F>> {
         // The candidates are the first places, and in a batch of the named rows alone the first
-        // rows.
+        // rows. Those from `drawn` on are answers that count for their own queries alone.
         let mut places = Places::new(true);
-        for &(_, answer) in pairs {
-            places.of(answer);
+        let name_answers = |places: &mut Places| {
+            for &(_, answer) in pairs {
+                places.of(answer);
+            }
+        };
+        if self.others {
+            name_answers(&mut places);
         }
         for _ in 0..self.count {
             places.of(rng.random_range(self.from.clone()));
         }
+        let drawn = places.len() as u32;
+        name_answers(&mut places);
         let candidates = places.len() as u32;
         let (mut answers, mut left_out, mut penalized) = (Lists::new(), Lists::new(), Vec::new());
         for &(query, answer) in pairs {
             let own = places.of(answer);
             answers.push([own]);
             let others = known(query).filter_map(|node| places.find(node));
-            left_out.push(others.filter(|place| *place < candidates && *place != own));
+            let others = others.filter(|place| *place < drawn).chain(drawn..candidates);
+            left_out.push(others.filter(|place| *place != own));
         }
         let mut queries = Vec::with_capacity(pairs.len());
         for &(query, answer) in pairs {
@@ -142,6 +158,7 @@ mod tests {
     use super::*;
     use crate::data::Interactions;
     use crate::task::RecommendTask;
+    use std::collections::HashSet;
 
     fn batches(candidates: Candidates, alone: bool) -> (RecommendTask, Vec<Batch<f32>>) {
         let own = |user: u32| -> Vec<u32> { (0..10).map(|k| (user * 7 + k * 3) % 40).collect() };
@@ -159,8 +176,10 @@ mod tests {
 
     #[test]
     fn shared_candidates_leave_out_what_else_a_user_has() {
-        for alone in [false, true] {
-            let (task, batches) = batches(Candidates::Shared(6), alone);
+        let cases = [Candidates::Shared(6), Candidates::Drawn(6)];
+        for (candidates, alone) in cases.into_iter().flat_map(|of| [(of, false), (of, true)]) {
+            let (task, batches) = batches(candidates, alone);
+            let mut counted = 0;
             for batch in &batches {
                 let asked = batch.attached::<Asked>().unwrap();
                 let queries = batch.spaces().asked().unwrap();
@@ -175,13 +194,22 @@ mod tests {
                     let has = |k: u32| own.contains(&(pairs[k as usize][1] - 20));
                     let &[answer] = asked.answers.of(query) else { panic!("one answer") };
                     assert!(has(answer), "alone {alone}");
-                    let others: Vec<u32> =
-                        (0..count as u32).filter(|&k| has(k) && k != answer).collect();
-                    let mut left_out = asked.left_out.of(query).to_vec();
-                    left_out.sort_unstable();
-                    assert_eq!(left_out, others, "alone {alone}");
+                    let left_out = asked.left_out.of(query);
+                    assert!(!left_out.contains(&answer));
+                    assert_eq!(left_out.iter().collect::<HashSet<_>>().len(), left_out.len());
+                    let others = (0..count as u32).filter(|k| *k != answer);
+                    let (left, counts): (Vec<u32>, Vec<u32>) =
+                        others.partition(|k| left_out.contains(k));
+                    assert!(counts.iter().all(|&k| !has(k)), "alone {alone}");
+                    if candidates == Candidates::Shared(6) {
+                        assert!(left.iter().all(|&k| has(k)), "alone {alone}");
+                    } else {
+                        assert!(counts.len() <= 6 && count > 6, "alone {alone}");
+                    }
+                    counted += counts.len();
                 }
             }
+            assert!(counted > 0);
         }
     }
 

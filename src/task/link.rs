@@ -216,7 +216,8 @@ impl<F: Scalar> LinkTask<F> {
         let pairs: Vec<(Query, u32)> = triples.iter().copied().flat_map(both).collect();
         match self.settings.candidates {
             Candidates::Sampled(count) => self.sampled(&pairs, count, rng),
-            Candidates::Shared(count) => self.shared(&pairs, count, rng),
+            Candidates::Shared(count) => self.shared(&pairs, count, true, rng),
+            Candidates::Drawn(count) => self.shared(&pairs, count, false, rng),
             Candidates::All => {
                 self.among_all(pairs.into_iter().map(|(query, answer)| (query, vec![answer])))
             }
@@ -256,9 +257,11 @@ impl<F: Scalar> LinkTask<F> {
         &self,
         pairs: &[(Query, u32)],
         count: usize,
+        others: bool,
         rng: &mut ChaCha8Rng,
     ) -> Result<Batch<F>> {
-        let drawn = Shared { count, from: 0..self.entities(), alone: self.settings.tables_alone };
+        let alone = self.settings.tables_alone;
+        let drawn = Shared { count, others, from: 0..self.entities(), alone };
         let known = self.known(1);
         let others = |query| known.answers(query).iter().copied();
         drawn.batch(self, pairs, others, |query| self.asked(query), rng)

@@ -253,9 +253,10 @@ impl<F: Scalar> RecommendTask<F> {
             (asked_of(user), self.items().start + item)
         };
         let pairs: Vec<(Query, u32)> = (0..size).map(pair).collect();
-        if let Candidates::Shared(count) = self.settings.candidates {
+        if let Candidates::Shared(count) | Candidates::Drawn(count) = self.settings.candidates {
+            let others = matches!(self.settings.candidates, Candidates::Shared(_));
             let alone = self.settings.tables_alone;
-            let shared = Shared { count, from: self.items(), alone };
+            let shared = Shared { count, others, from: self.items(), alone };
             return shared.batch(self, &pairs, |query| self.own(query.node), |query| query, rng);
         }
         self.among_all(pairs.into_iter().map(|(query, item)| (query, vec![item])))

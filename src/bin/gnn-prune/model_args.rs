@@ -155,19 +155,20 @@ pub enum SamplerKind {
     Drawn(Sampler),
 }
 
-/// Reads what stands beside an answer: a number, `shared:N`, `all`, `k-vs-all`.
+/// Reads what stands beside an answer: a number, `shared:N`, `drawn:N`, `all`, `k-vs-all`.
 fn candidates(word: &str) -> std::result::Result<Candidates, String> {
     let count = |digits: &str| match digits.parse() {
         Ok(count @ 1..=MOST_NEGATIVES) => Ok(count),
         _ => Err(format!(
-            "`{word}` is not all, k-vs-all, shared:N or N, with N from 1 to {MOST_NEGATIVES}"
+            "`{word}` is not all, k-vs-all, shared:N, drawn:N or N, with N from 1 to {MOST_NEGATIVES}"
         )),
     };
-    Ok(match (word, word.strip_prefix("shared:")) {
+    Ok(match (word, word.split_once(':')) {
         ("all", _) => Candidates::All,
         ("k-vs-all", _) => Candidates::AllAtOnce,
-        (_, Some(digits)) => Candidates::Shared(count(digits)?),
-        (digits, None) => Candidates::Sampled(count(digits)?),
+        (_, Some(("shared", digits))) => Candidates::Shared(count(digits)?),
+        (_, Some(("drawn", digits))) => Candidates::Drawn(count(digits)?),
+        (digits, _) => Candidates::Sampled(count(digits)?),
     })
 }
 
@@ -264,7 +265,7 @@ pub struct ModelArgs {
     /// Or --loss, of rankings: softmax, bce, margin, bpr, ccl
     #[arg(long, value_enum, value_name = "LOSS", hide_possible_values = true)]
     pub ranking_loss: Option<RankingKind>,
-    /// Wrong answers per right one: N, shared:N, all, k-vs-all
+    /// Wrong answers per right one: N, shared:N, drawn:N, all, k-vs-all
     #[arg(long, value_name = "HOW", value_parser = candidates)]
     pub negatives: Option<Candidates>,
     /// Label smoothing of softmax and bce, in [0, 1) [default: 0]

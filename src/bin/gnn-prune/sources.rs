@@ -249,7 +249,7 @@ fn link_task(facts: Triples, model: &ModelArgs) -> Result<LinkTask> {
     let alone = is_row_by_row(model);
     let drawn = if alone { 4000 } else { 500 };
     let candidates = model.negatives.unwrap_or(Candidates::Shared(drawn));
-    let named = matches!(candidates, Candidates::Sampled(_) | Candidates::Shared(_));
+    let named = !matches!(candidates, Candidates::All | Candidates::AllAtOnce);
     let builder = LinkTask::builder(facts)
         .candidates(candidates)
         .loss(model.loss_of(model.ranking_loss.unwrap_or(RankingKind::Softmax))?)
@@ -290,11 +290,11 @@ fn edges(task: &EdgeTask, model: &ModelArgs) -> Result<Model> {
 
 fn recommend_task(taken: Interactions, model: &ModelArgs) -> Result<RecommendTask> {
     let bpr = model.ranking() == RankingKind::Bpr;
-    let usual = if bpr { Candidates::Sampled(1) } else { Candidates::Shared(1000) };
+    let usual = if bpr { Candidates::Sampled(1) } else { Candidates::Drawn(1000) };
     let candidates = model.negatives.unwrap_or(usual);
     let builder =
         RecommendTask::builder(taken).candidates(candidates).loss(model.loss_of(model.ranking())?);
-    let named = matches!(candidates, Candidates::Sampled(_) | Candidates::Shared(_));
+    let named = !matches!(candidates, Candidates::All | Candidates::AllAtOnce);
     let alone = model.model == Some(ModelKind::Mf);
     let batch = model.batch.unwrap_or(if bpr { 2048 } else { 512 });
     Ok(builder.tables_alone(alone && named).batch(batch).build()?)
