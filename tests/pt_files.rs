@@ -65,7 +65,7 @@ fn every_file_holds_what_pytorch_says_to_the_bit() {
         assert_eq!(Json::from(order), json!(names), "{}", path.display());
         seen += 1;
     }
-    assert_eq!(seen, 22);
+    assert_eq!(seen, 25);
 }
 
 #[test]
@@ -175,6 +175,10 @@ fn what_is_not_read_is_named_with_the_way_out() {
         ("complex.pt", "tensor `a` is of type ComplexFloat, which is not read"),
         ("float8.pt", "tensor `a` is of type float8_e4m3fn, which is not read"),
         ("hetero.pt", "save `data.to_homogeneous()`"),
+        (
+            "high_byte_first.pt",
+            "tensor `a` is an array of numpy whose bytes are not in order, the low one first; save",
+        ),
         ("lazy.pt", "tensor `0.weight` has no shape yet; run the network once"),
         ("negative.pt", "tensor `a` is marked as `neg`"),
         ("not_finite.pt", "tensor `lin.weight` holds inf, which is not a finite number"),

@@ -10,6 +10,7 @@ import pickle
 import sys
 from pathlib import Path
 
+import numpy
 import torch
 import torch_geometric
 from safetensors.torch import save_file
@@ -140,6 +141,24 @@ def tensors():
     keep("views_legacy.pt", views, views, _use_new_zipfile_serialization=False)
 
 
+def arrays():
+    """What numpy makes stays numpy's in a file of PyTorch."""
+    named = {kind: numpy.arange(6).reshape(2, 3).astype(kind) for kind in ("int64", "int32", "int16", "int8", "uint8", "uint16", "uint32", "uint64", "float64", "float32", "float16", "bool")}
+    # Bytes that are two letters of UTF-8 each.
+    named["negative"] = -numpy.arange(5)
+    named["by_column"] = numpy.asfortranarray(numpy.arange(12.0).reshape(3, 4))
+    named["cube"] = numpy.arange(24).reshape(2, 3, 4).transpose(2, 0, 1)
+    named["one"] = numpy.array(7)
+    named["empty"] = numpy.zeros((0, 3))
+    named["tensor"] = torch.arange(3)
+    expected = {key: torch.as_tensor(numpy.ascontiguousarray(value).reshape(numpy.shape(value)) if isinstance(value, numpy.ndarray) else value) for key, value in named.items()}
+    # Arrays of words and objects are passed by.
+    named["words"] = numpy.array(["a", "b"])
+    named["objects"] = numpy.array([None, 3], dtype=object)
+    for protocol in (2, 4, 5):
+        keep(f"arrays_protocol_{protocol}.pt", named, expected, pickle_protocol=protocol)
+
+
 def graphs():
     data = Data(
         x=torch.randn(6, 3),
@@ -228,12 +247,13 @@ def refused():
     refuse("nothing.pt", {"epoch": 3, "history": [0.5, 0.25]})
     refuse("two_of_them.pt", {"state_dict": {"a": torch.zeros(1)}, "model": {"b": torch.zeros(1)}})
     refuse("same_name.pt", {"a.b": torch.zeros(1), "a": {"b": torch.ones(1)}})
+    refuse("high_byte_first.pt", {"a": numpy.arange(3).astype(">i8")})
     torch.jit.save(torch.jit.script(nn.Linear(3, 2)), folder / "refused" / "scripted.pt")
     (folder / "refused" / "plain.pkl").write_bytes(pickle.dumps(collections.OrderedDict(a=1)))
     (folder / "refused" / "plain_state.pkl").write_bytes(pickle.dumps({"a": torch.zeros(2)}))
 
 
 torch.manual_seed(0)
-for make in (models, tensors, graphs, graph_sets, refused):
+for make in (models, tensors, arrays, graphs, graph_sets, refused):
     make()
 print(torch.__version__, torch_geometric.__version__)

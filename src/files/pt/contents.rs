@@ -117,7 +117,7 @@ impl<'a, 'b> Reader<'a, 'b> {
             return Err(self.endless());
         }
         self.step(tree.count(id), 0)?;
-        if tree.tensor(id).is_some() {
+        if tree.is_numbers(id) {
             return Err("holds one tensor without a name; save a dict of tensors".into());
         }
         if tree.module(id).is_some() {
@@ -150,7 +150,7 @@ impl<'a, 'b> Reader<'a, 'b> {
                 .flatten()
                 .filter(|&(_, value)| self.reaching[value.index()])
         };
-        let is_tensor = |value| tree.tensor(value).is_some();
+        let is_tensor = |value| tree.is_numbers(value);
         let of_training = |key: Id| is_of_training(tree, key);
         let is_network = |key: Id| tree.text(key).is_some_and(|key| NETWORKS.contains(&key));
         let named: Vec<(Id, Id)> =
@@ -311,7 +311,7 @@ impl<'a, 'b> Reader<'a, 'b> {
         }
         for (key, value) in tree.entries(id).into_iter().flatten() {
             self.step(1 + tree.count(value), prefix.len())?;
-            let is_tensor = tree.tensor(value).is_some();
+            let is_tensor = tree.is_numbers(value);
             // What a dict of several networks holds of their training.
             let passed = depth == 0 && is_of_training(tree, key);
             if passed || !self.reaching[value.index()] && !is_tensor {
@@ -343,7 +343,7 @@ impl<'a, 'b> Reader<'a, 'b> {
         for (key, value) in tree.entries(mapping).into_iter().flatten() {
             self.step(1, 0)?;
             let name = self.named("", key)?;
-            if tree.tensor(value).is_some() {
+            if tree.is_numbers(value) {
                 self.tensor(name, value)?;
             } else if self.reaching[value.index()] {
                 return Err(format!(
@@ -359,12 +359,15 @@ impl<'a, 'b> Reader<'a, 'b> {
 
     fn tensor(&mut self, name: String, id: Id) -> Result<(), String> {
         let tree = self.tree;
-        let Some(parts) = tree.tensor(id) else {
-            return Err(format!("has {} as its tensor `{name}`", tree.kind(id)));
+        let read = match (tree.tensor(id), tree.array(id)) {
+            (Some(parts), _) => numbers::read(tree, parts, &mut self.storages, self.budget),
+            (None, Some(array)) => numbers::of_array(tree, array, self.budget),
+            (None, None) => {
+                return Err(format!("has {} as its tensor `{name}`", tree.kind(id)));
+            }
         };
         let wrong = |problem: String| format!("tensor `{name}` {problem}");
-        let (shape, numbers) =
-            numbers::read(tree, parts, &mut self.storages, self.budget).map_err(wrong)?;
+        let (shape, numbers) = read.map_err(wrong)?;
         let is_new = match numbers {
             Numbers::Floats(values) => {
                 self.found.floats.insert(name.clone(), Array { shape, values }).is_none()

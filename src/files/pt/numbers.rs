@@ -3,8 +3,10 @@
 use super::super::Budget;
 use super::super::budget::reserved;
 use super::storage::{Place, Storages, TYPES, Type};
-use super::tree::{Id, Node, Tree};
+use super::tree::{Id, Node, NumpyArray, Tree};
 use half::{bf16, f16};
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 /// PyTorch has tensors of at most so many axes.
 const MOST_AXES: usize = 64;
@@ -103,6 +105,108 @@ pub fn read(
     let bytes = storages.get(place.key, budget)?;
     let numbers = numbers(bytes, kind, &view)?;
     Ok((view.shape, numbers))
+}
+
+/// Types of numpy that are read.
+const OF_NUMPY: [(&str, Type); 12] = [
+    ("f4", Type::F32),
+    ("f8", Type::F64),
+    ("f2", Type::F16),
+    ("i8", Type::I64),
+    ("i4", Type::I32),
+    ("i2", Type::I16),
+    ("i1", Type::I8),
+    ("u8", Type::U64),
+    ("u4", Type::U32),
+    ("u2", Type::U16),
+    ("u1", Type::U8),
+    ("b1", Type::Bool),
+];
+
+/// What an array of numpy holds: its shape, and its numbers.
+///
+/// # Errors
+/// What is wrong with the array, as the end of a sentence.
+pub fn of_array(
+    tree: &Tree,
+    array: NumpyArray,
+    budget: &Budget,
+) -> Result<(Vec<usize>, Numbers), String> {
+    let NumpyArray { shape, dtype, order, bytes, axes: turned } = array;
+    let state = match tree.node(dtype) {
+        Node::Object(object) => object.state.and_then(|state| tree.items(state)),
+        _ => None,
+    };
+    // What has one byte a number is marked by `|`.
+    let order_of_bytes = state.and_then(|state| tree.text(*state.get(1)?));
+    if !matches!(order_of_bytes, Some("<" | "|")) {
+        return Err("is an array of numpy whose bytes are not in order, the low one first; save \
+             `torch.from_numpy(..)` of it"
+            .into());
+    }
+    let name = tree.of_numpy(dtype).unwrap_or("?");
+    let kind = OF_NUMPY.iter().find(|(known, _)| *known == name);
+    let kind = kind.map(|(_, kind)| *kind).ok_or_else(|| of_type(name))?;
+    let shape = axes(tree, shape)?;
+    let first_is_fastest = matches!(tree.node(order), Node::Bool(true))
+        || tree.text(order).is_some_and(|order| order.starts_with('F'));
+    budget.take(&shape, size_of::<i64>())?;
+    let mut strides = vec![1usize; shape.len()];
+    // The budget has granted the product of all axes.
+    if first_is_fastest {
+        (1..shape.len()).for_each(|k| strides[k] = strides[k - 1] * shape[k - 1].max(1));
+    } else {
+        (1..shape.len()).rev().for_each(|k| strides[k - 1] = strides[k] * shape[k].max(1));
+    }
+    let view = match turned.map(|turned| axes(tree, turned)).transpose()? {
+        None => View { offset: 0, shape, strides },
+        Some(turned) => {
+            let all: BTreeSet<usize> = turned.iter().copied().collect();
+            if turned.len() != shape.len() || !all.into_iter().eq(0..shape.len()) {
+                return Err(format!("of shape {shape:?} has {turned:?} as its axes"));
+            }
+            let of = |places: &[usize]| turned.iter().map(|&axis| places[axis]).collect();
+            View { offset: 0, shape: of(&shape), strides: of(&strides) }
+        }
+    };
+    let bytes = array_bytes(tree, bytes, budget)?;
+    let size = TYPES.iter().find(|(.., known, _)| *known == kind).map_or(1, |(.., size)| *size);
+    if view.shape.iter().product::<usize>() * size != bytes.len() {
+        let shape = &view.shape;
+        return Err(format!("of shape {shape:?} has {} bytes, at {size} each", bytes.len()));
+    }
+    let numbers = numbers(&bytes, kind, &view)?;
+    Ok((view.shape, numbers))
+}
+
+/// The bytes of an array; up to protocol 2 each stands as a character of that number.
+fn array_bytes<'a>(tree: &Tree<'a>, id: Id, budget: &Budget) -> Result<Cow<'a, [u8]>, String> {
+    match tree.node(id) {
+        Node::Bytes(bytes) => Ok(Cow::Borrowed(bytes)),
+        // Bytes of Python 2 that happen to be text.
+        Node::Text(text) => Ok(Cow::Borrowed(text.as_bytes())),
+        Node::Object(object) => {
+            let parts = tree.items(object.args).unwrap_or_default();
+            match (tree.global(object.call), parts) {
+                (Some(("_codecs", "encode")), &[text, code])
+                    if tree.text(code) == Some("latin1") =>
+                {
+                    let text = tree.text(text).ok_or("is an array of numpy without bytes")?;
+                    budget.take(&[text.len()], 1)?;
+                    let mut bytes = reserved(text.len())?;
+                    for letter in text.chars() {
+                        let byte = u8::try_from(u32::from(letter));
+                        bytes.push(byte.map_err(|_| "is an array of numpy with damaged bytes")?);
+                    }
+                    Ok(Cow::Owned(bytes))
+                }
+                // What numpy writes for no bytes at all.
+                (Some(("__builtin__" | "builtins", "bytes")), &[]) => Ok(Cow::Borrowed(&[])),
+                _ => Err("is an array of numpy whose bytes are not known".into()),
+            }
+        }
+        _ => Err(format!("is an array of numpy of {}, which is not read", tree.kind(id))),
+    }
 }
 
 fn of_type(name: &str) -> String {

@@ -198,7 +198,7 @@ impl<'a> Machine<'a, '_> {
             is_text
                 .then(|| std::str::from_utf8(bytes).ok())
                 .flatten()
-                .map_or(Node::Bytes, Node::Text),
+                .map_or(Node::Bytes(bytes), Node::Text),
         )
     }
 

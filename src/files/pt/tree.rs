@@ -35,7 +35,7 @@ pub enum Node<'a> {
     Float(f64),
     Text(&'a str),
     /// Bytes, or text that is not UTF-8.
-    Bytes,
+    Bytes(&'a [u8]),
     List(Vec<Id>),
     Tuple(Vec<Id>),
     Set(Vec<Id>),
@@ -56,6 +56,18 @@ pub struct Object {
     pub state: Option<Id>,
     /// What was put into it afterwards, as into a dict.
     pub items: Vec<(Id, Id)>,
+}
+
+/// An array of numpy: where its parts stand.
+#[derive(Debug, Clone, Copy)]
+pub struct NumpyArray {
+    pub shape: Id,
+    pub dtype: Id,
+    /// `True`, or text that begins with an F, where the first axis is the fastest.
+    pub order: Id,
+    pub bytes: Id,
+    /// Which axis of the shape each axis of the array is, where they were turned.
+    pub axes: Option<Id>,
 }
 
 /// All nodes of a pickle.
@@ -125,7 +137,7 @@ impl<'a> Tree<'a> {
             Node::Int(_) | Node::Wide => "an int".into(),
             Node::Float(_) => "a float".into(),
             Node::Text(_) => "text".into(),
-            Node::Bytes => "bytes".into(),
+            Node::Bytes(_) => "bytes".into(),
             Node::List(items) => format!("a list of {}", items.len()),
             Node::Tuple(items) => format!("a tuple of {}", items.len()),
             Node::Set(_) => "a set".into(),
@@ -233,7 +245,41 @@ impl<'a> Tree<'a> {
         None
     }
 
-    /// For every node whether numbers of a tensor are to be found from it.
+    /// The parts of an array of numbers of numpy: `_reconstruct` and a state, or `_frombuffer` in
+    /// protocol 5. Arrays of words and objects are none.
+    pub fn array(&self, id: Id) -> Option<NumpyArray> {
+        let Node::Object(object) = self.node(id) else { return None };
+        let (module, name) = self.global(object.call)?;
+        let array = match (module.strip_prefix("numpy.")?.trim_start_matches('_'), name) {
+            ("core.multiarray", "_reconstruct") => {
+                let &[_, shape, dtype, order, bytes] = self.items(object.state?)? else {
+                    return None;
+                };
+                NumpyArray { shape, dtype, order, bytes, axes: None }
+            }
+            ("core.numeric", "_frombuffer") => {
+                let (&[bytes, dtype, shape, order], axes) =
+                    self.items(object.args)?.split_first_chunk::<4>()?;
+                NumpyArray { shape, dtype, order, bytes, axes: axes.first().copied() }
+            }
+            _ => return None,
+        };
+        self.of_numpy(array.dtype)?.starts_with(['f', 'i', 'u', 'b']).then_some(array)
+    }
+
+    /// The name of a type of numpy, as `i8`.
+    pub fn of_numpy(&self, dtype: Id) -> Option<&'a str> {
+        let Node::Object(object) = self.node(dtype) else { return None };
+        let is_type = self.global(object.call)? == ("numpy", "dtype");
+        is_type.then(|| self.text(*self.items(object.args)?.first()?)).flatten()
+    }
+
+    /// Whether a value is a tensor or an array.
+    pub fn is_numbers(&self, id: Id) -> bool {
+        self.tensor(id).is_some() || self.array(id).is_some()
+    }
+
+    /// For every node whether numbers of a tensor or an array are to be found from it.
     ///
     /// # Errors
     /// Where there is no memory.
@@ -254,6 +300,7 @@ impl<'a> Tree<'a> {
         });
         let seeds = |(index, node): (usize, &Node)| match node {
             Node::Persistent(_) => Id::new(index),
+            Node::Object(_) => Id::new(index).filter(|&id| self.array(id).is_some()),
             _ => None,
         };
         let mut found = vec![false; self.nodes.len()];
