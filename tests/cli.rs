@@ -1914,6 +1914,22 @@ fn a_folder_of_triples_is_a_knowledge_graph() {
 }
 
 #[test]
+fn folders_of_the_open_graph_benchmark_are_links() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/pt/ogb");
+    let cases = [("facts", "mrr", 25.0, "`head_neg`"), ("people", "roc_auc", 90.0, "`weight`")];
+    for (name, metric, least, unread) in cases {
+        let output = run(&format!("train {folder}/{name} --epochs 5 --json -"));
+        let said = remarks(&output);
+        assert!(output.status.success() && said.contains(unread), "{said}");
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let row = &report["rows"][0];
+        assert_eq!(row["metric"], metric);
+        assert!(row["accuracy"]["mean"].as_f64().unwrap() > least, "{row}");
+    }
+    refuses(&format!("train {folder}/people --model complex"), &["complex", "gcn, sage"]);
+}
+
+#[test]
 fn encoders_of_knowledge_graphs_are_words() {
     let folder = Folder::new();
     let data = days(&folder);

@@ -1,16 +1,16 @@
 //! Links and recommendation: models of pairs against their formulas, and their tasks.
 
-use gnn_prune::data::{Interactions, Triples};
+use gnn_prune::data::{EdgeSplit, Interactions, Purpose, Triples};
 use gnn_prune::ndarray::{Array1, Array2};
 use gnn_prune::nn::decode::{Decoder, Form};
 use gnn_prune::nn::{Cx, Embedding, Init, ModelBuilder, NodeId, Queries, Query, Rows};
 use gnn_prune::task::{
-    Candidates, LinkTask, Part, RankingLoss, RecommendTask, Tally, Task, evaluate,
+    Candidates, EdgeTask, LinkTask, Part, RankingLoss, RecommendTask, Tally, Task, evaluate,
 };
 use gnn_prune::train::{Penalty, UpdateRule};
 use gnn_prune::{
-    ChannelPruner, Distiller, Error, InputGradients, LightGcn, Magnitude, Model, SoftLabels,
-    Trainer,
+    ChannelPruner, Dataset, Distiller, Error, InputGradients, LightGcn, Magnitude, Model,
+    SoftLabels, Trainer,
 };
 
 /// Days of a month, each of which follows another: the day after, and the day a week later.
@@ -291,4 +291,67 @@ fn a_relation_that_there_is_not_is_refused() {
     let rows = Rows::new().queries(Queries::among(vec![asked], 0..28).unwrap());
     let error = model.infer(&Cx::eval(data.graph()).within(&rows), data.features()).unwrap_err();
     assert!(error.to_string().contains("relation of a query: index 4"), "{error}");
+}
+
+#[cfg(feature = "pt")]
+#[test]
+fn folders_of_the_open_graph_benchmark_hold_facts_or_edges_and_their_parts() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pt/ogb");
+    let [facts, people] = ["facts", "people"].map(|name| folder.join(name));
+    assert!(Triples::are_in(&facts) && !EdgeSplit::are_in(&facts));
+    assert!(!Triples::are_in(&people) && EdgeSplit::are_in(&people));
+    let facts = Triples::read(facts).unwrap();
+    // One entity is in no triple, and only the folder's count tells of it.
+    assert_eq!((facts.num_entities(), facts.num_relations()), (13, 2));
+    let parts = [facts.train(), facts.valid(), facts.test()];
+    assert_eq!(parts.map(<[_]>::len), [16, 4, 4]);
+    let mut all = parts.concat();
+    all.sort_unstable();
+    let expected = (0..12).flat_map(|k| [0, 1].map(|r| [k, r, (k + 1 + r) % 12]));
+    assert!(all.into_iter().eq(expected));
+    assert!(facts.notes().iter().any(|note| note.contains("not among those of `head_neg`")));
+
+    let data = Dataset::reader(&people).purpose(Purpose::Predict).read().unwrap();
+    let split = EdgeSplit::read(people).unwrap();
+    assert_eq!(split.edges().each_ref().map(Vec::len), [140, 20, 20]);
+    assert_eq!(split.others()[1][0], [0, 2]);
+    assert!(split.edges().iter().flatten().all(|[u, v]| u < v && u % 4 == v % 4));
+    assert!(split.notes()[0].contains("not read: `weight`, `year`"), "{:?}", split.notes());
+    let task = EdgeTask::with_split(&data, &split).unwrap();
+    let batch = task.batches(Part::Test, 0).unwrap().epoch(0).next().unwrap().unwrap();
+    assert_eq!(Task::<f32>::settings(&task), "links, hidden by the data");
+    assert_eq!(batch.rows().len(), 50);
+}
+
+#[test]
+fn a_split_of_edges_that_does_not_fit_the_graph_is_refused() {
+    let ring = |n: u32| (0..n).map(|u| [u, (u + 1) % n]).collect::<Vec<_>>();
+    let graph = gnn_prune::Graph::builder(30)
+        .edges(ring(30).into_iter().map(|[u, v]| (u as usize, v as usize)))
+        .undirected(true)
+        .build()
+        .unwrap();
+    let data = Dataset::unlabeled("ring", graph, Array2::ones((30, 1)).into()).unwrap();
+    let other = vec![[0, 5]];
+    let with = |train: Vec<[u32; 2]>, valid: [u32; 2], none: [u32; 2]| {
+        let split =
+            EdgeSplit::new("t", [train, vec![valid], other.clone()], [vec![none], vec![[0, 9]]])?;
+        EdgeTask::with_split(&data, &split)
+    };
+    assert!(with(ring(30), [0, 7], [0, 8]).is_ok());
+    // Who trains may validate too, and is asked after as before.
+    assert!(with(ring(30), [1, 0], [0, 8]).is_ok());
+    let mut more = ring(30);
+    more.push([3, 9]);
+    for (found, what) in [
+        (with(ring(30), [0, 30], [0, 8]), "index 30"),
+        (with(ring(30), [0, 7], [8, 8]), "pairs node 8 with itself"),
+        (with(ring(29), [0, 7], [0, 8]), "the edge from 0 to 28 is not in the graph"),
+        (with(ring(30)[1..].to_vec(), [0, 7], [0, 8]), "the edge from 0 to 1 does not train"),
+        (with(more, [0, 7], [0, 8]), "the edge from 3 to 9 is not in the graph"),
+        (with(Vec::new(), [0, 7], [0, 8]), "the part `train` has no pair"),
+    ] {
+        let error = found.unwrap_err().to_string();
+        assert!(error.contains(what), "{error}");
+    }
 }

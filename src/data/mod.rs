@@ -47,7 +47,7 @@ pub use dataset::Dataset;
 pub use graphs::{GraphSet, Selected};
 pub use interactions::Interactions;
 pub use labels::{Labels, UNLABELED};
-pub use links::{Triple, Triples};
+pub use links::{EdgeSplit, Triple, Triples};
 pub use norm::FeatureNorm;
 pub use powerlaw::PowerLaw;
 pub use purpose::Purpose;

@@ -221,7 +221,7 @@ fn names_in(folder: &Path) -> Vec<String> {
 }
 
 /// The only folder below `split`.
-fn split_folder(folder: &Path) -> Result<Option<PathBuf>> {
+pub(super) fn split_folder(folder: &Path) -> Result<Option<PathBuf>> {
     let Ok(entries) = std::fs::read_dir(folder.join("split")) else { return Ok(None) };
     let mut folders: Vec<PathBuf> =
         entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_dir()).collect();

@@ -1,7 +1,7 @@
 //! Which pairs of nodes are edges.
 
 use super::{Batch, Batches, Metric, Part, Tally, Task, binary_cross_entropy};
-use crate::data::Dataset;
+use crate::data::{Dataset, EdgeSplit};
 use crate::error::{Error, Result};
 use crate::graph::{EdgeMask, Graph};
 use crate::nn::{Origin, Queries, Rows};
@@ -22,10 +22,11 @@ const K: usize = 50;
 /// tells them from pairs that are no edges. A model for it reads the features of the data and ends
 /// in a layer that scores pairs, one number each.
 ///
-/// What is hidden, and as many pairs that are no edges, are drawn once by a seed of the task and
-/// are the same for every model. Training has all other edges and as many pairs that are none,
-/// drawn anew in each epoch. The loss is the cross-entropy of a sigmoid; the metric is ROC AUC, and
-/// beside it stands Hits@50, the share of edges that score above the 50th best pair that is none.
+/// What is hidden, and as many pairs that are no edges, are drawn once by a seed of the task, or
+/// given by the data, and are the same for every model. Training has all other edges and as many
+/// pairs that are none, drawn anew in each epoch. The loss is the cross-entropy of a sigmoid; the
+/// metric is ROC AUC, and beside it stands Hits@50, the share of edges that score above the 50th
+/// best pair that is none.
 ///
 /// *Source*: Kipf and Welling, "Variational graph auto-encoders", 2016, §3 (85, 5 and 10 per cent);
 /// Hu et al., "Open graph benchmark", NeurIPS 2020, §A.2 (Hits).
@@ -48,7 +49,8 @@ const K: usize = 50;
 pub struct EdgeTask<F: Scalar = f32> {
     /// The data without the edges that are hidden.
     data: Dataset<F>,
-    seed: u64,
+    /// Who hid them, for the identity of the task.
+    hidden_by: String,
     /// Edges that train, validate and test, the smaller number first.
     edges: [Arc<[[u32; 2]]>; 3],
     /// Pairs that are no edges, for the last two.
@@ -83,13 +85,8 @@ impl<F: Scalar> EdgeTask<F> {
         let mut order: Vec<[u32; 2]> = there.iter().copied().collect();
         order.shuffle(&mut generator(seed, &[purpose::SPLIT]));
         let counts = SHARES.map(|share| (order.len() as f64 * share) as usize);
-        let free = n.saturating_mul(n.saturating_sub(1)) / 2 - order.len();
-        if counts.contains(&0) || free < 2 * order.len() {
-            let problem = format!(
-                "has {} edges between {n} nodes: links want twenty at least, and twice as many \
-                 pairs that are none",
-                order.len()
-            );
+        if counts.contains(&0) {
+            let problem = format!("has {} edges: links want twenty at least", order.len());
             return Err(Error::data(data.name(), problem));
         }
         let test = order.split_off(order.len() - counts[1]);
@@ -99,18 +96,70 @@ impl<F: Scalar> EdgeTask<F> {
             let (u, v) = (edge.source as u32, edge.target as u32);
             !hidden.contains(&[u.min(v), u.max(v)])
         });
-        let mut task = Self {
-            data: data.with_graph(data.graph().retain(&keep)?)?,
-            seed,
-            edges: [order.into(), valid.into(), test.into()],
-            others: Default::default(),
-            known: Arc::new(there),
-        };
+        let (edges, hidden_by) = ([order, valid, test], format!("seed {seed}"));
+        let data = data.with_graph(data.graph().retain(&keep)?)?;
+        let mut task = Self::of(data, hidden_by, edges, Default::default(), there)?;
         task.others = [1, 2].map(|part| {
             let mut rng = generator(seed, &[purpose::BATCHES, 0, part as u64]);
             task.no_edges(task.edges[part].len(), &mut rng).into()
         });
         Ok(task)
+    }
+
+    /// Takes what is hidden, and what it is measured against, from `split`; the graph of `data` has
+    /// the training edges alone. An edge of another part that trains too stays in both, as in
+    /// ogbl-collab, where people write together again.
+    ///
+    /// # Errors
+    /// [`Error::IndexOutOfRange`] for a node that there is not; [`Error::Data`] for a graph that
+    /// lacks a training edge in either direction or has an edge more, and one with no room for as
+    /// many pairs that are none.
+    pub fn with_split(data: &Dataset<F>, split: &EdgeSplit) -> Result<Self> {
+        let n = data.num_nodes();
+        for pair in split.edges().iter().chain(split.others()).flatten() {
+            // The larger stands last.
+            if pair[1] as usize >= n {
+                let at = format!("{}: node of a pair", split.name());
+                return Err(Error::IndexOutOfRange { at, index: pair[1] as usize, len: n });
+            }
+        }
+        let (starts, sources) = data.graph().edge_list();
+        let of_graph =
+            |i: usize| sources[starts[i]..starts[i + 1]].iter().map(move |&j| [j, i as u32]);
+        let graph: BTreeSet<[u32; 2]> = (0..n).flat_map(of_graph).filter(|[j, i]| j != i).collect();
+        let both = |&[u, v]: &[u32; 2]| [[u, v], [v, u]];
+        let train: BTreeSet<[u32; 2]> = split.edges()[0].iter().flat_map(both).collect();
+        if let Some([u, v]) = train.symmetric_difference(&graph).next() {
+            let other =
+                if graph.contains(&[*u, *v]) { "does not train" } else { "is not in the graph" };
+            let problem = format!(
+                "the edge from {u} to {v} {other}; the graph is to have what trains, both ways"
+            );
+            return Err(Error::data(data.name(), problem));
+        }
+        let known = split.edges().iter().flatten().copied().collect();
+        let others = split.others().clone().map(Into::into);
+        Self::of(data.clone(), "the data".into(), split.edges().clone(), others, known)
+    }
+
+    fn of(
+        data: Dataset<F>,
+        hidden_by: String,
+        edges: [Vec<[u32; 2]>; 3],
+        others: [Arc<[[u32; 2]]>; 2],
+        known: BTreeSet<[u32; 2]>,
+    ) -> Result<Self> {
+        let n = data.num_nodes();
+        let all = n.saturating_mul(n.saturating_sub(1)) / 2;
+        if all < 3 * known.len() {
+            let problem = format!(
+                "has {} edges between {n} nodes: links want twice as many pairs that are none",
+                known.len()
+            );
+            return Err(Error::data(data.name(), problem));
+        }
+        let edges = edges.map(Into::into);
+        Ok(Self { data, hidden_by, edges, others, known: Arc::new(known) })
     }
 
     /// So many pairs that are no edges of the whole graph.
@@ -157,7 +206,7 @@ impl<F: Scalar> Task<F> for EdgeTask<F> {
     }
 
     fn settings(&self) -> String {
-        format!("links, hidden by seed {}", self.seed)
+        format!("links, hidden by {}", self.hidden_by)
     }
 
     fn inputs(&self) -> usize {

@@ -5,6 +5,7 @@ Files under `refused` have no twin; those under `unlabelled` hold NaN, which is 
 """
 
 import collections
+import gzip
 import os
 import pickle
 import sys
@@ -233,6 +234,41 @@ def graph_sets():
     save("no_slices.pt", (joined.to_dict(), slices, Data))
 
 
+def ogb():
+    """Folders in the layout of the Open Graph Benchmark's link tasks, whose parts are dicts of arrays of numpy."""
+
+    def write(name, raw, parts):
+        place = folder / "ogb" / name
+        (place / "raw").mkdir(parents=True, exist_ok=True)
+        (place / "split" / "time").mkdir(parents=True, exist_ok=True)
+        for file, rows in raw.items():
+            text = "".join(",".join(map(str, row)) + "\n" for row in rows)
+            (place / "raw" / f"{file}.csv.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
+        for part, arrays in parts.items():
+            torch.save(arrays, place / "split" / "time" / f"{part}.pt")
+
+    # Entity k follows k by relation 0, and k + 2 by relation 1; entity 12 is in no triple.
+    facts = numpy.array([(k, r, (k + 1 + r) % 12) for k in range(12) for r in range(2)])
+    order = numpy.random.default_rng(0).permutation(len(facts))
+    columns = lambda rows: {"head": rows[:, 0], "relation": rows[:, 1], "tail": rows[:, 2]}
+    wrong = lambda rows: {"head_neg": numpy.zeros((len(rows), 3), dtype=numpy.int64), "tail_neg": numpy.ones((len(rows), 3), dtype=numpy.int32)}
+    train, valid, test = (facts[order[a:b]] for a, b in ((0, 16), (16, 20), (20, 24)))
+    parts = {"train": columns(train), "valid": columns(valid) | wrong(valid), "test": columns(test) | wrong(test)}
+    write("facts", {"edge": train[:, [0, 2]], "edge_reltype": train[:, [1]], "num-node-list": [[13]]}, parts)
+    # Circles of ten people, each of whom knows all others of it.
+    pairs = numpy.array([(u, v) for u in range(40) for v in range(u) if u % 4 == v % 4])
+    pairs = pairs[numpy.random.default_rng(1).permutation(len(pairs))]
+    none = numpy.array([(u, u + 1 + k) for k in (0, 1) for u in range(30)])
+    train, valid, test = pairs[:140], pairs[140:160], pairs[160:]
+    parts = {
+        "train": {"edge": train, "weight": numpy.ones(len(train)), "year": numpy.full(len(train), 2010)},
+        "valid": {"edge": valid, "edge_neg": none[:30]},
+        "test": {"edge": test[:, ::-1], "edge_neg": none[30:]},
+    }
+    features = [[round(float(u % 4 == c) + 0.01 * u, 2) for c in range(4)] for u in range(40)]
+    write("people", {"edge": train, "num-node-list": [[40]], "node-feat": features}, parts)
+
+
 def refused():
     refuse("sparse.pt", {"a": torch.randn(2), "adj": torch.eye(3).to_sparse()})
     refuse("complex.pt", {"a": torch.randn(2, dtype=torch.complex64)})
@@ -254,6 +290,6 @@ def refused():
 
 
 torch.manual_seed(0)
-for make in (models, tensors, arrays, graphs, graph_sets, refused):
+for make in (models, tensors, arrays, graphs, graph_sets, ogb, refused):
     make()
 print(torch.__version__, torch_geometric.__version__)

@@ -204,8 +204,8 @@ pub struct DataArgs {
 
 impl DataArgs {
     /// Opens the data to train on.
-    pub fn open(&self) -> Result<Dataset> {
-        let data = self.read(Dataset::word(&self.data), self.features)?;
+    pub fn open(&self, purpose: Purpose) -> Result<Dataset> {
+        let data = self.read(Dataset::word(&self.data).purpose(purpose), self.features)?;
         remark_on(&data, &mut Vec::new());
         Ok(data)
     }
@@ -284,7 +284,8 @@ const DATA: &str = "DATA is one of
   MUTAG/                  many graphs: MUTAG.txt as Xu et al. 2019 write it, or
                           the files of TU Dortmund, MUTAG_A.txt, ...
   wn18rr/                 a knowledge graph: train.txt, valid.txt, test.txt,
-                          head relation tail in each line
+                          head relation tail in each line; or links in OGB's
+                          layout, split/.../train.pt
   lastfm/                 users and items: train.txt, test.txt, a user and its
                           items in each line; or data1.txt, test1.txt, a user,
                           an item and a weight; or MovieLens' u.data

@@ -6,7 +6,7 @@ use crate::fits::{self, Work};
 use crate::model_args::{DecoderKind, ModelArgs, ModelKind, RankingKind};
 use crate::output::remark;
 use clap::{ArgMatches, ValueEnum};
-use gnn_prune::data::{GraphSet, Interactions, Purpose, Triples};
+use gnn_prune::data::{EdgeSplit, GraphSet, Interactions, Purpose, Triples};
 use gnn_prune::models::{Encoder, Links, Scored};
 use gnn_prune::nn::Form;
 use gnn_prune::task::{Candidates, EdgeTask, LinkTask, RecommendTask, Sampled, Task};
@@ -29,7 +29,7 @@ impl TaskKind {
     /// What DATA itself asks.
     fn of(data: &str) -> Self {
         let path = Path::new(data);
-        if Triples::are_in(path) {
+        if Triples::are_in(path) || EdgeSplit::are_in(path) {
             TaskKind::Link
         } else if Interactions::are_in(path) {
             TaskKind::Recommend
@@ -75,14 +75,20 @@ impl Source {
             return Err(Failure::OfNodesAlone { flag: flag.into() });
         }
         Ok(match work {
-            Work::Nodes => nodes(data.open()?, model)?,
+            Work::Nodes => nodes(data.open(Purpose::Learn)?, model)?,
             Work::Graphs => {
                 let set = GraphSet::read(&data.data)?;
                 set.notes().iter().for_each(|note| remark(&format!("{}: {note}", set.name())));
                 let task = GraphTask::builder(&set).batch_size(model.batch.unwrap_or(32));
                 Source::Graphs(task.build()?)
             }
-            Work::Edges => Source::Edges(EdgeTask::new(&data.open()?, 0)?),
+            Work::Edges if EdgeSplit::are_in(Path::new(&data.data)) => {
+                let graph = data.open(Purpose::Predict)?;
+                let split = EdgeSplit::read(&data.data)?;
+                split.notes().iter().for_each(|note| remark(&format!("{}: {note}", split.name())));
+                Source::Edges(EdgeTask::with_split(&graph, &split)?)
+            }
+            Work::Edges => Source::Edges(EdgeTask::new(&data.open(Purpose::Learn)?, 0)?),
             Work::Links => {
                 let facts = Triples::read(&data.data)?;
                 facts.notes().iter().for_each(|note| remark(&format!("{}: {note}", facts.name())));

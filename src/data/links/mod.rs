@@ -1,11 +1,17 @@
 //! Facts about nodes: triples of two entities and the relation between them.
 
+mod edges;
+#[cfg(feature = "readers")]
+mod ogb;
 mod read;
+
+pub use edges::EdgeSplit;
 
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::graph::{Duplicates, Graph};
 use ndarray::Array2;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Start, relation and end of an edge, by their numbers.
@@ -48,6 +54,21 @@ impl Names {
             Names::Words(words) => words.get(number as usize).cloned().unwrap_or_default(),
             Names::Numbers(_) => number.to_string(),
         }
+    }
+}
+
+/// A note on the triples that validate or test with an entity that does not train.
+fn note_unseen(parts: &[Vec<Triple>; 3], notes: &mut Vec<String>) {
+    let seen: BTreeSet<u32> = parts[0].iter().flat_map(|&[h, _, t]| [h, t]).collect();
+    let unseen = |part: &[Triple]| {
+        part.iter().filter(|[h, _, t]| !seen.contains(h) || !seen.contains(t)).count()
+    };
+    let (valid, test) = (unseen(&parts[1]), unseen(&parts[2]));
+    if valid + test > 0 {
+        notes.push(format!(
+            "{valid} validation and {test} test triples have an entity that no training triple \
+             has; they are kept"
+        ));
     }
 }
 

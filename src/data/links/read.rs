@@ -46,10 +46,19 @@ impl Lines {
     }
 }
 
+fn are_text(folder: &Path) -> bool {
+    PARTS.iter().all(|part| folder.join(part).is_file())
+}
+
 impl Triples {
-    /// Whether a folder holds triples: `train.txt`, `valid.txt` and `test.txt`.
+    /// Whether a folder holds triples: `train.txt`, `valid.txt` and `test.txt`, or with the feature
+    /// `readers` the layout of the Open Graph Benchmark.
     pub fn are_in(folder: &Path) -> bool {
-        PARTS.iter().all(|part| folder.join(part).is_file())
+        #[cfg(feature = "readers")]
+        if super::ogb::holds_triples(folder) {
+            return true;
+        }
+        are_text(folder)
     }
 
     /// Reads `train.txt`, `valid.txt` and `test.txt` of a folder: in each line head, relation and
@@ -57,10 +66,19 @@ impl Triples {
     /// sorted order; numbers are taken as they are where they leave no large gaps. Entities of the
     /// other parts that no training triple has are kept, and counted in [`Triples::notes`].
     ///
+    /// With the features `readers` and `pt` also a folder in the layout of the Open Graph Benchmark
+    /// (`ogbl-wikikg2`): `train.pt`, `valid.pt` and `test.pt` with `head`, `relation` and `tail` in
+    /// the one folder below `split`, and `raw/edge_reltype.csv.gz` and `raw/num-node-list.csv.gz`
+    /// beside. Its lists of wrong answers are not read: ranks are among all entities.
+    ///
     /// # Errors
     /// [`Error::File`] with the line that is no triple; [`Error::Data`] for an empty part.
     pub fn read(folder: impl AsRef<Path>) -> Result<Self> {
         let folder = folder.as_ref();
+        #[cfg(feature = "readers")]
+        if !are_text(folder) && super::ogb::holds_triples(folder) {
+            return super::ogb::triples(folder);
+        }
         let name = folder
             .file_name()
             .map_or_else(|| "triples".into(), |name| name.to_string_lossy().into_owned());
@@ -87,17 +105,7 @@ impl Triples {
             part.into_iter().map(number).collect()
         });
         let mut notes = Vec::new();
-        let seen: BTreeSet<u32> = parts[0].iter().flat_map(|&[h, _, t]| [h, t]).collect();
-        let unseen = |part: &[Triple]| {
-            part.iter().filter(|[h, _, t]| !seen.contains(h) || !seen.contains(t)).count()
-        };
-        let (valid, test) = (unseen(&parts[1]), unseen(&parts[2]));
-        if valid + test > 0 {
-            notes.push(format!(
-                "{valid} validation and {test} test triples have an entity that no training triple \
-                 has; they are kept"
-            ));
-        }
+        super::note_unseen(&parts, &mut notes);
         if let (Numbering::Words(_), true) = (&entities, entities.are_digits()) {
             notes.push("entities are written as numbers with gaps: taken as names".into());
         }
