@@ -23,6 +23,13 @@ pub enum Candidates {
     Range(Range<u32>),
     /// The same for all queries: these rows.
     Listed(Arc<[u32]>),
+    /// One of its own for each query, and after it rows that are the same for all.
+    Beside {
+        /// The row that each query has for itself.
+        own: Arc<[u32]>,
+        /// Those of all.
+        rows: Arc<[u32]>,
+    },
     /// So many for each query, one query's after another's.
     Each {
         /// How many a query has.
@@ -48,6 +55,19 @@ pub enum Candidates {
 pub struct Queries {
     queries: Arc<[Query]>,
     candidates: Candidates,
+}
+
+impl Candidates {
+    /// The row of a query's candidate.
+    pub(crate) fn of(&self, query: usize, place: usize) -> u32 {
+        match self {
+            Candidates::Range(range) => range.start + place as u32,
+            Candidates::Listed(rows) => rows[place],
+            Candidates::Beside { own, .. } if place == 0 => own[query],
+            Candidates::Beside { rows, .. } => rows[place - 1],
+            Candidates::Each { count, nodes } => nodes[query * count + place],
+        }
+    }
 }
 
 impl Queries {
@@ -83,6 +103,27 @@ impl Queries {
             return Err(Error::setting("queries", queries.len(), "fewer: pairs overflow"));
         }
         Ok(Self { queries, candidates: Candidates::Listed(rows) })
+    }
+
+    /// Queries each of which one row of its own may answer, or any of these rows.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] where there is not one row for each query, and for more pairs than can be
+    /// counted.
+    pub fn beside(
+        queries: impl Into<Arc<[Query]>>,
+        own: impl Into<Arc<[u32]>>,
+        rows: impl Into<Arc<[u32]>>,
+    ) -> Result<Self> {
+        let (queries, own, rows) = (queries.into(), own.into(), rows.into());
+        if own.len() != queries.len() {
+            let found = format!("{} for {} queries", own.len(), queries.len());
+            return Err(Error::setting("candidates of their own", found, "one each"));
+        }
+        if rows.len().checked_add(1).and_then(|each| queries.len().checked_mul(each)).is_none() {
+            return Err(Error::setting("queries", queries.len(), "fewer: pairs overflow"));
+        }
+        Ok(Self { queries, candidates: Candidates::Beside { own, rows } })
     }
 
     /// Queries with `count` candidates each, one query's after another's.
@@ -127,6 +168,7 @@ impl Queries {
         match &self.candidates {
             Candidates::Range(range) => range.len(),
             Candidates::Listed(rows) => rows.len(),
+            Candidates::Beside { rows, .. } => rows.len() + 1,
             Candidates::Each { count, .. } => *count,
         }
     }
@@ -141,12 +183,8 @@ impl Queries {
     /// # Panics
     /// If there are not so many pairs.
     pub fn pair(&self, k: usize) -> [u32; 2] {
-        let candidate = match &self.candidates {
-            Candidates::Range(range) => range.start + (k % range.len()) as u32,
-            Candidates::Listed(rows) => rows[k % rows.len()],
-            Candidates::Each { nodes, .. } => nodes[k],
-        };
-        [self.queries[k / self.count()].node, candidate]
+        let (query, place) = (k / self.count(), k % self.count());
+        [self.queries[query].node, self.candidates.of(query, place)]
     }
 
     /// Checks that all rows are below `rows`, and all types below `relations`.
@@ -164,17 +202,22 @@ impl Queries {
         {
             return past("relation of a query", query.relation, relations);
         }
+        let inside = |lists: &[&[u32]]| match lists
+            .iter()
+            .copied()
+            .flatten()
+            .find(|node| **node as usize >= rows)
+        {
+            Some(&node) => past("candidate", node, rows),
+            None => Ok(()),
+        };
         match &self.candidates {
             Candidates::Range(range) if range.end as usize > rows => {
                 past("candidate", range.end - 1, rows)
             }
-            Candidates::Each { nodes, .. } | Candidates::Listed(nodes) => {
-                match nodes.iter().find(|node| **node as usize >= rows) {
-                    Some(&node) => past("candidate", node, rows),
-                    None => Ok(()),
-                }
-            }
             Candidates::Range(_) => Ok(()),
+            Candidates::Each { nodes, .. } | Candidates::Listed(nodes) => inside(&[nodes]),
+            Candidates::Beside { own, rows } => inside(&[own, rows]),
         }
     }
 }
@@ -204,5 +247,10 @@ mod tests {
         let pairs: Vec<[u32; 2]> = (0..listed.num_pairs()).map(|k| listed.pair(k)).collect();
         assert_eq!(pairs, [[0, 3], [0, 1], [2, 3], [2, 1]]);
         assert!(listed.check("here", 4, 2).is_ok() && listed.check("here", 3, 2).is_err());
+        assert!(Queries::beside(vec![ask(0)], vec![], vec![1]).is_err());
+        let beside = Queries::beside(vec![ask(0), ask(2)], vec![3, 1], vec![2, 0]).unwrap();
+        let pairs: Vec<[u32; 2]> = (0..beside.num_pairs()).map(|k| beside.pair(k)).collect();
+        assert_eq!(pairs, [[0, 3], [0, 2], [0, 0], [2, 1], [2, 2], [2, 0]]);
+        assert!(beside.check("here", 4, 2).is_ok() && beside.check("here", 3, 2).is_err());
     }
 }

@@ -110,29 +110,24 @@ impl Shared {
         asked: impl Fn(Query) -> Query,
         rng: &mut ChaCha8Rng,
     ) -> Result<Batch<F>> {
+        if !self.others {
+            return self.beside(task, pairs, known, asked, rng);
+        }
         // The candidates are the first places, and in a batch of the named rows alone the first
-        // rows. Those from `drawn` on are answers that count for their own queries alone.
+        // rows.
         let mut places = Places::new(true);
-        let name_answers = |places: &mut Places| {
-            for &(_, answer) in pairs {
-                places.of(answer);
-            }
-        };
-        if self.others {
-            name_answers(&mut places);
+        for &(_, answer) in pairs {
+            places.of(answer);
         }
         for _ in 0..self.count {
             places.of(rng.random_range(self.from.clone()));
         }
-        let drawn = places.len() as u32;
-        name_answers(&mut places);
         let candidates = places.len() as u32;
         let (mut answers, mut left_out, mut penalized) = (Lists::new(), Lists::new(), Vec::new());
         for &(query, answer) in pairs {
             let own = places.of(answer);
             answers.push([own]);
             let others = known(query).filter_map(|node| places.find(node));
-            let others = others.filter(|place| *place < drawn).chain(drawn..candidates);
             left_out.push(others.filter(|place| *place != own));
         }
         let mut queries = Vec::with_capacity(pairs.len());
@@ -149,6 +144,39 @@ impl Shared {
         // On the whole graph they are where they are, and are listed.
         let queries = Queries::among_listed(queries, places.nodes())?;
         Ok(Places::new(false).batch(task, queries, asked_for))
+    }
+
+    /// The drawn nodes beside each query's own answer, which is its first candidate.
+    fn beside<F: Scalar, I: Iterator<Item = u32>>(
+        &self,
+        task: &dyn Task<F>,
+        pairs: &[(Query, u32)],
+        known: impl Fn(Query) -> I,
+        asked: impl Fn(Query) -> Query,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<Batch<F>> {
+        let mut drawn = Places::new(true);
+        for _ in 0..self.count {
+            drawn.of(rng.random_range(self.from.clone()));
+        }
+        let (mut answers, mut left_out, mut penalized) = (Lists::new(), Lists::new(), Vec::new());
+        for &(query, _) in pairs {
+            answers.push([0]);
+            // The answer itself is among them, and stands in front already.
+            left_out.push(known(query).filter_map(|node| drawn.find(node)).map(|place| place + 1));
+        }
+        let drawn = drawn.nodes();
+        let mut places = Places::new(self.alone);
+        let rows: Vec<u32> = drawn.into_iter().map(|node| places.of(node)).collect();
+        let (mut queries, mut own) = (Vec::with_capacity(pairs.len()), Vec::new());
+        for &(query, answer) in pairs {
+            let [node, answer] = [query.node, answer].map(|node| places.of(node));
+            penalized.extend([node, answer]);
+            queries.push(asked(Query { node, ..query }));
+            own.push(answer);
+        }
+        let queries = Queries::beside(queries, own, rows)?;
+        Ok(places.batch(task, queries, Asked { answers, left_out, penalized }))
     }
 }
 
@@ -201,10 +229,9 @@ mod tests {
                     let (left, counts): (Vec<u32>, Vec<u32>) =
                         others.partition(|k| left_out.contains(k));
                     assert!(counts.iter().all(|&k| !has(k)), "alone {alone}");
-                    if candidates == Candidates::Shared(6) {
-                        assert!(left.iter().all(|&k| has(k)), "alone {alone}");
-                    } else {
-                        assert!(counts.len() <= 6 && count > 6, "alone {alone}");
+                    assert!(left.iter().all(|&k| has(k)), "alone {alone}");
+                    if candidates == Candidates::Drawn(6) {
+                        assert!(count <= 7, "alone {alone}");
                     }
                     counted += counts.len();
                 }

@@ -65,7 +65,8 @@ const LEAST_SCALE: f64 = 1e-4;
 const TESTING: u64 = 0x7465_7374;
 
 /// What the laws' batches on `graph` have beside it. For layers whose rows are pairs: queries about
-/// its nodes, each with a few candidates where the number of nodes is even, and with all otherwise.
+/// its nodes, each with a few candidates where the number of nodes is even (of its own, or all but
+/// one the same), and with all otherwise.
 /// For layers whose rows are graphs: each node is of one of about half as many graphs, of which
 /// some have no node.
 ///
@@ -75,10 +76,11 @@ pub fn rows_on<F: Scalar>(graph: &Graph<F>) -> Rows<F> {
     let n = graph.num_nodes() as u32;
     let query = |k: u32| Query { node: (5 * k + 1) % n, relation: k % 3, inverse: k % 2 == 1 };
     let queries: Vec<Query> = (0..4).map(query).collect();
-    let asked = if n % 2 == 1 {
-        Queries::among(queries, 0..n)
-    } else {
-        Queries::each(queries, 2, (0..8).map(|k| (3 * k + 2) % n).collect::<Vec<_>>())
+    let some = |count: u32| (0..count).map(|k| (3 * k + 2) % n).collect::<Vec<_>>();
+    let asked = match n % 4 {
+        0 => Queries::beside(queries, some(4), some(3)),
+        2 => Queries::each(queries, 2, some(8)),
+        _ => Queries::among(queries, 0..n),
     };
     let count = n / 2 + 1;
     let drawn = |i: u32| (hash(n.into(), &[TESTING, i.into()]) % u64::from(count)) as u32;

@@ -32,11 +32,20 @@ pub(crate) fn scores<F: Scalar>(
         (Match::Dot, Candidates::Listed(rows)) => {
             kernels::matmul_nt(q, listed(x, rows).view(), y);
         }
+        (Match::Dot, Candidates::Beside { own, rows }) => {
+            kernels::matmul_nt(q, below_zeros(x, rows).view(), y.view_mut());
+            kernels::map_rows(y, |i, row| {
+                let (q, t) = (q.row(i), x.row(own[i] as usize));
+                let slices = (q.as_slice(), t.as_slice());
+                let (Some(q), Some(t)) = slices else { unreachable!("rows in standard layout") };
+                row[0] = dot(q, t);
+            });
+        }
         (how, candidates) => kernels::map_rows(y.view_mut(), |i, row| {
             let q = q.row(i);
             let q = q.as_slice().expect("queries are in standard layout");
             for (k, score) in row.iter_mut().enumerate() {
-                let t = x.row(candidate(candidates, i, k));
+                let t = x.row(candidates.of(i, k) as usize);
                 *score = how.of(q, t.as_slice().expect("values are in standard layout"));
             }
         }),
@@ -69,12 +78,27 @@ pub(super) fn back<F: Scalar>(
             kernels::matmul_tn(dy.view(), q, own.view_mut());
             add_rows(rows.iter().copied(), own.view(), dx);
         }
+        (Match::Dot, Candidates::Beside { own, rows }) => {
+            kernels::matmul(dy.view(), below_zeros(x, rows).view(), dq.view_mut());
+            let mut shared = Array2::zeros((rows.len() + 1, x.ncols()));
+            kernels::matmul_tn(dy.view(), q, shared.view_mut());
+            let mut each = Array2::zeros(q.dim());
+            kernels::map_rows(each.view_mut(), |i, each| {
+                each.iter_mut().zip(q.row(i)).for_each(|(to, &q)| *to = dy[[i, 0]] * q);
+            });
+            kernels::map_rows(dq.view_mut(), |i, dq| {
+                let own = x.row(own[i] as usize);
+                dq.iter_mut().zip(own).for_each(|(dq, &t)| *dq += dy[[i, 0]] * t);
+            });
+            add_rows(rows.iter().copied(), shared.slice(s![1.., ..]), dx.view_mut());
+            add_rows(own.iter().copied(), each.view(), dx);
+        }
         (how, candidates) => {
             kernels::map_rows(dq.view_mut(), |i, dq| {
                 let q = q.row(i);
                 let q = q.as_slice().expect("queries are in standard layout");
                 for (k, &d) in dy.row(i).iter().enumerate() {
-                    let t = x.row(candidate(candidates, i, k));
+                    let t = x.row(candidates.of(i, k) as usize);
                     how.back(d, q, t.as_slice().expect("values are in standard layout"), dq);
                 }
             });
@@ -104,12 +128,14 @@ fn listed<F: Scalar>(x: ArrayView2<F>, nodes: &[u32]) -> Array2<F> {
     rows
 }
 
-fn candidate(candidates: &Candidates, query: usize, k: usize) -> usize {
-    match candidates {
-        Candidates::Range(range) => range.start as usize + k,
-        Candidates::Listed(rows) => rows[k] as usize,
-        Candidates::Each { count, nodes } => nodes[query * count + k] as usize,
-    }
+/// A row of zeros, and below it the rows of these nodes: a product with it has a place in front of
+/// each row of scores, and so has one with the gradients of these.
+fn below_zeros<F: Scalar>(x: ArrayView2<F>, nodes: &[u32]) -> Array2<F> {
+    let mut rows = Array2::zeros((nodes.len() + 1, x.ncols()));
+    kernels::map_rows(rows.slice_mut(s![1.., ..]), |k, row| {
+        row.iter_mut().zip(x.row(nodes[k] as usize)).for_each(|(to, &from)| *to = from);
+    });
+    rows
 }
 
 impl Match {
@@ -181,15 +207,9 @@ impl By {
 
     /// The pairs by their candidate.
     fn candidate(asked: &Queries, count: usize) -> Self {
-        match asked.candidates() {
-            Candidates::Each { nodes, .. } => Self::new(nodes.iter().copied(), count),
-            Candidates::Range(range) => {
-                Self::new(asked.queries().iter().flat_map(|_| range.clone()), count)
-            }
-            Candidates::Listed(rows) => {
-                Self::new(asked.queries().iter().flat_map(|_| rows.iter().copied()), count)
-            }
-        }
+        let pairs =
+            (0..asked.queries().len()).flat_map(|i| (0..asked.count()).map(move |k| (i, k)));
+        Self::new(pairs.map(|(i, k)| asked.candidates().of(i, k)), count)
     }
 
     pub(super) fn of(&self, node: usize) -> impl Iterator<Item = usize> + '_ {

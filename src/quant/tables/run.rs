@@ -131,16 +131,15 @@ impl Scoring {
                 let y = y.as_slice_mut().expect("buffers are in standard layout");
                 score_range(q.view(), rows, range.clone(), how, isa, y);
             }
-            Candidates::Each { nodes, .. } | Candidates::Listed(nodes) => {
+            candidates => {
                 let count = self.asked.count();
-                let own = matches!(self.asked.candidates(), Candidates::Each { .. });
                 let y = y.into_shape_with_order((q.nrows(), count)).expect("one score per pair");
                 kernels::map_rows(y, |i, y| {
                     let q = q.row(i);
                     let q = q.as_slice().expect("a new array is contiguous");
                     let mut t = vec![0.0; q.len()];
-                    for (y, &node) in y.iter_mut().zip(&nodes[if own { i * count } else { 0 }..]) {
-                        rows.write(node as usize, &mut t);
+                    for (k, y) in y.iter_mut().enumerate() {
+                        rows.write(candidates.of(i, k) as usize, &mut t);
                         *y = how.of(q, &t);
                     }
                 });
