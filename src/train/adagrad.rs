@@ -1,6 +1,6 @@
 //! The Adagrad optimiser.
 
-use super::optimizer::Optimizer;
+use super::optimizer::{Optimizer, rows_at};
 use super::rates::check_rates;
 use crate::error::Result;
 use crate::kernels;
@@ -72,21 +72,6 @@ fn update<F: Scalar>(((w, squares), gradient): Row<F>, rate: F, decay: F) {
         *s += g * g;
         *w -= rate * g / (s.sqrt() + epsilon);
     }
-}
-
-/// The rows of these numbers, which are ascending.
-fn rows_at<F>(
-    array: &mut Array2<F>,
-    rows: impl IntoIterator<Item = usize>,
-) -> impl Iterator<Item = &mut [F]> {
-    let width = array.ncols();
-    let mut rest = array.as_slice_mut().expect("parameters are contiguous");
-    let mut next = 0;
-    rows.into_iter().map(move |row| {
-        rest.split_off_mut(..(row - next) * width).expect("the row is one of the array");
-        next = row + 1;
-        rest.split_off_mut(..width).expect("the row is one of the array")
-    })
 }
 
 impl<F: Scalar> Adagrad<F> {

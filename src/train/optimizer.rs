@@ -79,3 +79,18 @@ pub fn step<F: Scalar>(
         }
     });
 }
+
+/// The rows of these numbers, which are ascending.
+pub(super) fn rows_at<F>(
+    array: &mut Array2<F>,
+    rows: impl IntoIterator<Item = usize>,
+) -> impl Iterator<Item = &mut [F]> {
+    let width = array.ncols();
+    let mut rest = array.as_slice_mut().expect("parameters are contiguous");
+    let mut next = 0;
+    rows.into_iter().map(move |row| {
+        rest.split_off_mut(..(row - next) * width).expect("the row is one of the array");
+        next = row + 1;
+        rest.split_off_mut(..width).expect("the row is one of the array")
+    })
+}

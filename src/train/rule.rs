@@ -15,6 +15,8 @@ pub enum UpdateRule {
     /// [`Adam`] with its default moments.
     #[default]
     Adam,
+    /// [`Adam`] that moves no row without a gradient, [`AdamBuilder::lazy`](super::AdamBuilder::lazy).
+    LazyAdam,
     /// [`Adagrad`].
     Adagrad,
     /// [`Sgd`].
@@ -31,9 +33,9 @@ impl UpdateRule {
         weight_decay: f64,
     ) -> Result<Box<dyn Optimizer<F>>> {
         Ok(match self {
-            UpdateRule::Adam => {
+            UpdateRule::Adam | UpdateRule::LazyAdam => {
                 let adam = Adam::builder().learning_rate(learning_rate).weight_decay(weight_decay);
-                Box::new(adam.build()?)
+                Box::new(adam.lazy(self == UpdateRule::LazyAdam).build()?)
             }
             UpdateRule::Adagrad => {
                 let rule = Adagrad::builder().learning_rate(learning_rate);
@@ -54,6 +56,7 @@ impl std::fmt::Display for UpdateRule {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             UpdateRule::Adam => f.write_str("Adam"),
+            UpdateRule::LazyAdam => f.write_str("lazy Adam"),
             UpdateRule::Adagrad => f.write_str("Adagrad"),
             UpdateRule::Sgd { momentum } => write!(f, "SGD with momentum {momentum}"),
         }

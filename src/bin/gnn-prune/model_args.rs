@@ -188,6 +188,7 @@ pub enum NormKind {
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum RuleKind {
     Adam,
+    LazyAdam,
     Adagrad,
     Sgd,
 }
@@ -229,7 +230,7 @@ pub struct ModelArgs {
     /// Most epochs of training [default: 200, 40 or 400]
     #[arg(long, value_name = "N", value_parser = count(MOST_EPOCHS))]
     pub epochs: Option<usize>,
-    /// Rule of its steps: adam, adagrad, sgd [default: adam or adagrad]
+    /// Rule of its steps: adam, lazy-adam, adagrad, sgd [default: adam or adagrad]
     #[arg(long, value_enum, value_name = "RULE", hide_possible_values = true)]
     pub update_rule: Option<RuleKind>,
     /// Learning rate [default: 0.01, 0.1 or 0.001]
@@ -467,6 +468,7 @@ impl ModelArgs {
     pub fn rule(&self, usual: UpdateRule) -> UpdateRule {
         self.update_rule.map_or(usual, |rule| match rule {
             RuleKind::Adam => UpdateRule::Adam,
+            RuleKind::LazyAdam => UpdateRule::LazyAdam,
             RuleKind::Adagrad => UpdateRule::Adagrad,
             RuleKind::Sgd => UpdateRule::Sgd { momentum: 0.0 },
         })
