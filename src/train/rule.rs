@@ -15,7 +15,8 @@ pub enum UpdateRule {
     /// [`Adam`] with its default moments.
     #[default]
     Adam,
-    /// [`Adam`] that moves no row without a gradient, [`AdamBuilder::lazy`](super::AdamBuilder::lazy).
+    /// [`Adam`] that moves no row without a gradient:
+    /// [`AdamBuilder::lazy`](super::AdamBuilder::lazy).
     LazyAdam,
     /// [`Adagrad`].
     Adagrad,
