@@ -1978,6 +1978,11 @@ fn a_folder_of_interactions_is_recommended_from_and_the_loss_is_one_word() {
     for words in ["--negatives all", "--loss ccl --negatives shared:5 --negative-weight 3"] {
         json(&format!("train {data} --hidden 8 --epochs 2 --batch 32 {words}"));
     }
+    let line = format!("train {data} --hidden 8 --batch 32 --refit");
+    let again = run(&format!("{line} --epochs 3 --json -"));
+    assert!(again.status.success() && remarks(&again).contains("what validates trains too"));
+    refuses(&line, &["--epochs"]);
+    refuses("train digits --refit --epochs 2", &["--refit", "node"]);
     let wrong = format!("train {data} --loss ccl --smoothing 0.1");
     refuses(&wrong, &["`--smoothing`", "softmax, bce", "`ccl`"]);
     refuses(&format!("train {data} --negative-weight 3"), &["`--negative-weight`", "`bpr`"]);

@@ -58,6 +58,8 @@ pub struct RecommendTask<F: Scalar = f32> {
     data: Dataset<F>,
     train: Arc<[Vec<u32>]>,
     valid: Arc<[Vec<u32>]>,
+    /// What a user is known to have on validation: what trains and does not validate.
+    left: Arc<[Vec<u32>]>,
 }
 
 /// Builder of a [`RecommendTask`]; see [`RecommendTask::builder`].
@@ -70,6 +72,7 @@ pub struct RecommendTaskBuilder {
     tables_alone: bool,
     held_out: f64,
     seed: u64,
+    refit: bool,
 }
 
 impl RecommendTask<f32> {
@@ -83,6 +86,7 @@ impl RecommendTask<f32> {
             tables_alone: false,
             held_out: 0.1,
             seed: 0,
+            refit: false,
         }
     }
 }
@@ -128,6 +132,15 @@ impl RecommendTaskBuilder {
         self
     }
 
+    /// Whether what validates trains too, and is in the graph: for a training that is repeated on
+    /// all that is known, with settings and as many epochs as validation has chosen before. The
+    /// metric on validation is then one of training, and must not choose. Default: not.
+    #[must_use]
+    pub fn refit(mut self, refit: bool) -> Self {
+        self.refit = refit;
+        self
+    }
+
     /// Builds the task.
     ///
     /// # Errors
@@ -138,9 +151,11 @@ impl RecommendTaskBuilder {
             return Err(Error::setting("queries of a batch", 0, "at least 1"));
         }
         self.candidates.check()?;
-        let [train, valid] = self.taken.held_out(self.held_out, self.seed)?;
+        let [left, valid] = self.taken.held_out(self.held_out, self.seed)?;
+        let (left, valid): (Arc<[_]>, _) = (left.into(), valid.into());
+        let train = if self.refit { self.taken.train().into() } else { Arc::clone(&left) };
         let data = self.taken.dataset(&train)?;
-        Ok(RecommendTask { settings: self, data, train: train.into(), valid: valid.into() })
+        Ok(RecommendTask { settings: self, data, train, valid, left })
     }
 }
 
@@ -157,15 +172,19 @@ impl<F: Scalar> RecommendTask<F> {
         &self.settings.taken
     }
 
-    /// The items of each user that train: those of the training part that do not validate.
+    /// The items of each user that train: those of the training part that do not validate, or all.
     pub fn train(&self) -> &[Vec<u32>] {
         &self.train
     }
 
     /// The same task in another number type.
     pub fn cast<G: Scalar>(&self) -> RecommendTask<G> {
-        let (train, valid) = (Arc::clone(&self.train), Arc::clone(&self.valid));
-        RecommendTask { settings: self.settings.clone(), data: self.data.cast(), train, valid }
+        self.on(self.data.cast())
+    }
+
+    fn on<G: Scalar>(&self, data: Dataset<G>) -> RecommendTask<G> {
+        let [train, valid, left] = [&self.train, &self.valid, &self.left].map(Arc::clone);
+        RecommendTask { settings: self.settings.clone(), data, train, valid, left }
     }
 
     /// The answers of a part, and what is left out of its ranking.
@@ -173,7 +192,7 @@ impl<F: Scalar> RecommendTask<F> {
         match part {
             // What validates is one of the things that a user is known to have.
             Part::Test => (self.taken().test(), self.taken().train()),
-            _ => (&self.valid, &self.train),
+            _ => (&self.valid, &self.left),
         }
     }
 
@@ -327,9 +346,7 @@ impl<F: Scalar> Task<F> for RecommendTask<F> {
     }
 
     fn with_graph(&self, graph: Graph<F>) -> Result<Box<dyn Task<F> + '_>> {
-        let data = self.data.with_graph(graph)?;
-        let (train, valid) = (Arc::clone(&self.train), Arc::clone(&self.valid));
-        Ok(Box::new(RecommendTask { settings: self.settings.clone(), data, train, valid }))
+        Ok(Box::new(self.on(self.data.with_graph(graph)?)))
     }
 
     /// The first 128 users, with all items.
@@ -339,9 +356,11 @@ impl<F: Scalar> Task<F> for RecommendTask<F> {
     }
 
     fn settings(&self) -> String {
-        let RecommendTaskBuilder { candidates, loss, batch, held_out, seed, .. } = &self.settings;
+        let RecommendTaskBuilder { candidates, loss, batch, held_out, seed, refit, .. } =
+            &self.settings;
+        let held = if *refit { "trained on too" } else { "held out" };
         format!(
-            "{}, {candidates:?}, {loss:?}, batch {batch}, {held_out} held out by seed {seed}",
+            "{}, {candidates:?}, {loss:?}, batch {batch}, {held_out} {held} by seed {seed}",
             Task::<F>::metric(self)
         )
     }
@@ -404,5 +423,28 @@ impl<F: Scalar> Task<F> for RecommendTask<F> {
 
     fn origin(&self) -> Option<Origin> {
         Task::<F>::origin(&self.data)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_validates_trains_where_a_training_is_repeated_and_is_ranked_as_before() {
+        let own = |user: u32| -> Vec<u32> { (0..12).map(|k| (user * 5 + k * 3) % 40).collect() };
+        let later = |user: u32| vec![(user * 5 + 1) % 40];
+        let taken =
+            Interactions::new("t", 40, (0..9).map(own).collect(), (0..9).map(later).collect());
+        let taken = taken.unwrap();
+        let task = |refit| RecommendTask::builder(taken.clone()).refit(refit).build().unwrap();
+        let (first, again) = (task(false), task(true));
+        assert_eq!(again.train(), taken.train());
+        assert_eq!(first.train()[0].len(), 11);
+        assert_eq!(again.data.graph().num_edges(), first.data.graph().num_edges() + 2 * 9);
+        for part in [Part::Validation, Part::Test] {
+            assert_eq!(first.part(part), again.part(part));
+        }
+        assert_ne!(Task::<f32>::settings(&first), Task::<f32>::settings(&again));
     }
 }

@@ -82,6 +82,7 @@ const FITS: &[Fits] = &[
     ("margin", &[(Links, &[]), (Items, &[])]),
     ("negative_weight", &[(Links, &[]), (Items, &[])]),
     ("penalty", &[(Links, &[]), (Items, &[])]),
+    ("refit", &[(Items, &[])]),
     ("batch", &[(Nodes, &[]), (Graphs, &[]), (Links, &[]), (Items, &[])]),
     ("sampler", &[(Nodes, &[])]),
     ("fanout", &[(Nodes, &[])]),

@@ -230,7 +230,7 @@ pub struct ModelArgs {
     /// Most epochs of training [default: 200, 40 or 400]
     #[arg(long, value_name = "N", value_parser = count(MOST_EPOCHS))]
     pub epochs: Option<usize>,
-    /// Rule of its steps: adam, lazy-adam, adagrad, sgd [default: adam or adagrad]
+    /// Steps: adam, lazy-adam, adagrad, sgd [default: adam or adagrad]
     #[arg(long, value_enum, value_name = "RULE", hide_possible_values = true)]
     pub update_rule: Option<RuleKind>,
     /// Learning rate [default: 0.01, 0.1 or 0.001]
@@ -287,6 +287,9 @@ pub struct ModelArgs {
     /// Neighbours drawn per hop, the output's first [default: 25,10,10…]
     #[arg(long, value_name = "N,N", value_delimiter = ',', value_parser = count(MOST_SAMPLED as u64))]
     pub fanout: Vec<usize>,
+    /// Trains on what validates too, for exactly --epochs epochs
+    #[arg(long, requires = "epochs")]
+    pub refit: bool,
     /// Penalty on the rows of tables that a batch names
     #[arg(long, value_name = "FACTOR", allow_negative_numbers = true)]
     pub penalty: Option<f64>,

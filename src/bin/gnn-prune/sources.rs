@@ -201,7 +201,7 @@ fn ranked(
         .epochs(epochs)
         .learning_rate(model.lr.unwrap_or(rate))
         .weight_decay(model.weight_decay.unwrap_or(0.0))
-        .validate_every(every.min(epochs))
+        .validate_every(if model.refit { epochs } else { every.min(epochs) })
         .patience(epochs)
 }
 
@@ -298,12 +298,18 @@ fn recommend_task(taken: Interactions, model: &ModelArgs) -> Result<RecommendTas
     let bpr = model.ranking() == RankingKind::Bpr;
     let usual = if bpr { Candidates::Sampled(1) } else { Candidates::Drawn(1000) };
     let candidates = model.negatives.unwrap_or(usual);
+    let name = taken.name().to_string();
     let builder =
         RecommendTask::builder(taken).candidates(candidates).loss(model.loss_of(model.ranking())?);
     let named = !matches!(candidates, Candidates::All | Candidates::AllAtOnce);
     let alone = model.model == Some(ModelKind::Mf);
     let batch = model.batch.unwrap_or(if bpr { 2048 } else { 512 });
-    Ok(builder.tables_alone(alone && named).batch(batch).build()?)
+    if model.refit {
+        remark(&format!(
+            "{name}: what validates trains too: no epoch is chosen, the last one stays"
+        ));
+    }
+    Ok(builder.tables_alone(alone && named).batch(batch).refit(model.refit).build()?)
 }
 
 fn recommender(task: &RecommendTask, model: &ModelArgs) -> Result<Model> {
