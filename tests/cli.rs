@@ -1973,7 +1973,7 @@ fn a_folder_of_interactions_is_recommended_from_and_the_loss_is_one_word() {
     assert_eq!(row["metric"], "recall@20");
     assert!(row["accuracy"]["mean"].as_f64().unwrap() > 90.0, "{row}");
     assert!(row["metrics"]["ndcg@20"]["mean"].as_f64().unwrap() > 40.0, "{row}");
-    let rule = "--update-rule lazy-adam";
+    let rule = "--update-rule lazy-adam --schedule cosine";
     json(&format!("train {data} --model mf --loss ccl --negatives 5 --epochs 2 --batch 32 {rule}"));
     for words in ["--negatives all", "--loss ccl --negatives shared:5 --negative-weight 3"] {
         json(&format!("train {data} --hidden 8 --epochs 2 --batch 32 {words}"));

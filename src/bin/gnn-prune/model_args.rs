@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum, builder::TypedValueParser};
 use gnn_prune::models::{self, Normalization, Scored};
 use gnn_prune::nn::{Aggregation, Composition, Form};
 use gnn_prune::task::{Candidates, RankingLoss, Sampler};
-use gnn_prune::train::UpdateRule;
+use gnn_prune::train::{Schedule, UpdateRule};
 use gnn_prune::{AppnpNet, Dataset, Gat, Gcn, Gcn2, Gin, Mlp, Model, Sage, Sgc, Trainer};
 use std::ffi::OsString;
 
@@ -193,6 +193,13 @@ pub enum RuleKind {
     Sgd,
 }
 
+/// How the learning rate changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ScheduleKind {
+    Constant,
+    Cosine,
+}
+
 /// The model and how it is trained.
 #[derive(Args)]
 #[command(next_help_heading = "Model and training")]
@@ -236,6 +243,9 @@ pub struct ModelArgs {
     /// Learning rate [default: 0.01, 0.1 or 0.001]
     #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
     pub lr: Option<f64>,
+    /// Of the rate: constant, cosine [default: constant; of graphs half every 50]
+    #[arg(long, value_enum, value_name = "HOW", hide_possible_values = true)]
+    pub schedule: Option<ScheduleKind>,
     /// L2 penalty on all parameters [default: 0.0005 or 0]
     #[arg(long, value_name = "FACTOR", allow_negative_numbers = true)]
     pub weight_decay: Option<f64>,
@@ -477,8 +487,17 @@ impl ModelArgs {
         })
     }
 
+    /// The schedule that was asked for, or this one.
+    pub fn schedule(&self, usual: Schedule) -> Schedule {
+        self.schedule.map_or(usual, |schedule| match schedule {
+            ScheduleKind::Constant => Schedule::Constant,
+            ScheduleKind::Cosine => Schedule::Cosine,
+        })
+    }
+
     pub fn trainer(&self) -> gnn_prune::Result<Trainer> {
         Trainer::builder()
+            .schedule(self.schedule(Schedule::Constant))
             .rule(self.rule(UpdateRule::Adam))
             .epochs(self.epochs.unwrap_or(200))
             .learning_rate(self.lr.unwrap_or(0.01))

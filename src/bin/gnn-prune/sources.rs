@@ -154,7 +154,7 @@ impl Source {
                 .rule(model.rule(UpdateRule::Adam))
                 .learning_rate(model.lr.unwrap_or(0.01))
                 .weight_decay(model.weight_decay.unwrap_or(0.0))
-                .schedule(Schedule::Step { every: 50, factor: 0.5 })
+                .schedule(model.schedule(Schedule::Step { every: 50, factor: 0.5 }))
                 .build(),
             Source::Links(_) => {
                 let epochs = model.epochs.unwrap_or(40);
@@ -199,6 +199,7 @@ fn ranked(
 ) -> gnn_prune::train::TrainerBuilder {
     Trainer::builder()
         .epochs(epochs)
+        .schedule(model.schedule(Schedule::Constant))
         .learning_rate(model.lr.unwrap_or(rate))
         .weight_decay(model.weight_decay.unwrap_or(0.0))
         .validate_every(if model.refit { epochs } else { every.min(epochs) })
