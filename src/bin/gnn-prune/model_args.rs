@@ -243,7 +243,7 @@ pub struct ModelArgs {
     /// Learning rate [default: 0.01, 0.1 or 0.001]
     #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
     pub lr: Option<f64>,
-    /// Of the rate: constant, cosine [default: constant; of graphs half every 50]
+    /// Of the rate: constant, cosine [default: constant; graphs: halved]
     #[arg(long, value_enum, value_name = "HOW", hide_possible_values = true)]
     pub schedule: Option<ScheduleKind>,
     /// L2 penalty on all parameters [default: 0.0005 or 0]
