@@ -1978,6 +1978,12 @@ fn a_folder_of_interactions_is_recommended_from_and_the_loss_is_one_word() {
     for words in ["--negatives all", "--loss ccl --negatives shared:5 --negative-weight 3"] {
         json(&format!("train {data} --hidden 8 --epochs 2 --batch 32 {words}"));
     }
+    let line = format!("{data} --hidden 8 --epochs 5 --batch 32 --one-shot --controls none");
+    let small = run(&format!("compress {line} --channels 0.5 --json -"));
+    assert!(small.status.success() && remarks(&small).contains("without weight matrices"));
+    let rows: Value = serde_json::from_slice(&small.stdout).unwrap();
+    let names = rows["rows"].as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap());
+    assert_eq!(names.collect::<Vec<_>>(), ["dense", "channels 0.5", "bits 4"]);
     let line = format!("train {data} --hidden 8 --batch 32 --refit");
     let again = run(&format!("{line} --epochs 3 --json -"));
     assert!(again.status.success() && remarks(&again).contains("what validates trains too"));

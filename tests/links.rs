@@ -9,8 +9,8 @@ use gnn_prune::task::{
 };
 use gnn_prune::train::{Penalty, UpdateRule};
 use gnn_prune::{
-    ChannelPruner, Dataset, Distiller, Error, InputGradients, LightGcn, Magnitude, Model,
-    SoftLabels, Trainer,
+    ChannelPruner, Dataset, Distiller, Error, InputGradients, LightGcn, Magnitude, Model, OneShot,
+    SoftLabels, Subset, Trainer,
 };
 
 /// Days of a month, each of which follows another: the day after, and the day a week later.
@@ -354,4 +354,54 @@ fn a_split_of_edges_that_does_not_fit_the_graph_is_refused() {
         let error = found.unwrap_err().to_string();
         assert!(error.contains(what), "{error}");
     }
+}
+
+#[test]
+fn least_squares_keeps_the_channels_that_scores_are_made_of() {
+    for (form, parts) in [(Form::DistMult, 1), (Form::ComplEx, 2), (Form::RotatE, 2)] {
+        let (facts, model) = days(form, 12);
+        let task = LinkTask::builder(facts).reciprocal(true).build().unwrap();
+        // Two numbers of each row are so small that no score shows them, wherever they stand.
+        let quiet = [0, 4].map(|number| number * parts..number * parts + parts);
+        let mut model = model;
+        model.visit_mut(&mut |param| {
+            let value = param.value_mut();
+            for c in quiet.iter().cloned().flatten() {
+                let share = if form == Form::RotatE && value.nrows() == 4 { 1.0 } else { 1e-3 };
+                value.column_mut(c).mapv_inplace(|v| v * share);
+            }
+        });
+        let pruner = ChannelPruner::builder(Subset::new()).ratio(2.0 * parts as f64 / 12.0);
+        let plan = pruner.build().unwrap().plan(&model, &task).unwrap();
+        let group = &plan.groups()[0];
+        assert_eq!(group.kept, (12 - 2 * parts) / parts, "{form:?}");
+        let small = plan.shrink(&model).unwrap();
+        let loud = (0..12).filter(|c| !quiet.iter().any(|quiet| quiet.contains(c)));
+        let mut table = None;
+        model.visit(&mut |name, param| {
+            if name == "table.weight" {
+                table = Some(
+                    param
+                        .value()
+                        .select(gnn_prune::ndarray::Axis(1), &loud.clone().collect::<Vec<_>>()),
+                );
+            }
+        });
+        let mut found = None;
+        small.visit(&mut |name, param| {
+            if name == "table.weight" {
+                found = Some(param.value().clone());
+            }
+        });
+        assert_eq!(found.unwrap(), table.unwrap(), "{form:?}");
+    }
+}
+
+#[test]
+fn a_one_shot_compression_of_tables_has_widths_and_bits() {
+    let (facts, model) = days(Form::ComplEx, 16);
+    let task = LinkTask::builder(facts).reciprocal(true).build().unwrap();
+    let one_shot = OneShot::builder().channels(0.5).build().unwrap();
+    let small = one_shot.compress(&model, &task).unwrap();
+    assert!(small.stored_bytes() * 5 < 4 * model.num_params() as u64, "{}", small.stored_bytes());
 }

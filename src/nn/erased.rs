@@ -15,6 +15,7 @@ use super::wiring::{Kept, PruneUnits, Wiring};
 use crate::error::{PruneError, Result, Unsupported};
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
+use ndarray::Array2;
 use std::any::Any;
 
 /// A layer's cache without its type.
@@ -80,6 +81,9 @@ pub trait DynLayer<F: Scalar>: Send + Sync {
     /// See [`Layer::linear_maps`].
     #[allow(clippy::missing_errors_doc)]
     fn linear_maps(&mut self, cx: &Cx<F>, xs: &[ValueRef<F>], see: &mut See<F>) -> Result<()>;
+    /// See [`Layer::parts_gram`].
+    #[allow(clippy::missing_errors_doc)]
+    fn parts_gram(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<Option<Array2<f64>>>;
     /// See [`Layer::reshaped`].
     #[allow(clippy::missing_errors_doc)]
     fn reshaped(&mut self, kept: &Kept) -> Result<(), PruneError>;
@@ -172,6 +176,9 @@ impl<F: Scalar, L: Layer<F>> DynLayer<F> for L {
     }
     fn linear_maps(&mut self, cx: &Cx<F>, xs: &[ValueRef<F>], see: &mut See<F>) -> Result<()> {
         Layer::linear_maps(self, cx, xs, see)
+    }
+    fn parts_gram(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<Option<Array2<f64>>> {
+        Layer::parts_gram(self, cx, xs)
     }
     fn reshaped(&mut self, kept: &Kept) -> Result<(), PruneError> {
         Layer::reshaped(self, kept)

@@ -15,6 +15,7 @@ use super::wiring::{Kept, PruneUnits, Wiring};
 use crate::error::{PruneError, Result, Unsupported};
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
+use ndarray::Array2;
 
 /// A layer of a graph neural network.
 ///
@@ -215,6 +216,16 @@ pub trait Layer<F: Scalar>: Clone + Send + Sync + 'static {
     /// As [`Layer::forward`], and what `see` returns.
     fn linear_maps(&mut self, _cx: &Cx<F>, _xs: &[ValueRef<F>], _see: &mut See<F>) -> Result<()> {
         Ok(())
+    }
+
+    /// Of a layer whose outputs are sums over the channels of its first input: `PᵀP` of the parts
+    /// `P: [rows, channels]` that each channel adds to each output of a batch, by which least
+    /// squares chooses channels where no linear map reads them. Default: there is none.
+    ///
+    /// # Errors
+    /// As [`Layer::forward`].
+    fn parts_gram(&self, _cx: &Cx<F>, _xs: &[ValueRef<F>]) -> Result<Option<Array2<f64>>> {
+        Ok(None)
     }
 
     /// Adapts settings after the parameters lost channels.

@@ -1,7 +1,7 @@
 //! Channels, weights and bits in one go.
 
 use super::compression::Compression;
-use crate::error::Result;
+use crate::error::{Error, PruneError, Result};
 use crate::nn::Model;
 use crate::prune::{ChannelPruner, Subset, WeightPruner};
 use crate::quant::{Bits, QuantModel, Quantizer};
@@ -99,14 +99,19 @@ impl OneShot {
         }
     }
 
-    /// The compressed model.
+    /// The compressed model. Of a model of tables without weight matrices no weight is truncated.
     ///
     /// # Errors
     /// As [`ChannelPruner::prune`], [`WeightPruner::prune`] and [`Quantizer::quantize`].
     pub fn compress(&self, model: &Model, task: &dyn Task<f32>) -> Result<QuantModel> {
         let narrow = self.channels.prune(model, task)?;
-        let sparse = self.weights.prune(&narrow, task)?;
-        self.quantizer.quantize(&sparse, task)
+        match self.weights.prune(&narrow, task) {
+            Ok(sparse) => self.quantizer.quantize(&sparse, task),
+            Err(Error::Prune(PruneError::NothingToPrune { .. })) => {
+                self.quantizer.quantize(&narrow, task)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Adds its three stages to a compression that reports on them.

@@ -109,7 +109,7 @@ impl<'x, F: Scalar> Evidence<'x, F> {
         for Reader { gram, support, energy, terms, .. } in &self.maps {
             let mut first = 0;
             for &(id, _, rows) in terms {
-                if id == param {
+                if id == Some(param) {
                     let (support, rows) = (support.as_ref(), first..first + rows);
                     found.push(MatrixReader { gram, support, rows, energy: *energy });
                 }

@@ -1,6 +1,7 @@
 //! Networks run map by map: to gather what readers see, and to solve a changed network against the
 //! one that it was.
 
+use super::RIDGE;
 use super::grid::Grid;
 use super::normal::{Normal, WIDEST};
 use super::rows::{Calibrate, Chosen};
@@ -27,8 +28,8 @@ pub(crate) struct Reader {
     pub ridge: f64,
     /// `[in, out]`.
     pub weight: Array2<f64>,
-    /// Each matrix of the map: which it is, its axes and rows.
-    pub terms: Vec<(ParamId, [Axis; 2], usize)>,
+    /// Each matrix of the map: which it is, where it is a parameter, its axes and rows.
+    pub terms: Vec<(Option<ParamId>, [Axis; 2], usize)>,
     /// What masks leave of them, where there are any, `[in, out]`.
     pub support: Option<Array2<bool>>,
     /// `‖Z‖²`, centred like the Gram matrix.
@@ -64,6 +65,9 @@ pub(crate) fn readers<F: Scalar>(
             number += 1;
             Ok(())
         })?;
+        if let Some(gram) = layer.parts_gram(&at, &xs)? {
+            readers.push(reader_of_parts(node.name(), NodeId(k + 1), gram)?);
+        }
         let value =
             if k + 1 == model.output().index() { None } else { Some(layer.infer(&at, &xs)?) };
         drop(xs);
@@ -106,7 +110,10 @@ fn reader<F: Scalar>(
     let terms = map
         .terms()
         .iter()
-        .map(|term| (term.weight().id(), term.weight().axes(), term.weight().value().nrows()))
+        .map(|term| {
+            let weight = term.weight();
+            (Some(weight.id()), weight.axes(), weight.value().nrows())
+        })
         .collect();
     let gram = normal.into_gram().expect("it is not wider than what is formed");
     Ok(Reader {
@@ -118,6 +125,24 @@ fn reader<F: Scalar>(
         terms,
         support: masked_support(map),
         energy,
+    })
+}
+
+/// Scores are a map of their parts whose weights are all 1, and no parameter.
+fn reader_of_parts(name: &str, node: NodeId, gram: Array2<f64>) -> Result<Reader> {
+    if let Some(&value) = gram.iter().find(|v| !v.is_finite()) {
+        return Err(Error::NotFinite { at: name.into(), value });
+    }
+    let width = gram.nrows();
+    Ok(Reader {
+        node,
+        name: name.into(),
+        ridge: RIDGE * gram.diag().mean().unwrap_or(0.0) + f64::MIN_POSITIVE,
+        energy: gram.sum(),
+        gram,
+        weight: Array2::ones((width, 1)),
+        terms: vec![(None, [Axis::In(0), Axis::Fixed], width)],
+        support: None,
     })
 }
 

@@ -10,6 +10,7 @@ use crate::output::{print, remark, say, show, table, wrote};
 use crate::predictions::{Form, Labels, encode};
 use crate::progress::Shown;
 use crate::sources::Source;
+use crate::stages;
 use clap::ArgMatches;
 use gnn_prune::data::{Purpose, Splits};
 use gnn_prune::io::pyg::{Checkpoint, Network, export as export_state};
@@ -19,7 +20,8 @@ use gnn_prune::quant::QuantOp;
 use gnn_prune::report::{Account, Row, Servable, Summary};
 use gnn_prune::task::{NodeTask, Task};
 use gnn_prune::{
-    Compressed, Compression, Controls, Dataset, Model, QuantModel, Recipe, Report, files, io,
+    Compressed, Compression, Controls, Dataset, Error, Model, PruneError, QuantModel, Recipe,
+    Report, WeightPruner, files, io,
 };
 use std::path::Path;
 
@@ -42,7 +44,7 @@ pub fn train(args: &TrainArgs, flags: &ArgMatches) -> Result<()> {
     )
 }
 
-pub fn compress(args: &CompressArgs, recipe: &Recipe, flags: &ArgMatches) -> Result<()> {
+pub fn compress(args: &CompressArgs, recipe: Recipe, flags: &ArgMatches) -> Result<()> {
     let keeping = Keeping::new(&args.keep, args.out.as_deref())?;
     let places = Places {
         out: args.out.as_deref(),
@@ -52,7 +54,16 @@ pub fn compress(args: &CompressArgs, recipe: &Recipe, flags: &ArgMatches) -> Res
     };
     places.check()?;
     let source;
-    let mut origin = None;
+    let (mut origin, mut recipe) = (None, recipe);
+    let mut fit = |model: &Model| -> Result<()> {
+        if args.stages.one_shot && !has_matrices(model) {
+            remark(
+                "the model is tables without weight matrices: its widths and bits are compressed",
+            );
+            recipe = stages::given(args, flags, false)?;
+        }
+        Ok(())
+    };
     let compression = match &args.from {
         Some(path) => {
             if args.seeds != 1 {
@@ -62,13 +73,17 @@ pub fn compress(args: &CompressArgs, recipe: &Recipe, flags: &ArgMatches) -> Res
             source = Source::open_for(&args.data, &args.model, flags, &model, path)?;
             origin = model.origin().cloned();
             match model {
-                Compressed::Float(model) => Compression::of(model, source.task()),
+                Compressed::Float(model) => {
+                    fit(&model)?;
+                    Compression::of(model, source.task())
+                }
                 Compressed::Integer(_) => return Err(Failure::Quantised { path: path.clone() }),
             }
         }
         None => {
             source = Source::open(&args.data, &args.model, flags)?;
             let (form, trainer) = (source.form(&args.model)?, source.trainer(&args.model)?);
+            fit(&form)?;
             Compression::train(form, trainer, args.seeds, source.task())?
         }
     };
@@ -76,9 +91,18 @@ pub fn compress(args: &CompressArgs, recipe: &Recipe, flags: &ArgMatches) -> Res
         ControlsKind::All => compression,
         ControlsKind::None => compression.controls(Controls::None),
     };
-    run(recipe, compression, &places, &keeping)?;
+    run(&recipe, compression, &places, &keeping)?;
     remark_on_origin(origin.as_ref(), source.task().data());
     Ok(())
+}
+
+/// Whether there are weights to truncate.
+fn has_matrices(model: &Model) -> bool {
+    let pruner = WeightPruner::builder().build();
+    !matches!(
+        pruner.and_then(|pruner| pruner.plan(model)),
+        Err(Error::Prune(PruneError::NothingToPrune { .. }))
+    )
 }
 
 fn run(

@@ -82,7 +82,7 @@ fn run(command: Command, matches: &ArgMatches) -> Result<()> {
                 args::refuse_form(flags)?;
             }
             fits::check_early(args.model.model, flags)?;
-            commands::compress(&args, &stages::given(&args, flags)?, flags)
+            commands::compress(&args, stages::given(&args, flags, true)?, flags)
         }
         Command::Predict(args) => commands::predict(&args),
         Command::Export(args) => commands::export(&args),

@@ -10,8 +10,9 @@ use gnn_prune::{OneShot, Recipe};
 /// What `compress` does where no stage and no recipe is given.
 const DEFAULT: [(&str, &str); 2] = [("channels", "0.5"), ("finetune", "50")];
 
-/// The stages of a command line: of its recipe, or of its flags.
-pub fn given(args: &CompressArgs, flags: &ArgMatches) -> Result<Recipe> {
+/// The stages of a command line: of its recipe, or of its flags. `matrices` says whether the model
+/// has weights that a one-shot compression could truncate.
+pub fn given(args: &CompressArgs, flags: &ArgMatches, matrices: bool) -> Result<Recipe> {
     let words = Words::standard();
     let keys = words.qualifiers();
     if let Some(path) = &args.recipe {
@@ -36,7 +37,7 @@ pub fn given(args: &CompressArgs, flags: &ArgMatches) -> Result<Recipe> {
     let mut stages: Vec<(&str, &str)> =
         placed.into_iter().map(|(_, flag, value)| (flag, value)).collect();
     if args.stages.one_shot {
-        complete(&mut stages);
+        complete(&mut stages, matrices);
     }
     if stages.is_empty() {
         stages = DEFAULT.to_vec();
@@ -52,13 +53,13 @@ pub fn given(args: &CompressArgs, flags: &ArgMatches) -> Result<Recipe> {
 
 /// Adds the stages of a one-shot compression that the line does not have: channels and weights
 /// before all others but a fresh student, bits at the end.
-fn complete(stages: &mut Vec<(&str, &str)>) {
+fn complete(stages: &mut Vec<(&str, &str)>, matrices: bool) {
     let has = |stages: &[(&str, &str)], word: &str| stages.iter().any(|(stage, _)| *stage == word);
     let [channels, weights, bits] = OneShot::STAGES;
     let first = usize::from(
         stages.first().is_some_and(|(stage, value)| *stage == "distill" && *value != "self"),
     );
-    if !has(stages, weights.0) {
+    if matrices && !has(stages, weights.0) {
         let after =
             stages.iter().position(|(stage, _)| *stage == channels.0).map_or(first, |at| at + 1);
         stages.insert(after, weights);

@@ -1,6 +1,7 @@
 //! Scores of pairs of nodes.
 
 use super::form::Form;
+use super::parts::gram;
 use super::score::{add_rows, back, scores};
 use crate::error::{Error, PruneError, Result, Unsupported};
 use crate::graph::Graph;
@@ -309,6 +310,17 @@ impl<F: Scalar> Layer<F> for Decoder<F> {
 
     fn reads(&self) -> Reads {
         Reads::Inputs
+    }
+
+    fn parts_gram(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<Option<Array2<f64>>> {
+        cx.check(&xs[0], self.channels)?;
+        let given = xs.get(1).map(ValueRef::reborrow);
+        let asked = self.asked(cx, xs[0].rows(), given.as_ref().map(ValueRef::shape))?;
+        Ok(Some(xs[0].with_dense(|x| {
+            let x = x.as_standard_layout();
+            let q = self.with_relations(given, |z| self.queries(x.view(), z, asked));
+            gram(self.form.compares_by(), q.view(), x.view(), asked)
+        })))
     }
 
     fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {

@@ -7,6 +7,7 @@
 mod decoder;
 mod form;
 mod pair_product;
+mod parts;
 mod score;
 
 pub use decoder::{Decoder, DecoderBuilder};

@@ -19,7 +19,10 @@ use ndarray::{Array1, Array2, Axis};
 /// broken by unit order. Where few units stay, adding the most useful one at a time is tried too,
 /// and single units are swapped while that helps. The [score](Criterion::score) of a unit is what
 /// all removals up to its own cost together: the mean over the readers of the share of what each
-/// computes. Weights and gradients are not looked at beside that, and no label is read.
+/// computes. Weights and gradients are not looked at beside that, and no label is read. Where a
+/// [`Decoder`](crate::nn::Decoder) reads channels, its scores are such a map with weights of 1, and
+/// a channel's column in `G` is what it adds to each score of a query, less the mean over that
+/// query's candidates. A group that nothing reads by a map is refused.
 ///
 /// Of a single weight `w` in row `r` of a map's stacked matrices it is the first of these removals,
 /// `w²/[C_SS⁻¹]_rr` with `C = GᵀG + λI` on the rows `S` of its column that no mask holds at zero:
@@ -67,6 +70,7 @@ impl<F: Scalar> Criterion<F> for Subset {
     fn score(&self, units: &Units<F>) -> Result<Scores> {
         match units {
             Units::Channels(group) => {
+                check_read(group)?;
                 let (_, removal) = backward(group, group.units);
                 let mut scores = Array1::zeros(group.units);
                 let order = removal.order.iter().zip(&removal.losses);
@@ -83,6 +87,7 @@ impl<F: Scalar> Criterion<F> for Subset {
             let order = crate::prune::criterion::scored(self, units)?.lowest(count);
             return Ok(Removal { order, ..Removal::default() });
         };
+        check_read(group)?;
         let (sweep, removal) = backward(group, count);
         let kept = group.units - count;
         // A reader that is a maker too loses columns with its units, so that what a set costs
@@ -94,6 +99,16 @@ impl<F: Scalar> Criterion<F> for Subset {
         }
         Ok(better_of(group, sweep, removal))
     }
+}
+
+/// Refuses a group of which nothing is known that it could lose.
+fn check_read<F: Scalar>(group: &ChannelUnits<F>) -> Result<()> {
+    if !group.readers.is_empty() {
+        return Ok(());
+    }
+    let reason = "no linear map reads its channels, of which `subset` could tell what it would \
+                  lose; choose another criterion";
+    Err(PruneError::Refused { layer: group.name.into(), reason: reason.into() }.into())
 }
 
 /// What the maps of each weight's matrix lose with it.
