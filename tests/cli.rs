@@ -1930,6 +1930,46 @@ fn folders_of_the_open_graph_benchmark_are_links() {
 }
 
 #[test]
+fn models_of_links_and_of_items_answer_and_are_measured() {
+    let folder = Folder::new();
+    let data = days(&folder);
+    let model = folder.0.join("days.model").display().to_string();
+    let table = folder.0.join("answers.csv").display().to_string();
+    let line = format!("train {data} --hidden 16 --epochs 40 --negatives shared:10 --lr 0.3");
+    let trained = &json(&format!("{line} --out {model}"))["rows"][0];
+    let asked = folder.with("asked.txt", b"day3\tthen\t?\n?\tthen\tday9\n");
+    let answered = |more: &str| {
+        let output = run(&format!("predict {data} --from {model} --out {table} {more}"));
+        assert!(output.status.success(), "{}", remarks(&output));
+        fs::read_to_string(&table).unwrap()
+    };
+    let text = answered(&format!("--ask {asked} --top 3"));
+    let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split(',').collect()).collect();
+    assert_eq!(lines[0], ["query", "rank", "head", "relation", "tail", "score"]);
+    assert_eq!(lines.len(), 7);
+    assert_eq!((lines[1][2], lines[4][4]), ("day3", "day9"));
+    for three in [&lines[1..4], &lines[4..7]] {
+        let score = |k: usize| three[k][5].parse::<f32>().unwrap();
+        assert!(score(0) >= score(1) && score(1) >= score(2), "{text}");
+    }
+    // What trains is known, and no answer.
+    let train = fs::read_to_string(folder.0.join("train.txt")).unwrap();
+    let is_known = |line: &Vec<&str>| train.contains(&line[2..5].join("\t"));
+    assert!(!lines[1..].iter().any(is_known), "{text}");
+    assert_eq!(answered("").lines().count(), 1 + 2 * 8 * 20, "both ends of what tests");
+    let measured = &json(&format!("bench {data} --from {model} --threads 1"))["rows"][0];
+    assert_eq!(measured["accuracy"]["mean"], trained["accuracy"]["mean"]);
+    assert_eq!(measured["metrics"], trained["metrics"]);
+    let line = format!("predict {data} --from {model} --out {table}");
+    refuses(&format!("{line} --write classes"), &["--write"]);
+    refuses(&format!("{line} --refit"), &["--refit"]);
+    refuses(&format!("predict {data} --from {model} --out {table}.npy"), &[".csv"]);
+    refuses(&format!("predict digits --from {model} --out {table} --top 3"), &["--top"]);
+    let other = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/pt/ogb/facts");
+    refuses(&format!("bench {other} --from {model}"), &["has rows for", "`facts` has 13"]);
+}
+
+#[test]
 fn encoders_of_knowledge_graphs_are_words() {
     let folder = Folder::new();
     let data = days(&folder);
@@ -1978,6 +2018,15 @@ fn a_folder_of_interactions_is_recommended_from_and_the_loss_is_one_word() {
     for words in ["--negatives all", "--loss ccl --negatives shared:5 --negative-weight 3"] {
         json(&format!("train {data} --hidden 8 --epochs 2 --batch 32 {words}"));
     }
+    let model = folder.0.join("taken.model").display().to_string();
+    let table = folder.0.join("taken.csv").display().to_string();
+    json(&format!("train {data} --hidden 8 --epochs 30 --lr 0.02 --batch 32 --out {model}"));
+    assert!(run(&format!("predict {data} --from {model} --out {table} --top 4")).status.success());
+    let text = fs::read_to_string(&table).unwrap();
+    assert_eq!(text.lines().count(), 1 + 20 * 4);
+    let first: Vec<&str> = text.lines().nth(1).unwrap().split(',').collect();
+    assert_eq!(&first[..2], ["0", "1"]);
+    assert!((10..15).contains(&first[2].parse::<u32>().unwrap()), "of the user's kind: {first:?}");
     let line = format!("{data} --hidden 8 --epochs 5 --batch 32 --one-shot --controls none");
     let small = run(&format!("compress {line} --channels 0.5 --json -"));
     assert!(small.status.success() && remarks(&small).contains("without weight matrices"));

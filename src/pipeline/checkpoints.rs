@@ -396,7 +396,8 @@ mod tests {
     }
 
     fn record() -> Record {
-        let epoch = Epoch { epoch: 1, epochs: 2, loss: 0.1 + 0.2, validation: 100.0 / 3.0 };
+        // Not validated yet, and validated.
+        let at = |epoch, validation| Epoch { epoch, epochs: 2, loss: 0.1 + 0.2, validation };
         Record {
             stage: "dense".into(),
             test: Measured {
@@ -404,7 +405,7 @@ mod tests {
                 others: std::collections::BTreeMap::from([("hits@1".into(), 0.1)]),
             },
             validation: Some(1e-300),
-            epochs: vec![epoch],
+            epochs: vec![at(1, f64::NEG_INFINITY), at(2, 100.0 / 3.0)],
             seconds: 0.5,
         }
     }

@@ -5,7 +5,7 @@ use crate::io::{self, Kind};
 use crate::nn::{Model, Origin, Registry};
 use crate::quant::QuantModel;
 use crate::report::{Runnable, Servable};
-use crate::task::Batch;
+use crate::task::{Batch, Measured, Part, Task, evaluate_all, measure};
 use std::path::Path;
 
 /// A model of floats or of integers.
@@ -81,12 +81,32 @@ impl Compressed {
         }
     }
 
+    /// The metrics on a part of `task`, as [`evaluate_all`] of a model of floats; the split is that
+    /// of the model's seed.
+    ///
+    /// # Errors
+    /// As [`evaluate_all`], and what compiling returns.
+    pub fn measured(&self, task: &dyn Task<f32>, part: Part) -> Result<Measured> {
+        match self {
+            Compressed::Float(model) => evaluate_all(model, task, part),
+            Compressed::Integer(model) => measured(model, task, part),
+        }
+    }
+
     fn servable(&self) -> &dyn Servable {
         match self {
             Compressed::Float(model) => model,
             Compressed::Integer(model) => model,
         }
     }
+}
+
+/// As [`evaluate_all`], of integers.
+pub(super) fn measured(model: &QuantModel, task: &dyn Task<f32>, part: Part) -> Result<Measured> {
+    measure(task, part, model.seed(), |batch| {
+        let mut program = model.compiled(batch)?;
+        Ok(program.run(batch.features())?.to_owned())
+    })
 }
 
 impl Servable for Compressed {

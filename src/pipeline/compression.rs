@@ -1,7 +1,7 @@
 //! The whole way from a dense model to a small one.
 
 use super::checkpoints::{Checkpoints, Kept, Record, Store};
-use super::compressed::Compressed;
+use super::compressed::{Compressed, measured};
 use super::controls::{Controls, dense_form, form_of_bytes, same_shapes};
 use super::identity::Identity;
 use super::rehearsal::{rehearse, stage_seed};
@@ -12,7 +12,7 @@ use crate::graph::Graph;
 use crate::nn::Model;
 use crate::quant::{QuantModel, Quantizer};
 use crate::report::{Account, Curve, LayerWidth, Report, Row, Servable, Summary};
-use crate::task::{Measured, Part, Task, evaluate_all, measure};
+use crate::task::{Measured, Part, Task, evaluate_all};
 use crate::train::{Epoch, OnEpoch, Setup, Trainer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
@@ -649,10 +649,7 @@ impl Compression<'_, ()> {
         let task = self.on(stage.subject.graph())?;
         match &stage.integers {
             None => evaluate_all(stage.subject.model(), &*task, part),
-            Some(integers) => measure(&*task, part, integers.seed(), |batch| {
-                let mut program = integers.compiled(batch)?;
-                Ok(program.run(batch.features())?.to_owned())
-            }),
+            Some(integers) => measured(integers, &*task, part),
         }
     }
 

@@ -4,7 +4,7 @@ use super::loss::Pass;
 use crate::error::Result;
 use crate::nn::{Model, NodeId};
 use crate::scalar::Scalar;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// What is known after each epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -16,8 +16,15 @@ pub struct Epoch {
     pub epochs: usize,
     /// Loss of the epoch's steps, with dropout, a mean over batches.
     pub loss: f64,
-    /// Metric on the validation part.
+    /// Metric on the validation part, of the last epoch that was validated; before the first one
+    /// the worst that the metric can be, which is infinite.
+    #[serde(deserialize_with = "finite_or_worst")]
     pub validation: f64,
+}
+
+/// JSON has no word for what is infinite, and says null.
+fn finite_or_worst<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<f64, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or(f64::NEG_INFINITY))
 }
 
 /// How a training goes on.

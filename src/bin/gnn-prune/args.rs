@@ -22,6 +22,8 @@ use std::path::{Path, PathBuf};
 pub const MOST_EPOCHS: u64 = 1_000_000;
 const MOST_SEEDS: u64 = 1000;
 const MOST_THREADS: u64 = 1024;
+/// Answers of a query that can be asked for.
+const MOST_ANSWERS: u64 = 1 << 20;
 
 /// Makes graph neural networks small and fast on ordinary CPUs.
 #[derive(Parser)]
@@ -78,7 +80,9 @@ Examples:
 const PREDICT_EXAMPLES: &str = "\
 Examples:
   gnn-prune predict cora.npz --from model.safetensors --out logits.npy
-  gnn-prune predict cora.npz --from model.safetensors --write classes --out classes.csv";
+  gnn-prune predict cora.npz --from model.safetensors --write classes --out classes.csv
+  gnn-prune predict lastfm --from model.safetensors --top 5 --out recommended.csv
+  gnn-prune predict wn18rr --from model.safetensors --ask queries.txt --out answers.csv";
 
 const EXPORT_EXAMPLES: &str = "\
 Example:
@@ -111,7 +115,7 @@ pub enum Command {
     /// Train or read a model, make it smaller, and report every stage
     #[command(after_help = COMPRESS_EXAMPLES)]
     Compress(Box<CompressArgs>),
-    /// Write what a model says of every node: logits, probabilities or classes
+    /// Write what a model says of every node, or its best answers to queries
     #[command(after_help = PREDICT_EXAMPLES)]
     Predict(PredictArgs),
     /// Write a model for PyTorch Geometric, and print Python for it
@@ -506,9 +510,18 @@ pub struct PredictArgs {
         hide_possible_values = true
     )]
     pub write: Written,
-    /// The .npy or .csv file to write: one row per node
+    /// The .npy or .csv file to write: one row per node; or the best answers
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
+    /// Answers per user or query [default: 20]
+    #[arg(long, value_name = "N", value_parser = count(MOST_ANSWERS))]
+    pub top: Option<usize>,
+    /// Queries: lines of head, relation, tail, one end `?` [default: of test]
+    #[arg(long, value_name = "FILE")]
+    pub ask: Option<PathBuf>,
+    /// The model was trained with --refit
+    #[arg(long)]
+    pub refit: bool,
 }
 
 #[derive(Args)]
@@ -549,6 +562,9 @@ pub struct BenchArgs {
     /// Threads of the second time column [default: one per core]
     #[arg(long, value_name = "N", value_parser = count(MOST_THREADS))]
     pub threads: Option<usize>,
+    /// The models were trained with --refit
+    #[arg(long)]
+    pub refit: bool,
     #[command(flatten)]
     pub output: OutputArgs,
 }

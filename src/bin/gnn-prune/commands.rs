@@ -1,15 +1,17 @@
 //! What each command does, through the public API of the library alone.
 
+use crate::answers;
 use crate::args::{
     self, BenchArgs, CompletionsArgs, CompressArgs, ControlsKind, ExportArgs, InspectArgs, ManArgs,
     NetworkArgs, PredictArgs, TrainArgs, Written,
 };
 use crate::failure::{Failure, Result};
+use crate::fits;
 use crate::keeping::Keeping;
 use crate::output::{print, remark, say, show, table, wrote};
 use crate::predictions::{Form, Labels, encode};
 use crate::progress::Shown;
-use crate::sources::Source;
+use crate::sources::{Source, TaskKind};
 use crate::stages;
 use clap::ArgMatches;
 use gnn_prune::data::{Purpose, Splits};
@@ -18,7 +20,7 @@ use gnn_prune::ndarray::ArrayView2;
 use gnn_prune::nn::Origin;
 use gnn_prune::quant::QuantOp;
 use gnn_prune::report::{Account, Row, Servable, Summary};
-use gnn_prune::task::{NodeTask, Task};
+use gnn_prune::task::{NodeTask, Part, Task};
 use gnn_prune::{
     Compressed, Compression, Controls, Dataset, Error, Model, PruneError, QuantModel, Recipe,
     Report, WeightPruner, files, io,
@@ -155,10 +157,17 @@ fn command_line() -> String {
     std::iter::once("gnn-prune".to_string()).chain(words).collect::<Vec<_>>().join(" ")
 }
 
-pub fn predict(args: &PredictArgs) -> Result<()> {
+pub fn predict(args: &PredictArgs, flags: &ArgMatches) -> Result<()> {
     check_place(&args.out)?;
     let form = Form::of(&args.out)?;
     let model = load(&args.from, &args.network)?;
+    if let Some(source) = Source::served(&args.data, args.refit)? {
+        return answer(args, &model, &source, form, flags);
+    }
+    if let Some(flag) = ["top", "ask"].into_iter().find(|flag| fits::given(flags, flag)) {
+        let task = args::word(TaskKind::Node);
+        return Err(Failure::OfAnotherTask { flag: flag.into(), task });
+    }
     // Labels are read for the metric alone: without them there is none.
     let mut said = Vec::new();
     let (data, unlabelled) =
@@ -192,6 +201,34 @@ pub fn predict(args: &PredictArgs) -> Result<()> {
         }
     }
     remark_on_origin(model.origin(), &data);
+    Ok(())
+}
+
+/// Writes the best answers of a model of links or recommendation, and says its metric.
+fn answer(
+    args: &PredictArgs,
+    model: &Compressed,
+    source: &Source,
+    form: Form,
+    flags: &ArgMatches,
+) -> Result<()> {
+    if fits::given(flags, "write") {
+        let task = "link or recommend".into();
+        return Err(Failure::OfAnotherTask { flag: "write".into(), task });
+    }
+    if form != Form::Csv {
+        let problem = "answers are a table, written as .csv; choose this suffix";
+        return Err(Failure::Output { path: args.out.clone(), problem });
+    }
+    check_nodes(model, source.task().data(), &args.from)?;
+    let (bytes, asked) = answers::table(args, model, source)?;
+    files::write_atomically(&args.out, &bytes)?;
+    wrote(&args.out, &format!("the answers to {asked} queries"));
+    let task = source.task();
+    let measured = model.measured(task, Part::Test)?;
+    let metric = task.metric();
+    say("metric", &format!("{metric} {} on the test part", metric.shown(measured.value)));
+    remark_on_origin(model.origin(), task.data());
     Ok(())
 }
 
@@ -359,6 +396,9 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     Places { json: args.output.json.as_deref(), ..Places::default() }.check()?;
     let threads =
         args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    if let Some(source) = Source::served(&args.data, args.refit)? {
+        return bench_on(args, &source, threads);
+    }
     let (mut tried, mut said) = (Vec::new(), Vec::new());
     for path in &args.from {
         let model = load(path, &args.network)?;
@@ -385,6 +425,49 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     let report = Report { command: Some(command_line()), ..Report::of_models(data, seeds, rows) };
     show(&report.to_json(), || table(&report), args.output.json.as_deref())?;
     tried.iter().for_each(|(_, model, data)| remark_on_origin(model.origin(), data));
+    Ok(())
+}
+
+/// Refuses a model that knows other nodes, as a table does.
+fn check_nodes(model: &Compressed, data: &Dataset, path: &Path) -> Result<()> {
+    match model.origin() {
+        Some(origin) if origin.nodes != data.num_nodes() => Err(Failure::OtherNodes {
+            path: path.into(),
+            model: origin.nodes,
+            data: data.name().into(),
+            found: data.num_nodes(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Models beside each other on a task that is not about nodes.
+fn bench_on(args: &BenchArgs, source: &Source, threads: usize) -> Result<()> {
+    let task = source.task();
+    let (mut rows, mut seeds, mut origins) = (Vec::new(), Vec::new(), Vec::new());
+    for path in &args.from {
+        let model = load(path, &args.network)?;
+        // Other graphs than those that trained are what a network of graphs is for.
+        if !matches!(source, Source::Graphs(_)) {
+            check_nodes(&model, task.data(), path)?;
+        }
+        let measured = model.measured(task, Part::Test)?;
+        let others = measured.others.iter();
+        rows.push(Row {
+            name: path.display().to_string(),
+            metric: task.metric(),
+            accuracy: Summary::of(vec![measured.value]),
+            metrics: others
+                .map(|(name, &value)| (name.clone(), Summary::of(vec![value])))
+                .collect(),
+            account: Account::of(&model, task, threads)?,
+        });
+        seeds.push(model.seed());
+        origins.extend(model.origin().cloned());
+    }
+    let report = Report { command: Some(command_line()), ..Report::of_models(task, seeds, rows) };
+    show(&report.to_json(), || table(&report), args.output.json.as_deref())?;
+    origins.iter().for_each(|origin| remark_on_origin(Some(origin), task.data()));
     Ok(())
 }
 

@@ -35,6 +35,17 @@ pub enum Failure {
     /// A setting of other tasks.
     #[error("`--{flag}` changes nothing in the task `{task}`; leave it out")]
     OfAnotherTask { flag: String, task: String },
+    /// Data that `predict` has no form for.
+    #[error(
+        "`predict` answers for nodes, links of a knowledge graph and recommendation; `bench` measures a model on these data"
+    )]
+    NoAnswers,
+    /// A model of tables of other nodes.
+    #[error("{}: has rows for {model} nodes, and `{data}` has {found}", path.display())]
+    OtherNodes { path: PathBuf, model: usize, data: String, found: usize },
+    /// A table that could not be made.
+    #[error("the table: {0}")]
+    Table(String),
     /// A setting of data about nodes.
     #[error("`--{flag}` is of data whose nodes have classes; leave it out")]
     OfNodesAlone { flag: String },

@@ -88,7 +88,8 @@ const FITS: &[Fits] = &[
     ("fanout", &[(Nodes, &[])]),
 ];
 
-fn given(flags: &ArgMatches, flag: &str) -> bool {
+/// Whether a flag stands on the line.
+pub fn given(flags: &ArgMatches, flag: &str) -> bool {
     flags.value_source(flag) == Some(ValueSource::CommandLine)
 }
 

@@ -2,6 +2,7 @@
 //! and exit code 2.
 #![deny(unsafe_code)]
 
+mod answers;
 mod args;
 mod commands;
 mod failure;
@@ -84,7 +85,7 @@ fn run(command: Command, matches: &ArgMatches) -> Result<()> {
             fits::check_early(args.model.model, flags)?;
             commands::compress(&args, stages::given(&args, flags, true)?, flags)
         }
-        Command::Predict(args) => commands::predict(&args),
+        Command::Predict(args) => commands::predict(&args, flags),
         Command::Export(args) => commands::export(&args),
         Command::Inspect(args) => commands::inspect(&args),
         Command::Bench(args) => commands::bench(&args),

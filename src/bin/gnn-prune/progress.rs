@@ -205,7 +205,10 @@ impl Running {
         let epoch = self.epoch.map_or(
             String::new(),
             |Epoch { epoch, epochs, loss, validation, .. }| {
-                format!(": epoch {epoch} of {epochs}, loss {loss:.4}, validation {validation:.2} %")
+                let known = validation.is_finite();
+                let validation =
+                    if known { format!(", validation {validation:.2} %") } else { String::new() };
+                format!(": epoch {epoch} of {epochs}, loss {loss:.4}{validation}")
             },
         );
         format!("{}, seed {}{of}{epoch}", self.name, self.seed)

@@ -1,6 +1,6 @@
 //! What DATA asks: classes of nodes, links of a knowledge graph, items for users.
 
-use crate::args::DataArgs;
+use crate::args::{DataArgs, word};
 use crate::failure::{Failure, Result};
 use crate::fits::{self, Work};
 use crate::model_args::{DecoderKind, ModelArgs, ModelKind, RankingKind};
@@ -82,13 +82,7 @@ impl Source {
                 let task = GraphTask::builder(&set).batch_size(model.batch.unwrap_or(32));
                 Source::Graphs(task.build()?)
             }
-            Work::Edges if EdgeSplit::are_in(Path::new(&data.data)) => {
-                let graph = data.open(Purpose::Predict)?;
-                let split = EdgeSplit::read(&data.data)?;
-                split.notes().iter().for_each(|note| remark(&format!("{}: {note}", split.name())));
-                Source::Edges(EdgeTask::with_split(&graph, &split)?)
-            }
-            Work::Edges => Source::Edges(EdgeTask::new(&data.open(Purpose::Learn)?, 0)?),
+            Work::Edges => Source::Edges(edge_task(data)?),
             Work::Links => {
                 let facts = Triples::read(&data.data)?;
                 facts.notes().iter().for_each(|note| remark(&format!("{}: {note}", facts.name())));
@@ -117,6 +111,31 @@ impl Source {
             }
             _ => Self::open(data, model, flags),
         }
+    }
+
+    /// Opens DATA for models that are there, where it does not ask about nodes; `refit` says
+    /// whether they were trained on what validates too.
+    pub fn served(data: &DataArgs, refit: bool) -> Result<Option<Self>> {
+        let kind = data.task.unwrap_or_else(|| TaskKind::of(&data.data));
+        let work = kind.work(&data.data);
+        if refit && work != Work::Items {
+            return Err(Failure::OfAnotherTask { flag: "refit".into(), task: word(kind) });
+        }
+        Ok(match work {
+            Work::Nodes => None,
+            Work::Graphs => {
+                Some(Source::Graphs(GraphTask::builder(&GraphSet::read(&data.data)?).build()?))
+            }
+            Work::Edges => Some(Source::Edges(edge_task(data)?)),
+            Work::Links => {
+                let task = LinkTask::builder(Triples::read(&data.data)?).reciprocal(true);
+                Some(Source::Links(task.build()?))
+            }
+            Work::Items => {
+                let task = RecommendTask::builder(Interactions::read(&data.data)?).refit(refit);
+                Some(Source::Recommend(task.build()?))
+            }
+        })
     }
 
     /// The task.
@@ -179,6 +198,18 @@ impl Source {
         }
         .map_err(Into::into)
     }
+}
+
+/// Links of a graph, hidden as the data say or by seed 0.
+fn edge_task(data: &DataArgs) -> Result<EdgeTask> {
+    let path = Path::new(&data.data);
+    if !EdgeSplit::are_in(path) {
+        return Ok(EdgeTask::new(&data.open(Purpose::Learn)?, 0)?);
+    }
+    let graph = data.open(Purpose::Predict)?;
+    let split = EdgeSplit::read(path)?;
+    split.notes().iter().for_each(|note| remark(&format!("{}: {note}", split.name())));
+    Ok(EdgeTask::with_split(&graph, &split)?)
 }
 
 /// Nodes that train all at once or, where the command line says so, by mini-batches.

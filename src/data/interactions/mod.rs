@@ -25,6 +25,8 @@ pub struct Interactions {
     items: usize,
     train: Arc<[Vec<u32>]>,
     test: Arc<[Vec<u32>]>,
+    /// What the first user and the first item are called.
+    first: [u32; 2],
     notes: Arc<[String]>,
 }
 
@@ -41,7 +43,7 @@ impl Interactions {
         train: Vec<Vec<u32>>,
         test: Vec<Vec<u32>>,
     ) -> Result<Self> {
-        Self::noted(name.into(), items, train, test, Vec::new())
+        Self::noted(name.into(), items, train, test, [0, 0], Vec::new())
     }
 
     fn noted(
@@ -49,6 +51,7 @@ impl Interactions {
         items: usize,
         mut train: Vec<Vec<u32>>,
         mut test: Vec<Vec<u32>>,
+        first: [u32; 2],
         notes: Vec<String>,
     ) -> Result<Self> {
         if train.len() != test.len() {
@@ -77,7 +80,7 @@ impl Interactions {
                 return Err(Error::data(name, problem));
             }
         }
-        Ok(Self { name, items, train: train.into(), test: test.into(), notes: notes.into() })
+        Ok(Self { name, items, train: train.into(), test: test.into(), first, notes: notes.into() })
     }
 
     /// The name.
@@ -98,6 +101,16 @@ impl Interactions {
     /// Number of items.
     pub fn num_items(&self) -> usize {
         self.items
+    }
+
+    /// The number of a user in the file that it comes from.
+    pub fn user(&self, user: u32) -> u32 {
+        user + self.first[0]
+    }
+
+    /// The number of an item in the file that it comes from.
+    pub fn item(&self, item: u32) -> u32 {
+        item + self.first[1]
     }
 
     /// Number of interactions that train.

@@ -165,13 +165,13 @@ impl Interactions {
         if twice > 0 {
             notes.push(format!("{twice} interactions stand twice in a part, and are taken once"));
         }
-        Self::noted(name, items, train, test, notes)
+        Self::noted(name, items, train, test, [first_user, first_item], notes)
     }
 
     /// All in the training part, unchecked.
     fn whole(name: String, items: usize, train: Vec<Vec<u32>>) -> Self {
         let (train, test, notes) = (train.into(), Vec::new().into(), Vec::new().into());
-        Self { name, items, train, test, notes }
+        Self { name, items, train, test, first: [0, 0], notes }
     }
 }
 
@@ -205,6 +205,7 @@ mod tests {
             (&[vec![0, 2], vec![1]][..], &[vec![1], vec![]][..])
         );
         assert_eq!(taken.notes().len(), 3, "{:?}", taken.notes());
+        assert_eq!((taken.user(1), taken.item(2)), (2, 3));
         let lines: String = (1..=10).map(|item| format!("1\t{item}\t5\t881250949\n")).collect();
         let movies = folder("movies", &[("u.data", &lines)]);
         let taken = Interactions::read(&movies).unwrap();

@@ -55,6 +55,18 @@ impl Names {
             Names::Numbers(_) => number.to_string(),
         }
     }
+
+    /// Names stand in sorted order.
+    fn find(&self, name: &str) -> Option<u32> {
+        match self {
+            Names::Words(words) => {
+                words.binary_search_by(|word| word.as_str().cmp(name)).ok().map(|k| k as u32)
+            }
+            Names::Numbers(count) => {
+                name.parse().ok().filter(|&number: &u32| (number as usize) < *count)
+            }
+        }
+    }
 }
 
 /// A note on the triples that validate or test with an entity that does not train.
@@ -146,6 +158,16 @@ impl Triples {
     /// The name of a relation, its number where it has none.
     pub fn relation(&self, number: u32) -> String {
         self.relations.of(number)
+    }
+
+    /// The number of an entity by its name.
+    pub fn find_entity(&self, name: &str) -> Option<u32> {
+        self.entities.find(name)
+    }
+
+    /// The number of a relation by its name.
+    pub fn find_relation(&self, name: &str) -> Option<u32> {
+        self.relations.find(name)
     }
 
     /// What trains.

@@ -15,8 +15,7 @@ struct Lines {
 }
 
 impl Lines {
-    fn read(folder: &Path, name: &str) -> Result<Self> {
-        let path = folder.join(name);
+    fn read(path: PathBuf) -> Result<Self> {
         let text = std::fs::read_to_string(&path).map_err(|error| Error::file(&path, error))?;
         Ok(Self { path, text })
     }
@@ -83,9 +82,9 @@ impl Triples {
             .file_name()
             .map_or_else(|| "triples".into(), |name| name.to_string_lossy().into_owned());
         let files = [
-            Lines::read(folder, PARTS[0])?,
-            Lines::read(folder, PARTS[1])?,
-            Lines::read(folder, PARTS[2])?,
+            Lines::read(folder.join(PARTS[0]))?,
+            Lines::read(folder.join(PARTS[1]))?,
+            Lines::read(folder.join(PARTS[2]))?,
         ];
         let (mut entities, mut relations) = (BTreeSet::new(), BTreeSet::new());
         let mut parts: [Vec<[&str; 3]>; 3] = Default::default();
@@ -110,6 +109,39 @@ impl Triples {
             notes.push("entities are written as numbers with gaps: taken as names".into());
         }
         Self::checked(name, entities.into_names(), relations.into_names(), parts, notes)
+    }
+}
+
+/// What stands in a line for what is asked.
+const ASKED: &str = "?";
+
+impl Triples {
+    /// Reads queries: in each line head, relation and tail, as [`Triples::read`] reads them, of
+    /// which the head or the tail is `?`. Each is the entity and the relation that are known, and
+    /// whether it is the head that is asked for.
+    ///
+    /// # Errors
+    /// [`Error::File`] with the line that is no query, or names what there is not.
+    pub fn read_queries(&self, path: impl AsRef<Path>) -> Result<Vec<(u32, u32, bool)>> {
+        let lines = Lines::read(path.as_ref().into())?;
+        let mut queries = Vec::new();
+        for (k, words) in lines.triples().enumerate() {
+            let wrong =
+                |problem: String| Error::file(&lines.path, format!("query {}: {problem}", k + 1));
+            let [head, relation, tail] = words?;
+            let (own, inverse) = match (head == ASKED, tail == ASKED) {
+                (false, true) => (head, false),
+                (true, false) => (tail, true),
+                _ => return Err(wrong("either the head or the tail is to be `?`".into())),
+            };
+            let unknown = |what: &str, name: &str| wrong(format!("there is no {what} `{name}`"));
+            queries.push((
+                self.find_entity(own).ok_or_else(|| unknown("entity", own))?,
+                self.find_relation(relation).ok_or_else(|| unknown("relation", relation))?,
+                inverse,
+            ));
+        }
+        Ok(queries)
     }
 }
 
@@ -183,16 +215,42 @@ mod tests {
         assert_eq!((facts.num_entities(), facts.num_relations()), (4, 2));
         assert_eq!(facts.train(), [[1, 0, 0], [0, 0, 2]]);
         assert_eq!((facts.entity(3), facts.relation(1)), ("d".into(), "of".into()));
+        assert_eq!((facts.find_entity("d"), facts.find_relation("of")), (Some(3), Some(1)));
+        assert_eq!(facts.find_entity("e"), None);
         assert!(facts.notes()[0].contains("0 validation and 1 test"), "{:?}", facts.notes());
         let numbers = folder("numbers", ["0 0 3\n", "3 0 0\n", "1 0 3\n"]);
         let facts = Triples::read(&numbers).unwrap();
         assert_eq!((facts.num_entities(), facts.test()), (4, &[[1, 0, 3]][..]));
+        assert_eq!((facts.find_entity("3"), facts.find_entity("4")), (Some(3), None));
         // Leading zeros and large gaps are names.
         let synsets = folder("synsets", ["007 0 0900\n", "0900 0 007\n", "007 0 007\n"]);
         assert_eq!(Triples::read(&synsets).unwrap().num_entities(), 2);
         for folder in [words, numbers, synsets] {
             std::fs::remove_dir_all(folder).unwrap();
         }
+    }
+
+    #[test]
+    fn queries_ask_for_one_end() {
+        let folder = folder("asked", ["a b c\n", "a b c\n", "c b a\n"]);
+        let facts = Triples::read(&folder).unwrap();
+        let path = folder.join("asked.txt");
+        let asked = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            facts.read_queries(&path).map_err(|error| error.to_string())
+        };
+        assert_eq!(asked("a b ?\n\n? b a\n").unwrap(), [(0, 0, false), (0, 0, true)]);
+        for (text, what) in [
+            ("a b ?\na b c\n", "query 2: either the head or the tail"),
+            ("? b ?\n", "query 1: either the head or the tail"),
+            ("d b ?\n", "there is no entity `d`"),
+            ("a c ?\n", "there is no relation `c`"),
+            ("a b\n", "line 1 has 2 columns"),
+        ] {
+            let error = asked(text).unwrap_err();
+            assert!(error.contains(what), "{error}");
+        }
+        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

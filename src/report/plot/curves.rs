@@ -40,6 +40,8 @@ pub(in crate::report) fn course(stage: &str, metric: Metric, curves: &[&Curve]) 
                 .epochs
                 .iter()
                 .step_by(every)
+                // Before the first validation there is nothing to show.
+                .filter(|epoch| of(epoch).is_finite())
                 .map(|epoch| frame.place(epoch.epoch as f64, of(epoch)));
             polyline(&mut svg, "course", &points.collect::<Vec<_>>());
         }
@@ -47,6 +49,7 @@ pub(in crate::report) fn course(stage: &str, metric: Metric, curves: &[&Curve]) 
     panel(LOSS, "", "loss", 1e-3, &|epoch| epoch.loss);
     let unit = if metric.is_percent() { ", %" } else { "" };
     let last = curves.iter().filter_map(|curve| curve.epochs.last()).map(|at| at.validation.abs());
+    let last = last.filter(|last| last.is_finite());
     let least = least_span(metric, last.fold(0.0, f64::max));
     let title = format!("{} on validation nodes{unit}", metric.title());
     panel(METRIC, "epoch", &title, least, &|epoch| epoch.validation);
