@@ -2015,7 +2015,11 @@ fn a_folder_of_interactions_is_recommended_from_and_the_loss_is_one_word() {
     assert!(row["metrics"]["ndcg@20"]["mean"].as_f64().unwrap() > 40.0, "{row}");
     let rule = "--update-rule lazy-adam --schedule cosine";
     json(&format!("train {data} --model mf --loss ccl --negatives 5 --epochs 2 --batch 32 {rule}"));
-    for words in ["--negatives all", "--loss ccl --negatives shared:5 --negative-weight 3"] {
+    let losses = [
+        "--loss ccl --negatives shared:5 --negative-weight 3",
+        "--loss ssm --cosine-temperature 0.3",
+    ];
+    for words in ["--negatives all"].into_iter().chain(losses) {
         json(&format!("train {data} --hidden 8 --epochs 2 --batch 32 {words}"));
     }
     let model = folder.0.join("taken.model").display().to_string();
@@ -2040,6 +2044,10 @@ fn a_folder_of_interactions_is_recommended_from_and_the_loss_is_one_word() {
     refuses("train digits --refit --epochs 2", &["--refit", "node"]);
     let wrong = format!("train {data} --loss ccl --smoothing 0.1");
     refuses(&wrong, &["`--smoothing`", "softmax, bce", "`ccl`"]);
+    refuses(
+        &format!("train {data} --loss ccl --cosine-temperature 1"),
+        &["`--cosine-temperature`", "ssm"],
+    );
     refuses(&format!("train {data} --negative-weight 3"), &["`--negative-weight`", "`bpr`"]);
     refuses(&format!("train {data} --task link"), &["is a folder"]);
     refuses("train digits --loss ccl", &["--ranking-loss", "node"]);

@@ -71,6 +71,13 @@ pub enum RankingLoss {
         /// ε, in [0, 1).
         smoothing: f64,
     },
+    /// The same of `s/τ`, without smoothing, for cosines, which are too small for a softmax of
+    /// their own. *Source*: Wu et al., "On the effectiveness of sampled softmax loss for item
+    /// recommendation", TOIS 2024, eq. 5.
+    SampledSoftmax {
+        /// τ, positive.
+        temperature: f64,
+    },
     /// Cross-entropy of a sigmoid per candidate, mean over them. With `smoothing` ε targets are
     /// `(1 − ε)·y + ε/n`. *Source*: Dettmers et al., AAAI 2018, eq. 3.
     Binary {
@@ -105,6 +112,11 @@ impl RankingLoss {
                 if !(0.0..1.0).contains(&smoothing) =>
             {
                 wrong("label smoothing", smoothing, "in [0, 1)")
+            }
+            RankingLoss::SampledSoftmax { temperature }
+                if !(temperature > 0.0 && temperature.is_finite()) =>
+            {
+                wrong("temperature of cosines", temperature, "a positive number")
             }
             RankingLoss::Margin(margin) if !(margin > 0.0 && margin.is_finite()) => {
                 wrong("margin", margin, "a positive number")
@@ -163,6 +175,13 @@ impl RankingLoss {
         let value = match self {
             RankingLoss::Softmax { smoothing } => {
                 softmax(scores, answers, left_out, gradient, smoothing)
+            }
+            RankingLoss::SampledSoftmax { temperature } => {
+                let sharper = F::of(1.0 / temperature);
+                let scores: Vec<F> = scores.iter().map(|&s| s * sharper).collect();
+                let value = softmax(&scores, answers, left_out, gradient, 0.0);
+                gradient.iter_mut().for_each(|g| *g *= sharper);
+                value
             }
             RankingLoss::Binary { smoothing } => {
                 let weight = F::of(1.0 / counted as f64);
@@ -341,6 +360,9 @@ mod tests {
         let second = (softmax(last, 0) + softmax(last, 2)) / 2.0;
         let (value, _) = RankingLoss::Softmax { smoothing: 0.0 }.of(y.view(), &asked);
         assert_relative_eq!(value, (first + second) / 2.0, epsilon = 1e-12);
+        let (cold, _) =
+            RankingLoss::SampledSoftmax { temperature: 0.5 }.of((&y / 2.0).view(), &asked);
+        assert_relative_eq!(cold, value, epsilon = 1e-12);
         for loss in [
             RankingLoss::Softmax { smoothing: 0.0 },
             RankingLoss::Softmax { smoothing: 0.2 },
@@ -348,6 +370,7 @@ mod tests {
             RankingLoss::Binary { smoothing: 0.1 },
             RankingLoss::Margin(0.8),
             RankingLoss::Bpr,
+            RankingLoss::SampledSoftmax { temperature: 0.2 },
             RankingLoss::CosineContrastive { margin: 0.2, weight: 3.0 },
         ] {
             let (_, gradient) = loss.of(y.view(), &asked);

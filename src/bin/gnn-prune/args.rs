@@ -304,7 +304,8 @@ MODEL, the first is the default, and the other defaults of its task:
               with --task link on a graph with features gcn, sage: 2 layers of
               64 and --decoder dot
   recommend   lightgcn of 3 layers, mf: Adam at 0.001, bpr, 1 wrong answer,
-              squares of the rows penalised by 0.00005; ccl: drawn:1000, none
+              squares of the rows penalised by 0.00005; ccl, ssm: cosines,
+              drawn:1000, batches of 512, no penalty
 SPLIT is 0.6/0.2/0.2 (train/val/test), 20/30 (train/val nodes a class, the
 others test), or a .npy or .csv of train, val, test or 0, 1, 2, one a node.";
 

@@ -81,6 +81,7 @@ const FITS: &[Fits] = &[
     ("smoothing", &[(Links, &[]), (Items, &[])]),
     ("margin", &[(Links, &[]), (Items, &[])]),
     ("negative_weight", &[(Links, &[]), (Items, &[])]),
+    ("cosine_temperature", &[(Links, &[]), (Items, &[])]),
     ("penalty", &[(Links, &[]), (Items, &[])]),
     ("refit", &[(Items, &[])]),
     ("batch", &[(Nodes, &[]), (Graphs, &[]), (Links, &[]), (Items, &[])]),

@@ -90,6 +90,7 @@ pub enum RankingKind {
     Margin,
     Bpr,
     Ccl,
+    Ssm,
 }
 
 impl RankingKind {
@@ -100,6 +101,7 @@ impl RankingKind {
             RankingKind::Margin => &["margin"],
             RankingKind::Bpr => &[],
             RankingKind::Ccl => &["margin", "negative-weight"],
+            RankingKind::Ssm => &["cosine-temperature"],
         }
     }
 }
@@ -273,7 +275,7 @@ pub struct ModelArgs {
     /// Dropout on relations that are decoded, in [0, 1)
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, allow_negative_numbers = true)]
     pub relation_dropout: f64,
-    /// Or --loss, of rankings: softmax, bce, margin, bpr, ccl
+    /// Or --loss, of rankings: softmax, bce, margin, bpr, ccl, ssm
     #[arg(long, value_enum, value_name = "LOSS", hide_possible_values = true)]
     pub ranking_loss: Option<RankingKind>,
     /// Wrong answers per right one: N, shared:N, drawn:N, all, k-vs-all
@@ -288,6 +290,9 @@ pub struct ModelArgs {
     /// Weight of all wrong answers together in ccl [default: 10]
     #[arg(long, value_name = "FACTOR", allow_negative_numbers = true)]
     pub negative_weight: Option<f64>,
+    /// Temperature of the cosines in ssm [default: 0.15]
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
+    pub cosine_temperature: Option<f64>,
     /// Triples, users, graphs or training nodes of a batch
     #[arg(long, value_name = "N", value_parser = count(1 << 24))]
     pub batch: Option<usize>,
@@ -334,6 +339,7 @@ impl ModelArgs {
             ("smoothing", self.smoothing.is_some()),
             ("margin", self.margin.is_some()),
             ("negative-weight", self.negative_weight.is_some()),
+            ("cosine-temperature", self.cosine_temperature.is_some()),
         ];
         let unfit = |(flag, given): &(&str, bool)| *given && !kind.settings().contains(flag);
         if let Some((flag, _)) = given.into_iter().find(unfit) {
@@ -348,6 +354,9 @@ impl ModelArgs {
             RankingKind::Bce => RankingLoss::Binary { smoothing },
             RankingKind::Margin => RankingLoss::Margin(self.margin.unwrap_or(1.0)),
             RankingKind::Bpr => RankingLoss::Bpr,
+            RankingKind::Ssm => {
+                RankingLoss::SampledSoftmax { temperature: self.cosine_temperature.unwrap_or(0.15) }
+            }
             RankingKind::Ccl => RankingLoss::CosineContrastive {
                 margin: self.margin.unwrap_or(0.4),
                 weight: self.negative_weight.unwrap_or(10.0),

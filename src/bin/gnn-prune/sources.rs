@@ -352,7 +352,7 @@ fn recommender(task: &RecommendTask, model: &ModelArgs) -> Result<Model> {
         .layers(layers);
     // A cosine is of directions alone, and rows that begin short turn sooner.
     let builder = match model.ranking() {
-        RankingKind::Ccl => builder.cosine(true).deviation(0.01),
+        RankingKind::Ccl | RankingKind::Ssm => builder.cosine(true).deviation(0.01),
         _ => builder,
     };
     Ok(builder.build(0)?)
