@@ -2031,6 +2031,8 @@ fn a_folder_of_interactions_is_recommended_from_and_the_loss_is_one_word() {
     let first: Vec<&str> = text.lines().nth(1).unwrap().split(',').collect();
     assert_eq!(&first[..2], ["0", "1"]);
     assert!((10..15).contains(&first[2].parse::<u32>().unwrap()), "of the user's kind: {first:?}");
+    let again = format!("compress {data} --from {model} --bits 8 --controls none --refit --json -");
+    assert!(run(&again).status.success());
     let line = format!("{data} --hidden 8 --epochs 5 --batch 32 --one-shot --controls none");
     let small = run(&format!("compress {line} --channels 0.5 --json -"));
     assert!(small.status.success() && remarks(&small).contains("without weight matrices"));

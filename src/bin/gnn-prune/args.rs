@@ -156,12 +156,13 @@ pub fn refuse_later(flags: &ArgMatches) -> Result<()> {
     }
 }
 
-/// Refuses to choose the form of a model that is read, or how it is trained.
+/// Refuses to choose the form of a model that is read, or how it is trained; what it was trained on
+/// is said by `--refit`.
 pub fn refuse_form(flags: &ArgMatches) -> Result<()> {
     let form = ModelArgs::augment_args(clap::Command::new("model"));
     let given =
         |arg: &&Arg| flags.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
-    match form.get_arguments().find(given) {
+    match form.get_arguments().filter(|arg| arg.get_id() != "refit").find(given) {
         Some(arg) => {
             Err(Failure::WithFrom { flag: arg.get_long().expect("these flags are long").into() })
         }

@@ -40,6 +40,11 @@ pub enum Failure {
         "`predict` answers for nodes, links of a knowledge graph and recommendation; `bench` measures a model on these data"
     )]
     NoAnswers,
+    /// A second training that is not said to end.
+    #[error(
+        "`--refit` trains for exactly `--epochs` epochs, those that validation chose before; give it too"
+    )]
+    RefitFor,
     /// A model of tables of other nodes.
     #[error("{}: has rows for {model} nodes, and `{data}` has {found}", path.display())]
     OtherNodes { path: PathBuf, model: usize, data: String, found: usize },

@@ -76,11 +76,13 @@ fn run(command: Command, matches: &ArgMatches) -> Result<()> {
     match command {
         Command::Train(args) => {
             fits::check_early(args.model.model, flags)?;
+            args.model.check_refit()?;
             commands::train(&args, flags)
         }
         Command::Compress(args) => {
-            if args.from.is_some() {
-                args::refuse_form(flags)?;
+            match args.from {
+                Some(_) => args::refuse_form(flags)?,
+                None => args.model.check_refit()?,
             }
             fits::check_early(args.model.model, flags)?;
             commands::compress(&args, stages::given(&args, flags, true)?, flags)

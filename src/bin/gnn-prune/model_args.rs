@@ -303,7 +303,7 @@ pub struct ModelArgs {
     #[arg(long, value_name = "N,N", value_delimiter = ',', value_parser = count(MOST_SAMPLED as u64))]
     pub fanout: Vec<usize>,
     /// Trains on what validates too, for exactly --epochs epochs
-    #[arg(long, requires = "epochs")]
+    #[arg(long)]
     pub refit: bool,
     /// Penalty on the rows of tables that a batch names
     #[arg(long, value_name = "FACTOR", allow_negative_numbers = true)]
@@ -311,6 +311,14 @@ pub struct ModelArgs {
 }
 
 impl ModelArgs {
+    /// Refuses to train again without a number of epochs, which nothing would choose.
+    pub fn check_refit(&self) -> Result<()> {
+        match self.refit && self.epochs.is_none() {
+            true => Err(Failure::RefitFor),
+            false => Ok(()),
+        }
+    }
+
     /// The kind of network, for this work.
     pub fn kind(&self, work: Work) -> ModelKind {
         self.model.unwrap_or(work.kinds()[0])
