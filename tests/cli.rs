@@ -1963,10 +1963,17 @@ fn models_of_links_and_of_items_answer_and_are_measured() {
     let line = format!("predict {data} --from {model} --out {table}");
     refuses(&format!("{line} --write classes"), &["--write"]);
     refuses(&format!("{line} --refit"), &["--refit"]);
+    refuses(&format!("{line} --features l2"), &["--features"]);
+    refuses(&format!("bench {data} --from {model} --split 20/30"), &["--split"]);
     refuses(&format!("predict {data} --from {model} --out {table}.npy"), &[".csv"]);
     refuses(&format!("predict digits --from {model} --out {table} --top 3"), &["--top"]);
     let other = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/pt/ogb/facts");
-    refuses(&format!("bench {other} --from {model}"), &["has rows for", "`facts` has 13"]);
+    let refused = run(&format!("bench {other} --from {model}"));
+    let said = remarks(&refused);
+    assert!(
+        !refused.status.success() && said.contains("has rows for 30 nodes, and `facts` has 13")
+    );
+    assert!(said.contains("not among those of `head_neg`"), "{said}");
 }
 
 #[test]

@@ -133,6 +133,10 @@ fn reader_of_parts(name: &str, node: NodeId, gram: Array2<f64>) -> Result<Reader
     if let Some(&value) = gram.iter().find(|v| !v.is_finite()) {
         return Err(Error::NotFinite { at: name.into(), value });
     }
+    if gram.diag().iter().all(|&energy| energy == 0.0) {
+        let reason = "all candidates of a query have the same score; train it first".into();
+        return Err(Error::Unsupported(crate::error::Unsupported { layer: name.into(), reason }));
+    }
     let width = gram.nrows();
     Ok(Reader {
         node,

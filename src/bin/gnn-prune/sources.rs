@@ -69,11 +69,7 @@ impl Source {
         let kind = data.task.unwrap_or_else(|| TaskKind::of(&data.data));
         let work = kind.work(&data.data);
         fits::check(work, model.model, flags)?;
-        let of_nodes = matches!(work, Work::Nodes | Work::Edges);
-        if data.split.is_some() && kind != TaskKind::Node || data.features.is_some() && !of_nodes {
-            let flag = if data.split.is_some() { "split" } else { "features" };
-            return Err(Failure::OfNodesAlone { flag: flag.into() });
-        }
+        check_reading(data, kind, work)?;
         Ok(match work {
             Work::Nodes => nodes(data.open(Purpose::Learn)?, model)?,
             Work::Graphs => {
@@ -106,6 +102,7 @@ impl Source {
     ) -> Result<Self> {
         match data.task.unwrap_or_else(|| TaskKind::of(&data.data)) {
             TaskKind::Node => {
+                fits::check(Work::Nodes, model.model, flags)?;
                 let said = &mut Vec::new();
                 nodes(data.open_for(read, path, Purpose::Learn, said)?, model)
             }
@@ -121,19 +118,29 @@ impl Source {
         if refit && work != Work::Items {
             return Err(Failure::OfAnotherTask { flag: "refit".into(), task: word(kind) });
         }
+        if work != Work::Nodes {
+            check_reading(data, kind, work)?;
+        }
+        let said = |name: &str, notes: &[String]| {
+            notes.iter().for_each(|note| remark(&format!("{name}: {note}")));
+        };
         Ok(match work {
             Work::Nodes => None,
             Work::Graphs => {
-                Some(Source::Graphs(GraphTask::builder(&GraphSet::read(&data.data)?).build()?))
+                let set = GraphSet::read(&data.data)?;
+                said(set.name(), set.notes());
+                Some(Source::Graphs(GraphTask::builder(&set).build()?))
             }
             Work::Edges => Some(Source::Edges(edge_task(data)?)),
             Work::Links => {
-                let task = LinkTask::builder(Triples::read(&data.data)?).reciprocal(true);
-                Some(Source::Links(task.build()?))
+                let facts = Triples::read(&data.data)?;
+                said(facts.name(), facts.notes());
+                Some(Source::Links(LinkTask::builder(facts).reciprocal(true).build()?))
             }
             Work::Items => {
-                let task = RecommendTask::builder(Interactions::read(&data.data)?).refit(refit);
-                Some(Source::Recommend(task.build()?))
+                let taken = Interactions::read(&data.data)?;
+                said(taken.name(), taken.notes());
+                Some(Source::Recommend(RecommendTask::builder(taken).refit(refit).build()?))
             }
         })
     }
@@ -198,6 +205,16 @@ impl Source {
         }
         .map_err(Into::into)
     }
+}
+
+/// Refuses settings of reading that these data do not have.
+fn check_reading(data: &DataArgs, kind: TaskKind, work: Work) -> Result<()> {
+    let of_nodes = matches!(work, Work::Nodes | Work::Edges);
+    if data.split.is_some() && kind != TaskKind::Node || data.features.is_some() && !of_nodes {
+        let flag = if data.split.is_some() { "split" } else { "features" };
+        return Err(Failure::OfNodesAlone { flag: flag.into() });
+    }
+    Ok(())
 }
 
 /// Links of a graph, hidden as the data say or by seed 0.

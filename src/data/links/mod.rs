@@ -192,8 +192,10 @@ impl Triples {
     /// # Errors
     /// [`Error::Setting`] for more relations than edges can have types.
     pub fn dataset(&self) -> Result<Dataset> {
-        let back = u32::try_from(self.num_relations())
-            .map_err(|_| Error::setting("relations", self.num_relations(), "fewer than 2^32"))?;
+        let relations = self.num_relations();
+        // Each has another number for its edges turned round.
+        let back = u32::try_from(relations).ok().filter(|back| back.checked_mul(2).is_some());
+        let back = back.ok_or_else(|| Error::setting("relations", relations, "fewer than 2^31"))?;
         let train = self.train();
         let there = train.iter().map(|&[head, _, tail]| (head as usize, tail as usize));
         let again = train.iter().map(|&[head, _, tail]| (tail as usize, head as usize));

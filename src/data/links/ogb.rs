@@ -13,6 +13,9 @@ const PARTS: [&str; 3] = ["train.pt", "valid.pt", "test.pt"];
 /// Given wrong answers, which are ranked nowhere here.
 const GIVEN: [&str; 2] = ["head_neg", "tail_neg"];
 
+/// Entities and relations beside each number that a triple names, at most.
+const MOST_PER_NAME: usize = 100;
+
 /// The folder of the split, where its parts are files of PyTorch.
 fn split(folder: &Path) -> Option<PathBuf> {
     let split = tables::split_folder(folder).ok().flatten()?;
@@ -154,6 +157,14 @@ pub(super) fn triples(folder: &Path) -> Result<Triples> {
     };
     let relations = largest(|triple| triple[1]);
     let entities = stated(folder)?.unwrap_or_else(|| largest(|triple| triple[0].max(triple[2])));
+    let named = 2 * triples.iter().map(Vec::len).sum::<usize>();
+    for (count, what) in [(entities, "entities"), (relations, "relations")] {
+        // A table has a row for every number.
+        if count > MOST_PER_NAME.saturating_mul(named) {
+            let problem = format!("has {count} {what}, and its triples name {named}");
+            return Err(Error::file(folder, problem));
+        }
+    }
     let mut notes = Vec::new();
     super::note_unseen(&triples, &mut notes);
     unread(&parts, &mut notes);
@@ -193,5 +204,30 @@ impl EdgeSplit {
     /// feature `pt`.
     pub fn read(folder: impl AsRef<Path>) -> Result<Self> {
         edges(folder.as_ref())
+    }
+}
+
+#[cfg(all(test, feature = "pt"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_of_entities_that_the_triples_do_not_bear_out_is_refused() {
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pt/ogb/facts");
+        let to = std::env::temp_dir().join(format!("gnn-prune-{}-claims", std::process::id()));
+        let parts = ["split/time/train.pt", "split/time/valid.pt", "split/time/test.pt"];
+        for folder in ["split/time", "raw"] {
+            std::fs::create_dir_all(to.join(folder)).unwrap();
+        }
+        for file in parts.into_iter().chain(["raw/edge_reltype.csv.gz"]) {
+            std::fs::copy(from.join(file), to.join(file)).unwrap();
+        }
+        assert_eq!(Triples::read(&to).unwrap().num_entities(), 12);
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut packed, b"4000000000\n").unwrap();
+        std::fs::write(to.join("raw/num-node-list.csv.gz"), packed.finish().unwrap()).unwrap();
+        let error = Triples::read(&to).unwrap_err().to_string();
+        assert!(error.contains("has 4000000000 entities, and its triples name 48"), "{error}");
+        std::fs::remove_dir_all(to).unwrap();
     }
 }

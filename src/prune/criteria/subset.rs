@@ -22,7 +22,8 @@ use ndarray::{Array1, Array2, Axis};
 /// computes. Weights and gradients are not looked at beside that, and no label is read. Where a
 /// [`Decoder`](crate::nn::Decoder) reads channels, its scores are such a map with weights of 1, and
 /// a channel's column in `G` is what it adds to each score of a query, less the mean over that
-/// query's candidates. A group that nothing reads by a map is refused.
+/// query's candidates, or over all pairs where a query has one. A group that nothing reads by a map
+/// is refused.
 ///
 /// Of a single weight `w` in row `r` of a map's stacked matrices it is the first of these removals,
 /// `w²/[C_SS⁻¹]_rr` with `C = GᵀG + λI` on the rows `S` of its column that no mask holds at zero:
