@@ -341,6 +341,10 @@ fn a_split_of_edges_that_does_not_fit_the_graph_is_refused() {
     assert!(with(ring(30), [0, 7], [0, 8]).is_ok());
     // Who trains may validate too, and is asked after as before.
     assert!(with(ring(30), [1, 0], [0, 8]).is_ok());
+    let both =
+        EdgeSplit::new("t", [ring(30), vec![[0, 7]], vec![[0, 5]]], [vec![[7, 0]], vec![[0, 9]]]);
+    let notes = both.unwrap().notes().join("\n");
+    assert!(notes.contains("1 pairs that are to be no edges of valid are edges"), "{notes}");
     let mut more = ring(30);
     more.push([3, 9]);
     for (found, what) in [

@@ -17,14 +17,14 @@ pub struct Epoch {
     /// Loss of the epoch's steps, with dropout, a mean over batches.
     pub loss: f64,
     /// Metric on the validation part, of the last epoch that was validated; before the first one
-    /// the worst that the metric can be, which is infinite.
-    #[serde(deserialize_with = "finite_or_worst")]
+    /// the worst that the metric can be, which is infinite, and NaN where it comes from a file.
+    #[serde(deserialize_with = "finite_or_nan")]
     pub validation: f64,
 }
 
 /// JSON has no word for what is infinite, and says null.
-fn finite_or_worst<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<f64, D::Error> {
-    Ok(Option::deserialize(from)?.unwrap_or(f64::NEG_INFINITY))
+fn finite_or_nan<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<f64, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or(f64::NAN))
 }
 
 /// How a training goes on.

@@ -156,6 +156,8 @@ def arrays():
     # Arrays of words and objects are passed by.
     named["words"] = numpy.array(["a", "b"])
     named["objects"] = numpy.array([None, 3], dtype=object)
+    state = {"lin.weight": torch.ones(2, 2)}
+    keep("arrays_beside_a_network.pt", {"epoch": 3, "my_network": state, "losses": numpy.arange(3.0)}, state)
     for protocol in (2, 4, 5):
         keep(f"arrays_protocol_{protocol}.pt", named, expected, pickle_protocol=protocol)
 

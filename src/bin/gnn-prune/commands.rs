@@ -220,7 +220,7 @@ fn answer(
         let problem = "answers are a table, written as .csv; choose this suffix";
         return Err(Failure::Output { path: args.out.clone(), problem });
     }
-    check_nodes(model, source.task().data(), &args.from)?;
+    check_nodes(model, source, &args.from)?;
     let (bytes, asked) = answers::table(args, model, source)?;
     files::write_atomically(&args.out, &bytes)?;
     wrote(&args.out, &format!("the answers to {asked} queries"));
@@ -428,8 +428,13 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a model that knows other nodes, as a table does.
-fn check_nodes(model: &Compressed, data: &Dataset, path: &Path) -> Result<()> {
+/// Refuses a model that knows other nodes, as a table does; one that reads features must have as
+/// many.
+fn check_nodes(model: &Compressed, source: &Source, path: &Path) -> Result<()> {
+    let data = source.task().data();
+    if !matches!(source, Source::Links(_) | Source::Recommend(_)) {
+        return Width::Features.check(model, data, path);
+    }
     match model.origin() {
         Some(origin) if origin.nodes != data.num_nodes() => Err(Failure::OtherNodes {
             path: path.into(),
@@ -447,10 +452,7 @@ fn bench_on(args: &BenchArgs, source: &Source, threads: usize) -> Result<()> {
     let (mut rows, mut seeds, mut origins) = (Vec::new(), Vec::new(), Vec::new());
     for path in &args.from {
         let model = load(path, &args.network)?;
-        // Other graphs than those that trained are what a network of graphs is for.
-        if !matches!(source, Source::Graphs(_)) {
-            check_nodes(&model, task.data(), path)?;
-        }
+        check_nodes(&model, source, path)?;
         let measured = model.measured(task, Part::Test)?;
         let others = measured.others.iter();
         rows.push(Row {

@@ -355,7 +355,7 @@ fn recommend_task(taken: Interactions, model: &ModelArgs) -> Result<RecommendTas
     let batch = model.batch.unwrap_or(if bpr { 2048 } else { 512 });
     if model.refit {
         remark(&format!(
-            "{name}: what validates trains too: no epoch is chosen, the last one stays"
+            "{name}: what validates trains too: the dense training keeps its last epoch, and what later stages choose by validation they choose by data that train"
         ));
     }
     Ok(builder.tables_alone(alone && named).batch(batch).refit(model.refit).build()?)

@@ -66,6 +66,13 @@ impl EdgeSplit {
                 return Err(Error::data(name, problem));
             }
         }
+        let taken = |pair: &&[u32; 2]| edges.iter().any(|part| part.binary_search(pair).is_ok());
+        for (others, word) in others.iter().zip(["valid", "test"]) {
+            let wrong = others.iter().filter(taken).count();
+            if wrong > 0 {
+                notes.push(format!("{wrong} pairs that are to be no edges of {word} are edges"));
+            }
+        }
         Ok(Self { name, edges, others, notes })
     }
 

@@ -279,7 +279,8 @@ impl<'a> Tree<'a> {
         self.tensor(id).is_some() || self.array(id).is_some()
     }
 
-    /// For every node whether numbers of a tensor or an array are to be found from it.
+    /// For every node whether numbers of a tensor are to be found from it, or in a file without
+    /// tensors those of an array: what lies beside a network does not change what is read as one.
     ///
     /// # Errors
     /// Where there is no memory.
@@ -298,9 +299,12 @@ impl<'a> Tree<'a> {
             from[*place] = id;
             *place += 1;
         });
+        let has_tensors = self.nodes.iter().any(|node| matches!(node, Node::Persistent(_)));
         let seeds = |(index, node): (usize, &Node)| match node {
             Node::Persistent(_) => Id::new(index),
-            Node::Object(_) => Id::new(index).filter(|&id| self.array(id).is_some()),
+            Node::Object(_) if !has_tensors => {
+                Id::new(index).filter(|&id| self.array(id).is_some())
+            }
             _ => None,
         };
         let mut found = vec![false; self.nodes.len()];
