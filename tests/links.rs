@@ -1,6 +1,6 @@
 //! Links and recommendation: models of pairs against their formulas, and their tasks.
 
-use gnn_prune::data::{EdgeSplit, Interactions, Purpose, Triples};
+use gnn_prune::data::{EdgeSplit, Interactions, Triples};
 use gnn_prune::ndarray::{Array1, Array2};
 use gnn_prune::nn::decode::{Decoder, Form};
 use gnn_prune::nn::{Cx, Embedding, Init, ModelBuilder, NodeId, Queries, Query, Rows};
@@ -9,7 +9,7 @@ use gnn_prune::task::{
 };
 use gnn_prune::train::{Penalty, UpdateRule};
 use gnn_prune::{
-    ChannelPruner, Dataset, Distiller, Error, InputGradients, LightGcn, Magnitude, Model, OneShot,
+    ChannelPruner, Dataset, Distiller, Error, InputGradients, LightGcn, Magnitude, Model,
     SoftLabels, Subset, Trainer,
 };
 
@@ -293,36 +293,6 @@ fn a_relation_that_there_is_not_is_refused() {
     assert!(error.to_string().contains("relation of a query: index 4"), "{error}");
 }
 
-#[cfg(feature = "pt")]
-#[test]
-fn folders_of_the_open_graph_benchmark_hold_facts_or_edges_and_their_parts() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pt/ogb");
-    let [facts, people] = ["facts", "people"].map(|name| folder.join(name));
-    assert!(Triples::are_in(&facts) && !EdgeSplit::are_in(&facts));
-    assert!(!Triples::are_in(&people) && EdgeSplit::are_in(&people));
-    let facts = Triples::read(facts).unwrap();
-    // One entity is in no triple, and only the folder's count tells of it.
-    assert_eq!((facts.num_entities(), facts.num_relations()), (13, 2));
-    let parts = [facts.train(), facts.valid(), facts.test()];
-    assert_eq!(parts.map(<[_]>::len), [16, 4, 4]);
-    let mut all = parts.concat();
-    all.sort_unstable();
-    let expected = (0..12).flat_map(|k| [0, 1].map(|r| [k, r, (k + 1 + r) % 12]));
-    assert!(all.into_iter().eq(expected));
-    assert!(facts.notes().iter().any(|note| note.contains("not among those of `head_neg`")));
-
-    let data = Dataset::reader(&people).purpose(Purpose::Predict).read().unwrap();
-    let split = EdgeSplit::read(people).unwrap();
-    assert_eq!(split.edges().each_ref().map(Vec::len), [140, 20, 20]);
-    assert_eq!(split.others()[1][0], [0, 2]);
-    assert!(split.edges().iter().flatten().all(|[u, v]| u < v && u % 4 == v % 4));
-    assert!(split.notes()[0].contains("not read: `weight`, `year`"), "{:?}", split.notes());
-    let task = EdgeTask::with_split(&data, &split).unwrap();
-    let batch = task.batches(Part::Test, 0).unwrap().epoch(0).next().unwrap().unwrap();
-    assert_eq!(Task::<f32>::settings(&task), "links, hidden by the data");
-    assert_eq!(batch.rows().len(), 50);
-}
-
 #[test]
 fn a_split_of_edges_that_does_not_fit_the_graph_is_refused() {
     let ring = |n: u32| (0..n).map(|u| [u, (u + 1) % n]).collect::<Vec<_>>();
@@ -429,14 +399,4 @@ fn least_squares_sees_the_pairs_of_a_graph_beside_each_other() {
     let kept = weight(&model).slice_move(gnn_prune::ndarray::s![.., ..4]);
     assert_eq!(weight(&small).column(0), kept.column(0));
     assert_eq!(weight(&small).dim(), (8, 4));
-}
-
-#[test]
-fn a_one_shot_compression_of_tables_has_widths_and_bits() {
-    let (facts, model) = days(Form::ComplEx, 16);
-    let task = LinkTask::builder(facts).reciprocal(true).build().unwrap();
-    let one_shot = OneShot::builder().channels(0.5).build().unwrap();
-    let small = one_shot.compress(&model, &task).unwrap();
-    // 28 entities and 4 relations of 8 numbers in 4 bits, and a scale each.
-    assert_eq!(small.stored_bytes(), 32 * (4 + 4));
 }

@@ -1,10 +1,13 @@
 //! The whole way in Rust and by recipe: one order of stages, one set of bits, rows with their
 //! controls, pages that stand alone.
 
+use super::links::days;
 use gnn_prune::graph::{Edge, EdgeMask};
+use gnn_prune::nn::decode::Form;
 use gnn_prune::pipeline::{Control, Distill, Env, Student, Subject};
 use gnn_prune::prune::{Criterion, EdgePruner, Scores, Units};
 use gnn_prune::rng::{hash, purpose};
+use gnn_prune::task::LinkTask;
 use gnn_prune::{
     Ablation, Bits, Calibrate, ChannelPruner, Compressed, Compression, Controls, Dataset, FineTune,
     Gcn, LayerPruner, Model, OneShot, QuantModel, Quantizer, Recipe, Report, Result, Step, Subset,
@@ -519,4 +522,14 @@ fn a_page_needs_no_other_file() {
     for leads_out in ["src=", "href=", "@import", "url(", "<script"] {
         assert!(!page.contains(leads_out), "{leads_out} leads out of the page");
     }
+}
+
+#[test]
+fn a_one_shot_compression_of_tables_has_widths_and_bits() {
+    let (facts, model) = days(Form::ComplEx, 16);
+    let task = LinkTask::builder(facts).reciprocal(true).build().unwrap();
+    let one_shot = OneShot::builder().channels(0.5).build().unwrap();
+    let small = one_shot.compress(&model, &task).unwrap();
+    // 28 entities and 4 relations of 8 numbers in 4 bits, and a scale each.
+    assert_eq!(small.stored_bytes(), 32 * (4 + 4));
 }

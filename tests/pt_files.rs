@@ -1,8 +1,9 @@
 //! Files of PyTorch: they hold what PyTorch says they hold, and nothing in them can do harm.
 
 use gnn_prune::Dataset;
-use gnn_prune::data::UNLABELED;
+use gnn_prune::data::{EdgeSplit, Purpose, Triples, UNLABELED};
 use gnn_prune::files::Tensors;
+use gnn_prune::task::{EdgeTask, Part, Task};
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 use std::io::{Cursor, Write};
@@ -475,4 +476,33 @@ fn what_is_cut_off_or_changed_is_refused_or_read() {
             }
         }
     }
+}
+
+#[test]
+fn folders_of_the_open_graph_benchmark_hold_facts_or_edges_and_their_parts() {
+    let folder = folder().join("ogb");
+    let [facts, people] = ["facts", "people"].map(|name| folder.join(name));
+    assert!(Triples::are_in(&facts) && !EdgeSplit::are_in(&facts));
+    assert!(!Triples::are_in(&people) && EdgeSplit::are_in(&people));
+    let facts = Triples::read(facts).unwrap();
+    // One entity is in no triple, and only the folder's count tells of it.
+    assert_eq!((facts.num_entities(), facts.num_relations()), (13, 2));
+    let parts = [facts.train(), facts.valid(), facts.test()];
+    assert_eq!(parts.map(<[_]>::len), [16, 4, 4]);
+    let mut all = parts.concat();
+    all.sort_unstable();
+    let expected = (0..12).flat_map(|k| [0, 1].map(|r| [k, r, (k + 1 + r) % 12]));
+    assert!(all.into_iter().eq(expected));
+    assert!(facts.notes().iter().any(|note| note.contains("not among those of `head_neg`")));
+
+    let data = Dataset::reader(&people).purpose(Purpose::Predict).read().unwrap();
+    let split = EdgeSplit::read(people).unwrap();
+    assert_eq!(split.edges().each_ref().map(Vec::len), [140, 20, 20]);
+    assert_eq!(split.others()[1][0], [0, 2]);
+    assert!(split.edges().iter().flatten().all(|[u, v]| u < v && u % 4 == v % 4));
+    assert!(split.notes()[0].contains("not read: `weight`, `year`"), "{:?}", split.notes());
+    let task = EdgeTask::with_split(&data, &split).unwrap();
+    let batch = task.batches(Part::Test, 0).unwrap().epoch(0).next().unwrap().unwrap();
+    assert_eq!(Task::<f32>::settings(&task), "links, hidden by the data");
+    assert_eq!(batch.rows().len(), 50);
 }

@@ -15,6 +15,17 @@ pub struct Query {
     pub inverse: bool,
 }
 
+impl Query {
+    /// What a triple of head, relation and tail answers: which node is its tail, and which is its
+    /// head.
+    pub fn both([head, relation, tail]: [u32; 3]) -> [(Self, u32); 2] {
+        [
+            (Self { node: head, relation, inverse: false }, tail),
+            (Self { node: tail, relation, inverse: true }, head),
+        ]
+    }
+}
+
 /// The nodes that may answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

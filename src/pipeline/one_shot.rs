@@ -1,7 +1,7 @@
 //! Channels, weights and bits in one go.
 
 use super::compression::Compression;
-use crate::error::{Error, PruneError, Result};
+use crate::error::Result;
 use crate::nn::Model;
 use crate::prune::{ChannelPruner, Subset, WeightPruner};
 use crate::quant::{Bits, QuantModel, Quantizer};
@@ -105,16 +105,15 @@ impl OneShot {
     /// As [`ChannelPruner::prune`], [`WeightPruner::prune`] and [`Quantizer::quantize`].
     pub fn compress(&self, model: &Model, task: &dyn Task<f32>) -> Result<QuantModel> {
         let narrow = self.channels.prune(model, task)?;
-        match self.weights.prune(&narrow, task) {
-            Ok(sparse) => self.quantizer.quantize(&sparse, task),
-            Err(Error::Prune(PruneError::NothingToPrune { .. })) => {
-                self.quantizer.quantize(&narrow, task)
-            }
-            Err(error) => Err(error),
+        if !WeightPruner::has_weights(&narrow) {
+            return self.quantizer.quantize(&narrow, task);
         }
+        let sparse = self.weights.prune(&narrow, task)?;
+        self.quantizer.quantize(&sparse, task)
     }
 
-    /// Adds its three stages to a compression that reports on them.
+    /// Adds its three stages to a compression that reports on them. A model of tables without weight
+    /// matrices is refused by the second.
     pub fn after<'a>(&self, compression: Compression<'a>) -> Compression<'a, QuantModel> {
         compression
             .step(self.channels.clone())

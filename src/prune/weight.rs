@@ -128,6 +128,15 @@ pub struct WeightPruner<F: Scalar = f32> {
     settings: WeightPrunerBuilder<F>,
 }
 
+impl WeightPruner {
+    /// Whether a model has weights to truncate, which one of tables alone has not.
+    pub fn has_weights<F: Scalar>(model: &Model<F>) -> bool {
+        let mut found = false;
+        model.visit(&mut |_, param| found |= is_weight(param));
+        found
+    }
+}
+
 impl<F: Scalar> WeightPruner<F> {
     /// Starts a pruner that truncates 90 % of all weights by magnitude.
     pub fn builder() -> WeightPrunerBuilder<F> {

@@ -119,9 +119,7 @@ impl Shared {
         for &(_, answer) in pairs {
             places.of(answer);
         }
-        for _ in 0..self.count {
-            places.of(rng.random_range(self.from.clone()));
-        }
+        self.draw(&mut places, rng);
         let candidates = places.len() as u32;
         let (mut answers, mut left_out, mut penalized) = (Lists::new(), Lists::new(), Vec::new());
         for &(query, answer) in pairs {
@@ -146,6 +144,13 @@ impl Shared {
         Ok(Places::new(false).batch(task, queries, asked_for))
     }
 
+    /// Names the nodes that are drawn.
+    fn draw(&self, places: &mut Places, rng: &mut ChaCha8Rng) {
+        for _ in 0..self.count {
+            places.of(rng.random_range(self.from.clone()));
+        }
+    }
+
     /// The drawn nodes beside each query's own answer, which is its first candidate.
     fn beside<F: Scalar, I: Iterator<Item = u32>>(
         &self,
@@ -156,9 +161,7 @@ impl Shared {
         rng: &mut ChaCha8Rng,
     ) -> Result<Batch<F>> {
         let mut drawn = Places::new(true);
-        for _ in 0..self.count {
-            drawn.of(rng.random_range(self.from.clone()));
-        }
+        self.draw(&mut drawn, rng);
         let (mut answers, mut left_out, mut penalized) = (Lists::new(), Lists::new(), Vec::new());
         for &(query, _) in pairs {
             answers.push([0]);

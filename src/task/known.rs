@@ -15,7 +15,7 @@ impl Known {
     pub(crate) fn of<'a>(triples: impl IntoIterator<Item = &'a Triple>) -> Self {
         let mut answers: HashMap<Query, Vec<u32>> = HashMap::new();
         for &triple in triples {
-            for (query, answer) in both(triple) {
+            for (query, answer) in Query::both(triple) {
                 answers.entry(query).or_default().push(answer);
             }
         }
@@ -29,12 +29,4 @@ impl Known {
     pub(crate) fn answers(&self, query: Query) -> &[u32] {
         self.answers.get(&query).map_or(&[], Vec::as_slice)
     }
-}
-
-/// What a triple answers: which node is its tail, and which its head.
-pub(crate) fn both([head, relation, tail]: Triple) -> [(Query, u32); 2] {
-    [
-        (Query { node: head, relation, inverse: false }, tail),
-        (Query { node: tail, relation, inverse: true }, head),
-    ]
 }

@@ -2,7 +2,7 @@
 
 use super::asked::{Asked, Lists, RankingLoss, rank};
 use super::candidates::{Answered, Candidates, Shared, among_all, at_once};
-use super::known::{Known, both};
+use super::known::Known;
 use super::places::{AHEAD, Places, SCORES_AT_ONCE};
 use super::{Batch, Batches, Metric, Part, Tally, Task};
 use crate::data::{Dataset, Triple, Triples};
@@ -172,6 +172,11 @@ impl<F: Scalar> LinkTask<F> {
         })
     }
 
+    /// What is known to answer a query, of the training and the validation part: ascending.
+    pub fn answers(&self, query: Query) -> &[u32] {
+        self.known(2).answers(query)
+    }
+
     /// A query as the decoder is asked it.
     fn asked(&self, query: Query) -> Query {
         if self.settings.reciprocal && query.inverse {
@@ -186,7 +191,7 @@ impl<F: Scalar> LinkTask<F> {
         let entities = self.entities();
         let (mut queries, mut answers, mut left_out) = (Vec::new(), Lists::new(), Lists::new());
         for &triple in triples {
-            for (query, answer) in both(triple) {
+            for (query, answer) in Query::both(triple) {
                 queries.push(self.asked(query));
                 answers.push([answer]);
                 let others = known.answers(query).iter().copied();
@@ -213,7 +218,7 @@ impl<F: Scalar> LinkTask<F> {
 
     /// The batch of some training triples.
     fn trained(&self, triples: &[Triple], rng: &mut ChaCha8Rng) -> Result<Batch<F>> {
-        let pairs: Vec<(Query, u32)> = triples.iter().copied().flat_map(both).collect();
+        let pairs: Vec<(Query, u32)> = triples.iter().copied().flat_map(Query::both).collect();
         match self.settings.candidates {
             Candidates::Sampled(count) => self.sampled(&pairs, count, rng),
             Candidates::Shared(count) => self.shared(&pairs, count, true, rng),
@@ -271,7 +276,7 @@ impl<F: Scalar> LinkTask<F> {
     fn queries(&self) -> Vec<Answered> {
         let mut all: BTreeMap<Query, Vec<u32>> = BTreeMap::new();
         for &triple in self.triples().train() {
-            for (query, _) in both(triple) {
+            for (query, _) in Query::both(triple) {
                 all.entry(query).or_insert_with(|| self.known(1).answers(query).to_vec());
             }
         }

@@ -8,7 +8,6 @@ use gnn_prune::Compressed;
 use gnn_prune::nn::Query;
 use gnn_prune::report::Servable;
 use gnn_prune::task::{Batch, LinkTask, RecommendTask};
-use std::collections::HashMap;
 
 /// Scores of one call, at most.
 const AT_ONCE: usize = 1 << 22;
@@ -102,23 +101,18 @@ fn answered(
             let known = facts.read_queries(path)?.into_iter();
             known.map(|(node, relation, inverse)| Query { node, relation, inverse }).collect()
         }
-        None => facts.test().iter().flat_map(both).collect(),
+        None => {
+            let both = facts.test().iter().copied().flat_map(Query::both);
+            both.map(|(query, _)| query).collect()
+        }
     };
-    let mut known: HashMap<Query, Vec<u32>> = HashMap::new();
-    for triple in facts.train().iter().chain(facts.valid()) {
-        let [head, _, tail] = *triple;
-        let [forwards, backwards] = both(triple);
-        known.entry(forwards).or_default().push(tail);
-        known.entry(backwards).or_default().push(head);
-    }
-    known.values_mut().for_each(|answers| answers.sort_unstable());
     let entities = facts.num_entities();
     let mut csv = Csv::new(&["query", "rank", "head", "relation", "tail", "score"])?;
     let mut number = 0;
     for some in queries.chunks((AT_ONCE / entities).max(1)) {
         let scores = scores(model, &task.ask(some)?)?;
         for (query, scores) in some.iter().zip(scores.chunks(entities)) {
-            let known = known.get(query).map_or(&[][..], Vec::as_slice);
+            let known = task.answers(*query);
             for (rank, answer) in best(scores, known, top).into_iter().enumerate() {
                 let (own, other) = (facts.entity(query.node), facts.entity(answer));
                 let [head, tail] = if query.inverse { [other, own] } else { [own, other] };
@@ -135,9 +129,4 @@ fn answered(
         }
     }
     Ok((csv.bytes()?, number))
-}
-
-/// The two queries of a triple: after its tail, and after its head.
-fn both(&[head, relation, tail]: &[u32; 3]) -> [Query; 2] {
-    [Query { node: head, relation, inverse: false }, Query { node: tail, relation, inverse: true }]
 }

@@ -9,6 +9,7 @@ use crate::failure::{Failure, Result};
 use crate::fits;
 use crate::keeping::Keeping;
 use crate::output::{print, remark, say, show, table, wrote};
+use crate::places::{Places, check_place};
 use crate::predictions::{Form, Labels, encode};
 use crate::progress::Shown;
 use crate::sources::{Source, TaskKind};
@@ -20,10 +21,10 @@ use gnn_prune::ndarray::ArrayView2;
 use gnn_prune::nn::Origin;
 use gnn_prune::quant::QuantOp;
 use gnn_prune::report::{Account, Row, Servable, Summary};
-use gnn_prune::task::{NodeTask, Part, Task};
+use gnn_prune::task::{Measured, NodeTask, Part, Task};
 use gnn_prune::{
-    Compressed, Compression, Controls, Dataset, Error, Model, PruneError, QuantModel, Recipe,
-    Report, WeightPruner, files, io,
+    Compressed, Compression, Controls, Dataset, Model, QuantModel, Recipe, Report, WeightPruner,
+    files, io,
 };
 use std::path::Path;
 
@@ -58,7 +59,7 @@ pub fn compress(args: &CompressArgs, recipe: Recipe, flags: &ArgMatches) -> Resu
     let source;
     let (mut origin, mut recipe) = (None, recipe);
     let mut fit = |model: &Model| -> Result<()> {
-        if args.stages.one_shot && !has_matrices(model) {
+        if args.stages.one_shot && !WeightPruner::has_weights(model) {
             remark(
                 "the model is tables without weight matrices: its widths and bits are compressed",
             );
@@ -96,15 +97,6 @@ pub fn compress(args: &CompressArgs, recipe: Recipe, flags: &ArgMatches) -> Resu
     run(&recipe, compression, &places, &keeping)?;
     remark_on_origin(origin.as_ref(), source.task().data());
     Ok(())
-}
-
-/// Whether there are weights to truncate.
-fn has_matrices(model: &Model) -> bool {
-    let pruner = WeightPruner::builder().build();
-    !matches!(
-        pruner.and_then(|pruner| pruner.plan(model)),
-        Err(Error::Prune(PruneError::NothingToPrune { .. }))
-    )
 }
 
 fn run(
@@ -411,19 +403,12 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
         let logits = program.run(data.features())?;
         let test = data.split(model.seed()).test;
         let accuracy = NodeTask::of(data).measured_on(logits, &test);
-        let account = Account::of(model, data, threads)?;
-        rows.push(Row {
-            name: path.display().to_string(),
-            metric: data.metric(),
-            accuracy: Summary::of(vec![accuracy]),
-            metrics: Default::default(),
-            account,
-        });
+        let measured = Measured { value: accuracy, others: Default::default() };
+        rows.push(bench_row(path, model, data, measured, threads)?);
     }
     let seeds = tried.iter().map(|(_, model, _)| model.seed()).collect();
     let (.., data) = tried.first().expect("`--from` is required");
-    let report = Report { command: Some(command_line()), ..Report::of_models(data, seeds, rows) };
-    show(&report.to_json(), || table(&report), args.output.json.as_deref())?;
+    show_models(args, data, seeds, rows)?;
     tried.iter().for_each(|(_, model, data)| remark_on_origin(model.origin(), data));
     Ok(())
 }
@@ -454,23 +439,42 @@ fn bench_on(args: &BenchArgs, source: &Source, threads: usize) -> Result<()> {
         let model = load(path, &args.network)?;
         check_nodes(&model, source, path)?;
         let measured = model.measured(task, Part::Test)?;
-        let others = measured.others.iter();
-        rows.push(Row {
-            name: path.display().to_string(),
-            metric: task.metric(),
-            accuracy: Summary::of(vec![measured.value]),
-            metrics: others
-                .map(|(name, &value)| (name.clone(), Summary::of(vec![value])))
-                .collect(),
-            account: Account::of(&model, task, threads)?,
-        });
+        rows.push(bench_row(path, &model, task, measured, threads)?);
         seeds.push(model.seed());
         origins.extend(model.origin().cloned());
     }
-    let report = Report { command: Some(command_line()), ..Report::of_models(task, seeds, rows) };
-    show(&report.to_json(), || table(&report), args.output.json.as_deref())?;
+    show_models(args, task, seeds, rows)?;
     origins.iter().for_each(|origin| remark_on_origin(Some(origin), task.data()));
     Ok(())
+}
+
+/// What one model is worth, and what it takes.
+fn bench_row(
+    path: &Path,
+    model: &Compressed,
+    task: &dyn Task<f32>,
+    measured: Measured,
+    threads: usize,
+) -> Result<Row> {
+    let one = |value: f64| Summary::of(vec![value]);
+    Ok(Row {
+        name: path.display().to_string(),
+        metric: task.metric(),
+        accuracy: one(measured.value),
+        metrics: measured.others.into_iter().map(|(name, value)| (name, one(value))).collect(),
+        account: Account::of(model, task, threads)?,
+    })
+}
+
+/// Shows models beside each other.
+fn show_models(
+    args: &BenchArgs,
+    task: &dyn Task<f32>,
+    seeds: Vec<u64>,
+    rows: Vec<Row>,
+) -> Result<()> {
+    let report = Report { command: Some(command_line()), ..Report::of_models(task, seeds, rows) };
+    show(&report.to_json(), || table(&report), args.output.json.as_deref())
 }
 
 /// A width that a model shares with the data that it runs on.
@@ -513,89 +517,6 @@ fn remark_on_origin(origin: Option<&Origin>, data: &Dataset) {
             data.name(),
             data.num_nodes()
         ));
-    }
-}
-
-/// Where results go.
-#[derive(Default)]
-struct Places<'a> {
-    out: Option<&'a Path>,
-    report: Option<&'a Path>,
-    json: Option<&'a Path>,
-    work: Option<&'a Path>,
-}
-
-impl Places<'_> {
-    /// A long run must not end with a place that takes no file.
-    fn check(&self) -> Result<()> {
-        let json = self.json.filter(|path| *path != Path::new("-"));
-        let given: Vec<(&str, &Path)> = [
-            ("--out", self.out),
-            ("--report", self.report),
-            ("--json", json),
-            ("--work", self.work),
-        ]
-        .into_iter()
-        .filter_map(|(flag, path)| Some((flag, path?)))
-        .collect();
-        for (k, (flag, path)) in given.iter().enumerate() {
-            if let Some((other, _)) = given[..k].iter().find(|(_, other)| is_one_file(other, path))
-            {
-                return Err(Failure::OnePlace {
-                    path: path.into(),
-                    flags: format!("{other} and {flag}"),
-                });
-            }
-        }
-        self.out.map_or(Ok(()), check_place)?;
-        json.map_or(Ok(()), check_place)?;
-        self.work.map_or(Ok(()), check_folder)?;
-        let Some(report) = self.report else { return Ok(()) };
-        Report::check_suffix(report)?;
-        check_place(report)
-    }
-}
-
-/// Whether one would be written over the other: the same path, or two that lead to the same file
-/// that is there; a device may be named twice.
-fn is_one_file(a: &Path, b: &Path) -> bool {
-    let is_file = |path: &Path| path.metadata().map_or(true, |found| found.is_file());
-    let real = |path: &Path| {
-        path.canonicalize().or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.into())
-    };
-    is_file(a) && is_file(b) && real(a) == real(b)
-}
-
-/// A folder that is there, or can be made in one that is.
-fn check_folder(path: &Path) -> Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    if path.exists() {
-        return Err(Failure::Output {
-            path: path.into(),
-            problem: "is no folder; stages are kept in a folder of their own",
-        });
-    }
-    check_place(path)
-}
-
-fn check_place(path: &Path) -> Result<()> {
-    let refuse = |problem| Err(Failure::Output { path: path.into(), problem });
-    if path == Path::new("-") {
-        return refuse(
-            "only `--json` writes to stdout; give the name of a file, `./-` for one of that name",
-        );
-    }
-    if path.file_name().is_none() {
-        return refuse("is not the name of a file; give one");
-    }
-    if path.is_dir() {
-        return refuse("is a folder; give the name of a file");
-    }
-    match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        Some(folder) if !folder.is_dir() => refuse("its folder does not exist; make it first"),
-        _ => Ok(()),
     }
 }
 

@@ -11,6 +11,7 @@ mod keeping;
 mod logger;
 mod model_args;
 mod output;
+mod places;
 mod predictions;
 mod progress;
 mod sources;

@@ -74,19 +74,19 @@ impl Source {
             Work::Nodes => nodes(data.open(Purpose::Learn)?, model)?,
             Work::Graphs => {
                 let set = GraphSet::read(&data.data)?;
-                set.notes().iter().for_each(|note| remark(&format!("{}: {note}", set.name())));
+                say_notes(set.name(), set.notes());
                 let task = GraphTask::builder(&set).batch_size(model.batch.unwrap_or(32));
                 Source::Graphs(task.build()?)
             }
             Work::Edges => Source::Edges(edge_task(data)?),
             Work::Links => {
                 let facts = Triples::read(&data.data)?;
-                facts.notes().iter().for_each(|note| remark(&format!("{}: {note}", facts.name())));
+                say_notes(facts.name(), facts.notes());
                 Source::Links(link_task(facts, model)?)
             }
             Work::Items => {
                 let taken = Interactions::read(&data.data)?;
-                taken.notes().iter().for_each(|note| remark(&format!("{}: {note}", taken.name())));
+                say_notes(taken.name(), taken.notes());
                 Source::Recommend(recommend_task(taken, model)?)
             }
         })
@@ -121,25 +121,22 @@ impl Source {
         if work != Work::Nodes {
             check_reading(data, kind, work)?;
         }
-        let said = |name: &str, notes: &[String]| {
-            notes.iter().for_each(|note| remark(&format!("{name}: {note}")));
-        };
         Ok(match work {
             Work::Nodes => None,
             Work::Graphs => {
                 let set = GraphSet::read(&data.data)?;
-                said(set.name(), set.notes());
+                say_notes(set.name(), set.notes());
                 Some(Source::Graphs(GraphTask::builder(&set).build()?))
             }
             Work::Edges => Some(Source::Edges(edge_task(data)?)),
             Work::Links => {
                 let facts = Triples::read(&data.data)?;
-                said(facts.name(), facts.notes());
+                say_notes(facts.name(), facts.notes());
                 Some(Source::Links(LinkTask::builder(facts).reciprocal(true).build()?))
             }
             Work::Items => {
                 let taken = Interactions::read(&data.data)?;
-                said(taken.name(), taken.notes());
+                say_notes(taken.name(), taken.notes());
                 Some(Source::Recommend(RecommendTask::builder(taken).refit(refit).build()?))
             }
         })
@@ -207,6 +204,11 @@ impl Source {
     }
 }
 
+/// Says what a reader assumed or did not use.
+fn say_notes(name: &str, notes: &[String]) {
+    notes.iter().for_each(|note| remark(&format!("{name}: {note}")));
+}
+
 /// Refuses settings of reading that these data do not have.
 fn check_reading(data: &DataArgs, kind: TaskKind, work: Work) -> Result<()> {
     let of_nodes = matches!(work, Work::Nodes | Work::Edges);
@@ -225,7 +227,7 @@ fn edge_task(data: &DataArgs) -> Result<EdgeTask> {
     }
     let graph = data.open(Purpose::Predict)?;
     let split = EdgeSplit::read(path)?;
-    split.notes().iter().for_each(|note| remark(&format!("{}: {note}", split.name())));
+    say_notes(split.name(), split.notes());
     Ok(EdgeTask::with_split(&graph, &split)?)
 }
 

@@ -30,10 +30,10 @@ pub(crate) fn scores<F: Scalar>(
             kernels::matmul_nt(q, among, y);
         }
         (Match::Dot, Candidates::Listed(rows)) => {
-            kernels::matmul_nt(q, listed(x, rows).view(), y);
+            kernels::matmul_nt(q, listed(x, rows, 0).view(), y);
         }
         (Match::Dot, Candidates::Beside { own, rows }) => {
-            kernels::matmul_nt(q, below_zeros(x, rows).view(), y.view_mut());
+            kernels::matmul_nt(q, listed(x, rows, 1).view(), y.view_mut());
             kernels::map_rows(y, |i, row| {
                 let (q, t) = (q.row(i), x.row(own[i] as usize));
                 let slices = (q.as_slice(), t.as_slice());
@@ -73,13 +73,13 @@ pub(super) fn back<F: Scalar>(
             part += &own;
         }
         (Match::Dot, Candidates::Listed(rows)) => {
-            kernels::matmul(dy.view(), listed(x, rows).view(), dq.view_mut());
+            kernels::matmul(dy.view(), listed(x, rows, 0).view(), dq.view_mut());
             let mut own = Array2::zeros((rows.len(), x.ncols()));
             kernels::matmul_tn(dy.view(), q, own.view_mut());
             add_rows(rows.iter().copied(), own.view(), dx);
         }
         (Match::Dot, Candidates::Beside { own, rows }) => {
-            kernels::matmul(dy.view(), below_zeros(x, rows).view(), dq.view_mut());
+            kernels::matmul(dy.view(), listed(x, rows, 1).view(), dq.view_mut());
             let mut shared = Array2::zeros((rows.len() + 1, x.ncols()));
             kernels::matmul_tn(dy.view(), q, shared.view_mut());
             let mut each = Array2::zeros(q.dim());
@@ -119,20 +119,11 @@ pub(super) fn back<F: Scalar>(
     dq
 }
 
-/// The rows of these nodes, one below the other.
-fn listed<F: Scalar>(x: ArrayView2<F>, nodes: &[u32]) -> Array2<F> {
-    let mut rows = Array2::zeros((nodes.len(), x.ncols()));
-    kernels::map_rows(rows.view_mut(), |k, row| {
-        row.iter_mut().zip(x.row(nodes[k] as usize)).for_each(|(to, &from)| *to = from);
-    });
-    rows
-}
-
-/// A row of zeros, and below it the rows of these nodes: a product with it has a place in front of
-/// each row of scores, and so has one with the gradients of these.
-fn below_zeros<F: Scalar>(x: ArrayView2<F>, nodes: &[u32]) -> Array2<F> {
-    let mut rows = Array2::zeros((nodes.len() + 1, x.ncols()));
-    kernels::map_rows(rows.slice_mut(s![1.., ..]), |k, row| {
+/// The rows of these nodes one below the other, `above` rows of zeros above them: a product with it
+/// has as many places in front of each row of scores, and so has one with the gradients of these.
+fn listed<F: Scalar>(x: ArrayView2<F>, nodes: &[u32], above: usize) -> Array2<F> {
+    let mut rows = Array2::zeros((above + nodes.len(), x.ncols()));
+    kernels::map_rows(rows.slice_mut(s![above.., ..]), |k, row| {
         row.iter_mut().zip(x.row(nodes[k] as usize)).for_each(|(to, &from)| *to = from);
     });
     rows
