@@ -85,6 +85,16 @@ impl Digest {
         digest.bytes(bytes);
         format!("{:016x}", digest.value())
     }
+
+    /// The digest of lists of numbers, as 16 digits: it tells where each ends.
+    pub(crate) fn of_lists<'a>(lists: impl IntoIterator<Item = &'a [u32]>) -> String {
+        let mut digest = Self::default();
+        for list in lists {
+            list.iter().for_each(|&number| digest.word(number.into()));
+            digest.word(list.len() as u64);
+        }
+        format!("{:016x}", digest.value())
+    }
 }
 
 /// What a generator is for: the first word of its key, so that no two uses share a stream.
@@ -145,5 +155,15 @@ mod tests {
         all.dedup();
         assert_eq!(all.len(), count);
         assert_eq!(Digest::of(b"gnn-prune"), Digest::of(b"gnn-prune"));
+    }
+
+    #[test]
+    fn a_digest_of_lists_tells_where_each_ends() {
+        let of = |lists: &[&[u32]]| Digest::of_lists(lists.iter().copied());
+        let all =
+            [of(&[&[1, 2], &[3]]), of(&[&[1], &[2, 3]]), of(&[&[1, 2, 3]]), of(&[&[1, 2, 3], &[]])];
+        for (i, a) in all.iter().enumerate() {
+            assert!(all[i + 1..].iter().all(|b| a != b), "{all:?}");
+        }
     }
 }

@@ -1977,6 +1977,26 @@ fn models_of_links_and_of_items_answer_and_are_measured() {
 }
 
 #[test]
+fn links_of_a_graph_are_asked_on_the_features_that_the_model_was_trained_on() {
+    let folder = Folder::new();
+    let [scaled, raw] = ["scaled", "raw"].map(|name| folder.0.join(name).display().to_string());
+    let data = "sbm:nodes=300,degree=10 --task link";
+    let trained = |features: &str, model: &str| {
+        let line = format!("train {data} --hidden 8 --epochs 10 --features {features}");
+        json(&format!("{line} --out {model}"))["rows"][0]["accuracy"]["mean"].clone()
+    };
+    let expected = [trained("l2", &scaled), trained("raw", &raw)];
+    let of = |row: &Value| row["accuracy"]["mean"].clone();
+    let benched = json(&format!("bench {data} --from {scaled} --from {raw} --threads 1"));
+    assert_eq!([of(&benched["rows"][0]), of(&benched["rows"][1])], expected);
+    let wrong = json(&format!("bench {data} --from {scaled} --features raw --threads 1"));
+    assert_ne!(of(&wrong["rows"][0]), expected[0]);
+    let small = json(&format!("compress {data} --from {scaled} --bits 8 --controls none"));
+    assert_eq!(of(&small["rows"][0]), expected[0]);
+    assert_eq!(small["data"]["feature_norm"], "l2");
+}
+
+#[test]
 fn encoders_of_knowledge_graphs_are_words() {
     let folder = Folder::new();
     let data = days(&folder);

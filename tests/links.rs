@@ -400,3 +400,49 @@ fn least_squares_sees_the_pairs_of_a_graph_beside_each_other() {
     assert_eq!(weight(&small).column(0), kept.column(0));
     assert_eq!(weight(&small).dim(), (8, 4));
 }
+
+#[test]
+fn whatever_validates_or_tests_is_told_by_what_a_run_is_compared_by() {
+    let ring = |n: u32| (0..n).map(|u| [u, (u + 1) % n]).collect::<Vec<_>>();
+    let graph = gnn_prune::Graph::builder(30)
+        .edges(ring(30).into_iter().map(|[u, v]| (u as usize, v as usize)))
+        .undirected(true)
+        .build()
+        .unwrap();
+    let data = Dataset::unlabeled("ring", graph, Array2::ones((30, 1)).into()).unwrap();
+    let edges = |valid: [u32; 2], test: [u32; 2], none: [[u32; 2]; 2]| {
+        let split =
+            EdgeSplit::new("t", [ring(30), vec![valid], vec![test]], none.map(|pair| vec![pair]));
+        Task::<f32>::settings(&EdgeTask::with_split(&data, &split.unwrap()).unwrap())
+    };
+    let triples = |valid: [u32; 3], test: [u32; 3]| {
+        let facts = Triples::new("t", 5, 2, vec![[0, 0, 1], [2, 1, 3]], vec![valid], vec![test]);
+        Task::<f32>::settings(&LinkTask::builder(facts.unwrap()).build().unwrap())
+    };
+    let items = |later: u32| {
+        let own = |user: u32| (0..10).map(|k| (user + k) % 12).collect();
+        let later = (0..4).map(|_| vec![later]).collect();
+        let taken = Interactions::new("t", 30, (0..4).map(own).collect(), later);
+        Task::<f32>::settings(&RecommendTask::builder(taken.unwrap()).build().unwrap())
+    };
+    let of_edges = [
+        edges([0, 7], [0, 5], [[0, 8], [0, 9]]),
+        edges([0, 6], [0, 5], [[0, 8], [0, 9]]),
+        edges([0, 7], [0, 4], [[0, 8], [0, 9]]),
+        edges([0, 7], [0, 5], [[0, 10], [0, 9]]),
+        edges([0, 7], [0, 5], [[0, 8], [0, 10]]),
+    ];
+    let of_triples = [
+        triples([0, 1, 3], [1, 0, 4]),
+        triples([0, 1, 4], [1, 0, 4]),
+        triples([0, 1, 3], [1, 0, 2]),
+    ];
+    for (k, first) in of_edges.iter().enumerate() {
+        assert!(of_edges[k + 1..].iter().all(|other| other != first), "{first}");
+    }
+    for (k, first) in of_triples.iter().enumerate() {
+        assert!(of_triples[k + 1..].iter().all(|other| other != first), "{first}");
+    }
+    assert_ne!(items(20), items(21));
+    assert_eq!(items(20), items(20));
+}

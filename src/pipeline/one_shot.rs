@@ -112,8 +112,8 @@ impl OneShot {
         self.quantizer.quantize(&sparse, task)
     }
 
-    /// Adds its three stages to a compression that reports on them. A model of tables without weight
-    /// matrices is refused by the second.
+    /// Adds its three stages to a compression that reports on them. A model of tables without
+    /// weight matrices is refused by the second.
     pub fn after<'a>(&self, compression: Compression<'a>) -> Compression<'a, QuantModel> {
         compression
             .step(self.channels.clone())

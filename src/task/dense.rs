@@ -48,6 +48,10 @@ impl<F: Scalar> Task<F> for DenseFeatures<'_, F> {
         self.of.settings()
     }
 
+    fn chooses(&self) -> bool {
+        self.of.chooses()
+    }
+
     fn inputs(&self) -> usize {
         self.of.inputs()
     }

@@ -5,7 +5,7 @@ use crate::data::{Dataset, EdgeSplit};
 use crate::error::{Error, Result};
 use crate::graph::{EdgeMask, Graph};
 use crate::nn::{Origin, Queries, Rows};
-use crate::rng::{generator, purpose};
+use crate::rng::{Digest, generator, purpose};
 use crate::scalar::Scalar;
 use ndarray::{Array2, ArrayView2};
 use ndarray_rand::rand::Rng;
@@ -206,7 +206,8 @@ impl<F: Scalar> Task<F> for EdgeTask<F> {
     }
 
     fn settings(&self) -> String {
-        format!("links, hidden by {}", self.hidden_by)
+        let parts = self.edges.iter().chain(&self.others).map(|pairs| pairs.as_flattened());
+        format!("links {}, hidden by {}", Digest::of_lists(parts), self.hidden_by)
     }
 
     fn inputs(&self) -> usize {

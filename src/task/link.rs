@@ -9,7 +9,7 @@ use crate::data::{Dataset, Triple, Triples};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::nn::{Origin, Queries, Query, Rows};
-use crate::rng::{ChaCha8Rng, generator, purpose};
+use crate::rng::{ChaCha8Rng, Digest, generator, purpose};
 use crate::scalar::Scalar;
 use ndarray::{Array2, ArrayView2};
 use ndarray_rand::rand::Rng;
@@ -308,10 +308,13 @@ impl<F: Scalar> Task<F> for LinkTask<F> {
     fn settings(&self) -> String {
         let LinkTaskBuilder { candidates, loss, batch, reciprocal, tables_alone, .. } =
             &self.settings;
+        let triples = self.triples();
+        let parts = [triples.train(), triples.valid(), triples.test()];
         format!(
-            "{}, {candidates:?}, {loss:?}, batch {batch}, reciprocal {reciprocal}, tables alone \
-             {tables_alone}",
-            Task::<F>::metric(self)
+            "{}, triples {}, {candidates:?}, {loss:?}, batch {batch}, reciprocal {reciprocal}, \
+             tables alone {tables_alone}",
+            Task::<F>::metric(self),
+            Digest::of_lists(parts.map(|triples| triples.as_flattened()))
         )
     }
 

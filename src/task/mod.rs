@@ -186,6 +186,12 @@ pub trait Task<F: Scalar>: Send + Sync {
         self.metric().to_string()
     }
 
+    /// Whether [`Part::Validation`] may choose between epochs. Where it trains too it must not, and
+    /// every training keeps its last epoch. Default: it may.
+    fn chooses(&self) -> bool {
+        true
+    }
+
     /// Columns of the features that a model reads.
     fn inputs(&self) -> usize;
 

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::kernels;
 use crate::nn::{Origin, Queries, Query};
-use crate::rng::{ChaCha8Rng, generator, purpose};
+use crate::rng::{ChaCha8Rng, Digest, generator, purpose};
 use crate::scalar::Scalar;
 use ndarray::{Array2, ArrayView2};
 use ndarray_rand::rand::Rng;
@@ -134,7 +134,8 @@ impl RecommendTaskBuilder {
 
     /// Whether what validates trains too, and is in the graph: for a training that is repeated on
     /// all that is known, with settings and as many epochs as validation has chosen before. The
-    /// metric on validation is then one of training, and must not choose. Default: not.
+    /// metric on validation is then one of training, and does not choose ([`Task::chooses`]).
+    /// Default: not.
     #[must_use]
     pub fn refit(mut self, refit: bool) -> Self {
         self.refit = refit;
@@ -356,13 +357,28 @@ impl<F: Scalar> Task<F> for RecommendTask<F> {
     }
 
     fn settings(&self) -> String {
-        let RecommendTaskBuilder { candidates, loss, batch, held_out, seed, refit, .. } =
-            &self.settings;
+        let RecommendTaskBuilder {
+            taken,
+            candidates,
+            loss,
+            batch,
+            tables_alone,
+            held_out,
+            seed,
+            refit,
+        } = &self.settings;
+        let lists = taken.train().iter().chain(taken.test());
         let held = if *refit { "trained on too" } else { "held out" };
         format!(
-            "{}, {candidates:?}, {loss:?}, batch {batch}, {held_out} {held} by seed {seed}",
-            Task::<F>::metric(self)
+            "{}, items {}, {candidates:?}, {loss:?}, batch {batch}, tables alone {tables_alone}, \
+             {held_out} {held} by seed {seed}",
+            Task::<F>::metric(self),
+            Digest::of_lists(lists.map(Vec::as_slice))
         )
+    }
+
+    fn chooses(&self) -> bool {
+        !self.settings.refit
     }
 
     fn inputs(&self) -> usize {
@@ -446,5 +462,15 @@ mod tests {
             assert_eq!(first.part(part), again.part(part));
         }
         assert_ne!(Task::<f32>::settings(&first), Task::<f32>::settings(&again));
+        // A rate of nothing: no epoch is better than the start, and the first ends a training that
+        // may choose.
+        let form = crate::LightGcn::builder(49).channels(4).layers(1).build(0).unwrap();
+        let trainer = crate::Trainer::builder().epochs(4).patience(1).learning_rate(1e-9);
+        let trainer = trainer.keep_start(true).build().unwrap();
+        let kept = [&first, &again].map(|task| {
+            let fit = trainer.fit_with(form.clone(), task, crate::train::Setup::new()).unwrap();
+            (fit.best_epoch, fit.losses.len(), fit.validation.is_finite())
+        });
+        assert_eq!(kept, [(0, 1, true), (4, 4, true)]);
     }
 }

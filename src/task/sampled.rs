@@ -268,6 +268,10 @@ impl<F: Scalar> Task<F> for Sampled<F> {
         format!("{}, {:?}", Task::<F>::settings(&self.task), self.sampler)
     }
 
+    fn chooses(&self) -> bool {
+        Task::<F>::chooses(&self.task)
+    }
+
     fn inputs(&self) -> usize {
         self.task.inputs()
     }

@@ -455,7 +455,8 @@ impl<F: Scalar> Run<'_, F> {
         // One pool of buffers for the whole training.
         let pool = Cx::without_graph();
         let mut seen = view.map(|view| view(&model));
-        let start = match settings.keep_start {
+        let chooses = self.task.chooses();
+        let start = match settings.keep_start && chooses {
             true => self.validate(seen.as_ref().unwrap_or(&model), &pool)?,
             false => metric.worst(),
         };
@@ -499,7 +500,8 @@ impl<F: Scalar> Run<'_, F> {
                 seen = view.map(|view| view(&model));
                 (total, batches) = (total + value.as_f64(), batches + 1);
             }
-            let judged = epoch % settings.validate_every == 0 || epoch == settings.epochs;
+            let due = epoch % settings.validate_every == 0 || epoch == settings.epochs;
+            let judged = due && chooses;
             if judged {
                 validation = self.validate(seen.as_ref().unwrap_or(&model), &pool)?;
             }
@@ -528,7 +530,8 @@ impl<F: Scalar> Run<'_, F> {
                     other => flow = other,
                 }
             }
-            if flow == Flow::Stop || epoch - best.best_epoch >= settings.patience {
+            let patient = !chooses || epoch - best.best_epoch < settings.patience;
+            if flow == Flow::Stop || !patient {
                 break;
             }
             if flow == Flow::Changed {
@@ -539,6 +542,14 @@ impl<F: Scalar> Run<'_, F> {
                 plans = Plans::default();
                 seen = view.map(|view| view(&model));
             }
+        }
+        if !chooses {
+            let epoch = best.losses.len();
+            if !is_finite(&model) {
+                return Err(Error::Diverged { epoch, loss: f64::NAN });
+            }
+            best.validation = self.validate(seen.as_ref().unwrap_or(&model), &pool)?;
+            (best.best_epoch, best.model) = (epoch, model);
         }
         best.model.set_origin(self.task.origin());
         log::info!(

@@ -224,14 +224,36 @@ impl DataArgs {
         purpose: Purpose,
         said: &mut Vec<String>,
     ) -> Result<Dataset> {
+        let reader = Dataset::word(&self.data).purpose(purpose).classes(model.out_channels());
+        let widths = [Width::Features, Width::Classes];
+        let widths = if purpose == Purpose::Predict { &widths[..1] } else { &widths };
+        self.read_for(reader, model, path, widths, said)
+    }
+
+    /// As [`DataArgs::open_for`], for a model of pairs of nodes, whose outputs are not classes.
+    pub fn open_pairs_for(
+        &self,
+        model: &Compressed,
+        path: &Path,
+        purpose: Purpose,
+        said: &mut Vec<String>,
+    ) -> Result<Dataset> {
+        let reader = Dataset::word(&self.data).purpose(purpose);
+        self.read_for(reader, model, path, &[Width::Features], said)
+    }
+
+    fn read_for(
+        &self,
+        reader: Reader,
+        model: &Compressed,
+        path: &Path,
+        widths: &[Width],
+        said: &mut Vec<String>,
+    ) -> Result<Dataset> {
         let recorded = model.origin().map(|origin| origin.features.parse()).transpose()?;
         let norm = self.features.or(recorded);
-        let data = self
-            .read(Dataset::word(&self.data).purpose(purpose).classes(model.out_channels()), norm)?;
-        Width::Features.check(model, &data, path)?;
-        if purpose != Purpose::Predict {
-            Width::Classes.check(model, &data, path)?;
-        }
+        let data = self.read(reader, norm)?;
+        widths.iter().try_for_each(|width| width.check(model, &data, path))?;
         remark_on(&data, said);
         if !io::is_own(path)
             && let Some(problem) = TrainedOn::read(path)?.and_then(|told| told.differs(&data))
@@ -269,7 +291,8 @@ fn remark_on(data: &Dataset, said: &mut Vec<String>) {
     data.notes().iter().for_each(|note| say(format!("{}: {note}", data.name()), said));
 }
 
-fn say(words: String, said: &mut Vec<String>) {
+/// Says what is not `said` already.
+pub fn say(words: String, said: &mut Vec<String>) {
     if !said.contains(&words) {
         remark(&words);
         said.push(words);

@@ -26,7 +26,7 @@ use gnn_prune::{
     Compressed, Compression, Controls, Dataset, Model, QuantModel, Recipe, Report, WeightPruner,
     files, io,
 };
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub fn train(args: &TrainArgs, flags: &ArgMatches) -> Result<()> {
     let keeping = Keeping::new(&args.keep, args.out.as_deref())?;
@@ -153,7 +153,8 @@ pub fn predict(args: &PredictArgs, flags: &ArgMatches) -> Result<()> {
     check_place(&args.out)?;
     let form = Form::of(&args.out)?;
     let model = load(&args.from, &args.network)?;
-    if let Some(source) = Source::served(&args.data, args.refit)? {
+    let mut said = Vec::new();
+    if let Some(source) = Source::served(&args.data, args.refit, &model, &args.from, &mut said)? {
         return answer(args, &model, &source, form, flags);
     }
     if let Some(flag) = ["top", "ask"].into_iter().find(|flag| fits::given(flags, flag)) {
@@ -161,7 +162,6 @@ pub fn predict(args: &PredictArgs, flags: &ArgMatches) -> Result<()> {
         return Err(Failure::OfAnotherTask { flag: flag.into(), task });
     }
     // Labels are read for the metric alone: without them there is none.
-    let mut said = Vec::new();
     let (data, unlabelled) =
         match args.data.open_for(&model, &args.from, Purpose::Measure, &mut said) {
             Ok(data) => (data, None),
@@ -388,16 +388,20 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     Places { json: args.output.json.as_deref(), ..Places::default() }.check()?;
     let threads =
         args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-    if let Some(source) = Source::served(&args.data, args.refit)? {
-        return bench_on(args, &source, threads);
-    }
-    let (mut tried, mut said) = (Vec::new(), Vec::new());
+    let mut models: Vec<(&PathBuf, Compressed)> = Vec::new();
     for path in &args.from {
-        let model = load(path, &args.network)?;
+        models.push((path, load(path, &args.network)?));
+    }
+    let (path, model) = models.first().expect("`--from` is required");
+    let (mut rows, mut said) = (Vec::new(), Vec::new());
+    if let Some(source) = Source::served(&args.data, args.refit, model, path, &mut said)? {
+        return bench_on(args, source, &models, threads, &mut said);
+    }
+    let mut tried = Vec::new();
+    for (path, model) in models {
         let data = args.data.open_for(&model, path, Purpose::Measure, &mut said)?;
         tried.push((path, model, data));
     }
-    let mut rows = Vec::new();
     for (path, model, data) in &tried {
         let mut program = model.compiled(&data.whole()?)?;
         let logits = program.run(data.features())?;
@@ -432,19 +436,27 @@ fn check_nodes(model: &Compressed, source: &Source, path: &Path) -> Result<()> {
 }
 
 /// Models beside each other on a task that is not about nodes.
-fn bench_on(args: &BenchArgs, source: &Source, threads: usize) -> Result<()> {
-    let task = source.task();
-    let (mut rows, mut seeds, mut origins) = (Vec::new(), Vec::new(), Vec::new());
-    for path in &args.from {
-        let model = load(path, &args.network)?;
-        check_nodes(&model, source, path)?;
-        let measured = model.measured(task, Part::Test)?;
-        rows.push(bench_row(path, &model, task, measured, threads)?);
-        seeds.push(model.seed());
-        origins.extend(model.origin().cloned());
+fn bench_on(
+    args: &BenchArgs,
+    mut source: Source,
+    models: &[(&PathBuf, Compressed)],
+    threads: usize,
+    said: &mut Vec<String>,
+) -> Result<()> {
+    let mut rows = Vec::new();
+    for (k, (path, model)) in models.iter().enumerate() {
+        // Each model sees the features as it was trained on them.
+        if k > 0 && matches!(source, Source::Edges(_)) {
+            source = Source::served(&args.data, args.refit, model, path, said)?
+                .expect("the same data ask the same");
+        }
+        check_nodes(model, &source, path)?;
+        let measured = model.measured(source.task(), Part::Test)?;
+        rows.push(bench_row(path, model, source.task(), measured, threads)?);
     }
+    let (task, seeds) = (source.task(), models.iter().map(|(_, model)| model.seed()).collect());
     show_models(args, task, seeds, rows)?;
-    origins.iter().for_each(|origin| remark_on_origin(Some(origin), task.data()));
+    models.iter().for_each(|(_, model)| remark_on_origin(model.origin(), task.data()));
     Ok(())
 }
 

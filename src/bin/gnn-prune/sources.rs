@@ -1,6 +1,6 @@
 //! What DATA asks: classes of nodes, links of a knowledge graph, items for users.
 
-use crate::args::{DataArgs, word};
+use crate::args::{DataArgs, say, word};
 use crate::failure::{Failure, Result};
 use crate::fits::{self, Work};
 use crate::model_args::{DecoderKind, ModelArgs, ModelKind, RankingKind};
@@ -78,7 +78,10 @@ impl Source {
                 let task = GraphTask::builder(&set).batch_size(model.batch.unwrap_or(32));
                 Source::Graphs(task.build()?)
             }
-            Work::Edges => Source::Edges(edge_task(data)?),
+            Work::Edges => {
+                let graph = data.open(Purpose::Predict)?;
+                Source::Edges(edge_task(data, &graph, &mut Vec::new())?)
+            }
             Work::Links => {
                 let facts = Triples::read(&data.data)?;
                 say_notes(facts.name(), facts.notes());
@@ -100,19 +103,26 @@ impl Source {
         read: &Compressed,
         path: &Path,
     ) -> Result<Self> {
-        match data.task.unwrap_or_else(|| TaskKind::of(&data.data)) {
-            TaskKind::Node => {
-                fits::check(Work::Nodes, model.model, flags)?;
-                let said = &mut Vec::new();
-                nodes(data.open_for(read, path, Purpose::Learn, said)?, model)
-            }
+        let kind = data.task.unwrap_or_else(|| TaskKind::of(&data.data));
+        let (work, said) = (kind.work(&data.data), &mut Vec::new());
+        fits::check(work, model.model, flags)?;
+        check_reading(data, kind, work)?;
+        match work {
+            Work::Nodes => nodes(data.open_for(read, path, Purpose::Learn, said)?, model),
+            Work::Edges => Ok(Source::Edges(served_edges(data, read, path, said)?)),
             _ => Self::open(data, model, flags),
         }
     }
 
-    /// Opens DATA for models that are there, where it does not ask about nodes; `refit` says
-    /// whether they were trained on what validates too.
-    pub fn served(data: &DataArgs, refit: bool) -> Result<Option<Self>> {
+    /// Opens DATA for the model from `path`, where it does not ask about nodes; `refit` says if
+    /// it was trained on what validates too. What is `said` already is not said again.
+    pub fn served(
+        data: &DataArgs,
+        refit: bool,
+        model: &Compressed,
+        path: &Path,
+        said: &mut Vec<String>,
+    ) -> Result<Option<Self>> {
         let kind = data.task.unwrap_or_else(|| TaskKind::of(&data.data));
         let work = kind.work(&data.data);
         if refit && work != Work::Items {
@@ -128,7 +138,7 @@ impl Source {
                 say_notes(set.name(), set.notes());
                 Some(Source::Graphs(GraphTask::builder(&set).build()?))
             }
-            Work::Edges => Some(Source::Edges(edge_task(data)?)),
+            Work::Edges => Some(Source::Edges(served_edges(data, model, path, said)?)),
             Work::Links => {
                 let facts = Triples::read(&data.data)?;
                 say_notes(facts.name(), facts.notes());
@@ -220,15 +230,25 @@ fn check_reading(data: &DataArgs, kind: TaskKind, work: Work) -> Result<()> {
 }
 
 /// Links of a graph, hidden as the data say or by seed 0.
-fn edge_task(data: &DataArgs) -> Result<EdgeTask> {
+fn edge_task(data: &DataArgs, graph: &Dataset, said: &mut Vec<String>) -> Result<EdgeTask> {
     let path = Path::new(&data.data);
     if !EdgeSplit::are_in(path) {
-        return Ok(EdgeTask::new(&data.open(Purpose::Learn)?, 0)?);
+        return Ok(EdgeTask::new(graph, 0)?);
     }
-    let graph = data.open(Purpose::Predict)?;
     let split = EdgeSplit::read(path)?;
-    say_notes(split.name(), split.notes());
-    Ok(EdgeTask::with_split(&graph, &split)?)
+    split.notes().iter().for_each(|note| say(format!("{}: {note}", split.name()), said));
+    Ok(EdgeTask::with_split(graph, &split)?)
+}
+
+/// Links of a graph with the features that the model from `path` was trained on.
+fn served_edges(
+    data: &DataArgs,
+    model: &Compressed,
+    path: &Path,
+    said: &mut Vec<String>,
+) -> Result<EdgeTask> {
+    let graph = data.open_pairs_for(model, path, Purpose::Predict, said)?;
+    edge_task(data, &graph, said)
 }
 
 /// Nodes that train all at once or, where the command line says so, by mini-batches.
@@ -252,7 +272,7 @@ fn ranked(
         .schedule(model.schedule(Schedule::Constant))
         .learning_rate(model.lr.unwrap_or(rate))
         .weight_decay(model.weight_decay.unwrap_or(0.0))
-        .validate_every(if model.refit { epochs } else { every.min(epochs) })
+        .validate_every(every.min(epochs))
         .patience(epochs)
 }
 
@@ -356,9 +376,7 @@ fn recommend_task(taken: Interactions, model: &ModelArgs) -> Result<RecommendTas
     let alone = model.model == Some(ModelKind::Mf);
     let batch = model.batch.unwrap_or(if bpr { 2048 } else { 512 });
     if model.refit {
-        remark(&format!(
-            "{name}: what validates trains too: the dense training keeps its last epoch, and what later stages choose by validation they choose by data that train"
-        ));
+        remark(&format!("{name}: what validates trains too: every training keeps its last epoch"));
     }
     Ok(builder.tables_alone(alone && named).batch(batch).refit(model.refit).build()?)
 }
