@@ -1977,6 +1977,45 @@ fn models_of_links_and_of_items_answer_and_are_measured() {
 }
 
 #[test]
+fn people_are_suggested_to_people() {
+    let folder = Folder::new();
+    let [model, table] =
+        ["model", "table.csv"].map(|name| folder.0.join(name).display().to_string());
+    let data = "sbm:nodes=300,degree=8 --task link";
+    works(&format!("train {data} --hidden 8 --epochs 5 --out {model}"));
+    let asked = folder.with("asked.txt", b"7\n\n 3\n");
+    let line = format!("predict {data} --from {model} --out {table}");
+    let said = says(&format!("{line} --ask {asked} --top 300"));
+    assert!(said.contains("roc_auc") && said.contains("the answers to 2 queries"), "{said}");
+    let text = fs::read_to_string(&table).unwrap();
+    let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split(',').collect()).collect();
+    assert_eq!(rows[0], ["node", "rank", "other", "score"]);
+    let graph = gnn_prune::Dataset::word("sbm:nodes=300,degree=8").read().unwrap();
+    let (starts, sources) = graph.graph().edge_list();
+    for node in [7usize, 3] {
+        let name = node.to_string();
+        let known = &sources[starts[node]..starts[node + 1]];
+        let others: Vec<u32> = rows[1..]
+            .iter()
+            .filter(|row| row[0] == name)
+            .map(|row| row[2].parse().unwrap())
+            .collect();
+        assert_eq!(others.len(), 299 - known.len(), "all but the neighbours and the node itself");
+        assert!(!others.iter().any(|other| known.contains(other) || *other == node as u32));
+    }
+    assert_eq!(rows[1][0], "7");
+    works(&format!("{line} --top 1"));
+    assert_eq!(fs::read_to_string(&table).unwrap().lines().count(), 301);
+    let bad = folder.with("bad.txt", b"7\n300\n");
+    refuses(&format!("{line} --ask {bad}"), &["line 2", "no node `300`"]);
+    let nodes = folder.0.join("nodes.model").display().to_string();
+    works(&format!("train sbm:nodes=300,degree=8 --hidden 8 --epochs 2 --out {nodes}"));
+    fs::remove_file(&table).unwrap();
+    let refused = run(&format!("predict {data} --from {nodes} --out {table}"));
+    assert!(!refused.status.success() && !Path::new(&table).exists(), "{}", remarks(&refused));
+}
+
+#[test]
 fn links_of_a_graph_are_asked_on_the_features_that_the_model_was_trained_on() {
     let folder = Folder::new();
     let [scaled, raw] = ["scaled", "raw"].map(|name| folder.0.join(name).display().to_string());
@@ -2149,6 +2188,16 @@ fn a_folder_of_graphs_is_classified_and_a_graph_may_be_asked_for_links() {
     assert!(rows[3]["accuracy"]["mean"].as_f64().unwrap() > 70.0, "{report}");
     let shown = json(&format!("inspect {out}"));
     assert!(shown.to_string().contains("readout0"), "{shown}");
+    let table = folder.file("classes.csv");
+    let said = says(&format!("predict {data} --from {out} --write classes --out {table}"));
+    let shown = rows[3]["accuracy"]["per_seed"][0].as_f64().unwrap();
+    assert!(said.contains(&format!("accuracy {shown:.2}")), "{said}, {shown}");
+    let text = fs::read_to_string(&table).unwrap();
+    assert_eq!(text.lines().count(), 41);
+    let right =
+        (0..40).filter(|k| text.lines().nth(k + 1).unwrap().ends_with(&(k % 2).to_string()));
+    assert!(right.count() > 28, "{text}");
+    refuses(&format!("predict {data} --from {out} --top 3 --out {table}"), &["--top", "graph"]);
     let report = json("train sbm:nodes=400,classes=4,homophily=0.9 --task link --epochs 10");
     assert_eq!(report["rows"][0]["metric"], "roc_auc");
     refuses("train digits --task link --negatives 5", &["--negatives", "link"]);

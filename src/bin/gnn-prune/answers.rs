@@ -4,11 +4,14 @@
 use crate::args::PredictArgs;
 use crate::failure::{Failure, Result};
 use crate::sources::Source;
-use gnn_prune::Compressed;
-use gnn_prune::nn::Query;
+use gnn_prune::nn::{Queries, Query, Rows};
 use gnn_prune::report::Servable;
-use gnn_prune::task::{Batch, LinkTask, RecommendTask};
+use gnn_prune::task::{Batch, LinkTask, RecommendTask, Task};
+use gnn_prune::{Compressed, Dataset};
+use std::path::Path;
 
+/// Characters of a wrong word that are shown.
+const LONGEST: usize = 40;
 /// Scores of one call, at most.
 const AT_ONCE: usize = 1 << 22;
 
@@ -17,14 +20,35 @@ const AT_ONCE: usize = 1 << 22;
 pub fn table(args: &PredictArgs, model: &Compressed, source: &Source) -> Result<(Vec<u8>, usize)> {
     let top = args.top.unwrap_or(20);
     match source {
-        Source::Recommend(task) if args.ask.is_none() => recommended(model, task, top),
-        Source::Recommend(_) => Err(Failure::OfAnotherTask {
-            flag: "ask".into(),
-            task: crate::args::word(crate::sources::TaskKind::Recommend),
-        }),
+        Source::Recommend(task) => {
+            let taken = task.taken();
+            let users = asked(args, "user", taken.num_users(), taken.user(0))?;
+            recommended(model, task, &users, top)
+        }
         Source::Links(task) => answered(args, model, task, top),
-        _ => Err(Failure::NoAnswers),
+        Source::Edges(_, data) => {
+            suggested(model, data, &asked(args, "node", data.num_nodes(), 0)?, top)
+        }
+        Source::Nodes(_) | Source::Sampled(_) | Source::Graphs(_) => {
+            unreachable!("nodes and graphs have classes")
+        }
     }
+}
+
+/// Who is asked for: the numbers in the lines of a file, which begin with `first`, or all `len`.
+fn asked(args: &PredictArgs, what: &'static str, len: usize, first: u32) -> Result<Vec<u32>> {
+    let Some(path) = &args.ask else { return Ok((0..len as u32).collect()) };
+    let text = gnn_prune::files::read(path)?;
+    let text = String::from_utf8_lossy(&text);
+    let number = |(k, line): (usize, &str)| {
+        let known = line.trim().parse::<u32>().ok().and_then(|number| number.checked_sub(first));
+        known.filter(|number| (*number as usize) < len).ok_or_else(|| {
+            let word = line.trim().chars().take(LONGEST).collect();
+            Failure::Asked { path: Path::new(path).into(), line: k + 1, what, word }
+        })
+    };
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    lines.map(number).collect()
 }
 
 /// The scores of a batch's queries, one below the other.
@@ -67,12 +91,15 @@ impl Csv {
     }
 }
 
-fn recommended(model: &Compressed, task: &RecommendTask, top: usize) -> Result<(Vec<u8>, usize)> {
-    let taken = task.taken();
-    let (users, items) = (taken.num_users(), taken.num_items());
+fn recommended(
+    model: &Compressed,
+    task: &RecommendTask,
+    users: &[u32],
+    top: usize,
+) -> Result<(Vec<u8>, usize)> {
+    let (taken, items) = (task.taken(), task.taken().num_items());
     let mut csv = Csv::new(&["user", "rank", "item", "score"])?;
-    let all: Vec<u32> = (0..users as u32).collect();
-    for some in all.chunks((AT_ONCE / items).max(1)) {
+    for some in users.chunks((AT_ONCE / items).max(1)) {
         let scores = scores(model, &task.ask(some)?)?;
         for (&user, scores) in some.iter().zip(scores.chunks(items)) {
             let best = best(scores, &taken.train()[user as usize], top);
@@ -86,7 +113,40 @@ fn recommended(model: &Compressed, task: &RecommendTask, top: usize) -> Result<(
             }
         }
     }
-    Ok((csv.bytes()?, users))
+    Ok((csv.bytes()?, users.len()))
+}
+
+/// The other ends of links that the graph has not, none of which is hidden.
+fn suggested(
+    model: &Compressed,
+    data: &Dataset,
+    asked: &[u32],
+    top: usize,
+) -> Result<(Vec<u8>, usize)> {
+    let (starts, sources) = data.graph().edge_list();
+    let n = data.num_nodes();
+    let mut csv = Csv::new(&["node", "rank", "other", "score"])?;
+    for some in asked.chunks((AT_ONCE / n).max(1)) {
+        let query = |&node: &u32| Query { node, relation: 0, inverse: false };
+        let queries = Queries::among(some.iter().map(query).collect::<Vec<_>>(), 0..n as u32)?;
+        let batch = data.whole()?.with_spaces(Rows::new().queries(queries));
+        let scores = scores(model, &batch)?;
+        for (&node, scores) in some.iter().zip(scores.chunks(n)) {
+            let at = node as usize;
+            let mut known = sources[starts[at]..starts[at + 1]].to_vec();
+            known.push(node);
+            known.sort_unstable();
+            for (rank, other) in best(scores, &known, top).into_iter().enumerate() {
+                csv.row([
+                    node.to_string(),
+                    (rank + 1).to_string(),
+                    other.to_string(),
+                    scores[other as usize].to_string(),
+                ])?;
+            }
+        }
+    }
+    Ok((csv.bytes()?, asked.len()))
 }
 
 fn answered(

@@ -508,12 +508,23 @@ impl FromArgMatches for QualifierArgs {
     }
 }
 
-/// What is written of each node.
+/// What is written of each node, or graph.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Written {
     Logits,
     Probabilities,
     Classes,
+}
+
+impl Written {
+    /// What was written, in a sentence.
+    pub fn title(self) -> &'static str {
+        match self {
+            Written::Logits => "logits",
+            Written::Probabilities => "probabilities",
+            Written::Classes => "classes",
+        }
+    }
 }
 
 #[derive(Args)]
@@ -535,13 +546,13 @@ pub struct PredictArgs {
         hide_possible_values = true
     )]
     pub write: Written,
-    /// The .npy or .csv file to write: one row per node; or the best answers
+    /// The .npy or .csv file to write: a row per node or graph; or answers
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
     /// Answers per user or query [default: 20]
     #[arg(long, value_name = "N", value_parser = count(MOST_ANSWERS))]
     pub top: Option<usize>,
-    /// Queries: lines of head, relation, tail, one end `?` [default: of test]
+    /// Users, nodes, or triples with one `?`, in lines [default: all, of test]
     #[arg(long, value_name = "FILE")]
     pub ask: Option<PathBuf>,
     /// The model was trained with --refit

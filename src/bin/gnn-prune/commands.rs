@@ -23,8 +23,8 @@ use gnn_prune::quant::QuantOp;
 use gnn_prune::report::{Account, Row, Servable, Summary};
 use gnn_prune::task::{Measured, NodeTask, Part, Task};
 use gnn_prune::{
-    Compressed, Compression, Controls, Dataset, Model, QuantModel, Recipe, Report, WeightPruner,
-    files, io,
+    Compressed, Compression, Controls, Dataset, GraphTask, Model, QuantModel, Recipe, Report,
+    WeightPruner, files, io,
 };
 use std::path::{Path, PathBuf};
 
@@ -155,12 +155,15 @@ pub fn predict(args: &PredictArgs, flags: &ArgMatches) -> Result<()> {
     let model = load(&args.from, &args.network)?;
     let mut said = Vec::new();
     if let Some(source) = Source::served(&args.data, args.refit, &model, &args.from, &mut said)? {
-        return answer(args, &model, &source, form, flags);
+        return match &source {
+            Source::Graphs(task) => {
+                refuse_answers(flags, TaskKind::Graph)?;
+                classify(args, &model, task, form)
+            }
+            _ => answer(args, &model, &source, form, flags),
+        };
     }
-    if let Some(flag) = ["top", "ask"].into_iter().find(|flag| fits::given(flags, flag)) {
-        let task = args::word(TaskKind::Node);
-        return Err(Failure::OfAnotherTask { flag: flag.into(), task });
-    }
+    refuse_answers(flags, TaskKind::Node)?;
     // Labels are read for the metric alone: without them there is none.
     let (data, unlabelled) =
         match args.data.open_for(&model, &args.from, Purpose::Measure, &mut said) {
@@ -173,14 +176,7 @@ pub fn predict(args: &PredictArgs, flags: &ArgMatches) -> Result<()> {
     let logits = program.run(data.features())?;
     let labels = if data.label_matrix().is_some() { Labels::Several } else { Labels::OneClass };
     files::write_atomically(&args.out, &encode(args.write, logits, labels, form))?;
-    wrote(
-        &args.out,
-        match args.write {
-            Written::Logits => "logits",
-            Written::Probabilities => "probabilities",
-            Written::Classes => "classes",
-        },
-    );
+    wrote(&args.out, args.write.title());
     match unlabelled {
         None => say_metric(logits, &model, &data),
         Some(reason) => {
@@ -193,6 +189,31 @@ pub fn predict(args: &PredictArgs, flags: &ArgMatches) -> Result<()> {
         }
     }
     remark_on_origin(model.origin(), &data);
+    Ok(())
+}
+
+/// Refuses what chooses answers where there are classes.
+fn refuse_answers(flags: &ArgMatches, kind: TaskKind) -> Result<()> {
+    match ["top", "ask"].into_iter().find(|flag| fits::given(flags, flag)) {
+        Some(flag) => Err(Failure::OfAnotherTask { flag: flag.into(), task: args::word(kind) }),
+        None => Ok(()),
+    }
+}
+
+/// Writes what a model says of each graph, and its metric.
+fn classify(args: &PredictArgs, model: &Compressed, task: &GraphTask, form: Form) -> Result<()> {
+    Width::Features.check(model, task.data(), &args.from)?;
+    let measured = model.measured(task, Part::Test)?;
+    let whole = task.whole()?;
+    let mut program = model.compiled(&whole)?;
+    let logits = program.run(whole.features())?;
+    let bytes = encode(args.write, logits, Labels::OneClass, form);
+    files::write_atomically(&args.out, &bytes)?;
+    wrote(&args.out, args.write.title());
+    let metric = Task::<f32>::metric(task);
+    let (value, fold) = (metric.shown(measured.value), model.seed());
+    say("metric", &format!("{metric} {value} on the test fold of seed {fold}, the model's"));
+    remark_on_origin(model.origin(), task.data());
     Ok(())
 }
 
@@ -213,11 +234,12 @@ fn answer(
         return Err(Failure::Output { path: args.out.clone(), problem });
     }
     check_nodes(model, source, &args.from)?;
+    // Before anything is written: it refuses a model that scores no pairs.
+    let measured = model.measured(source.task(), Part::Test)?;
     let (bytes, asked) = answers::table(args, model, source)?;
     files::write_atomically(&args.out, &bytes)?;
     wrote(&args.out, &format!("the answers to {asked} queries"));
     let task = source.task();
-    let measured = model.measured(task, Part::Test)?;
     let metric = task.metric();
     say("metric", &format!("{metric} {} on the test part", metric.shown(measured.value)));
     remark_on_origin(model.origin(), task.data());
@@ -446,7 +468,7 @@ fn bench_on(
     let mut rows = Vec::new();
     for (k, (path, model)) in models.iter().enumerate() {
         // Each model sees the features as it was trained on them.
-        if k > 0 && matches!(source, Source::Edges(_)) {
+        if k > 0 && matches!(source, Source::Edges(..)) {
             source = Source::served(&args.data, args.refit, model, path, said)?
                 .expect("the same data ask the same");
         }

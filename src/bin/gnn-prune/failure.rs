@@ -35,11 +35,9 @@ pub enum Failure {
     /// A setting of other tasks.
     #[error("`--{flag}` changes nothing in the task `{task}`; leave it out")]
     OfAnotherTask { flag: String, task: String },
-    /// Data that `predict` has no form for.
-    #[error(
-        "`predict` answers for nodes, links of a knowledge graph and recommendation; `bench` measures a model on these data"
-    )]
-    NoAnswers,
+    /// A line of `--ask` that names nothing.
+    #[error("{}: line {line}: there is no {what} `{word}`; give one number a line", path.display())]
+    Asked { path: PathBuf, line: usize, what: &'static str, word: String },
     /// A second training that is not said to end.
     #[error(
         "`--refit` trains for exactly `--epochs` epochs, those that validation chose before; give it too"

@@ -59,7 +59,8 @@ pub enum Source {
     Sampled(Sampled),
     Graphs(GraphTask),
     Links(LinkTask),
-    Edges(EdgeTask),
+    /// Links, and the data with those that the task hides.
+    Edges(EdgeTask, Dataset),
     Recommend(RecommendTask),
 }
 
@@ -80,7 +81,7 @@ impl Source {
             }
             Work::Edges => {
                 let graph = data.open(Purpose::Predict)?;
-                Source::Edges(edge_task(data, &graph, &mut Vec::new())?)
+                Source::Edges(edge_task(data, &graph, &mut Vec::new())?, graph)
             }
             Work::Links => {
                 let facts = Triples::read(&data.data)?;
@@ -109,7 +110,7 @@ impl Source {
         check_reading(data, kind, work)?;
         match work {
             Work::Nodes => nodes(data.open_for(read, path, Purpose::Learn, said)?, model),
-            Work::Edges => Ok(Source::Edges(served_edges(data, read, path, said)?)),
+            Work::Edges => served_edges(data, read, path, said),
             _ => Self::open(data, model, flags),
         }
     }
@@ -138,7 +139,7 @@ impl Source {
                 say_notes(set.name(), set.notes());
                 Some(Source::Graphs(GraphTask::builder(&set).build()?))
             }
-            Work::Edges => Some(Source::Edges(served_edges(data, model, path, said)?)),
+            Work::Edges => Some(served_edges(data, model, path, said)?),
             Work::Links => {
                 let facts = Triples::read(&data.data)?;
                 say_notes(facts.name(), facts.notes());
@@ -159,7 +160,7 @@ impl Source {
             Source::Sampled(task) => task,
             Source::Graphs(task) => task,
             Source::Links(task) => task,
-            Source::Edges(task) => task,
+            Source::Edges(task, _) => task,
             Source::Recommend(task) => task,
         }
     }
@@ -171,7 +172,7 @@ impl Source {
             Source::Sampled(task) => model.form(task.data()),
             Source::Graphs(task) => graphs(task, model),
             Source::Links(task) => links(task, model),
-            Source::Edges(task) => edges(task, model),
+            Source::Edges(task, _) => edges(task, model),
             Source::Recommend(task) => recommender(task, model),
         }
     }
@@ -179,7 +180,7 @@ impl Source {
     /// How it is trained, where the command line does not say otherwise.
     pub fn trainer(&self, model: &ModelArgs) -> Result<Trainer> {
         match self {
-            Source::Nodes(_) | Source::Sampled(_) | Source::Edges(_) => model.trainer(),
+            Source::Nodes(_) | Source::Sampled(_) | Source::Edges(..) => model.trainer(),
             // A fold that validates is small and soon all right: every epoch is looked at.
             Source::Graphs(_) => Trainer::builder()
                 .epochs(model.epochs.unwrap_or(100))
@@ -246,9 +247,9 @@ fn served_edges(
     model: &Compressed,
     path: &Path,
     said: &mut Vec<String>,
-) -> Result<EdgeTask> {
+) -> Result<Source> {
     let graph = data.open_pairs_for(model, path, Purpose::Predict, said)?;
-    edge_task(data, &graph, said)
+    Ok(Source::Edges(edge_task(data, &graph, said)?, graph))
 }
 
 /// Nodes that train all at once or, where the command line says so, by mini-batches.
