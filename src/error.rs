@@ -347,6 +347,12 @@ pub enum PruneError {
         /// Why not.
         reason: String,
     },
+    /// There is no encoder whose rows could be kept.
+    #[error("there is no encoder to run once: {}", OneLine(reason))]
+    NothingToPrecompute {
+        /// Why not.
+        reason: String,
+    },
     /// A plan was made for another model.
     #[error("the plan does not fit the model: {}", OneLine(reason))]
     OtherModel {

@@ -119,7 +119,7 @@ pub use pipeline::{
 pub use program::Program;
 pub use prune::{
     Ablation, ChannelPlan, ChannelPruner, Cosine, Criterion, EdgePlan, EdgePruner, LayerPlan,
-    LayerPruner, Magnitude, Random, Scope, Subset, Taylor, WeightPlan, WeightPruner,
+    LayerPruner, Magnitude, Precompute, Random, Scope, Subset, Taylor, WeightPlan, WeightPruner,
 };
 pub use quant::{Bits, QuantModel, Quantizer};
 pub use reconstruct::Calibrate;

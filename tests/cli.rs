@@ -469,17 +469,17 @@ fn help_and_completion_say_what_is_registered() {
     let (help, script) = (works("compress --help"), works("completions bash"));
     let mut lines = Vec::new();
     for stage in words.stages() {
-        let value = stage.amount().map_or("", |amount| amount.value());
+        let value = stage.amount().map_or(String::new(), |key| format!("<{}> ", key.value()));
         lines.push((stage.word(), value, stage.help().to_string()));
     }
     for key in words.qualifiers() {
-        lines.push((key.flag_name(), key.value(), words.line(key)));
+        lines.push((key.flag_name(), format!("<{}> ", key.value()), words.line(key)));
     }
     for (flag, value, said) in lines {
         let stands = |line: &&str| {
-            line.trim().starts_with(&format!("--{flag} <{value}> ")) && line.ends_with(&said)
+            line.trim().starts_with(&format!("--{flag} {value}")) && line.ends_with(&said)
         };
-        assert_eq!(help.lines().filter(stands).count(), 1, "--{flag} <{value}> {said}: {help}");
+        assert_eq!(help.lines().filter(stands).count(), 1, "--{flag} {value}{said}: {help}");
         assert!(script.contains(&format!("--{flag} ")), "{flag}");
     }
 }
@@ -2033,6 +2033,38 @@ fn links_of_a_graph_are_asked_on_the_features_that_the_model_was_trained_on() {
     let small = json(&format!("compress {data} --from {scaled} --bits 8 --controls none"));
     assert_eq!(of(&small["rows"][0]), expected[0]);
     assert_eq!(small["data"]["feature_norm"], "l2");
+}
+
+#[test]
+fn an_encoder_is_run_once_and_its_rows_have_bits() {
+    let folder = Folder::new();
+    let facts = days(&folder);
+    let own = |user: u32| -> String {
+        let items = (0..10).map(|k| format!(" {}", user % 2 * 15 + (k + user) % 15));
+        format!("{user}{}\n", items.collect::<String>())
+    };
+    let items = Folder::new();
+    items.with("train.txt", (0..20).map(own).collect::<String>().as_bytes());
+    let later = |user: u32| format!("{user} {}\n", user % 2 * 15 + (10 + user) % 15);
+    items.with("test.txt", (0..20).map(later).collect::<String>().as_bytes());
+    let items = items.0.display().to_string();
+    let lines = [
+        format!("{facts} --model compgcn --hidden 8 --epochs 5 --negatives shared:10"),
+        format!("{facts} --model rgcn --hidden 8 --epochs 5 --negatives shared:10"),
+        format!("{items} --hidden 8 --epochs 5 --batch 32"),
+    ];
+    for line in lines {
+        let report = json(&format!("compress {line} --precompute --bits 8 --controls none"));
+        let rows = report["rows"].as_array().unwrap();
+        let names: Vec<&str> = rows.iter().map(|row| row["name"].as_str().unwrap()).collect();
+        assert_eq!(names, ["dense", "precompute", "bits 8"], "{line}");
+        assert_eq!(rows[0]["accuracy"], rows[1]["accuracy"], "{line}");
+        assert_eq!(rows[0]["metrics"], rows[1]["metrics"], "{line}");
+        let macs = |k: usize| rows[k]["macs"]["total"].as_u64().or(rows[k]["macs"].as_u64());
+        assert!(macs(1) < macs(0), "{line}: {report}");
+    }
+    refuses(&format!("compress {facts} --hidden 8 --precompute --bits 8"), &["tables already"]);
+    refuses("compress digits --hidden 8 --precompute", &["one row per node"]);
 }
 
 #[test]

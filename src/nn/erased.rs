@@ -15,7 +15,7 @@ use super::wiring::{Kept, PruneUnits, Wiring};
 use crate::error::{PruneError, Result, Unsupported};
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
-use ndarray::Array2;
+use ndarray::{Array2, ArrayView2};
 use std::any::Any;
 
 /// A layer's cache without its type.
@@ -84,6 +84,8 @@ pub trait DynLayer<F: Scalar>: Send + Sync {
     /// See [`Layer::parts_gram`].
     #[allow(clippy::missing_errors_doc)]
     fn parts_gram(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<Option<Array2<f64>>>;
+    /// See [`Layer::owning`].
+    fn owning(&self, rows: ArrayView2<F>) -> Option<Box<dyn DynLayer<F>>>;
     /// See [`Layer::reshaped`].
     #[allow(clippy::missing_errors_doc)]
     fn reshaped(&mut self, kept: &Kept) -> Result<(), PruneError>;
@@ -179,6 +181,9 @@ impl<F: Scalar, L: Layer<F>> DynLayer<F> for L {
     }
     fn parts_gram(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<Option<Array2<f64>>> {
         Layer::parts_gram(self, cx, xs)
+    }
+    fn owning(&self, rows: ArrayView2<F>) -> Option<Box<dyn DynLayer<F>>> {
+        Some(Box::new(Layer::owning(self, rows)?))
     }
     fn reshaped(&mut self, kept: &Kept) -> Result<(), PruneError> {
         Layer::reshaped(self, kept)

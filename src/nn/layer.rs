@@ -15,7 +15,7 @@ use super::wiring::{Kept, PruneUnits, Wiring};
 use crate::error::{PruneError, Result, Unsupported};
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
-use ndarray::Array2;
+use ndarray::{Array2, ArrayView2};
 
 /// A layer of a graph neural network.
 ///
@@ -226,6 +226,12 @@ pub trait Layer<F: Scalar>: Clone + Send + Sync + 'static {
     /// As [`Layer::forward`].
     fn parts_gram(&self, _cx: &Cx<F>, _xs: &[ValueRef<F>]) -> Result<Option<Array2<f64>>> {
         Ok(None)
+    }
+
+    /// The same layer with these rows, those of its last input, as a parameter: it has one input
+    /// fewer. Default: it cannot have them.
+    fn owning(&self, _rows: ArrayView2<F>) -> Option<Self> {
+        None
     }
 
     /// Adapts settings after the parameters lost channels.

@@ -42,7 +42,7 @@ impl<F: Scalar> ModelBuilder<F> {
         if name.is_empty() || name == "input" || name.contains('.') {
             return Err(ModelError::NameIllegal(name.into()).into());
         }
-        if self.nodes.iter().any(|node| node.name == name) {
+        if self.has(name) {
             return Err(ModelError::NameTaken(name.into()).into());
         }
         if let Some(missing) = inputs.iter().find(|id| id.0 > self.nodes.len()) {
@@ -66,6 +66,11 @@ impl<F: Scalar> ModelBuilder<F> {
         self.num_params = next;
         self.nodes.push(Node { name: name.into(), layer, inputs: inputs.to_vec(), channels, rows });
         Ok(NodeId(self.nodes.len()))
+    }
+
+    /// Whether a node has this name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.nodes.iter().any(|node| node.name == name)
     }
 
     /// How many channels a node puts out.

@@ -9,7 +9,8 @@
 //! | edges of a graph | [`EdgePruner`] | [`EdgePlan`] |
 //!
 //! All four choose by a [`Criterion`] and an [`Amount`]; what a criterion looks at beside the units
-//! is gathered once per plan.
+//! is gathered once per plan. [`Precompute`] chooses nothing: it leaves out whole encoders of
+//! models that serve one graph, and what they compute stays as a table.
 
 mod amount;
 mod block;
@@ -20,6 +21,7 @@ mod edge;
 mod entry;
 mod evidence;
 mod layer;
+mod precompute;
 mod sweep;
 mod units;
 mod weight;
@@ -35,5 +37,6 @@ pub use criterion::{Criterion, Needs, Removal, Scores};
 pub use edge::{EdgePlan, EdgePruner, EdgePrunerBuilder, Pairs};
 pub use entry::Entry;
 pub use layer::{LayerPlan, LayerPruner, LayerPrunerBuilder, RemovedLayer};
+pub use precompute::Precompute;
 pub use units::{BlockUnits, EdgeUnits, MatrixReader, Units, WeightMatrix, WeightUnits};
 pub use weight::{WeightPlan, WeightPruner, WeightPrunerBuilder};

@@ -439,12 +439,14 @@ impl Args for StageArgs {
     fn augment_args(command: clap::Command) -> clap::Command {
         let words = Words::standard();
         let stage = |entry: &Entry| {
-            Arg::new(entry.word())
+            let stage = Arg::new(entry.word())
                 .long(entry.word())
-                .value_name(entry.amount().map_or("true", Key::value))
-                .allow_negative_numbers(true)
                 .action(ArgAction::Append)
-                .help(entry.help())
+                .help(entry.help());
+            match entry.amount() {
+                Some(amount) => stage.value_name(amount.value()).allow_negative_numbers(true),
+                None => stage.num_args(0).default_missing_value("true"),
+            }
         };
         let stages: Vec<Arg> = words.stages().map(stage).collect();
         let one_shot = Arg::new(ONE_SHOT)

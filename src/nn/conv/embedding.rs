@@ -49,6 +49,16 @@ impl<F: Scalar> Embedding<F> {
         let axes = [Axis::Nodes, Axis::Out];
         Ok(Self { weight: Param::new("weight", (nodes, channels), axes, init) })
     }
+
+    /// A table that has these rows, `[nodes, channels]`, until it is drawn anew by `init`.
+    ///
+    /// # Errors
+    /// As [`Embedding::drawn`].
+    pub fn of(rows: Array2<F>, init: Init) -> Result<Self> {
+        let mut table = Self::drawn(rows.nrows(), rows.ncols(), init)?;
+        table.weight.value_mut().assign(&rows);
+        Ok(table)
+    }
 }
 
 impl<F: Scalar> Layer<F> for Embedding<F> {

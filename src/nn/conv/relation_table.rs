@@ -56,6 +56,16 @@ impl<F: Scalar> RelationTable<F> {
         let axes = [Axis::Fixed, Axis::Out];
         Ok(Self { weight: Param::new("weight", (relations, channels), axes, init) })
     }
+
+    /// A table that has these rows, `[relations, channels]`, until it is drawn anew.
+    ///
+    /// # Errors
+    /// As [`RelationTable::new`].
+    pub fn of(rows: Array2<F>) -> Result<Self> {
+        let mut table = Self::new(rows.nrows(), rows.ncols())?;
+        table.weight.value_mut().assign(&rows);
+        Ok(table)
+    }
 }
 
 impl<F: Scalar> Layer<F> for RelationTable<F> {

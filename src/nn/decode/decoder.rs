@@ -323,6 +323,14 @@ impl<F: Scalar> Layer<F> for Decoder<F> {
         })))
     }
 
+    fn owning(&self, rows: ArrayView2<F>) -> Option<Self> {
+        let builder = Decoder::builder(self.form, self.channels).relations(rows.nrows());
+        let mut decoder = self.shared.then(|| builder.build().ok())??;
+        let table = decoder.relations.as_mut()?;
+        (table.value().dim() == rows.dim()).then(|| table.value_mut().assign(&rows))?;
+        Some(decoder)
+    }
+
     fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {
         let width = self.channels as u64;
         let asked = lowering.within().asked();

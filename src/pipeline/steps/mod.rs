@@ -5,6 +5,7 @@ mod distill;
 mod edges;
 mod finetune;
 mod layers;
+mod precompute;
 mod quantize;
 mod weights;
 

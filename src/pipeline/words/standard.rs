@@ -4,7 +4,7 @@ use super::word::Words;
 use super::{calibrations, criteria};
 use crate::distill::{Adversarial, InputGradients, SoftLabels};
 use crate::pipeline::steps::{Distill, FineTune};
-use crate::prune::{ChannelPruner, LayerPruner, Random, Subset, Taylor, WeightPruner};
+use crate::prune::{ChannelPruner, LayerPruner, Precompute, Random, Subset, Taylor, WeightPruner};
 use crate::quant::Quantizer;
 use crate::train::{Adam, Sgd};
 
@@ -15,6 +15,7 @@ impl Words {
             .with::<ChannelPruner>()
             .with::<WeightPruner>()
             .with::<LayerPruner>()
+            .with::<Precompute>()
             .with::<Distill>()
             .with::<FineTune>()
             .with::<Quantizer>()
