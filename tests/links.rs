@@ -446,3 +446,35 @@ fn whatever_validates_or_tests_is_told_by_what_a_run_is_compared_by() {
     assert_ne!(items(20), items(21));
     assert_eq!(items(20), items(20));
 }
+
+#[test]
+fn what_a_batch_asks_about_is_not_in_its_messages() {
+    let (facts, _) = days(Form::DistMult, 4);
+    let known: std::collections::BTreeSet<[u32; 2]> =
+        facts.train().iter().flat_map(|&[h, _, t]| [[h, t], [t, h]]).collect();
+    let task = |exclude| {
+        let task = LinkTask::builder(facts.clone()).reciprocal(true).batch(6);
+        let task = task.candidates(Candidates::Shared(5)).exclude_asked(exclude);
+        task.build().unwrap()
+    };
+    let edges = |batch: &gnn_prune::task::Batch<f32>| -> std::collections::BTreeSet<[u32; 2]> {
+        batch.graph().edges().map(|edge| [edge.source as u32, edge.target as u32]).collect()
+    };
+    let (whole, left) = (task(false), task(true));
+    let [of_whole, of_left] = [&whole, &left].map(|task| task.batches(Part::Train, 0).unwrap());
+    let mut all = std::collections::BTreeSet::new();
+    for (whole, left) in of_whole.epoch(1).zip(of_left.epoch(1)) {
+        let (whole, left) = (whole.unwrap(), left.unwrap());
+        assert_eq!(edges(&whole), known);
+        let gone: Vec<[u32; 2]> = known.difference(&edges(&left)).copied().collect();
+        // Six triples, there and back, unless two of them have the same ends.
+        assert!(!gone.is_empty() && gone.len() <= 12, "{gone:?}");
+        assert!(gone.iter().all(|[h, t]| gone.contains(&[*t, *h])));
+        all.extend(gone);
+    }
+    assert_eq!(all, known, "every triple is asked about once an epoch");
+    let batch = left.batches(Part::Test, 0).unwrap().epoch(0).next().unwrap().unwrap();
+    assert_eq!(edges(&batch), known);
+    let alone = LinkTask::builder(facts).exclude_asked(true).tables_alone(true).build();
+    assert!(alone.unwrap_err().to_string().contains("batches of triples with the graph"));
+}

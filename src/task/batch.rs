@@ -155,6 +155,11 @@ impl<F: Scalar> Batch<F> {
         &self.features
     }
 
+    /// The same on other edges between its nodes.
+    pub(super) fn with_graph(self, graph: Graph<F>) -> Self {
+        Self { graph, ..self }
+    }
+
     /// The same on other features of its nodes.
     pub(super) fn with_features(self, features: Arc<Value<F>>) -> Self {
         Self { features, ..self }

@@ -7,14 +7,14 @@ use super::places::{AHEAD, Places, SCORES_AT_ONCE};
 use super::{Batch, Batches, Metric, Part, Tally, Task};
 use crate::data::{Dataset, Triple, Triples};
 use crate::error::{Error, Result};
-use crate::graph::Graph;
+use crate::graph::{EdgeMask, Graph};
 use crate::nn::{Origin, Queries, Query, Rows};
 use crate::rng::{ChaCha8Rng, Digest, generator, purpose};
 use crate::scalar::Scalar;
 use ndarray::{Array2, ArrayView2};
 use ndarray_rand::rand::Rng;
 use ndarray_rand::rand::seq::SliceRandom;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
 /// Triples that a program is compiled for, and timed on: both directions of each are one call.
@@ -70,6 +70,7 @@ pub struct LinkTaskBuilder {
     batch: usize,
     reciprocal: bool,
     tables_alone: bool,
+    exclude_asked: bool,
 }
 
 impl LinkTask<f32> {
@@ -82,6 +83,7 @@ impl LinkTask<f32> {
             batch: 512,
             reciprocal: false,
             tables_alone: false,
+            exclude_asked: false,
         }
     }
 }
@@ -126,16 +128,33 @@ impl LinkTaskBuilder {
         self
     }
 
+    /// Whether the graph of a training batch lacks all edges between the two ends of its own
+    /// triples: what a model is asked about then does not stand in the messages that it reads, as
+    /// it does not when it is tested. Each batch pays for a graph of its own. Default: not.
+    ///
+    /// *Source*: Zhu et al., "Neural Bellman-Ford networks", NeurIPS 2021, §4.1 ("we drop out edges
+    /// that directly connect query node pairs").
+    #[must_use]
+    pub fn exclude_asked(mut self, exclude: bool) -> Self {
+        self.exclude_asked = exclude;
+        self
+    }
+
     /// Builds the task.
     ///
     /// # Errors
-    /// [`Error::Setting`] for a number out of its range.
+    /// [`Error::Setting`] for a number out of its range, and for edges that are to be left out
+    /// where batches are of queries ([`Candidates::AllAtOnce`]) or of tables alone.
     pub fn build(self) -> Result<LinkTask> {
         self.loss.check()?;
         if self.batch == 0 {
             return Err(Error::setting("triples of a batch", 0, "at least 1"));
         }
         self.candidates.check()?;
+        if self.exclude_asked && (self.tables_alone || self.candidates == Candidates::AllAtOnce) {
+            let legal = "batches of triples with the graph";
+            return Err(Error::setting("edges that are asked about", "excluded", legal));
+        }
         let data = self.triples.dataset()?;
         Ok(LinkTask { settings: self, data, known: Default::default() })
     }
@@ -219,7 +238,7 @@ impl<F: Scalar> LinkTask<F> {
     /// The batch of some training triples.
     fn trained(&self, triples: &[Triple], rng: &mut ChaCha8Rng) -> Result<Batch<F>> {
         let pairs: Vec<(Query, u32)> = triples.iter().copied().flat_map(Query::both).collect();
-        match self.settings.candidates {
+        let batch = match self.settings.candidates {
             Candidates::Sampled(count) => self.sampled(&pairs, count, rng),
             Candidates::Shared(count) => self.shared(&pairs, count, true, rng),
             Candidates::Drawn(count) => self.shared(&pairs, count, false, rng),
@@ -227,7 +246,17 @@ impl<F: Scalar> LinkTask<F> {
                 self.among_all(pairs.into_iter().map(|(query, answer)| (query, vec![answer])))
             }
             Candidates::AllAtOnce => unreachable!("its batches are of queries"),
+        }?;
+        if !self.settings.exclude_asked {
+            return Ok(batch);
         }
+        let both = |&[head, _, tail]: &Triple| [[head, tail], [tail, head]];
+        let asked: HashSet<[u32; 2]> = triples.iter().flat_map(both).collect();
+        let graph = self.data.graph();
+        let mask = EdgeMask::from_fn(graph, |edge| {
+            !asked.contains(&[edge.source as u32, edge.target as u32])
+        });
+        Ok(batch.with_graph(graph.retain(&mask)?))
     }
 
     fn among_all(&self, queries: impl IntoIterator<Item = Answered>) -> Result<Batch<F>> {
@@ -306,13 +335,20 @@ impl<F: Scalar> Task<F> for LinkTask<F> {
     }
 
     fn settings(&self) -> String {
-        let LinkTaskBuilder { candidates, loss, batch, reciprocal, tables_alone, .. } =
-            &self.settings;
+        let LinkTaskBuilder {
+            candidates,
+            loss,
+            batch,
+            reciprocal,
+            tables_alone,
+            exclude_asked,
+            ..
+        } = &self.settings;
         let triples = self.triples();
         let parts = [triples.train(), triples.valid(), triples.test()];
         format!(
             "{}, triples {}, {candidates:?}, {loss:?}, batch {batch}, reciprocal {reciprocal}, \
-             tables alone {tables_alone}",
+             tables alone {tables_alone}, asked excluded {exclude_asked}",
             Task::<F>::metric(self),
             Digest::of_lists(parts.map(|triples| triples.as_flattened()))
         )

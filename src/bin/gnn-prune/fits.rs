@@ -76,6 +76,7 @@ const FITS: &[Fits] = &[
     ("blocks", &[(Links, &[Rgcn])]),
     ("composition", &[(Links, &[Compgcn])]),
     ("relation_dropout", &[(Links, &[])]),
+    ("exclude_asked", &[(Links, ENCODERS)]),
     ("ranking_loss", &[(Links, &[]), (Items, &[])]),
     ("negatives", &[(Links, &[]), (Items, &[])]),
     ("smoothing", &[(Links, &[]), (Items, &[])]),

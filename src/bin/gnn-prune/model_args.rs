@@ -275,6 +275,9 @@ pub struct ModelArgs {
     /// Dropout on relations that are decoded, in [0, 1)
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, allow_negative_numbers = true)]
     pub relation_dropout: f64,
+    /// Leave what a batch asks about out of its graph
+    #[arg(long)]
+    pub exclude_asked: bool,
     /// Or --loss, of rankings: softmax, bce, margin, bpr, ccl, ssm
     #[arg(long, value_enum, value_name = "LOSS", hide_possible_values = true)]
     pub ranking_loss: Option<RankingKind>,

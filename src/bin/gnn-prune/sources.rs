@@ -332,6 +332,7 @@ fn link_task(facts: Triples, model: &ModelArgs) -> Result<LinkTask> {
         .candidates(candidates)
         .loss(model.loss_of(model.ranking_loss.unwrap_or(RankingKind::Softmax))?)
         .reciprocal(true)
+        .exclude_asked(model.exclude_asked)
         .tables_alone(alone && named);
     // With message passing the whole graph runs in every batch.
     let batch = if alone { 1024 } else { 2048 };
