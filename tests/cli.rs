@@ -2076,7 +2076,7 @@ fn encoders_of_knowledge_graphs_are_words() {
         "compgcn --composition mult --relation-dropout 0.1",
         "compgcn --composition sub --norm none --layers 2",
         "compgcn --composition corr --decoder complex",
-        "rgcn --blocks 4 --dropout 0.1 --exclude-asked",
+        "rgcn --blocks 4 --dropout 0.1 --exclude-asked=false",
         "linear",
         "linear --norm batch",
     ] {

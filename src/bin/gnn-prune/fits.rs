@@ -76,7 +76,7 @@ const FITS: &[Fits] = &[
     ("blocks", &[(Links, &[Rgcn])]),
     ("composition", &[(Links, &[Compgcn])]),
     ("relation_dropout", &[(Links, &[])]),
-    ("exclude_asked", &[(Links, ENCODERS)]),
+    ("exclude_asked", &[(Links, &[Gcn, Sage, Rgcn, Compgcn])]),
     ("ranking_loss", &[(Links, &[]), (Items, &[])]),
     ("negatives", &[(Links, &[]), (Items, &[])]),
     ("smoothing", &[(Links, &[]), (Items, &[])]),

@@ -275,9 +275,16 @@ pub struct ModelArgs {
     /// Dropout on relations that are decoded, in [0, 1)
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, allow_negative_numbers = true)]
     pub relation_dropout: f64,
-    /// Leave what a batch asks about out of its graph
-    #[arg(long)]
-    pub exclude_asked: bool,
+    /// Leave what a batch asks about out of its graph [default: true]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        hide_possible_values = true
+    )]
+    pub exclude_asked: Option<bool>,
     /// Or --loss, of rankings: softmax, bce, margin, bpr, ccl, ssm
     #[arg(long, value_enum, value_name = "LOSS", hide_possible_values = true)]
     pub ranking_loss: Option<RankingKind>,

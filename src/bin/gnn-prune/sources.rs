@@ -328,11 +328,13 @@ fn link_task(facts: Triples, model: &ModelArgs) -> Result<LinkTask> {
     let drawn = if alone { 4000 } else { 500 };
     let candidates = model.negatives.unwrap_or(Candidates::Shared(drawn));
     let named = !matches!(candidates, Candidates::All | Candidates::AllAtOnce);
+    let reads_edges = !matches!(encoder(model), Encoder::None | Encoder::Linear);
+    let excludes = reads_edges && candidates != Candidates::AllAtOnce;
     let builder = LinkTask::builder(facts)
         .candidates(candidates)
         .loss(model.loss_of(model.ranking_loss.unwrap_or(RankingKind::Softmax))?)
         .reciprocal(true)
-        .exclude_asked(model.exclude_asked)
+        .exclude_asked(model.exclude_asked.unwrap_or(excludes))
         .tables_alone(alone && named);
     // With message passing the whole graph runs in every batch.
     let batch = if alone { 1024 } else { 2048 };
