@@ -2008,6 +2008,21 @@ fn people_are_suggested_to_people() {
     assert_eq!(fs::read_to_string(&table).unwrap().lines().count(), 301);
     let bad = folder.with("bad.txt", b"7\n300\n");
     refuses(&format!("{line} --ask {bad}"), &["line 2", "no node `300`"]);
+    // A pair has one score whichever of its ends is asked, though this decoder has a direction.
+    works(&format!("train {data} --hidden 8 --epochs 5 --decoder complex --out {model}"));
+    says(&format!("{line} --ask {asked} --top 300"));
+    let text = fs::read_to_string(&table).unwrap();
+    let rows: Vec<Vec<&str>> = text.lines().skip(1).map(|line| line.split(',').collect()).collect();
+    let score = |node: &str, other: &str| -> f32 {
+        let row = rows.iter().find(|row| row[0] == node && row[2] == other).unwrap();
+        row[3].parse().unwrap()
+    };
+    assert!((score("7", "3") - score("3", "7")).abs() < 1e-4, "{text}");
+    let falls = |two: &[Vec<&str>]| {
+        two[0][0] != two[1][0]
+            || two[0][3].parse::<f32>().unwrap() >= two[1][3].parse::<f32>().unwrap()
+    };
+    assert!(rows.windows(2).all(falls), "{text}");
     let nodes = folder.0.join("nodes.model").display().to_string();
     works(&format!("train sbm:nodes=300,degree=8 --hidden 8 --epochs 2 --out {nodes}"));
     fs::remove_file(&table).unwrap();

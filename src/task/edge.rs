@@ -142,6 +142,15 @@ impl<F: Scalar> EdgeTask<F> {
         Self::of(data.clone(), "the data".into(), split.edges().clone(), others, known)
     }
 
+    /// The edges of a part, each once, as the task has them.
+    pub fn edges(&self, part: Part) -> &[[u32; 2]] {
+        match part {
+            Part::Train => &self.edges[0],
+            Part::Validation => &self.edges[1],
+            Part::Test => &self.edges[2],
+        }
+    }
+
     fn of(
         data: Dataset<F>,
         hidden_by: String,

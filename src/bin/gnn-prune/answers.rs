@@ -6,8 +6,9 @@ use crate::failure::{Failure, Result};
 use crate::sources::Source;
 use gnn_prune::nn::{Queries, Query, Rows};
 use gnn_prune::report::Servable;
-use gnn_prune::task::{Batch, LinkTask, RecommendTask, Task};
+use gnn_prune::task::{Batch, LinkTask, Part, RecommendTask, Task};
 use gnn_prune::{Compressed, Dataset};
+use std::collections::HashMap;
 use std::path::Path;
 
 /// Characters of a wrong word that are shown.
@@ -26,8 +27,9 @@ pub fn table(args: &PredictArgs, model: &Compressed, source: &Source) -> Result<
             recommended(model, task, &users, top)
         }
         Source::Links(task) => answered(args, model, task, top),
-        Source::Edges(_, data) => {
-            suggested(model, data, &asked(args, "node", data.num_nodes(), 0)?, top)
+        Source::Edges(task, data) => {
+            let nodes = asked(args, "node", data.num_nodes(), 0)?;
+            suggested(model, data, task.edges(Part::Validation), &nodes, top)
         }
         Source::Nodes(_) | Source::Sampled(_) | Source::Graphs(_) => {
             unreachable!("nodes and graphs have classes")
@@ -116,24 +118,35 @@ fn recommended(
     Ok((csv.bytes()?, users.len()))
 }
 
-/// The other ends of links that the graph has not, none of which is hidden.
+/// The other ends of links that neither the graph has nor `validates`.
 fn suggested(
     model: &Compressed,
     data: &Dataset,
+    validates: &[[u32; 2]],
     asked: &[u32],
     top: usize,
 ) -> Result<(Vec<u8>, usize)> {
     let (starts, sources) = data.graph().edge_list();
     let n = data.num_nodes();
     let mut csv = Csv::new(&["node", "rank", "other", "score"])?;
-    for some in asked.chunks((AT_ONCE / n).max(1)) {
-        let query = |&node: &u32| Query { node, relation: 0, inverse: false };
-        let queries = Queries::among(some.iter().map(query).collect::<Vec<_>>(), 0..n as u32)?;
+    let mut neighbours: HashMap<u32, Vec<u32>> = HashMap::new();
+    for &[u, v] in validates {
+        neighbours.entry(u).or_default().push(v);
+        neighbours.entry(v).or_default().push(u);
+    }
+    for some in asked.chunks((AT_ONCE / (2 * n)).max(1)) {
+        // Models are trained and measured on pairs from the smaller number to the larger one, and
+        // some decoders have a direction.
+        let both = |&node: &u32| [false, true].map(|inverse| Query { node, relation: 0, inverse });
+        let queries = Queries::among(some.iter().flat_map(both).collect::<Vec<_>>(), 0..n as u32)?;
         let batch = data.whole()?.with_spaces(Rows::new().queries(queries));
         let scores = scores(model, &batch)?;
-        for (&node, scores) in some.iter().zip(scores.chunks(n)) {
+        for (&node, scores) in some.iter().zip(scores.chunks(2 * n)) {
             let at = node as usize;
+            let scores = [&scores[n..n + at], &scores[at..n]].concat();
+            let scores = scores.as_slice();
             let mut known = sources[starts[at]..starts[at + 1]].to_vec();
+            known.extend(neighbours.get(&node).into_iter().flatten());
             known.push(node);
             known.sort_unstable();
             for (rank, other) in best(scores, &known, top).into_iter().enumerate() {
