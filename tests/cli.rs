@@ -2050,19 +2050,24 @@ fn links_of_a_graph_are_asked_on_the_features_that_the_model_was_trained_on() {
     assert_eq!(small["data"]["feature_norm"], "l2");
 }
 
-#[test]
-fn an_encoder_is_run_once_and_its_rows_have_bits() {
-    let folder = Folder::new();
-    let facts = days(&folder);
+/// Twenty users of two tastes, ten items each and one for the test; where they are.
+fn tastes(folder: &Folder) -> String {
     let own = |user: u32| -> String {
         let items = (0..10).map(|k| format!(" {}", user % 2 * 15 + (k + user) % 15));
         format!("{user}{}\n", items.collect::<String>())
     };
-    let items = Folder::new();
-    items.with("train.txt", (0..20).map(own).collect::<String>().as_bytes());
     let later = |user: u32| format!("{user} {}\n", user % 2 * 15 + (10 + user) % 15);
-    items.with("test.txt", (0..20).map(later).collect::<String>().as_bytes());
-    let items = items.0.display().to_string();
+    folder.with("train.txt", (0..20).map(own).collect::<String>().as_bytes());
+    folder.with("test.txt", (0..20).map(later).collect::<String>().as_bytes());
+    folder.0.display().to_string()
+}
+
+#[test]
+fn an_encoder_is_run_once_and_its_rows_have_bits() {
+    let folder = Folder::new();
+    let facts = days(&folder);
+    let folder_of_items = Folder::new();
+    let items = tastes(&folder_of_items);
     let lines = [
         format!("{facts} --model compgcn --hidden 8 --epochs 5 --negatives shared:10"),
         format!("{facts} --model rgcn --hidden 8 --epochs 5 --negatives shared:10"),
@@ -2113,14 +2118,7 @@ fn encoders_of_knowledge_graphs_are_words() {
 #[test]
 fn a_folder_of_interactions_is_recommended_from_and_the_loss_is_one_word() {
     let folder = Folder::new();
-    let own = |user: u32| -> String {
-        let items = (0..10).map(|k| format!(" {}", user % 2 * 15 + (k + user) % 15));
-        format!("{user}{}\n", items.collect::<String>())
-    };
-    let later = |user: u32| format!("{user} {}\n", user % 2 * 15 + (10 + user) % 15);
-    folder.with("train.txt", (0..20).map(own).collect::<String>().as_bytes());
-    folder.with("test.txt", (0..20).map(later).collect::<String>().as_bytes());
-    let data = folder.0.display().to_string();
+    let data = tastes(&folder);
     let report = json(&format!("train {data} --hidden 8 --epochs 30 --lr 0.02 --batch 32"));
     let row = &report["rows"][0];
     assert_eq!(row["metric"], "recall@20");

@@ -293,15 +293,23 @@ fn a_relation_that_there_is_not_is_refused() {
     assert!(error.to_string().contains("relation of a query: index 4"), "{error}");
 }
 
-#[test]
-fn a_split_of_edges_that_does_not_fit_the_graph_is_refused() {
-    let ring = |n: u32| (0..n).map(|u| [u, (u + 1) % n]).collect::<Vec<_>>();
+/// Each node with the next one, as far as there are.
+fn ring(n: u32) -> Vec<[u32; 2]> {
+    (0..n).map(|u| [u, (u + 1) % n]).collect()
+}
+
+fn ring_of_30() -> Dataset {
     let graph = gnn_prune::Graph::builder(30)
         .edges(ring(30).into_iter().map(|[u, v]| (u as usize, v as usize)))
         .undirected(true)
         .build()
         .unwrap();
-    let data = Dataset::unlabeled("ring", graph, Array2::ones((30, 1)).into()).unwrap();
+    Dataset::unlabeled("ring", graph, Array2::ones((30, 1)).into()).unwrap()
+}
+
+#[test]
+fn a_split_of_edges_that_does_not_fit_the_graph_is_refused() {
+    let data = ring_of_30();
     let other = vec![[0, 5]];
     let with = |train: Vec<[u32; 2]>, valid: [u32; 2], none: [u32; 2]| {
         let split =
@@ -403,13 +411,7 @@ fn least_squares_sees_the_pairs_of_a_graph_beside_each_other() {
 
 #[test]
 fn whatever_validates_or_tests_is_told_by_what_a_run_is_compared_by() {
-    let ring = |n: u32| (0..n).map(|u| [u, (u + 1) % n]).collect::<Vec<_>>();
-    let graph = gnn_prune::Graph::builder(30)
-        .edges(ring(30).into_iter().map(|[u, v]| (u as usize, v as usize)))
-        .undirected(true)
-        .build()
-        .unwrap();
-    let data = Dataset::unlabeled("ring", graph, Array2::ones((30, 1)).into()).unwrap();
+    let data = ring_of_30();
     let edges = |valid: [u32; 2], test: [u32; 2], none: [[u32; 2]; 2]| {
         let split =
             EdgeSplit::new("t", [ring(30), vec![valid], vec![test]], none.map(|pair| vec![pair]));

@@ -161,8 +161,11 @@ fn table<F: Scalar>(
 ) -> Result<NodeId> {
     let of_relations = matches!(space, RowSpace::Relations(_));
     let word = if of_relations { "relations" } else { "table" };
-    let name = (1..).map(|k| if k == 1 { word.into() } else { format!("{word}{k}") });
-    let name = name.into_iter().find(|name: &String| !builder.has(name)).expect("one is free");
+    let (mut name, mut k) = (word.to_string(), 1);
+    while builder.has(&name) {
+        k += 1;
+        name = format!("{word}{k}");
+    }
     match of_relations {
         true => builder.add(&name, RelationTable::of(rows)?, &[NodeId::INPUT]),
         false => builder.add(&name, Embedding::of(rows, init)?, &[NodeId::INPUT]),

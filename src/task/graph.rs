@@ -236,9 +236,6 @@ impl<F: Scalar> Task<F> for GraphTask<F> {
     }
 
     fn settings(&self) -> String {
-        let mut digest = Vec::new();
-        self.set.labels().iter().for_each(|label| digest.extend(label.to_le_bytes()));
-        self.set.graph_of().iter().for_each(|graph| digest.extend(graph.to_le_bytes()));
         let batches = match self.iterations {
             None => "one pass".to_string(),
             Some(count) => format!("{count} batches"),
@@ -246,7 +243,7 @@ impl<F: Scalar> Task<F> for GraphTask<F> {
         format!(
             "{}, graphs and classes {}, batches of {}, {batches} an epoch, {} folds by seed {}, {:?}",
             Task::<F>::metric(self),
-            Digest::of(&digest),
+            Digest::of_lists([self.set.labels(), &self.set.graph_of()]),
             self.batch_size,
             self.folds.count(),
             self.partition_seed,

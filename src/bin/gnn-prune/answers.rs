@@ -9,7 +9,6 @@ use gnn_prune::report::Servable;
 use gnn_prune::task::{Batch, LinkTask, Part, RecommendTask, Task};
 use gnn_prune::{Compressed, Dataset};
 use std::collections::HashMap;
-use std::path::Path;
 
 /// Characters of a wrong word that are shown.
 const LONGEST: usize = 40;
@@ -46,7 +45,7 @@ fn asked(args: &PredictArgs, what: &'static str, len: usize, first: u32) -> Resu
         let known = line.trim().parse::<u32>().ok().and_then(|number| number.checked_sub(first));
         known.filter(|number| (*number as usize) < len).ok_or_else(|| {
             let word = line.trim().chars().take(LONGEST).collect();
-            Failure::Asked { path: Path::new(path).into(), line: k + 1, what, word }
+            Failure::Asked { path: path.clone(), line: k + 1, what, word }
         })
     };
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
@@ -134,22 +133,22 @@ fn suggested(
         neighbours.entry(u).or_default().push(v);
         neighbours.entry(v).or_default().push(u);
     }
+    let whole = data.whole()?;
     for some in asked.chunks((AT_ONCE / (2 * n)).max(1)) {
         // Models are trained and measured on pairs from the smaller number to the larger one, and
         // some decoders have a direction.
         let both = |&node: &u32| [false, true].map(|inverse| Query { node, relation: 0, inverse });
         let queries = Queries::among(some.iter().flat_map(both).collect::<Vec<_>>(), 0..n as u32)?;
-        let batch = data.whole()?.with_spaces(Rows::new().queries(queries));
+        let batch = whole.clone().with_spaces(Rows::new().queries(queries));
         let scores = scores(model, &batch)?;
         for (&node, scores) in some.iter().zip(scores.chunks(2 * n)) {
             let at = node as usize;
             let scores = [&scores[n..n + at], &scores[at..n]].concat();
-            let scores = scores.as_slice();
             let mut known = sources[starts[at]..starts[at + 1]].to_vec();
             known.extend(neighbours.get(&node).into_iter().flatten());
             known.push(node);
             known.sort_unstable();
-            for (rank, other) in best(scores, &known, top).into_iter().enumerate() {
+            for (rank, other) in best(&scores, &known, top).into_iter().enumerate() {
                 csv.row([
                     node.to_string(),
                     (rank + 1).to_string(),

@@ -4,6 +4,7 @@ use crate::commands::Width;
 use crate::failure::{Failure, Result};
 use crate::model_args::ModelArgs;
 use crate::output::{Verbosity, remark};
+use crate::predictions::Written;
 use crate::sources::TaskKind;
 use clap::builder::RangedU64ValueParser;
 use clap::parser::ValueSource;
@@ -211,7 +212,7 @@ impl DataArgs {
     /// Opens the data to train on.
     pub fn open(&self, purpose: Purpose) -> Result<Dataset> {
         let data = self.read(Dataset::word(&self.data).purpose(purpose), self.features)?;
-        remark_on(&data, &mut Vec::new());
+        say_notes(data.name(), data.notes(), &mut Vec::new());
         Ok(data)
     }
 
@@ -235,10 +236,9 @@ impl DataArgs {
         &self,
         model: &Compressed,
         path: &Path,
-        purpose: Purpose,
         said: &mut Vec<String>,
     ) -> Result<Dataset> {
-        let reader = Dataset::word(&self.data).purpose(purpose);
+        let reader = Dataset::word(&self.data).purpose(Purpose::Predict);
         self.read_for(reader, model, path, &[Width::Features], said)
     }
 
@@ -254,7 +254,7 @@ impl DataArgs {
         let norm = self.features.or(recorded);
         let data = self.read(reader, norm)?;
         widths.iter().try_for_each(|width| width.check(model, &data, path))?;
-        remark_on(&data, said);
+        say_notes(data.name(), data.notes(), said);
         if !io::is_own(path)
             && let Some(problem) = TrainedOn::read(path)?.and_then(|told| told.differs(&data))
         {
@@ -287,12 +287,12 @@ impl DataArgs {
     }
 }
 
-fn remark_on(data: &Dataset, said: &mut Vec<String>) {
-    data.notes().iter().for_each(|note| say(format!("{}: {note}", data.name()), said));
+/// Says what a reader assumed or did not use, but not what is `said` already.
+pub fn say_notes(name: &str, notes: &[String], said: &mut Vec<String>) {
+    notes.iter().for_each(|note| say(format!("{name}: {note}"), said));
 }
 
-/// Says what is not `said` already.
-pub fn say(words: String, said: &mut Vec<String>) {
+fn say(words: String, said: &mut Vec<String>) {
     if !said.contains(&words) {
         remark(&words);
         said.push(words);
@@ -507,25 +507,6 @@ impl FromArgMatches for QualifierArgs {
 
     fn update_from_arg_matches(&mut self, _: &ArgMatches) -> clap::error::Result<()> {
         Ok(())
-    }
-}
-
-/// What is written of each node, or graph.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Written {
-    Logits,
-    Probabilities,
-    Classes,
-}
-
-impl Written {
-    /// What was written, in a sentence.
-    pub fn title(self) -> &'static str {
-        match self {
-            Written::Logits => "logits",
-            Written::Probabilities => "probabilities",
-            Written::Classes => "classes",
-        }
     }
 }
 

@@ -3,14 +3,14 @@
 use crate::answers;
 use crate::args::{
     self, BenchArgs, CompletionsArgs, CompressArgs, ControlsKind, ExportArgs, InspectArgs, ManArgs,
-    NetworkArgs, PredictArgs, TrainArgs, Written,
+    NetworkArgs, PredictArgs, TrainArgs,
 };
 use crate::failure::{Failure, Result};
 use crate::fits;
 use crate::keeping::Keeping;
 use crate::output::{print, remark, say, show, table, wrote};
 use crate::places::{Places, check_place};
-use crate::predictions::{Form, Labels, encode};
+use crate::predictions::{Form, Labels, Written, encode};
 use crate::progress::Shown;
 use crate::sources::{Source, TaskKind};
 use crate::stages;
@@ -37,7 +37,7 @@ pub fn train(args: &TrainArgs, flags: &ArgMatches) -> Result<()> {
         work: keeping.folder(),
     };
     places.check()?;
-    let source = Source::open(&args.data, &args.model, flags)?;
+    let source = Source::open(&args.data, &args.model, flags, None)?;
     let (form, trainer) = (source.form(&args.model)?, source.trainer(&args.model)?);
     run(
         &Recipe::default(),
@@ -73,7 +73,7 @@ pub fn compress(args: &CompressArgs, recipe: Recipe, flags: &ArgMatches) -> Resu
                 return Err(Failure::WithFrom { flag: "seeds".into() });
             }
             let model = load(path, &args.network)?;
-            source = Source::open_for(&args.data, &args.model, flags, &model, path)?;
+            source = Source::open(&args.data, &args.model, flags, Some((&model, path)))?;
             origin = model.origin().cloned();
             match model {
                 Compressed::Float(model) => {
@@ -84,7 +84,7 @@ pub fn compress(args: &CompressArgs, recipe: Recipe, flags: &ArgMatches) -> Resu
             }
         }
         None => {
-            source = Source::open(&args.data, &args.model, flags)?;
+            source = Source::open(&args.data, &args.model, flags, None)?;
             let (form, trainer) = (source.form(&args.model)?, source.trainer(&args.model)?);
             fit(&form)?;
             Compression::train(form, trainer, args.seeds, source.task())?

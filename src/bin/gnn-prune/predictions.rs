@@ -1,7 +1,7 @@
 //! What a model says of each node, as a file.
 
-use crate::args::Written;
 use crate::failure::{Failure, Result};
+use clap::ValueEnum;
 use gnn_prune::files::npy::{self, Number};
 use gnn_prune::ndarray::{Array1, Array2, ArrayView2, Axis};
 use std::path::Path;
@@ -27,6 +27,25 @@ impl Form {
                 path: path.into(),
                 problem: "predictions are written as .npy or .csv; choose one of these suffixes",
             }),
+        }
+    }
+}
+
+/// What is written of each node, or graph.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Written {
+    Logits,
+    Probabilities,
+    Classes,
+}
+
+impl Written {
+    /// What was written, in a sentence.
+    pub fn title(self) -> &'static str {
+        match self {
+            Written::Logits => "logits",
+            Written::Probabilities => "probabilities",
+            Written::Classes => "classes",
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What DATA asks: classes of nodes, links of a knowledge graph, items for users.
 
-use crate::args::{DataArgs, say, word};
+use crate::args::{DataArgs, say_notes, word};
 use crate::failure::{Failure, Result};
 use crate::fits::{self, Work};
 use crate::model_args::{DecoderKind, ModelArgs, ModelKind, RankingKind};
@@ -65,54 +65,44 @@ pub enum Source {
 }
 
 impl Source {
-    /// Opens DATA to train on, as the flags of the model say.
-    pub fn open(data: &DataArgs, model: &ModelArgs, flags: &ArgMatches) -> Result<Self> {
-        let kind = data.task.unwrap_or_else(|| TaskKind::of(&data.data));
-        let work = kind.work(&data.data);
-        fits::check(work, model.model, flags)?;
-        check_reading(data, kind, work)?;
-        Ok(match work {
-            Work::Nodes => nodes(data.open(Purpose::Learn)?, model)?,
-            Work::Graphs => {
-                let set = GraphSet::read(&data.data)?;
-                say_notes(set.name(), set.notes());
-                let task = GraphTask::builder(&set).batch_size(model.batch.unwrap_or(32));
-                Source::Graphs(task.build()?)
-            }
-            Work::Edges => {
-                let graph = data.open(Purpose::Predict)?;
-                Source::Edges(edge_task(data, &graph, &mut Vec::new())?, graph)
-            }
-            Work::Links => {
-                let facts = Triples::read(&data.data)?;
-                say_notes(facts.name(), facts.notes());
-                Source::Links(link_task(facts, model)?)
-            }
-            Work::Items => {
-                let taken = Interactions::read(&data.data)?;
-                say_notes(taken.name(), taken.notes());
-                Source::Recommend(recommend_task(taken, model)?)
-            }
-        })
-    }
-
-    /// Opens DATA for a model that is read; of nodes with the features that it was trained on.
-    pub fn open_for(
+    /// Opens DATA to train on, as the flags of the model say; nodes have the features that the
+    /// model `read` from a path was trained on, where there is one.
+    pub fn open(
         data: &DataArgs,
         model: &ModelArgs,
         flags: &ArgMatches,
-        read: &Compressed,
-        path: &Path,
+        read: Option<(&Compressed, &Path)>,
     ) -> Result<Self> {
-        let kind = data.task.unwrap_or_else(|| TaskKind::of(&data.data));
-        let (work, said) = (kind.work(&data.data), &mut Vec::new());
+        let (kind, work) = asked_of(data);
+        let said = &mut Vec::new();
         fits::check(work, model.model, flags)?;
         check_reading(data, kind, work)?;
-        match work {
-            Work::Nodes => nodes(data.open_for(read, path, Purpose::Learn, said)?, model),
-            Work::Edges => served_edges(data, read, path, said),
-            _ => Self::open(data, model, flags),
-        }
+        Ok(match (work, read) {
+            (Work::Nodes, None) => nodes(data.open(Purpose::Learn)?, model)?,
+            (Work::Nodes, Some((read, path))) => {
+                nodes(data.open_for(read, path, Purpose::Learn, said)?, model)?
+            }
+            (Work::Graphs, _) => {
+                let set = GraphSet::read(&data.data)?;
+                say_notes(set.name(), set.notes(), said);
+                let task = GraphTask::builder(&set).batch_size(model.batch.unwrap_or(32));
+                Source::Graphs(task.build()?)
+            }
+            (Work::Edges, None) => edge_task(data, data.open(Purpose::Predict)?, said)?,
+            (Work::Edges, Some((read, path))) => {
+                edge_task(data, data.open_pairs_for(read, path, said)?, said)?
+            }
+            (Work::Links, _) => {
+                let facts = Triples::read(&data.data)?;
+                say_notes(facts.name(), facts.notes(), said);
+                Source::Links(link_task(facts, model)?)
+            }
+            (Work::Items, _) => {
+                let taken = Interactions::read(&data.data)?;
+                say_notes(taken.name(), taken.notes(), said);
+                Source::Recommend(recommend_task(taken, model)?)
+            }
+        })
     }
 
     /// Opens DATA for the model from `path`, where it does not ask about nodes; `refit` says if
@@ -124,30 +114,27 @@ impl Source {
         path: &Path,
         said: &mut Vec<String>,
     ) -> Result<Option<Self>> {
-        let kind = data.task.unwrap_or_else(|| TaskKind::of(&data.data));
-        let work = kind.work(&data.data);
+        let (kind, work) = asked_of(data);
         if refit && work != Work::Items {
             return Err(Failure::OfAnotherTask { flag: "refit".into(), task: word(kind) });
         }
-        if work != Work::Nodes {
-            check_reading(data, kind, work)?;
-        }
+        check_reading(data, kind, work)?;
         Ok(match work {
             Work::Nodes => None,
             Work::Graphs => {
                 let set = GraphSet::read(&data.data)?;
-                say_notes(set.name(), set.notes());
+                say_notes(set.name(), set.notes(), said);
                 Some(Source::Graphs(GraphTask::builder(&set).build()?))
             }
-            Work::Edges => Some(served_edges(data, model, path, said)?),
+            Work::Edges => Some(edge_task(data, data.open_pairs_for(model, path, said)?, said)?),
             Work::Links => {
                 let facts = Triples::read(&data.data)?;
-                say_notes(facts.name(), facts.notes());
+                say_notes(facts.name(), facts.notes(), said);
                 Some(Source::Links(LinkTask::builder(facts).reciprocal(true).build()?))
             }
             Work::Items => {
                 let taken = Interactions::read(&data.data)?;
-                say_notes(taken.name(), taken.notes());
+                say_notes(taken.name(), taken.notes(), said);
                 Some(Source::Recommend(RecommendTask::builder(taken).refit(refit).build()?))
             }
         })
@@ -215,9 +202,10 @@ impl Source {
     }
 }
 
-/// Says what a reader assumed or did not use.
-fn say_notes(name: &str, notes: &[String]) {
-    notes.iter().for_each(|note| remark(&format!("{name}: {note}")));
+/// What is asked of DATA, and of a network for it.
+fn asked_of(data: &DataArgs) -> (TaskKind, Work) {
+    let kind = data.task.unwrap_or_else(|| TaskKind::of(&data.data));
+    (kind, kind.work(&data.data))
 }
 
 /// Refuses settings of reading that these data do not have.
@@ -231,25 +219,14 @@ fn check_reading(data: &DataArgs, kind: TaskKind, work: Work) -> Result<()> {
 }
 
 /// Links of a graph, hidden as the data say or by seed 0.
-fn edge_task(data: &DataArgs, graph: &Dataset, said: &mut Vec<String>) -> Result<EdgeTask> {
+fn edge_task(data: &DataArgs, graph: Dataset, said: &mut Vec<String>) -> Result<Source> {
     let path = Path::new(&data.data);
     if !EdgeSplit::are_in(path) {
-        return Ok(EdgeTask::new(graph, 0)?);
+        return Ok(Source::Edges(EdgeTask::new(&graph, 0)?, graph));
     }
     let split = EdgeSplit::read(path)?;
-    split.notes().iter().for_each(|note| say(format!("{}: {note}", split.name()), said));
-    Ok(EdgeTask::with_split(graph, &split)?)
-}
-
-/// Links of a graph with the features that the model from `path` was trained on.
-fn served_edges(
-    data: &DataArgs,
-    model: &Compressed,
-    path: &Path,
-    said: &mut Vec<String>,
-) -> Result<Source> {
-    let graph = data.open_pairs_for(model, path, Purpose::Predict, said)?;
-    Ok(Source::Edges(edge_task(data, &graph, said)?, graph))
+    say_notes(split.name(), split.notes(), said);
+    Ok(Source::Edges(EdgeTask::with_split(&graph, &split)?, graph))
 }
 
 /// Nodes that train all at once or, where the command line says so, by mini-batches.
@@ -320,7 +297,11 @@ fn encoder(model: &ModelArgs) -> Encoder {
 fn is_row_by_row(model: &ModelArgs) -> bool {
     // A batch norm is over all rows.
     let normed = model.norm().flatten().is_some();
-    matches!(encoder(model), Encoder::None | Encoder::Linear) && !normed
+    !reads_edges(model) && !normed
+}
+
+fn reads_edges(model: &ModelArgs) -> bool {
+    !matches!(encoder(model), Encoder::None | Encoder::Linear)
 }
 
 fn link_task(facts: Triples, model: &ModelArgs) -> Result<LinkTask> {
@@ -328,8 +309,7 @@ fn link_task(facts: Triples, model: &ModelArgs) -> Result<LinkTask> {
     let drawn = if alone { 4000 } else { 500 };
     let candidates = model.negatives.unwrap_or(Candidates::Shared(drawn));
     let named = !matches!(candidates, Candidates::All | Candidates::AllAtOnce);
-    let reads_edges = !matches!(encoder(model), Encoder::None | Encoder::Linear);
-    let excludes = reads_edges && candidates != Candidates::AllAtOnce;
+    let excludes = reads_edges(model) && candidates != Candidates::AllAtOnce;
     let builder = LinkTask::builder(facts)
         .candidates(candidates)
         .loss(model.loss_of(model.ranking_loss.unwrap_or(RankingKind::Softmax))?)
