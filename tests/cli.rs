@@ -1927,6 +1927,26 @@ fn folders_of_the_open_graph_benchmark_are_links() {
         assert!(row["accuracy"]["mean"].as_f64().unwrap() > least, "{row}");
     }
     refuses(&format!("train {folder}/people --model complex"), &["complex", "gcn, sage"]);
+    // What validates is known, though the graph that is given does not have it.
+    let out = Folder::new();
+    let [model, table] = ["model", "table.csv"].map(|name| out.0.join(name).display().to_string());
+    let data = format!("{folder}/people");
+    says(&format!("train {data} --epochs 1 --out {model}"));
+    says(&format!("predict {data} --from {model} --top 100 --out {table}"));
+    let split = gnn_prune::data::EdgeSplit::read(&data).unwrap();
+    let [_, validates, tests] = split.edges();
+    assert!(!validates.is_empty());
+    let text = fs::read_to_string(&table).unwrap();
+    let suggested = |[a, b]: [u32; 2]| {
+        text.lines().any(|line| {
+            let words: Vec<&str> = line.split(',').collect();
+            words[0] == a.to_string() && words[2] == b.to_string()
+        })
+    };
+    for &[a, b] in validates {
+        assert!(!suggested([a, b]) && !suggested([b, a]), "{a} and {b}");
+    }
+    assert!(tests.iter().any(|&pair| suggested(pair)));
 }
 
 #[test]
@@ -1957,6 +1977,11 @@ fn models_of_links_and_of_items_answer_and_are_measured() {
     let is_known = |line: &Vec<&str>| train.contains(&line[2..5].join("\t"));
     assert!(!lines[1..].iter().any(is_known), "{text}");
     assert_eq!(answered("").lines().count(), 1 + 2 * 8 * 20, "both ends of what tests");
+    let none = folder.with("none.txt", b"\n");
+    refuses(
+        &format!("predict {data} --from {model} --out {table} --ask {none}"),
+        &["none.txt", "nothing is asked"],
+    );
     let measured = &json(&format!("bench {data} --from {model} --threads 1"))["rows"][0];
     assert_eq!(measured["accuracy"]["mean"], trained["accuracy"]["mean"]);
     assert_eq!(measured["metrics"], trained["metrics"]);
@@ -2008,6 +2033,8 @@ fn people_are_suggested_to_people() {
     assert_eq!(fs::read_to_string(&table).unwrap().lines().count(), 301);
     let bad = folder.with("bad.txt", b"7\n300\n");
     refuses(&format!("{line} --ask {bad}"), &["line 2", "no node `300`"]);
+    let none = folder.with("none.txt", b"\n");
+    refuses(&format!("{line} --ask {none}"), &["none.txt", "nothing is asked"]);
     // A pair has one score whichever of its ends is asked, though this decoder has a direction.
     works(&format!("train {data} --hidden 8 --epochs 5 --decoder complex --out {model}"));
     says(&format!("{line} --ask {asked} --top 300"));
@@ -2083,6 +2110,16 @@ fn an_encoder_is_run_once_and_its_rows_have_bits() {
         let macs = |k: usize| rows[k]["macs"]["total"].as_u64().or(rows[k]["macs"].as_u64());
         assert!(macs(1) < macs(0), "{line}: {report}");
     }
+    // A model that is read goes on as what it is, whatever the command line would train.
+    let model = folder.0.join("encoder.model").display().to_string();
+    for encoder in ["rgcn", "compgcn", "linear --norm batch"] {
+        let line = format!("{facts} --hidden 8 --epochs 5 --negatives shared:10");
+        works(&format!("train {line} --model {encoder} --out {model}"));
+        let line = format!("compress {facts} --from {model}");
+        let report = json(&format!("{line} --weights 0.1 --finetune 3 --controls none"));
+        let row = &report["rows"][2];
+        assert!(row["accuracy"]["mean"].as_f64().unwrap() > 10.0, "{encoder}: {row}");
+    }
     refuses(&format!("compress {facts} --hidden 8 --precompute --bits 8"), &["tables already"]);
     refuses("compress digits --hidden 8 --precompute", &["one row per node"]);
 }
@@ -2153,7 +2190,13 @@ fn a_folder_of_interactions_is_recommended_from_and_the_loss_is_one_word() {
     let line = format!("train {data} --hidden 8 --batch 32 --refit");
     let again = run(&format!("{line} --epochs 3 --json -"));
     assert!(again.status.success() && remarks(&again).contains("what validates trains too"));
-    refuses(&line, &["--epochs"]);
+    // What trains chooses no epoch.
+    let page = folder.0.join("page.html").display().to_string();
+    let line = format!("{data} --hidden 8 --batch 32 --refit");
+    let more = format!("--epochs 5 --seeds 2 --report {page}");
+    says(&format!("compress {line} {more} --bits 8 --controls none"));
+    assert!(fs::read_to_string(&page).unwrap().contains("the last epoch is kept"));
+    refuses(&format!("train {line}"), &["--epochs"]);
     refuses("train digits --refit --epochs 2", &["--refit", "node"]);
     let wrong = format!("train {data} --loss ccl --smoothing 0.1");
     refuses(&wrong, &["`--smoothing`", "softmax, bce", "`ccl`"]);

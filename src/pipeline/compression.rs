@@ -70,7 +70,8 @@ enum Start {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Outcome<M> {
-    /// The model after the last step, of the seed with the best validation metric.
+    /// The model after the last step, of the seed with the best validation metric, or of the first
+    /// where validation does not choose ([`Task::chooses`]).
     pub model: M,
     /// A row for the dense model, one per step, and the controls.
     pub report: Report,
@@ -154,7 +155,8 @@ struct Unmeasured {
 struct Chain {
     /// Name and per-seed metric of every stage.
     metrics: Vec<(String, Vec<Measured>)>,
-    /// The stages of the seed with the best validation metric after the last.
+    /// The stages of the seed with the best validation metric after the last, or of the first where
+    /// validation does not choose.
     best: Vec<SeedState>,
 }
 
@@ -593,7 +595,8 @@ impl Compression<'_, ()> {
                 .last()
                 .and_then(|(_, judged)| judged.validation)
                 .expect("the last stage is judged so");
-            if best.1.is_empty() || metric.is_better(validation, best.0) {
+            let better = self.task.chooses() && metric.is_better(validation, best.0);
+            if best.1.is_empty() || better {
                 best = (validation, stages.into_iter().map(|(stage, _)| stage).collect());
             }
         }

@@ -3,13 +3,13 @@
 use crate::error::{Error, PruneError, Result};
 use crate::nn::{Axis, Cx, Embedding, Init, Model, ModelBuilder, NodeId, RelationTable, RowSpace};
 use crate::scalar::Scalar;
-use crate::task::Task;
+use crate::task::{Batch, Task};
 use ndarray::Array2;
 
 /// Runs everything before the scores of pairs once, on the graph that trains, and keeps the rows of
 /// nodes and relations that come out as tables: the model answers the same, without a pass over the
-/// edges, and is what [`Quantizer`](crate::Quantizer) and table pruning read. Dropout and norms
-/// before the tables are gone with the layers, so training goes on as that of a table.
+/// edges, and is what [`Quantizer`](crate::Quantizer) and table pruning read. Dropout, norms and
+/// masks before the tables are gone with the layers, so training goes on as that of a table.
 ///
 /// It is for models that serve the graph that they were trained on: a node that comes later has no
 /// row.
@@ -38,22 +38,37 @@ impl Precompute {
         Self
     }
 
-    /// The model whose scores read tables.
+    /// Whether there is an encoder to run: the scores of pairs read more than tables.
+    pub fn has_encoder<F: Scalar>(model: &Model<F>) -> bool {
+        read_by_pairs(model).is_ok()
+    }
+
+    /// The model whose scores read tables, of the graph that trains.
+    ///
+    /// # Errors
+    /// As [`Precompute::apply_on`], and what [`Task::whole`] returns.
+    pub fn apply<F: Scalar>(self, model: &Model<F>, task: &dyn Task<F>) -> Result<Model<F>> {
+        self.apply_on(model, &task.whole()?)
+    }
+
+    /// The model whose scores read tables, of the graph of a batch with all nodes in their order.
     ///
     /// # Errors
     /// [`Error::Prune`] for a model that does not score pairs, and for one whose scores read tables
-    /// already; what running it returns, and [`Error::Data`] for a task that does not run it on all
-    /// nodes.
-    pub fn apply<F: Scalar>(self, model: &Model<F>, task: &dyn Task<F>) -> Result<Model<F>> {
+    /// already; what running it returns, and [`Error::Data`] for a batch of hops.
+    pub fn apply_on<F: Scalar>(self, model: &Model<F>, batch: &Batch<F>) -> Result<Model<F>> {
         let read = read_by_pairs(model)?;
-        let (batch, nodes) = (task.whole()?, task.data().num_nodes());
         let trace =
             model.trace_keeping(&batch.on(&Cx::without_graph()), batch.features(), &read)?;
         with_tables(model, |id| {
             let rows = trace.value(id).expect("it is kept").to_dense();
-            if model.rows_of(id) == RowSpace::Nodes && rows.nrows() != nodes {
-                let problem = "is not run on all nodes in their order, so no table can be made";
-                return Err(Error::data(task.name(), problem));
+            let all = match model.rows_of(id) {
+                RowSpace::Relations(count) => count as usize,
+                _ => batch.graph().num_nodes(),
+            };
+            if rows.nrows() != all {
+                let problem = "does not run on all nodes in their order, so no table can be made";
+                return Err(Error::data("the batch", problem));
             }
             Ok(rows)
         })
@@ -90,6 +105,11 @@ fn read_by_pairs<F: Scalar>(model: &Model<F>) -> Result<Vec<NodeId>> {
     read.retain(|id| !scores_pairs(model, *id));
     read.sort_unstable();
     read.dedup();
+    let has_table =
+        |id: &NodeId| matches!(model.rows_of(*id), RowSpace::Nodes | RowSpace::Relations(_));
+    if !read.iter().all(has_table) {
+        return none("what scores reads rows that are not of all nodes or relations".into());
+    }
     let is_table = |id: &NodeId| *id != NodeId::INPUT && is_table(model, *id);
     if read.iter().all(is_table) {
         return none("what scores reads tables already".into());

@@ -216,10 +216,13 @@ impl Report {
         } else {
             String::new()
         };
+        let kept = match self.chooses {
+            true => format!("the epoch with the best {} on validation nodes", self.metric_name()),
+            false => "the last epoch".into(),
+        };
         format!(
-            "<h2>Training</h2>\n<p class=\"soft\">One line a seed{few}. Of each training the epoch with the best {} on validation nodes is kept.</p>\n\
+            "<h2>Training</h2>\n<p class=\"soft\">One line a seed{few}. Of each training {kept} is kept.</p>\n\
              <div class=\"plots\">\n{}</div>\n",
-            self.metric_name(),
             stages.iter().map(figure).collect::<String>()
         )
     }

@@ -128,6 +128,9 @@ pub struct Report {
     /// How every stage trained; for the page alone, JSON would be mostly this.
     #[serde(skip)]
     pub curves: Vec<Curve>,
+    /// Whether validation chose between epochs ([`Task::chooses`]); for the page alone.
+    #[serde(skip)]
+    pub chooses: bool,
 }
 
 /// A report with what it says in words.
@@ -158,6 +161,7 @@ impl Report {
             command: None,
             channels: Vec::new(),
             curves: Vec::new(),
+            chooses: task.chooses(),
         }
     }
 

@@ -548,6 +548,11 @@ impl<F: Scalar> Run<'_, F> {
             if !is_finite(&model) {
                 return Err(Error::Diverged { epoch, loss: f64::NAN });
             }
+            // An observer may have changed the model after the last epoch.
+            if watched {
+                self.task.check(&model)?;
+                seen = view.map(|view| view(&model));
+            }
             best.validation = self.validate(seen.as_ref().unwrap_or(&model), &pool)?;
             (best.best_epoch, best.model) = (epoch, model);
         }

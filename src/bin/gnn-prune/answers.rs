@@ -5,6 +5,7 @@ use crate::args::PredictArgs;
 use crate::failure::{Failure, Result};
 use crate::sources::Source;
 use gnn_prune::nn::{Queries, Query, Rows};
+use gnn_prune::prune::Precompute;
 use gnn_prune::report::Servable;
 use gnn_prune::task::{Batch, LinkTask, Part, RecommendTask, Task};
 use gnn_prune::{Compressed, Dataset};
@@ -49,7 +50,19 @@ fn asked(args: &PredictArgs, what: &'static str, len: usize, first: u32) -> Resu
         })
     };
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    lines.map(number).collect()
+    let asked: Vec<u32> = lines.map(number).collect::<Result<_>>()?;
+    if asked.is_empty() { Err(Failure::NothingAsked { path: path.clone() }) } else { Ok(asked) }
+}
+
+/// `model` with its encoder run once on the graph of `whole`, where more than one call would run
+/// it: the scores are the same to the bit.
+fn run_once(model: &Compressed, whole: &Batch<f32>, calls: usize) -> Result<Option<Compressed>> {
+    Ok(match model {
+        Compressed::Float(model) if calls > 1 && Precompute::has_encoder(model) => {
+            Some(Compressed::Float(Precompute::new().apply_on(model, whole)?))
+        }
+        _ => None,
+    })
 }
 
 /// The scores of a batch's queries, one below the other.
@@ -100,7 +113,10 @@ fn recommended(
 ) -> Result<(Vec<u8>, usize)> {
     let (taken, items) = (task.taken(), task.taken().num_items());
     let mut csv = Csv::new(&["user", "rank", "item", "score"])?;
-    for some in users.chunks((AT_ONCE / items).max(1)) {
+    let parts = users.chunks((AT_ONCE / items).max(1));
+    let once = run_once(model, &task.whole()?, parts.len())?;
+    let model = once.as_ref().unwrap_or(model);
+    for some in parts {
         let scores = scores(model, &task.ask(some)?)?;
         for (&user, scores) in some.iter().zip(scores.chunks(items)) {
             let best = best(scores, &taken.train()[user as usize], top);
@@ -134,13 +150,18 @@ fn suggested(
         neighbours.entry(v).or_default().push(u);
     }
     let whole = data.whole()?;
-    for some in asked.chunks((AT_ONCE / (2 * n)).max(1)) {
+    let batch = |some: &[u32]| -> Result<Batch<f32>> {
         // Models are trained and measured on pairs from the smaller number to the larger one, and
         // some decoders have a direction.
         let both = |&node: &u32| [false, true].map(|inverse| Query { node, relation: 0, inverse });
         let queries = Queries::among(some.iter().flat_map(both).collect::<Vec<_>>(), 0..n as u32)?;
-        let batch = whole.clone().with_spaces(Rows::new().queries(queries));
-        let scores = scores(model, &batch)?;
+        Ok(whole.clone().with_spaces(Rows::new().queries(queries)))
+    };
+    let parts = asked.chunks((AT_ONCE / (2 * n)).max(1));
+    let once = run_once(model, &batch(&asked[..1])?, parts.len())?;
+    let model = once.as_ref().unwrap_or(model);
+    for some in parts {
+        let scores = scores(model, &batch(some)?)?;
         for (&node, scores) in some.iter().zip(scores.chunks(2 * n)) {
             let at = node as usize;
             let scores = [&scores[n..n + at], &scores[at..n]].concat();
@@ -170,8 +191,14 @@ fn answered(
     let facts = task.triples();
     let queries: Vec<Query> = match &args.ask {
         Some(path) => {
-            let known = facts.read_queries(path)?.into_iter();
-            known.map(|(node, relation, inverse)| Query { node, relation, inverse }).collect()
+            let known = facts.read_queries(path)?;
+            if known.is_empty() {
+                return Err(Failure::NothingAsked { path: path.clone() });
+            }
+            known
+                .into_iter()
+                .map(|(node, relation, inverse)| Query { node, relation, inverse })
+                .collect()
         }
         None => {
             let both = facts.test().iter().copied().flat_map(Query::both);
@@ -181,7 +208,10 @@ fn answered(
     let entities = facts.num_entities();
     let mut csv = Csv::new(&["query", "rank", "head", "relation", "tail", "score"])?;
     let mut number = 0;
-    for some in queries.chunks((AT_ONCE / entities).max(1)) {
+    let parts = queries.chunks((AT_ONCE / entities).max(1));
+    let once = run_once(model, &task.whole()?, parts.len())?;
+    let model = once.as_ref().unwrap_or(model);
+    for some in parts {
         let scores = scores(model, &task.ask(some)?)?;
         for (query, scores) in some.iter().zip(scores.chunks(entities)) {
             let known = task.answers(*query);

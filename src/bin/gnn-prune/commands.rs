@@ -26,6 +26,7 @@ use gnn_prune::{
     Compressed, Compression, Controls, Dataset, GraphTask, Model, QuantModel, Recipe, Report,
     WeightPruner, files, io,
 };
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 pub fn train(args: &TrainArgs, flags: &ArgMatches) -> Result<()> {
@@ -434,7 +435,8 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     }
     let seeds = tried.iter().map(|(_, model, _)| model.seed()).collect();
     let (.., data) = tried.first().expect("`--from` is required");
-    show_models(args, data, seeds, rows)?;
+    let scaled = tried.iter().map(|(.., data)| data.feature_norm().to_string()).collect();
+    show_models(args, data, seeds, rows, scaled)?;
     tried.iter().for_each(|(_, model, data)| remark_on_origin(model.origin(), data));
     Ok(())
 }
@@ -465,7 +467,7 @@ fn bench_on(
     threads: usize,
     said: &mut Vec<String>,
 ) -> Result<()> {
-    let mut rows = Vec::new();
+    let (mut rows, mut scaled) = (Vec::new(), BTreeSet::new());
     for (k, (path, model)) in models.iter().enumerate() {
         // Each model sees the features as it was trained on them.
         if k > 0 && matches!(source, Source::Edges(..)) {
@@ -473,11 +475,12 @@ fn bench_on(
                 .expect("the same data ask the same");
         }
         check_nodes(model, &source, path)?;
+        scaled.insert(source.task().data().feature_norm().to_string());
         let measured = model.measured(source.task(), Part::Test)?;
         rows.push(bench_row(path, model, source.task(), measured, threads)?);
     }
     let (task, seeds) = (source.task(), models.iter().map(|(_, model)| model.seed()).collect());
-    show_models(args, task, seeds, rows)?;
+    show_models(args, task, seeds, rows, scaled)?;
     models.iter().for_each(|(_, model)| remark_on_origin(model.origin(), task.data()));
     Ok(())
 }
@@ -500,14 +503,20 @@ fn bench_row(
     })
 }
 
-/// Shows models beside each other.
+/// Shows models beside each other, on features that were `scaled` in all these ways.
 fn show_models(
     args: &BenchArgs,
     task: &dyn Task<f32>,
     seeds: Vec<u64>,
     rows: Vec<Row>,
+    scaled: BTreeSet<String>,
 ) -> Result<()> {
-    let report = Report { command: Some(command_line()), ..Report::of_models(task, seeds, rows) };
+    let mut report =
+        Report { command: Some(command_line()), ..Report::of_models(task, seeds, rows) };
+    if scaled.len() > 1 {
+        let all = scaled.into_iter().collect::<Vec<_>>().join(", ");
+        report.data.feature_norm = format!("{all}: each model's own");
+    }
     show(&report.to_json(), || table(&report), args.output.json.as_deref())
 }
 

@@ -38,6 +38,9 @@ pub enum Failure {
     /// A line of `--ask` that names nothing.
     #[error("{}: line {line}: there is no {what} `{word}`; give one number a line", path.display())]
     Asked { path: PathBuf, line: usize, what: &'static str, word: String },
+    /// A file for `--ask` without a query.
+    #[error("{}: nothing is asked; give one query a line", path.display())]
+    NothingAsked { path: PathBuf },
     /// A second training that is not said to end.
     #[error(
         "`--refit` trains for exactly `--epochs` epochs, those that validation chose before; give it too"

@@ -9,6 +9,7 @@ use clap::{ArgMatches, ValueEnum};
 use gnn_prune::data::{EdgeSplit, GraphSet, Interactions, Purpose, Triples};
 use gnn_prune::models::{Encoder, Links, Scored};
 use gnn_prune::nn::Form;
+use gnn_prune::prune::Precompute;
 use gnn_prune::task::{Candidates, EdgeTask, LinkTask, RecommendTask, Sampled, Task};
 use gnn_prune::train::{Penalty, Schedule, UpdateRule};
 use gnn_prune::{
@@ -95,12 +96,12 @@ impl Source {
             (Work::Links, _) => {
                 let facts = Triples::read(&data.data)?;
                 say_notes(facts.name(), facts.notes(), said);
-                Source::Links(link_task(facts, model)?)
+                Source::Links(link_task(facts, model, read.map(|(read, _)| read))?)
             }
             (Work::Items, _) => {
                 let taken = Interactions::read(&data.data)?;
                 say_notes(taken.name(), taken.notes(), said);
-                Source::Recommend(recommend_task(taken, model)?)
+                Source::Recommend(recommend_task(taken, model, read.map(|(read, _)| read))?)
             }
         })
     }
@@ -293,23 +294,31 @@ fn encoder(model: &ModelArgs) -> Encoder {
     }
 }
 
-/// Whether every row is made of the table's row of that node and nothing else.
-fn is_row_by_row(model: &ModelArgs) -> bool {
-    // A batch norm is over all rows.
-    let normed = model.norm().flatten().is_some();
-    !reads_edges(model) && !normed
+/// Whether every row that is scored is made of the table's row of that node and nothing else, and
+/// whether it may be made of those of its neighbours.
+fn row_by_row(model: &ModelArgs, read: Option<&Compressed>) -> (bool, bool) {
+    match read {
+        // What stands between the tables and the scores is not looked into.
+        Some(Compressed::Float(read)) => {
+            let encodes = Precompute::has_encoder(read);
+            (!encodes, encodes)
+        }
+        Some(Compressed::Integer(_)) => (false, true),
+        None => {
+            let reads_edges = !matches!(encoder(model), Encoder::None | Encoder::Linear);
+            // A batch norm is over all rows.
+            let normed = model.norm().flatten().is_some();
+            (!reads_edges && !normed, reads_edges)
+        }
+    }
 }
 
-fn reads_edges(model: &ModelArgs) -> bool {
-    !matches!(encoder(model), Encoder::None | Encoder::Linear)
-}
-
-fn link_task(facts: Triples, model: &ModelArgs) -> Result<LinkTask> {
-    let alone = is_row_by_row(model);
+fn link_task(facts: Triples, model: &ModelArgs, read: Option<&Compressed>) -> Result<LinkTask> {
+    let (alone, reads_edges) = row_by_row(model, read);
     let drawn = if alone { 4000 } else { 500 };
     let candidates = model.negatives.unwrap_or(Candidates::Shared(drawn));
     let named = !matches!(candidates, Candidates::All | Candidates::AllAtOnce);
-    let excludes = reads_edges(model) && candidates != Candidates::AllAtOnce;
+    let excludes = reads_edges && candidates != Candidates::AllAtOnce;
     let builder = LinkTask::builder(facts)
         .candidates(candidates)
         .loss(model.loss_of(model.ranking_loss.unwrap_or(RankingKind::Softmax))?)
@@ -349,7 +358,11 @@ fn edges(task: &EdgeTask, model: &ModelArgs) -> Result<Model> {
     Ok(builder.dropout(model.dropout.unwrap_or(0.0)).build(0)?)
 }
 
-fn recommend_task(taken: Interactions, model: &ModelArgs) -> Result<RecommendTask> {
+fn recommend_task(
+    taken: Interactions,
+    model: &ModelArgs,
+    read: Option<&Compressed>,
+) -> Result<RecommendTask> {
     let bpr = model.ranking() == RankingKind::Bpr;
     let usual = if bpr { Candidates::Sampled(1) } else { Candidates::Drawn(1000) };
     let candidates = model.negatives.unwrap_or(usual);
@@ -357,7 +370,10 @@ fn recommend_task(taken: Interactions, model: &ModelArgs) -> Result<RecommendTas
     let builder =
         RecommendTask::builder(taken).candidates(candidates).loss(model.loss_of(model.ranking())?);
     let named = !matches!(candidates, Candidates::All | Candidates::AllAtOnce);
-    let alone = model.model == Some(ModelKind::Mf);
+    let alone = match read {
+        Some(_) => row_by_row(model, read).0,
+        None => model.model == Some(ModelKind::Mf),
+    };
     let batch = model.batch.unwrap_or(if bpr { 2048 } else { 512 });
     if model.refit {
         remark(&format!("{name}: what validates trains too: every training keeps its last epoch"));
