@@ -2112,14 +2112,27 @@ fn an_encoder_is_run_once_and_its_rows_have_bits() {
     }
     // A model that is read goes on as what it is, whatever the command line would train.
     let model = folder.0.join("encoder.model").display().to_string();
+    let mut differ = false;
     for encoder in ["rgcn", "compgcn", "linear --norm batch"] {
         let line = format!("{facts} --hidden 8 --epochs 5 --negatives shared:10");
         works(&format!("train {line} --model {encoder} --out {model}"));
-        let line = format!("compress {facts} --from {model}");
-        let report = json(&format!("{line} --weights 0.1 --finetune 3 --controls none"));
+        let line = format!("compress {facts} --from {model} --weights 0.1 --finetune 3");
+        let tuned = |more: &str| {
+            let output = run(&format!("{line} --controls none --json - {more}"));
+            assert!(output.status.success(), "{}", remarks(&output));
+            (serde_json::from_slice::<Value>(&output.stdout).unwrap(), remarks(&output))
+        };
+        let (report, said) = tuned("--negatives shared:10 --batch 8");
+        assert!(said.contains("goes on with --loss softmax"), "{said}");
         let row = &report["rows"][2];
         assert!(row["accuracy"]["mean"].as_f64().unwrap() > 10.0, "{encoder}: {row}");
+        let (other, said) = tuned("--negatives 3 --loss bce --batch 8");
+        assert!(said.is_empty(), "{said}");
+        assert_eq!(other["rows"][1]["accuracy"], report["rows"][1]["accuracy"]);
+        differ |= other["rows"][2]["accuracy"] != row["accuracy"];
+        refuses(&format!("{line} --hidden 4"), &["--hidden", "--from"]);
     }
+    assert!(differ, "another loss trains otherwise");
     refuses(&format!("compress {facts} --hidden 8 --precompute --bits 8"), &["tables already"]);
     refuses("compress digits --hidden 8 --precompute", &["one row per node"]);
 }

@@ -157,13 +157,28 @@ pub fn refuse_later(flags: &ArgMatches) -> Result<()> {
     }
 }
 
-/// Refuses to choose the form of a model that is read, or how it is trained; what it was trained on
-/// is said by `--refit`.
+/// What the batches of further training ask: no form of a model.
+const ASKED: [&str; 11] = [
+    "ranking_loss",
+    "negatives",
+    "smoothing",
+    "margin",
+    "negative_weight",
+    "cosine_temperature",
+    "exclude_asked",
+    "batch",
+    "sampler",
+    "fanout",
+    "refit",
+];
+
+/// Refuses to choose the form of a model that is read, or how it was trained.
 pub fn refuse_form(flags: &ArgMatches) -> Result<()> {
     let form = ModelArgs::augment_args(clap::Command::new("model"));
     let given =
         |arg: &&Arg| flags.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
-    match form.get_arguments().filter(|arg| arg.get_id() != "refit").find(given) {
+    let of_form = |arg: &&Arg| !ASKED.contains(&arg.get_id().as_str());
+    match form.get_arguments().filter(of_form).find(given) {
         Some(arg) => {
             Err(Failure::WithFrom { flag: arg.get_long().expect("these flags are long").into() })
         }

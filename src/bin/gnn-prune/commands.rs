@@ -48,6 +48,9 @@ pub fn train(args: &TrainArgs, flags: &ArgMatches) -> Result<()> {
     )
 }
 
+/// Stages that train.
+const TRAINS: [&str; 2] = ["finetune", "distill"];
+
 pub fn compress(args: &CompressArgs, recipe: Recipe, flags: &ArgMatches) -> Result<()> {
     let keeping = Keeping::new(&args.keep, args.out.as_deref())?;
     let places = Places {
@@ -58,6 +61,8 @@ pub fn compress(args: &CompressArgs, recipe: Recipe, flags: &ArgMatches) -> Resu
     };
     places.check()?;
     let source;
+    let trains = |stage: &String| TRAINS.iter().any(|word| stage.starts_with(word));
+    let trains = recipe.words().iter().any(trains);
     let (mut origin, mut recipe) = (None, recipe);
     let mut fit = |model: &Model| -> Result<()> {
         if args.stages.one_shot && !WeightPruner::has_weights(model) {
@@ -76,6 +81,9 @@ pub fn compress(args: &CompressArgs, recipe: Recipe, flags: &ArgMatches) -> Resu
             let model = load(path, &args.network)?;
             source = Source::open(&args.data, &args.model, flags, Some((&model, path)))?;
             origin = model.origin().cloned();
+            if trains {
+                source.remark_on_asking(&args.model);
+            }
             match model {
                 Compressed::Float(model) => {
                     fit(&model)?;

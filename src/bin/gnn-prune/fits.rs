@@ -99,8 +99,10 @@ fn words(kinds: &[ModelKind]) -> String {
     kinds.iter().map(|&kind| word(kind)).collect::<Vec<_>>().join(", ")
 }
 
-/// Refuses a network that cannot do the work, and settings that would change nothing.
+/// Refuses a network that cannot do the work, and settings that would change nothing; of a network
+/// that is read nothing is known but the work.
 pub fn check(work: Work, model: Option<ModelKind>, flags: &ArgMatches) -> Result<()> {
+    let read = flags.try_contains_id("from").unwrap_or(false);
     let kind = model.unwrap_or(work.kinds()[0]);
     if !work.kinds().contains(&kind) {
         let (task, kinds) = (work.name(), words(work.kinds()));
@@ -112,7 +114,7 @@ pub fn check(work: Work, model: Option<ModelKind>, flags: &ArgMatches) -> Result
                 let flag = flag.replace('_', "-");
                 return Err(Failure::OfAnotherTask { flag, task: work.name() });
             }
-            Some((_, kinds)) if !kinds.is_empty() && !kinds.contains(&kind) => {
+            Some((_, kinds)) if !read && !kinds.is_empty() && !kinds.contains(&kind) => {
                 let flag = flag.replace('_', "-");
                 return Err(Failure::Unfit { flag, kinds: words(kinds), model: word(kind) });
             }

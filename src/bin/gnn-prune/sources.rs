@@ -153,6 +153,23 @@ impl Source {
         }
     }
 
+    /// Says what further training of a model that is read asks, where the line does not: its file
+    /// does not tell how it was trained.
+    pub fn remark_on_asking(&self, model: &ModelArgs) {
+        let usual = match self {
+            Source::Links(_) => RankingKind::Softmax,
+            Source::Recommend(_) => RankingKind::Bpr,
+            _ => return,
+        };
+        if model.ranking_loss.is_none() {
+            remark(&format!(
+                "{}: the file does not tell how the model was trained; it goes on with --loss {}",
+                self.task().name(),
+                word(usual)
+            ));
+        }
+    }
+
     /// The form of the model, not yet trained.
     pub fn form(&self, model: &ModelArgs) -> Result<Model> {
         match self {
