@@ -46,7 +46,7 @@ pub use link::{LinkTask, LinkTaskBuilder};
 pub use loss::{absolute_error, binary_cross_entropy, cross_entropy, squared_error};
 pub use metric::{Better, Metric, Tally, accuracy, roc_auc};
 pub use node::{Deviation, NodeTask};
-pub use recommend::{RecommendTask, RecommendTaskBuilder};
+pub use recommend::{Draws, RecommendTask, RecommendTaskBuilder};
 pub use sampled::Sampled;
 pub use sampler::Sampler;
 

@@ -32,8 +32,8 @@ const DRAWS: usize = 100;
 ///
 /// A share of each user's training items validates, and is in no graph; the metric is Recall@20
 /// over all items that the user has not, with NDCG@20 beside it. What trains is one answer per
-/// query: users are drawn uniformly, with one of their items and some that they have not, as many
-/// times an epoch as there are interactions.
+/// query: users are drawn uniformly ([`Draws`]), with one of their items and some that they have
+/// not, as many times an epoch as there are interactions.
 ///
 /// *Source*: He et al., "LightGCN", SIGIR 2020, §4.1, and the code of its authors (how users are
 /// drawn).
@@ -62,6 +62,17 @@ pub struct RecommendTask<F: Scalar = f32> {
     left: Arc<[Vec<u32>]>,
 }
 
+/// What the queries of a training are drawn from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Draws {
+    /// A user, all alike, and one of its items: what busy users have counts less. As LightGCN.
+    #[default]
+    Users,
+    /// An interaction, all alike. As SimpleX (Mao et al., CIKM 2021).
+    Interactions,
+}
+
 /// Builder of a [`RecommendTask`]; see [`RecommendTask::builder`].
 #[derive(Debug, Clone)]
 pub struct RecommendTaskBuilder {
@@ -73,6 +84,7 @@ pub struct RecommendTaskBuilder {
     held_out: f64,
     seed: u64,
     refit: bool,
+    draws: Draws,
 }
 
 impl RecommendTask<f32> {
@@ -87,6 +99,7 @@ impl RecommendTask<f32> {
             held_out: 0.1,
             seed: 0,
             refit: false,
+            draws: Draws::Users,
         }
     }
 }
@@ -142,16 +155,28 @@ impl RecommendTaskBuilder {
         self
     }
 
+    /// What queries are drawn from. Default [`Draws::Users`].
+    #[must_use]
+    pub fn draws(mut self, draws: Draws) -> Self {
+        self.draws = draws;
+        self
+    }
+
     /// Builds the task.
     ///
     /// # Errors
-    /// [`Error::Setting`] for a number out of its range; as [`Interactions::held_out`].
+    /// [`Error::Setting`] for a number out of its range, and for interactions that are drawn where
+    /// each user is asked once; as [`Interactions::held_out`].
     pub fn build(self) -> Result<RecommendTask> {
         self.loss.check()?;
         if self.batch == 0 {
             return Err(Error::setting("queries of a batch", 0, "at least 1"));
         }
         self.candidates.check()?;
+        if self.candidates == Candidates::AllAtOnce && self.draws == Draws::Interactions {
+            let problem = "users, where each is asked once with all of its items";
+            return Err(Error::setting("draws", "interactions", problem));
+        }
         let [left, valid] = self.taken.held_out(self.held_out, self.seed)?;
         let (left, valid): (Arc<[_]>, _) = (left.into(), valid.into());
         let train = if self.refit { self.taken.train().into() } else { Arc::clone(&left) };
@@ -263,7 +288,8 @@ impl<F: Scalar> RecommendTask<F> {
         self.train[user as usize].iter().map(|item| self.items().start + item)
     }
 
-    /// The training batch of `size` users, drawn from these, each with one of its items.
+    /// The training batch of `size` users, drawn from these, which name a user as often as it is to
+    /// be drawn, each with one of its items.
     fn drawn(&self, users: &[u32], size: usize, rng: &mut ChaCha8Rng) -> Result<Batch<F>> {
         if let Candidates::Sampled(count) = self.settings.candidates {
             return self.sampled(users, size, count, rng);
@@ -366,12 +392,13 @@ impl<F: Scalar> Task<F> for RecommendTask<F> {
             held_out,
             seed,
             refit,
+            draws,
         } = &self.settings;
         let lists = taken.train().iter().chain(taken.test());
         let held = if *refit { "trained on too" } else { "held out" };
         format!(
             "{}, items {}, {candidates:?}, {loss:?}, batch {batch}, tables alone {tables_alone}, \
-             {held_out} {held} by seed {seed}",
+             {held_out} {held} by seed {seed}, {draws:?}",
             Task::<F>::metric(self),
             Digest::of_lists(lists.map(Vec::as_slice))
         )
@@ -404,16 +431,22 @@ impl<F: Scalar> Task<F> for RecommendTask<F> {
                 })
             }));
         }
-        let (users, task) = (with(&self.train), self.clone());
+        let (mut users, task) = (with(&self.train), self.clone());
         let (all, size) = (self.train.iter().map(Vec::len).sum::<usize>(), self.settings.batch);
         if self.settings.candidates == Candidates::AllAtOnce {
             let asked = |&user: &u32| (asked_of(user), self.own(user).collect());
             let asked = users.iter().map(asked).collect();
             return Ok(at_once(asked, size, seed, move |some| task.among_all(some)));
         }
+        if self.settings.draws == Draws::Interactions {
+            // As often as a user has items.
+            let times = |user: u32| std::iter::repeat_n(user, self.train[user as usize].len());
+            users = users.into_iter().flat_map(times).collect();
+        }
+        let users: Arc<[u32]> = users.into();
         Ok(Batches::drawn_ahead(AHEAD, move |epoch| {
             let mut rng = generator(seed, &[purpose::BATCHES, epoch as u64]);
-            let (users, task) = (users.clone(), task.clone());
+            let (users, task) = (Arc::clone(&users), task.clone());
             (0..all)
                 .step_by(size)
                 .map(move |start| task.drawn(&users, size.min(all - start), &mut rng))
@@ -445,6 +478,32 @@ impl<F: Scalar> Task<F> for RecommendTask<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn interactions_are_drawn_alike_where_they_are_what_is_drawn() {
+        let own = |user: u32| -> Vec<u32> { (0..if user == 0 { 36 } else { 4 }).collect() };
+        let lists: Vec<Vec<u32>> = (0..10).map(own).collect();
+        let later = |user: usize| vec![lists[user].len() as u32];
+        let taken = Interactions::new("t", 40, lists.clone(), (0..10).map(later).collect());
+        let builder = RecommendTask::builder(taken.unwrap()).refit(true).batch(8);
+        // How often the first user is asked for, who has half of all items.
+        let share = |draws| {
+            let task = builder.clone().draws(draws).build().unwrap();
+            let (mut first, mut all) = (0, 0);
+            let batches = Task::<f32>::batches(&task, Part::Train, 1).unwrap();
+            for batch in (1..40).flat_map(|epoch| batches.epoch(epoch).map(Result::unwrap)) {
+                let asked = batch.spaces().asked().unwrap();
+                first += asked.queries().iter().filter(|query| query.node == 0).count();
+                all += asked.queries().len();
+            }
+            first as f64 / all as f64
+        };
+        let (by_user, by_item) = (share(Draws::Users), share(Draws::Interactions));
+        assert!((by_user - 0.1).abs() < 0.03, "{by_user}");
+        assert!((by_item - 0.5).abs() < 0.03, "{by_item}");
+        let once = builder.candidates(Candidates::AllAtOnce).draws(Draws::Interactions);
+        assert!(once.build().unwrap_err().to_string().contains("asked once"));
+    }
 
     #[test]
     fn what_validates_trains_where_a_training_is_repeated_and_is_ranked_as_before() {

@@ -517,10 +517,9 @@ impl<F: Scalar> Run<'_, F> {
                 best.model.clone_from(&model);
             }
             let at = Epoch { epoch, epochs: settings.epochs, loss, validation };
-            log::debug!(
-                "epoch {epoch} of {}: loss {loss:.4}, validation {validation:.2}",
-                settings.epochs
-            );
+            let known = validation.is_finite();
+            let known = if known { format!(", validation {validation:.2}") } else { String::new() };
+            log::debug!("epoch {epoch} of {}: loss {loss:.4}{known}", settings.epochs);
             settings.progress.iter().for_each(|listener| listener(at));
             let mut flow = Flow::On;
             for observer in &mut observers {

@@ -158,7 +158,8 @@ pub fn refuse_later(flags: &ArgMatches) -> Result<()> {
 }
 
 /// What the batches of further training ask: no form of a model.
-const ASKED: [&str; 11] = [
+const ASKED: [&str; 12] = [
+    "draw",
     "ranking_loss",
     "negatives",
     "smoothing",

@@ -85,6 +85,7 @@ const FITS: &[Fits] = &[
     ("cosine_temperature", &[(Links, &[]), (Items, &[])]),
     ("penalty", &[(Links, &[]), (Items, &[])]),
     ("refit", &[(Items, &[])]),
+    ("draw", &[(Items, &[])]),
     ("batch", &[(Nodes, &[]), (Graphs, &[]), (Links, &[]), (Items, &[])]),
     ("sampler", &[(Nodes, &[])]),
     ("fanout", &[(Nodes, &[])]),

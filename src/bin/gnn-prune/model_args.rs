@@ -6,7 +6,7 @@ use crate::fits::Work;
 use clap::{Args, ValueEnum, builder::TypedValueParser};
 use gnn_prune::models::{self, Normalization, Scored};
 use gnn_prune::nn::{Aggregation, Composition, Form};
-use gnn_prune::task::{Candidates, RankingLoss, Sampler};
+use gnn_prune::task::{Candidates, Draws, RankingLoss, Sampler};
 use gnn_prune::train::{Schedule, UpdateRule};
 use gnn_prune::{AppnpNet, Dataset, Gat, Gcn, Gcn2, Gin, Mlp, Model, Sage, Sgc, Trainer};
 use std::ffi::OsString;
@@ -195,6 +195,13 @@ pub enum RuleKind {
     Sgd,
 }
 
+/// What the queries of recommendation are drawn from.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DrawKind {
+    Users,
+    Interactions,
+}
+
 /// How the learning rate changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ScheduleKind {
@@ -315,6 +322,9 @@ pub struct ModelArgs {
     /// Trains on what validates too, for exactly --epochs epochs
     #[arg(long)]
     pub refit: bool,
+    /// What recommendation draws: users, interactions [default: users]
+    #[arg(long, value_enum, value_name = "WHAT", hide_possible_values = true)]
+    pub draw: Option<DrawKind>,
     /// Penalty on the rows of tables that a batch names
     #[arg(long, value_name = "FACTOR", allow_negative_numbers = true)]
     pub penalty: Option<f64>,
@@ -512,6 +522,14 @@ impl ModelArgs {
             RuleKind::Adagrad => UpdateRule::Adagrad,
             RuleKind::Sgd => UpdateRule::Sgd { momentum: 0.0 },
         })
+    }
+
+    /// What queries are drawn from.
+    pub fn draws(&self) -> Draws {
+        match self.draw {
+            Some(DrawKind::Interactions) => Draws::Interactions,
+            Some(DrawKind::Users) | None => Draws::Users,
+        }
     }
 
     /// The schedule that was asked for, or this one.

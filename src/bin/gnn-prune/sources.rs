@@ -386,6 +386,7 @@ fn recommend_task(
     let name = taken.name().to_string();
     let builder =
         RecommendTask::builder(taken).candidates(candidates).loss(model.loss_of(model.ranking())?);
+    let builder = builder.draws(model.draws());
     let named = !matches!(candidates, Candidates::All | Candidates::AllAtOnce);
     let alone = match read {
         Some(_) => row_by_row(model, read).0,
