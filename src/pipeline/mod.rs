@@ -5,6 +5,7 @@ mod checkpoints;
 mod compressed;
 mod compression;
 mod controls;
+mod execution;
 mod identity;
 mod one_shot;
 #[cfg(feature = "recipe")]
