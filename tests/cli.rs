@@ -2123,7 +2123,7 @@ fn an_encoder_is_run_once_and_its_rows_have_bits() {
             (serde_json::from_slice::<Value>(&output.stdout).unwrap(), remarks(&output))
         };
         let (report, said) = tuned("--negatives shared:10 --batch 8");
-        assert!(said.contains("goes on with --loss softmax"), "{said}");
+        assert!(said.ends_with("as for a new one: --loss softmax\n"), "{said}");
         let row = &report["rows"][2];
         assert!(row["accuracy"]["mean"].as_f64().unwrap() > 10.0, "{encoder}: {row}");
         let (other, said) = tuned("--negatives 3 --loss bce --batch 8");
@@ -2133,6 +2133,18 @@ fn an_encoder_is_run_once_and_its_rows_have_bits() {
         refuses(&format!("{line} --hidden 4"), &["--hidden", "--from"]);
     }
     assert!(differ, "another loss trains otherwise");
+    refuses(
+        &format!("compress {facts} --from {model} --precompute --controls none --negatives 3"),
+        &["`--negatives`", "nothing trains"],
+    );
+    // Dropout and a linear map are no encoders that read edges.
+    for table in ["complex --dropout 0.1 --relation-dropout 0.1", "linear"] {
+        let line = format!("{facts} --hidden 8 --epochs 5 --negatives shared:10");
+        works(&format!("train {line} --model {table} --out {model}"));
+        let line = format!("compress {facts} --from {model} --finetune 2 --controls none");
+        refuses(&format!("{line} --exclude-asked=false"), &["`--exclude-asked`", "over edges"]);
+        assert!(says(&line).contains("--loss softmax, --negatives, --batch"), "{table}");
+    }
     refuses(&format!("compress {facts} --hidden 8 --precompute --bits 8"), &["tables already"]);
     refuses("compress digits --hidden 8 --precompute", &["one row per node"]);
 }

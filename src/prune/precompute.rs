@@ -55,7 +55,8 @@ impl Precompute {
     ///
     /// # Errors
     /// [`Error::Prune`] for a model that does not score pairs, and for one whose scores read tables
-    /// already; what running it returns, and [`Error::Data`] for a batch of hops.
+    /// already; what running it returns, and [`Error::Data`] for a batch of hops or of
+    /// named nodes.
     pub fn apply_on<F: Scalar>(self, model: &Model<F>, batch: &Batch<F>) -> Result<Model<F>> {
         let read = read_by_pairs(model)?;
         let trace =
@@ -66,7 +67,7 @@ impl Precompute {
                 RowSpace::Relations(count) => count as usize,
                 _ => batch.graph().num_nodes(),
             };
-            if rows.nrows() != all {
+            if rows.nrows() != all || batch.spaces().node_ids().is_some() {
                 let problem = "does not run on all nodes in their order, so no table can be made";
                 return Err(Error::data("the batch", problem));
             }

@@ -27,7 +27,8 @@ def main(folder):
             users[item].add(user)
     rng = random.Random(0)
     drawn = {user: rng.sample(own, max(1, len(own) // 10)) for user, own in train.items() if len(own) > 1}
-    some = rng.sample(sorted(set(test) & set(drawn)), min(1000, len(test)))
+    both = sorted(set(test) & set(drawn))
+    some = rng.sample(both, min(1000, len(both)))
     for name, part in (("test", test), ("a random tenth", drawn)):
         counts = [len(users[item] - {user}) for user, items in part.items() for item in items]
         shared = []

@@ -54,11 +54,11 @@ fn asked(args: &PredictArgs, what: &'static str, len: usize, first: u32) -> Resu
     if asked.is_empty() { Err(Failure::NothingAsked { path: path.clone() }) } else { Ok(asked) }
 }
 
-/// `model` with its encoder run once on the graph of `whole`, where more than one call would run
-/// it: the scores are the same to the bit.
-fn run_once(model: &Compressed, whole: &Batch<f32>, calls: usize) -> Result<Option<Compressed>> {
+/// `model` with its encoder run once on the graph of `whole`, and not for every part of the
+/// queries.
+fn run_once(model: &Compressed, whole: &Batch<f32>) -> Result<Option<Compressed>> {
     Ok(match model {
-        Compressed::Float(model) if calls > 1 && Precompute::has_encoder(model) => {
+        Compressed::Float(model) if Precompute::has_encoder(model) => {
             Some(Compressed::Float(Precompute::new().apply_on(model, whole)?))
         }
         _ => None,
@@ -114,7 +114,7 @@ fn recommended(
     let (taken, items) = (task.taken(), task.taken().num_items());
     let mut csv = Csv::new(&["user", "rank", "item", "score"])?;
     let parts = users.chunks((AT_ONCE / items).max(1));
-    let once = run_once(model, &task.whole()?, parts.len())?;
+    let once = run_once(model, &task.whole()?)?;
     let model = once.as_ref().unwrap_or(model);
     for some in parts {
         let scores = scores(model, &task.ask(some)?)?;
@@ -158,7 +158,7 @@ fn suggested(
         Ok(whole.clone().with_spaces(Rows::new().queries(queries)))
     };
     let parts = asked.chunks((AT_ONCE / (2 * n)).max(1));
-    let once = run_once(model, &batch(&asked[..1])?, parts.len())?;
+    let once = run_once(model, &batch(&asked[..1])?)?;
     let model = once.as_ref().unwrap_or(model);
     for some in parts {
         let scores = scores(model, &batch(some)?)?;
@@ -209,7 +209,7 @@ fn answered(
     let mut csv = Csv::new(&["query", "rank", "head", "relation", "tail", "score"])?;
     let mut number = 0;
     let parts = queries.chunks((AT_ONCE / entities).max(1));
-    let once = run_once(model, &task.whole()?, parts.len())?;
+    let once = run_once(model, &task.whole()?)?;
     let model = once.as_ref().unwrap_or(model);
     for some in parts {
         let scores = scores(model, &task.ask(some)?)?;

@@ -173,6 +173,15 @@ const ASKED: [&str; 12] = [
     "refit",
 ];
 
+/// Refuses, where nothing trains, what training would ask; `--refit` is what a model knows, too.
+pub fn refuse_asked(flags: &ArgMatches) -> Result<()> {
+    let given = |flag: &&str| flags.value_source(flag) == Some(ValueSource::CommandLine);
+    match ASKED.into_iter().filter(|flag| *flag != "refit").find(given) {
+        Some(flag) => Err(Failure::NothingTrains { flag: flag.replace('_', "-") }),
+        None => Ok(()),
+    }
+}
+
 /// Refuses to choose the form of a model that is read, or how it was trained.
 pub fn refuse_form(flags: &ArgMatches) -> Result<()> {
     let form = ModelArgs::augment_args(clap::Command::new("model"));

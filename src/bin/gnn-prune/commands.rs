@@ -48,8 +48,21 @@ pub fn train(args: &TrainArgs, flags: &ArgMatches) -> Result<()> {
     )
 }
 
-/// Stages that train.
-const TRAINS: [&str; 2] = ["finetune", "distill"];
+/// Whether training batches are drawn beside a model that is read: by a stage, a criterion or a
+/// control.
+fn trains(recipe: &Recipe, controls: ControlsKind) -> bool {
+    let toml = recipe.to_toml();
+    let is = |line: &str| toml.lines().any(|of| of == line);
+    let has = |key: &str| toml.lines().any(|line| line.starts_with(&format!("{key} = ")));
+    let controls = match controls {
+        _ if is("controls = \"none\"") => false,
+        _ if has("controls") => true,
+        ControlsKind::All => true,
+        ControlsKind::None => false,
+    };
+    let aware = has("qat") && !is("qat = 0");
+    controls || has("finetune") || has("distill") || aware || is("criterion = \"taylor\"")
+}
 
 pub fn compress(args: &CompressArgs, recipe: Recipe, flags: &ArgMatches) -> Result<()> {
     let keeping = Keeping::new(&args.keep, args.out.as_deref())?;
@@ -61,8 +74,10 @@ pub fn compress(args: &CompressArgs, recipe: Recipe, flags: &ArgMatches) -> Resu
     };
     places.check()?;
     let source;
-    let trains = |stage: &String| TRAINS.iter().any(|word| stage.starts_with(word));
-    let trains = recipe.words().iter().any(trains);
+    let trains = trains(&recipe, args.controls);
+    if args.from.is_some() && !trains {
+        args::refuse_asked(flags)?;
+    }
     let (mut origin, mut recipe) = (None, recipe);
     let mut fit = |model: &Model| -> Result<()> {
         if args.stages.one_shot && !WeightPruner::has_weights(model) {

@@ -41,6 +41,14 @@ pub enum Failure {
     /// A file for `--ask` without a query.
     #[error("{}: nothing is asked; give one query a line", path.display())]
     NothingAsked { path: PathBuf },
+    /// What is asked in training, where nothing trains.
+    #[error(
+        "`--{flag}` says what training asks, and nothing trains here; leave it out, or add `--finetune`"
+    )]
+    NothingTrains { flag: String },
+    /// A setting of messages beside a model without.
+    #[error("`--{flag}` is about messages over edges, and the model has none; leave it out")]
+    NoEdges { flag: String },
     /// A second training that is not said to end.
     #[error(
         "`--refit` trains for exactly `--epochs` epochs, those that validation chose before; give it too"

@@ -392,13 +392,12 @@ impl ModelArgs {
         })
     }
 
-    /// How mini-batches of nodes are drawn, where they are.
+    /// How mini-batches of nodes are drawn, where they are, for a network of so many hops.
     ///
     /// # Errors
     /// [`Failure::NeedsNeighbors`] for numbers of neighbours beside another sampler.
-    pub fn sampler(&self) -> Result<Option<Sampler>> {
+    pub fn sampler(&self, hops: usize) -> Result<Option<Sampler>> {
         let neighbors = || {
-            let hops = self.layers();
             let usual = FAN_OUTS.into_iter().chain(std::iter::repeat(FAN_OUTS[1])).take(hops);
             let given = if self.fanout.is_empty() { usual.collect() } else { self.fanout.clone() };
             let sampler = Sampler::neighbors(given);
@@ -433,7 +432,7 @@ impl ModelArgs {
         self.hidden.unwrap_or(64)
     }
 
-    fn layers(&self) -> usize {
+    pub fn layers(&self) -> usize {
         self.layers.unwrap_or(2)
     }
 

@@ -9,7 +9,6 @@ use clap::{ArgMatches, ValueEnum};
 use gnn_prune::data::{EdgeSplit, GraphSet, Interactions, Purpose, Triples};
 use gnn_prune::models::{Encoder, Links, Scored};
 use gnn_prune::nn::Form;
-use gnn_prune::prune::Precompute;
 use gnn_prune::task::{Candidates, EdgeTask, LinkTask, RecommendTask, Sampled, Task};
 use gnn_prune::train::{Penalty, Schedule, UpdateRule};
 use gnn_prune::{
@@ -79,9 +78,13 @@ impl Source {
         fits::check(work, model.model, flags)?;
         check_reading(data, kind, work)?;
         Ok(match (work, read) {
-            (Work::Nodes, None) => nodes(data.open(Purpose::Learn)?, model)?,
+            (Work::Nodes, None) => nodes(data.open(Purpose::Learn)?, model, model.layers())?,
             (Work::Nodes, Some((read, path))) => {
-                nodes(data.open_for(read, path, Purpose::Learn, said)?, model)?
+                let hops = match read {
+                    Compressed::Float(read) => read.num_hops().max(1),
+                    Compressed::Integer(_) => 1,
+                };
+                nodes(data.open_for(read, path, Purpose::Learn, said)?, model, hops)?
             }
             (Work::Graphs, _) => {
                 let set = GraphSet::read(&data.data)?;
@@ -153,19 +156,27 @@ impl Source {
         }
     }
 
-    /// Says what further training of a model that is read asks, where the line does not: its file
-    /// does not tell how it was trained.
+    /// Says what training beside a model that is read asks, where the line does not: its file does
+    /// not tell how it was trained.
     pub fn remark_on_asking(&self, model: &ModelArgs) {
         let usual = match self {
             Source::Links(_) => RankingKind::Softmax,
             Source::Recommend(_) => RankingKind::Bpr,
             _ => return,
         };
-        if model.ranking_loss.is_none() {
+        let loss = format!("--loss {}", word(usual));
+        let settings = [
+            (loss.as_str(), model.ranking_loss.is_some()),
+            ("--negatives", model.negatives.is_some()),
+            ("--batch", model.batch.is_some()),
+        ];
+        let assumed: Vec<&str> =
+            settings.iter().filter(|(_, given)| !given).map(|(flag, _)| *flag).collect();
+        if !assumed.is_empty() {
             remark(&format!(
-                "{}: the file does not tell how the model was trained; it goes on with --loss {}",
+                "{}: the file does not tell how the model was trained; as for a new one: {}",
                 self.task().name(),
-                word(usual)
+                assumed.join(", ")
             ));
         }
     }
@@ -247,9 +258,10 @@ fn edge_task(data: &DataArgs, graph: Dataset, said: &mut Vec<String>) -> Result<
     Ok(Source::Edges(EdgeTask::with_split(&graph, &split)?, graph))
 }
 
-/// Nodes that train all at once or, where the command line says so, by mini-batches.
-fn nodes(data: Dataset, model: &ModelArgs) -> Result<Source> {
-    Ok(match model.sampler()? {
+/// Nodes that train all at once or, where the command line says so, by mini-batches: of so many
+/// hops where it does not say how many.
+fn nodes(data: Dataset, model: &ModelArgs, hops: usize) -> Result<Source> {
+    Ok(match model.sampler(hops)? {
         None => Source::Nodes(data),
         Some(sampler) => Source::Sampled(sampler.over(&data)?),
     })
@@ -311,14 +323,31 @@ fn encoder(model: &ModelArgs) -> Encoder {
     }
 }
 
+/// Layers whose rows are made of no other node's.
+const ROW_BY_ROW: [&str; 12] = [
+    "activation",
+    "add",
+    "concat",
+    "decoder",
+    "dropout",
+    "embedding",
+    "layer_norm",
+    "linear",
+    "max",
+    "normalize",
+    "pair_product",
+    "relation_table",
+];
+
 /// Whether every row that is scored is made of the table's row of that node and nothing else, and
 /// whether it may be made of those of its neighbours.
 fn row_by_row(model: &ModelArgs, read: Option<&Compressed>) -> (bool, bool) {
     match read {
-        // What stands between the tables and the scores is not looked into.
         Some(Compressed::Float(read)) => {
-            let encodes = Precompute::has_encoder(read);
-            (!encodes, encodes)
+            let has =
+                |is: fn(&str) -> bool| read.nodes().iter().any(|node| is(node.layer().kind()));
+            let reads_edges = has(|kind| !ROW_BY_ROW.contains(&kind) && kind != "batch_norm");
+            (!reads_edges && !has(|kind| kind == "batch_norm"), reads_edges)
         }
         Some(Compressed::Integer(_)) => (false, true),
         None => {
@@ -335,6 +364,9 @@ fn link_task(facts: Triples, model: &ModelArgs, read: Option<&Compressed>) -> Re
     let drawn = if alone { 4000 } else { 500 };
     let candidates = model.negatives.unwrap_or(Candidates::Shared(drawn));
     let named = !matches!(candidates, Candidates::All | Candidates::AllAtOnce);
+    if model.exclude_asked.is_some() && read.is_some() && !reads_edges {
+        return Err(Failure::NoEdges { flag: "exclude-asked".into() });
+    }
     let excludes = reads_edges && candidates != Candidates::AllAtOnce;
     let builder = LinkTask::builder(facts)
         .candidates(candidates)
