@@ -394,7 +394,7 @@ pub struct TrainArgs {
     /// Train with the seeds 0 to N-1 and report means
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=MOST_SEEDS))]
     pub seeds: u64,
-    /// Write the model of the seed with the best validation metric, with --refit of seed 0
+    /// Write the model of the seed that is best on validation
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub out: Option<PathBuf>,
     #[command(flatten)]
@@ -442,7 +442,7 @@ pub struct CompressArgs {
         help_heading = "Output"
     )]
     pub controls: ControlsKind,
-    /// Write the last model of the seed with the best validation metric, with --refit of seed 0
+    /// Write the last model of the seed that is best on validation
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub out: Option<PathBuf>,
     /// Write the report as a page: .html or .md
