@@ -7,7 +7,6 @@ use crate::output::{Verbosity, remark};
 use crate::predictions::Written;
 use crate::sources::TaskKind;
 use clap::builder::RangedU64ValueParser;
-use clap::parser::ValueSource;
 use clap::{
     Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
 };
@@ -153,45 +152,6 @@ pub fn refuse_later(flags: &ArgMatches) -> Result<()> {
     let words = Words::standard();
     match flags.ids().map(clap::Id::as_str).find(|flag| words.later().contains(flag)) {
         Some(flag) => Err(not_built(&format!("--{flag}"))),
-        None => Ok(()),
-    }
-}
-
-/// What the batches of further training ask: no form of a model.
-const ASKED: [&str; 12] = [
-    "draw",
-    "ranking_loss",
-    "negatives",
-    "smoothing",
-    "margin",
-    "negative_weight",
-    "cosine_temperature",
-    "exclude_asked",
-    "batch",
-    "sampler",
-    "fanout",
-    "refit",
-];
-
-/// Refuses, where nothing trains, what training would ask; `--refit` is what a model knows, too.
-pub fn refuse_asked(flags: &ArgMatches) -> Result<()> {
-    let given = |flag: &&str| flags.value_source(flag) == Some(ValueSource::CommandLine);
-    match ASKED.into_iter().filter(|flag| *flag != "refit").find(given) {
-        Some(flag) => Err(Failure::NothingTrains { flag: flag.replace('_', "-") }),
-        None => Ok(()),
-    }
-}
-
-/// Refuses to choose the form of a model that is read, or how it was trained.
-pub fn refuse_form(flags: &ArgMatches) -> Result<()> {
-    let form = ModelArgs::augment_args(clap::Command::new("model"));
-    let given =
-        |arg: &&Arg| flags.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
-    let of_form = |arg: &&Arg| !ASKED.contains(&arg.get_id().as_str());
-    match form.get_arguments().filter(of_form).find(given) {
-        Some(arg) => {
-            Err(Failure::WithFrom { flag: arg.get_long().expect("these flags are long").into() })
-        }
         None => Ok(()),
     }
 }

@@ -76,7 +76,7 @@ pub fn compress(args: &CompressArgs, recipe: Recipe, flags: &ArgMatches) -> Resu
     let source;
     let trains = trains(&recipe, args.controls);
     if args.from.is_some() && !trains {
-        args::refuse_asked(flags)?;
+        fits::refuse_asked(flags)?;
     }
     let (mut origin, mut recipe) = (None, recipe);
     let mut fit = |model: &Model| -> Result<()> {

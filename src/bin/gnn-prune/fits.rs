@@ -3,10 +3,11 @@
 
 use crate::args::word;
 use crate::failure::{Failure, Result};
+use crate::model_args::ModelArgs;
 use crate::model_args::ModelKind::{self, *};
 use crate::sources::TaskKind;
-use clap::ArgMatches;
 use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Args};
 
 /// What is asked of a network: a task, and for links whether nodes have features.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -136,4 +137,43 @@ pub fn check_early(model: Option<ModelKind>, flags: &ArgMatches) -> Result<()> {
     // What names the networks that have the setting tells more.
     let tells = |checked: &Result<()>| matches!(checked, Err(Failure::Unfit { .. }));
     checked().find(tells).or_else(|| checked().next()).unwrap_or(Ok(()))
+}
+
+/// What the batches of further training ask: no form of a model.
+const ASKED: [&str; 12] = [
+    "draw",
+    "ranking_loss",
+    "negatives",
+    "smoothing",
+    "margin",
+    "negative_weight",
+    "cosine_temperature",
+    "exclude_asked",
+    "batch",
+    "sampler",
+    "fanout",
+    "refit",
+];
+
+/// Refuses, where nothing trains, what training would ask; `--refit` is what a model knows, too.
+pub fn refuse_asked(flags: &ArgMatches) -> Result<()> {
+    match ASKED.into_iter().find(|flag| *flag != "refit" && given(flags, flag)) {
+        Some(flag) => Err(Failure::NothingTrains { flag: flag.replace('_', "-") }),
+        None => Ok(()),
+    }
+}
+
+/// Refuses to choose the form of a model that is read, or how it was trained.
+pub fn refuse_form(flags: &ArgMatches) -> Result<()> {
+    let form = ModelArgs::augment_args(clap::Command::new("model"));
+    let of_form = |arg: &&Arg| {
+        let flag = arg.get_id().as_str();
+        !ASKED.contains(&flag) && given(flags, flag)
+    };
+    match form.get_arguments().find(of_form) {
+        Some(arg) => {
+            Err(Failure::WithFrom { flag: arg.get_long().expect("these flags are long").into() })
+        }
+        None => Ok(()),
+    }
 }

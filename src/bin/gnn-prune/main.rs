@@ -82,7 +82,7 @@ fn run(command: Command, matches: &ArgMatches) -> Result<()> {
         }
         Command::Compress(args) => {
             match args.from {
-                Some(_) => args::refuse_form(flags)?,
+                Some(_) => fits::refuse_form(flags)?,
                 None => args.model.check_refit()?,
             }
             fits::check_early(args.model.model, flags)?;
