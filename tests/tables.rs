@@ -75,6 +75,17 @@ fn table_of(model: &Model, at: usize) -> Array2<f32> {
     tables.swap_remove(at)
 }
 
+/// A model whose first table has this added everywhere.
+fn shifted(mut model: Model, by: f32) -> Model {
+    let mut first = true;
+    model.visit_mut(&mut |param| {
+        if std::mem::take(&mut first) {
+            *param.value_mut() += by;
+        }
+    });
+    model
+}
+
 /// Sums of floats in another order.
 const SAME: f32 = 1e-4;
 
@@ -82,8 +93,10 @@ const SAME: f32 = 1e-4;
 fn scores_are_those_of_the_stored_numbers_within_the_rounding_of_a_query() {
     // More candidates than a job has, and more queries; widths that fill no byte and no register.
     let nodes = 1300;
-    for (form, channels) in DECODERS.into_iter().zip([33, 17, 34, 10]) {
-        let model = model(form, nodes, channels);
+    // With rows that point everywhere and with those that point the same way.
+    let cases = DECODERS.into_iter().zip([33, 17, 34, 10]);
+    for ((form, channels), far) in cases.flat_map(|case| [(case, 0.0), (case, 2.5)]) {
+        let model = shifted(model(form, nodes, channels), far);
         let many = Rows::new().queries(Queries::among(asked(150, nodes), 40..1290).unwrap());
         let own = (0..12).map(|k| k * 31 % nodes as u32).collect::<Vec<_>>();
         let beside = Queries::beside(asked(4, nodes), own[..4].to_vec(), own[3..].to_vec());
@@ -91,6 +104,8 @@ fn scores_are_those_of_the_stored_numbers_within_the_rounding_of_a_query() {
         let few = Rows::new().queries(Queries::each(asked(4, nodes), 3, own).unwrap());
         for bits in WIDTHS {
             let small = quantised(&model, nodes, bits);
+            let offsets = small.stages()[0].op().table().and_then(QuantTable::offsets);
+            assert_eq!(offsets.is_some(), far > 0.0);
             let twin = on_grid(&model, nodes, bits);
             let table = table_of(&twin, 0);
             let relations = form.has_relations().then(|| table_of(&twin, 1));
@@ -149,6 +164,18 @@ fn a_row_of_128_numbers_takes_its_bytes_and_a_scale() {
         assert_eq!(small.num_params(), 60 * 128);
     }
     assert!(quantised(&model, 60, Bits::Two).stored_bytes() <= 60 * 36);
+}
+
+#[test]
+fn offsets_are_in_the_file_and_in_its_bytes() {
+    let nodes = 1300;
+    let sizes = [0.0, 2.5].map(|far| {
+        let small = quantised(&shifted(model(Form::Dot, nodes, 6), far), nodes, Bits::Four);
+        let back = QuantModel::from_bytes(&small.to_bytes().unwrap()).unwrap();
+        assert_eq!(back, small);
+        small.stored_bytes()
+    });
+    assert_eq!(sizes[1], sizes[0] + 6 * 4);
 }
 
 #[test]

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 /// The rows, packed to whole bytes one after the other: what a program reads them from.
 const ROWS: &str = "rows";
 const SCALES: &str = "scales";
+/// Only where the table has them.
+const OFFSETS: &str = "offsets";
 
 /// What the metadata say of a table.
 #[derive(Serialize, Deserialize)]
@@ -35,6 +37,8 @@ pub(super) fn encode(name: impl Fn(&str) -> String, table: &QuantTable) -> Vec<T
         vec![Tensor::bytes(name(ROWS), table.to_bytes())]
     };
     tensors.push(Tensor::numbers(name(SCALES), vec![rows], table.scales()));
+    let offsets = table.offsets();
+    tensors.extend(offsets.map(|offsets| Tensor::numbers(name(OFFSETS), vec![cols], offsets)));
     tensors
 }
 
@@ -47,13 +51,17 @@ pub(super) fn decode(
     let TableHeader { bits, cols, rows } = *header;
     let told = |problem: String| format!("table `{}` {problem}", name(ROWS));
     let scales: Vec<f32> = reader.vector(&name(SCALES))?;
-    if reader.has(&name(ROWS)) {
+    let table = if reader.has(&name(ROWS)) {
         let bytes = reader.bytes(&name(ROWS))?;
-        return QuantTable::from_bytes((rows, cols), bits, bytes, scales).map_err(told);
-    }
-    if scales.len() != rows {
+        QuantTable::from_bytes((rows, cols), bits, bytes, scales).map_err(told)?
+    } else if scales.len() != rows {
         return Err(told(format!("has {} scales for {rows} rows", scales.len())));
+    } else {
+        let ints = int_codec::decode(reader, &name, bits, (rows, cols))?;
+        QuantTable::from_ints((rows, cols), bits, &ints, scales).map_err(told)?
+    };
+    if !reader.has(&name(OFFSETS)) {
+        return Ok(table);
     }
-    let ints = int_codec::decode(reader, &name, bits, (rows, cols))?;
-    QuantTable::from_ints((rows, cols), bits, &ints, scales).map_err(told)
+    table.with_offsets(reader.vector(&name(OFFSETS))?).map_err(told)
 }

@@ -17,8 +17,9 @@ const BLOCK: usize = 128;
 
 /// Some queries, as what is compared with candidates.
 enum Asked<'a> {
-    /// Each in 8 bits with a scale of its own, `[d, queries]`.
-    Ints(Box<PackedInt8>, Vec<f32>),
+    /// Each in 8 bits with a scale of its own, `[d, queries]`, and what every candidate's score has
+    /// added where the table has offsets.
+    Ints(Box<PackedInt8>, Vec<f32>, Option<Vec<f32>>),
     Floats(ArrayView2<'a, f32>),
 }
 
@@ -32,7 +33,8 @@ struct Job<'a> {
 /// Writes the scores `y: [queries, candidates]` of `q: [queries, d]` and rows `range` of a batch:
 /// on the integer kernels of a level, or without one on floats.
 ///
-/// On integers `y_jk = (s_j·s_k) · Σ_c q_jc·t_kc`, where `q_j` is the query in 8 bits.
+/// On integers `y_jk = (s_j·s_k) · Σ_c q_jc·t_kc`, where `q_j` is the query in 8 bits, and the
+/// product of the query in floats with the table's offsets.
 pub(super) fn score_range(
     q: ArrayView2<f32>,
     rows: &TableRows,
@@ -45,7 +47,7 @@ pub(super) fn score_range(
     let work = y.len() * width;
     let asked: Vec<Asked> = q
         .axis_chunks_iter(Axis(0), QUERIES)
-        .map(|q| if isa.is_some() { quantised(q) } else { Asked::Floats(q) })
+        .map(|q| if isa.is_some() { quantised(q, rows) } else { Asked::Floats(q) })
         .collect();
     let mut jobs = Vec::new();
     for (asked, y) in asked.iter().zip(y.chunks_mut((QUERIES * count).max(1))) {
@@ -62,13 +64,15 @@ pub(super) fn score_range(
         }));
     }
     kernels::run(jobs, work, |job| match (job.asked, isa) {
-        (Asked::Ints(q, scales), Some(isa)) => job.on_integers(q, scales, rows, isa),
+        (Asked::Ints(q, scales, added), Some(isa)) => {
+            job.on_integers(q, scales, added.as_deref(), rows, isa);
+        }
         (Asked::Floats(q), _) => job.on_floats(*q, rows, how),
         (Asked::Ints(..), None) => unreachable!("integers have a level of kernels"),
     });
 }
 
-fn quantised(q: ArrayView2<'_, f32>) -> Asked<'_> {
+fn quantised<'a>(q: ArrayView2<'a, f32>, rows: &TableRows) -> Asked<'a> {
     let (count, width) = q.dim();
     let values = q.as_slice().expect("rows of a new array");
     let starts: Vec<usize> = (0..=count).map(|i| i * width).collect();
@@ -78,7 +82,13 @@ fn quantised(q: ArrayView2<'_, f32>) -> Asked<'_> {
     for (j, q) in ints.chunks_exact(width.max(1)).enumerate() {
         q.iter().enumerate().for_each(|(c, &q)| columns[c * count + j] = q);
     }
-    Asked::Ints(Box::new(PackedInt8::new(&columns, width, count)), scales)
+    let added = rows.table.offsets().map(|offsets| {
+        let terms = |q: &[f32]| -> f64 {
+            q.iter().zip(offsets).map(|(&q, &offset)| f64::from(q) * f64::from(offset)).sum()
+        };
+        values.chunks_exact(offsets.len()).map(|q| terms(q) as f32).collect()
+    });
+    Asked::Ints(Box::new(PackedInt8::new(&columns, width, count)), scales, added)
 }
 
 impl Job<'_> {
@@ -88,7 +98,14 @@ impl Job<'_> {
         (0..count).step_by(BLOCK).map(move |start| (start, BLOCK.min(count - start)))
     }
 
-    fn on_integers(mut self, q: &PackedInt8, cols: &[f32], rows: &TableRows, isa: Isa) {
+    fn on_integers(
+        mut self,
+        q: &PackedInt8,
+        cols: &[f32],
+        added: Option<&[f32]>,
+        rows: &TableRows,
+        isa: Isa,
+    ) {
         let (width, queries) = (rows.width(), self.out.len());
         let mut ints = vec![0i8; BLOCK * width];
         let (mut scales, mut scores) = (vec![0.0; BLOCK], vec![0.0; BLOCK * queries]);
@@ -102,7 +119,7 @@ impl Job<'_> {
             let finish = Finish {
                 rows: Some(&scales[..count]),
                 cols,
-                bias: None,
+                bias: added,
                 activate: Activate::Identity,
             };
             kernels::matmul_int8_with(isa, x, q, finish, Out::Real(scores));

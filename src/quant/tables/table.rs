@@ -9,12 +9,20 @@ use std::sync::Arc;
 /// Rows that are quantised or read together.
 const ROWS: usize = 256;
 
-/// A table of integers, `w_ic = scale_i · int_ic`: one row per node or relation, each with a scale
-/// of its own and packed to whole bytes. Clones share them.
+/// Columns have offsets where at most this share of the squares is left without their means, and
+/// where the offsets take at most this share of the rows' bytes.
+const LEFT: f64 = 0.9;
+const OFFSET_BYTES: f64 = 1.0 / 64.0;
+
+/// A table of integers, `w_ic = scale_i · int_ic + offset_c`: one row per node or relation, each
+/// with a scale of its own and packed to whole bytes. Clones share them.
+///
+/// Most tables have no offsets. Those of cosines have: all their rows point the same way, and a
+/// scale that must reach along it leaves little of what tells rows apart.
 ///
 /// A row of 128 numbers takes 132 bytes at 8 bits, 68 at 4 and 36 at 2, where floats take 512.
 ///
-/// *Shapes*: integers `[rows, c]`, scales `[rows]`.
+/// *Shapes*: integers `[rows, c]`, scales `[rows]`, offsets `[c]`.
 ///
 /// *Source*: row-wise quantisation of embedding tables as in Guan et al., "Post-Training 4-bit
 /// Quantization on Embedding Tables", 2019, with symmetric integers.
@@ -36,6 +44,7 @@ pub struct QuantTable {
     /// that those of 8 bits are the integers themselves.
     packed: Arc<Vec<i8>>,
     scales: Arc<Vec<f32>>,
+    offsets: Option<Arc<Vec<f32>>>,
 }
 
 /// Bytes of a row of so many integers.
@@ -47,6 +56,9 @@ impl QuantTable {
     /// Quantises `w: [rows, c]`: each row with that scale whose squared error is the smallest of
     /// those that clip ever more of its range, the largest magnitude first. A row of zeros has
     /// integers 0, and so has every zero.
+    ///
+    /// Columns have their means as offsets where these are at least a tenth of all squares and cost
+    /// next to nothing, and where nothing is zero, since masks stay.
     pub fn of(w: ArrayView2<f32>, bits: Bits) -> Self {
         Self::rounded(w, bits, usize::MAX)
     }
@@ -58,13 +70,19 @@ impl QuantTable {
         let shrinks: Vec<f64> = grid.shrinks().take(ranges).collect();
         let w = w.as_standard_layout();
         let w = w.as_slice().expect("a standard layout is a slice");
+        let offsets = if ranges > 1 { offsets(w, cols, row_bytes(cols, bits)) } else { None };
         let blocks = (0..rows).step_by(ROWS).collect();
         let done = kernels::run(blocks, w.len() * shrinks.len(), |start: usize| {
             let end = rows.min(start + ROWS);
             let (mut packed, mut scales) = (Vec::new(), Vec::new());
             let (mut q, mut best) = (vec![0; cols], vec![0; cols]);
+            let mut left = vec![0.0; cols];
             for row in (start..end).map(|i| &w[i * cols..][..cols]) {
-                scales.push(quantise(row, grid, &shrinks, &mut q, &mut best));
+                left.copy_from_slice(row);
+                for (left, offset) in left.iter_mut().zip(offsets.iter().flatten()) {
+                    *left -= offset;
+                }
+                scales.push(quantise(&left, grid, &shrinks, &mut q, &mut best));
                 packed.extend(pack(&best, bits).into_iter().map(|byte| byte as i8));
             }
             (packed, scales)
@@ -75,7 +93,8 @@ impl QuantTable {
             packed.extend(some);
             scales.extend(own);
         }
-        Self { shape: (rows, cols), bits, packed: packed.into(), scales: scales.into() }
+        let offsets = offsets.map(Arc::new);
+        Self { shape: (rows, cols), bits, packed: packed.into(), scales: scales.into(), offsets }
     }
 
     /// Rows and columns.
@@ -91,6 +110,11 @@ impl QuantTable {
     /// The scale of each row.
     pub fn scales(&self) -> &[f32] {
         &self.scales
+    }
+
+    /// What every row has added, column by column, where the table has that.
+    pub fn offsets(&self) -> Option<&[f32]> {
+        self.offsets.as_ref().map(|offsets| offsets.as_slice())
     }
 
     /// The integers, row by row, in ±[`Bits::most`].
@@ -110,9 +134,12 @@ impl QuantTable {
         floats
     }
 
-    /// How many integers are not zero.
+    /// How many numbers are not zero: all of them where there are offsets.
     pub(crate) fn num_nonzero(&self) -> usize {
         let (rows, cols) = self.shape;
+        if self.offsets.is_some() {
+            return rows * cols;
+        }
         let mut q = vec![0; cols];
         let mut count = |i: usize| {
             self.unpack(i, &mut q);
@@ -195,7 +222,27 @@ impl QuantTable {
         }
         match scales.iter().position(|scale| !(*scale > 0.0 && scale.is_finite())) {
             Some(row) => Err(format!("has a scale in row {row} that is not a positive number")),
-            None => Ok(Self { shape, bits, packed: packed.into(), scales: scales.into() }),
+            None => {
+                let (packed, scales) = (packed.into(), scales.into());
+                Ok(Self { shape, bits, packed, scales, offsets: None })
+            }
+        }
+    }
+
+    /// The table with offsets of its columns.
+    ///
+    /// # Errors
+    /// As [`QuantTable::from_bytes`].
+    pub(crate) fn with_offsets(mut self, offsets: Vec<f32>) -> Result<Self, String> {
+        if offsets.len() != self.shape.1 {
+            return Err(format!("has {} offsets for {} columns", offsets.len(), self.shape.1));
+        }
+        match offsets.iter().position(|offset| !offset.is_finite()) {
+            Some(column) => Err(format!("has an offset in column {column} that is not a number")),
+            None => {
+                self.offsets = Some(offsets.into());
+                Ok(self)
+            }
         }
     }
 
@@ -216,7 +263,31 @@ impl QuantTable {
             unpack(packed, self.bits, ints);
             to.iter_mut().zip(&*ints).for_each(|(to, &q)| *to = f32::from(q) * scale);
         }
+        for (to, offset) in to.iter_mut().zip(self.offsets().into_iter().flatten()) {
+            *to += offset;
+        }
     }
+}
+
+/// The means of the columns of `w`, where a table is to have them as offsets; `row` is how many
+/// bytes the integers of one row take.
+fn offsets(w: &[f32], cols: usize, row: usize) -> Option<Vec<f32>> {
+    let rows = w.len() / cols.max(1);
+    let cost = (size_of::<f32>() * cols) as f64;
+    if cost > OFFSET_BYTES * (rows * row) as f64 || w.contains(&0.0) {
+        return None;
+    }
+    let (mut means, mut squares) = (vec![0.0; cols], 0.0);
+    for w in w.chunks_exact(cols) {
+        for (mean, &w) in means.iter_mut().zip(w) {
+            *mean += f64::from(w);
+            squares += f64::from(w).powi(2);
+        }
+    }
+    means.iter_mut().for_each(|mean| *mean /= rows as f64);
+    let of_means = rows as f64 * means.iter().map(|mean| mean * mean).sum::<f64>();
+    (squares - of_means <= LEFT * squares)
+        .then(|| means.into_iter().map(|mean| mean as f32).collect())
 }
 
 /// Writes the integers of the best scale to `best`, and returns it.
@@ -307,6 +378,36 @@ mod tests {
             assert!(best.iter().zip(&plain).all(|(a, b)| *a <= b * 1.001), "{bits}");
             let (best, plain): (f32, f32) = (best.iter().sum(), plain.iter().sum());
             assert!(bits == Bits::Eight || best < 0.95 * plain, "{bits}: {best} of {plain}");
+        }
+    }
+
+    #[test]
+    fn rows_that_point_the_same_way_have_offsets() {
+        let far = random(300, 40) + 3.0;
+        let error = |table: &QuantTable, w: &Array2<f32>| {
+            (&table.to_floats() - w).iter().map(|off| off * off).sum::<f32>()
+        };
+        for bits in [Bits::Two, Bits::Four, Bits::Eight] {
+            let table = QuantTable::of(far.view(), bits);
+            let plain = QuantTable::rounded(far.view(), bits, 1);
+            let offsets = table.offsets().expect("the columns have means").to_vec();
+            assert!(plain.offsets().is_none() && table.num_nonzero() == 300 * 40);
+            assert!(error(&table, &far) < 0.3 * error(&plain, &far), "{bits}");
+            let read = |offsets| {
+                let scales = table.scales().to_vec();
+                QuantTable::from_bytes((300, 40), bits, &table.to_bytes(), scales)
+                    .and_then(|table| table.with_offsets(offsets))
+            };
+            assert_eq!(read(offsets.clone()).unwrap(), table);
+            assert!(read(offsets[1..].to_vec()).unwrap_err().contains("39 offsets for 40"));
+            assert!(read(vec![f32::NAN; 40]).unwrap_err().contains("column 0"));
+        }
+        // Neither where means are nothing, nor where one zero is to stay, nor for a few rows.
+        let mut masked = far.clone();
+        masked[[7, 3]] = 0.0;
+        let few = far.slice(ndarray::s![..9, ..]);
+        for w in [random(300, 40).view(), masked.view(), few] {
+            assert!(QuantTable::of(w, Bits::Eight).offsets().is_none());
         }
     }
 
