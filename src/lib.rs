@@ -79,7 +79,6 @@ pub mod error;
 pub mod files;
 pub mod graph;
 pub mod io;
-pub(crate) mod kernels;
 #[cfg(not(feature = "log"))]
 mod log;
 pub mod models;
@@ -93,12 +92,14 @@ pub mod reconstruct;
 #[cfg(feature = "report")]
 pub mod report;
 pub mod rng;
-pub mod scalar;
 pub mod task;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod train;
-pub mod value;
+
+pub(crate) use gnn_prune_core::kernels;
+#[doc(inline)]
+pub use gnn_prune_core::{scalar, value};
 
 pub use data::{Dataset, FeatureNorm, GraphSet, Split};
 pub use distill::{Adversarial, DistillLoss, Distiller, InputGradients, Nodes, SoftLabels};
@@ -139,7 +140,7 @@ pub use sprs;
 /// The kernels, for this crate's own tests and benches alone: anything here may change at any time.
 #[doc(hidden)]
 pub mod __kernels {
-    pub use crate::kernels::*;
+    pub use gnn_prune_core::kernels::*;
 }
 
 /// The program of README.md, compiled as it stands there.

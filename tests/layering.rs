@@ -1,4 +1,5 @@
-//! The rooms of the crate stand on floors, and an import goes only to a lower one.
+//! The rooms of the crate stand on floors, and an import goes only to a lower one. Those of
+//! `core/src`, a crate of its own below this one, are named as if they stood in `src`.
 
 use gnn_prune::nn::Registry;
 use std::collections::BTreeMap;
@@ -26,7 +27,7 @@ fn floor(room: &str) -> Option<usize> {
 
 /// A source file of the library without comments and without what is compiled for tests only.
 pub(crate) struct Source {
-    /// Path from `src`: `nn/conv/gcn_conv.rs`.
+    /// Path from `src` or from `core/src`: `nn/conv/gcn_conv.rs`.
     pub(crate) path: PathBuf,
     pub(crate) code: String,
     pub(crate) text: String,
@@ -38,6 +39,12 @@ impl Source {
         first.trim_end_matches(".rs").to_string()
     }
 
+    /// Path from the root of the repository.
+    fn place(&self) -> String {
+        let root = if src().join(&self.path).exists() { "src" } else { "core/src" };
+        format!("{root}/{}", self.path.display())
+    }
+
     /// How many `super::` lead to the crate's root from the top of the file.
     fn depth(&self) -> usize {
         let parts = self.path.components().count();
@@ -47,6 +54,10 @@ impl Source {
 
 pub(crate) fn src() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+fn core() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("core/src")
 }
 
 fn files_under(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -62,9 +73,11 @@ fn files_under(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Every file under `src`, programs included; `code` of a file that is a test module is empty.
+/// Every file under `core/src` and `src`, programs included; `code` of a file that is a test module
+/// is empty.
 fn sources() -> Vec<Source> {
     let mut paths = Vec::new();
+    files_under(&core(), &mut paths);
     files_under(&src(), &mut paths);
     let mut sources = Vec::new();
     let mut only_tests = Vec::new();
@@ -86,7 +99,7 @@ fn sources() -> Vec<Source> {
     };
     let source = |(path, code, text): (PathBuf, String, String)| Source {
         code: if is_test(&path) { String::new() } else { code },
-        path: path.strip_prefix(src()).unwrap().into(),
+        path: path.strip_prefix(src()).or(path.strip_prefix(core())).unwrap().into(),
         text,
     };
     sources.into_iter().map(source).collect()
@@ -187,11 +200,7 @@ fn imports(source: &Source) -> Vec<String> {
 #[test]
 fn every_room_has_a_floor() {
     for source in library() {
-        assert!(
-            floor(&source.room()).is_some(),
-            "src/{} is in a room without a floor",
-            source.path.display()
-        );
+        assert!(floor(&source.room()).is_some(), "{} is in a room without a floor", source.place());
     }
 }
 
@@ -213,7 +222,7 @@ fn imports_go_to_lower_floors_only() {
                 None => !source.code.contains(&format!("crate::{name}")),
             };
             if !allowed {
-                wrong.push(format!("src/{} imports {target}", source.path.display()));
+                wrong.push(format!("{} imports {target}", source.place()));
             }
         }
     }
@@ -258,14 +267,11 @@ fn unsafe_code_lives_under_kernels_only() {
         let code = without_comments(&source.text);
         let uses = code.match_indices("unsafe").any(|(at, _)| is_word(&code, at))
             || code.contains("allow(unsafe_code)");
-        assert!(
-            !uses || source.path.starts_with("kernels"),
-            "src/{} has unsafe code",
-            source.path.display()
-        );
+        assert!(!uses || source.path.starts_with("kernels"), "{} has unsafe code", source.place());
     }
-    let lib = fs::read_to_string(src().join("lib.rs")).unwrap();
-    assert!(lib.contains("#![deny(unsafe_code)]"));
+    for lib in [src(), core()].map(|root| fs::read_to_string(root.join("lib.rs")).unwrap()) {
+        assert!(lib.contains("#![deny(unsafe_code)]"));
+    }
 }
 
 /// Kernels are no interface: the library shows them to its tests and benches alone.
@@ -273,7 +279,10 @@ fn unsafe_code_lives_under_kernels_only() {
 fn kernels_are_the_crate_s_own() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let lib = without_comments(&fs::read_to_string(src().join("lib.rs")).unwrap());
-    assert!(lib.contains("pub(crate) mod kernels;") && !lib.contains("pub mod kernels"));
+    assert!(lib.contains("pub(crate) use gnn_prune_core::kernels;"));
+    assert!(!lib.contains("pub use gnn_prune_core::kernels;"));
+    let below = fs::read_to_string(core().join("lib.rs")).unwrap();
+    assert!(below.contains("#[doc(hidden)]\npub mod kernels;"));
     let door = lib.split("pub mod __kernels").nth(1).expect("tests and benches have a door");
     let inside = door.split('}').next().unwrap().trim_start_matches([' ', '{', '\n']);
     assert!(
@@ -286,7 +295,8 @@ fn kernels_are_the_crate_s_own() {
     let examples = programs.iter().map(|path| (path.clone(), fs::read_to_string(path).unwrap()));
     let own = sources().into_iter().map(|source| (source.path, source.text));
     for (path, text) in own.filter(|(path, _)| !path.ends_with("lib.rs")).chain(examples) {
-        assert!(!text.contains("__kernels"), "{} takes kernels by the back door", path.display());
+        let door = text.contains("__kernels") || text.contains("gnn_prune_core::kernels");
+        assert!(!door, "{} takes kernels by the back door", path.display());
     }
 }
 
@@ -301,7 +311,7 @@ fn every_unsafe_block_says_why_it_is_sound() {
             let reason = lines[k.saturating_sub(4)..=k]
                 .iter()
                 .any(|line| line.contains("SAFETY") || line.contains("unsafe fn"));
-            assert!(reason, "src/{}:{}: {line}", source.path.display(), k + 1);
+            assert!(reason, "{}:{}: {line}", source.place(), k + 1);
         }
     }
 }
@@ -320,8 +330,8 @@ fn every_registered_layer_names_its_source_and_its_shapes() {
         for word in ["*Source*", "*Shapes*"] {
             assert!(
                 docs.iter().any(|line| line.contains(word)),
-                "src/{}: its docs have no {word}",
-                source.path.display()
+                "{}: its docs have no {word}",
+                source.place()
             );
         }
     }
@@ -339,7 +349,7 @@ fn comments_are_no_wider_than_code() {
             code ^= words.starts_with("```");
             let free = code || words.starts_with('|') || words.contains("http");
             let width = line.chars().count();
-            assert!(free || width <= 100, "src/{}:{} has {width}", source.path.display(), k + 1);
+            assert!(free || width <= 100, "{}:{} has {width}", source.place(), k + 1);
         }
     }
 }

@@ -6,7 +6,7 @@ use super::ids::NodeId;
 use super::model::Model;
 use super::product::{gradient_like, with_rows_below};
 use super::run::{Trace, first_rows, recycle};
-use crate::error::{Error, Result};
+use crate::error::{Error, ModelError, Result};
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
 use ndarray::Array2;
@@ -129,7 +129,7 @@ impl<F: Scalar> Model<F> {
 
 fn add_gradient<F: Scalar>(sum: &mut Option<Value<F>>, gradient: Value<F>) -> Result<()> {
     match sum {
-        Some(sum) => sum.accumulate(gradient),
+        Some(sum) => Ok(sum.accumulate(gradient).ok_or(ModelError::GradientsDiffer)?),
         empty => {
             *empty = Some(gradient);
             Ok(())

@@ -37,7 +37,8 @@ const LIVE: &str = "GNN_PRUNE_MUTANT";
 const LONGEST: Duration = Duration::from_secs(900);
 
 /// What the copy needs.
-const TREE: [&str; 8] = [
+const TREE: [&str; 9] = [
+    "core",
     "src",
     "tests",
     "benches",
@@ -49,7 +50,7 @@ const TREE: [&str; 8] = [
 ];
 
 /// Programs of tests.
-const PROGRAMS: [&str; 4] = ["gnn_prune", "suite", "conformance", "memory"];
+const PROGRAMS: [&str; 5] = ["gnn_prune", "suite", "conformance", "memory", "gnn_prune_core"];
 
 /// The modules of `suite` that look at a room first; of the library's own tests those of the room
 /// do.
@@ -74,16 +75,26 @@ const FIRST: [(&str, &[&str]); 15] = [
 /// What is run for a change of this file: a program, by its place in [`PROGRAMS`], and what it is
 /// asked for. What can see the change soonest comes first; the last passes are all tests.
 fn passes(file: &str) -> Vec<(usize, Vec<String>)> {
-    let room = file.trim_start_matches("src/").split(['/', '.']).next().unwrap_or_default();
+    let (inside, unit) = match file.strip_prefix("core/") {
+        Some(inside) => (inside, 4),
+        None => (file, 0),
+    };
+    let room = inside.trim_start_matches("src/").split(['/', '.']).next().unwrap_or_default();
     let first = FIRST.iter().find(|(name, _)| *name == room).map_or(&[][..], |(_, first)| first);
     let words = |words: &[&str]| words.iter().map(|word| word.to_string()).collect::<Vec<_>>();
     let rest: Vec<&str> = first.iter().flat_map(|module| ["--skip", *module]).collect();
-    let own = (0, vec![format!("{room}::")]);
+    let own = (unit, vec![format!("{room}::")]);
     let looked = (!first.is_empty()).then(|| (1, words(first)));
     [own]
         .into_iter()
         .chain(looked)
-        .chain([(0, Vec::new()), (2, Vec::new()), (3, Vec::new()), (1, words(&rest))])
+        .chain([
+            (unit, Vec::new()),
+            (4 - unit, Vec::new()),
+            (2, Vec::new()),
+            (3, Vec::new()),
+            (1, words(&rest)),
+        ])
         .collect()
 }
 
@@ -151,19 +162,6 @@ fn mutants(root: &Path) -> Result<Vec<Mutant>> {
     Ok(all)
 }
 
-/// Copies a file or a folder, leaving alone what has not changed, so that a second build is short.
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    if !from.is_dir() {
-        return write(to, &fs::read(from)?);
-    }
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let path = entry?.path();
-        copy(&path, &to.join(path.file_name().expect("an entry has a name")))?;
-    }
-    Ok(())
-}
-
 fn write(to: &Path, bytes: &[u8]) -> Result<()> {
     if fs::read(to).is_ok_and(|old| old == bytes) {
         return Ok(());
@@ -194,21 +192,23 @@ fn write_tree(root: &Path, tree: &Path, mutants: &[Mutant]) -> Result<()> {
         }
         changed.insert(file.into(), text);
     }
-    let lib =
-        changed.entry("src/lib.rs".into()).or_insert(fs::read_to_string(root.join("src/lib.rs"))?);
+    let text = |file: &str| fs::read_to_string(root.join(file));
+    let lib = changed.entry("src/lib.rs".into()).or_insert(text("src/lib.rs")?);
+    lib.push_str("\npub use gnn_prune_core::mutant;\n");
+    let lib = changed.entry("core/src/lib.rs".into()).or_insert(text("core/src/lib.rs")?);
     lib.push_str(&format!(
         "\n/// Whether this change is live.\npub fn mutant(number: usize) -> bool {{\n    \
          static LIVE: std::sync::LazyLock<usize> = std::sync::LazyLock::new(|| std::env::var(\"{LIVE}\").map_or(0, |v| v.parse().unwrap()));\n    \
          *LIVE == number\n}}\n"
     ));
     for name in TREE {
-        if name != "src" {
-            copy(&root.join(name), &tree.join(name))?;
-        }
+        copy_changed(&root.join(name), &tree.join(name), Path::new(name), &changed)?;
     }
-    copy_changed(&root.join("src"), &tree.join("src"), Path::new("src"), &changed)
+    Ok(())
 }
 
+/// Copies a file or a folder, with changes, leaving alone what is there already, so that a second
+/// build is short.
 fn copy_changed(
     from: &Path,
     to: &Path,

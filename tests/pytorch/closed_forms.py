@@ -56,7 +56,7 @@ def main():
     for name, maps in (("item k-NN", nearest(x, args.neighbours)), ("EASE", ease(x, args.penalties))):
         for setting, b in maps:
             scores = torch.from_numpy(x @ b)
-            found = [ranking.of_scores(scores[ranking.users]) for ranking in rankings]
+            found = [ranking.of_scores(lambda users: scores[users]) for ranking in rankings]
             shown = [f"{part}: recall@20 {recall:.2f}, ndcg@20 {ndcg:.2f}" for part, (recall, ndcg) in zip(("validation", "test"), found)]
             print(f"{name} {setting:g}, {'; '.join(shown)}", flush=True)
 

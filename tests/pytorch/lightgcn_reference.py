@@ -1,6 +1,7 @@
 """LightGCN in PyTorch by its authors' formula under the protocol of this crate, to set beside `gnn-prune train lastfm --model lightgcn`.
 
     python tests/pytorch/lightgcn_reference.py lastfm --seeds 10
+    python tests/pytorch/lightgcn_reference.py gowalla --seeds 1 --batch 16384 --lr 0.02 --epochs 20 --validate-every 5
 
 The protocol: a tenth of each user's training items, rounded down, validates and is in no graph; it is what the crate takes out by seed 0
 (`draws.py`), for every seed. A table of users and items, N(0, 0.1), 64 channels; the mean of it and of what three hops of the symmetrically
@@ -28,6 +29,15 @@ K = 20
 
 def read(folder):
     """Items of each user that train and that test, and the number of items; users and items counted from 0."""
+    if os.path.exists(os.path.join(folder, "train.txt")):
+        parts = []
+        for name in ("train.txt", "test.txt"):
+            with open(os.path.join(folder, name)) as lines:
+                ids = [[int(word) for word in line.split()] for line in lines]
+            parts.append({user: sorted(set(items)) for user, *items in ids})
+        users = 1 + max(max(part) for part in parts)
+        items = 1 + max(max(own, default=0) for part in parts for own in part.values())
+        return *([part.get(user, []) for user in range(users)] for part in parts), items
     parts = [np.loadtxt(os.path.join(folder, name), dtype=np.int64, usecols=(0, 1)) for name in ("data1.txt", "test1.txt")]
     both = np.concatenate(parts)
     first = np.minimum(both.min(0), 1)
@@ -42,28 +52,35 @@ def read(folder):
 
 
 class Ranking:
-    """Judges the answers of each user among all items but those that are left out."""
+    """Judges the answers of each user among all items but those that are left out, some users at a time."""
+
+    SOME = 4096
 
     def __init__(self, answers, left_out, items):
-        self.users = [user for user, own in enumerate(answers) if own]
-        rows = np.repeat(np.arange(len(self.users)), [len(left_out[user]) for user in self.users])
-        self.left_out = (torch.from_numpy(rows), torch.tensor([item for user in self.users for item in left_out[user]]))
-        self.hit = torch.zeros(len(self.users), items)
-        for row, user in enumerate(self.users):
-            self.hit[row, answers[user]] = 1
-        self.counts = self.hit.sum(1)
+        self.users, self.items = [user for user, own in enumerate(answers) if own], items
+        self.answers, self.left_out = answers, left_out
         self.discount = 1 / torch.log2(torch.arange(K) + 2.0)
 
     def judged(self, rows, first_item):
         """Recall@20 and NDCG@20 of a table of users and items, in per cent."""
-        return self.of_scores(rows[self.users] @ rows[first_item:].t())
+        return self.of_scores(lambda users: rows[users] @ rows[first_item:].t())
 
-    def of_scores(self, scores):
-        scores[self.left_out] = -torch.inf
-        hits = self.hit.gather(1, scores.topk(K).indices)
-        ideal = self.discount.cumsum(0)[self.counts.clamp(max=K).long() - 1]
-        recall, ndcg = hits.sum(1) / self.counts, hits @ self.discount / ideal
-        return 100 * recall.mean().item(), 100 * ndcg.mean().item()
+    def of_scores(self, scores_of):
+        sums = torch.zeros(2)
+        for start in range(0, len(self.users), self.SOME):
+            users = self.users[start : start + self.SOME]
+
+            def places(lists):
+                rows = np.repeat(np.arange(len(users)), [len(lists[user]) for user in users])
+                return torch.from_numpy(rows), torch.tensor([item for user in users for item in lists[user]], dtype=torch.long)
+
+            scores, hit = scores_of(users), torch.zeros(len(users), self.items)
+            scores[places(self.left_out)] = -torch.inf
+            hit[places(self.answers)] = 1
+            hits, counts = hit.gather(1, scores.topk(K).indices), hit.sum(1)
+            ideal = self.discount.cumsum(0)[counts.clamp(max=K).long() - 1]
+            sums += torch.stack([(hits.sum(1) / counts).sum(), (hits @ self.discount / ideal).sum()])
+        return tuple((100 * sums / len(self.users)).tolist())
 
 
 class Draws:
@@ -98,7 +115,7 @@ def adjacency(own, items):
 def fit(args, train, rankings, operator, items, seed):
     torch.manual_seed(seed)
     users = len(train)
-    table = torch.nn.Parameter(0.1 * torch.randn(users + items, args.hidden))
+    table = torch.nn.Parameter(args.deviation * torch.randn(users + items, args.hidden))
     adam = torch.optim.Adam([table], lr=args.lr)
     draws, pairs = Draws(train, items, seed), sum(map(len, train))
 
@@ -131,10 +148,10 @@ def fit(args, train, rankings, operator, items, seed):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("data", help="a folder with data1.txt and test1.txt, looked for in GNN_PRUNE_DATA too")
+    parser.add_argument("data", help="a folder with data1.txt and test1.txt, or train.txt and test.txt, looked for in GNN_PRUNE_DATA too")
     for name, value in [("hidden", 64), ("layers", 3), ("batch", 2048), ("epochs", 600), ("validate-every", 10), ("seeds", 10), ("first", 0)]:
         parser.add_argument(f"--{name}", type=int, default=value)
-    for name, value in [("lr", 0.001), ("penalty", 1e-4)]:
+    for name, value in [("lr", 0.001), ("penalty", 1e-4), ("deviation", 0.1)]:
         parser.add_argument(f"--{name}", type=float, default=value)
     args = parser.parse_args()
     torch.set_num_threads(1)

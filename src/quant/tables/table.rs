@@ -383,7 +383,7 @@ mod tests {
 
     #[test]
     fn rows_that_point_the_same_way_have_offsets() {
-        let far = random(300, 40) + 3.0;
+        let far = random(1100, 40) + 3.0;
         let error = |table: &QuantTable, w: &Array2<f32>| {
             (&table.to_floats() - w).iter().map(|off| off * off).sum::<f32>()
         };
@@ -391,11 +391,11 @@ mod tests {
             let table = QuantTable::of(far.view(), bits);
             let plain = QuantTable::rounded(far.view(), bits, 1);
             let offsets = table.offsets().expect("the columns have means").to_vec();
-            assert!(plain.offsets().is_none() && table.num_nonzero() == 300 * 40);
+            assert!(plain.offsets().is_none() && table.num_nonzero() == 1100 * 40);
             assert!(error(&table, &far) < 0.3 * error(&plain, &far), "{bits}");
             let read = |offsets| {
                 let scales = table.scales().to_vec();
-                QuantTable::from_bytes((300, 40), bits, &table.to_bytes(), scales)
+                QuantTable::from_bytes((1100, 40), bits, &table.to_bytes(), scales)
                     .and_then(|table| table.with_offsets(offsets))
             };
             assert_eq!(read(offsets.clone()).unwrap(), table);
@@ -406,7 +406,7 @@ mod tests {
         let mut masked = far.clone();
         masked[[7, 3]] = 0.0;
         let few = far.slice(ndarray::s![..9, ..]);
-        for w in [random(300, 40).view(), masked.view(), few] {
+        for w in [random(1100, 40).view(), masked.view(), few] {
             assert!(QuantTable::of(w, Bits::Eight).offsets().is_none());
         }
     }

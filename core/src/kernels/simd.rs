@@ -11,6 +11,17 @@ use std::sync::OnceLock;
 /// Numbers that one `f32` register holds in the forms that are compiled for AVX2.
 pub(super) const LANES: usize = 8;
 
+/// `f` of 0, 1, 2, …. The standard library's may stay a function of its own, which is then compiled
+/// for the plainest processor and called for every register.
+#[inline(always)]
+pub(super) fn array<T: Copy + Default, const N: usize>(f: impl Fn(usize) -> T) -> [T; N] {
+    let mut all = [T::default(); N];
+    for (k, one) in all.iter_mut().enumerate() {
+        *one = f(k);
+    }
+    all
+}
+
 /// A level of instructions; a later one is never slower where the processor has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[doc(hidden)]

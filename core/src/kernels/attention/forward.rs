@@ -8,7 +8,7 @@ use super::softmax::{Ahead, exponentials};
 use super::x86;
 use crate::kernels::blocks::{Cut, for_row_blocks, parts_for};
 use crate::kernels::buffer::{AHEAD, prefetch};
-use crate::kernels::simd::{Isa, Known, LANES, by_level, called_if_portable};
+use crate::kernels::simd::{Isa, Known, LANES, array, by_level, called_if_portable};
 use crate::scalar::Scalar;
 use std::ops::Range;
 
@@ -277,7 +277,7 @@ impl<F: Scalar> RowSum<'_, F> {
         let count = if H == 0 { self.heads } else { H };
         let width = count * self.dim;
         let heads: [usize; K] =
-            std::array::from_fn(|g| if G > 0 { g * G / K } else { (first + g * LANES) / self.dim });
+            array(|g| if G > 0 { g * G / K } else { (first + g * LANES) / self.dim });
         let weights = |e: usize| weights.of(e, count);
         let mut sums = [[F::zero(); LANES]; K];
         if !in_registers::<F, K>(
@@ -314,9 +314,7 @@ impl<F: Scalar> RowSum<'_, F> {
         }
         let (y, _) = y[first..first + K * LANES].as_chunks_mut::<LANES>();
         for (g, (y, sums)) in y.iter_mut().zip(&sums).enumerate() {
-            *y = std::array::from_fn(|lane| {
-                self.finished(sums[lane], heads[g], first + g * LANES + lane)
-            });
+            *y = array(|lane| self.finished(sums[lane], heads[g], first + g * LANES + lane));
         }
         K * LANES
     }

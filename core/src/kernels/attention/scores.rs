@@ -3,6 +3,7 @@
 
 use super::edges::{Edge, InEdges, Scores, TargetGrads};
 use super::heads::{add_heads, dot};
+use crate::kernels::simd::array;
 use crate::scalar::Scalar;
 
 #[inline(always)]
@@ -48,11 +49,12 @@ impl<F: Scalar> Scores<F> for AdditiveScores<'_, F> {
         match self.edge {
             // All heads are read before one is written, so that they can share a register.
             None if H > 0 => {
-                let target: [F; H] = std::array::from_fn(|h| target[h]);
+                let target: [F; H] = array(|h| target[h]);
                 for (&j, out) in rows {
                     let source = source(j);
-                    let sums: [F; H] = std::array::from_fn(|h| source[h] + target[h]);
-                    out.copy_from_slice(&sums.map(|sum| leaky(sum, self.slope)));
+                    let sums: [F; H] = array(|h| source[h] + target[h]);
+                    let scores: [F; H] = array(|h| leaky(sums[h], self.slope));
+                    out.copy_from_slice(&scores);
                 }
             }
             None => {

@@ -5,7 +5,7 @@
 use crate::kernels::buffer::{AHEAD, prefetch};
 use crate::kernels::elementwise::{LEAST, LN2_HIGH, LN2_LOW, ROUND, SERIES};
 use crate::kernels::simd::LANES;
-use crate::kernels::simd_x86::Vector;
+use crate::kernels::simd_x86::{Vector, each};
 use std::arch::x86_64::*;
 use std::ops::Range;
 
@@ -102,13 +102,14 @@ pub(super) unsafe fn group_sums<'w, const K: usize>(
             }
             let weights = weights(e);
             let x = x[rows[e] as usize * width..][..width].as_ptr().add(first);
-            for (k, (sum, h)) in registers.iter_mut().zip(heads).enumerate() {
-                *sum = __m256::load(x.add(k * LANES)).mul_add(__m256::splat(weights[h]), *sum);
-            }
+            each!(k < K, {
+                let weight = __m256::splat(weights[heads[k]]);
+                registers[k] = __m256::load(x.add(k * LANES)).mul_add(weight, registers[k]);
+            });
         }
-        for (register, sums) in registers.iter().zip(sums.chunks_exact_mut(LANES)) {
-            register.store(sums.as_mut_ptr());
-        }
+        each!(k < K, {
+            registers[k].store(sums[k * LANES..][..LANES].as_mut_ptr());
+        });
     }
 }
 

@@ -213,11 +213,7 @@ pub(crate) fn pieces<'a, F>(
 
 /// Runs all jobs, in parallel where the work is worth it, and returns what they give in their
 /// order. `usize::MAX` is always worth it.
-pub(crate) fn run<T: Send, R: Send>(
-    jobs: Vec<T>,
-    work: usize,
-    f: impl Fn(T) -> R + Sync,
-) -> Vec<R> {
+pub fn run<T: Send, R: Send>(jobs: Vec<T>, work: usize, f: impl Fn(T) -> R + Sync) -> Vec<R> {
     let mut slots: Vec<(Option<T>, Option<R>)> =
         jobs.into_iter().map(|job| (Some(job), None)).collect();
     let cut = Cut::Even { rows: slots.len(), height: 1 };

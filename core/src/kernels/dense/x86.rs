@@ -4,7 +4,7 @@
 
 use super::packed::{GemmBlock, GemmKernel, Panel};
 use crate::kernels::buffer::prefetch;
-use crate::kernels::simd_x86::Vector;
+use crate::kernels::simd_x86::{Vector, each};
 use std::arch::x86_64::*;
 
 /// One register block: where it reads and where it writes.
@@ -55,26 +55,29 @@ unsafe fn tile<V: Vector, const M: usize, const N: usize, const FULL: bool>(t: T
             }
             for _ in 0..steps {
                 let mut right = [V::splat(0.0); N];
-                for (v, right) in right.iter_mut().enumerate() {
-                    *right = V::load(b.add(v * V::LANES));
-                }
-                for (i, sums) in sums.iter_mut().enumerate() {
+                each!(v < N, {
+                    right[v] = V::load(b.add(v * V::LANES));
+                });
+                each!(i < M, {
                     let left = V::splat(*a.add(i * t.row_stride));
-                    for (sum, right) in sums.iter_mut().zip(right) {
-                        *sum = left.mul_add(right, *sum);
-                    }
-                }
+                    each!(v < N, {
+                        sums[i][v] = left.mul_add(right[v], sums[i][v]);
+                    });
+                });
                 // The last step may leave the operand, and is not read.
                 a = a.wrapping_add(t.inner_stride);
                 b = b.wrapping_add(N * V::LANES);
             }
             left_over -= steps;
         }
-        for (i, sums) in sums.iter().enumerate() {
-            for (v, &sum) in sums.iter().enumerate() {
+        each!(i < M, {
+            each!(v < N, {
                 let to = t.y.add(i * t.width + v * V::LANES);
                 let mask = if !FULL && v == N - 1 { Some(t.mask) } else { None };
-                let mut sum = if t.add { sum.add(load::<V>(to, mask)) } else { sum };
+                let mut sum = sums[i][v];
+                if t.add {
+                    sum = sum.add(load::<V>(to, mask));
+                }
                 if !t.bias.is_null() {
                     sum = sum.add(load::<V>(t.bias.add(v * V::LANES), mask));
                 }
@@ -83,8 +86,8 @@ unsafe fn tile<V: Vector, const M: usize, const N: usize, const FULL: bool>(t: T
                     Some(mask) => sum.store_part(to, mask),
                     None => sum.store(to),
                 }
-            }
-        }
+            });
+        });
     }
 }
 

@@ -1,6 +1,6 @@
 //! Exponentials without branches, so that a loop of them becomes vectors.
 
-use crate::kernels::simd::{Isa, by_level};
+use crate::kernels::simd::{Isa, array, by_level};
 use crate::scalar::Scalar;
 
 /// Adding it rounds to an integer, whose bits are then the lowest.
@@ -89,7 +89,7 @@ fn softmax_terms_here<F: Scalar>(values: &mut [F]) -> (F, F) {
     let mut sums = [F::zero(); SUMS];
     let (whole, rest) = values.as_chunks_mut::<SUMS>();
     for values in whole {
-        *values = exp(std::array::from_fn(|lane| values[lane] - top));
+        *values = exp(array(|lane| values[lane] - top));
         for (sum, &v) in sums.iter_mut().zip(&*values) {
             *sum += v;
         }

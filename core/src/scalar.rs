@@ -9,21 +9,28 @@ mod sealed {
 
     /// A function of any [`Scalar`](super::Scalar), by its two forms.
     pub trait Forms {
+        /// All of its arguments.
         type In<F: super::Scalar>;
+        /// What it returns.
         type Out<F: super::Scalar>;
 
+        /// The form of `f32`.
         fn f32(args: Self::In<f32>) -> Self::Out<f32>;
+        /// The form of `f64`.
         fn f64(args: Self::In<f64>) -> Self::Out<f64>;
     }
 }
-pub(crate) use sealed::Forms;
+#[doc(hidden)]
+pub use sealed::Forms;
 
-/// Defines a generic function whose body for `f32` is compiled in this crate.
+/// Defines a generic function whose body for `f32` is compiled in the crate that says so.
 ///
 /// What is generic is compiled where it is used: without this, every program with a `Model<f32>`
 /// would compile the loops of the kernels again. The arguments go through one tuple, so all
 /// lifetimes are one, `'a`; what is turned into it must be named.
-macro_rules! compiled_here {
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __compiled_here {
     ($(#[$meta:meta])* $vis:vis fn $name:ident<F>($($arg:ident: $kind:ty),* $(,)?) $(-> $out:ty)? = $body:path) => {
         $(#[$meta])*
         #[allow(
@@ -32,11 +39,11 @@ macro_rules! compiled_here {
             clippy::extra_unused_lifetimes,
             reason = "those of the body"
         )]
-        $vis fn $name<'a, F: crate::scalar::Scalar>($($arg: $kind),*) $(-> $out)? {
+        $vis fn $name<'a, F: $crate::scalar::Scalar>($($arg: $kind),*) $(-> $out)? {
             struct Function<'a>(std::marker::PhantomData<&'a ()>);
-            impl<'a> crate::scalar::Forms for Function<'a> {
-                type In<F: crate::scalar::Scalar> = ($($kind,)*);
-                type Out<F: crate::scalar::Scalar> = crate::scalar::compiled_here!(@out $($out)?);
+            impl<'a> $crate::scalar::Forms for Function<'a> {
+                type In<F: $crate::scalar::Scalar> = ($($kind,)*);
+                type Out<F: $crate::scalar::Scalar> = $crate::scalar::compiled_here!(@out $($out)?);
                 #[inline(never)]
                 fn f32(($($arg,)*): Self::In<f32>) -> Self::Out<f32> {
                     $body($($arg),*)
@@ -53,7 +60,8 @@ macro_rules! compiled_here {
     (@out) => { () };
     (@out $out:ty) => { $out };
 }
-pub(crate) use compiled_here;
+#[doc(hidden)]
+pub use __compiled_here as compiled_here;
 
 /// `f32` (training, inference) or `f64` (gradient checks and oracles). Sealed: kernels rely on
 /// there being no other.

@@ -5,7 +5,7 @@
 //! stay outside and be compiled for the plainest processor.
 
 use crate::kernels::blocks::{CHUNK, blocks_of, pieces, run};
-use crate::kernels::simd::{Isa, by_level};
+use crate::kernels::simd::{Isa, array, by_level};
 use crate::scalar::Scalar;
 use ndarray::{Array2, ArrayView2};
 use std::ops::Range;
@@ -36,7 +36,7 @@ pub(super) fn dot<F: Scalar>(a: &[F], b: &[F]) -> F {
             sums[lane] += a[lane] * b[lane];
         }
     }
-    let four: [F; 4] = std::array::from_fn(|lane| sums[lane] + sums[lane + 4]);
+    let four: [F; 4] = array(|lane| sums[lane] + sums[lane + 4]);
     let mut tail = F::zero();
     for (&a, &b) in a_tail.iter().zip(b_tail) {
         tail += a * b;

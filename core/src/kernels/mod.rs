@@ -30,7 +30,7 @@
 //! others. To add such a kernel: a field of the family's table, a portable form, the other forms.
 //! What the compiler turns into wide vectors by itself goes through [`simd::by_level`] instead.
 
-// Nobody outside of the crate sees them.
+// Nobody but the library sees them.
 #![allow(missing_debug_implementations)]
 
 mod attention;
@@ -52,8 +52,7 @@ pub use attention::{
     AdditiveScores, Attend, ChannelScores, Edge, InEdges, Neighbourhoods, Scores, TargetGrads,
     WeightDropout, head_dots, head_sums,
 };
-pub(crate) use blocks::run;
-pub use blocks::{CHUNK, copy_rows, for_each_chunk, map_rows};
+pub use blocks::{CHUNK, copy_rows, for_each_chunk, map_rows, run};
 pub use buffer::trim;
 pub use dense::*;
 pub use elementwise::{DropMask, elu, elu_with, relu, softmax_terms, weighted_sum};

@@ -20,7 +20,7 @@
 use super::x86;
 use crate::kernels::buffer::prefetch;
 use crate::kernels::elementwise::exp;
-use crate::kernels::simd::{Known, LANES, called_if_portable};
+use crate::kernels::simd::{Known, LANES, array, called_if_portable};
 use crate::scalar::Scalar;
 
 /// Numbers that are needed soon, some for each source: memory can answer while there is much to
@@ -74,7 +74,7 @@ fn exponentials_here<F: Scalar, const H: usize>(
     let of_head = |lane: usize| (lane % H..LANES).step_by(H);
     let larger = |a: F, b: F| if b > a { b } else { a };
     let of_lanes = |max: [F; LANES]| {
-        std::array::from_fn(|lane| of_head(lane).map(|other| max[other]).fold(max[lane], larger))
+        array(|lane| of_head(lane).map(|other| max[other]).fold(max[lane], larger))
     };
     let edges = |register: usize| {
         for edge in 0..LANES / H {
@@ -131,8 +131,8 @@ fn exponentiate<F: Scalar>(
     }
     for (k, scores) in scores.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
         meanwhile(k);
-        *scores = exp(std::array::from_fn(|lane| scores[lane] - max[lane]));
-        sums = std::array::from_fn(|lane| sums[lane] + scores[lane]);
+        *scores = exp(array(|lane| scores[lane] - max[lane]));
+        sums = array(|lane| sums[lane] + scores[lane]);
     }
     sums
 }

@@ -1,6 +1,5 @@
 //! What flows between the layers of a model: a matrix with one row per node, dense or sparse.
 
-use crate::error::{ModelError, Result};
 use crate::scalar::Scalar;
 use ndarray::{Array2, ArrayView2};
 use sprs::{CsMatI, CsMatViewI};
@@ -91,11 +90,9 @@ impl<F: Scalar> Value<F> {
         }
     }
 
-    /// Adds `other` of the same kind, shape and pattern.
-    ///
-    /// # Errors
-    /// [`Error::Model`] if one is sparse and the other is not, or if the patterns differ.
-    pub(crate) fn accumulate(&mut self, other: Value<F>) -> Result<()> {
+    /// Adds `other` of the same kind, shape and pattern; `None`, and nothing is added, if one is
+    /// sparse and the other is not, or if shapes or patterns differ.
+    pub fn accumulate(&mut self, other: Value<F>) -> Option<()> {
         match (self, other) {
             (Value::Dense(a), Value::Dense(b)) if a.dim() == b.dim() => *a += &b,
             (Value::Sparse(a), Value::Sparse(b))
@@ -103,11 +100,9 @@ impl<F: Scalar> Value<F> {
             {
                 a.data_mut().iter_mut().zip(b.data()).for_each(|(a, &b)| *a += b);
             }
-            _ => {
-                return Err(ModelError::GradientsDiffer.into());
-            }
+            _ => return None,
         }
-        Ok(())
+        Some(())
     }
 }
 

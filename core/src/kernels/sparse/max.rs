@@ -2,7 +2,7 @@
 
 use crate::kernels::blocks::{Rows, blocks_by_nonzeros, parts_for, pieces, run, with_rows};
 use crate::kernels::buffer::{AHEAD, Buffer, prefetch};
-use crate::kernels::simd::{Isa, by_level};
+use crate::kernels::simd::{Isa, array, by_level};
 use crate::scalar::Scalar;
 use crate::value::CsrView;
 use ndarray::{Array2, ArrayView2};
@@ -86,7 +86,7 @@ fn largest_here<F: Scalar>(a: &Rows<F>, x: &[F], width: usize, part: Part<F>) {
         for (block, (y, argmax)) in y.iter_mut().zip(argmax).enumerate() {
             let lanes = |j: u32| -> [F; LANES] {
                 let row = &x[j as usize * width + block * LANES..][..LANES];
-                std::array::from_fn(|lane| row[lane])
+                array(|lane| row[lane])
             };
             let (mut max, mut of_max) = (lanes(head), [head; LANES]);
             for e in span.start + 1..span.end {
