@@ -28,7 +28,7 @@
 //! Each family is a folder. Where it has forms for several levels of instructions, its `levels.rs`
 //! is the table of them, `portable.rs` the safe forms and what every form reads, and `x86.rs` the
 //! others. To add such a kernel: a field of the family's table, a portable form, the other forms.
-//! What the compiler turns into wide vectors by itself goes through [`simd::by_level`] instead.
+//! What the compiler turns into wide vectors by itself goes through `simd::by_level` instead.
 
 // Nobody but the library sees them.
 #![allow(missing_debug_implementations)]
