@@ -8,6 +8,7 @@ mod sealed {
     impl Sealed for f64 {}
 
     /// A function of any [`Scalar`](super::Scalar), by its two forms.
+    #[doc(hidden)]
     pub trait Forms {
         /// All of its arguments.
         type In<F: super::Scalar>;

@@ -108,6 +108,8 @@ struct Step<F> {
 }
 
 impl<F: Scalar> Step<F> {
+    /// In place, so that a loop of it becomes vectors.
+    #[inline(always)]
     fn update(&self, w: &mut F, g: F, m: &mut F, v: &mut F) {
         let (beta1, beta2) = self.betas;
         let g = g + self.decay * *w;

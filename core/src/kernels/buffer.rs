@@ -89,12 +89,14 @@ impl<T: Copy + Default> Buffer<T> {
 impl<T> Deref for Buffer<T> {
     type Target = [T];
 
+    #[inline]
     fn deref(&self) -> &[T] {
         &self.numbers[self.first..][..self.len]
     }
 }
 
 impl<T> DerefMut for Buffer<T> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut [T] {
         &mut self.numbers[self.first..][..self.len]
     }

@@ -126,8 +126,9 @@ impl Job<'_> {
             // Candidates lie one below the other here, and beside each other where they go: a query
             // at a time, since its scores are far from those of the others.
             for (j, out) in self.out.iter_mut().enumerate() {
-                let own = scores.chunks_exact(queries).map(|scores| scores[j]);
-                out[start..start + count].iter_mut().zip(own).for_each(|(out, score)| *out = score);
+                for (k, out) in out[start..start + count].iter_mut().enumerate() {
+                    *out = scores[k * queries + j];
+                }
             }
         }
     }
