@@ -92,6 +92,7 @@ pub mod reconstruct;
 #[cfg(feature = "report")]
 pub mod report;
 pub mod rng;
+pub mod scalar;
 pub mod task;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -99,7 +100,7 @@ pub mod train;
 
 pub(crate) use gnn_prune_core::kernels;
 #[doc(inline)]
-pub use gnn_prune_core::{scalar, value};
+pub use gnn_prune_core::value;
 
 pub use data::{Dataset, FeatureNorm, GraphSet, Split};
 pub use distill::{Adversarial, DistillLoss, Distiller, InputGradients, Nodes, SoftLabels};

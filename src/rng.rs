@@ -2,7 +2,7 @@
 //! machine.
 
 #[doc(inline)]
-pub use gnn_prune_core::rng::{ChaCha8Rng, generator, hash, mix};
+pub use gnn_prune_core::seed::{ChaCha8Rng, generator, hash, mix};
 
 /// Numbers drawn one after the other (SplitMix64), for draws of a few numbers under each of very
 /// many keys: where [`generator`] takes longer to start than to draw.

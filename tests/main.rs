@@ -3,7 +3,6 @@
 mod calibration;
 mod cases;
 mod choices;
-mod circles;
 mod cli;
 #[cfg(feature = "readers")]
 mod data_files;
@@ -30,7 +29,6 @@ mod hostile;
 mod kernels;
 #[cfg(all(feature = "readers", feature = "report"))]
 mod labels;
-mod layering;
 #[cfg(feature = "testing")]
 mod layers;
 mod links;

@@ -178,6 +178,20 @@ fn offsets_are_in_the_file_and_in_its_bytes() {
     assert_eq!(sizes[1], sizes[0] + 6 * 4);
 }
 
+/// All that differs lies in the offsets, so that the integers are zero and take next to nothing.
+#[test]
+fn rows_that_are_equal_are_stored_as_their_offsets() {
+    let nodes = 1300;
+    let mut model = model(Form::Dot, nodes, 6);
+    model.visit_mut(&mut |param| {
+        param.value_mut().indexed_iter_mut().for_each(|((_, c), w)| *w = 1.0 + c as f32);
+    });
+    let small = quantised(&model, nodes, Bits::Eight);
+    let bytes = small.to_bytes().unwrap();
+    assert_eq!(QuantModel::from_bytes(&bytes).unwrap(), small);
+    assert!(bytes.len() < nodes * 6, "{}", bytes.len());
+}
+
 #[test]
 fn scoring_keeps_no_table_of_floats() {
     let nodes = 900;

@@ -1,6 +1,5 @@
 //! What [gnn-prune](https://docs.rs/gnn-prune) stands on: its number types, its draws and its
-//! kernels, a crate of their own so that they are compiled once, as one unit, beside everything
-//! else.
+//! kernels, a crate of their own so that they are compiled once and beside everything else.
 //!
 //! **Use `gnn-prune`.** It shows what of this is meant for others; anything else here may change at
 //! any time.
@@ -9,6 +8,6 @@
 
 #[doc(hidden)]
 pub mod kernels;
-pub mod rng;
 pub mod scalar;
+pub mod seed;
 pub mod value;

@@ -92,11 +92,15 @@ impl<F: Scalar> Value<F> {
 
     /// Adds `other` of the same kind, shape and pattern; `None`, and nothing is added, if one is
     /// sparse and the other is not, or if shapes or patterns differ.
+    #[must_use = "`None` has added nothing"]
     pub fn accumulate(&mut self, other: Value<F>) -> Option<()> {
         match (self, other) {
             (Value::Dense(a), Value::Dense(b)) if a.dim() == b.dim() => *a += &b,
             (Value::Sparse(a), Value::Sparse(b))
-                if a.indices() == b.indices() && a.shape() == b.shape() =>
+                if a.shape() == b.shape()
+                    && a.storage() == b.storage()
+                    && a.indptr() == b.indptr()
+                    && a.indices() == b.indices() =>
             {
                 a.data_mut().iter_mut().zip(b.data()).for_each(|(a, &b)| *a += b);
             }
@@ -240,6 +244,24 @@ impl<F: Scalar> From<Csr<F>> for Value<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_has_the_same_entries_is_added() {
+        let sparse =
+            |starts: Vec<usize>| Csr::<f64>::new((2, 2), starts, vec![0, 1], vec![1.0, 2.0]);
+        let mut sum = Value::Sparse(sparse(vec![0, 2, 2]));
+        let (one, other) = (sum.clone(), sparse(vec![0, 1, 2]));
+        let by_columns = Csr::new_csc((2, 2), vec![0, 2, 2], vec![0, 1], vec![1.0, 2.0]);
+        for different in
+            [other.into(), Value::Sparse(by_columns), Value::Dense(Array2::zeros((2, 2)))]
+        {
+            assert!(sum.accumulate(different).is_none());
+            assert_eq!(sum, one);
+        }
+        sum.accumulate(one).unwrap();
+        let Value::Sparse(sum) = sum else { panic!("it stays sparse") };
+        assert_eq!(sum.to_dense(), ndarray::array![[2.0, 4.0], [0.0, 0.0]]);
+    }
 
     #[test]
     fn matrices_are_laid_out_by_rows_however_they_come() {

@@ -31,7 +31,7 @@ impl TableHeader {
 /// those of the packed rows.
 pub(super) fn encode(name: impl Fn(&str) -> String, table: &QuantTable) -> Vec<Tensor> {
     let (rows, cols) = table.shape();
-    let mut tensors = if table.num_nonzero() * 2 <= rows * cols {
+    let mut tensors = if table.num_nonzero_ints() * 2 <= rows * cols {
         int_codec::encode(&name, &table.ints(), cols, table.bits())
     } else {
         vec![Tensor::bytes(name(ROWS), table.to_bytes())]

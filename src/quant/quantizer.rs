@@ -85,9 +85,10 @@ impl QuantizerBuilder {
 /// outputs change least, the input with a scale per node, every other activation with one per
 /// tensor, found by running the compiled model on the data.
 ///
-/// Tables of nodes and of relations have a scale per row, found on the row alone, and what runs
-/// after a table runs on floats: no activation of such a model is calibrated, and it cannot be
-/// trained on the grid.
+/// Tables of nodes and of relations have a scale per row, found on the row alone, less the means
+/// of the columns where a [`QuantTable`](super::QuantTable) keeps these. What runs after
+/// a table runs on floats: no activation of such a model is calibrated, and it cannot be trained on
+/// the grid.
 ///
 /// *Source*: Jacob et al., "Quantization and Training of Neural Networks for Efficient
 /// Integer-Arithmetic-Only Inference", CVPR 2018; granularity as in Krishnamoorthi, "Quantizing
@@ -190,7 +191,8 @@ impl Quantizer {
 
     /// The float model after the epochs of quantisation-aware training: its weights lie on the grid
     /// of the integers, so that converting it loses nothing more of them. Without such epochs the
-    /// model's weights are only put on the grid.
+    /// model's weights are only put on the grid. A table that keeps the means of its columns is the
+    /// exception: what is left of a rounded table has other means, so that it is rounded again.
     ///
     /// # Errors
     /// As [`Quantizer::quantize`].

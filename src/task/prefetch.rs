@@ -54,7 +54,8 @@ impl<T> Iterator for Ahead<T> {
 }
 
 impl<T> Drop for Ahead<T> {
-    /// Waits for the item that is being made. What it panics with nobody asked for.
+    /// Waits for the item that is being made. What it panics with, where panics unwind,
+    /// nobody asked for.
     fn drop(&mut self) {
         self.items = None;
         if let Some(worker) = self.worker.take() {

@@ -11,7 +11,7 @@
 //! is replaced, and what stands there instead. A copy of the crate is written in which every marked
 //! part became a choice, `if mutant(k) { changed } else { original }`, so that one build holds them
 //! all and an environment variable says which one is live. For each, the tests run until the first
-//! one fails. Documentation tests are not run, nor `layering`, which reads the sources themselves.
+//! one fails. Documentation tests are not run, nor `house`, which reads the sources themselves.
 //!
 //! The program ends with 1 if a change survived that has no `survives` in its list, the reason why
 //! no test can see it.
@@ -273,11 +273,7 @@ enum Fate {
 fn fate(programs: &[PathBuf], tree: &Path, number: usize, file: &str, most: usize) -> Result<Fate> {
     for (program, args) in passes(file).into_iter().take(most) {
         let mut command = Command::new(&programs[program]);
-        command
-            .args(args)
-            .args(["--skip", "layering::"])
-            .current_dir(tree)
-            .env(LIVE, number.to_string());
+        command.args(args).current_dir(tree).env(LIVE, number.to_string());
         let child =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         if let Some(test) = first_failure(child)? {

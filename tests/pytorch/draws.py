@@ -1,6 +1,6 @@
 """The random generator of this crate in Python, so that both sides of a comparison have the same splits.
 
-`Generator(seed, [purpose, ...])` is `rng::generator`: ChaCha8 under a key that SplitMix64's finaliser mixes (`src/rng.rs`), with the draws below a
+`Generator(seed, [purpose, ...])` is `rng::generator`: ChaCha8 under a key that SplitMix64's finaliser mixes (`core/src/seed.rs`), with the draws below a
 bound and the shuffle of rand 0.9 (Canon's method on 32 bits; Fisher and Yates with several draws out of one word).
 `python tests/pytorch/draws.py` prints the first draws of one key; they are those of the crate.
 """

@@ -1,8 +1,8 @@
 //! Awkward operands for the tests of the kernels, and what "agrees" means.
 
 use super::reference;
-use crate::rng::generator;
 use crate::scalar::Scalar;
+use crate::seed::generator;
 use crate::value::{Csr, CsrView};
 use ndarray::{Array2, ArrayView2};
 use rand_chacha::rand_core::RngCore;

@@ -137,9 +137,12 @@ impl QuantTable {
     /// How many numbers are not zero: all of them where there are offsets.
     pub(crate) fn num_nonzero(&self) -> usize {
         let (rows, cols) = self.shape;
-        if self.offsets.is_some() {
-            return rows * cols;
-        }
+        if self.offsets.is_some() { rows * cols } else { self.num_nonzero_ints() }
+    }
+
+    /// How many integers are not zero.
+    pub(crate) fn num_nonzero_ints(&self) -> usize {
+        let (rows, cols) = self.shape;
         let mut q = vec![0; cols];
         let mut count = |i: usize| {
             self.unpack(i, &mut q);
@@ -274,7 +277,7 @@ impl QuantTable {
 fn offsets(w: &[f32], cols: usize, row: usize) -> Option<Vec<f32>> {
     let rows = w.len() / cols.max(1);
     let cost = (size_of::<f32>() * cols) as f64;
-    if cost > OFFSET_BYTES * (rows * row) as f64 || w.contains(&0.0) {
+    if cols == 0 || cost > OFFSET_BYTES * (rows * row) as f64 || w.contains(&0.0) {
         return None;
     }
     let (mut means, mut squares) = (vec![0.0; cols], 0.0);
@@ -406,7 +409,8 @@ mod tests {
         let mut masked = far.clone();
         masked[[7, 3]] = 0.0;
         let few = far.slice(ndarray::s![..9, ..]);
-        for w in [random(1100, 40).view(), masked.view(), few] {
+        let empty = Array2::zeros((1100, 0));
+        for w in [random(1100, 40).view(), masked.view(), few, empty.view()] {
             assert!(QuantTable::of(w, Bits::Eight).offsets().is_none());
         }
     }

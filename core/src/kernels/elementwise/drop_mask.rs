@@ -2,8 +2,8 @@
 
 use crate::kernels::blocks::for_each_chunk;
 use crate::kernels::simd::{Isa, Levels};
-use crate::rng::mix;
 use crate::scalar::Scalar;
+use crate::seed::mix;
 
 /// Positions that one hash decides.
 const LANES: usize = 4;

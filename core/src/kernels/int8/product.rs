@@ -108,7 +108,7 @@ mod tests {
     use super::*;
     use crate::kernels::cases::{SHAPES, assert_same_in_all_pools, widths};
     use crate::kernels::{cases, reference};
-    use crate::rng::generator;
+    use crate::seed::generator;
     use rand_chacha::rand_core::RngCore;
 
     fn levels() -> impl Iterator<Item = Isa> {

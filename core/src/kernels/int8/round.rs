@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_corrected_product_is_the_quotient() {
-        let mut rng = crate::rng::generator(5, &[]);
+        let mut rng = crate::seed::generator(5, &[]);
         let mut draw = || rand_chacha::rand_core::RngCore::next_u32(&mut rng);
         for _ in 0..200_000 {
             let scale = f32::from_bits((draw() & 0x007f_ffff) | ((64 + draw() % 120) << 23));

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// The rooms of each floor, from the ground up; rooms of one floor do not import each other, except
 /// on the ground.
 const FLOORS: [&[&str]; 10] = [
-    &["error", "log", "scalar", "value", "rng", "files"],
+    &["error", "log", "scalar", "value", "seed", "rng", "files"],
     &["kernels"],
     &["graph"],
     &["nn", "data"],
@@ -294,8 +294,12 @@ fn kernels_are_the_crate_s_own() {
     assert!(!programs.is_empty());
     let examples = programs.iter().map(|path| (path.clone(), fs::read_to_string(path).unwrap()));
     let own = sources().into_iter().map(|source| (source.path, source.text));
+    // What is below is taken through `lib.rs`, so that an import names its room.
     for (path, text) in own.filter(|(path, _)| !path.ends_with("lib.rs")).chain(examples) {
-        let door = text.contains("__kernels") || text.contains("gnn_prune_core::kernels");
+        let text = without_comments(&text);
+        let below = text.contains("gnn_prune_core")
+            && !["rng.rs", "scalar.rs"].iter().any(|name| path.ends_with(name));
+        let door = text.contains("__kernels") || below;
         assert!(!door, "{} takes kernels by the back door", path.display());
     }
 }
