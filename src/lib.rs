@@ -92,7 +92,6 @@ pub mod reconstruct;
 #[cfg(feature = "report")]
 pub mod report;
 pub mod rng;
-pub mod scalar;
 pub mod task;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -101,6 +100,13 @@ pub mod train;
 pub(crate) use gnn_prune_core::kernels;
 #[doc(inline)]
 pub use gnn_prune_core::value;
+
+/// The two number types that the crate computes in.
+pub mod scalar {
+    #[doc(inline)]
+    pub use gnn_prune_core::scalar::Scalar;
+    pub(crate) use gnn_prune_core::scalar::compiled_here;
+}
 
 pub use data::{Dataset, FeatureNorm, GraphSet, Split};
 pub use distill::{Adversarial, DistillLoss, Distiller, InputGradients, Nodes, SoftLabels};

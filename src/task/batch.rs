@@ -245,9 +245,9 @@ impl<'a, F: Scalar> Batches<'a, F> {
 
     /// As [`Batches::drawn`], made on another thread while the ones before are worked on: at most
     /// `waiting` of them, and one that is being made. They are the same batches. An error of one
-    /// comes in its place; where making one panics and panics
-    /// unwind, asking for it does. The thread ends with the
-    /// epoch, or once the batch that it is at is made, where nobody asks for more.
+    /// comes in its place; where making one panics and panics unwind, asking for it does. The
+    /// thread ends with the epoch, or once the batch that it is at is made, where nobody asks for
+    /// more.
     ///
     /// With none waiting, batches are made when they are asked for.
     pub fn drawn_ahead<I>(waiting: usize, draw: impl Fn(usize) -> I + Send + Sync + 'static) -> Self
