@@ -4,6 +4,7 @@ mod calibration;
 mod cases;
 mod choices;
 mod cli;
+mod codes;
 #[cfg(feature = "readers")]
 mod data_files;
 #[cfg(feature = "testing")]

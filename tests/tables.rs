@@ -146,7 +146,7 @@ fn relations_of_few_bytes_keep_eight_bits() {
         .stages()
         .iter()
         .map(|stage| match stage.op() {
-            QuantOp::Embedding(table) => table.bits(),
+            QuantOp::Embedding(table) => table.ints().unwrap().bits(),
             QuantOp::Decoder(decoder) => decoder.relations().unwrap().bits(),
             op => panic!("{op:?}"),
         })

@@ -2,12 +2,14 @@
 
 use super::header::{FORMAT, Kind, check_format, damaged, open};
 use super::int_codec;
-use super::table_codec::{self, TableHeader};
+use super::table_codec::{self, CodesHeader, TableHeader};
 use super::tensors::{Reader, Tensor, serialise, total_bytes};
 use crate::error::{Error, ModelError, Result};
 use crate::files;
 use crate::nn::{ActivationFn, Form, Origin, Pooling};
-use crate::quant::{Bits, Calibration, QuantDecoder, QuantModel, QuantOp, QuantStage, QuantWeight};
+use crate::quant::{
+    Bits, Calibration, QuantDecoder, QuantModel, QuantOp, QuantStage, QuantWeight, StoredTable,
+};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -43,6 +45,7 @@ struct StageHeader {
 enum OpHeader {
     Add,
     Aggregate(crate::graph::AdjacencyNorm),
+    Codes(CodesHeader),
     Concat,
     Decoder { form: Form, relations: Option<TableHeader> },
     Embedding(TableHeader),
@@ -54,7 +57,7 @@ enum OpHeader {
 impl OpHeader {
     /// As [`QuantOp::is_of_rows`].
     fn is_of_rows(&self) -> bool {
-        matches!(self, Self::Decoder { .. } | Self::Embedding(_) | Self::Normalize)
+        matches!(self, Self::Codes(_) | Self::Decoder { .. } | Self::Embedding(_) | Self::Normalize)
     }
 }
 
@@ -99,7 +102,11 @@ fn tensors(model: &QuantModel) -> Vec<Tensor> {
                 tensors.push(floats(name(k, stage.layer(), "coefficients"), coefficients))
             }
             QuantOp::Embedding(table) => {
-                tensors.extend(table_codec::encode(part(k, stage.layer(), TABLE), table));
+                let name = part(k, stage.layer(), TABLE);
+                tensors.extend(match table {
+                    StoredTable::Ints(table) => table_codec::encode(name, table),
+                    StoredTable::Codes(table) => table_codec::encode_codes(name, table),
+                });
             }
             QuantOp::Decoder(decoder) => {
                 tensors.extend(decoder.relations().into_iter().flat_map(|table| {
@@ -163,7 +170,12 @@ impl QuantModel {
                 QuantOp::Aggregate(norm) => OpHeader::Aggregate(*norm),
                 QuantOp::Add(_) => OpHeader::Add,
                 QuantOp::Concat => OpHeader::Concat,
-                QuantOp::Embedding(table) => OpHeader::Embedding(TableHeader::of(table)),
+                QuantOp::Embedding(StoredTable::Ints(table)) => {
+                    OpHeader::Embedding(TableHeader::of(table))
+                }
+                QuantOp::Embedding(StoredTable::Codes(table)) => {
+                    OpHeader::Codes(CodesHeader::of(table))
+                }
                 QuantOp::Normalize => OpHeader::Normalize,
                 QuantOp::Pool(pooling) => OpHeader::Pool(*pooling),
                 QuantOp::Decoder(decoder) => OpHeader::Decoder {
@@ -245,7 +257,13 @@ fn read(bytes: &[u8]) -> Result<QuantModel, String> {
             OpHeader::Concat => QuantOp::Concat,
             OpHeader::Embedding(table) => {
                 let name = part(k, &layer, TABLE);
-                QuantOp::Embedding(table_codec::decode(&mut reader, name, &table)?)
+                let table = table_codec::decode(&mut reader, name, &table)?;
+                QuantOp::Embedding(StoredTable::Ints(table))
+            }
+            OpHeader::Codes(table) => {
+                let name = part(k, &layer, TABLE);
+                let table = table_codec::decode_codes(&mut reader, name, &table)?;
+                QuantOp::Embedding(StoredTable::Codes(table))
             }
             OpHeader::Normalize => QuantOp::Normalize,
             OpHeader::Pool(pooling) => QuantOp::Pool(pooling),

@@ -2,11 +2,14 @@
 
 use super::int_codec;
 use super::tensors::{Reader, Tensor};
-use crate::quant::{Bits, QuantTable};
+use crate::quant::{Bits, CodeTable, QuantTable};
 use serde::{Deserialize, Serialize};
 
 /// The rows, packed to whole bytes one after the other: what a program reads them from.
 const ROWS: &str = "rows";
+/// The codes of a table, row by row, and what the tensors of its words begin with.
+const CODES: &str = "codes";
+const WORDS: &str = "words";
 const SCALES: &str = "scales";
 /// Only where the table has them.
 const OFFSETS: &str = "offsets";
@@ -24,6 +27,46 @@ impl TableHeader {
         let (rows, cols) = table.shape();
         Self { bits: table.bits(), cols, rows }
     }
+}
+
+/// What the metadata say of a table of codes.
+#[derive(Serialize, Deserialize)]
+pub(super) struct CodesHeader {
+    range: usize,
+    rows: usize,
+    spaces: usize,
+    words: TableHeader,
+}
+
+impl CodesHeader {
+    pub(super) fn of(table: &CodeTable) -> Self {
+        let (range, rows, spaces) = (table.range(), table.shape().0, table.spaces());
+        Self { range, rows, spaces, words: TableHeader::of(table.words()) }
+    }
+}
+
+/// The tensors of a table of codes.
+pub(super) fn encode_codes(name: impl Fn(&str) -> String, table: &CodeTable) -> Vec<Tensor> {
+    let mut tensors = encode(words(&name), table.words());
+    tensors.push(Tensor::bytes(name(CODES), table.to_bytes()));
+    tensors
+}
+
+fn words(name: impl Fn(&str) -> String) -> impl Fn(&str) -> String {
+    move |what| name(&format!("{WORDS}.{what}"))
+}
+
+/// Reads a table of codes.
+pub(super) fn decode_codes(
+    reader: &mut Reader,
+    name: impl Fn(&str) -> String,
+    header: &CodesHeader,
+) -> Result<CodeTable, String> {
+    let CodesHeader { range, rows, spaces, words: ref of_words } = *header;
+    let own = decode(reader, words(&name), of_words)?;
+    let bytes = reader.bytes(&name(CODES))?;
+    CodeTable::from_bytes(rows, (spaces, range), bytes, own)
+        .map_err(|problem| format!("table `{}` {problem}", name(CODES)))
 }
 
 /// The tensors of a table; `name` makes their names. Where half of the integers or more are zero,

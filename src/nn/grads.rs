@@ -171,7 +171,7 @@ pub struct RowGrads<F: Scalar> {
 impl<F: Scalar> RowGrads<F> {
     /// Rows that are listed once each, ascending; those of a row that is named several times are
     /// added up in their order.
-    fn new(shape: (usize, usize), rows: &[u32], values: ArrayView2<F>) -> Self {
+    pub(crate) fn new(shape: (usize, usize), rows: &[u32], values: ArrayView2<F>) -> Self {
         let mut order: Vec<u32> = (0..rows.len() as u32).collect();
         order.sort_by_key(|&k| rows[k as usize]);
         // Where each row begins in the order, and where the last one ends.

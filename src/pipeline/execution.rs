@@ -73,7 +73,7 @@ impl Compression<'_, ()> {
         let dense = self.dense_stages()?;
         let seeds: Vec<u64> = dense.iter().map(|(stage, _)| stage.subject.model().seed()).collect();
         let steps: Vec<&dyn Step> = self.steps.iter().map(|step| &**step).collect();
-        let chain = self.chain("", &dense, &steps, "")?;
+        let chain = self.chain("", &dense, self.way(&steps), "")?;
         let last = chain.best.last().expect("the dense model is the first stage").clone();
         if let Some(path) = &self.out {
             match &last.integers {
@@ -145,26 +145,22 @@ impl Compression<'_, ()> {
             Start::Train { seeds, .. } => seeds.len(),
         };
         let steps: Vec<&dyn Step> = self.steps.iter().map(|step| &**step).collect();
-        let names = self.names(&steps, "");
+        let own = names(self.way(&steps), "");
         let trains = matches!(self.start, Start::Train { .. });
-        let mut stages: Vec<String> = names.into_iter().skip(usize::from(!trains)).collect();
+        let mut stages: Vec<String> = own.into_iter().skip(usize::from(!trains)).collect();
         if self.controls == Controls::All && (!steps.is_empty() || self.quantizer.is_some()) {
             stages.push("narrow control".into());
-            if steps.iter().any(|step| step.control().random().is_some()) {
-                stages.extend(self.names(&steps, RANDOM).into_iter().skip(1));
+            let chooses = self.quantizer.as_ref().is_some_and(|own| own.random().is_some());
+            if chooses || steps.iter().any(|step| step.control().random().is_some()) {
+                stages.extend(names(self.way(&steps), RANDOM).into_iter().skip(1));
             }
         }
         stages.into_iter().map(|name| (name, seeds)).collect()
     }
 
-    /// The names of the stages of `steps`, after `of`, the dense model first.
-    fn names(&self, steps: &[&dyn Step], of: &str) -> Vec<String> {
-        let names =
-            std::iter::once("dense".to_string()).chain(steps.iter().map(|step| step.name()));
-        let names = names.chain(
-            self.quantizer.iter().map(|quantizer| format!("bits {}", quantizer.bits().count())),
-        );
-        names.map(|name| format!("{of}{name}")).collect()
+    /// These steps, and the quantiser that all ends in.
+    fn way<'a>(&'a self, steps: &'a [&'a dyn Step]) -> Way<'a> {
+        Way { steps, quantizer: self.quantizer.as_ref() }
     }
 
     /// The model that all begins with, before it is trained where it is.
@@ -298,21 +294,21 @@ impl Compression<'_, ()> {
         Ok((stage, judged))
     }
 
-    /// Runs `steps` and the quantiser on every dense model and judges every stage on the test
+    /// Runs a way on every dense model and judges every stage on the test
     /// nodes; `chain` tells the files of chains apart, and names of stages begin with `of`.
     fn chain(
         &self,
         chain: &str,
         dense: &[(SeedState, Judged)],
-        steps: &[&dyn Step],
+        way: Way,
         of: &str,
     ) -> Result<Chain> {
         let mut metrics: Vec<(String, Vec<Measured>)> =
-            self.names(steps, of).into_iter().map(|name| (name, Vec::new())).collect();
+            names(way, of).into_iter().map(|name| (name, Vec::new())).collect();
         let metric = self.task.metric();
         let mut best: (f64, Vec<SeedState>) = (metric.worst(), Vec::new());
         for start in dense {
-            let stages = self.stages_of(chain, start, steps, &metrics, dense.len())?;
+            let stages = self.stages_of(chain, start, way, &metrics, dense.len())?;
             for ((_, judged), (_, values)) in stages.iter().zip(&mut metrics) {
                 values.push(judged.test.clone());
             }
@@ -332,7 +328,7 @@ impl Compression<'_, ()> {
         &self,
         chain: &str,
         start: &(SeedState, Judged),
-        steps: &[&dyn Step],
+        Way { steps, quantizer }: Way,
         names: &[(String, Vec<Measured>)],
         seeds: usize,
     ) -> Result<Vec<(SeedState, Judged)>> {
@@ -354,7 +350,7 @@ impl Compression<'_, ()> {
                 Ok(SeedState { subject: step.run(subject, &env)?, integers: None })
             })?);
         }
-        if let Some(quantizer) = &self.quantizer {
+        if let Some(quantizer) = quantizer {
             let before = stages[stages.len() - 1].0.subject.clone();
             stages.push(self.finished(&at(steps.len() + 1), before, |subject, on_epoch| {
                 let integers = quantizer.quantize_with(
@@ -449,10 +445,11 @@ impl Compression<'_, ()> {
         Ok(Unmeasured { name, metric, stage: first })
     }
 
-    /// The same amounts and fine-tuning by a random criterion, where any step chooses by one.
+    /// The same amounts and fine-tuning by a random criterion, where anything chooses by one.
     fn random_control(&self, dense: &[(SeedState, Judged)]) -> Result<Option<Unmeasured>> {
         let controls: Vec<_> = self.steps.iter().map(|step| step.control().random()).collect();
-        if controls.iter().all(Option::is_none) {
+        let quantizer = self.quantizer.as_ref().and_then(Quantizer::random);
+        if controls.iter().all(Option::is_none) && quantizer.is_none() {
             return Ok(None);
         }
         let steps: Vec<&dyn Step> = self
@@ -461,7 +458,8 @@ impl Compression<'_, ()> {
             .zip(&controls)
             .map(|(step, control)| control.as_deref().unwrap_or(&**step))
             .collect();
-        let Chain { mut metrics, mut best } = self.chain("-random", dense, &steps, RANDOM)?;
+        let way = Way { steps: &steps, quantizer: quantizer.as_ref().or(self.quantizer.as_ref()) };
+        let Chain { mut metrics, mut best } = self.chain("-random", dense, way, RANDOM)?;
         let (Some((_, metric)), stage @ Some(_)) = (metrics.pop(), best.pop()) else {
             return Ok(None);
         };
@@ -479,4 +477,18 @@ fn others(measured: &[Measured]) -> BTreeMap<String, Summary> {
 }
 
 /// What the names of the random control's stages begin with.
+/// What dense models go through.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    steps: &'a [&'a dyn Step],
+    quantizer: Option<&'a Quantizer>,
+}
+
+/// The names of the stages of a way, after `of`, the dense model first.
+fn names(way: Way, of: &str) -> Vec<String> {
+    let names = std::iter::once("dense".to_string()).chain(way.steps.iter().map(|s| s.name()));
+    let names = names.chain(way.quantizer.iter().map(|quantizer| quantizer.to_string()));
+    names.map(|name| format!("{of}{name}")).collect()
+}
+
 const RANDOM: &str = "random control: ";

@@ -10,11 +10,11 @@ use super::model::{
 };
 use super::rounding::{Grids, Rounded};
 use super::settings::{Calibrations, Settings};
-use super::tables;
+use super::tables::{self, TableForms};
 use crate::error::{Error, Result, Unsupported};
 use crate::kernels::{max_abs, quantize_with, symmetric_scale};
 use crate::log;
-use crate::nn::{Lowering, Model, ParamId, Pooling, RowSpace, Stage};
+use crate::nn::{Lowering, Model, Pooling, RowSpace, Stage};
 use crate::program::{Fused, Op, Program, fuse};
 use crate::task::{Batch, DenseFeatures, Task};
 use crate::value::ValueRef;
@@ -82,7 +82,7 @@ pub(super) fn convert(
     task: &dyn Task<f32>,
     settings: Settings,
 ) -> Result<QuantModel> {
-    let Rounded { model, grids, calibrations } = rounded;
+    let Rounded { model, grids, calibrations, tables: ready } = rounded;
     let whole = task.whole()?;
     let lowering = lowered(model, &whole)?;
     let fused = fuse(&lowering);
@@ -91,7 +91,8 @@ pub(super) fn convert(
         true => Candidates::new(),
         false => candidates(model, &whole, &lowering, settings, calibrations.as_ref())?,
     };
-    let widths = Widths { grids, tables: tables::widths(model, settings.weights) };
+    let forms = tables::table_forms(model, settings)?;
+    let widths = Widths { grids, tables: TableForms { forms, ready } };
     let mut place = vec![0; lowering.stages().len()];
     for (k, stage) in fused.iter().enumerate() {
         place[stage.makes.0] = k + 1;
@@ -228,7 +229,9 @@ pub(super) fn check(model: &Model, task: &dyn Task<f32>, settings: Settings) -> 
     let fused = fuse(&lowering);
     let of_rows = fused.iter().any(|stage| is_of_rows(&stage.op));
     let grids = Grids::new();
-    let widths = Widths { grids: &grids, tables: BTreeMap::new() };
+    let ready = BTreeMap::new();
+    let forms = tables::table_forms(model, settings)?;
+    let widths = Widths { grids: &grids, tables: TableForms { forms, ready: &ready } };
     fused.iter().try_for_each(|stage| {
         let layer = lowering.layer(stage.starts);
         if lowering.space_read(&stage.inputs) == RowSpace::Pairs {
@@ -258,7 +261,7 @@ fn is_of_rows(op: &Op<f32>) -> bool {
 /// What each weight is rounded to.
 struct Widths<'a> {
     grids: &'a Grids,
-    tables: BTreeMap<ParamId, Bits>,
+    tables: TableForms<'a>,
 }
 
 fn op(
@@ -298,8 +301,7 @@ fn op(
         Op::Concat => QuantOp::Concat,
         Op::Scale(_) => return Err(no_integers(layer, "a norm")),
         Op::Opaque(operation) if tables::is_known(&**operation) => {
-            tables::of_layer(&**operation, &widths.tables, settings)
-                .expect("it is one of those that are known")
+            tables::of_layer(&**operation, &widths.tables, settings)?
         }
         Op::Max | Op::Pool(..) | Op::RowNorm(..) | Op::Opaque(_) => {
             return Err(no_integers(layer, &stage.op.name()));

@@ -3,7 +3,7 @@
 
 use super::bits::Bits;
 use super::model::{Left, QuantModel, QuantOp, QuantStage, QuantWeight, overflow};
-use super::tables::{QuantTable, RowOp, Scoring, TableRows};
+use super::tables::{RowOp, Scoring, StoredTable, TableRows};
 use crate::error::{Error, Result, Unsupported};
 use crate::graph::{Graph, Operator};
 use crate::kernels::{self, InputWeight, PackedInt8};
@@ -285,7 +285,7 @@ impl<'a> Lowerer<'a> {
     }
 
     /// The rows of a batch in a table.
-    fn rows_of(&self, table: &QuantTable) -> TableRows {
+    fn rows_of(&self, table: &StoredTable) -> TableRows {
         TableRows { table: table.clone(), ids: self.within.node_ids().map(Arc::from) }
     }
 
@@ -296,7 +296,10 @@ impl<'a> Lowerer<'a> {
             QuantOp::Normalize => RowOp::Normalize,
             QuantOp::Decoder(decoder) => {
                 let table = self.model.scored_table(k);
-                let table = table.and_then(|table| self.model.stages[table].op.table());
+                let table = table.and_then(|table| match &self.model.stages[table].op {
+                    QuantOp::Embedding(table) => Some(table),
+                    _ => None,
+                });
                 RowOp::Scores(Arc::new(Scoring {
                     decoder: decoder.clone(),
                     asked: self.within.asked().expect("it was checked at the start").clone(),

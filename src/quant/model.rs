@@ -2,7 +2,7 @@
 
 use super::bits::Bits;
 use super::calibration::Calibration;
-use super::tables::{QuantDecoder, QuantTable};
+use super::tables::{CodeTable, QuantDecoder, QuantTable, StoredTable};
 use crate::error::Unsupported;
 use crate::files::budget::reserved;
 use crate::graph::AdjacencyNorm;
@@ -65,7 +65,7 @@ pub enum QuantOp {
     /// The channels of all inputs side by side.
     Concat,
     /// `y_i = e_i`: rows of a table, those of all nodes or of a batch's.
-    Embedding(QuantTable),
+    Embedding(StoredTable),
     /// Rows over their lengths.
     Normalize,
     /// The scores of the pairs that a batch asks about.
@@ -113,11 +113,33 @@ impl QuantOp {
         matches!(self, QuantOp::Embedding(_) | QuantOp::Normalize | QuantOp::Decoder(_))
     }
 
-    /// The table that it has: of nodes, or of a decoder's relations.
+    /// The table of integers that it has: of nodes, or of a decoder's relations.
     pub fn table(&self) -> Option<&QuantTable> {
         match self {
-            QuantOp::Embedding(table) => Some(table),
+            QuantOp::Embedding(table) => table.ints(),
             QuantOp::Decoder(decoder) => decoder.relations(),
+            _ => None,
+        }
+    }
+
+    fn table_params(&self) -> usize {
+        match self {
+            QuantOp::Embedding(table) => table.num_params(),
+            op => op.table().map_or(0, |table| table.shape().0 * table.shape().1),
+        }
+    }
+
+    fn table_nonzero(&self) -> usize {
+        match self {
+            QuantOp::Embedding(table) => table.num_nonzero(),
+            op => op.table().map_or(0, QuantTable::num_nonzero),
+        }
+    }
+
+    /// The codes that its rows are, where they are.
+    pub fn codes(&self) -> Option<&CodeTable> {
+        match self {
+            QuantOp::Embedding(table) => table.codes(),
             _ => None,
         }
     }
@@ -259,29 +281,29 @@ impl QuantModel {
         self.origin.as_ref()
     }
 
-    /// Number of weights, entries of tables and biases, zeros included; scales do not count.
+    /// Number of weights, entries of tables and biases, zeros included, and of codes and entries of
+    /// their words; scales do not count.
     pub fn num_params(&self) -> usize {
-        let of_table = |table: &QuantTable| table.shape().0 * table.shape().1;
-        self.count(|weight| weight.ints.len(), of_table, <[f32]>::len)
+        self.count(|weight| weight.ints.len(), QuantOp::table_params, <[f32]>::len)
     }
 
     /// Number of weights, entries of tables and biases that are not zero.
     pub fn num_nonzero_params(&self) -> usize {
         let nonzero = |bias: &[f32]| bias.iter().filter(|b| **b != 0.0).count();
         let of_weight = |weight: &QuantWeight| weight.ints.iter().filter(|q| **q != 0).count();
-        self.count(of_weight, QuantTable::num_nonzero, nonzero)
+        self.count(of_weight, QuantOp::table_nonzero, nonzero)
     }
 
     fn count(
         &self,
         weights: impl Fn(&QuantWeight) -> usize,
-        tables: impl Fn(&QuantTable) -> usize,
+        tables: impl Fn(&QuantOp) -> usize,
         biases: impl Fn(&[f32]) -> usize,
     ) -> usize {
         let of = |stage: &QuantStage| {
             let weights = match &stage.op {
                 QuantOp::Linear(weight) => weights(weight),
-                op => op.table().map_or(0, &tables),
+                op => tables(op),
             };
             weights + stage.bias.as_deref().map_or(0, &biases)
         };
@@ -373,10 +395,11 @@ impl std::fmt::Display for QuantModel {
                 stage.width,
                 inputs.join(", ")
             )?;
-            let weight =
-                if let QuantOp::Linear(weight) = &stage.op { Some(weight.bits) } else { None };
-            if let Some(bits) = weight.or(stage.op.table().map(QuantTable::bits)) {
-                write!(f, " weights={bits}-bit")?;
+            match (&stage.op, stage.op.table()) {
+                (QuantOp::Linear(weight), _) => write!(f, " weights={}-bit", weight.bits)?,
+                (QuantOp::Embedding(table), _) => write!(f, " weights={table}")?,
+                (_, Some(table)) => write!(f, " weights={}-bit", table.bits())?,
+                _ => {}
             }
             if let Some(activation) = stage.activation {
                 write!(f, " activation={activation:?}")?;

@@ -180,7 +180,7 @@ pub(super) fn train(
     told: OnEpoch,
 ) -> Result<Rounded> {
     let calibrations = Calibrations::of(&convert(&start, dense, task, settings)?);
-    let Rounded { model, grids, .. } = start;
+    let Rounded { model, grids, tables, .. } = start;
     let rounding = with_rounding(&model, task, &calibrations, settings.activations)?;
     let trainer = Trainer::builder()
         .epochs(epochs)
@@ -200,7 +200,7 @@ pub(super) fn train(
         *param.value_mut() = values.next().expect("both models have the same parameters")
     });
     trained.set_origin(fit.model.origin().cloned());
-    Ok(Rounded { model: trained, grids, calibrations: Some(calibrations) })
+    Ok(Rounded { model: trained, grids, calibrations: Some(calibrations), tables })
 }
 
 /// The model with a rounding node after each node whose value the integer program stores.
@@ -257,6 +257,7 @@ mod tests {
             calibration,
             calibrate: Calibrate::All,
             rounding: Rounding::Compensated,
+            codes: None,
         }
     }
 

@@ -7,7 +7,7 @@ use super::model::QuantModel;
 use super::qat;
 use super::rounding::{self, Rounded};
 use super::settings::{Rounding, Settings};
-use super::tables;
+use super::tables::{self, ProductCodes};
 use crate::error::{Error, Result};
 use crate::log;
 use crate::nn::Model;
@@ -24,6 +24,7 @@ pub struct QuantizerBuilder {
     calibrate: Calibrate,
     rounding: Rounding,
     epochs: usize,
+    codes: Option<ProductCodes>,
 }
 
 impl QuantizerBuilder {
@@ -64,6 +65,14 @@ impl QuantizerBuilder {
     #[must_use]
     pub fn qat(mut self, epochs: usize) -> Self {
         self.epochs = epochs;
+        self
+    }
+
+    /// Stores tables of rows as codes; tables that are small beside the whole model, and all other
+    /// weights, have the integers that they have without. Default: integers.
+    #[must_use]
+    pub fn codes(mut self, codes: ProductCodes) -> Self {
+        self.codes = Some(codes);
         self
     }
 
@@ -119,12 +128,25 @@ impl Quantizer {
             calibrate: Calibrate::All,
             rounding: Rounding::Compensated,
             epochs: 0,
+            codes: None,
         }
     }
 
     /// Width of weights.
     pub fn bits(&self) -> Bits {
         self.settings.weights
+    }
+
+    /// What tables of rows are stored as, where not as integers.
+    pub fn codes(&self) -> Option<ProductCodes> {
+        self.settings.codes
+    }
+
+    /// The quantiser that draws where this one chooses: what the choice has to beat. There is none
+    /// where nothing is chosen.
+    pub fn random(&self) -> Option<Self> {
+        let codes = self.settings.codes?.random();
+        Some(Self { settings: self.settings.clone().codes(codes) })
     }
 
     /// Width of activations.
@@ -166,7 +188,8 @@ impl Quantizer {
     }
 
     fn check_training(&self, model: &Model) -> Result<()> {
-        if self.settings.epochs == 0 { Ok(()) } else { tables::refuse_training(model) }
+        let trains_tables = self.settings.epochs == 0 || self.settings.codes.is_some();
+        if trains_tables { Ok(()) } else { tables::refuse_training(model) }
     }
 
     /// As [`Quantizer::quantize`], and `told` is called after each epoch of training.
@@ -198,7 +221,7 @@ impl Quantizer {
     /// As [`Quantizer::quantize`].
     pub fn train(&self, model: &Model, task: &dyn Task<f32>) -> Result<Model> {
         let rounded = self.rounded(model, &*convert::as_read(model, task)?, &|_| Ok(()))?;
-        Ok(tables::on_grid(rounded.model, self.settings()))
+        tables::on_grid(rounded.model, &rounded.tables, self.settings())
     }
 
     /// On a task as the integers read it.
@@ -206,6 +229,10 @@ impl Quantizer {
         let settings = self.settings();
         self.check_training(model)?;
         convert::check(model, task, settings)?;
+        if settings.codes.is_some() && self.settings.epochs > 0 {
+            let (model, tables) = tables::train(model, task, settings, self.settings.epochs, told)?;
+            return Ok(Rounded { tables, ..rounding::round(&model, task, settings)? });
+        }
         let rounded = rounding::round(model, task, settings)?;
         match self.settings.epochs {
             0 => Ok(rounded),
@@ -223,8 +250,19 @@ impl Quantizer {
     }
 
     fn settings(&self) -> Settings {
-        let QuantizerBuilder { weights, activations, calibration, calibrate, rounding, .. } =
-            self.settings;
-        Settings { weights, activations, calibration, calibrate, rounding }
+        let QuantizerBuilder {
+            weights, activations, calibration, calibrate, rounding, codes, ..
+        } = self.settings;
+        Settings { weights, activations, calibration, calibrate, rounding, codes }
+    }
+}
+
+impl std::fmt::Display for Quantizer {
+    /// What a report calls it: `bits 8`, `codes 32`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.settings.codes {
+            Some(codes) => write!(f, "{codes}"),
+            None => write!(f, "bits {}", self.bits()),
+        }
     }
 }

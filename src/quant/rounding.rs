@@ -3,6 +3,7 @@
 use super::bits::Bits;
 use super::fake::{FakeQuant, Granularity};
 use super::settings::{Calibrations, Rounding, Settings};
+use super::tables::StoredTable;
 use crate::error::{Error, Result};
 use crate::nn::{Axis, Model, Param, ParamId};
 use crate::reconstruct::{self, Grid, GridOf, Unchanged, solve_again};
@@ -20,6 +21,15 @@ pub(super) struct Rounded {
     pub grids: Grids,
     /// How its activations were rounded where it was trained on the grid.
     pub calibrations: Option<Calibrations>,
+    /// Tables that training has stored already.
+    pub tables: BTreeMap<ParamId, StoredTable>,
+}
+
+impl Rounded {
+    /// Of a model whose activations were not trained, nor its tables.
+    fn untrained(model: Model, grids: Grids) -> Self {
+        Self { model, grids, calibrations: None, tables: BTreeMap::new() }
+    }
 }
 
 /// The width of each parameter's integers.
@@ -48,7 +58,7 @@ pub(super) fn round(model: &Model, task: &dyn Task<f32>, settings: Settings) -> 
         return Err(Error::NotFinite { at, value });
     }
     if !has_matrices(model) {
-        return Ok(Rounded { model: model.clone(), grids: Grids::new(), calibrations: None });
+        return Ok(Rounded::untrained(model.clone(), Grids::new()));
     }
     let widths = Widths { common: settings.weights, own: wider(model, settings.weights) };
     match settings.rounding {
@@ -59,11 +69,7 @@ pub(super) fn round(model: &Model, task: &dyn Task<f32>, settings: Settings) -> 
                     grids.insert(param.id(), (widths.of(param.id()), None));
                 }
             });
-            Ok(Rounded {
-                model: on_grids(model, settings.weights, &grids),
-                grids,
-                calibrations: None,
-            })
+            Ok(Rounded::untrained(on_grids(model, settings.weights, &grids), grids))
         }
         Rounding::Compensated => {
             let solving =
@@ -74,7 +80,7 @@ pub(super) fn round(model: &Model, task: &dyn Task<f32>, settings: Settings) -> 
                 .into_iter()
                 .map(|(param, (grid, scales))| (param, (width_of(grid), Some(scales))))
                 .collect();
-            Ok(Rounded { model: solved.model, grids, calibrations: None })
+            Ok(Rounded::untrained(solved.model, grids))
         }
     }
 }

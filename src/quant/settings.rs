@@ -3,6 +3,7 @@
 use super::bits::Bits;
 use super::calibration::Calibration;
 use super::model::QuantModel;
+use super::tables::ProductCodes;
 use crate::reconstruct::Calibrate;
 
 /// How a weight matrix is brought to integers.
@@ -34,6 +35,8 @@ pub(super) struct Settings {
     /// Which nodes weights are rounded on.
     pub calibrate: Calibrate,
     pub rounding: Rounding,
+    /// What large tables of rows become in the place of integers.
+    pub codes: Option<ProductCodes>,
 }
 
 /// The calibration of every value that has scales: of the input where a join or an aggregation

@@ -18,6 +18,8 @@
 //! | [`DropMask`] | `y_k = m_k x_k / (1 − p)` | dropout and its gradient |
 //! | [`map_rows`], [`for_each_chunk`] | | element-wise work |
 //! | [`spmm_int8`], [`matmul_int8`], [`input_int8`], [`join_int8`] | integer products and joins | quantised models |
+//! | [`nearest_words`] | `argmin_k |x_i − w_k|²` | rows that become codes |
+//! | [`lookup_sums`] | `y_i = Σ_m t_m[code_im]` | scores of rows that are codes |
 //!
 //! All of them overwrite their output unless their name says otherwise, check shapes once at entry
 //! (also in release, since a mismatch is a bug of the caller), run on rayon's ambient pool and give
@@ -42,6 +44,7 @@ mod dense;
 mod elementwise;
 mod epilogue;
 mod int8;
+mod lookup;
 pub mod reference;
 mod simd;
 #[cfg(target_arch = "x86_64")]
@@ -58,5 +61,9 @@ pub use dense::*;
 pub use elementwise::{DropMask, elu, elu_with, relu, softmax_terms, weighted_sum};
 pub use epilogue::Epilogue;
 pub use int8::*;
+pub use lookup::{
+    LANES as LOOKUP_LANES, LookupTables, MOST as LOOKUP_MOST, MOST_TABLES as LOOKUP_TABLES,
+    looks_up_fast, lookup_scores, lookup_sums, nearest_words, nearest_words_with,
+};
 pub use simd::Isa;
 pub use sparse::*;

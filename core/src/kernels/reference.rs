@@ -55,6 +55,13 @@ pub fn matmul_int8(x: &[i8], w: &[i8], inner: usize, width: usize) -> Vec<i32> {
     (0..rows).flat_map(|i| (0..width).map(move |c| (i, c))).map(|(i, c)| at(i, c)).collect()
 }
 
+/// `y_i = Σ_m t_m[code_im]` of rows in blocks of 64, column after column.
+pub fn lookup_sums(codes: &[u8], tables: &[[u8; 256]], blocks: usize) -> Vec<u16> {
+    let code = |i: usize, m: usize| codes[(i / 64 * tables.len() + m) * 64 + i % 64];
+    let sum = |i: usize| (0..tables.len()).map(|m| u16::from(tables[m][code(i, m) as usize])).sum();
+    (0..64 * blocks).map(sum).collect()
+}
+
 /// `y = acc·(row·col)`, then `y + bias` where there is one.
 pub fn rescale(acc: i32, row: f32, col: f32, bias: Option<f32>) -> f32 {
     let y = acc as f32 * (row * col);

@@ -3,7 +3,16 @@
 use super::CALIBRATE;
 use crate::error::{Error, Result};
 use crate::pipeline::words::{Key, Kind, Settings, Word};
-use crate::quant::{Bits, Calibration, Quantizer};
+use crate::quant::{Bits, Calibration, ProductCodes, Quantizer};
+
+const QAT: Key = Key::count(
+    "qat",
+    0,
+    "a whole number of epochs",
+    "Epochs of quantisation-aware training before `--bits` and `--codes`",
+)
+.value_name("EPOCHS")
+.default("0");
 
 impl Word for Quantizer {
     type Made = Quantizer;
@@ -20,14 +29,7 @@ impl Word for Quantizer {
             .value_name("BITS")
             .default("8")
             .unwritten(),
-        Key::count(
-            "qat",
-            0,
-            "a whole number of epochs",
-            "Epochs of quantisation-aware training before `--bits`",
-        )
-        .value_name("EPOCHS")
-        .default("0"),
+        QAT,
     ];
 
     fn parse(settings: &Settings) -> Result<Quantizer> {
@@ -39,6 +41,27 @@ impl Word for Quantizer {
             Some(calibration) => builder.calibration(calibration).build(),
             None => builder.build(),
         }
+    }
+}
+
+impl Word for ProductCodes {
+    type Made = Quantizer;
+    const WORD: &'static str = "codes";
+    const HELP: &'static str =
+        "Store each row of a table as so many codes, all else as 8 bits; always last";
+    const AMOUNT: Option<Key> = Some(
+        Key::count("codes", 1, "a whole number from 1 on", "Codes of a row: parts of its columns")
+            .value_name("PARTS"),
+    );
+    const KEYS: &'static [Key] = &[
+        Key::choice("words", &["256", "16"], "Words of each part: a byte a code, or half of one")
+            .default("256"),
+        QAT,
+    ];
+
+    fn parse(settings: &Settings) -> Result<Quantizer> {
+        let codes = ProductCodes::new(settings.amount()?).with_words(settings.value("words")?)?;
+        Quantizer::builder(Bits::Eight).codes(codes).qat(settings.value("qat")?).build()
     }
 }
 

@@ -5,7 +5,7 @@ use super::{calibrations, criteria};
 use crate::distill::{Adversarial, InputGradients, SoftLabels};
 use crate::pipeline::steps::{Distill, FineTune};
 use crate::prune::{ChannelPruner, LayerPruner, Precompute, Random, Subset, Taylor, WeightPruner};
-use crate::quant::Quantizer;
+use crate::quant::{ProductCodes, Quantizer};
 use crate::train::{Adam, Sgd};
 
 impl Words {
@@ -19,6 +19,7 @@ impl Words {
             .with::<Distill>()
             .with::<FineTune>()
             .with::<Quantizer>()
+            .with::<ProductCodes>()
             .with::<Subset>()
             .with::<criteria::L1>()
             .with::<criteria::L2>()

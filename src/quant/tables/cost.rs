@@ -1,8 +1,9 @@
 //! Which form scores take: integers, or floats made of the stored integers.
 
-use crate::kernels::Isa;
+use super::codes::CodeTable;
+use crate::kernels::{Isa, looks_up_fast};
 use crate::nn::decode::Match;
-use crate::nn::{Candidates, Queries};
+use crate::nn::{Candidates, Queries, Rows};
 use crate::program::Form;
 use crate::quant::forms::Forms;
 use crate::quant::model::{QuantModel, QuantOp};
@@ -39,10 +40,11 @@ const VNNI: Costs =
 /// make faster, and the table that is read for these alone.
 pub(in crate::quant) fn forms(
     model: &QuantModel,
-    asked: Option<&Queries>,
+    rows: &Rows<f32>,
     isa: Isa,
     forms: Forms,
 ) -> Vec<Form> {
+    let asked = rows.asked();
     let mut all = vec![Form::Floats; model.stages.len()];
     for k in 0..all.len() {
         let Some(table) = model.scored_table(k) else { continue };
@@ -51,7 +53,13 @@ pub(in crate::quant) fn forms(
         }
         let width = model.width_of(table + 1) as f64;
         let queries = asked.map_or(0, |asked| asked.queries().len()) as f64;
-        if forms == Forms::Integers || (forms == Forms::Fastest && pays(width, queries, isa)) {
+        let pays = match model.stages[table].op.codes() {
+            // Codes stand where the table has them: no row of a batch is another one's.
+            Some(_) if rows.node_ids().is_some() => continue,
+            Some(codes) => looking_up_pays(codes, queries, isa),
+            None => pays(width, queries, isa),
+        };
+        if forms == Forms::Integers || (forms == Forms::Fastest && pays) {
             all[k] = Form::Integers;
             if model.stages.iter().filter(|stage| stage.inputs.contains(&(table + 1))).count() == 1
             {
@@ -75,6 +83,15 @@ fn pays(width: f64, queries: f64, isa: Isa) -> bool {
     let floats = width * (costs.float + costs.float_number / queries) + costs.float_score;
     ints < floats
 }
+
+/// Whether look-ups beat floats that are made of codes.
+fn looking_up_pays(codes: &CodeTable, queries: f64, isa: Isa) -> bool {
+    // In registers always; byte by byte where rows would be put together for few queries.
+    looks_up_fast(isa, codes.is_of_halves()) || queries <= FEW
+}
+
+/// Queries up to which sums of bytes that are looked up one by one beat a product.
+const FEW: f64 = 4.0;
 
 impl QuantModel {
     /// The stage of the table whose rows stage `k` scores, and nothing in between.

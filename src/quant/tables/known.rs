@@ -1,6 +1,8 @@
 //! The layers of floats that become stages on rows.
 
+use super::codes::{CodeTable, ProductCodes};
 use super::decoder::QuantDecoder;
+use super::stored::StoredTable;
 use super::table::QuantTable;
 use crate::error::{Error, Result, Unsupported};
 use crate::nn::{
@@ -30,34 +32,66 @@ pub(in crate::quant) fn is_known(operation: &dyn Opaque<f32>) -> bool {
         || layer_of::<Normalize>(operation).is_some()
 }
 
-/// The stage of an operation, where it has one.
+/// What a table is stored as.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::quant) enum TableForm {
+    Bits(Bits),
+    /// Codes, drawn by a seed.
+    Codes(ProductCodes, u64),
+}
+
+/// What each table of a model is stored as, and those that are stored already.
+#[derive(Debug)]
+pub(in crate::quant) struct TableForms<'a> {
+    pub(in crate::quant) forms: BTreeMap<ParamId, TableForm>,
+    pub(in crate::quant) ready: &'a BTreeMap<ParamId, StoredTable>,
+}
+
+impl TableForms<'_> {
+    fn form(&self, param: &Param<f32>, settings: Settings) -> TableForm {
+        self.forms.get(&param.id()).copied().unwrap_or(TableForm::Bits(settings.weights))
+    }
+
+    /// A table of nodes.
+    fn stored(&self, param: &Param<f32>, settings: Settings) -> Result<StoredTable> {
+        if let Some(ready) = self.ready.get(&param.id()) {
+            return Ok(ready.clone());
+        }
+        Ok(match self.form(param, settings) {
+            TableForm::Codes(how, seed) => {
+                StoredTable::Codes(CodeTable::of(param.value().view(), how, seed)?)
+            }
+            TableForm::Bits(_) => StoredTable::Ints(self.ints(param, settings)),
+        })
+    }
+
+    fn ints(&self, param: &Param<f32>, settings: Settings) -> QuantTable {
+        let bits = match self.form(param, settings) {
+            TableForm::Bits(bits) => bits,
+            TableForm::Codes(..) => settings.weights,
+        };
+        let ranges = if settings.rounding == Rounding::Nearest { 1 } else { usize::MAX };
+        QuantTable::rounded(param.value().view(), bits, ranges)
+    }
+}
+
+/// The stage of an operation that [is known](is_known).
 pub(in crate::quant) fn of_layer(
     operation: &dyn Opaque<f32>,
-    widths: &BTreeMap<ParamId, Bits>,
+    tables: &TableForms,
     settings: Settings,
-) -> Option<QuantOp> {
-    let table = |param: &Param<f32>| quantised(param, widths, settings);
+) -> Result<QuantOp> {
     if let Some(embedding) = layer_of::<Embedding>(operation) {
         let mut found = None;
-        embedding.visit(&mut |param| found = Some(table(param)));
-        return found.map(QuantOp::Embedding);
+        embedding.visit(&mut |param| found = Some(tables.stored(param, settings)));
+        return Ok(QuantOp::Embedding(found.expect("an embedding has a table")?));
     }
     let decoder = layer_of::<Decoder>(operation).filter(|decoder| !decoder.is_shared());
     if let Some(decoder) = decoder {
-        let relations = decoder.relations().map(table);
-        return Some(QuantOp::Decoder(QuantDecoder { form: decoder.form(), relations }));
+        let relations = decoder.relations().map(|param| tables.ints(param, settings));
+        return Ok(QuantOp::Decoder(QuantDecoder { form: decoder.form(), relations }));
     }
-    layer_of::<Normalize>(operation).map(|_| QuantOp::Normalize)
-}
-
-fn quantised(
-    param: &Param<f32>,
-    widths: &BTreeMap<ParamId, Bits>,
-    settings: Settings,
-) -> QuantTable {
-    let bits = widths.get(&param.id()).copied().unwrap_or(settings.weights);
-    let ranges = if settings.rounding == Rounding::Nearest { 1 } else { usize::MAX };
-    QuantTable::rounded(param.value().view(), bits, ranges)
+    Ok(QuantOp::Normalize)
 }
 
 fn has_table(node: &Node<f32>) -> bool {
@@ -65,28 +99,69 @@ fn has_table(node: &Node<f32>) -> bool {
     kind == <Embedding as Registered<f32>>::KIND || kind == <Decoder as Registered<f32>>::KIND
 }
 
-/// The width of each table of a model.
-pub(in crate::quant) fn widths(model: &Model, bits: Bits) -> BTreeMap<ParamId, Bits> {
+/// What each table of a model is stored as. A table that is small beside the whole has 8 bits, and
+/// no codes.
+///
+/// # Errors
+/// [`Error::Setting`] for codes that a table cannot have, and [`Error::Unsupported`] where they are
+/// asked for and no table is large enough.
+pub(in crate::quant) fn table_forms(
+    model: &Model,
+    settings: Settings,
+) -> Result<BTreeMap<ParamId, TableForm>> {
     let all = model.num_params() as f64;
-    let mut widths = BTreeMap::new();
+    let embedding = <Embedding as Registered<f32>>::KIND;
+    let (mut forms, mut coded, mut refused) = (BTreeMap::new(), false, None);
     for node in model.nodes().iter().filter(|node| has_table(node)) {
         node.layer().visit(&mut |param| {
             let small = param.value().len() as f64 <= SMALL * all;
-            widths.insert(param.id(), if small { Bits::Eight } else { bits });
+            let codes = settings.codes.filter(|_| node.layer().kind() == embedding && !small);
+            let form = match codes {
+                _ if small => TableForm::Bits(Bits::Eight),
+                None => TableForm::Bits(settings.weights),
+                Some(how) => {
+                    coded = true;
+                    let masked = param.mask().is_some().then(|| Unsupported {
+                        layer: node.name().into(),
+                        reason: "is masked, and codes do not keep its zeros".into(),
+                    });
+                    let wrong = how.check(param.value().ncols()).err();
+                    refused = refused.take().or(wrong).or(masked.map(Error::from));
+                    TableForm::Codes(how, model.seed())
+                }
+            };
+            forms.insert(param.id(), form);
         });
     }
-    widths
+    if settings.codes.is_some() && !coded {
+        return Err(Error::Unsupported(Unsupported {
+            layer: "the model".into(),
+            reason: "has no table of rows to store as codes".into(),
+        }));
+    }
+    refused.map_or(Ok(forms), Err)
 }
 
-/// A copy whose tables are those that the integers stand for.
-pub(in crate::quant) fn on_grid(mut model: Model, settings: Settings) -> Model {
-    let widths = widths(&model, settings.weights);
+/// A copy whose tables are those that what is stored stands for.
+///
+/// # Errors
+/// As [`table_forms`].
+pub(in crate::quant) fn on_grid(
+    mut model: Model,
+    ready: &BTreeMap<ParamId, StoredTable>,
+    settings: Settings,
+) -> Result<Model> {
+    let tables = TableForms { forms: table_forms(&model, settings)?, ready };
+    let mut failed = None;
     model.visit_mut(&mut |param| {
-        if widths.contains_key(&param.id()) {
-            *param.value_mut() = quantised(param, &widths, settings).to_floats();
+        if tables.forms.contains_key(&param.id()) {
+            match tables.stored(param, settings) {
+                Ok(table) => *param.value_mut() = table.to_floats(),
+                Err(error) => failed = Some(error),
+            }
         }
     });
-    model
+    failed.map_or(Ok(model), Err)
 }
 
 /// Refuses a model with stages on rows where it is to be trained on the grid: nothing is rounded

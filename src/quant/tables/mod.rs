@@ -1,30 +1,43 @@
-//! Tables of integers: rows of nodes and of relations with one scale each, and scores of pairs made
-//! of them.
+//! Tables of integers and of codes: rows of nodes and of relations, and scores of pairs made of
+//! them.
 //!
 //! | file | what it has |
 //! |---|---|
 //! | `table` | packed integers with a scale per row |
+//! | `codes` | rows that name words, and the words |
+//! | `words` | k-means, which finds the words |
+//! | `stored` | one or the other |
 //! | `decoder` | how pairs are scored, its relations a table |
+//! | `train` | training of a model whose tables are codes |
 //! | `known` | the layers of floats that become these, by name |
 //! | `rows` | which rows of a table a batch has |
 //! | `run` | what their stages compute: rows of floats, rows of length 1, scores |
-//! | `score` | scores of all candidates block by block, on integers or on floats |
-//! | `cost` | which of the two |
+//! | `score` | scores of all candidates block by block, on integers, by look-ups or on floats |
+//! | `look_up` | a query as what codes are looked up in |
+//! | `cost` | which of these |
 //!
 //! A model with any of these stages has no calibrated activations: all its other stages run on
 //! floats made of the stored integers.
 
+mod codes;
 mod cost;
 mod decoder;
 mod known;
+mod look_up;
 mod rows;
 mod run;
 mod score;
+mod stored;
 mod table;
+mod train;
+mod words;
 
+pub use codes::{CodeTable, ProductCodes};
 pub(super) use cost::forms;
 pub use decoder::QuantDecoder;
-pub(super) use known::{is_known, of_layer, on_grid, refuse_training, widths};
+pub(super) use known::{TableForms, is_known, of_layer, on_grid, refuse_training, table_forms};
 pub(super) use rows::TableRows;
 pub(super) use run::{RowOp, Scoring};
+pub use stored::StoredTable;
 pub use table::QuantTable;
+pub(super) use train::train;

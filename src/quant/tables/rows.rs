@@ -1,12 +1,12 @@
 //! Which rows of a table a batch has.
 
-use super::table::QuantTable;
+use super::stored::StoredTable;
 use std::sync::Arc;
 
 /// The rows of a batch in a table: all of them in order, or those of its nodes.
 #[derive(Debug, Clone)]
 pub(in crate::quant) struct TableRows {
-    pub(in crate::quant) table: QuantTable,
+    pub(in crate::quant) table: StoredTable,
     pub(in crate::quant) ids: Option<Arc<[u32]>>,
 }
 

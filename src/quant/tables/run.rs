@@ -3,6 +3,7 @@
 use super::decoder::QuantDecoder;
 use super::rows::TableRows;
 use super::score::score_range;
+use super::stored::StoredTable;
 use crate::kernels::{self, Isa};
 use crate::nn::decode::scores;
 use crate::nn::dense::length;
@@ -61,11 +62,7 @@ impl RowOp {
     /// Multiply-accumulates of one run; `width` is that of what it reads.
     pub(in crate::quant) fn macs(&self, width: usize) -> usize {
         match self {
-            // A query's own row, and a comparison for each candidate.
-            RowOp::Scores(scoring) => {
-                (scoring.asked.queries().len() + scoring.asked.num_pairs())
-                    * scoring.table.as_ref().map_or(width, TableRows::width)
-            }
+            RowOp::Scores(scoring) => scoring.macs(width),
             _ => 0,
         }
     }
@@ -94,6 +91,19 @@ fn normalize(x: ArrayView2<f32>, mut y: ArrayViewMut2<f32>) {
 }
 
 impl Scoring {
+    /// A query's own row, and a comparison for each candidate; by look-ups its products with all
+    /// words, and a sum for each candidate that has as many terms as a row has codes.
+    fn macs(&self, width: usize) -> usize {
+        let (queries, pairs) = (self.asked.queries().len(), self.asked.num_pairs());
+        let width = self.table.as_ref().map_or(width, TableRows::width);
+        match self.table.as_ref().map(|rows| &rows.table) {
+            Some(StoredTable::Codes(table)) if self.form == Form::Integers => {
+                queries * (width + width * table.words().shape().0) + pairs * table.spaces()
+            }
+            _ => (queries + pairs) * width,
+        }
+    }
+
     /// The rows of the queries, `[queries, d]`, of what `node` writes.
     fn queries(&self, width: usize, node: impl Fn(usize, &mut [f32]) + Sync) -> Array2<f32> {
         let asked = self.asked.queries();

@@ -1,7 +1,11 @@
 //! Scores of all candidates in a range, by the rows of a table: some queries and some candidates at
 //! a time, so that the table is read as it is stored and never unpacked as a whole.
 
+use super::codes::CodeTable;
+use super::look_up::LookedUp;
 use super::rows::TableRows;
+use super::stored::StoredTable;
+use super::table::QuantTable;
 use crate::kernels::{self, Activate, Finish, Isa, Out, PackedInt8};
 use crate::nn::decode::Match;
 use ndarray::{ArrayView2, ArrayViewMut2, Axis};
@@ -20,6 +24,8 @@ enum Asked<'a> {
     /// Each in 8 bits with a scale of its own, `[d, queries]`, and what every candidate's score has
     /// added where the table has offsets.
     Ints(Box<PackedInt8>, Vec<f32>, Option<Vec<f32>>),
+    /// Each as what the codes of every candidate are looked up in.
+    LookedUp(Vec<LookedUp>),
     Floats(ArrayView2<'a, f32>),
 }
 
@@ -33,7 +39,7 @@ struct Job<'a> {
 /// Writes the scores `y: [queries, candidates]` of `q: [queries, d]` and rows `range` of a batch:
 /// on the integer kernels of a level, or without one on floats.
 ///
-/// On integers `y_jk = (s_j·s_k) · Σ_c q_jc·t_kc`, where `q_j` is the query in 8 bits, and the
+/// On integers and by look-ups the rows of the batch are those of the table. On integers `y_jk = (s_j·s_k) · Σ_c q_jc·t_kc`, where `q_j` is the query in 8 bits, and the
 /// product of the query in floats with the table's offsets.
 pub(super) fn score_range(
     q: ArrayView2<f32>,
@@ -47,7 +53,11 @@ pub(super) fn score_range(
     let work = y.len() * width;
     let asked: Vec<Asked> = q
         .axis_chunks_iter(Axis(0), QUERIES)
-        .map(|q| if isa.is_some() { quantised(q, rows) } else { Asked::Floats(q) })
+        .map(|q| match (&rows.table, isa) {
+            (_, None) => Asked::Floats(q),
+            (StoredTable::Ints(table), _) => quantised(q, table),
+            (StoredTable::Codes(table), _) => Asked::LookedUp(LookedUp::all(q, table)),
+        })
         .collect();
     let mut jobs = Vec::new();
     for (asked, y) in asked.iter().zip(y.chunks_mut((QUERIES * count).max(1))) {
@@ -63,16 +73,19 @@ pub(super) fn score_range(
             out,
         }));
     }
-    kernels::run(jobs, work, |job| match (job.asked, isa) {
-        (Asked::Ints(q, scales, added), Some(isa)) => {
-            job.on_integers(q, scales, added.as_deref(), rows, isa);
+    kernels::run(jobs, work, |job| match (job.asked, isa, &rows.table) {
+        (Asked::Ints(q, scales, added), Some(isa), StoredTable::Ints(table)) => {
+            job.on_integers(q, scales, added.as_deref(), (rows, table), isa);
         }
-        (Asked::Floats(q), _) => job.on_floats(*q, rows, how),
-        (Asked::Ints(..), None) => unreachable!("integers have a level of kernels"),
+        (Asked::LookedUp(queries), Some(isa), StoredTable::Codes(table)) => {
+            job.by_look_up(queries, table, isa);
+        }
+        (Asked::Floats(q), ..) => job.on_floats(*q, rows, how),
+        _ => unreachable!("what was asked with a level of kernels, and for this table"),
     });
 }
 
-fn quantised<'a>(q: ArrayView2<'a, f32>, rows: &TableRows) -> Asked<'a> {
+fn quantised<'a>(q: ArrayView2<'a, f32>, table: &QuantTable) -> Asked<'a> {
     let (count, width) = q.dim();
     let values = q.as_slice().expect("rows of a new array");
     let starts: Vec<usize> = (0..=count).map(|i| i * width).collect();
@@ -82,7 +95,7 @@ fn quantised<'a>(q: ArrayView2<'a, f32>, rows: &TableRows) -> Asked<'a> {
     for (j, q) in ints.chunks_exact(width.max(1)).enumerate() {
         q.iter().enumerate().for_each(|(c, &q)| columns[c * count + j] = q);
     }
-    let added = rows.table.offsets().map(|offsets| {
+    let added = table.offsets().map(|offsets| {
         let terms = |q: &[f32]| -> f64 {
             q.iter().zip(offsets).map(|(&q, &offset)| f64::from(q) * f64::from(offset)).sum()
         };
@@ -103,7 +116,7 @@ impl Job<'_> {
         q: &PackedInt8,
         cols: &[f32],
         added: Option<&[f32]>,
-        rows: &TableRows,
+        (rows, table): (&TableRows, &QuantTable),
         isa: Isa,
     ) {
         let (width, queries) = (rows.width(), self.out.len());
@@ -112,8 +125,8 @@ impl Job<'_> {
         for (start, count) in self.blocks() {
             for (k, scale) in scales[..count].iter_mut().enumerate() {
                 let place = rows.place(self.first + start + k);
-                rows.table.unpack(place, &mut ints[k * width..][..width]);
-                *scale = rows.table.scales()[place];
+                table.unpack(place, &mut ints[k * width..][..width]);
+                *scale = table.scales()[place];
             }
             let (x, scores) = (&ints[..count * width], &mut scores[..count * queries]);
             let finish = Finish {
@@ -130,6 +143,13 @@ impl Job<'_> {
                     *out = scores[k * queries + j];
                 }
             }
+        }
+    }
+
+    fn by_look_up(self, queries: &[LookedUp], table: &CodeTable, isa: Isa) {
+        for (query, out) in queries.iter().zip(self.out) {
+            let range = self.first..self.first + out.len();
+            query.score(isa, table, range, out);
         }
     }
 
