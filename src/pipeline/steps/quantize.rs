@@ -9,7 +9,7 @@ const QAT: Key = Key::count(
     "qat",
     0,
     "a whole number of epochs",
-    "Epochs of quantisation-aware training before `--bits` and `--codes`",
+    "Epochs of quantisation-aware training for `--bits`, `--codes`",
 )
 .value_name("EPOCHS")
 .default("0");
@@ -54,7 +54,7 @@ impl Word for ProductCodes {
             .value_name("PARTS"),
     );
     const KEYS: &'static [Key] = &[
-        Key::choice("words", &["256", "16"], "Words of each part: a byte a code, or half of one")
+        Key::choice("words", &["256", "16"], "Words of a part: a code is a byte, or half")
             .default("256"),
         QAT,
     ];

@@ -37,8 +37,8 @@ impl ProductCodes {
         Self { spaces, words: 256, random: false }
     }
 
-    /// So many words for each part: 256, or 16, of which two codes share a byte and which are looked up
-    /// in registers on any processor with AVX2.
+    /// So many words for each part: 256, or 16, of which two codes share a byte and which are
+    /// looked up in registers on any processor with AVX2.
     ///
     /// # Errors
     /// [`Error::Setting`] for another number, and for 16 words of an odd number of parts.

@@ -39,8 +39,9 @@ struct Job<'a> {
 /// Writes the scores `y: [queries, candidates]` of `q: [queries, d]` and rows `range` of a batch:
 /// on the integer kernels of a level, or without one on floats.
 ///
-/// On integers and by look-ups the rows of the batch are those of the table. On integers `y_jk = (s_j·s_k) · Σ_c q_jc·t_kc`, where `q_j` is the query in 8 bits, and the
-/// product of the query in floats with the table's offsets.
+/// On integers and by look-ups the rows of the batch are those of the table. On integers
+/// `y_jk = (s_j·s_k) · Σ_c q_jc·t_kc`, where `q_j` is the query in 8 bits, and the product of the
+/// query in floats with the table's offsets.
 pub(super) fn score_range(
     q: ArrayView2<f32>,
     rows: &TableRows,

@@ -73,7 +73,8 @@ fn check<'a>(tables: impl Iterator<Item = &'a [u8]>) {
     assert!(reach <= usize::from(u16::MAX), "sums pass 16 bits");
 }
 
-/// `y_i = Σ_m t_m[code_im]`, the sums `y` of whole blocks of rows, with the instructions of a level.
+/// `y_i = Σ_m t_m[code_im]`, the sums `y` of whole blocks of rows, with the instructions of a
+/// level.
 ///
 /// # Panics
 /// If the codes are not so many blocks of as many columns as there are tables, and if the processor
@@ -93,7 +94,8 @@ pub fn lookup_sums(isa: Isa, codes: &[[u8; LANES]], tables: &LookupTables, y: &m
 /// Blocks whose sums are made before they become scores.
 const AT_ONCE: usize = 8;
 
-/// `y_i = base + step · Σ_m t_m[code_im]` of the rows from `skip` on, which lies in the first block.
+/// `y_i = base + step · Σ_m t_m[code_im]` of the rows from `skip` on, which is within the first
+/// block.
 ///
 /// # Panics
 /// As [`lookup_sums`], and if the blocks have fewer rows.
