@@ -2,16 +2,19 @@
 
 use super::case::Case;
 use super::tensors::File;
-use gnn_prune::data::GraphSet;
+use gnn_prune::data::{GraphSet, Triples};
 use gnn_prune::files::Tensors;
 use gnn_prune::io::pyg::{Assumptions, Checkpoint, state_of};
-use gnn_prune::nn::{Activation, ActivationFn, Add, Concat, NodeId, Pooling, Registry};
-use gnn_prune::quant::{Calibration, Rounding};
-use gnn_prune::task::Task;
+use gnn_prune::nn::decode::{Decoder, Form};
+use gnn_prune::nn::{
+    Activation, ActivationFn, Add, Concat, Embedding, ModelBuilder, NodeId, Pooling, Registry,
+};
+use gnn_prune::quant::{Calibration, ProductCodes, Rounding};
+use gnn_prune::task::{LinkTask, Task};
 use gnn_prune::testing::{models_around, random_layer, random_model};
 use gnn_prune::{
     Bits, ChannelPruner, Dataset, DeepGcn, Gat, Gcn, Gcn2, Gin, GinGraphs, GraphTask, LayerPlan,
-    Magnitude, Mlp, Model, Quantizer, Result, Sage, Sgc, WeightPruner,
+    Magnitude, Mlp, Model, QuantModel, Quantizer, Result, Sage, Sgc, WeightPruner,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -184,12 +187,33 @@ pub fn integers(folder: &Path) -> Result<Vec<Case>> {
             files.push(read(&path));
         }
     }
+    for codes in [None, Some((3, 256)), Some((4, 16))] {
+        tables(codes)?.save(&path)?;
+        files.push(read(&path));
+    }
     let kept = ["format_1", "format_2"]
         .into_iter()
         .flat_map(fixtures)
         .filter(|path| path.to_string_lossy().contains("integers"));
     files.extend(kept.map(|path| read(&path)));
     Ok(files.into_iter().map(|bytes| Case::of([("model.safetensors", bytes)])).collect())
+}
+
+/// A table of as many nodes as there are and a decoder, as integers or as codes of so many parts and
+/// words.
+fn tables(codes: Option<(usize, usize)>) -> Result<QuantModel> {
+    let mut builder = ModelBuilder::new(1);
+    let table = builder.add("table", Embedding::new(NODES, 6)?, &[NodeId::INPUT])?;
+    let decoder = Decoder::builder(Form::DistMult, 6).relations(1).build()?;
+    let scores = builder.add("scores", decoder, &[table])?;
+    let fact = |k: u32| vec![[k, 0, k + 1]];
+    let facts = Triples::new("facts", NODES, 1, fact(0), fact(1), fact(2))?;
+    let task = LinkTask::builder(facts).build()?;
+    let mut quantizer = Quantizer::builder(Bits::Four);
+    if let Some((parts, words)) = codes {
+        quantizer = quantizer.codes(ProductCodes::new(parts).with_words(words)?);
+    }
+    quantizer.build()?.quantize(&builder.build(scores, 0)?, &task)
 }
 
 /// As PyTorch writes them; keys of a file that the crate writes itself would come in any order.

@@ -5,7 +5,7 @@ use super::models::NODES;
 use gnn_prune::data::Splits;
 use gnn_prune::io::{self, pyg};
 use gnn_prune::ndarray::Array2;
-use gnn_prune::nn::{Cx, Registry, RowSpace, Rows};
+use gnn_prune::nn::{Cx, Queries, Query, Registry, RowSpace, Rows};
 use gnn_prune::quant::{Forms, QuantOp, Rounding};
 use gnn_prune::task::{Part, evaluate};
 use gnn_prune::testing::{random_dense, random_plan, random_sparse};
@@ -202,6 +202,13 @@ pub fn integers(model: &QuantModel, folder: &Path) -> Lawful<()> {
             if said(run(x))?.is_some_and(|shape| shape != (count, model.out_channels())) {
                 return broken("a model puts out what it says", format!("{forms:?}"));
             }
+            let asked = [Query { node: 1, relation: 0, inverse: true }; 2].to_vec();
+            let pairs = Queries::among(asked, 1..NODES as u32).expect("its nodes are there");
+            let pairs = Rows::new().queries(pairs);
+            said((|| {
+                let mut program = model.compile_within_as(&graph, x.view(), &pairs, forms)?;
+                program.run(x.view()).map(drop)
+            })())?;
         }
     }
     Ok(())
