@@ -56,6 +56,7 @@ mod registry;
 mod resume;
 mod row_spaces;
 mod sampling;
+mod signs;
 #[cfg(feature = "testing")]
 mod symmetry;
 mod tables;

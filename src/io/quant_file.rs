@@ -2,7 +2,7 @@
 
 use super::header::{FORMAT, Kind, check_format, damaged, open};
 use super::int_codec;
-use super::table_codec::{self, CodesHeader, TableHeader};
+use super::table_codec::{self, CodesHeader, SignsHeader, TableHeader};
 use super::tensors::{Reader, Tensor, serialise, total_bytes};
 use crate::error::{Error, ModelError, Result};
 use crate::files;
@@ -52,12 +52,20 @@ enum OpHeader {
     Linear { bits: Bits, cols: usize, rows: usize },
     Normalize,
     Pool(Pooling),
+    Signs(SignsHeader),
 }
 
 impl OpHeader {
     /// As [`QuantOp::is_of_rows`].
     fn is_of_rows(&self) -> bool {
-        matches!(self, Self::Codes(_) | Self::Decoder { .. } | Self::Embedding(_) | Self::Normalize)
+        matches!(
+            self,
+            Self::Codes(_)
+                | Self::Decoder { .. }
+                | Self::Embedding(_)
+                | Self::Normalize
+                | Self::Signs(_)
+        )
     }
 }
 
@@ -106,6 +114,7 @@ fn tensors(model: &QuantModel) -> Vec<Tensor> {
                 tensors.extend(match table {
                     StoredTable::Ints(table) => table_codec::encode(name, table),
                     StoredTable::Codes(table) => table_codec::encode_codes(name, table),
+                    StoredTable::Signs(table) => table_codec::encode_signs(name, table),
                 });
             }
             QuantOp::Decoder(decoder) => {
@@ -175,6 +184,9 @@ impl QuantModel {
                 }
                 QuantOp::Embedding(StoredTable::Codes(table)) => {
                     OpHeader::Codes(CodesHeader::of(table))
+                }
+                QuantOp::Embedding(StoredTable::Signs(table)) => {
+                    OpHeader::Signs(SignsHeader::of(table))
                 }
                 QuantOp::Normalize => OpHeader::Normalize,
                 QuantOp::Pool(pooling) => OpHeader::Pool(*pooling),
@@ -264,6 +276,11 @@ fn read(bytes: &[u8]) -> Result<QuantModel, String> {
                 let name = part(k, &layer, TABLE);
                 let table = table_codec::decode_codes(&mut reader, name, &table)?;
                 QuantOp::Embedding(StoredTable::Codes(table))
+            }
+            OpHeader::Signs(table) => {
+                let name = part(k, &layer, TABLE);
+                let table = table_codec::decode_signs(&mut reader, name, &table)?;
+                QuantOp::Embedding(StoredTable::Signs(table))
             }
             OpHeader::Normalize => QuantOp::Normalize,
             OpHeader::Pool(pooling) => QuantOp::Pool(pooling),

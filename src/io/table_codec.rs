@@ -2,13 +2,15 @@
 
 use super::int_codec;
 use super::tensors::{Reader, Tensor};
-use crate::quant::{Bits, CodeTable, QuantTable};
+use crate::quant::{Bits, CodeTable, QuantTable, SignTable};
 use serde::{Deserialize, Serialize};
 
 /// The rows, packed to whole bytes one after the other: what a program reads them from.
 const ROWS: &str = "rows";
 /// The codes of a table, row by row, and what the tensors of its words begin with.
 const CODES: &str = "codes";
+/// Signs as bits, row by row.
+const SIGNS: &str = "signs";
 const WORDS: &str = "words";
 const SCALES: &str = "scales";
 /// Only where the table has them.
@@ -43,6 +45,41 @@ impl CodesHeader {
         let (range, rows, spaces) = (table.range(), table.shape().0, table.spaces());
         Self { range, rows, spaces, words: TableHeader::of(table.words()) }
     }
+}
+
+/// What the metadata say of a table of signs.
+#[derive(Serialize, Deserialize)]
+pub(super) struct SignsHeader {
+    cols: usize,
+    parts: usize,
+    rows: usize,
+}
+
+impl SignsHeader {
+    pub(super) fn of(table: &SignTable) -> Self {
+        let (rows, cols) = table.shape();
+        Self { cols, parts: table.parts(), rows }
+    }
+}
+
+/// The tensors of a table of signs.
+pub(super) fn encode_signs(name: impl Fn(&str) -> String, table: &SignTable) -> Vec<Tensor> {
+    let scales = table.all_scales();
+    let scales = Tensor::numbers(name(SCALES), vec![scales.len()], scales);
+    vec![Tensor::bytes(name(SIGNS), table.to_bytes()), scales]
+}
+
+/// Reads a table of signs.
+pub(super) fn decode_signs(
+    reader: &mut Reader,
+    name: impl Fn(&str) -> String,
+    header: &SignsHeader,
+) -> Result<SignTable, String> {
+    let SignsHeader { cols, parts, rows } = *header;
+    let scales: Vec<f32> = reader.vector(&name(SCALES))?;
+    let bytes = reader.bytes(&name(SIGNS))?;
+    SignTable::from_bytes((rows, cols), parts, bytes, scales)
+        .map_err(|problem| format!("table `{}` {problem}", name(SIGNS)))
 }
 
 /// The tensors of a table of codes.

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::nn::decode::{Decoder, Form};
-use crate::nn::{Add, Embedding, Init, LgConv, Model, ModelBuilder, NodeId, Normalize};
+use crate::nn::{Add, Concat, Embedding, Init, LgConv, Model, ModelBuilder, NodeId, Normalize};
 
 /// LightGCN: a table of users and items, propagated, and the mean over all depths; scores are dot
 /// products. Without layers it is matrix factorisation.
@@ -20,7 +20,14 @@ pub struct LightGcn;
 impl LightGcn {
     /// Starts a network for a graph of `nodes` users and items.
     pub fn builder(nodes: usize) -> LightGcnBuilder {
-        LightGcnBuilder { nodes, channels: 64, layers: 3, deviation: 0.1, cosine: false }
+        LightGcnBuilder {
+            nodes,
+            channels: 64,
+            layers: 3,
+            deviation: 0.1,
+            cosine: false,
+            apart: false,
+        }
     }
 }
 
@@ -32,6 +39,7 @@ pub struct LightGcnBuilder {
     layers: usize,
     deviation: f64,
     cosine: bool,
+    apart: bool,
 }
 
 impl LightGcnBuilder {
@@ -63,6 +71,17 @@ impl LightGcnBuilder {
         self
     }
 
+    /// Whether the rows of all depths stand beside each other, those of depth `k` of `layers` times
+    /// `(k + 1) / (layers + 1)`, in the place of their mean: what is stored as signs then has a
+    /// scale per depth. Default: not.
+    ///
+    /// *Source*: BiGeaR ([`SignTable`](crate::quant::SignTable)), equation 5.
+    #[must_use]
+    pub fn apart(mut self, apart: bool) -> Self {
+        self.apart = apart;
+        self
+    }
+
     /// Builds the model and draws its parameters from `seed`.
     ///
     /// # Errors
@@ -74,15 +93,24 @@ impl LightGcnBuilder {
         for k in 1..=self.layers {
             depths.push(b.add(&format!("hop{k}"), LgConv::new(), &depths[k - 1..])?);
         }
-        let mut x = depths[0];
-        if self.layers > 0 {
+        let (mut x, mut channels) = (depths[0], self.channels);
+        if self.layers > 0 && self.apart {
+            let count = depths.len();
+            let weighted = depths.iter().enumerate().map(|(k, &depth)| {
+                let weight = Add::with_coefficients(vec![(k + 1) as f64 / count as f64])?;
+                b.add(&format!("weighted{k}"), weight, &[depth])
+            });
+            let weighted = weighted.collect::<Result<Vec<_>>>()?;
+            x = b.add("depths", Concat::new(), &weighted)?;
+            channels *= count;
+        } else if self.layers > 0 {
             let share = 1.0 / depths.len() as f64;
             x = b.add("mean", Add::with_coefficients(vec![share; depths.len()])?, &depths)?;
         }
         if self.cosine {
             x = b.add("normalize", Normalize, &[x])?;
         }
-        let dot = Decoder::builder(Form::Dot, self.channels).build()?;
+        let dot = Decoder::builder(Form::Dot, channels).build()?;
         let y = b.add("decoder", dot, &[x])?;
         b.build(y, seed)
     }

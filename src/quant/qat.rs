@@ -257,7 +257,7 @@ mod tests {
             calibration,
             calibrate: Calibrate::All,
             rounding: Rounding::Compensated,
-            codes: None,
+            tables: None,
         }
     }
 

@@ -7,7 +7,7 @@ use super::model::QuantModel;
 use super::qat;
 use super::rounding::{self, Rounded};
 use super::settings::{Rounding, Settings};
-use super::tables::{self, ProductCodes};
+use super::tables::{self, ProductCodes, TableStore};
 use crate::error::{Error, Result};
 use crate::log;
 use crate::nn::Model;
@@ -24,7 +24,7 @@ pub struct QuantizerBuilder {
     calibrate: Calibrate,
     rounding: Rounding,
     epochs: usize,
-    codes: Option<ProductCodes>,
+    tables: Option<TableStore>,
 }
 
 impl QuantizerBuilder {
@@ -72,7 +72,16 @@ impl QuantizerBuilder {
     /// weights, have the integers that they have without. Default: integers.
     #[must_use]
     pub fn codes(mut self, codes: ProductCodes) -> Self {
-        self.codes = Some(codes);
+        self.tables = Some(TableStore::Codes(codes));
+        self
+    }
+
+    /// Stores tables of rows as signs, one bit a number, with a scale for each of so many equal
+    /// parts of a row; small tables and other weights as [`QuantizerBuilder::codes`]. Default:
+    /// integers.
+    #[must_use]
+    pub fn signs(mut self, parts: usize) -> Self {
+        self.tables = Some(TableStore::Signs(parts));
         self
     }
 
@@ -128,7 +137,7 @@ impl Quantizer {
             calibrate: Calibrate::All,
             rounding: Rounding::Compensated,
             epochs: 0,
-            codes: None,
+            tables: None,
         }
     }
 
@@ -137,15 +146,18 @@ impl Quantizer {
         self.settings.weights
     }
 
-    /// What tables of rows are stored as, where not as integers.
+    /// The codes that tables of rows are stored as, where they are.
     pub fn codes(&self) -> Option<ProductCodes> {
-        self.settings.codes
+        match self.settings.tables {
+            Some(TableStore::Codes(codes)) => Some(codes),
+            _ => None,
+        }
     }
 
     /// The quantiser that draws where this one chooses: what the choice has to beat. There is none
     /// where nothing is chosen.
     pub fn random(&self) -> Option<Self> {
-        let codes = self.settings.codes?.random();
+        let codes = self.codes()?.random();
         Some(Self { settings: self.settings.clone().codes(codes) })
     }
 
@@ -188,7 +200,7 @@ impl Quantizer {
     }
 
     fn check_training(&self, model: &Model) -> Result<()> {
-        let trains_tables = self.settings.epochs == 0 || self.settings.codes.is_some();
+        let trains_tables = self.settings.epochs == 0 || self.settings.tables.is_some();
         if trains_tables { Ok(()) } else { tables::refuse_training(model) }
     }
 
@@ -229,7 +241,7 @@ impl Quantizer {
         let settings = self.settings();
         self.check_training(model)?;
         convert::check(model, task, settings)?;
-        if settings.codes.is_some() && self.settings.epochs > 0 {
+        if settings.tables.is_some() && self.settings.epochs > 0 {
             let (model, tables) = tables::train(model, task, settings, self.settings.epochs, told)?;
             return Ok(Rounded { tables, ..rounding::round(&model, task, settings)? });
         }
@@ -251,17 +263,18 @@ impl Quantizer {
 
     fn settings(&self) -> Settings {
         let QuantizerBuilder {
-            weights, activations, calibration, calibrate, rounding, codes, ..
+            weights, activations, calibration, calibrate, rounding, tables, ..
         } = self.settings;
-        Settings { weights, activations, calibration, calibrate, rounding, codes }
+        Settings { weights, activations, calibration, calibrate, rounding, tables }
     }
 }
 
 impl std::fmt::Display for Quantizer {
     /// What a report calls it: `bits 8`, `codes 32`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.settings.codes {
-            Some(codes) => write!(f, "{codes}"),
+        match self.settings.tables {
+            Some(TableStore::Codes(codes)) => write!(f, "{codes}"),
+            Some(TableStore::Signs(_)) => f.write_str("bits 1"),
             None => write!(f, "bits {}", self.bits()),
         }
     }

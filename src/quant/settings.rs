@@ -3,7 +3,7 @@
 use super::bits::Bits;
 use super::calibration::Calibration;
 use super::model::QuantModel;
-use super::tables::ProductCodes;
+use super::tables::TableStore;
 use crate::reconstruct::Calibrate;
 
 /// How a weight matrix is brought to integers.
@@ -36,7 +36,7 @@ pub(super) struct Settings {
     pub calibrate: Calibrate,
     pub rounding: Rounding,
     /// What large tables of rows become in the place of integers.
-    pub codes: Option<ProductCodes>,
+    pub tables: Option<TableStore>,
 }
 
 /// The calibration of every value that has scales: of the input where a join or an aggregation

@@ -187,8 +187,14 @@ pub fn integers(folder: &Path) -> Result<Vec<Case>> {
             files.push(read(&path));
         }
     }
-    for codes in [None, Some((3, 256)), Some((4, 16))] {
-        tables(codes)?.save(&path)?;
+    let quantizers = [
+        Quantizer::builder(Bits::Four),
+        Quantizer::builder(Bits::Four).signs(3),
+        Quantizer::builder(Bits::Four).codes(ProductCodes::new(3)),
+        Quantizer::builder(Bits::Four).codes(ProductCodes::new(4).with_words(16)?),
+    ];
+    for quantizer in quantizers {
+        tables(quantizer.build()?)?.save(&path)?;
         files.push(read(&path));
     }
     let kept = ["format_1", "format_2"]
@@ -199,9 +205,8 @@ pub fn integers(folder: &Path) -> Result<Vec<Case>> {
     Ok(files.into_iter().map(|bytes| Case::of([("model.safetensors", bytes)])).collect())
 }
 
-/// A table of as many nodes as there are and a decoder, as integers or as codes of so many parts and
-/// words.
-fn tables(codes: Option<(usize, usize)>) -> Result<QuantModel> {
+/// A table of as many nodes as there are and a decoder.
+fn tables(quantizer: Quantizer) -> Result<QuantModel> {
     let mut builder = ModelBuilder::new(1);
     let table = builder.add("table", Embedding::new(NODES, 6)?, &[NodeId::INPUT])?;
     let decoder = Decoder::builder(Form::DistMult, 6).relations(1).build()?;
@@ -209,11 +214,7 @@ fn tables(codes: Option<(usize, usize)>) -> Result<QuantModel> {
     let fact = |k: u32| vec![[k, 0, k + 1]];
     let facts = Triples::new("facts", NODES, 1, fact(0), fact(1), fact(2))?;
     let task = LinkTask::builder(facts).build()?;
-    let mut quantizer = Quantizer::builder(Bits::Four);
-    if let Some((parts, words)) = codes {
-        quantizer = quantizer.codes(ProductCodes::new(parts).with_words(words)?);
-    }
-    quantizer.build()?.quantize(&builder.build(scores, 0)?, &task)
+    quantizer.quantize(&builder.build(scores, 0)?, &task)
 }
 
 /// As PyTorch writes them; keys of a file that the crate writes itself would come in any order.

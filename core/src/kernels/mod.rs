@@ -19,6 +19,7 @@
 //! | [`map_rows`], [`for_each_chunk`] | | element-wise work |
 //! | [`spmm_int8`], [`matmul_int8`], [`input_int8`], [`join_int8`] | integer products and joins | quantised models |
 //! | [`nearest_words`] | `argmin_k |x_i − w_k|²` | rows that become codes |
+//! | [`bit_differences`] | `y_i = |code_i xor query|` | scores of rows of one bit |
 //! | [`lookup_sums`] | `y_i = Σ_m t_m[code_im]` | scores of rows that are codes |
 //!
 //! All of them overwrite their output unless their name says otherwise, check shapes once at entry
@@ -62,8 +63,9 @@ pub use elementwise::{DropMask, elu, elu_with, relu, softmax_terms, weighted_sum
 pub use epilogue::Epilogue;
 pub use int8::*;
 pub use lookup::{
-    LANES as LOOKUP_LANES, LookupTables, MOST as LOOKUP_MOST, MOST_TABLES as LOOKUP_TABLES,
-    looks_up_fast, lookup_scores, lookup_sums, nearest_words, nearest_words_with,
+    CodeQuery, LANES as LOOKUP_LANES, LookupTables, MOST as LOOKUP_MOST,
+    MOST_TABLES as LOOKUP_TABLES, bit_differences, code_scores, looks_up_fast, lookup_sums,
+    nearest_words, nearest_words_with,
 };
 pub use simd::Isa;
 pub use sparse::*;

@@ -65,7 +65,7 @@ const FITS: &[Fits] = &[
         &[(Nodes, DEEP), (Graphs, &[]), (Links, ENCODERS), (Edges, &[]), (Items, &[Lightgcn])],
     ),
     ("residual", &[(Nodes, STACKS)]),
-    ("jumping", &[(Nodes, STACKS)]),
+    ("jumping", &[(Nodes, STACKS), (Items, &[Lightgcn])]),
     ("norm", &[(Nodes, STACKS), (Links, ENCODERS)]),
     ("heads", &[(Nodes, &[Gat, Gatv2])]),
     ("aggr", &[(Nodes, &[Sage])]),

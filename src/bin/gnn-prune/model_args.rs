@@ -225,7 +225,7 @@ pub struct ModelArgs {
     /// Add the input of every hidden layer but the first to its output
     #[arg(long)]
     pub residual: bool,
-    /// Jumping knowledge, all layers joined by: cat, max
+    /// Jumping knowledge, all layers joined by: cat, max (lightgcn: cat)
     #[arg(long, value_enum, value_name = "HOW", hide_possible_values = true)]
     pub jumping: Option<Jumping>,
     /// Norm of hidden layers: none, batch, layer [default: none or batch]

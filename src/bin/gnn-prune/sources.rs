@@ -3,7 +3,7 @@
 use crate::args::{DataArgs, say_notes, word};
 use crate::failure::{Failure, Result};
 use crate::fits::{self, Work};
-use crate::model_args::{DecoderKind, ModelArgs, ModelKind, RankingKind};
+use crate::model_args::{DecoderKind, Jumping, ModelArgs, ModelKind, RankingKind};
 use crate::output::remark;
 use clap::{ArgMatches, ValueEnum};
 use gnn_prune::data::{EdgeSplit, GraphSet, Interactions, Purpose, Triples};
@@ -436,7 +436,18 @@ fn recommender(task: &RecommendTask, model: &ModelArgs) -> Result<Model> {
     let layers = if model.model == Some(ModelKind::Mf) { 0 } else { model.layers.unwrap_or(3) };
     let builder = LightGcn::builder(taken.num_users() + taken.num_items())
         .channels(model.hidden.unwrap_or(64))
-        .layers(layers);
+        .layers(layers)
+        .apart(match model.jumping {
+            None => false,
+            Some(Jumping::Cat) => true,
+            Some(Jumping::Max) => {
+                return Err(Failure::Unfit {
+                    flag: "jumping max".into(),
+                    kinds: "networks of nodes".into(),
+                    model: "lightgcn".into(),
+                });
+            }
+        });
     // A cosine is of directions alone, and rows that begin short turn sooner.
     let builder = match model.ranking() {
         RankingKind::Ccl | RankingKind::Ssm => builder.cosine(true).deviation(0.01),

@@ -17,7 +17,7 @@ const QAT: Key = Key::count(
 impl Word for Quantizer {
     type Made = Quantizer;
     const WORD: &'static str = "bits";
-    const HELP: &'static str = "Quantise to 8, 4 or 2 bits; always last";
+    const HELP: &'static str = "Quantise to 8, 4 or 2 bits, tables to 1; always last";
     const AMOUNT: Option<Key> =
         Some(Key::text("bits", of_weights, "Bits of the weights").value_name("BITS"));
     const KEYS: &'static [Key] = &[
@@ -30,10 +30,25 @@ impl Word for Quantizer {
             .default("8")
             .unwritten(),
         QAT,
+        Key::count(
+            "parts",
+            1,
+            "a whole number from 1 on",
+            "Parts of a row with a scale each, of `--bits 1`",
+        )
+        .default("1")
+        .unwritten(),
     ];
 
     fn parse(settings: &Settings) -> Result<Quantizer> {
-        let builder = Quantizer::builder(bits(settings.amount()?))
+        let count = settings.amount()?;
+        let mut builder = Quantizer::builder(bits(count));
+        if count == 1 {
+            builder = builder.signs(settings.value("parts")?);
+        } else if settings.is_given("parts") {
+            return Err(Error::setting("`parts`", "given", "beside `--bits 1` alone"));
+        }
+        let builder = builder
             .qat(settings.value("qat")?)
             .calibrate(settings.value("calibrate")?)
             .activation_bits(bits(settings.value("act-bits")?));
@@ -65,7 +80,7 @@ impl Word for ProductCodes {
     }
 }
 
-/// The width of a number that was read already.
+/// The width of a number that was read already; beside tables of one bit all else has 8.
 fn bits(count: u8) -> Bits {
     match count {
         2 => Bits::Two,
@@ -76,9 +91,8 @@ fn bits(count: u8) -> Bits {
 
 fn of_weights(text: &str) -> Result<String> {
     match text {
-        "8" | "4" | "2" => Ok(text.into()),
-        "1" => Err(Error::setting("`bits`", text, "8, 4 or 2; 1 bit is not built yet")),
-        _ => Err(Error::setting("`bits`", format!("`{text}`"), "8, 4 or 2")),
+        "8" | "4" | "2" | "1" => Ok(text.into()),
+        _ => Err(Error::setting("`bits`", format!("`{text}`"), "8, 4 or 2, or 1 of tables")),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Which form scores take: integers, or floats made of the stored integers.
 
-use super::codes::CodeTable;
+use super::stored::StoredTable;
 use crate::kernels::{Isa, looks_up_fast};
 use crate::nn::decode::Match;
 use crate::nn::{Candidates, Queries, Rows};
@@ -53,11 +53,16 @@ pub(in crate::quant) fn forms(
         }
         let width = model.width_of(table + 1) as f64;
         let queries = asked.map_or(0, |asked| asked.queries().len()) as f64;
-        let pays = match model.stages[table].op.codes() {
-            // Codes stand where the table has them: no row of a batch is another one's.
-            Some(_) if rows.node_ids().is_some() => continue,
-            Some(codes) => looking_up_pays(codes, queries, isa),
-            None => pays(width, queries, isa),
+        let QuantOp::Embedding(stored) = &model.stages[table].op else { continue };
+        // Codes and signs stand where the table has them: no row of a batch is another one's.
+        if stored.ints().is_none() && rows.node_ids().is_some() {
+            continue;
+        }
+        let pays = match stored {
+            StoredTable::Ints(_) => pays(width, queries, isa),
+            StoredTable::Codes(codes) => looking_up_pays(codes.is_of_halves(), queries, isa),
+            // What decides are queries of more than two values, which are looked up as bytes.
+            StoredTable::Signs(_) => looking_up_pays(false, queries, isa),
         };
         if forms == Forms::Integers || (forms == Forms::Fastest && pays) {
             all[k] = Form::Integers;
@@ -84,10 +89,10 @@ fn pays(width: f64, queries: f64, isa: Isa) -> bool {
     ints < floats
 }
 
-/// Whether look-ups beat floats that are made of codes.
-fn looking_up_pays(codes: &CodeTable, queries: f64, isa: Isa) -> bool {
+/// Whether look-ups beat floats that are made of codes or signs.
+fn looking_up_pays(halves: bool, queries: f64, isa: Isa) -> bool {
     // In registers always; byte by byte where rows would be put together for few queries.
-    looks_up_fast(isa, codes.is_of_halves()) || queries <= FEW
+    looks_up_fast(isa, halves) || queries <= FEW
 }
 
 /// Queries up to which sums of bytes that are looked up one by one beat a product.

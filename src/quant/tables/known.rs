@@ -2,6 +2,7 @@
 
 use super::codes::{CodeTable, ProductCodes};
 use super::decoder::QuantDecoder;
+use super::signs::SignTable;
 use super::stored::StoredTable;
 use super::table::QuantTable;
 use crate::error::{Error, Result, Unsupported};
@@ -32,12 +33,35 @@ pub(in crate::quant) fn is_known(operation: &dyn Opaque<f32>) -> bool {
         || layer_of::<Normalize>(operation).is_some()
 }
 
+/// What large tables are stored as in the place of integers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::quant) enum TableStore {
+    Codes(ProductCodes),
+    /// Signs in so many parts of the columns.
+    Signs(usize),
+}
+
+impl TableStore {
+    /// Refuses what a table of so many columns cannot be stored as.
+    fn check(self, cols: usize) -> Result<()> {
+        match self {
+            TableStore::Codes(how) => how.check(cols),
+            TableStore::Signs(parts) if parts == 0 || !cols.is_multiple_of(parts) => {
+                let legal = format!("a number that divides the {cols} columns of the table");
+                Err(Error::setting("parts of a row of signs", parts, legal))
+            }
+            TableStore::Signs(_) => Ok(()),
+        }
+    }
+}
+
 /// What a table is stored as.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::quant) enum TableForm {
     Bits(Bits),
     /// Codes, drawn by a seed.
     Codes(ProductCodes, u64),
+    Signs(usize),
 }
 
 /// What each table of a model is stored as, and those that are stored already.
@@ -61,6 +85,9 @@ impl TableForms<'_> {
             TableForm::Codes(how, seed) => {
                 StoredTable::Codes(CodeTable::of(param.value().view(), how, seed)?)
             }
+            TableForm::Signs(parts) => {
+                StoredTable::Signs(SignTable::of(param.value().view(), parts))
+            }
             TableForm::Bits(_) => StoredTable::Ints(self.ints(param, settings)),
         })
     }
@@ -68,7 +95,7 @@ impl TableForms<'_> {
     fn ints(&self, param: &Param<f32>, settings: Settings) -> QuantTable {
         let bits = match self.form(param, settings) {
             TableForm::Bits(bits) => bits,
-            TableForm::Codes(..) => settings.weights,
+            _ => settings.weights,
         };
         let ranges = if settings.rounding == Rounding::Nearest { 1 } else { usize::MAX };
         QuantTable::rounded(param.value().view(), bits, ranges)
@@ -100,10 +127,10 @@ fn has_table(node: &Node<f32>) -> bool {
 }
 
 /// What each table of a model is stored as. A table that is small beside the whole has 8 bits, and
-/// no codes.
+/// neither codes nor signs.
 ///
 /// # Errors
-/// [`Error::Setting`] for codes that a table cannot have, and [`Error::Unsupported`] where they are
+/// [`Error::Setting`] for codes or signs that a table cannot have, and [`Error::Unsupported`] where they are
 /// asked for and no table is large enough.
 pub(in crate::quant) fn table_forms(
     model: &Model,
@@ -115,28 +142,31 @@ pub(in crate::quant) fn table_forms(
     for node in model.nodes().iter().filter(|node| has_table(node)) {
         node.layer().visit(&mut |param| {
             let small = param.value().len() as f64 <= SMALL * all;
-            let codes = settings.codes.filter(|_| node.layer().kind() == embedding && !small);
-            let form = match codes {
+            let store = settings.tables.filter(|_| node.layer().kind() == embedding && !small);
+            let form = match store {
                 _ if small => TableForm::Bits(Bits::Eight),
                 None => TableForm::Bits(settings.weights),
-                Some(how) => {
+                Some(store) => {
                     coded = true;
                     let masked = param.mask().is_some().then(|| Unsupported {
                         layer: node.name().into(),
-                        reason: "is masked, and codes do not keep its zeros".into(),
+                        reason: "is masked, and neither codes nor signs keep its zeros".into(),
                     });
-                    let wrong = how.check(param.value().ncols()).err();
+                    let wrong = store.check(param.value().ncols()).err();
                     refused = refused.take().or(wrong).or(masked.map(Error::from));
-                    TableForm::Codes(how, model.seed())
+                    match store {
+                        TableStore::Codes(how) => TableForm::Codes(how, model.seed()),
+                        TableStore::Signs(parts) => TableForm::Signs(parts),
+                    }
                 }
             };
             forms.insert(param.id(), form);
         });
     }
-    if settings.codes.is_some() && !coded {
+    if settings.tables.is_some() && !coded {
         return Err(Error::Unsupported(Unsupported {
             layer: "the model".into(),
-            reason: "has no table of rows to store as codes".into(),
+            reason: "has no table of rows to store as codes or signs".into(),
         }));
     }
     refused.map_or(Ok(forms), Err)

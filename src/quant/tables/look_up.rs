@@ -1,8 +1,9 @@
-//! Scores of rows that are codes: a query's products with all words, once, and a sum of them for
-//! each row.
+//! Scores of rows that are codes or signs: a query's products with all words, once, and a sum of
+//! them for each row; or how many signs differ, where a query has two values alone.
 
 use super::codes::CodeTable;
-use crate::kernels::{self, Isa, LOOKUP_LANES, LOOKUP_MOST, LookupTables};
+use super::signs::SignTable;
+use crate::kernels::{self, CodeQuery, Isa, LOOKUP_LANES, LOOKUP_MOST, LookupTables};
 use ndarray::ArrayView2;
 use std::ops::Range;
 
@@ -25,12 +26,12 @@ impl LookedUp {
         let work = products.iter().map(|of| of.len()).sum();
         kernels::run((0..q.nrows()).collect(), work, |i: usize| {
             let own: Vec<&[f32]> = products.iter().map(|of| &of[i * count..][..count]).collect();
-            Self::new(&own, table)
+            Self::new(&own, table.is_of_halves())
         })
     }
 
     /// Of the products with the words of each part.
-    fn new(products: &[&[f32]], table: &CodeTable) -> Self {
+    fn new(products: &[&[f32]], halves: bool) -> Self {
         let (mut widest, mut base) = (0.0f32, 0.0f64);
         let mut least = Vec::with_capacity(products.len());
         for products in products {
@@ -53,21 +54,20 @@ impl LookedUp {
                 *to = (((product - least[m]) * steps + 0.5) as u8).min(LOOKUP_MOST);
             }
         };
-        let parts = 0..table.row_bytes();
-        let numbers = if table.is_of_halves() {
+        let numbers = if halves {
             let table = |at: usize| {
                 let mut numbers = [[0; 16]; 2];
                 numbers.iter_mut().enumerate().for_each(|(k, to)| write(2 * at + k, to));
                 numbers
             };
-            LookupTables::halves(parts.map(table).collect())
+            LookupTables::halves((0..products.len() / 2).map(table).collect())
         } else {
             let table = |m: usize| {
                 let mut numbers = [0; 256];
                 write(m, &mut numbers);
                 numbers
             };
-            LookupTables::bytes(parts.map(table).collect())
+            LookupTables::bytes((0..products.len()).map(table).collect())
         };
         Self { numbers, step, base: base as f32 }
     }
@@ -77,6 +77,67 @@ impl LookedUp {
         let first = range.start / LOOKUP_LANES;
         let codes = &table.blocks()[first * table.row_bytes()..];
         let (skip, scale) = (range.start % LOOKUP_LANES, (self.base, self.step));
-        kernels::lookup_scores(isa, codes, &self.numbers, skip, scale, y);
+        let query = CodeQuery::Tables(&self.numbers);
+        kernels::code_scores(isa, codes, query, skip, scale, None, y);
     }
+}
+
+/// A query as one part of a table of signs is compared with it.
+pub(super) enum OfSigns {
+    /// One magnitude with signs of its own.
+    Bits(Vec<u8>, f32),
+    /// Its sums under all signs of eight columns.
+    Sums(LookedUp),
+}
+
+impl OfSigns {
+    /// The parts of a query.
+    pub(super) fn all(q: &[f32], table: &SignTable) -> Vec<Self> {
+        (0..table.parts()).map(|p| Self::new(&q[table.span(p)])).collect()
+    }
+
+    fn new(q: &[f32]) -> Self {
+        let scale = q[0].abs();
+        if q.iter().all(|q| q.abs() == scale) {
+            let bits = |q: &[f32]| {
+                q.iter().enumerate().fold(0, |bits, (k, &q)| bits | u8::from(q < 0.0) << k)
+            };
+            return Self::Bits(q.chunks(8).map(bits).collect(), scale);
+        }
+        let sums: Vec<Vec<f32>> = q.chunks(8).map(sums_of_signs).collect();
+        let sums: Vec<&[f32]> = sums.iter().map(Vec::as_slice).collect();
+        Self::Sums(LookedUp::new(&sums, false))
+    }
+
+    /// Writes the scores of the rows in `range` in part `p`.
+    pub(super) fn score(
+        &self,
+        isa: Isa,
+        (table, p): (&SignTable, usize),
+        range: Range<usize>,
+        y: &mut [f32],
+    ) {
+        let first = range.start / LOOKUP_LANES;
+        let codes = &table.blocks(p)[first * table.part_bytes()..];
+        let (skip, scales) = (range.start % LOOKUP_LANES, &table.scales(p)[range]);
+        let (query, scale) = match self {
+            Self::Bits(bits, scale) => {
+                let count = table.span(p).len() as f32;
+                (CodeQuery::Bits(bits), (scale * count, -2.0 * scale))
+            }
+            Self::Sums(sums) => (CodeQuery::Tables(&sums.numbers), (sums.base, sums.step)),
+        };
+        kernels::code_scores(isa, codes, query, skip, scale, Some(scales), y);
+    }
+}
+
+/// `Σ_k ±q_k` for each byte of signs, whose bit `k` makes the sign of `q_k` negative.
+fn sums_of_signs(q: &[f32]) -> Vec<f32> {
+    let mut sums = vec![q.iter().sum::<f32>(); 256];
+    for byte in 1..256usize {
+        let lowest = byte.trailing_zeros() as usize;
+        let twice = q.get(lowest).map_or(0.0, |q| 2.0 * q);
+        sums[byte] = sums[byte & (byte - 1)] - twice;
+    }
+    sums
 }

@@ -1,12 +1,13 @@
-//! Tables of integers and of codes: rows of nodes and of relations, and scores of pairs made of
+//! Tables of integers, codes and signs: rows of nodes and of relations, and scores of pairs made of
 //! them.
 //!
 //! | file | what it has |
 //! |---|---|
 //! | `table` | packed integers with a scale per row |
 //! | `codes` | rows that name words, and the words |
+//! | `signs` | one bit a number |
 //! | `words` | k-means, which finds the words |
-//! | `stored` | one or the other |
+//! | `stored` | one of these |
 //! | `decoder` | how pairs are scored, its relations a table |
 //! | `train` | training of a model whose tables are codes |
 //! | `known` | the layers of floats that become these, by name |
@@ -27,6 +28,7 @@ mod look_up;
 mod rows;
 mod run;
 mod score;
+mod signs;
 mod stored;
 mod table;
 mod train;
@@ -35,9 +37,12 @@ mod words;
 pub use codes::{CodeTable, ProductCodes};
 pub(super) use cost::forms;
 pub use decoder::QuantDecoder;
-pub(super) use known::{TableForms, is_known, of_layer, on_grid, refuse_training, table_forms};
+pub(super) use known::{
+    TableForms, TableStore, is_known, of_layer, on_grid, refuse_training, table_forms,
+};
 pub(super) use rows::TableRows;
 pub(super) use run::{RowOp, Scoring};
+pub use signs::SignTable;
 pub use stored::StoredTable;
 pub use table::QuantTable;
 pub(super) use train::train;

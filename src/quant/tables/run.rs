@@ -92,13 +92,17 @@ fn normalize(x: ArrayView2<f32>, mut y: ArrayViewMut2<f32>) {
 
 impl Scoring {
     /// A query's own row, and a comparison for each candidate; by look-ups its products with all
-    /// words, and a sum for each candidate that has as many terms as a row has codes.
+    /// words, and a sum for each candidate that has as many terms as a row has codes, or bytes of
+    /// signs.
     fn macs(&self, width: usize) -> usize {
         let (queries, pairs) = (self.asked.queries().len(), self.asked.num_pairs());
         let width = self.table.as_ref().map_or(width, TableRows::width);
         match self.table.as_ref().map(|rows| &rows.table) {
             Some(StoredTable::Codes(table)) if self.form == Form::Integers => {
                 queries * (width + width * table.words().shape().0) + pairs * table.spaces()
+            }
+            Some(StoredTable::Signs(table)) if self.form == Form::Integers => {
+                queries * width + pairs * table.parts() * table.part_bytes()
             }
             _ => (queries + pairs) * width,
         }

@@ -2,8 +2,9 @@
 //! a time, so that the table is read as it is stored and never unpacked as a whole.
 
 use super::codes::CodeTable;
-use super::look_up::LookedUp;
+use super::look_up::{LookedUp, OfSigns};
 use super::rows::TableRows;
+use super::signs::SignTable;
 use super::stored::StoredTable;
 use super::table::QuantTable;
 use crate::kernels::{self, Activate, Finish, Isa, Out, PackedInt8};
@@ -26,6 +27,8 @@ enum Asked<'a> {
     Ints(Box<PackedInt8>, Vec<f32>, Option<Vec<f32>>),
     /// Each as what the codes of every candidate are looked up in.
     LookedUp(Vec<LookedUp>),
+    /// Each in the parts of a table of signs.
+    OfSigns(Vec<Vec<OfSigns>>),
     Floats(ArrayView2<'a, f32>),
 }
 
@@ -58,6 +61,7 @@ pub(super) fn score_range(
             (_, None) => Asked::Floats(q),
             (StoredTable::Ints(table), _) => quantised(q, table),
             (StoredTable::Codes(table), _) => Asked::LookedUp(LookedUp::all(q, table)),
+            (StoredTable::Signs(table), _) => of_signs(q, table),
         })
         .collect();
     let mut jobs = Vec::new();
@@ -81,9 +85,19 @@ pub(super) fn score_range(
         (Asked::LookedUp(queries), Some(isa), StoredTable::Codes(table)) => {
             job.by_look_up(queries, table, isa);
         }
+        (Asked::OfSigns(queries), Some(isa), StoredTable::Signs(table)) => {
+            job.by_signs(queries, table, isa);
+        }
         (Asked::Floats(q), ..) => job.on_floats(*q, rows, how),
         _ => unreachable!("what was asked with a level of kernels, and for this table"),
     });
+}
+
+fn of_signs<'a>(q: ArrayView2<f32>, table: &SignTable) -> Asked<'a> {
+    let rows: Vec<&[f32]> =
+        q.as_slice().map_or(Vec::new(), |q| q.chunks(table.shape().1).collect());
+    let work = 64 * q.len();
+    Asked::OfSigns(kernels::run(rows, work, |q: &[f32]| OfSigns::all(q, table)))
 }
 
 fn quantised<'a>(q: ArrayView2<'a, f32>, table: &QuantTable) -> Asked<'a> {
@@ -151,6 +165,22 @@ impl Job<'_> {
         for (query, out) in queries.iter().zip(self.out) {
             let range = self.first..self.first + out.len();
             query.score(isa, table, range, out);
+        }
+    }
+
+    fn by_signs(self, queries: &[Vec<OfSigns>], table: &SignTable, isa: Isa) {
+        let mut of_part = Vec::new();
+        for (query, out) in queries.iter().zip(self.out) {
+            let range = self.first..self.first + out.len();
+            for (p, part) in query.iter().enumerate() {
+                if p == 0 {
+                    part.score(isa, (table, p), range.clone(), out);
+                    continue;
+                }
+                of_part.resize(out.len(), 0.0);
+                part.score(isa, (table, p), range.clone(), &mut of_part);
+                out.iter_mut().zip(&of_part).for_each(|(y, of_part)| *y += of_part);
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! The ways in which the rows of a table are stored.
 
 use super::codes::CodeTable;
+use super::signs::SignTable;
 use super::table::QuantTable;
 use ndarray::Array2;
 
@@ -12,6 +13,8 @@ pub enum StoredTable {
     Ints(QuantTable),
     /// Codes, which name words.
     Codes(CodeTable),
+    /// Signs with a scale per part of a row.
+    Signs(SignTable),
 }
 
 impl StoredTable {
@@ -20,6 +23,7 @@ impl StoredTable {
         match self {
             StoredTable::Ints(table) => table.shape(),
             StoredTable::Codes(table) => table.shape(),
+            StoredTable::Signs(table) => table.shape(),
         }
     }
 
@@ -28,6 +32,7 @@ impl StoredTable {
         match self {
             StoredTable::Ints(table) => table.to_floats(),
             StoredTable::Codes(table) => table.to_floats(),
+            StoredTable::Signs(table) => table.to_floats(),
         }
     }
 
@@ -35,31 +40,31 @@ impl StoredTable {
     pub fn ints(&self) -> Option<&QuantTable> {
         match self {
             StoredTable::Ints(table) => Some(table),
-            StoredTable::Codes(_) => None,
+            _ => None,
         }
     }
 
     /// Its codes, where it has them.
     pub fn codes(&self) -> Option<&CodeTable> {
         match self {
-            StoredTable::Ints(_) => None,
             StoredTable::Codes(table) => Some(table),
+            _ => None,
         }
     }
 
     /// How many numbers it holds: entries of rows, or codes and entries of words.
     pub(crate) fn num_params(&self) -> usize {
         match self {
-            StoredTable::Ints(table) => table.shape().0 * table.shape().1,
             StoredTable::Codes(table) => table.num_params(),
+            table => table.shape().0 * table.shape().1,
         }
     }
 
-    /// How many of them are not zero; every code counts.
+    /// How many of them are not zero; every code counts, and every sign.
     pub(crate) fn num_nonzero(&self) -> usize {
         match self {
             StoredTable::Ints(table) => table.num_nonzero(),
-            StoredTable::Codes(table) => table.num_params(),
+            table => table.num_params(),
         }
     }
 
@@ -68,6 +73,7 @@ impl StoredTable {
         match self {
             StoredTable::Ints(table) => table.write(i, to),
             StoredTable::Codes(table) => table.write(i, to),
+            StoredTable::Signs(table) => table.write(i, to),
         }
     }
 }
@@ -79,6 +85,7 @@ impl std::fmt::Display for StoredTable {
             StoredTable::Codes(table) => {
                 write!(f, "{} codes of {} words", table.spaces(), table.words().shape().0)
             }
+            StoredTable::Signs(_) => f.write_str("1-bit"),
         }
     }
 }

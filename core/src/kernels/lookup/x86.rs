@@ -75,7 +75,7 @@ pub(super) fn halves_avx512(
 /// lanes.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn store(low: __m512i, high: __m512i, y: &mut [u16; LANES]) {
+pub(super) fn store(low: __m512i, high: __m512i, y: &mut [u16; LANES]) {
     // Of the 128-bit lanes 0 to 3 of `low` and 4 to 7 of `high`: 0 4 1 5 and 2 6 3 7.
     let first = _mm512_permutex2var_epi64(low, _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11), high);
     let last = _mm512_permutex2var_epi64(low, _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15), high);
