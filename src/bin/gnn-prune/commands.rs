@@ -19,7 +19,7 @@ use gnn_prune::data::{Purpose, Splits};
 use gnn_prune::io::pyg::{Checkpoint, Network, export as export_state};
 use gnn_prune::ndarray::ArrayView2;
 use gnn_prune::nn::Origin;
-use gnn_prune::quant::QuantOp;
+use gnn_prune::quant::{QuantOp, StoredTable};
 use gnn_prune::report::{Account, Row, Servable, Summary};
 use gnn_prune::task::{Measured, NodeTask, Part, Task};
 use gnn_prune::{
@@ -414,13 +414,17 @@ fn describe_integer(model: &QuantModel, document: &mut serde_json::Value) {
     let stages = model.stages().iter().map(|stage| {
         let bits = match stage.op() {
             QuantOp::Linear(weight) => Some(weight.bits().count()),
+            QuantOp::Embedding(StoredTable::Signs(_)) => Some(1),
             other => other.table().map(|table| table.bits().count()),
         };
+        let codes = stage.op().codes();
         serde_json::json!({
             "layer": stage.layer(),
             "inputs": stage.inputs(),
             "channels": stage.width(),
             "weight_bits": bits,
+            "codes": codes.map(|codes| codes.spaces()),
+            "words": codes.map(|codes| codes.words().shape().0),
             "calibration": stage.calibration().map(|calibration| calibration.to_string()),
         })
     });

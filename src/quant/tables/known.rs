@@ -3,6 +3,7 @@
 use super::codes::{CodeTable, ProductCodes};
 use super::decoder::QuantDecoder;
 use super::signs::SignTable;
+use super::store::TableStore;
 use super::stored::StoredTable;
 use super::table::QuantTable;
 use crate::error::{Error, Result, Unsupported};
@@ -31,28 +32,6 @@ pub(in crate::quant) fn is_known(operation: &dyn Opaque<f32>) -> bool {
         // One that reads relations beside the nodes has no table of them.
         || layer_of::<Decoder>(operation).is_some_and(|decoder| !decoder.is_shared())
         || layer_of::<Normalize>(operation).is_some()
-}
-
-/// What large tables are stored as in the place of integers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::quant) enum TableStore {
-    Codes(ProductCodes),
-    /// Signs in so many parts of the columns.
-    Signs(usize),
-}
-
-impl TableStore {
-    /// Refuses what a table of so many columns cannot be stored as.
-    fn check(self, cols: usize) -> Result<()> {
-        match self {
-            TableStore::Codes(how) => how.check(cols),
-            TableStore::Signs(parts) if parts == 0 || !cols.is_multiple_of(parts) => {
-                let legal = format!("a number that divides the {cols} columns of the table");
-                Err(Error::setting("parts of a row of signs", parts, legal))
-            }
-            TableStore::Signs(_) => Ok(()),
-        }
-    }
 }
 
 /// What a table is stored as.
@@ -130,8 +109,8 @@ fn has_table(node: &Node<f32>) -> bool {
 /// neither codes nor signs.
 ///
 /// # Errors
-/// [`Error::Setting`] for codes or signs that a table cannot have, and [`Error::Unsupported`] where they are
-/// asked for and no table is large enough.
+/// [`Error::Setting`] for codes or signs that a table cannot have, and [`Error::Unsupported`] where
+/// they are asked for and no table is large enough.
 pub(in crate::quant) fn table_forms(
     model: &Model,
     settings: Settings,

@@ -8,6 +8,7 @@
 //! | `signs` | one bit a number |
 //! | `words` | k-means, which finds the words |
 //! | `stored` | one of these |
+//! | `store` | which of these large tables become |
 //! | `decoder` | how pairs are scored, its relations a table |
 //! | `train` | training of a model whose tables are codes |
 //! | `known` | the layers of floats that become these, by name |
@@ -29,6 +30,7 @@ mod rows;
 mod run;
 mod score;
 mod signs;
+mod store;
 mod stored;
 mod table;
 mod train;
@@ -37,12 +39,11 @@ mod words;
 pub use codes::{CodeTable, ProductCodes};
 pub(super) use cost::forms;
 pub use decoder::QuantDecoder;
-pub(super) use known::{
-    TableForms, TableStore, is_known, of_layer, on_grid, refuse_training, table_forms,
-};
+pub(super) use known::{TableForms, is_known, of_layer, on_grid, refuse_training, table_forms};
 pub(super) use rows::TableRows;
 pub(super) use run::{RowOp, Scoring};
 pub use signs::SignTable;
+pub(super) use store::TableStore;
 pub use stored::StoredTable;
 pub use table::QuantTable;
 pub(super) use train::train;

@@ -1,11 +1,11 @@
 //! Training of tables as what they are stored as: forward and backward on the rows that codes or
 //! signs stand for, updates on the words and on the float rows behind them.
 //!
-//! Of codes a step moves the words by the sums of their rows' gradients, and the float rows by their own,
-//! straight through the choice of codes; then every row that was moved gets the codes of the
-//! nearest words. Of signs it moves the float rows, by the gradient of a smooth step in the place of
-//! the sign's. An optimiser does all of it, since it is what moves parameters: the trainer knows
-//! nothing of tables.
+//! Of codes a step moves the words by the sums of their rows' gradients, and the float rows by
+//! their own, straight through the choice of codes; then every row that was moved gets the codes of
+//! the nearest words. Of signs it moves the float rows, by the gradient of a smooth step in the
+//! place of the sign's. An optimiser does all of it, since it is what moves parameters: the trainer
+//! knows nothing of tables.
 
 use super::codes::{CodeTable, Coded, ProductCodes};
 use super::known::{TableForm, table_forms};
