@@ -77,8 +77,9 @@ impl QuantizerBuilder {
     }
 
     /// Stores tables of rows as signs, one bit a number, with a scale for each of so many equal
-    /// parts of a row; small tables and other weights as [`QuantizerBuilder::codes`]. Default:
-    /// integers.
+    /// parts of a row. Where scores are dot products of rows, or of sums of rows, these are rotated
+    /// first so that signs say the most of them, which changes no score. Small tables and other
+    /// weights have integers as with [`QuantizerBuilder::codes`]. Default: integers.
     #[must_use]
     pub fn signs(mut self, parts: usize) -> Self {
         self.tables = Some(TableStore::Signs(parts));
@@ -241,6 +242,11 @@ impl Quantizer {
         let settings = self.settings();
         self.check_training(model)?;
         convert::check(model, task, settings)?;
+        let turned = match settings.tables {
+            Some(TableStore::Signs(_)) => Some(tables::rotated(model, settings)?),
+            _ => None,
+        };
+        let model = turned.as_ref().unwrap_or(model);
         if settings.tables.is_some() && self.settings.epochs > 0 {
             let (model, tables) = tables::train(model, task, settings, self.settings.epochs, told)?;
             return Ok(Rounded { tables, ..rounding::round(&model, task, settings)? });

@@ -6,6 +6,7 @@
 //! | `table` | packed integers with a scale per row |
 //! | `codes` | rows that name words, and the words |
 //! | `signs` | one bit a number |
+//! | `rotate` | the rotation of a table that signs say the most of |
 //! | `words` | k-means, which finds the words |
 //! | `stored` | one of these |
 //! | `store` | which of these large tables become |
@@ -26,6 +27,7 @@ mod cost;
 mod decoder;
 mod known;
 mod look_up;
+mod rotate;
 mod rows;
 mod run;
 mod score;
@@ -40,6 +42,7 @@ pub use codes::{CodeTable, ProductCodes};
 pub(super) use cost::forms;
 pub use decoder::QuantDecoder;
 pub(super) use known::{TableForms, is_known, of_layer, on_grid, refuse_training, table_forms};
+pub(super) use rotate::rotated;
 pub(super) use rows::TableRows;
 pub(super) use run::{RowOp, Scoring};
 pub use signs::SignTable;

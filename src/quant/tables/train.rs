@@ -23,8 +23,8 @@ use std::collections::BTreeMap;
 /// Step size of Adam at the first epoch; it falls to zero along a half cosine.
 const LEARNING_RATE: f64 = 0.002;
 
-/// Trains a model whose large tables are codes or signs for `epochs`; returns it with the numbers that these
-/// stand for, the best epoch by validation, and the tables.
+/// Trains a model whose large tables are codes or signs for `epochs`; returns it with the numbers
+/// that these stand for, the best epoch by validation, and the tables.
 ///
 /// *Source*: the straight-through estimator (Bengio et al., 2013) on codes, as van den Oord et al.,
 /// "Neural Discrete Representation Learning", NeurIPS 2017, with gradients for the words in the
