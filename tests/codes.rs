@@ -38,7 +38,8 @@ fn quantizer(codes: ProductCodes) -> Quantizer {
 }
 
 fn asked(count: usize) -> Vec<Query> {
-    let query = |k: u32| Query { node: k * 7 % 1300, relation: k % 3, inverse: k % 2 == 0 };
+    let query =
+        |k: u32| Query { node: k * 7 % 1300, relation: k % 3, inverse: k.is_multiple_of(2) };
     (0..count as u32).map(query).collect()
 }
 

@@ -23,6 +23,13 @@ pub use nearest::{nearest_words, nearest_words_with};
 /// Rows of a block.
 pub const LANES: usize = 64;
 
+/// A column of a block, and what is summed up for its rows.
+type Codes = [u8; LANES];
+type Sums = [u16; LANES];
+
+/// The two tables of a column of halves.
+type Halves = [[u8; 16]; 2];
+
 /// The largest number of a table.
 pub const MOST: u8 = 127;
 
@@ -36,7 +43,7 @@ pub struct LookupTables(Numbers);
 #[derive(Debug, Clone)]
 enum Numbers {
     Bytes(Vec<[u8; 256]>),
-    Halves(Vec<[[u8; 16]; 2]>),
+    Halves(Vec<Halves>),
 }
 
 impl LookupTables {

@@ -4,7 +4,7 @@
 //! Two numbers are added as bytes, since they are at most 127, and widened to 16 bits together.
 #![allow(unsafe_code)]
 
-use super::{LANES, portable};
+use super::{Codes, Halves, Sums, portable};
 use crate::kernels::simd::Isa;
 use std::arch::x86_64::*;
 use std::sync::OnceLock;
@@ -19,14 +19,14 @@ pub(super) fn has_vbmi() -> bool {
     *HAS.get_or_init(|| Isa::Vnni.available() && is_x86_feature_detected!("avx512vbmi"))
 }
 
-pub(super) fn halves_avx2(codes: &[[u8; LANES]], tables: &[[[u8; 16]; 2]], y: &mut [[u16; LANES]]) {
+pub(super) fn halves_avx2(codes: &[Codes], tables: &[Halves], y: &mut [Sums]) {
     assert!(Isa::Avx2.available(), "this processor has no AVX2");
     // SAFETY: it has.
     unsafe { avx2(codes, tables, y) }
 }
 
 #[target_feature(enable = "avx2")]
-fn avx2(codes: &[[u8; LANES]], tables: &[[[u8; 16]; 2]], y: &mut [[u16; LANES]]) {
+fn avx2(codes: &[Codes], tables: &[Halves], y: &mut [Sums]) {
     let (zero, low_half) = (_mm256_setzero_si256(), _mm256_set1_epi8(15));
     for (codes, y) in codes.chunks_exact(tables.len()).zip(y) {
         let mut acc = [zero; 4];
@@ -61,11 +61,7 @@ fn avx2(codes: &[[u8; LANES]], tables: &[[[u8; 16]; 2]], y: &mut [[u16; LANES]])
     }
 }
 
-pub(super) fn halves_avx512(
-    codes: &[[u8; LANES]],
-    tables: &[[[u8; 16]; 2]],
-    y: &mut [[u16; LANES]],
-) {
+pub(super) fn halves_avx512(codes: &[Codes], tables: &[Halves], y: &mut [Sums]) {
     assert!(Isa::Vnni.available(), "this processor has no AVX-512 of bytes");
     // SAFETY: it has.
     unsafe { avx512(codes, tables, y) }
@@ -75,7 +71,7 @@ pub(super) fn halves_avx512(
 /// lanes.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) fn store(low: __m512i, high: __m512i, y: &mut [u16; LANES]) {
+pub(super) fn store(low: __m512i, high: __m512i, y: &mut Sums) {
     // Of the 128-bit lanes 0 to 3 of `low` and 4 to 7 of `high`: 0 4 1 5 and 2 6 3 7.
     let first = _mm512_permutex2var_epi64(low, _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11), high);
     let last = _mm512_permutex2var_epi64(low, _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15), high);
@@ -87,7 +83,7 @@ pub(super) fn store(low: __m512i, high: __m512i, y: &mut [u16; LANES]) {
 }
 
 #[target_feature(enable = "avx512f,avx512bw")]
-fn avx512(codes: &[[u8; LANES]], tables: &[[[u8; 16]; 2]], y: &mut [[u16; LANES]]) {
+fn avx512(codes: &[Codes], tables: &[Halves], y: &mut [Sums]) {
     let (zero, low_half) = (_mm512_setzero_si512(), _mm512_set1_epi8(15));
     for (codes, y) in codes.chunks_exact(tables.len()).zip(y) {
         let (mut acc_low, mut acc_high) = (zero, zero);
@@ -110,11 +106,7 @@ fn avx512(codes: &[[u8; LANES]], tables: &[[[u8; 16]; 2]], y: &mut [[u16; LANES]
     }
 }
 
-pub(super) fn bytes_vbmi_or_portable(
-    codes: &[[u8; LANES]],
-    tables: &[[u8; 256]],
-    y: &mut [[u16; LANES]],
-) {
+pub(super) fn bytes_vbmi_or_portable(codes: &[Codes], tables: &[[u8; 256]], y: &mut [Sums]) {
     if !has_vbmi() {
         return portable::bytes(codes, tables, y);
     }
@@ -143,7 +135,7 @@ fn load(table: &[u8; 256]) -> Table {
 /// The numbers of 64 codes: the upper bit says which half of the table.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-fn look_up(table: &Table, codes: &[u8; LANES]) -> __m512i {
+fn look_up(table: &Table, codes: &Codes) -> __m512i {
     // SAFETY: 64 bytes.
     let codes = unsafe { _mm512_loadu_si512(codes.as_ptr().cast()) };
     let first = _mm512_permutex2var_epi8(table[0], codes, table[1]);
@@ -152,7 +144,7 @@ fn look_up(table: &Table, codes: &[u8; LANES]) -> __m512i {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-fn vbmi(codes: &[[u8; LANES]], tables: &[[u8; 256]], y: &mut [[u16; LANES]]) {
+fn vbmi(codes: &[Codes], tables: &[[u8; 256]], y: &mut [Sums]) {
     let columns = tables.len();
     for (codes, y) in codes.chunks(TOGETHER * columns).zip(y.chunks_mut(TOGETHER)) {
         match y.len() {
@@ -169,7 +161,7 @@ fn vbmi(codes: &[[u8; LANES]], tables: &[[u8; 256]], y: &mut [[u16; LANES]]) {
 /// The sums of `N` blocks.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-fn vbmi_of<const N: usize>(codes: &[[u8; LANES]], tables: &[[u8; 256]], y: &mut [[u16; LANES]]) {
+fn vbmi_of<const N: usize>(codes: &[Codes], tables: &[[u8; 256]], y: &mut [Sums]) {
     let (columns, zero) = (tables.len(), _mm512_setzero_si512());
     let (mut low, mut high) = ([zero; N], [zero; N]);
     let (pairs, rest) = tables.as_chunks::<2>();
