@@ -3,7 +3,8 @@
 use crate::error::Result;
 use crate::kernels;
 use crate::nn::{
-    Add, Concat, Decoder, Embedding, Form, LgConv, Model, Node, Normalize, ParamId, Registered,
+    Add, Concat, Decoder, Embedding, Form, LgConv, Model, Node, NodeId, Normalize, ParamId,
+    Registered,
 };
 use crate::quant::settings::Settings;
 use crate::quant::tables::known::{TableForm, table_forms};
@@ -18,8 +19,9 @@ const ROUNDS: usize = 30;
 /// Steps of Newton's iteration for an orthogonal factor; it ends where one changes next to nothing.
 const STEPS: usize = 60;
 
-/// A copy whose tables that become signs are rotated, part by part, where no score changes by it:
-/// all that is between them and a dot product takes rotated rows to rotated rows.
+/// A copy whose table is rotated before it becomes signs, part by part, where no score changes by
+/// it: there is no other, and all that is between it and a dot product takes rotated rows to rotated
+/// rows.
 ///
 /// *Source*: Gong and Lazebnik, "Iterative Quantization: A Procrustean Approach to Learning Binary
 /// Codes", CVPR 2011, on rows of length 1.
@@ -29,7 +31,11 @@ const STEPS: usize = 60;
 pub(in crate::quant) fn rotated(model: &Model, settings: Settings) -> Result<Model> {
     let forms = table_forms(model, settings)?;
     let mut model = model.clone();
-    if !model.nodes().iter().all(is_indifferent) {
+    // Two tables would be rotated each in its own way, and features not at all, and rows meet.
+    let is_table = |node: &Node<f32>| node.layer().kind() == <Embedding as Registered<f32>>::KIND;
+    let alone = model.nodes().iter().filter(|node| is_table(node)).count() == 1;
+    let reads = |node: &Node<f32>| node.inputs().contains(&NodeId::INPUT) && !is_table(node);
+    if !alone || model.nodes().iter().any(reads) || !model.nodes().iter().all(is_indifferent) {
         return Ok(model);
     }
     let seed = model.seed();
@@ -128,6 +134,11 @@ fn orthogonal(a: Array2<f64>) -> Option<Array2<f64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nn::ModelBuilder;
+    use crate::quant::bits::Bits;
+    use crate::quant::settings::Rounding;
+    use crate::quant::tables::TableStore;
+    use crate::reconstruct::Calibrate;
     use crate::testing::random_dense;
 
     #[test]
@@ -160,6 +171,49 @@ mod tests {
             w.rows().into_iter().map(of).sum::<f32>() / 500.0
         };
         assert!(kept(&turned) > kept(&w) + 0.03, "{} and {}", kept(&turned), kept(&w));
+    }
+
+    /// Where rows meet others that are not rotated alike, nothing is rotated.
+    #[test]
+    fn tables_that_meet_other_rows_stay() {
+        let settings = Settings {
+            weights: Bits::Eight,
+            activations: Bits::Eight,
+            calibration: None,
+            calibrate: Calibrate::All,
+            rounding: Rounding::Nearest,
+            tables: Some(TableStore::Signs(1)),
+        };
+        let build = |kind: &str| {
+            let mut builder = ModelBuilder::new(8);
+            let table = || Embedding::new(30, 8).unwrap();
+            let one = builder.add("one", table(), &[NodeId::INPUT]).unwrap();
+            let other = match kind {
+                "features" => Some(NodeId::INPUT),
+                "two" => Some(builder.add("two", table(), &[NodeId::INPUT]).unwrap()),
+                _ => None,
+            };
+            let rows = match other {
+                Some(other) => builder.add("sum", Add::new(2).unwrap(), &[one, other]).unwrap(),
+                None => one,
+            };
+            let form = if kind == "distmult" { Form::DistMult } else { Form::Dot };
+            let decoder = Decoder::builder(form, 8).relations(2).build().unwrap();
+            let scores = builder.add("scores", decoder, &[rows]).unwrap();
+            builder.build(scores, 5).unwrap()
+        };
+        for kind in ["alone", "features", "two", "distmult"] {
+            let model: Model = build(kind);
+            let turned = rotated(&model, settings).unwrap();
+            let first = |model: &Model| {
+                let mut first = None;
+                model.visit(&mut |_, param| {
+                    first.get_or_insert(param.value().clone());
+                });
+                first.unwrap()
+            };
+            assert_eq!(first(&model) == first(&turned), kind != "alone", "{kind}");
+        }
     }
 
     #[test]
