@@ -16,7 +16,8 @@ use ndarray::{Array2, ArrayView2, s};
 const ROWS: usize = 16 * 1024;
 const ROUNDS: usize = 30;
 
-/// Steps of Newton's iteration for an orthogonal factor; it ends where one changes next to nothing.
+/// Steps of Newton's iteration for an orthogonal factor; it ends where a step changes next to
+/// nothing.
 const STEPS: usize = 60;
 
 /// A copy whose table is rotated before it becomes signs, part by part, where no score changes by
