@@ -21,8 +21,8 @@ const ROUNDS: usize = 30;
 const STEPS: usize = 60;
 
 /// A copy whose table is rotated before it becomes signs, part by part, where no score changes by
-/// it: there is no other, and all that is between it and a dot product takes rotated rows to rotated
-/// rows.
+/// it: there is no other table, and all that is between this one and a dot product takes rotated
+/// rows to rotated rows.
 ///
 /// *Source*: Gong and Lazebnik, "Iterative Quantization: A Procrustean Approach to Learning Binary
 /// Codes", CVPR 2011, on rows of length 1.
@@ -69,8 +69,8 @@ fn is_indifferent(node: &Node<f32>) -> bool {
     linear.contains(&kind) || (kind == <Decoder as Registered<f32>>::KIND && is_dot())
 }
 
-/// The rotation `R: [c, c]` for which the signs of `W·R` are nearest to its rows of length 1, as far
-/// as rounds of choosing signs and `R` by turns get from one that is drawn.
+/// The rotation `R: [c, c]` for which the signs of `W·R` are nearest to its rows of length 1, as
+/// far as rounds of choosing signs and `R` by turns get from one that is drawn.
 fn rotation(w: ArrayView2<f32>, key: (u64, u64)) -> Array2<f32> {
     let (rows, cols) = w.dim();
     let step = rows.div_ceil(ROWS).max(1);
