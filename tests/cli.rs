@@ -1058,7 +1058,7 @@ fn predictions_of_several_labels_a_node_are_each_of_its_own() {
 #[test]
 fn what_is_not_built_is_refused_by_name() {
     refuses(&format!("compress {SMALL} --edges 0.5"), &["`--edges`", "not built yet"]);
-    refuses(&format!("compress {SMALL} --bits 1"), &["`bits`", "not built yet"]);
+    refuses(&format!("compress {SMALL} --bits 1"), &["no table of rows", "signs"]);
 }
 
 #[test]

@@ -224,9 +224,11 @@ fn a_recommender_of_codes_recommends_and_its_report_has_drawn_codes_beside() {
     let names: Vec<&str> = out.report.rows.iter().map(|row| row.name.as_str()).collect();
     assert_eq!(names[..2], ["dense", "codes 4 of 16 words"]);
     assert!(names.contains(&"random control"), "{names:?}");
-    let metric =
-        |name: &str| out.report.rows.iter().find(|row| row.name == name).unwrap().accuracy.mean;
-    assert_ne!(metric(names[1]), metric("random control"), "other codes recommend otherwise");
+    let metrics = |name: &str| {
+        let row = out.report.rows.iter().find(|row| row.name == name).unwrap();
+        format!("{:?} {:?}", row.accuracy, row.metrics)
+    };
+    assert_ne!(metrics(names[1]), metrics("random control"), "other codes recommend otherwise");
 }
 
 #[test]

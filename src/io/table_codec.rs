@@ -16,6 +16,9 @@ const SCALES: &str = "scales";
 /// Only where the table has them.
 const OFFSETS: &str = "offsets";
 
+/// Rows of a block of signs.
+const LANES: usize = 64;
+
 /// What the metadata say of a table.
 #[derive(Serialize, Deserialize)]
 pub(super) struct TableHeader {
@@ -78,6 +81,11 @@ pub(super) fn decode_signs(
     let SignsHeader { cols, parts, rows } = *header;
     let scales: Vec<f32> = reader.vector(&name(SCALES))?;
     let bytes = reader.bytes(&name(SIGNS))?;
+    // Rows are filled up to whole blocks.
+    reader.budget().take(
+        &[rows.checked_next_multiple_of(LANES).unwrap_or(rows).div_ceil(rows.max(1)), bytes.len()],
+        1,
+    )?;
     SignTable::from_bytes((rows, cols), parts, bytes, scales)
         .map_err(|problem| format!("table `{}` {problem}", name(SIGNS)))
 }
@@ -100,6 +108,8 @@ pub(super) fn decode_codes(
     header: &CodesHeader,
 ) -> Result<CodeTable, String> {
     let CodesHeader { range, rows, spaces, words: ref of_words } = *header;
+    // Words are kept as floats, too.
+    reader.budget().take(&[of_words.rows, of_words.cols], size_of::<f32>())?;
     let own = decode(reader, words(&name), of_words)?;
     let bytes = reader.bytes(&name(CODES))?;
     CodeTable::from_bytes(rows, (spaces, range), bytes, own)

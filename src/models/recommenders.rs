@@ -72,8 +72,9 @@ impl LightGcnBuilder {
     }
 
     /// Whether the rows of all depths stand beside each other, those of depth `k` of `layers` times
-    /// `(k + 1) / (layers + 1)`, in the place of their mean: what is stored as signs then has a
-    /// scale per depth. Default: not.
+    /// `(k + 1) / (layers + 1)`, in the place of their mean: after
+    /// [`Precompute`](crate::prune::Precompute) signs in `layers + 1` parts have a scale per depth.
+    /// Default: not.
     ///
     /// *Source*: BiGeaR ([`SignTable`](crate::quant::SignTable)), equation 5.
     #[must_use]

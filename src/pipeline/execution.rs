@@ -476,7 +476,6 @@ fn others(measured: &[Measured]) -> BTreeMap<String, Summary> {
     all.into_iter().map(|(name, values)| (name, Summary::of(values))).collect()
 }
 
-/// What the names of the random control's stages begin with.
 /// What dense models go through.
 #[derive(Clone, Copy)]
 struct Way<'a> {
@@ -491,4 +490,5 @@ fn names(way: Way, of: &str) -> Vec<String> {
     names.map(|name| format!("{of}{name}")).collect()
 }
 
+/// What the names of the random control's stages begin with.
 const RANDOM: &str = "random control: ";

@@ -60,7 +60,7 @@ impl QuantModel {
     /// As [`QuantModel::compile_within`], with stages in these forms. Where a model has a table,
     /// rows of length 1 or scores of pairs, scores alone can run on integers: those by dot products
     /// with the rows of a table, among candidates that all queries share, and of rows that are
-    /// codes where a batch has the rows of the whole table.
+    /// codes or signs where a batch has the rows of the whole table.
     ///
     /// # Errors
     /// As [`QuantModel::compile_as`]; [`Error::OnlyAHop`] for a sample by hops, [`Error::NoGraph`]

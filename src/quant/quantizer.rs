@@ -68,8 +68,9 @@ impl QuantizerBuilder {
         self
     }
 
-    /// Stores tables of rows as codes; tables that are small beside the whole model, and all other
-    /// weights, have the integers that they have without. Default: integers.
+    /// Stores tables of rows as codes, which training (`qat`) moves. Tables that are small beside
+    /// the whole model, and all other weights, have the integers that they have without; training
+    /// moves these as floats, and they are rounded afterwards. Default: integers.
     #[must_use]
     pub fn codes(mut self, codes: ProductCodes) -> Self {
         self.tables = Some(TableStore::Codes(codes));
@@ -228,7 +229,9 @@ impl Quantizer {
     /// The float model after the epochs of quantisation-aware training: its weights lie on the grid
     /// of the integers, so that converting it loses nothing more of them. Without such epochs the
     /// model's weights are only put on the grid. A table that keeps the means of its columns is the
-    /// exception: what is left of a rounded table has other means, so that it is rounded again.
+    /// exception: what is left of a rounded table has other means, so that it is rounded again. So
+    /// are codes and signs: to convert this model finds others, while [`Quantizer::quantize`] of
+    /// the model before training stores those that were trained.
     ///
     /// # Errors
     /// As [`Quantizer::quantize`].

@@ -78,6 +78,7 @@ pub fn compress(args: &CompressArgs, recipe: Recipe, flags: &ArgMatches) -> Resu
     if args.from.is_some() && !trains {
         fits::refuse_asked(flags)?;
     }
+    let controls = args.controls == ControlsKind::All && !recipe.is_empty();
     let (mut origin, mut recipe) = (None, recipe);
     let mut fit = |model: &Model| -> Result<()> {
         if args.stages.one_shot && !WeightPruner::has_weights(model) {
@@ -98,6 +99,9 @@ pub fn compress(args: &CompressArgs, recipe: Recipe, flags: &ArgMatches) -> Resu
             origin = model.origin().cloned();
             if trains {
                 source.remark_on_asking(&args.model);
+            }
+            if controls {
+                source.remark_on_controls();
             }
             match model {
                 Compressed::Float(model) => {

@@ -181,6 +181,17 @@ impl Source {
         }
     }
 
+    /// Says how controls beside a model that is read are trained, where that is no recipe for them.
+    pub fn remark_on_controls(&self) {
+        if matches!(self, Source::Links(_) | Source::Recommend(_)) {
+            remark(&format!(
+                "{}: controls beside `--from` are trained by the protocol of nodes, which is poor for \
+                 tables: they say little; without `--from` they are trained as the dense model",
+                self.task().name()
+            ));
+        }
+    }
+
     /// The form of the model, not yet trained.
     pub fn form(&self, model: &ModelArgs) -> Result<Model> {
         match self {

@@ -9,7 +9,7 @@ const QAT: Key = Key::count(
     "qat",
     0,
     "a whole number of epochs",
-    "Epochs of quantisation-aware training for `--bits`, `--codes`",
+    "Epochs of training on the grid for `--bits`, `--codes`",
 )
 .value_name("EPOCHS")
 .default("0");
@@ -63,7 +63,7 @@ impl Word for ProductCodes {
     type Made = Quantizer;
     const WORD: &'static str = "codes";
     const HELP: &'static str =
-        "Store each row of a table as so many codes, all else as 8 bits; always last";
+        "Store a row of a table as so many codes, all else as 8 bits; always last";
     const AMOUNT: Option<Key> = Some(
         Key::count("codes", 1, "a whole number from 1 on", "Codes of a row: parts of its columns")
             .value_name("PARTS"),

@@ -42,6 +42,10 @@ impl LookedUp {
             base += f64::from(low);
             least.push(low);
         }
+        // What is not a number stays none.
+        if !base.is_finite() {
+            base = f64::NAN;
+        }
         let most = f32::from(LOOKUP_MOST);
         let (step, steps) = match widest > 0.0 {
             true => (widest / most, most / widest),

@@ -11,7 +11,7 @@
 //! | `stored` | one of these |
 //! | `store` | which of these large tables become |
 //! | `decoder` | how pairs are scored, its relations a table |
-//! | `train` | training of a model whose tables are codes |
+//! | `train` | training of a model whose tables are codes or signs |
 //! | `known` | the layers of floats that become these, by name |
 //! | `rows` | which rows of a table a batch has |
 //! | `run` | what their stages compute: rows of floats, rows of length 1, scores |

@@ -16,6 +16,9 @@ use ndarray::{Array2, ArrayView2, s};
 const ROWS: usize = 16 * 1024;
 const ROUNDS: usize = 30;
 
+/// Columns beyond which a drawn rotation is taken as it is: a round takes minutes.
+const WIDEST: usize = 1024;
+
 /// Steps of Newton's iteration for an orthogonal factor; it ends where a step changes next to
 /// nothing.
 const STEPS: usize = 60;
@@ -35,8 +38,15 @@ pub(in crate::quant) fn rotated(model: &Model, settings: Settings) -> Result<Mod
     // Two tables would be rotated each in its own way, and features not at all, and rows meet.
     let is_table = |node: &Node<f32>| node.layer().kind() == <Embedding as Registered<f32>>::KIND;
     let alone = model.nodes().iter().filter(|node| is_table(node)).count() == 1;
+    // Only scores are the same: whoever reads the rows themselves must find them as they are.
+    let last = model.output().index().checked_sub(1).and_then(|k| model.nodes().get(k));
+    let scores = last.is_some_and(|node| node.layer().kind() == <Decoder as Registered<f32>>::KIND);
     let reads = |node: &Node<f32>| node.inputs().contains(&NodeId::INPUT) && !is_table(node);
-    if !alone || model.nodes().iter().any(reads) || !model.nodes().iter().all(is_indifferent) {
+    if !alone
+        || !scores
+        || model.nodes().iter().any(reads)
+        || !model.nodes().iter().all(is_indifferent)
+    {
         return Ok(model);
     }
     let seed = model.seed();
@@ -88,7 +98,7 @@ fn rotation(w: ArrayView2<f32>, key: (u64, u64)) -> Array2<f32> {
     let drawn = Array2::from_shape_simple_fn((cols, cols), &mut normal);
     let mut rotation = orthogonal(drawn).unwrap_or_else(|| Array2::eye(cols));
     let (mut turned, mut toward) = (Array2::zeros(x.dim()), Array2::<f32>::zeros((cols, cols)));
-    for _ in 0..ROUNDS {
+    for _ in 0..if cols > WIDEST { 0 } else { ROUNDS } {
         kernels::matmul(x.view(), rotation.mapv(|v| v as f32).view(), turned.view_mut());
         kernels::map_rows(turned.view_mut(), |_, row| {
             row.iter_mut().for_each(|w| *w = if *w < 0.0 { -1.0 } else { 1.0 });
@@ -199,11 +209,14 @@ mod tests {
                 None => one,
             };
             let form = if kind == "distmult" { Form::DistMult } else { Form::Dot };
+            if kind == "rows" {
+                return builder.build(rows, 5).unwrap();
+            }
             let decoder = Decoder::builder(form, 8).relations(2).build().unwrap();
             let scores = builder.add("scores", decoder, &[rows]).unwrap();
             builder.build(scores, 5).unwrap()
         };
-        for kind in ["alone", "features", "two", "distmult"] {
+        for kind in ["alone", "features", "two", "distmult", "rows"] {
             let model: Model = build(kind);
             let turned = rotated(&model, settings).unwrap();
             let first = |model: &Model| {

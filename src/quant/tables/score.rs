@@ -94,8 +94,8 @@ pub(super) fn score_range(
 }
 
 fn of_signs<'a>(q: ArrayView2<f32>, table: &SignTable) -> Asked<'a> {
-    let rows: Vec<&[f32]> =
-        q.as_slice().map_or(Vec::new(), |q| q.chunks(table.shape().1).collect());
+    let values = q.as_slice().expect("rows of a new array");
+    let rows: Vec<&[f32]> = values.chunks_exact(table.shape().1).collect();
     let work = 64 * q.len();
     Asked::OfSigns(kernels::run(rows, work, |q: &[f32]| OfSigns::all(q, table)))
 }

@@ -1,6 +1,6 @@
 //! A matrix of signs with a scale for each part of each row.
 
-use crate::kernels::{self, LOOKUP_LANES};
+use crate::kernels::{self, LOOKUP_LANES, LOOKUP_TABLES};
 use ndarray::{Array2, ArrayView2};
 use std::ops::Range;
 use std::sync::Arc;
@@ -32,6 +32,9 @@ pub struct SignTable {
     /// Part after part, all rows of each.
     scales: Arc<Vec<f32>>,
 }
+
+/// Columns of a part that look-ups add up in 16 bits.
+pub(super) const WIDEST: usize = 8 * LOOKUP_TABLES;
 
 /// Bytes of a row of so many columns.
 fn row_bytes(cols: usize, parts: usize) -> usize {
@@ -139,6 +142,9 @@ impl SignTable {
         if rows == 0 || cols == 0 || parts == 0 || !cols.is_multiple_of(parts) {
             return Err(format!("has {parts} parts of {rows} x {cols} signs"));
         }
+        if cols / parts > WIDEST {
+            return Err(format!("has parts of {} columns, more than {WIDEST}", cols / parts));
+        }
         let width = row_bytes(cols, parts);
         if rows.checked_mul(width) != Some(bytes.len()) {
             return Err(format!("has {} bytes of signs for {rows} x {cols}", bytes.len()));
@@ -235,6 +241,8 @@ mod tests {
         of((6, 6), 2, &bytes, &scales).unwrap_err();
         of((5, 6), 2, &bytes, &scales[1..]).unwrap_err();
         of((0, 6), 2, &[], &[]).unwrap_err();
+        let wide = 8 * 517;
+        of((1, wide), 1, &vec![0; 517], &[1.0]).unwrap_err();
         let mut wrong = bytes.clone();
         wrong[3] |= 0x80;
         assert!(of((5, 6), 2, &wrong, &scales).unwrap_err().contains("row 1"));
