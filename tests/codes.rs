@@ -2,9 +2,10 @@
 //! for, bytes, files, training, and refusals.
 
 use super::links::days;
+use super::tables::{self, largest};
 use gnn_prune::ndarray::Array2;
-use gnn_prune::nn::decode::{Decoder, Form};
-use gnn_prune::nn::{Cx, Embedding, Init, ModelBuilder, NodeId, Queries, Query, Rows};
+use gnn_prune::nn::decode::Form;
+use gnn_prune::nn::{Cx, Queries, Query, Rows};
 use gnn_prune::quant::{Forms, ProductCodes, QuantOp};
 use gnn_prune::task::{LinkTask, Part, Task, evaluate, measure};
 use gnn_prune::train::UpdateRule;
@@ -13,20 +14,15 @@ use gnn_prune::{Bits, Graph, Model, QuantModel, Quantizer, Trainer, ValueRef};
 const NODES: usize = 1300;
 
 fn model(form: Form, channels: usize) -> Model {
-    let mut builder = ModelBuilder::new(1);
-    let table = Embedding::drawn(NODES, channels, Init::Normal(0.7)).unwrap();
-    let table = builder.add("table", table, &[NodeId::INPUT]).unwrap();
-    let decoder = Decoder::builder(form, channels).relations(3).init(Init::Normal(0.7));
-    let scores = builder.add("scores", decoder.build().unwrap(), &[table]).unwrap();
-    builder.build(scores, 5).unwrap()
+    tables::model(form, NODES, channels)
 }
 
-/// Nothing of it is looked at.
 fn task() -> LinkTask {
-    let triples = |k: u32| vec![[k, 0, k + 1], [k + 1, 1, k]];
-    let facts =
-        gnn_prune::data::Triples::new("chain", NODES, 3, triples(0), triples(1), triples(2));
-    LinkTask::builder(facts.unwrap()).build().unwrap()
+    tables::task(NODES)
+}
+
+fn scores(small: &QuantModel, rows: &Rows<f32>, forms: Forms) -> Array2<f32> {
+    tables::scores(small, rows, NODES, forms)
 }
 
 fn codes(spaces: usize, words: usize) -> ProductCodes {
@@ -41,17 +37,6 @@ fn asked(count: usize) -> Vec<Query> {
     let query =
         |k: u32| Query { node: k * 7 % 1300, relation: k % 3, inverse: k.is_multiple_of(2) };
     (0..count as u32).map(query).collect()
-}
-
-fn scores(small: &QuantModel, rows: &Rows<f32>, forms: Forms) -> Array2<f32> {
-    let (graph, x) = (Graph::builder(NODES).build().unwrap(), Array2::ones((NODES, 1)));
-    let x = ValueRef::Dense(x.view());
-    let mut program = small.compile_within_as(&graph, x.reborrow(), rows, forms).unwrap();
-    program.run(x).unwrap().to_owned()
-}
-
-fn largest(values: impl IntoIterator<Item = f32>) -> f32 {
-    values.into_iter().fold(0.0, |most, v| most.max(v.abs()))
 }
 
 #[test]

@@ -2,9 +2,10 @@
 //! training, and refusals.
 
 use super::links::{days, interactions};
+use super::tables::{self, largest};
 use gnn_prune::ndarray::Array2;
-use gnn_prune::nn::decode::{Decoder, Form};
-use gnn_prune::nn::{Cx, Embedding, Init, ModelBuilder, NodeId, Queries, Query, Rows};
+use gnn_prune::nn::decode::Form;
+use gnn_prune::nn::{Cx, Queries, Query, Rows};
 use gnn_prune::prune::Precompute;
 use gnn_prune::quant::{Forms, QuantOp, StoredTable};
 use gnn_prune::task::{LinkTask, Part, RecommendTask, evaluate, measure};
@@ -14,34 +15,19 @@ use gnn_prune::{Bits, Graph, LightGcn, Model, QuantModel, Quantizer, Trainer, Va
 const NODES: usize = 1300;
 
 fn model(form: Form, channels: usize) -> Model {
-    let mut builder = ModelBuilder::new(1);
-    let table = Embedding::drawn(NODES, channels, Init::Normal(0.7)).unwrap();
-    let table = builder.add("table", table, &[NodeId::INPUT]).unwrap();
-    let decoder = Decoder::builder(form, channels).relations(3).init(Init::Normal(0.7));
-    let scores = builder.add("scores", decoder.build().unwrap(), &[table]).unwrap();
-    builder.build(scores, 5).unwrap()
+    tables::model(form, NODES, channels)
 }
 
 fn task() -> LinkTask {
-    let triples = |k: u32| vec![[k, 0, k + 1], [k + 1, 1, k]];
-    let facts =
-        gnn_prune::data::Triples::new("chain", NODES, 3, triples(0), triples(1), triples(2));
-    LinkTask::builder(facts.unwrap()).build().unwrap()
+    tables::task(NODES)
+}
+
+fn scores(small: &QuantModel, rows: &Rows<f32>, forms: Forms) -> Array2<f32> {
+    tables::scores(small, rows, NODES, forms)
 }
 
 fn quantizer(parts: usize) -> Quantizer {
     Quantizer::builder(Bits::Eight).signs(parts).build().unwrap()
-}
-
-fn scores(small: &QuantModel, rows: &Rows<f32>, forms: Forms) -> Array2<f32> {
-    let (graph, x) = (Graph::builder(NODES).build().unwrap(), Array2::ones((NODES, 1)));
-    let x = ValueRef::Dense(x.view());
-    let mut program = small.compile_within_as(&graph, x.reborrow(), rows, forms).unwrap();
-    program.run(x).unwrap().to_owned()
-}
-
-fn largest(values: impl IntoIterator<Item = f32>) -> f32 {
-    values.into_iter().fold(0.0, |most, v| most.max(v.abs()))
 }
 
 #[test]

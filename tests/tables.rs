@@ -13,7 +13,7 @@ const WIDTHS: [Bits; 3] = [Bits::Two, Bits::Four, Bits::Eight];
 const DECODERS: [Form; 4] = [Form::Dot, Form::DistMult, Form::ComplEx, Form::RotatE];
 
 /// A table and a decoder, and no task.
-fn model(form: Form, nodes: usize, channels: usize) -> Model {
+pub(super) fn model(form: Form, nodes: usize, channels: usize) -> Model {
     let mut builder = ModelBuilder::new(1);
     let table = Embedding::drawn(nodes, channels, Init::Normal(0.7)).unwrap();
     let table = builder.add("table", table, &[NodeId::INPUT]).unwrap();
@@ -23,7 +23,7 @@ fn model(form: Form, nodes: usize, channels: usize) -> Model {
 }
 
 /// Anything that a model of so many nodes can be quantised on: nothing of it is looked at.
-fn task(nodes: usize) -> LinkTask {
+pub(super) fn task(nodes: usize) -> LinkTask {
     let triples = |k: u32| vec![[k, 0, k + 1], [k + 1, 1, k]];
     let facts =
         gnn_prune::data::Triples::new("chain", nodes, 3, triples(0), triples(1), triples(2));
@@ -53,7 +53,12 @@ fn graph(nodes: usize) -> (Graph, Array2<f32>) {
     (Graph::builder(nodes).build().unwrap(), Array2::ones((nodes, 1)))
 }
 
-fn scores(small: &QuantModel, rows: &Rows<f32>, nodes: usize, forms: Forms) -> Array2<f32> {
+pub(super) fn scores(
+    small: &QuantModel,
+    rows: &Rows<f32>,
+    nodes: usize,
+    forms: Forms,
+) -> Array2<f32> {
     let (graph, x) = graph(nodes);
     let x = ValueRef::Dense(x.view());
     let mut program = small.compile_within_as(&graph, x.reborrow(), rows, forms).unwrap();
@@ -65,7 +70,7 @@ fn of_floats(model: &Model, rows: &Rows<f32>, nodes: usize) -> Array2<f32> {
     model.infer(&Cx::eval(&graph).within(rows), ValueRef::Dense(x.view())).unwrap()
 }
 
-fn largest(values: impl IntoIterator<Item = f32>) -> f32 {
+pub(super) fn largest(values: impl IntoIterator<Item = f32>) -> f32 {
     values.into_iter().fold(0.0, |most, v| most.max(v.abs()))
 }
 

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::kernels::{self, LOOKUP_LANES, LOOKUP_TABLES};
 use crate::quant::bits::Bits;
 use crate::rng::{Draws, purpose};
-use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut2, s};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -140,10 +140,15 @@ impl Coded {
                 k_means(x.view(), count, (seed, m as u64))
             }
         });
-        let mut words = Array2::zeros((count, cols));
-        let mut codes = Vec::with_capacity(how.spaces);
-        for (m, (own, own_codes)) in found.into_iter().enumerate() {
-            words.slice_mut(s![.., span(cols, how.spaces, m)]).assign(&own);
+        Self::of_parts(found, (count, cols))
+    }
+
+    /// The words and codes of each part side by side; a part may have fewer words than the others.
+    fn of_parts(parts: Vec<(Array2<f32>, Vec<u8>)>, shape: (usize, usize)) -> Self {
+        let (mut words, spaces) = (Array2::zeros(shape), parts.len());
+        let mut codes = Vec::with_capacity(spaces);
+        for (m, (own, own_codes)) in parts.into_iter().enumerate() {
+            words.slice_mut(s![..own.nrows(), span(shape.1, spaces, m)]).assign(&own);
             codes.push(own_codes);
         }
         Self { words, codes }
@@ -153,30 +158,21 @@ impl Coded {
     pub(super) fn exact(w: ArrayView2<f32>, how: ProductCodes) -> Self {
         let (rows, cols) = w.dim();
         let found = kernels::run((0..how.spaces).collect(), w.len(), |m: usize| {
+            let part = w.slice(s![.., span(cols, how.spaces, m)]);
             let mut known: HashMap<Vec<u32>, u8> = HashMap::new();
-            let mut words: Vec<f32> = Vec::new();
+            // Where each word is met first.
+            let mut first = Vec::new();
             let mut codes = Vec::with_capacity(rows);
-            for row in w.slice(s![.., span(cols, how.spaces, m)]).rows() {
-                let next = known.len();
-                let code =
-                    *known.entry(row.iter().map(|w| w.to_bits()).collect()).or_insert_with(|| {
-                        words.extend(row);
-                        u8::try_from(next).expect("a part has at most 256 words")
-                    });
-                codes.push(code);
+            for (i, row) in part.rows().into_iter().enumerate() {
+                let bits = row.iter().map(|w| w.to_bits()).collect();
+                codes.push(*known.entry(bits).or_insert_with(|| {
+                    first.push(i);
+                    u8::try_from(first.len() - 1).expect("a part has at most 256 words")
+                }));
             }
-            (words, codes)
+            (part.select(Axis(0), &first), codes)
         });
-        let mut words = Array2::zeros((how.words.min(rows), cols));
-        let mut codes = Vec::with_capacity(how.spaces);
-        for (m, (own, own_codes)) in found.into_iter().enumerate() {
-            let span = span(cols, how.spaces, m);
-            for (k, word) in own.chunks_exact(span.len()).enumerate() {
-                words.slice_mut(s![k, span.clone()]).assign(&ArrayView1::from(word));
-            }
-            codes.push(own_codes);
-        }
-        Self { words, codes }
+        Self::of_parts(found, (how.words.min(rows), cols))
     }
 
     /// The columns of part `m`.
@@ -199,7 +195,7 @@ impl Coded {
                 None => *codes = nearest(x.as_standard_layout().view(), words.view()),
                 Some(rows) => {
                     let ids: Vec<usize> = rows.iter().map(|&row| row as usize).collect();
-                    let x = x.select(ndarray::Axis(0), &ids);
+                    let x = x.select(Axis(0), &ids);
                     let found = nearest(x.view(), words.view());
                     rows.iter().zip(found).for_each(|(&row, code)| codes[row as usize] = code);
                 }

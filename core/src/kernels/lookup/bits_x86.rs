@@ -7,23 +7,22 @@ use super::LANES;
 use super::x86::store;
 use crate::kernels::simd::Isa;
 use std::arch::x86_64::*;
-use std::sync::OnceLock;
 
 /// Columns whose bits fit into a byte.
 const COLUMNS: usize = 31;
 
 /// Whether the processor counts the bits of bytes; the level of VNNI does not say so.
 fn has_bitalg() -> bool {
-    static HAS: OnceLock<bool> = OnceLock::new();
-    *HAS.get_or_init(|| Isa::Vnni.available() && is_x86_feature_detected!("avx512bitalg"))
+    Isa::Vnni.available() && is_x86_feature_detected!("avx512bitalg")
 }
 
 pub(super) fn differences(isa: Isa, codes: &[[u8; LANES]], query: &[u8], y: &mut [[u16; LANES]]) {
     assert!(Isa::Avx2.available(), "this processor has no AVX2");
+    let counts_bytes = isa == Isa::Vnni && has_bitalg();
     for (codes, y) in codes.chunks_exact(query.len()).zip(y) {
         // SAFETY: the processor has the features.
         unsafe {
-            match isa == Isa::Vnni && has_bitalg() {
+            match counts_bytes {
                 true => bitalg(codes, query, y),
                 false => avx2(codes, query, y),
             }

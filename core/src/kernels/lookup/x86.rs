@@ -7,7 +7,6 @@
 use super::{Codes, Halves, Sums, portable};
 use crate::kernels::simd::Isa;
 use std::arch::x86_64::*;
-use std::sync::OnceLock;
 
 /// Blocks that are looked up with the tables of a column in registers.
 const TOGETHER: usize = 4;
@@ -15,8 +14,7 @@ const TOGETHER: usize = 4;
 /// Whether the processor has the shuffles of whole registers of bytes; the level of VNNI does not
 /// say so.
 pub(super) fn has_vbmi() -> bool {
-    static HAS: OnceLock<bool> = OnceLock::new();
-    *HAS.get_or_init(|| Isa::Vnni.available() && is_x86_feature_detected!("avx512vbmi"))
+    Isa::Vnni.available() && is_x86_feature_detected!("avx512vbmi")
 }
 
 pub(super) fn halves_avx2(codes: &[Codes], tables: &[Halves], y: &mut [Sums]) {
