@@ -126,8 +126,9 @@ pub use pipeline::{
 };
 pub use program::Program;
 pub use prune::{
-    Ablation, ChannelPlan, ChannelPruner, Cosine, Criterion, EdgePlan, EdgePruner, LayerPlan,
-    LayerPruner, Magnitude, Precompute, Random, Scope, Subset, Taylor, WeightPlan, WeightPruner,
+    Ablation, ChannelPlan, ChannelPruner, Cosine, Criterion, EarlyBird, EdgePlan, EdgePruner,
+    LayerPlan, LayerPruner, Magnitude, Precompute, Random, Scope, Subset, Taylor, WeightPlan,
+    WeightPruner,
 };
 pub use quant::{Bits, QuantModel, Quantizer};
 pub use reconstruct::Calibrate;

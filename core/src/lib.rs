@@ -8,6 +8,7 @@
 
 #[doc(hidden)]
 pub mod kernels;
+pub mod memory;
 pub mod scalar;
 pub mod seed;
 pub mod value;

@@ -10,6 +10,7 @@ use super::identity::Identity;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::nn::{Model, Registry};
+use crate::report::Effort;
 use crate::rng::Digest;
 use crate::task::Measured;
 use crate::train::Epoch;
@@ -224,8 +225,8 @@ pub(super) struct Record {
     pub validation: Option<f64>,
     /// The epochs of its training.
     pub epochs: Vec<Epoch>,
-    /// How long it took.
-    pub seconds: f64,
+    /// What it took.
+    pub effort: Effort,
 }
 
 /// A record in its file.

@@ -13,12 +13,11 @@ use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::nn::Model;
 use crate::quant::Quantizer;
-use crate::report::{Account, Curve, LayerWidth, Report, Row, Servable, Summary};
+use crate::report::{Account, Curve, Effort, LayerWidth, Meter, Report, Row, Servable, Summary};
 use crate::task::{Measured, Part, Task, evaluate_all};
 use crate::train::{OnEpoch, Setup};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 /// A stage of one seed: where it is kept, and who it is.
 struct At<'a> {
@@ -36,20 +35,22 @@ struct Judged {
     test: Measured,
     /// Of the last stage of a chain.
     validation: Option<f64>,
+    /// What the stage took; `None` for a model that came trained.
+    effort: Option<Effort>,
 }
 
 /// A row of the report that is yet to be measured.
 struct Unmeasured {
     name: String,
-    metric: Vec<Measured>,
+    judged: Vec<Judged>,
     /// None for what is the dense model once more.
     stage: Option<SeedState>,
 }
 
 /// Results of one chain of steps over all seeds.
 struct Chain {
-    /// Name and per-seed metric of every stage.
-    metrics: Vec<(String, Vec<Measured>)>,
+    /// Name of every stage, and how each seed's was judged.
+    judged: Vec<(String, Vec<Judged>)>,
     /// The stages of the seed with the best validation metric after the last, or of the first where
     /// validation does not choose.
     best: Vec<SeedState>,
@@ -84,7 +85,7 @@ impl Compression<'_, ()> {
         let best = chain.best.first().expect("the dense model is the first stage").subject.model();
         let channels = LayerWidth::between(best, last.subject.model());
         let recipe: Vec<String> =
-            chain.metrics.iter().skip(1).map(|(name, _)| name.clone()).collect();
+            chain.judged.iter().skip(1).map(|(name, _)| name.clone()).collect();
         let controls = if self.controls == Controls::All && !recipe.is_empty() {
             self.control_rows(&dense, &last)?
         } else {
@@ -92,12 +93,12 @@ impl Compression<'_, ()> {
         };
         // Measured after all that takes long: what is trained is kept, times are not.
         let mut rows = Vec::new();
-        for ((name, metric), stage) in chain.metrics.into_iter().zip(&chain.best) {
-            rows.push(self.row(&name, metric, stage)?);
+        for ((name, judged), stage) in chain.judged.iter().zip(&chain.best) {
+            rows.push(self.row(name, judged, stage)?);
         }
-        for Unmeasured { name, metric, stage } in controls {
+        for Unmeasured { name, judged, stage } in controls {
             rows.push(match stage {
-                Some(stage) => self.row(&name, metric, &stage)?,
+                Some(stage) => self.row(&name, &judged, &stage)?,
                 None => Row { name, ..rows[0].clone() },
             });
         }
@@ -251,7 +252,7 @@ impl Compression<'_, ()> {
         if let Some((record, model)) =
             self.store.as_ref().and_then(|store| store.load(&at.place, at.name, &note))
         {
-            (self.listener)(Progress::Kept { seconds: record.seconds });
+            (self.listener)(Progress::Kept { seconds: record.effort.seconds });
             record.epochs.iter().for_each(|&epoch| (self.listener)(Progress::Epoch(epoch)));
             let stage = match model {
                 Compressed::Float(model) => {
@@ -261,9 +262,10 @@ impl Compression<'_, ()> {
                     SeedState { subject: before, integers: Some(integers) }
                 }
             };
-            return Ok((stage, Judged { test: record.test, validation: record.validation }));
+            let Record { test, validation, effort, .. } = record;
+            return Ok((stage, Judged { test, validation, effort: Some(effort) }));
         }
-        let (began, epochs) = (Instant::now(), Mutex::new(Vec::new()));
+        let (meter, epochs) = (Meter::start(), Mutex::new(Vec::new()));
         let heard = || epochs.lock().unwrap_or_else(PoisonError::into_inner);
         let stage = work(before, &|epoch| {
             (self.listener)(Progress::Epoch(epoch));
@@ -271,22 +273,17 @@ impl Compression<'_, ()> {
             // After the last one there is nothing to save by stopping.
             if epoch.epoch < epoch.epochs { self.go_on() } else { Ok(()) }
         })?;
-        let judged = self.judged(&stage, at.last)?;
+        let effort = meter.stop();
+        let judged = Judged { effort: Some(effort), ..self.judged(&stage, at.last)? };
         // A graph that a step has made is in no file.
         if let Some(store) = self
             .store
             .as_ref()
             .filter(|_| stage.subject.graph().is_clone_of(self.task.data().graph()))
         {
-            let Judged { test, validation } = judged.clone();
+            let Judged { test, validation, .. } = judged.clone();
             let epochs = heard().clone();
-            let record = Record {
-                stage: at.name.into(),
-                test,
-                validation,
-                epochs,
-                seconds: began.elapsed().as_secs_f64(),
-            };
+            let record = Record { stage: at.name.into(), test, validation, epochs, effort };
             let model =
                 stage.integers.as_ref().map_or(Kept::Float(stage.subject.model()), Kept::Integer);
             store.save(&at.place, record, model, &note)?;
@@ -303,14 +300,14 @@ impl Compression<'_, ()> {
         way: Way,
         of: &str,
     ) -> Result<Chain> {
-        let mut metrics: Vec<(String, Vec<Measured>)> =
+        let mut judged: Vec<(String, Vec<Judged>)> =
             names(way, of).into_iter().map(|name| (name, Vec::new())).collect();
         let metric = self.task.metric();
         let mut best: (f64, Vec<SeedState>) = (metric.worst(), Vec::new());
         for start in dense {
-            let stages = self.stages_of(chain, start, way, &metrics, dense.len())?;
-            for ((_, judged), (_, values)) in stages.iter().zip(&mut metrics) {
-                values.push(judged.test.clone());
+            let stages = self.stages_of(chain, start, way, &judged, dense.len())?;
+            for ((_, stage), (_, seeds)) in stages.iter().zip(&mut judged) {
+                seeds.push(stage.clone());
             }
             let validation = stages
                 .last()
@@ -321,7 +318,7 @@ impl Compression<'_, ()> {
                 best = (validation, stages.into_iter().map(|(stage, _)| stage).collect());
             }
         }
-        Ok(Chain { metrics, best: best.1 })
+        Ok(Chain { judged, best: best.1 })
     }
 
     fn stages_of(
@@ -329,7 +326,7 @@ impl Compression<'_, ()> {
         chain: &str,
         start: &(SeedState, Judged),
         Way { steps, quantizer }: Way,
-        names: &[(String, Vec<Measured>)],
+        names: &[(String, Vec<Judged>)],
         seeds: usize,
     ) -> Result<Vec<(SeedState, Judged)>> {
         let model = start.0.subject.model();
@@ -366,7 +363,7 @@ impl Compression<'_, ()> {
 
     fn judged(&self, stage: &SeedState, last: bool) -> Result<Judged> {
         let validation = if last { Some(self.judge(stage, Part::Validation)?.value) } else { None };
-        Ok(Judged { test: self.judge(stage, Part::Test)?, validation })
+        Ok(Judged { test: self.judge(stage, Part::Test)?, validation, effort: None })
     }
 
     fn judge(&self, stage: &SeedState, part: Part) -> Result<Measured> {
@@ -381,7 +378,7 @@ impl Compression<'_, ()> {
         OnGraph::of(self.task, graph)
     }
 
-    fn row(&self, name: &str, metric: Vec<Measured>, stage: &SeedState) -> Result<Row> {
+    fn row(&self, name: &str, judged: &[Judged], stage: &SeedState) -> Result<Row> {
         self.go_on()?;
         (self.listener)(Progress::Measure { name: name.into() });
         let model: &dyn Servable = match &stage.integers {
@@ -389,11 +386,13 @@ impl Compression<'_, ()> {
             None => stage.subject.model(),
         };
         let account = Account::of(model, &*self.on(stage.subject.graph())?, self.threads)?;
+        let efforts: Option<Vec<Effort>> = judged.iter().map(|judged| judged.effort).collect();
         Ok(Row {
             name: name.into(),
             metric: self.task.metric(),
-            accuracy: Summary::of(metric.iter().map(|measured| measured.value).collect()),
-            metrics: others(&metric),
+            accuracy: Summary::of(judged.iter().map(|judged| judged.test.value).collect()),
+            metrics: others(judged),
+            effort: efforts.and_then(|efforts| Effort::mean(&efforts)),
             account,
         })
     }
@@ -425,10 +424,10 @@ impl Compression<'_, ()> {
     ) -> Result<Unmeasured> {
         let name = format!("{kind} control");
         if matches!(self.start, Start::Train { .. }) && same_shapes(form, self.form()) {
-            return Ok(Unmeasured { name, metric: Vec::new(), stage: None });
+            return Ok(Unmeasured { name, judged: Vec::new(), stage: None });
         }
         let task = self.on(graph)?;
-        let (mut metric, mut first) = (Vec::new(), None);
+        let (mut all, mut first) = (Vec::new(), None);
         for (start, _) in dense {
             let seed = start.subject.model().seed();
             let at = At {
@@ -439,10 +438,10 @@ impl Compression<'_, ()> {
                 last: false,
             };
             let (stage, judged) = self.trained(&at, form, &*task)?;
-            metric.push(judged.test);
+            all.push(judged);
             first.get_or_insert(stage);
         }
-        Ok(Unmeasured { name, metric, stage: first })
+        Ok(Unmeasured { name, judged: all, stage: first })
     }
 
     /// The same amounts and fine-tuning by a random criterion, where anything chooses by one.
@@ -459,18 +458,18 @@ impl Compression<'_, ()> {
             .map(|(step, control)| control.as_deref().unwrap_or(&**step))
             .collect();
         let way = Way { steps: &steps, quantizer: quantizer.as_ref().or(self.quantizer.as_ref()) };
-        let Chain { mut metrics, mut best } = self.chain("-random", dense, way, RANDOM)?;
-        let (Some((_, metric)), stage @ Some(_)) = (metrics.pop(), best.pop()) else {
+        let Chain { mut judged, mut best } = self.chain("-random", dense, way, RANDOM)?;
+        let (Some((_, judged)), stage @ Some(_)) = (judged.pop(), best.pop()) else {
             return Ok(None);
         };
-        Ok(Some(Unmeasured { name: "random control".into(), metric, stage }))
+        Ok(Some(Unmeasured { name: "random control".into(), judged, stage }))
     }
 }
 
 /// The metrics beside the task's own, over seeds.
-fn others(measured: &[Measured]) -> BTreeMap<String, Summary> {
+fn others(judged: &[Judged]) -> BTreeMap<String, Summary> {
     let mut all: BTreeMap<String, Vec<f64>> = BTreeMap::new();
-    for (name, &value) in measured.iter().flat_map(|measured| &measured.others) {
+    for (name, &value) in judged.iter().flat_map(|judged| &judged.test.others) {
         all.entry(name.clone()).or_default().push(value);
     }
     all.into_iter().map(|(name, values)| (name, Summary::of(values))).collect()

@@ -10,7 +10,8 @@
 //!
 //! All four choose by a [`Criterion`] and an [`Amount`]; what a criterion looks at beside the units
 //! is gathered once per plan. [`Precompute`] chooses nothing: it leaves out whole encoders of
-//! models that serve one graph, and what they compute stays as a table.
+//! models that serve one graph, and what they compute stays as a table. [`EarlyBird`] removes
+//! channels while a network trains.
 
 mod amount;
 mod block;
@@ -30,7 +31,7 @@ pub use amount::{Amount, Budget, Compensation, Scope};
 pub use block::Block;
 pub use channel::{
     Activation, ChannelLabels, ChannelPlan, ChannelPruner, ChannelPrunerBuilder, ChannelUnits,
-    Group, GroupPlan, Member, ReaderView,
+    EarlyBird, EarlyBirdBuilder, Group, GroupPlan, Member, Pruned, ReaderView, Watch,
 };
 pub use criteria::{Ablation, Cosine, Magnitude, Random, Subset, Taylor};
 pub use criterion::{Criterion, Needs, Removal, Scores};

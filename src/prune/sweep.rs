@@ -167,6 +167,7 @@ impl Regression {
         if pivot == 0.0 {
             return;
         }
+        crate::kernels::count(self.m.nrows() * (self.m.ncols() + self.t.ncols()));
         let row = self.m.row(k).to_owned();
         let target = self.t.row(k).to_owned();
         for i in (0..self.m.nrows()).filter(|&i| i != k) {

@@ -23,6 +23,7 @@ impl Cholesky {
     pub(crate) fn of(a: Array2<f64>) -> Self {
         let mut a = if a.is_standard_layout() { a } else { a.as_standard_layout().into_owned() };
         let n = a.nrows();
+        kernels::count(n * n * n / 6);
         for start in (0..n).step_by(PANEL) {
             let end = (start + PANEL).min(n);
             factor_panel(&mut a, start, end);
@@ -50,6 +51,7 @@ impl Cholesky {
     /// Solves `A·x = b` in place.
     pub(crate) fn solve(&self, x: &mut [f64]) {
         let n = x.len();
+        kernels::count(n * n);
         for i in 0..n {
             let row = self.row(i);
             x[i] = (x[i] - dot(&row[..i], &x[..i])) / row[i];

@@ -330,7 +330,7 @@ fn part_of(g: &Csr<f64>, which: &[usize]) -> Array2<f64> {
     let starts: Vec<usize> = (0..g.rows()).step_by(size).collect();
     let sums = kernels::run(starts, usize::MAX, |start| {
         let mut sum = vec![0.0; n * n];
-        let mut entries: Vec<(usize, f64)> = Vec::new();
+        let (mut entries, mut products): (Vec<(usize, f64)>, usize) = (Vec::new(), 0);
         for i in start..(start + size).min(g.rows()) {
             let row = g.outer_view(i).expect("the row is there");
             entries.clear();
@@ -340,11 +340,13 @@ fn part_of(g: &Csr<f64>, which: &[usize]) -> Array2<f64> {
                     .map(|(c, &v)| (place[c] as usize, v)),
             );
             entries.sort_unstable_by_key(|(at, _)| *at);
+            products += entries.len() * (entries.len() + 1) / 2;
             for (k, &(a, v)) in entries.iter().enumerate() {
                 let row = &mut sum[a * n..(a + 1) * n];
                 entries[..=k].iter().for_each(|&(b, u)| row[b] += v * u);
             }
         }
+        kernels::count(products);
         Array2::from_shape_vec((n, n), sum).expect("it has n rows of n")
     });
     let mut part = sums.into_iter().reduce(|a, b| a + b).unwrap_or_else(|| Array2::zeros((n, n)));

@@ -25,6 +25,7 @@ pub(super) fn row(name: &str, per_seed: &[f64], bytes: u64, ms: f64) -> Row {
         metric: Metric::ACCURACY,
         accuracy: Summary::of(per_seed.to_vec()),
         metrics: Default::default(),
+        effort: None,
         account,
     }
 }

@@ -98,9 +98,24 @@ impl Report {
         let notes: String =
             self.notes().iter().map(|note| format!("<li>{}</li>\n", coded(note))).collect();
         let notes = if notes.is_empty() { notes } else { format!("<ul>\n{notes}</ul>\n") };
+        let efforts: String = self
+            .rows
+            .iter()
+            .filter_map(|row| {
+                Some(format!("<tr>{}</tr>\n", cells("td", &Self::effort_cells(row)?)))
+            })
+            .collect();
+        let efforts = match efforts.is_empty() {
+            true => String::new(),
+            false => format!(
+                "<div class=\"wide\"><table>\n<thead><tr>{}</tr></thead>\n<tbody>\n{efforts}</tbody>\n</table></div>\n<p class=\"soft\">{}</p>\n",
+                cells("th", &Self::EFFORT_TITLES.map(String::from)),
+                Self::EFFORT_WORDS
+            ),
+        };
         format!(
             "<h2>Results</h2>\n<div class=\"wide\"><table>\n<thead><tr>{}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table></div>\n\
-             <p class=\"soft\">{spread}params: the weights that there are; non-zero: those that are not zero; times: medians of one inference on the whole graph; MMACs: millions of multiply-adds of one.</p>\n{notes}",
+             <p class=\"soft\">{spread}params: the weights that there are; non-zero: those that are not zero; times: medians of one inference on the whole graph; MMACs: millions of multiply-adds of one.</p>\n{notes}{efforts}",
             cells("th", &titles),
         )
     }

@@ -91,6 +91,18 @@ impl Report {
         line(&Self::TITLES.map(|_| "---".to_string()));
         self.rows.iter().for_each(|row| line(&Self::cells(row)));
         page.push_str("\nTimes are medians of one full-graph inference.\n");
+        let efforts: Vec<_> = self.rows.iter().filter_map(Self::effort_cells).collect();
+        if !efforts.is_empty() {
+            page.push('\n');
+            let mut line = |cells: &[String]| {
+                let cells: Vec<String> = cells.iter().map(|cell| plain(cell)).collect();
+                let _ = writeln!(page, "| {} |", cells.join(" | "));
+            };
+            line(&Self::EFFORT_TITLES.map(String::from));
+            line(&Self::EFFORT_TITLES.map(|_| "---".to_string()));
+            efforts.iter().for_each(|cells| line(cells));
+            let _ = write!(page, "\n{}\n", Self::EFFORT_WORDS);
+        }
         self.section(&mut page, "Notes", &self.notes());
         let controls = self.controls();
         let words = controls.iter().map(|control| {

@@ -3,6 +3,7 @@
 use super::account::Account;
 use super::control::Control;
 use super::curve::{Curve, LayerWidth};
+use super::effort::Effort;
 use super::machine::Machine;
 use crate::error::Result;
 use crate::files;
@@ -45,6 +46,9 @@ pub struct Row {
     /// Metrics that stand beside it, by their words, in percent.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub metrics: BTreeMap<String, Summary>,
+    /// What the stage took, a mean over seeds; `None` for what is only measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effort: Option<Effort>,
     /// Size, work and time.
     #[serde(flatten)]
     pub account: Account,

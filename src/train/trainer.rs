@@ -541,6 +541,13 @@ impl<F: Scalar> Run<'_, F> {
                 plans = Plans::default();
                 seen = view.map(|view| view(&model));
             }
+            if flow == Flow::Changed && chooses {
+                // What was best is no longer what is trained: the changed model as it comes is the
+                // first candidate.
+                best.validation = self.validate(seen.as_ref().unwrap_or(&model), &pool)?;
+                best.best_epoch = epoch;
+                best.model.clone_from(&model);
+            }
         }
         if !chooses {
             let epoch = best.losses.len();

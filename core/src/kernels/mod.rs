@@ -51,6 +51,7 @@ mod simd;
 #[cfg(target_arch = "x86_64")]
 mod simd_x86;
 mod sparse;
+mod work;
 
 pub use attention::{
     AdditiveScores, Attend, ChannelScores, Edge, InEdges, Neighbourhoods, Scores, TargetGrads,
@@ -69,3 +70,4 @@ pub use lookup::{
 };
 pub use simd::Isa;
 pub use sparse::*;
+pub use work::{count, multiply_adds};

@@ -530,6 +530,7 @@ fn bench_row(
         metric: task.metric(),
         accuracy: one(measured.value),
         metrics: measured.others.into_iter().map(|(name, value)| (name, one(value))).collect(),
+        effort: None,
         account: Account::of(model, task, threads)?,
     })
 }

@@ -21,8 +21,13 @@ use args::{Cli, Command};
 use clap::error::ErrorKind;
 use clap::{ArgMatches, FromArgMatches};
 use failure::{Failure, Result};
+use gnn_prune::report::CountingAllocator;
 use std::io::{self, Write};
 use std::process::ExitCode;
+
+/// Counts what training takes, for the report.
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// A user's mistake, as `clap` counts it too.
 const MISTAKE: u8 = 2;

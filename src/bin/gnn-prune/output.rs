@@ -122,16 +122,12 @@ pub fn show(document: &str, readable: impl FnOnce() -> String, json: Option<&Pat
 /// The report under its caption, ready for a terminal of 100 columns: table, what to know of it,
 /// and at the end the line that sums it up.
 pub fn table(report: &Report) -> String {
-    let mut table = Table::new();
-    // What follows a comma goes below it: times are narrower than their titles.
-    table.load_style(STYLE).set_header(report.titles().map(|title| title.replace(", ", ",\n")));
-    for row in &report.rows {
-        table.add_row(Report::cells(row));
-    }
-    for (k, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((if k == 0 { 0 } else { GAP }, 0));
-        column.set_cell_alignment(if k == 0 { CellAlignment::Left } else { CellAlignment::Right });
-    }
+    let table = lined_up(report.titles(), report.rows.iter().map(Report::cells));
+    let efforts = report.rows.iter().filter_map(Report::effort_cells);
+    let efforts = match report.rows.iter().any(|row| row.effort.is_some()) {
+        true => format!("\n{}\n", lined_up(Report::EFFORT_TITLES, efforts)),
+        false => String::new(),
+    };
     let mut remarks: Vec<String> = report.notes();
     remarks.extend(
         report.controls().into_iter().map(|control| {
@@ -140,7 +136,22 @@ pub fn table(report: &Report) -> String {
     );
     let remarks: String = remarks.iter().map(|remark| wrapped(remark)).collect();
     let gap = if remarks.is_empty() { "" } else { "\n" };
-    format!("{}\n\n{}\n{gap}{remarks}\n{}\n", report.caption(), table.trim_fmt(), report.summary())
+    format!("{}\n\n{table}\n{efforts}{gap}{remarks}\n{}\n", report.caption(), report.summary())
+}
+
+/// A table of one line of titles, names to the left and numbers to the right.
+fn lined_up<const N: usize>(titles: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    let mut table = Table::new();
+    // What follows a comma goes below it: times are narrower than their titles.
+    table.load_style(STYLE).set_header(titles.map(|title| title.replace(", ", ",\n")));
+    rows.for_each(|row| {
+        table.add_row(row);
+    });
+    for (k, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((if k == 0 { 0 } else { GAP }, 0));
+        column.set_cell_alignment(if k == 0 { CellAlignment::Left } else { CellAlignment::Right });
+    }
+    table.trim_fmt()
 }
 
 /// A remark as lines that fit a terminal, the later ones moved in; a word is not broken.

@@ -41,14 +41,17 @@ pub(crate) fn scores<F: Scalar>(
                 row[0] = dot(q, t);
             });
         }
-        (how, candidates) => kernels::map_rows(y.view_mut(), |i, row| {
-            let q = q.row(i);
-            let q = q.as_slice().expect("queries are in standard layout");
-            for (k, score) in row.iter_mut().enumerate() {
-                let t = x.row(candidates.of(i, k) as usize);
-                *score = how.of(q, t.as_slice().expect("values are in standard layout"));
-            }
-        }),
+        (how, candidates) => {
+            kernels::count(y.len() * x.ncols());
+            kernels::map_rows(y.view_mut(), |i, row| {
+                let q = q.row(i);
+                let q = q.as_slice().expect("queries are in standard layout");
+                for (k, score) in row.iter_mut().enumerate() {
+                    let t = x.row(candidates.of(i, k) as usize);
+                    *score = how.of(q, t.as_slice().expect("values are in standard layout"));
+                }
+            });
+        }
     }
 }
 
@@ -94,6 +97,7 @@ pub(super) fn back<F: Scalar>(
             add_rows(own.iter().copied(), each.view(), dx);
         }
         (how, candidates) => {
+            kernels::count(2 * dy.len() * x.ncols());
             kernels::map_rows(dq.view_mut(), |i, dq| {
                 let q = q.row(i);
                 let q = q.as_slice().expect("queries are in standard layout");

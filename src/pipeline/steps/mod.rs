@@ -2,6 +2,7 @@
 
 mod channels;
 mod distill;
+mod early_bird;
 mod edges;
 mod finetune;
 mod layers;

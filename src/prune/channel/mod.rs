@@ -1,5 +1,6 @@
 //! Channels: which belong together, which go, and what is made of those that stay.
 
+mod early;
 mod gather;
 mod group;
 mod labels;
@@ -7,6 +8,7 @@ mod plan;
 mod pruner;
 mod refit;
 
+pub use early::{EarlyBird, EarlyBirdBuilder, Pruned, Watch};
 pub use group::{Activation, ChannelUnits, Member, ReaderView};
 pub use labels::{ChannelLabels, Group};
 pub use plan::{ChannelPlan, GroupPlan};

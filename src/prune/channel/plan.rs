@@ -101,6 +101,29 @@ impl ChannelPlan {
         &self.groups
     }
 
+    /// Of the nodes that lose channels, the share of those that this plan keeps which `before`, of
+    /// the same model, does not; 0 where none loses any.
+    pub fn new_since(&self, before: &ChannelPlan) -> f64 {
+        let (mut new, mut all) = (0, 0);
+        for (name, NodePlan { width, kept, hidden }) in &self.nodes {
+            let earlier = before.nodes.get(name);
+            let mut compare = |kept: &[usize], width, earlier: Option<&Vec<usize>>| {
+                if kept.len() == width {
+                    return;
+                }
+                all += kept.len();
+                let is_new = |c: &&usize| earlier.is_none_or(|e| e.binary_search(c).is_err());
+                new += kept.iter().filter(is_new).count();
+            };
+            compare(kept, *width, earlier.map(|node| &node.kept));
+            for (k, (width, kept)) in hidden.iter().enumerate() {
+                let earlier = earlier.and_then(|node| node.hidden.get(k));
+                compare(kept, *width, earlier.map(|(_, kept)| kept));
+            }
+        }
+        new as f64 / f64::from(all.max(1) as u32)
+    }
+
     /// The criterion that made the plan.
     pub fn criterion(&self) -> &str {
         &self.criterion

@@ -123,7 +123,16 @@ impl<F: Scalar> ChannelPruner<F> {
     /// # Errors
     /// As [`ChannelPruner::plan`] and [`ChannelPlan::shrink_refitted`].
     pub fn prune(&self, model: &Model<F>, task: &dyn Task<F>) -> Result<Model<F>> {
-        let plan = self.plan(model, task)?;
+        self.apply(&self.plan(model, task)?, model, task)
+    }
+
+    /// The model without what `plan` removes, compensated as the builder says.
+    pub(super) fn apply(
+        &self,
+        plan: &ChannelPlan,
+        model: &Model<F>,
+        task: &dyn Task<F>,
+    ) -> Result<Model<F>> {
         let pruned = match self.settings.compensation {
             Compensation::None => plan.shrink(model),
             Compensation::Refit => plan.shrink_refitted(model, task, self.settings.calibrate),

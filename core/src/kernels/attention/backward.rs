@@ -7,6 +7,7 @@ use super::softmax::exponentials;
 use crate::kernels::blocks::{SERIAL_WORK, blocks_by_nonzeros, parts_for, pieces, run};
 use crate::kernels::buffer::{AHEAD, prefetch};
 use crate::kernels::simd::{Isa, Known, LANES, by_level, called_if_portable};
+use crate::kernels::work::count;
 use crate::scalar::Scalar;
 use std::ops::Range;
 
@@ -60,6 +61,7 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
             .zip(dtarget)
             .map(|((block, pairs), dtarget)| ToTargets { block, pairs, dtarget })
             .collect();
+        count(self.work());
         let sums = run(jobs, self.work(), |part| targets_of(isa, self, dy, part));
         let mut total = vec![F::zero(); self.scores.shared_len()];
         for sum in sums.iter() {
@@ -156,6 +158,7 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
             .map(|((block, dz), dsource)| ToSources { block, dz, dsource })
             .collect();
         let given = Given { dy, pairs, dtarget };
+        count(self.work());
         run(jobs, self.work(), |part| sources_of(isa, self, &given, part));
     }
 

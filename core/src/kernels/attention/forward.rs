@@ -9,6 +9,7 @@ use super::x86;
 use crate::kernels::blocks::{Cut, for_row_blocks, parts_for};
 use crate::kernels::buffer::{AHEAD, prefetch};
 use crate::kernels::simd::{Isa, Known, LANES, array, by_level, called_if_portable};
+use crate::kernels::work::count;
 use crate::scalar::Scalar;
 use std::ops::Range;
 
@@ -96,6 +97,7 @@ impl<F: Scalar, S: Scores<F>> Attend<'_, F, S> {
         if y.is_empty() {
             return;
         }
+        count(self.work());
         let cut = Cut::ByNonzeros { starts: self.edges.starts, parts: parts_for(self.work()) };
         for_row_blocks(y, self.width(), cut, self.work(), |block, y| {
             forward_rows(isa, self, block, y)

@@ -6,6 +6,7 @@
 
 use crate::kernels::blocks::{CHUNK, blocks_of, pieces, run};
 use crate::kernels::simd::{Isa, array, by_level};
+use crate::kernels::work::count;
 use crate::scalar::Scalar;
 use ndarray::{Array2, ArrayView2};
 use std::ops::Range;
@@ -76,6 +77,7 @@ pub fn head_dots<F: Scalar, const N: usize>(
         out.iter_mut().for_each(|out| out.fill(F::zero()));
         return out;
     }
+    count(N * z.len());
     let z = z.as_standard_layout();
     let z = z.as_slice().expect("a standard layout is a slice");
     let height = CHUNK.div_ceil(width);
@@ -132,6 +134,7 @@ fn sums<F: Scalar>(z: ArrayView2<F>, s: ArrayView2<F>) -> Array2<F> {
         s.dim()
     );
     let (width, heads) = (z.ncols(), s.ncols());
+    count(z.len());
     let (z, s) = (z.as_standard_layout(), s.as_standard_layout());
     let (all, scales) =
         (z.as_slice().expect("a standard layout"), s.as_slice().expect("a standard layout"));

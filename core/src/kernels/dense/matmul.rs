@@ -16,6 +16,7 @@ use crate::kernels::blocks::{
 use crate::kernels::buffer::{self, Buffer};
 use crate::kernels::epilogue::Epilogue;
 use crate::kernels::simd::Isa;
+use crate::kernels::work::count;
 use crate::scalar::Scalar;
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, Slice};
@@ -80,6 +81,7 @@ pub fn matmul_with<F: Scalar>(
         w.dim(),
         y.dim()
     );
+    count(x.len() * w.ncols());
     product(isa, x, w, y, epilogue);
 }
 
@@ -105,6 +107,7 @@ fn product_packed<F: Scalar>(
         w.dim(),
         y.dim()
     );
+    count(x.len() * w.dim().1);
     match (gemm(Isa::best()), &w.panels) {
         (Some(kernel), Some(panels)) => fast_product(kernel, x, panels, y, epilogue),
         _ => plain_product(x, w.view(), y, epilogue),
@@ -139,6 +142,7 @@ pub fn matmul_nt_then<F: Scalar>(
         w.dim(),
         dx.dim()
     );
+    count(dy.len() * w.nrows());
     product(Isa::best(), dy, w.t(), dx, epilogue);
 }
 
@@ -294,6 +298,7 @@ fn product_tn<F: Scalar>(isa: Isa, x: ArrayView2<F>, dy: ArrayView2<F>, dw: Arra
     if dw.is_empty() {
         return;
     }
+    count(x.len() * dy.ncols());
     let (dim, rows) = (dw.dim(), x.nrows());
     let blocks = blocks_of(rows, rows.div_ceil(partial_blocks(rows, dw.len())));
     let part = |block: Range<usize>| {

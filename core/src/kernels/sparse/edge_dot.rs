@@ -4,6 +4,7 @@ use super::levels::kernels;
 use super::portable::{self, EdgeDot};
 use crate::kernels::blocks::{Cut, Rows, for_row_blocks, parts_for, with_rows};
 use crate::kernels::simd::Isa;
+use crate::kernels::work::count;
 use crate::scalar::Scalar;
 use crate::value::CsrView;
 use ndarray::ArrayView2;
@@ -55,6 +56,7 @@ fn dots<F: Scalar>(
     let width = a.ncols();
     let pattern = Rows::of(pattern);
     let work = out.len() * width;
+    count(work);
     let cut = Cut::Even { rows: out.len(), height: out.len().div_ceil(parts_for(work)).max(1) };
     let kernels = kernels(isa);
     with_rows(a, |a| {

@@ -3,6 +3,7 @@
 use crate::kernels::blocks::{Rows, blocks_by_nonzeros, parts_for, pieces, run, with_rows};
 use crate::kernels::buffer::{AHEAD, Buffer, prefetch};
 use crate::kernels::simd::{Isa, array, by_level};
+use crate::kernels::work::count;
 use crate::scalar::Scalar;
 use crate::value::CsrView;
 use ndarray::{Array2, ArrayView2};
@@ -42,6 +43,7 @@ fn maxima<F: Scalar>(isa: Isa, a: CsrView<F>, x: ArrayView2<F>) -> (Array2<F>, A
     let (mut y, mut argmax) = (Buffer::zeros(rows * width), Buffer::zeros(rows * width));
     let a = Rows::of(a);
     let work = a.cols.len() * width;
+    count(work);
     let blocks = blocks_by_nonzeros(&a.starts, parts_for(work));
     with_rows(x, |x| {
         let parts = pieces(&mut y, &blocks, |i| i * width).into_iter().zip(pieces(
@@ -155,6 +157,7 @@ fn gradient<F: Scalar>(
     let mut dx = Buffer::zeros(rows * width);
     let at = Rows::of(at);
     let work = at.cols.len() * width;
+    count(work);
     let blocks = blocks_by_nonzeros(&at.starts, parts_for(work));
     let argmax = argmax.as_slice().expect("`spmm_max` made it");
     with_rows(dy, |dy| {

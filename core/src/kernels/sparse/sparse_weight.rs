@@ -5,6 +5,7 @@ use super::portable::{self, Spmm};
 use crate::kernels::blocks::{Cut, Rows, for_row_blocks, overwrite_rows};
 use crate::kernels::epilogue::Epilogue;
 use crate::kernels::simd::Isa;
+use crate::kernels::work::count;
 use crate::scalar::Scalar;
 use crate::value::CsrView;
 use ndarray::{ArrayView2, ArrayViewMut2};
@@ -52,6 +53,7 @@ fn product<F: Scalar>(x: ArrayView2<F>, wt: CsrView<F>, y: ArrayViewMut2<F>) {
     let x = x.as_standard_layout();
     let x = x.as_slice().expect("a standard layout is a slice");
     let moves = inner + width;
+    count(rows * wt.cols.len());
     overwrite_rows(y, |y| {
         for_row_blocks(
             y,

@@ -5,6 +5,7 @@ use super::portable::{self, Spmm};
 use crate::kernels::blocks::{Cut, Rows, for_row_blocks, parts_for, update_rows, with_rows};
 use crate::kernels::epilogue::Epilogue;
 use crate::kernels::simd::Isa;
+use crate::kernels::work::count;
 use crate::scalar::Scalar;
 use crate::value::CsrView;
 use ndarray::{ArrayView2, ArrayViewMut2};
@@ -70,6 +71,7 @@ fn product<F: Scalar>(
     }
     let a = Rows::of(a);
     let work = a.cols.len() * width;
+    count(work);
     let cut = Cut::ByNonzeros { starts: &a.starts, parts: parts_for(work) };
     let kernels = kernels(isa);
     with_rows(x, |x| {

@@ -2,6 +2,7 @@
 //! with sparse input.
 
 use crate::kernels::blocks::{Rows, SERIAL_WORK, run, with_rows};
+use crate::kernels::work::count;
 use crate::scalar::Scalar;
 use crate::value::CsrView;
 use ndarray::{ArrayView2, ArrayViewMut2, Axis};
@@ -47,6 +48,7 @@ fn product<F: Scalar>(a: CsrView<F>, dy: ArrayView2<F>, mut dx: ArrayViewMut2<F>
     let a = Rows::of(a);
     let (width, num_columns) = (dy.ncols(), dx.nrows());
     let work = a.cols.len() * width;
+    count(work);
     let threads = if work < SERIAL_WORK { 1 } else { rayon::current_num_threads() };
     let strips = width.div_ceil(STRIP);
     // A narrow product has fewer strips than threads. The number of ranges changes who computes a
