@@ -155,6 +155,7 @@ fn json_has_the_shape_and_the_rows_that_the_contract_names() {
             "accuracy",
             "bytes",
             "edges",
+            "effort",
             "latency_ms",
             "macs",
             "metric",
@@ -175,6 +176,10 @@ fn json_has_the_shape_and_the_rows_that_the_contract_names() {
         assert_eq!(seeds.len(), 2);
         assert!((mean(row) - (seeds[0] + seeds[1]) / 2.0).abs() < SAME_PERCENT, "{row}");
         assert_eq!(keys(&row["bytes"]), ["peak_activations", "weights"]);
+        let effort = &row["effort"];
+        for part in ["macs", "seconds", "peak_bytes"] {
+            assert!(effort[part].as_f64().unwrap() > 0.0, "{effort}");
+        }
         assert_eq!(keys(&row["latency_ms"]), ["threads_1", "threads_all"]);
         for threads in ["threads_1", "threads_all"] {
             let time = &row["latency_ms"][threads];
@@ -1755,6 +1760,7 @@ fn kept(work: &str) -> usize {
 fn timeless(mut report: Value) -> Value {
     for row in report["rows"].as_array_mut().unwrap() {
         row.as_object_mut().unwrap().remove("latency_ms");
+        row.as_object_mut().unwrap().remove("effort");
     }
     // What was said of times, and the line that names files.
     for words in ["command", "summary", "notes"] {

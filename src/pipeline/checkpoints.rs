@@ -407,7 +407,7 @@ mod tests {
             },
             validation: Some(1e-300),
             epochs: vec![at(1, f64::NEG_INFINITY), at(2, 100.0 / 3.0)],
-            seconds: 0.5,
+            effort: Effort { macs: 7, seconds: 0.5, cpu_seconds: None, peak_bytes: Some(9) },
         }
     }
 

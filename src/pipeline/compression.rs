@@ -226,6 +226,17 @@ impl<'a, M> Compression<'a, M> {
         self
     }
 
+    /// How controls are trained beside a model that came trained. Default: by
+    /// [`Trainer::protocol`], which is for nodes; rankings want what trained the model. Where the
+    /// dense models are trained here, controls are trained as these.
+    #[must_use]
+    pub fn controls_by(mut self, trainer: Trainer) -> Self {
+        if matches!(self.start, Start::Trained(_)) {
+            self.trainer = trainer;
+        }
+        self
+    }
+
     /// Threads of the second latency column, at least 1. Default: one per core.
     #[must_use]
     pub fn threads(mut self, threads: usize) -> Self {

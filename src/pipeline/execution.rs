@@ -15,7 +15,7 @@ use crate::nn::Model;
 use crate::quant::Quantizer;
 use crate::report::{Account, Curve, Effort, LayerWidth, Meter, Report, Row, Servable, Summary};
 use crate::task::{Measured, Part, Task, evaluate_all};
-use crate::train::{OnEpoch, Setup};
+use crate::train::{OnEpoch, Setup, Trainer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -65,7 +65,8 @@ impl Compression<'_, ()> {
                 "the first step: it starts a fresh model, and what came before would be lost";
             return Err(Error::setting(format!("`{}`", late.name()), "a later step", legal));
         }
-        rehearse(self.form(), self.task, &self.steps, self.quantizer.as_ref())?;
+        let trainer = self.dense_trainer();
+        rehearse(self.form(), self.task, &self.steps, self.quantizer.as_ref(), trainer)?;
         let curves = self.record();
         (self.listener)(Progress::Plan { stages: self.plan() });
         if let Some(checkpoints) = &self.checkpoints {
@@ -172,9 +173,19 @@ impl Compression<'_, ()> {
         }
     }
 
+    /// What trains the dense models, where they do not come trained.
+    fn dense_trainer(&self) -> Option<&Trainer> {
+        match &self.start {
+            Start::Train { trainer, .. } => Some(trainer),
+            Start::Trained(_) => None,
+        }
+    }
+
     fn identity(&self) -> Result<Identity> {
         let (training, seeds) = match &self.start {
-            Start::Trained(model) => ("done before".to_string(), model.seed().to_string()),
+            Start::Trained(model) => {
+                (format!("done before; controls: {}", self.trainer), model.seed().to_string())
+            }
             Start::Train { trainer, seeds, .. } => {
                 (trainer.to_string(), format!("0 to {}", seeds.len() - 1))
             }
@@ -338,12 +349,8 @@ impl Compression<'_, ()> {
         for (k, step) in steps.iter().enumerate() {
             let before = stages[k].0.subject.clone();
             stages.push(self.finished(&at(k + 1), before, |subject, on_epoch| {
-                let trainer = match &self.start {
-                    Start::Train { trainer, .. } => Some(trainer),
-                    Start::Trained(_) => None,
-                };
                 let env = Env::new(self.task, model, stage_seed(model, k)).on_epoch(on_epoch);
-                let env = env.trained_by(trainer);
+                let env = env.trained_by(self.dense_trainer());
                 Ok(SeedState { subject: step.run(subject, &env)?, integers: None })
             })?);
         }

@@ -6,6 +6,7 @@ use crate::nn::Model;
 use crate::quant::Quantizer;
 use crate::rng::{hash, purpose};
 use crate::task::Task;
+use crate::train::Trainer;
 
 /// Refuses what a step, the quantiser or the final account cannot do with a model of this form,
 /// whatever training makes of it.
@@ -14,6 +15,7 @@ pub(super) fn rehearse(
     task: &dyn Task<f32>,
     steps: &[Box<dyn Step>],
     quantizer: Option<&Quantizer>,
+    trainer: Option<&Trainer>,
 ) -> Result<()> {
     task.check(form)?;
     let mut subject = Subject::new(form.clone(), task.data().graph().clone());
@@ -24,7 +26,7 @@ pub(super) fn rehearse(
     };
     compiles(&subject)?;
     for (k, step) in steps.iter().enumerate() {
-        let env = Env::new(task, form, stage_seed(form, k));
+        let env = Env::new(task, form, stage_seed(form, k)).trained_by(trainer);
         match step.rehearse(&subject, &env)? {
             Some(next) => subject = next,
             // What comes after a step that does not tell has its turn when it is there.

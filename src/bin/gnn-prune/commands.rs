@@ -100,13 +100,17 @@ pub fn compress(args: &CompressArgs, recipe: Recipe, flags: &ArgMatches) -> Resu
             if trains {
                 source.remark_on_asking(&args.model);
             }
-            if controls {
-                source.remark_on_controls();
-            }
             match model {
                 Compressed::Float(model) => {
                     fit(&model)?;
-                    Compression::of(model, source.task())
+                    let compression = Compression::of(model, source.task());
+                    if controls {
+                        let trainer = source.trainer(&args.model)?;
+                        source.remark_on_controls(&trainer);
+                        compression.controls_by(trainer)
+                    } else {
+                        compression
+                    }
                 }
                 Compressed::Integer(_) => return Err(Failure::Quantised { path: path.clone() }),
             }

@@ -181,12 +181,12 @@ impl Source {
         }
     }
 
-    /// Says how controls beside a model that is read are trained, where that is no recipe for them.
-    pub fn remark_on_controls(&self) {
+    /// Says how controls beside a model that is read are trained, whose file does not tell how it
+    /// was.
+    pub fn remark_on_controls(&self, trainer: &Trainer) {
         if matches!(self, Source::Links(_) | Source::Recommend(_)) {
             remark(&format!(
-                "{}: controls beside `--from` are trained by the protocol of nodes, which is poor for \
-                 tables: they say little; without `--from` they are trained as the dense model",
+                "{}: controls beside `--from` are trained as a new model is: {trainer}",
                 self.task().name()
             ));
         }

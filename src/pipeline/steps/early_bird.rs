@@ -60,8 +60,7 @@ fn untrained() -> Error {
 impl Word for EarlyBird {
     type Made = Box<dyn Step>;
     const WORD: &'static str = "early-bird";
-    const HELP: &'static str =
-        "Train anew, and remove this share of the hidden channels as soon as it is clear which";
+    const HELP: &'static str = "Train anew, and remove this share of the hidden channels early";
     const AMOUNT: Option<Key> = Some(Key::share("early-bird", "Share of the hidden channels"));
     const KEYS: &'static [Key] = &[
         Key::word("criterion", Kind::Criterion, "What scores channels").default("subset"),
@@ -69,7 +68,7 @@ impl Word for EarlyBird {
             "within",
             "in (0, 1]",
             |share| share > 0.0 && share <= 1.0,
-            "Share of new channels under which their set has settled",
+            "Distance of two plans under which they have settled",
         )
         .flag("settled-within")
         .value_name("SHARE")

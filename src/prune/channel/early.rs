@@ -19,8 +19,9 @@ pub struct EarlyBirdBuilder<F: Scalar = f32> {
 }
 
 impl<F: Scalar> EarlyBirdBuilder<F> {
-    /// The set has settled when less than this share of the channels that stay is new, in (0, 1].
-    /// Default 0.1.
+    /// The set has settled when two plans differ in less than this share of all channels
+    /// ([`ChannelPlan::distance`]), in (0, 1]. Default 0.1: where few channels stay any two sets are
+    /// that close, and the second plan is the one that is carried out.
     #[must_use]
     pub fn within(mut self, share: f64) -> Self {
         self.within = share;
@@ -49,7 +50,7 @@ impl<F: Scalar> EarlyBirdBuilder<F> {
     /// [`Error::Setting`] for a number outside its range.
     pub fn build(self) -> Result<EarlyBird<F>> {
         if !(self.within > 0.0 && self.within <= 1.0) {
-            return Err(Error::setting("share of new channels", self.within, "in (0, 1]"));
+            return Err(Error::setting("distance of two plans", self.within, "in (0, 1]"));
         }
         if self.over == 0 {
             return Err(Error::setting("epochs between two plans", 0, "at least 1"));
@@ -76,9 +77,8 @@ impl<F: Scalar> std::fmt::Display for EarlyBird<F> {
 /// changes little, the network is shrunk, what reads it is refitted, and its training goes on.
 ///
 /// *Source*: You et al., "Drawing Early-Bird Tickets", ICLR 2020, algorithm 1 (distance of masks
-/// under 0.1 over five epochs); You et al., "Early-Bird GCNs", AAAI 2022. There the distance is
-/// a share of all channels, which is small for any two sets where few stay; here it is one of the
-/// channels that stay.
+/// under 0.1 over five epochs); You et al., "Early-Bird GCNs", AAAI 2022. Here a plan is made every
+/// five epochs and not after each, since least squares costs as much as some epochs.
 ///
 /// ```
 /// use gnn_prune::{ChannelPruner, Dataset, EarlyBird, Gcn, Subset, Trainer};
@@ -128,9 +128,8 @@ impl<F: Scalar> EarlyBird<F> {
 pub struct Pruned {
     /// After this epoch.
     pub epoch: usize,
-    /// Share of the channels that stay which were not in the plan before; `None` where there was
-    /// none yet.
-    pub new: Option<f64>,
+    /// How far the plan was from the one before; `None` where there was none yet.
+    pub distance: Option<f64>,
     /// Whether the set had settled; else it was the latest epoch.
     pub settled: bool,
 }
@@ -161,23 +160,23 @@ impl<F: Scalar> Observer<F> for Watch<'_, F> {
             return Ok(Flow::On);
         }
         let plan = pruner.plan(model, self.task)?;
-        let new = self.last.as_ref().map(|last| plan.new_since(last));
-        let settled = new.is_some_and(|new| new < *within);
+        let distance = self.last.as_ref().map(|last| plan.distance(last));
+        let settled = distance.is_some_and(|distance| distance < *within);
         if !settled && at.epoch < most {
             self.last = Some(plan);
             return Ok(Flow::On);
         }
         *model = pruner.apply(&plan, model, self.task)?;
-        self.pruned = Some(Pruned { epoch: at.epoch, new, settled });
+        self.pruned = Some(Pruned { epoch: at.epoch, distance, settled });
         log::info!(
             "channels removed after epoch {} of {}: {}",
             at.epoch,
             at.epochs,
-            match (settled, new) {
-                (true, Some(new)) => format!("settled, {:.0} % are new", 100.0 * new),
-                (_, Some(new)) =>
-                    format!("not settled, {:.0} % are new, and it is the latest", 100.0 * new),
-                (_, None) => "nothing to compare with yet, and it is the latest".into(),
+            match (settled, distance) {
+                (true, Some(distance)) => format!("settled, at a distance of {distance:.3}"),
+                (_, Some(distance)) =>
+                    format!("not settled, at a distance of {distance:.3}, but the latest"),
+                (_, None) => "nothing to compare with yet, but the latest".into(),
             }
         );
         Ok(Flow::Changed)
