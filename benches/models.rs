@@ -10,7 +10,7 @@ mod harness;
 
 use gnn_prune::data::Triples;
 use gnn_prune::nn::decode::{Decoder, Form};
-use gnn_prune::nn::{Cx, Embedding, Mode, ModelBuilder, NodeId, Queries, Query, Rows};
+use gnn_prune::nn::{Cx, Embedding, Memory, Mode, ModelBuilder, NodeId, Queries, Query, Rows};
 use gnn_prune::quant::{Forms, ProductCodes};
 use gnn_prune::task::{LinkTask, Task, cross_entropy};
 use gnn_prune::train::{self, Adam};
@@ -22,6 +22,9 @@ use std::time::Duration;
 /// Time for the rounds of one row.
 const TIME: Duration = Duration::from_secs(4);
 const FEW_ULPS: f32 = 2e-3;
+
+/// What is run of each model.
+const WHAT: [&str; 4] = ["infer", "infer ordered", "epoch", "epoch 8bit"];
 
 struct Case {
     name: &'static str,
@@ -133,13 +136,13 @@ fn infer(program: gnn_prune::Result<Program>, data: &Dataset) -> Contender<'_> {
     })
 }
 
-fn epoch<'a>(model: &Model, data: &'a Dataset) -> Contender<'a> {
+fn epoch<'a>(model: &Model, data: &'a Dataset, memory: Memory) -> Contender<'a> {
     let (mut model, split, cx) = (model.clone(), data.split(0), Cx::eval(data.graph()));
     let mut adam = Adam::builder().build().expect("defaults are legal");
     let mut step = 0;
     contender("epoch", move || {
         step += 1;
-        let cx = cx.with_mode(Mode::Train { seed: 0, step });
+        let cx = cx.with_mode(Mode::Train { seed: 0, step }).with_memory(memory);
         let trace = model.trace(&cx, data.features()).expect("model and data fit");
         let (_, gradient) = cross_entropy(trace.output(), data.classes().unwrap(), &split.train);
         let seeds = vec![(model.output(), gradient)];
@@ -150,7 +153,7 @@ fn epoch<'a>(model: &Model, data: &'a Dataset) -> Contender<'a> {
 
 fn run(data: &Dataset, cases: &[Case], threads: usize) {
     for case in cases {
-        for what in ["infer", "infer ordered", "epoch"] {
+        for what in WHAT {
             let id = format!("{}/{what}", case.name);
             if !wanted(&id) {
                 continue;
@@ -164,10 +167,14 @@ fn run(data: &Dataset, cases: &[Case], threads: usize) {
                 "infer ordered" => {
                     infer(case.model.compile_ordered(graph, x, NodeOrder::Communities), data)
                 }
-                _ => epoch(&case.model, data),
+                "epoch" => epoch(&case.model, data, Memory::Whole),
+                _ => epoch(&case.model, data, Memory::EightBits),
             };
-            let limit =
-                if what == "epoch" || memory() { Limit::default() } else { case.limit.clone() };
+            let limit = if what.starts_with("epoch") || memory() {
+                Limit::default()
+            } else {
+                case.limit.clone()
+            };
             let (times, limit) = limit.beside(TIME, vec![contender]);
             let of_limit = if limit > 0.0 {
                 format!("limit {limit:8.2}, {:5.2} x of limit", times[0] / limit)
@@ -248,9 +255,7 @@ fn tables(threads: usize) {
 
 fn main() {
     harness::print_machine();
-    let part = |name: &str| {
-        ["infer", "infer ordered", "epoch"].iter().any(|what| wanted(&format!("{name}/{what}")))
-    };
+    let part = |name: &str| WHAT.iter().any(|what| wanted(&format!("{name}/{what}")));
     let counts = thread_counts();
     for &threads in if memory() { &counts[counts.len() - 1..] } else { &counts } {
         if ["cora/gcn", "cora/gat"].iter().any(|name| part(name)) {

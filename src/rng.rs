@@ -92,6 +92,8 @@ pub mod purpose {
     pub const FOLDS: u64 = 8;
     /// Mini-batches: whose turn it is, neighbours, walks, clusters.
     pub const SAMPLE: u64 = 20;
+    /// Rounding of maps that are kept in few bits.
+    pub const PACKING: u64 = 21;
 }
 
 #[cfg(test)]

@@ -40,6 +40,7 @@ mod multi_label;
 #[cfg(feature = "testing")]
 mod oracle;
 #[cfg(feature = "recipe")]
+mod packed_maps;
 mod pipeline;
 #[cfg(feature = "testing")]
 mod pruning;

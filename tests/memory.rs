@@ -5,8 +5,12 @@
 
 use gnn_prune::files::budget::{FACTOR, SHORT};
 use gnn_prune::io::pyg::{Assumptions, Checkpoint};
+use gnn_prune::nn::Cx;
 use gnn_prune::quant::{Form, Forms, Rounding};
-use gnn_prune::{Bits, Compressed, Dataset, Gcn, Graph, Mlp, Model, Quantizer, Result, Sage, Sgc};
+use gnn_prune::report::Meter;
+use gnn_prune::{
+    Bits, Compressed, Dataset, Gcn, Graph, Mlp, Model, Quantizer, Result, Sage, Sgc, Trainer,
+};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs;
 use std::io::{Cursor, Write};
@@ -312,4 +316,34 @@ fn programs_of_products_and_aggregations_allocate_nothing_after_their_first_run(
             });
         }
     }
+}
+
+/// Counted by the kernels, and worked out from the stages of the program.
+#[test]
+fn what_kernels_count_is_what_the_program_says_that_it_costs() -> Result<()> {
+    let _alone = alone();
+    let data = Dataset::sbm(400, 3).features(12).seed(3).build()?;
+    let (inputs, outputs) = (data.num_features(), data.num_classes());
+    let models = [
+        Gcn::builder(inputs, outputs).hidden(16).layers(3).build(0)?,
+        Sage::builder(inputs, outputs).hidden(16).build(0)?,
+        Sgc::builder(inputs, outputs).build(0)?,
+        Mlp::builder(inputs, outputs).hidden(8).build(0)?,
+    ];
+    for model in models {
+        let said = model.compile(data.graph(), data.features())?.cost().macs;
+        let meter = Meter::start();
+        model.infer(&Cx::eval(data.graph()), data.features())?;
+        let forward = meter.stop();
+        assert_eq!(forward.macs, said);
+        // This program has an allocator of its own.
+        assert_eq!(forward.peak_bytes, None);
+        let meter = Meter::start();
+        Trainer::builder().epochs(1).build()?.fit(model, &data)?;
+        // Forward, backward of weights and of all inputs but the first, validation: what adds up
+        // over neighbours has no weights.
+        let epoch = meter.stop().macs;
+        assert!((3 * said..5 * said).contains(&epoch), "{epoch} for {said}");
+    }
+    Ok(())
 }

@@ -3,6 +3,7 @@
 use super::cx::Cx;
 use super::grads::{Grads, Io};
 use super::ids::NodeId;
+use super::memory::Slot;
 use super::model::Model;
 use super::product::{gradient_like, with_rows_below};
 use super::run::{Trace, first_rows, recycle};
@@ -85,9 +86,13 @@ impl<F: Scalar> Model<F> {
                 inputs: values
                     .iter()
                     .zip(&rows_read)
-                    .map(|(x, rows)| x.as_ref().map(|x| first_rows(x, *rows)))
+                    .zip(&node.inputs)
+                    .map(|((x, rows), &id)| {
+                        let whole = x.as_ref().map(|x| first_rows(x, *rows));
+                        Slot::of(whole, trace.packed_value(id))
+                    })
                     .collect(),
-                output: trace.value(id),
+                output: Slot::of(trace.value(id), trace.packed_value(id)),
                 wants: node.inputs.iter().map(|id| needed[id.0]).collect(),
                 widths: node.inputs.iter().map(|&id| self.channels(id)).collect(),
             };
@@ -103,10 +108,12 @@ impl<F: Scalar> Model<F> {
                 }
             }
             let value = trace.values[id.0].take();
+            let packed = trace.packed[id.0].take();
             match overwritten {
                 // Its own backward reads it, or hands it on to what it has overwritten itself.
                 Some((earlier, true)) => {
                     trace.values[earlier.0] = value;
+                    trace.packed[earlier.0] = packed;
                     trace.homes[earlier.0] = earlier;
                 }
                 _ => recycle(cx, value),

@@ -1,6 +1,7 @@
 //! What a layer is run in: mode, graph, place and memory.
 
 use super::ids::NodeId;
+use super::memory::Memory;
 use super::queries::Queries;
 use super::rows::{RowSpace, Rows};
 use super::workspace::Workspace;
@@ -34,6 +35,7 @@ pub struct Cx<'a, F: Scalar> {
     /// What the rows of the layer's inputs are.
     space: RowSpace,
     mode: Mode,
+    memory: Memory,
     node: NodeId,
     place: &'a str,
     workspace: Arc<Workspace<F>>,
@@ -55,6 +57,16 @@ impl<'a, F: Scalar> Cx<'a, F> {
         Self { mode, ..self.clone() }
     }
 
+    /// The same, where traces keep maps so.
+    pub fn with_memory(&self, memory: Memory) -> Self {
+        Self { memory, ..self.clone() }
+    }
+
+    /// How traces keep maps.
+    pub fn memory(&self) -> Memory {
+        self.memory
+    }
+
     /// The same on another graph and on no sample of it; the workspace is shared.
     pub fn on<'b>(&self, graph: &'b Graph<F>) -> Cx<'b, F>
     where
@@ -74,7 +86,8 @@ impl<'a, F: Scalar> Cx<'a, F> {
     /// Evaluation, with or without a graph, with arrays from a workspace that is there.
     pub(crate) fn in_workspace(graph: Option<&'a Graph<F>>, workspace: Arc<Workspace<F>>) -> Self {
         let (rows, space) = (None, RowSpace::Nodes);
-        Self { graph, rows, space, mode: Mode::Eval, node: NodeId::INPUT, place: "", workspace }
+        let (mode, memory, node) = (Mode::Eval, Memory::Whole, NodeId::INPUT);
+        Self { graph, rows, space, mode, memory, node, place: "", workspace }
     }
 
     /// The same, standing at a node of a model.
@@ -202,6 +215,11 @@ impl<'a, F: Scalar> Cx<'a, F> {
             ValueRef::Sparse(_) => x.with_dense(|x| copy.assign(&x)),
         }
         copy
+    }
+
+    /// Frees an array that came from the workspace.
+    pub(super) fn forget(&self, array: Array2<F>) {
+        self.workspace.forget(&array);
     }
 
     /// Gives an array back to the workspace.

@@ -32,6 +32,9 @@ pub trait DynLayer<F: Scalar>: Send + Sync {
     /// See [`Layer::forward`].
     #[allow(clippy::missing_errors_doc)]
     fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, AnyCache)>;
+    /// See [`Layer::forward_owned`].
+    #[allow(clippy::missing_errors_doc)]
+    fn forward_owned(&self, cx: &Cx<F>, x: Array2<F>) -> Result<(Value<F>, AnyCache)>;
     /// See [`Layer::infer`].
     #[allow(clippy::missing_errors_doc)]
     fn infer(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<Value<F>>;
@@ -110,6 +113,10 @@ impl<F: Scalar, L: Layer<F>> DynLayer<F> for L {
     }
     fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, AnyCache)> {
         let (value, cache) = Layer::forward(self, cx, xs)?;
+        Ok((value, Box::new(cache)))
+    }
+    fn forward_owned(&self, cx: &Cx<F>, x: Array2<F>) -> Result<(Value<F>, AnyCache)> {
+        let (value, cache) = Layer::forward_owned(self, cx, x)?;
         Ok((value, Box::new(cache)))
     }
     fn infer(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<Value<F>> {

@@ -1,10 +1,13 @@
 //! What backward reads, what it is handed, and the gradients that it adds up.
 
+use super::cx::Cx;
 use super::ids::ParamId;
+use super::memory::Slot;
 use super::param::Param;
-use crate::kernels;
+use super::product::product_dx;
+use crate::kernels::{self, PackedRows};
 use crate::scalar::Scalar;
-use crate::value::{CsrView, ValueRef};
+use crate::value::{CsrView, Value, ValueRef};
 use ndarray::{Array2, ArrayView2, Axis};
 use std::sync::OnceLock;
 
@@ -38,8 +41,8 @@ impl Reads {
 /// gradients are wanted.
 #[derive(Debug)]
 pub struct Io<'a, F: Scalar> {
-    pub(crate) inputs: Vec<Option<ValueRef<'a, F>>>,
-    pub(crate) output: Option<ValueRef<'a, F>>,
+    pub(super) inputs: Vec<Slot<'a, F>>,
+    pub(super) output: Slot<'a, F>,
     pub(crate) wants: Vec<bool>,
     pub(crate) widths: Vec<usize>,
 }
@@ -50,8 +53,8 @@ impl<'a, F: Scalar> Io<'a, F> {
     pub fn of(inputs: &[ValueRef<'a, F>], output: ValueRef<'a, F>) -> Self {
         let widths = inputs.iter().map(ValueRef::cols).collect();
         Self {
-            inputs: inputs.iter().map(|x| Some(*x)).collect(),
-            output: Some(output),
+            inputs: inputs.iter().map(|x| Slot::Value(*x)).collect(),
+            output: Slot::Value(output),
             wants: vec![true; inputs.len()],
             widths,
         }
@@ -62,15 +65,45 @@ impl<'a, F: Scalar> Io<'a, F> {
     /// # Panics
     /// If the layer's [`Layer::reads`](super::Layer::reads) says that backward does not read
     /// inputs.
-    pub fn input(&self, k: usize) -> ValueRef<'a, F> {
-        self.inputs[k].expect("`reads` says whether backward reads inputs")
+    pub fn input(&self, k: usize) -> ValueRef<'_, F> {
+        self.inputs[k].value().expect("`reads` says whether backward reads inputs")
+    }
+
+    /// `dW = Xᵀ·dY` of input `k`, `[in, out]`: as a product with [`Io::input`], and in less memory
+    /// where that is kept in 8 bits ([`Memory`](super::Memory)).
+    ///
+    /// # Panics
+    /// As [`Io::input`].
+    pub fn product_dw(&self, k: usize, dy: ArrayView2<F>) -> Array2<F> {
+        self.inputs[k].product_dw(dy).expect("`reads` says whether backward reads inputs")
+    }
+
+    /// `dX = dY·Wᵀ` of input `k`, `[n, in]`, on the stored entries where that is sparse.
+    pub fn product_dx(
+        &self,
+        cx: &Cx<F>,
+        k: usize,
+        dy: ArrayView2<F>,
+        w: ArrayView2<F>,
+    ) -> Value<F> {
+        if let Some(x) = self.sparse_input(k) {
+            return product_dx(cx, &ValueRef::Sparse(x), dy, w);
+        }
+        let mut dx = cx.take((dy.nrows(), w.nrows()));
+        kernels::matmul_nt(dy, w, dx.view_mut());
+        Value::Dense(dx)
+    }
+
+    /// The output in 8 bits, where it is kept so.
+    pub(crate) fn packed_output(&self) -> Option<&'a PackedRows<F>> {
+        self.output.packed()
     }
 
     /// Input `k` if it is sparse; those are kept whatever [`Layer::reads`](super::Layer::reads)
     /// says.
     pub fn sparse_input(&self, k: usize) -> Option<CsrView<'a, F>> {
         match self.inputs[k] {
-            Some(ValueRef::Sparse(x)) => Some(x),
+            Slot::Value(ValueRef::Sparse(x)) => Some(x),
             _ => None,
         }
     }
@@ -79,8 +112,8 @@ impl<'a, F: Scalar> Io<'a, F> {
     ///
     /// # Panics
     /// If the layer's [`Layer::reads`](super::Layer::reads) says that backward does not read it.
-    pub fn output(&self) -> ValueRef<'a, F> {
-        self.output.expect("`reads` says whether backward reads the output")
+    pub fn output(&self) -> ValueRef<'_, F> {
+        self.output.value().expect("`reads` says whether backward reads the output")
     }
 
     /// Whether the gradient of input `k` is wanted; `None` may be returned for the others.

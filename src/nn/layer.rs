@@ -106,6 +106,17 @@ pub trait Layer<F: Scalar>: Clone + Send + Sync + 'static {
     /// [`Error::NoGraph`](crate::Error::NoGraph) where aggregation has no graph.
     fn forward(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<(Value<F>, Self::Cache)>;
 
+    /// As [`Layer::forward`] of one input in standard layout, whose memory may become that of the
+    /// output, or goes back to the workspace as soon as it is not read again.
+    ///
+    /// # Errors
+    /// As [`Layer::forward`].
+    fn forward_owned(&self, cx: &Cx<F>, x: Array2<F>) -> Result<(Value<F>, Self::Cache)> {
+        let done = self.forward(cx, &[ValueRef::Dense(x.view())])?;
+        cx.give(x);
+        Ok(done)
+    }
+
     /// As [`Layer::forward`] where no backward pass follows: what only that would read goes back to
     /// the workspace.
     ///

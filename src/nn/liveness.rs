@@ -64,6 +64,8 @@ struct Plan {
     actions: Vec<Action>,
     /// The values that nobody reads once a node has run.
     dropped: Vec<Vec<NodeId>>,
+    /// The values that only the way back reads once a node has run.
+    resting: Vec<Vec<NodeId>>,
 }
 
 /// What a pass leaves behind.
@@ -153,12 +155,15 @@ impl Liveness {
         let output = model.output();
         let sources = sources(&facts, output);
         let mut kept = vec![Keep::No; sources.len()];
-        keep.iter().chain([&output]).for_each(|id| kept[sources[id.0].0] = Keep::Whole);
+        let mut shown = vec![false; sources.len()];
+        for source in keep.iter().chain([&output]).map(|id| sources[id.0]) {
+            (kept[source.0], shown[source.0]) = (Keep::Whole, true);
+        }
         if pass == Pass::Trace {
             keep_for_backward(&mut kept, &facts, &sources);
         }
-        let (actions, dropped) = actions(&facts, &sources, kept);
-        Self(Arc::new(Plan { pass, output, facts, sources, actions, dropped }))
+        let Actions { actions, dropped, resting } = actions(&facts, &sources, kept, &shown);
+        Self(Arc::new(Plan { pass, output, facts, sources, actions, dropped, resting }))
     }
 
     /// Refuses another model, mode or pass than it was worked out for: its values would be given up
@@ -186,6 +191,12 @@ impl Liveness {
 
     pub(super) fn action(&self, id: NodeId) -> Action {
         self.0.actions[id.0 - 1]
+    }
+
+    /// The nodes whose values only the way back reads once `id` has run, whoever asked for values
+    /// aside.
+    pub(super) fn resting_after(&self, id: NodeId) -> &[NodeId] {
+        &self.0.resting[id.0 - 1]
     }
 
     /// The nodes whose values nobody reads once `id` has run.
@@ -223,13 +234,16 @@ fn keep_for_backward(kept: &mut [Keep], facts: &[Facts], sources: &[NodeId]) {
     }
 }
 
+/// What every node does, and what becomes of values once it has run.
+struct Actions {
+    actions: Vec<Action>,
+    dropped: Vec<Vec<NodeId>>,
+    resting: Vec<Vec<NodeId>>,
+}
+
 /// What every node does, and what is given up after it, as if every value were dense and in
 /// standard layout.
-fn actions(
-    facts: &[Facts],
-    sources: &[NodeId],
-    mut kept: Vec<Keep>,
-) -> (Vec<Action>, Vec<Vec<NodeId>>) {
+fn actions(facts: &[Facts], sources: &[NodeId], mut kept: Vec<Keep>, shown: &[bool]) -> Actions {
     let runs = |k: usize| sources[k + 1] == NodeId(k + 1);
     let mut readers = vec![Readers::default(); sources.len()];
     for (k, node) in facts.iter().enumerate().filter(|(k, _)| runs(*k)) {
@@ -238,11 +252,12 @@ fn actions(
             (readers.count, readers.last) = (readers.count + 1, k);
         }
     }
-    let (mut actions, mut dropped) = (Vec::new(), Vec::new());
+    let (mut actions, mut dropped, mut resting) = (Vec::new(), Vec::new(), Vec::new());
     for (k, node) in facts.iter().enumerate() {
         if !runs(k) {
             actions.push(Action::Skip);
             dropped.push(Vec::new());
+            resting.push(Vec::new());
             continue;
         }
         let from = node.inputs.first().map_or(NodeId::INPUT, |id| sources[id.0]);
@@ -256,12 +271,20 @@ fn actions(
         let in_place = free && from != NodeId::INPUT && node.in_place != InPlaceForm::None;
         let unread = |id: &NodeId| readers[id.0].last == k && kept[id.0] == Keep::No;
         let mut last = Vec::new();
+        let mut rest = Vec::new();
         for source in node.inputs.iter().map(|id| sources[id.0]) {
-            if source != NodeId::INPUT && unread(&source) && !last.contains(&source) {
+            let done = source != NodeId::INPUT && readers[source.0].last == k;
+            if done && unread(&source) && !last.contains(&source) {
                 last.push(source);
+            }
+            let overwritten = in_place && source == from;
+            let kept = !unread(&source) && !shown[source.0] && !overwritten;
+            if done && kept && !rest.contains(&source) {
+                rest.push(source);
             }
         }
         dropped.push(last);
+        resting.push(rest);
         actions.push(match in_place {
             true => Action::InPlace { from, returned: kept[from.0] != Keep::No },
             false => Action::Run,
@@ -271,7 +294,7 @@ fn actions(
             kept[k + 1] = kept[k + 1].max(kept[from.0]);
         }
     }
-    (actions, dropped)
+    Actions { actions, dropped, resting }
 }
 
 #[cfg(test)]

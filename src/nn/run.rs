@@ -5,10 +5,12 @@ use super::cx::Cx;
 use super::erased::AnyCache;
 use super::ids::NodeId;
 use super::liveness::{Action, Liveness, Pass};
+use super::memory::Memory;
 use super::model::{Model, Node};
 use super::model_builder::rows_differ;
 use super::rows::RowSpace;
 use crate::error::{Error, Result};
+use crate::kernels::PackedRows;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
 use ndarray::{Array2, ArrayView2};
@@ -85,6 +87,7 @@ impl<F: Scalar> Model<F> {
             rows,
             spaces,
             values: vec![None],
+            packed: vec![None],
             caches: Vec::new(),
             output: self.output(),
             homes: liveness.sources().to_vec(),
@@ -94,6 +97,7 @@ impl<F: Scalar> Model<F> {
             let overwritten = match liveness.action(id) {
                 Action::Skip => {
                     trace.values.push(None);
+                    trace.packed.push(None);
                     trace.caches.push(None);
                     continue;
                 }
@@ -105,12 +109,22 @@ impl<F: Scalar> Model<F> {
                 Action::InPlace { .. } => None,
             };
             let at = cx.at(id, node.name()).reading(trace.read_by(node));
-            let (value, cache) = match overwritten {
-                Some((from, array)) => {
+            let resting = match cx.memory() {
+                Memory::Whole => &[],
+                Memory::EightBits => liveness.resting_after(id),
+            };
+            // A layer that reads nothing else may run in what its input leaves behind.
+            let left = match (node.inputs(), resting) {
+                ([_], [from]) if overwritten.is_none() => trace.rested(cx, *from),
+                _ => None,
+            };
+            let (value, cache) = match (overwritten, left) {
+                (Some((from, array)), _) => {
                     trace.homes[from.0] = id;
                     in_place(node, &at, array)
                 }
-                None => trace.run(node, &at, pass)?,
+                (None, Some(array)) => node.layer().forward_owned(&at, array)?,
+                (None, None) => trace.run(node, &at, pass)?,
             };
             let (found, expected) = (value.shape().0, trace.rows[id.0]);
             if found != expected {
@@ -121,6 +135,10 @@ impl<F: Scalar> Model<F> {
             }
             let value = if id == self.output() { Value::Dense(value.into_dense()) } else { value };
             trace.values.push(Some(value));
+            trace.packed.push(None);
+            for from in resting {
+                recycle(cx, trace.rested(cx, *from).map(Value::Dense));
+            }
             trace.caches.push((pass == Pass::Trace).then_some(cache));
             for source in liveness.dropped_after(id) {
                 trace.drop_dense(cx, *source);
@@ -225,6 +243,8 @@ pub struct Trace<'x, F: Scalar> {
     spaces: Vec<RowSpace>,
     /// Of the input, which is `x`, and of each node, where its value lives.
     pub(super) values: Vec<Option<Value<F>>>,
+    /// The same of values that are kept in few bits.
+    pub(super) packed: Vec<Option<PackedRows<F>>>,
     /// Of each node that ran.
     pub(super) caches: Vec<Option<AnyCache>>,
     output: NodeId,
@@ -254,6 +274,22 @@ impl<F: Scalar> Trace<'_, F> {
             Pass::Trace => node.layer().forward(cx, &xs),
             Pass::Inference => Ok((node.layer().infer(cx, &xs)?, Box::new(()))),
         }
+    }
+
+    /// Packs the value of a node, if it is dense, and returns its array. Of hops readers see only
+    /// some rows: those stay whole.
+    fn rested(&mut self, cx: &Cx<F>, id: NodeId) -> Option<Array2<F>> {
+        if matches!(self.spaces[id.0], RowSpace::Hop(_)) {
+            return None;
+        }
+        let array = self.take_array(self.homes[id.0])?;
+        self.packed[self.homes[id.0].0] = Some(cx.packed_value(id, array.view()));
+        Some(array)
+    }
+
+    /// The value of a node in few bits, if that was kept.
+    pub(super) fn packed_value(&self, id: NodeId) -> Option<&PackedRows<F>> {
+        self.packed[self.homes[id.0].0].as_ref()
     }
 
     /// What a layer takes the rows of its inputs for.

@@ -82,6 +82,17 @@ impl<F: Scalar> Workspace<F> {
         buffer.unwrap_or_else(|| Buffer::zeros(len)).with_len(len).into_array(shape)
     }
 
+    /// Counts an array that was handed out as one that does not come back.
+    pub(super) fn forget(&self, array: &Array2<F>) {
+        let mut kept = self.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(out) = kept.out.get_mut(&array.len()) {
+            *out -= 1;
+            if *out == 0 {
+                kept.out.remove(&array.len());
+            }
+        }
+    }
+
     pub(super) fn give(&self, array: Array2<F>) {
         let Some(buffer) = Buffer::of(array) else { return };
         let mut kept = self.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner());

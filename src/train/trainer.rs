@@ -9,7 +9,7 @@ use super::rule::UpdateRule;
 use super::schedule::Schedule;
 use crate::error::{Error, Result};
 use crate::log;
-use crate::nn::{Cx, Liveness, Mode, Model, NodeId};
+use crate::nn::{Cx, Liveness, Memory, Mode, Model, NodeId};
 use crate::scalar::Scalar;
 use crate::task::{Batches, Part, Tally, Task};
 use std::sync::Arc;
@@ -34,6 +34,7 @@ pub struct TrainerBuilder {
     penalty: Option<Penalty>,
     keep_start: bool,
     dropout_seed: Option<u64>,
+    memory: Memory,
     progress: Option<Progress>,
 }
 
@@ -132,6 +133,13 @@ impl TrainerBuilder {
     #[must_use]
     pub fn dropout_seed(mut self, seed: u64) -> Self {
         self.dropout_seed = Some(seed);
+        self
+    }
+
+    /// How maps are kept until backward has read them. Default [`Memory::Whole`].
+    #[must_use]
+    pub fn memory(mut self, memory: Memory) -> Self {
+        self.memory = memory;
         self
     }
 
@@ -331,6 +339,9 @@ impl std::fmt::Display for Trainer {
         if let Some(largest) = self.settings.clip_norm {
             write!(f, ", gradients of norm {largest} at most")?;
         }
+        if self.settings.memory != Memory::Whole {
+            write!(f, ", maps in {}", self.settings.memory)?;
+        }
         f.write_str(if self.settings.keep_start { ", the start a candidate" } else { "" })?;
         self.settings.dropout_seed.map_or(Ok(()), |seed| write!(f, ", dropout by seed {seed}"))
     }
@@ -352,6 +363,7 @@ impl Trainer {
             penalty: None,
             keep_start: false,
             dropout_seed: None,
+            memory: Memory::Whole,
             progress: None,
         }
     }
@@ -471,7 +483,7 @@ impl<F: Scalar> Run<'_, F> {
                 let batch = batch?;
                 steps += 1;
                 let mode = Mode::Train { seed: dropout_seed, step: steps };
-                let cx = batch.on(&pool).with_mode(mode);
+                let cx = batch.on(&pool).with_mode(mode).with_memory(settings.memory);
                 let running = seen.as_ref().unwrap_or(&model);
                 let keeps: Vec<NodeId> = observers
                     .iter()

@@ -8,6 +8,8 @@
 //! | [`spmm_max`], [`spmm_max_t`] | `y_ic = max_j x_jc` and its gradient | aggregation by maximum |
 //! | [`edge_dot`](fn@edge_dot) | `out_e = a_i·b_j` | gradient of edge weights and of sparse features |
 //! | [`matmul`], [`matmul_nt`], [`matmul_tn`] | `X·W`, `dY·Wᵀ`, `Xᵀ·dY` | a linear map and its two gradients |
+//! | [`matmul_over`], [`spmm_over`] | `X ← X·W`, `X ← A·X` | maps and aggregation where memory is short |
+//! | [`PackedRows`] | `x ≈ s_i·c_ij` | maps kept in 8 bits until backward reads them |
 //! | [`matmul_sparse`] | `X·W` over the stored `w_ko` | a linear map with a pruned weight |
 //! | [`weighted_sum`] | `Y = Σ_k a_k·X_k` | joining branches |
 //! | [`add_bias`], [`column_sums`] | `y_ic += b_c`, `Σ_i dy_ic` | a bias and its gradient |
@@ -60,7 +62,7 @@ pub use attention::{
 pub use blocks::{CHUNK, copy_rows, for_each_chunk, map_rows, run};
 pub use buffer::trim;
 pub use dense::*;
-pub use elementwise::{DropMask, elu, elu_with, relu, softmax_terms, weighted_sum};
+pub use elementwise::{DropMask, PackedRows, elu, elu_with, relu, softmax_terms, weighted_sum};
 pub use epilogue::Epilogue;
 pub use int8::*;
 pub use lookup::{

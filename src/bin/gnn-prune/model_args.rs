@@ -5,7 +5,7 @@ use crate::failure::{Failure, Result};
 use crate::fits::Work;
 use clap::{Args, ValueEnum, builder::TypedValueParser};
 use gnn_prune::models::{self, Normalization, Scored};
-use gnn_prune::nn::{Aggregation, Composition, Form};
+use gnn_prune::nn::{Aggregation, Composition, Form, Memory};
 use gnn_prune::task::{Candidates, Draws, RankingLoss, Sampler};
 use gnn_prune::train::{Schedule, UpdateRule};
 use gnn_prune::{AppnpNet, Dataset, Gat, Gcn, Gcn2, Gin, Mlp, Model, Sage, Sgc, Trainer};
@@ -127,6 +127,10 @@ pub fn with_ranking_losses(words: impl Iterator<Item = OsString>) -> Vec<OsStrin
 
 /// Reads how mini-batches of nodes are drawn: `neighbors`, `walks:ROOTS:STEPS`, `edges:N`,
 /// `nodes:N`, `clusters:PARTS:N`.
+fn memory(text: &str) -> std::result::Result<Memory, String> {
+    text.parse().map_err(|_| "whole or 8bit".into())
+}
+
 fn sampler(word: &str) -> std::result::Result<SamplerKind, String> {
     let mut parts = word.split(':');
     let kind = parts.next().unwrap_or_default();
@@ -243,6 +247,9 @@ pub struct ModelArgs {
     /// Share of the first features in appnp and gcn2
     #[arg(long, value_name = "SHARE", default_value_t = 0.1, allow_negative_numbers = true)]
     pub alpha: f64,
+    /// Maps kept for backward: whole, or in 8bit, in less memory
+    #[arg(long, value_name = "HOW", default_value = "whole", value_parser = memory)]
+    pub memory: Memory,
     /// Most epochs of training [default: 200, 40 or 400]
     #[arg(long, value_name = "N", value_parser = count(MOST_EPOCHS))]
     pub epochs: Option<usize>,
@@ -546,6 +553,7 @@ impl ModelArgs {
             .epochs(self.epochs.unwrap_or(200))
             .learning_rate(self.lr.unwrap_or(0.01))
             .weight_decay(self.weight_decay.unwrap_or(5e-4))
+            .memory(self.memory)
             .build()
     }
 }

@@ -212,6 +212,7 @@ impl Source {
             Source::Graphs(_) => Trainer::builder()
                 .epochs(model.epochs.unwrap_or(100))
                 .patience(model.epochs.unwrap_or(100))
+                .memory(model.memory)
                 .rule(model.rule(UpdateRule::Adam))
                 .learning_rate(model.lr.unwrap_or(0.01))
                 .weight_decay(model.weight_decay.unwrap_or(0.0))
@@ -293,6 +294,7 @@ fn ranked(
         .weight_decay(model.weight_decay.unwrap_or(0.0))
         .validate_every(every.min(epochs))
         .patience(epochs)
+        .memory(model.memory)
 }
 
 /// A network of graphs; seed k stands on fold k.

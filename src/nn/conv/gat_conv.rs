@@ -7,7 +7,7 @@ use super::heads::{
 use crate::error::{PruneError, Result, Unsupported};
 use crate::graph::{AttentionEdges, Graph};
 use crate::kernels::{self, AdditiveScores, Attend};
-use crate::nn::product::{bias_gradient, product, product_dw, product_dx};
+use crate::nn::product::{bias_gradient, product};
 use crate::nn::{
     Attrs, Axis, Cx, Evaluated, Grads, Init, Io, Kept, Layer, Layout, LinearMap, Lowering, Param,
     Place, Python, Reads, Registered, See, Shapes, StageId, Twin, Wiring, bias,
@@ -256,10 +256,8 @@ impl<F: Scalar> Layer<F> for GatConv<F> {
             kernels::matmul_tn(features, pairs.slice(s![.., heads..]), dv.view_mut());
             edge.add_gradients(&dv, grads);
         }
-        grads.add(&self.weight, product_dw(&io.input(0), dz.view()));
-        let dx = io
-            .wants(0)
-            .then(|| product_dx(cx, &io.input(0), dz.view(), self.weight.value().view()));
+        grads.add(&self.weight, io.product_dw(0, dz.view()));
+        let dx = io.wants(0).then(|| io.product_dx(cx, 0, dz.view(), self.weight.value().view()));
         [dy, pairs, dp, dq, dz, cache.z, cache.source, cache.target]
             .into_iter()
             .chain(cache.edge)

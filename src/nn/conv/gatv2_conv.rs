@@ -8,7 +8,7 @@ use super::propagation::copied;
 use crate::error::{PruneError, Result, Unsupported};
 use crate::graph::{AttentionEdges, Graph};
 use crate::kernels::{self, Attend, ChannelScores};
-use crate::nn::product::{bias_gradient, product, product_dw, product_dx};
+use crate::nn::product::{bias_gradient, product};
 use crate::nn::{
     Attrs, Axis, Cx, Evaluated, Grads, Init, Io, Kept, Layer, Layout, LinearMap, Lowering, Param,
     Place, Python, Reads, Registered, See, Shapes, StageId, Twin, Wiring, bias,
@@ -132,11 +132,11 @@ impl<F: Scalar> End<F> {
         dz: &Array2<F>,
         grads: &mut Grads<F>,
     ) -> Option<Value<F>> {
-        grads.add(&self.weight, product_dw(&io.input(0), dz.view()));
+        grads.add(&self.weight, io.product_dw(0, dz.view()));
         if let Some(bias) = &self.bias {
             grads.add(bias, bias_gradient(dz.view()));
         }
-        io.wants(0).then(|| product_dx(cx, &io.input(0), dz.view(), self.weight.value().view()))
+        io.wants(0).then(|| io.product_dx(cx, 0, dz.view(), self.weight.value().view()))
     }
 }
 

@@ -5,11 +5,11 @@ use crate::error::{Error, ModelError, Result, Unsupported};
 use crate::graph::{AdjacencyNorm, Graph};
 use crate::kernels;
 use crate::nn::linear_map::aggregated;
-use crate::nn::product::{bias_gradient, product, product_dw, product_dx, product_then, then_bias};
+use crate::nn::product::{bias_gradient, product, product_then, then_bias};
 use crate::nn::pytorch::py;
 use crate::nn::{
-    Attrs, Axis, Cx, Grads, Init, Io, Layer, Layout, LinearMap, Lowering, Param, Place, PruneUnits,
-    Python, Reads, Registered, RowSpace, See, Shapes, StageId, Twin, Wiring, bias,
+    Attrs, Axis, Cx, Grads, Init, Io, KeptMap, Layer, Layout, LinearMap, Lowering, Param, Place,
+    PruneUnits, Python, Reads, Registered, RowSpace, See, Shapes, StageId, Twin, Wiring, bias,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -106,7 +106,7 @@ fn aggregates_first(sparse: bool, in_channels: usize, out_channels: usize) -> bo
 
 impl<F: Scalar> Layer<F> for GcnConv<F> {
     /// `ÂX`, where aggregation came first.
-    type Cache = Option<Array2<F>>;
+    type Cache = Option<KeptMap<F>>;
 
     fn kind(&self) -> &'static str {
         Self::KIND
@@ -131,7 +131,7 @@ impl<F: Scalar> Layer<F> for GcnConv<F> {
             ValueRef::Dense(x) if aggregates_first(false, w.nrows(), w.ncols()) => {
                 let mut h = cx.take((targets, x.ncols()));
                 kernels::spmm(operator.forward(), x.view(), h.view_mut());
-                (product_then(cx, &ValueRef::Dense(h.view()), w.view(), bias), Some(h))
+                (product_then(cx, &ValueRef::Dense(h.view()), w.view(), bias), Some(cx.keep(h)))
             }
             x => {
                 let z = product(cx, x, w.view());
@@ -142,6 +142,23 @@ impl<F: Scalar> Layer<F> for GcnConv<F> {
             }
         };
         Ok((Value::Dense(y), cache))
+    }
+
+    fn forward_owned(&self, cx: &Cx<F>, x: Array2<F>) -> Result<(Value<F>, Self::Cache)> {
+        let w = self.weight.value();
+        let topology = cx.topology()?;
+        if aggregates_first(false, w.nrows(), w.ncols())
+            || topology.num_targets() != topology.num_sources()
+        {
+            let done = self.forward(cx, &[ValueRef::Dense(x.view())])?;
+            cx.give(x);
+            return Ok(done);
+        }
+        cx.check(&ValueRef::Dense(x.view()), w.nrows())?;
+        let operator = topology.operator(self.norm)?;
+        let bias = then_bias(self.bias.as_ref()).bias;
+        let y = cx.aggregated(operator.forward(), cx.mapped(x, w.view()), bias);
+        Ok((Value::Dense(y), None))
     }
 
     /// With `H = ÂX`: `dW = Hᵀ·dY`, `dX = Âᵀ(dY·Wᵀ)`; with `Z = XW`: `dZ = Âᵀ·dY`, `dW = Xᵀ·dZ`,
@@ -173,11 +190,11 @@ impl<F: Scalar> Layer<F> for GcnConv<F> {
             grads.add(bias, bias_gradient(dy.view()));
         }
         if let Some(h) = cache {
-            grads.add(&self.weight, product_dw(&ValueRef::Dense(h.view()), dy.view()));
+            grads.add(&self.weight, h.product_dw(dy.view()));
             // Neither `h` nor `dy` is read once its product is there, and both have the length of
             // what follows.
             let dh = io.wants(0).then(|| {
-                let mut dh = h;
+                let mut dh = h.into_room(cx);
                 kernels::matmul_nt(dy.view(), w, dh.view_mut());
                 dh
             });
@@ -190,14 +207,23 @@ impl<F: Scalar> Layer<F> for GcnConv<F> {
             });
             return vec![dx];
         }
-        let mut dz = cx.take((sources, dy.ncols()));
-        kernels::spmm(operator.transpose(), dy.view(), dz.view_mut());
-        cx.give(dy);
-        let x = io.sparse_input(0).map_or_else(|| io.input(0), ValueRef::Sparse);
-        grads.add(&self.weight, product_dw(&x, dz.view()));
-        let dx = io.wants(0).then(|| product_dx(cx, &x, dz.view(), w));
-        cx.give(dz);
-        vec![dx]
+        let dz = if topology.num_targets() == sources {
+            cx.aggregated(operator.transpose(), dy, None)
+        } else {
+            let mut dz = cx.take((sources, dy.ncols()));
+            kernels::spmm(operator.transpose(), dy.view(), dz.view_mut());
+            cx.give(dy);
+            dz
+        };
+        grads.add(&self.weight, io.product_dw(0, dz.view()));
+        if !io.wants(0) {
+            cx.give(dz);
+            return vec![None];
+        }
+        vec![Some(match io.sparse_input(0) {
+            Some(_) => io.product_dx(cx, 0, dz.view(), w),
+            None => Value::Dense(cx.mapped(dz, w.t())),
+        })]
     }
 
     /// A dense input that is aggregated first is not read again; a sparse one is kept in any case.

@@ -6,7 +6,7 @@ use crate::error::{Result, Unsupported};
 use crate::graph::{AdjacencyNorm, Graph};
 use crate::kernels;
 use crate::nn::linear_map::aggregated;
-use crate::nn::product::{product, product_dw, product_dx};
+use crate::nn::product::product;
 use crate::nn::pytorch::py;
 use crate::nn::{
     ActivationFn, Attrs, Cx, Grads, Io, Layer, Layout, Lowering, Param, Place, PruneUnits, Python,
@@ -139,10 +139,9 @@ impl<F: Scalar> Layer<F> for GinConv<F> {
         let mut dz = z;
         kernels::spmm(operator.transpose(), du.view(), dz.view_mut());
         dz.slice_mut(targets).scaled_add(self.inner.own(), &du);
-        grads.add(&self.inner.weight1, product_dw(&io.input(0), dz.view()));
-        let dx = io
-            .wants(0)
-            .then(|| product_dx(cx, &io.input(0), dz.view(), self.inner.weight1.value().view()));
+        grads.add(&self.inner.weight1, io.product_dw(0, dz.view()));
+        let dx =
+            io.wants(0).then(|| io.product_dx(cx, 0, dz.view(), self.inner.weight1.value().view()));
         cx.give(dz);
         vec![dx]
     }

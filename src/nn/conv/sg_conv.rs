@@ -7,7 +7,7 @@ use crate::error::{Error, Result, Unsupported};
 use crate::graph::{AdjacencyNorm, Graph};
 use crate::kernels;
 use crate::nn::linear_map::aggregated;
-use crate::nn::product::{bias_gradient, product, product_dw, product_dx};
+use crate::nn::product::{bias_gradient, product, product_dw};
 use crate::nn::pytorch::py;
 use crate::nn::{
     Attrs, Axis, Cx, Grads, Init, Io, Layer, Layout, LinearMap, Lowering, Param, Place, PruneUnits,
@@ -175,8 +175,8 @@ impl<F: Scalar> Layer<F> for SgConv<F> {
                 }
                 None => {
                     let dz = propagated(cx, operator.transpose(), copied(cx, dy), self.hops);
-                    grads.add(&self.weight, product_dw(&io.input(0), dz.view()));
-                    let dx = io.wants(0).then(|| product_dx(cx, &io.input(0), dz.view(), w));
+                    grads.add(&self.weight, io.product_dw(0, dz.view()));
+                    let dx = io.wants(0).then(|| io.product_dx(cx, 0, dz.view(), w));
                     cx.give(dz);
                     dx
                 }

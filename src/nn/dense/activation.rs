@@ -84,6 +84,10 @@ impl<F: Scalar> Layer<F> for Activation {
         let dy = dy.into_dense();
         let mut dx =
             if dy.is_standard_layout() { dy } else { dy.as_standard_layout().into_owned() };
+        if let Some(y) = io.packed_output() {
+            y.for_each_row(dx.view_mut(), |y, dx| self.function.scale_by_derivative(y, dx));
+            return vec![Some(Value::Dense(dx))];
+        }
         io.output().with_dense(|y| {
             let y = y.as_slice().expect("outputs are contiguous");
             kernels::for_each_chunk(

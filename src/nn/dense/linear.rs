@@ -3,7 +3,7 @@
 use crate::error::{Error, Result, Unsupported};
 use crate::graph::Graph;
 use crate::kernels;
-use crate::nn::product::{bias_gradient, product, product_dw, product_dx};
+use crate::nn::product::{bias_gradient, product};
 use crate::nn::pytorch::py;
 use crate::nn::{
     Attrs, Axis, Cx, Grads, Init, Io, Layer, Layout, LinearMap, Lowering, Param, Place, PruneUnits,
@@ -101,8 +101,8 @@ impl<F: Scalar> Layer<F> for Linear<F> {
             if let Some(bias) = &self.bias {
                 grads.add(bias, bias_gradient(dy));
             }
-            grads.add(&self.weight, product_dw(&io.input(0), dy));
-            vec![io.wants(0).then(|| product_dx(cx, &io.input(0), dy, self.weight.value().view()))]
+            grads.add(&self.weight, io.product_dw(0, dy));
+            vec![io.wants(0).then(|| io.product_dx(cx, 0, dy, self.weight.value().view()))]
         })
     }
 

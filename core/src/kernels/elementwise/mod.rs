@@ -2,6 +2,7 @@
 
 mod drop_mask;
 mod exp;
+mod packed_rows;
 mod relu;
 mod weighted_sum;
 
@@ -10,5 +11,6 @@ pub(super) use exp::exp;
 #[cfg(target_arch = "x86_64")]
 pub(super) use exp::{LEAST, LN2_HIGH, LN2_LOW, ROUND, SERIES};
 pub use exp::{elu, elu_with, softmax_terms};
+pub use packed_rows::PackedRows;
 pub use relu::relu;
 pub use weighted_sum::weighted_sum;
