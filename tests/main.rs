@@ -25,6 +25,8 @@ mod graph_classification;
 mod graph_files;
 #[cfg(feature = "pt")]
 mod graph_sets;
+#[cfg(feature = "testing")]
+mod hops;
 #[cfg(feature = "readers")]
 mod hostile;
 mod kernels;

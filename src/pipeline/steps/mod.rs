@@ -4,6 +4,7 @@ mod channels;
 mod distill;
 mod edges;
 mod finetune;
+mod hops;
 mod layers;
 mod precompute;
 mod quantize;

@@ -4,7 +4,9 @@ use super::word::Words;
 use super::{calibrations, criteria};
 use crate::distill::{Adversarial, InputGradients, SoftLabels};
 use crate::pipeline::steps::{Distill, FineTune};
-use crate::prune::{ChannelPruner, LayerPruner, Precompute, Random, Subset, Taylor, WeightPruner};
+use crate::prune::{
+    ChannelPruner, HopPruner, LayerPruner, Precompute, Random, Subset, Taylor, WeightPruner,
+};
 use crate::quant::{ProductCodes, Quantizer};
 use crate::train::{Adam, Sgd};
 
@@ -15,6 +17,7 @@ impl Words {
             .with::<ChannelPruner>()
             .with::<WeightPruner>()
             .with::<LayerPruner>()
+            .with::<HopPruner>()
             .with::<Precompute>()
             .with::<Distill>()
             .with::<FineTune>()
