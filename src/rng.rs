@@ -92,6 +92,8 @@ pub mod purpose {
     pub const FOLDS: u64 = 8;
     /// Mini-batches: whose turn it is, neighbours, walks, clusters.
     pub const SAMPLE: u64 = 20;
+    /// The edges of the graph that a network is trained on.
+    pub const THINNING: u64 = 21;
 }
 
 #[cfg(test)]

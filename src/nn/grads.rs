@@ -334,11 +334,18 @@ impl<F: Scalar> Grads<F> {
         }
     }
 
-    /// Adds `scale` times the gradients of `other`.
+    /// Adds `scale` times the gradients of `other`; rows that are added to rows stay rows.
     pub fn add_scaled(&mut self, other: &Grads<F>, scale: F) {
         self.by_id.resize(self.by_id.len().max(other.by_id.len()), None);
         for (sum, gradient) in self.by_id.iter_mut().zip(&other.by_id) {
             match (sum, gradient) {
+                (Some(Gradient::Rows(sum, whole)), Some(Gradient::Rows(more, _))) => {
+                    whole.take();
+                    let rows = [&sum.rows[..], &more.rows].concat();
+                    let scaled = &more.values * scale;
+                    let values = ndarray::concatenate![Axis(0), sum.values, scaled];
+                    *sum = RowGrads::new(sum.shape, &rows, values.view());
+                }
                 (Some(sum), Some(gradient)) => {
                     sum.whole_mut().scaled_add(scale, gradient.whole());
                 }

@@ -11,13 +11,15 @@
 //!
 //! All five choose by a [`Criterion`] and an [`Amount`]; what a criterion looks at beside the units
 //! is gathered once per plan. [`Precompute`] chooses nothing: it leaves out whole encoders of
-//! models that serve one graph, and what they compute stays as a table.
+//! models that serve one graph, and what they compute stays as a table. [`Dspar`] draws the edges that a
+//! network is trained on.
 
 mod amount;
 mod block;
 mod channel;
 mod criteria;
 mod criterion;
+mod dspar;
 mod edge;
 mod entry;
 mod evidence;
@@ -36,6 +38,7 @@ pub use channel::{
 };
 pub use criteria::{Ablation, Cosine, Magnitude, Random, Subset, Taylor};
 pub use criterion::{Criterion, Needs, Removal, Scores};
+pub use dspar::{Dspar, Sparsified};
 pub use edge::{EdgePlan, EdgePruner, EdgePrunerBuilder, Pairs};
 pub use entry::Entry;
 pub use hop::{HopPlan, HopPruner, HopPrunerBuilder, RemovedHop};
