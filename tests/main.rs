@@ -1,5 +1,6 @@
 //! All laws and tests in one program: what they share is compiled and linked once.
 
+mod accumulation;
 mod calibration;
 mod cases;
 mod choices;

@@ -434,6 +434,14 @@ mod tests {
             let mut sum = Grads::new(0);
             sum.add_scaled(&grads, 0.5);
             assert!(sum.rows(param.id()).is_some());
+            let mut more = Grads::new(0);
+            more.add_rows(param, &[2, 1], array![[1.0, 1.0], [2.0, 4.0]].view());
+            sum.add_scaled(&more, 0.5);
+            let added = sum.get(param.id()).unwrap();
+            assert_eq!(added.row(1), array![6.0, 8.0]);
+            assert_eq!(added.row(2), array![11.5, 22.5]);
+            assert!(sum.rows(param.id()).is_some(), "rows are added to rows");
+            sum.add_scaled(&more, -0.5);
             sum.add(param, whole.clone());
             sum.add_rows(param, &[1], array![[5.0, 6.0]].view());
             assert_eq!(sum.get(param.id()).unwrap().row(1), array![15.0, 18.0]);

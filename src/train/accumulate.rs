@@ -2,13 +2,6 @@
 
 use crate::nn::Grads;
 use crate::scalar::Scalar;
-use crate::task::Batch;
-
-/// Over how many examples the loss of a batch is a mean: queries where it asks some, else the rows
-/// that count.
-pub(super) fn examples<F: Scalar>(batch: &Batch<F>) -> usize {
-    batch.spaces().asked().map_or(batch.rows().len(), |asked| asked.queries().len())
-}
 
 /// The mean loss and gradient over the examples of the batches of one step:
 /// `g = Σ_b n_b·g_b / Σ_b n_b`, which is that of one batch with the rows of all. Gradients of rows

@@ -1,6 +1,6 @@
 //! The training loop.
 
-use super::accumulate::{Gathered, examples};
+use super::accumulate::Gathered;
 use super::loss::{Loss, Objective, OfTask, Pass};
 use super::observer::{Epoch, Flow, Observer, OnEpoch, Told};
 use super::optimizer::{Optimizer, step};
@@ -528,7 +528,7 @@ impl<F: Scalar> Run<'_, F> {
                 if let Some(penalty) = &settings.penalty {
                     value += penalty.add(running, &batch, &mut grads);
                 }
-                gathered.add(value, grads, examples(&batch));
+                gathered.add(value, grads, batch.rows().len());
                 // Nothing is asked of what draws batches before its turn, but where there may be
                 // one too few.
                 if gathered.batches() < settings.accumulate && rest.peek().is_some() {
