@@ -97,6 +97,8 @@ fn least_squares_brings_what_is_left_closer_and_a_hop_that_does_nothing_costs_no
     for model in [
         Gcn::builder(16, 3).hidden(12).layers(2).build(1).unwrap(),
         Gat::builder(16, 3).hidden(6).heads(2).build(1).unwrap(),
+        // Nothing comes after: it is the layer's own output that is solved for.
+        Gat::builder(16, 3).heads(2).layers(1).build(1).unwrap(),
         Gin::builder(16, 3).hidden(12).build(1).unwrap(),
         Sage::builder(16, 3).hidden(12).build(1).unwrap(),
     ] {
@@ -169,6 +171,31 @@ fn what_cannot_do_without_is_refused_by_name() {
         assert!(refused.contains(reason), "{refused}");
     }
     assert!(HopPruner::<f32>::builder(Ablation::new()).remove(0).build().is_err());
+}
+
+#[test]
+fn an_encoder_of_relations_keeps_the_weight_of_the_node_itself_or_is_refused() {
+    use gnn_prune::models::{Encoder, Links};
+    use gnn_prune::nn::Composition;
+    use gnn_prune::nn::decode::Form;
+    use gnn_prune::task::LinkTask;
+    let (facts, _) = crate::links::days(Form::DistMult, 4);
+    let task = LinkTask::builder(facts).reciprocal(true).build().unwrap();
+    let model = |encoder| {
+        let builder = Links::builder(28, 4).edge_types(4).channels(6).encoder(encoder);
+        builder.build(3).unwrap()
+    };
+    let all = HopPruner::builder(Ablation::new()).build().unwrap();
+    let rgcn = model(Encoder::Rgcn { bases: 2, blocks: 1 });
+    let left = all.prune(&rgcn, &task).unwrap();
+    let kinds: Vec<&str> = left.nodes().iter().map(|node| node.layer().kind()).collect();
+    assert!(kinds.contains(&"linear") && !kinds.contains(&"rgcn_conv"), "{kinds:?}");
+    let batch = task.whole().unwrap();
+    let without = Cx::without_graph();
+    assert!(left.infer(&without.within(batch.spaces()), batch.features()).is_ok());
+    let compgcn = model(Encoder::CompGcn { composition: Composition::Product });
+    let refused = all.rehearse(&compgcn, &task).unwrap_err().to_string();
+    assert!(refused.contains("hops to remove is all") && refused.contains("at most 0"));
 }
 
 #[test]

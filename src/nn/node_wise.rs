@@ -8,6 +8,7 @@ use ndarray::Array2;
 /// One step of what a layer computes of a node alone; see
 /// [`Layer::without_hop`](super::Layer::without_hop). A pruner makes a layer of each.
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "there are a handful of steps at a time")]
 #[non_exhaustive]
 pub enum NodeWise<F: Scalar> {
     /// `Y = X·W + b`, `W: [in, out]`, `b: [1, out]`; values and masks are taken, and whether they
