@@ -2318,6 +2318,9 @@ fn hops_go_from_networks_of_nodes_and_of_pairs() {
     assert!(note.contains("`dense` without all hops: ") && note.contains("no graph"), "{note}");
     let (dense, without) = (&report["rows"][0], &report["rows"][1]);
     assert!(dense["macs"].as_u64() > without["macs"].as_u64());
+    let control = &report["rows"][3];
+    assert_eq!(control["macs"], without["macs"], "a network that never saw an edge");
+    assert_ne!(control["accuracy"], dense["accuracy"]);
     let report = json(&format!("{line} --drop-hops 1"));
     assert_eq!(names(&report), ["dense", "drop-hops 1", "narrow control", "random control"]);
     let pairs = format!("compress {data} --task link --hidden 8 --epochs 5 --controls none");

@@ -11,8 +11,8 @@
 //!
 //! All five choose by a [`Criterion`] and an [`Amount`]; what a criterion looks at beside the units
 //! is gathered once per plan. [`Precompute`] chooses nothing: it leaves out whole encoders of
-//! models that serve one graph, and what they compute stays as a table. [`Dspar`] draws the edges that a
-//! network is trained on.
+//! models that serve one graph, and what they compute stays as a table. [`Dspar`] draws the edges
+//! that a network is trained on.
 
 mod amount;
 mod block;

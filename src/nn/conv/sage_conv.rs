@@ -456,8 +456,8 @@ impl<F: Scalar> Layer<F> for SageConv<F> {
         [&mut self.root, &mut self.bias].into_iter().flatten().for_each(f);
     }
 
-    /// `X·W_root + b`, without what came from the neighbours, or `X·(W_root + W) + b`, with the node
-    /// in their place.
+    /// `X·W_root + b`, without what came from the neighbours, or `X·(W_root + W) + b`, with the
+    /// node in their place.
     fn without_hop(&self) -> Vec<Vec<NodeWise<F>>> {
         let form = |weight: Param<F>| {
             let linear = NodeWise::Linear { weight, bias: self.bias.clone() };

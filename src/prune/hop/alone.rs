@@ -1,6 +1,6 @@
 //! Networks of which some layers read no neighbours.
 
-use super::plan::RemovedHop;
+use super::removed::RemovedHop;
 use crate::error::{Error, PruneError, Result};
 use crate::nn::{Cx, Layer, Model, ModelBuilder, Node, NodeId, NodeWise};
 use crate::reconstruct::Stretch;

@@ -1,24 +1,13 @@
 //! Which hops go.
 
 use super::alone::{replaced, taken_apart};
+use super::removed::RemovedHop;
 use crate::error::Result;
 use crate::nn::Model;
 use crate::reconstruct::{Calibrate, Settings, Unchanged, solve_again};
 use crate::scalar::Scalar;
 use crate::task::Task;
 use serde::{Deserialize, Serialize};
-
-/// A layer that a plan takes its neighbours from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct RemovedHop {
-    /// The layer.
-    pub name: String,
-    /// Which of its forms takes its place, from 0: see
-    /// [`Layer::without_hop`](crate::nn::Layer::without_hop).
-    pub form: usize,
-    /// What the criterion said when it was its turn; `None` where nobody was asked.
-    pub score: Option<f64>,
-}
 
 /// Which hops go, in this order: made by a [`HopPruner`](super::HopPruner) or by name, printed for
 /// review, stored as JSON, applied to any model that has them.

@@ -1,7 +1,8 @@
 //! The pruner of hops: criterion and amount make a plan.
 
 use super::alone::{Hop, closest, hops, reads_graph};
-use super::plan::{HopPlan, RemovedHop};
+use super::plan::HopPlan;
+use super::removed::RemovedHop;
 use crate::error::{Error, PruneError, Result};
 use crate::log;
 use crate::nn::Model;
