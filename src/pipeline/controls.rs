@@ -102,7 +102,7 @@ fn nearest_form(
     Ok(nearest)
 }
 
-/// Whether the parameters have the same names and shapes.
+/// Whether the layers and the names and shapes of their parameters are the same.
 pub(super) fn same_shapes(a: &Model, b: &Model) -> bool {
     let shapes = |model: &Model| {
         let mut shapes = Vec::new();
