@@ -1664,7 +1664,7 @@ fn a_qualifier_without_its_stage_is_refused_in_the_same_words_everywhere() {
     let cases = [
         ("criterion", "l1", "finetune", "5", "`channels`"),
         ("scope", "global", "bits", "8", "`channels`"),
-        ("calibrate", "train", "finetune", "5", "`channels` or `weights` or `bits`"),
+        ("calibrate", "train", "finetune", "5", "`channels` or `weights` or `drop-hops` or `bits`"),
         ("act-bits", "4", "channels", "0.5", "`bits`"),
         ("qat", "5", "weights", "0.5", "`bits`"),
     ];
