@@ -94,6 +94,8 @@ pub mod purpose {
     pub const SAMPLE: u64 = 20;
     /// Rounding of maps that are kept in few bits.
     pub const PACKING: u64 = 21;
+    /// The edges of the graph that a network is trained on.
+    pub const THINNING: u64 = 22;
 }
 
 #[cfg(test)]

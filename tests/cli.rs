@@ -1669,7 +1669,7 @@ fn a_qualifier_without_its_stage_is_refused_in_the_same_words_everywhere() {
     let cases = [
         ("criterion", "l1", "finetune", "5", "`channels`"),
         ("scope", "global", "bits", "8", "`channels`"),
-        ("calibrate", "train", "finetune", "5", "`channels` or `weights` or `bits`"),
+        ("calibrate", "train", "finetune", "5", "`channels` or `weights` or `drop-hops` or `bits`"),
         ("act-bits", "4", "channels", "0.5", "`bits`"),
         ("qat", "5", "weights", "0.5", "`bits`"),
     ];
@@ -2278,6 +2278,63 @@ fn nodes_train_by_mini_batches() {
         refuses(&format!("train {data} {line}"), &[words]);
     }
     refuses("train digits --task link --sampler edges:9", &["--sampler", "link"]);
+}
+
+#[test]
+fn gradients_of_batches_are_added_up_where_there_are_several() {
+    let data = "sbm:nodes=400,classes=4,homophily=0.9";
+    let accuracy = |more: &str| {
+        let line = format!("train {data} --hidden 8 --epochs 12 --model sage --fanout 8,4 {more}");
+        json(&line)["rows"][0]["accuracy"]["mean"].as_f64().unwrap()
+    };
+    assert_eq!(accuracy("--batch 20 --accumulate 1"), accuracy("--batch 20"));
+    assert!(accuracy("--batch 10 --accumulate 3") > 50.0);
+    refuses(&format!("train {data} --accumulate 2"), &["batches of a step is 2", "one batch"]);
+    refuses(&format!("train {data} --accumulate 0"), &["--accumulate", "0"]);
+    refuses("train digits --task link --accumulate 2", &["--accumulate", "link"]);
+}
+
+#[test]
+fn networks_train_on_edges_that_are_drawn_and_are_judged_on_all() {
+    let data = "sbm:nodes=400,classes=4,homophily=0.9";
+    let line = format!("train {data} --hidden 8 --epochs 12 --seeds 2");
+    let report = json(&format!("{line} --sparsify 0.5"));
+    let said = report["training_graph"].as_str().unwrap();
+    assert!(said.starts_with("trained on ") && said.contains("0.5 left out"), "{said}");
+    assert!(report["notes"][0].as_str().unwrap() == said, "{report}");
+    let all = json(&line);
+    assert_eq!(report["rows"][0]["macs"], all["rows"][0]["macs"], "all edges are measured");
+    assert_ne!(report["rows"][0]["accuracy"], all["rows"][0]["accuracy"]);
+    assert!(all["training_graph"].is_null());
+    refuses(&format!("{line} --sparsify 1"), &["leave out is 1", "between 0 and 1"]);
+    refuses(&format!("train {data} --model gat --sparsify 0.5"), &["--sparsify", "gcn, sage"]);
+}
+
+#[test]
+fn hops_go_from_networks_of_nodes_and_of_pairs() {
+    let data = "sbm:nodes=400,classes=4,homophily=0.9";
+    let line = format!("compress {data} --hidden 8 --epochs 12 --seeds 2");
+    let report = json(&format!("{line} --drop-hops all --finetune 3"));
+    assert_eq!(
+        names(&report),
+        ["dense", "drop-hops all", "finetune 3", "narrow control"],
+        "chance would take the same"
+    );
+    let note = report["notes"].to_string();
+    assert!(note.contains("`dense` without all hops: ") && note.contains("no graph"), "{note}");
+    let (dense, without) = (&report["rows"][0], &report["rows"][1]);
+    assert!(dense["macs"].as_u64() > without["macs"].as_u64());
+    let control = &report["rows"][3];
+    assert_eq!(control["macs"], without["macs"], "a network that never saw an edge");
+    assert_ne!(control["accuracy"], dense["accuracy"]);
+    let report = json(&format!("{line} --drop-hops 1"));
+    assert_eq!(names(&report), ["dense", "drop-hops 1", "narrow control", "random control"]);
+    let pairs = format!("compress {data} --task link --hidden 8 --epochs 5 --controls none");
+    let report = json(&format!("{pairs} --drop-hops all"));
+    assert_eq!(names(&report), ["dense", "drop-hops all"]);
+    refuses(&format!("{line} --drop-hops 0"), &["`drop-hops`", "or `all`"]);
+    refuses(&format!("{line} --drop-hops 3"), &["hops to remove is 3", "at most 2"]);
+    refuses(&format!("{line} --model gcn2 --drop-hops all"), &["hops to remove is all"]);
 }
 
 #[test]

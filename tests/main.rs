@@ -1,5 +1,6 @@
 //! All laws and tests in one program: what they share is compiled and linked once.
 
+mod accumulation;
 mod calibration;
 mod cases;
 mod choices;
@@ -25,6 +26,8 @@ mod graph_classification;
 mod graph_files;
 #[cfg(feature = "pt")]
 mod graph_sets;
+#[cfg(feature = "testing")]
+mod hops;
 #[cfg(feature = "readers")]
 mod hostile;
 mod kernels;

@@ -2,7 +2,7 @@
 
 use gnn_prune::nn::Cx;
 use gnn_prune::pipeline::{Entry, Kind, Progress, Words};
-use gnn_prune::prune::{Amount, EdgePruner};
+use gnn_prune::prune::{Amount, EdgePruner, HopPruner};
 use gnn_prune::{
     Ablation, ChannelPruner, Compressed, Compression, Controls, Dataset, FineTune, Gcn,
     LayerPruner, Model, Random, Recipe, Step, Subset, Trainer, WeightPruner,
@@ -170,8 +170,11 @@ fn a_step_is_asked_for_another_amount() {
     let weights = WeightPruner::builder().build().unwrap();
     let layers = LayerPruner::builder(Ablation::new()).build().unwrap();
     let edges = EdgePruner::builder(Random::new()).build().unwrap();
-    let steps: [&dyn Step; 4] = [&channels, &weights, &layers, &edges];
-    for (step, name) in steps.into_iter().zip(["channels", "weights", "drop-layers", "edges"]) {
+    let hops = HopPruner::builder(Ablation::new()).build().unwrap();
+    let steps: [&dyn Step; 5] = [&channels, &weights, &layers, &edges, &hops];
+    for (step, name) in
+        steps.into_iter().zip(["channels", "weights", "drop-layers", "edges", "drop-hops"])
+    {
         let other = step.at(Amount::Share(0.25)).unwrap().expect("it has an amount");
         assert_eq!(other.name(), format!("{name} 0.25"));
         assert!(step.at(Amount::Share(1.5)).is_err(), "{name}");

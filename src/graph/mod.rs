@@ -15,6 +15,7 @@ mod operator;
 mod order;
 mod partial;
 mod relations;
+mod reweighed;
 mod sample;
 mod topology;
 

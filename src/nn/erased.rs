@@ -7,6 +7,7 @@ use super::ids::StageId;
 use super::in_place::InPlace;
 use super::layer::Layer;
 use super::linear_map::See;
+use super::node_wise::NodeWise;
 use super::param::Param;
 use super::role::Role;
 use super::rows::RowSpace;
@@ -89,6 +90,8 @@ pub trait DynLayer<F: Scalar>: Send + Sync {
     fn parts_gram(&self, cx: &Cx<F>, xs: &[ValueRef<F>]) -> Result<Option<Array2<f64>>>;
     /// See [`Layer::owning`].
     fn owning(&self, rows: ArrayView2<F>) -> Option<Box<dyn DynLayer<F>>>;
+    /// See [`Layer::without_hop`].
+    fn without_hop(&self) -> Vec<Vec<NodeWise<F>>>;
     /// See [`Layer::reshaped`].
     #[allow(clippy::missing_errors_doc)]
     fn reshaped(&mut self, kept: &Kept) -> Result<(), PruneError>;
@@ -191,6 +194,9 @@ impl<F: Scalar, L: Layer<F>> DynLayer<F> for L {
     }
     fn owning(&self, rows: ArrayView2<F>) -> Option<Box<dyn DynLayer<F>>> {
         Some(Box::new(Layer::owning(self, rows)?))
+    }
+    fn without_hop(&self) -> Vec<Vec<NodeWise<F>>> {
+        Layer::without_hop(self)
     }
     fn reshaped(&mut self, kept: &Kept) -> Result<(), PruneError> {
         Layer::reshaped(self, kept)

@@ -367,11 +367,18 @@ impl<F: Scalar> Grads<F> {
         }
     }
 
-    /// Adds `scale` times the gradients of `other`.
+    /// Adds `scale` times the gradients of `other`; rows that are added to rows stay rows.
     pub fn add_scaled(&mut self, other: &Grads<F>, scale: F) {
         self.by_id.resize(self.by_id.len().max(other.by_id.len()), None);
         for (sum, gradient) in self.by_id.iter_mut().zip(&other.by_id) {
             match (sum, gradient) {
+                (Some(Gradient::Rows(sum, whole)), Some(Gradient::Rows(more, _))) => {
+                    whole.take();
+                    let rows = [&sum.rows[..], &more.rows].concat();
+                    let scaled = &more.values * scale;
+                    let values = ndarray::concatenate![Axis(0), sum.values, scaled];
+                    *sum = RowGrads::new(sum.shape, &rows, values.view());
+                }
                 (Some(sum), Some(gradient)) => {
                     sum.whole_mut().scaled_add(scale, gradient.whole());
                 }
@@ -460,6 +467,14 @@ mod tests {
             let mut sum = Grads::new(0);
             sum.add_scaled(&grads, 0.5);
             assert!(sum.rows(param.id()).is_some());
+            let mut more = Grads::new(0);
+            more.add_rows(param, &[2, 1], array![[1.0, 1.0], [2.0, 4.0]].view());
+            sum.add_scaled(&more, 0.5);
+            let added = sum.get(param.id()).unwrap();
+            assert_eq!(added.row(1), array![6.0, 8.0]);
+            assert_eq!(added.row(2), array![11.5, 22.5]);
+            assert!(sum.rows(param.id()).is_some(), "rows are added to rows");
+            sum.add_scaled(&more, -0.5);
             sum.add(param, whole.clone());
             sum.add_rows(param, &[1], array![[5.0, 6.0]].view());
             assert_eq!(sum.get(param.id()).unwrap().row(1), array![15.0, 18.0]);

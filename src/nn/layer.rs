@@ -7,6 +7,7 @@ use super::grads::{Grads, Io, Reads};
 use super::ids::StageId;
 use super::in_place::InPlace;
 use super::linear_map::See;
+use super::node_wise::NodeWise;
 use super::param::Param;
 use super::role::Role;
 use super::rows::RowSpace;
@@ -243,6 +244,15 @@ pub trait Layer<F: Scalar>: Clone + Send + Sync + 'static {
     /// fewer. Default: it cannot have them.
     fn owning(&self, _rows: ArrayView2<F>) -> Option<Self> {
         None
+    }
+
+    /// What the layer is where it reads no edge: forms of it, each a row of steps that begins at
+    /// its only input and ends in as many channels, of which a pruner takes the one that is closest
+    /// ([`HopPruner`](crate::prune::HopPruner)). The transformation stays, and in the place of the
+    /// neighbours stands the node itself, or nothing. No step at all hands the input on. Default:
+    /// the layer aggregates nothing, or cannot do without.
+    fn without_hop(&self) -> Vec<Vec<NodeWise<F>>> {
+        Vec::new()
     }
 
     /// Adapts settings after the parameters lost channels.

@@ -99,6 +99,11 @@ impl<F: Scalar> Param<F> {
         self.name = name.to_string();
     }
 
+    /// The same numbers, mask and initialisation under another name, of other channels.
+    pub(crate) fn placed(&self, name: &str, axes: [Axis; 2]) -> Self {
+        Self { name: name.into(), axes, ..self.clone() }
+    }
+
     /// The matrix.
     pub fn value(&self) -> &Array2<F> {
         &self.value

@@ -5,6 +5,7 @@ use super::controls::Controls;
 use super::step::Step;
 use crate::error::{Error, Result};
 use crate::nn::Model;
+use crate::prune::Dspar;
 use crate::quant::{QuantModel, Quantizer};
 use crate::report::Report;
 use crate::task::Task;
@@ -95,6 +96,7 @@ pub struct Compression<'a, M = Model> {
     pub(super) quantizer: Option<Quantizer>,
     pub(super) controls: Controls,
     pub(super) trainer: Trainer,
+    pub(super) sparsify: Option<Dspar>,
     pub(super) threads: usize,
     pub(super) listener: Arc<dyn Fn(Progress) + Send + Sync>,
     pub(super) stop: Arc<dyn Fn() -> bool + Send + Sync>,
@@ -157,6 +159,7 @@ impl<'a> Compression<'a> {
             quantizer,
             controls,
             trainer,
+            sparsify: None,
             threads,
             listener,
             stop,
@@ -237,6 +240,26 @@ impl<'a, M> Compression<'a, M> {
         self
     }
 
+    /// Trains what is trained from scratch, the dense models and the narrow controls, on edges that
+    /// are drawn for each seed. Every row is judged and measured on all edges, and steps such as
+    /// fine-tuning train on all of them, too. Default: all edges.
+    ///
+    /// ```
+    /// use gnn_prune::prune::Dspar;
+    /// use gnn_prune::{Compression, Dataset, Gcn, Trainer};
+    /// let data = Dataset::digits()?;
+    /// let form = Gcn::builder(data.num_features(), data.num_classes()).hidden(16).build(0)?;
+    /// let trainer = Trainer::builder().epochs(5).build()?;
+    /// let out = Compression::train(form, trainer, 2, &data)?.sparsify(Dspar::new(0.5)?).run()?;
+    /// assert!(out.report.training_graph.unwrap().starts_with("trained on "));
+    /// # Ok::<(), gnn_prune::Error>(())
+    /// ```
+    #[must_use]
+    pub fn sparsify(mut self, sparsify: Dspar) -> Self {
+        self.sparsify = Some(sparsify);
+        self
+    }
+
     /// Threads of the second latency column, at least 1. Default: one per core.
     #[must_use]
     pub fn threads(mut self, threads: usize) -> Self {
@@ -289,6 +312,7 @@ impl<'a, M> Compression<'a, M> {
             quantizer: self.quantizer,
             controls: self.controls,
             trainer: self.trainer,
+            sparsify: self.sparsify,
             threads: self.threads,
             listener: self.listener,
             stop: self.stop,

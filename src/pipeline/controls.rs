@@ -102,12 +102,14 @@ fn nearest_form(
     Ok(nearest)
 }
 
-/// Whether the parameters have the same names and shapes.
+/// Whether the layers and the names and shapes of their parameters are the same.
 pub(super) fn same_shapes(a: &Model, b: &Model) -> bool {
     let shapes = |model: &Model| {
         let mut shapes = Vec::new();
         model.visit(&mut |name, param| shapes.push((name.to_string(), param.value().dim())));
-        shapes
+        // A linear map has the shapes of a convolution.
+        let kinds: Vec<&str> = model.nodes().iter().map(|node| node.layer().kind()).collect();
+        (shapes, kinds)
     };
     shapes(a) == shapes(b)
 }

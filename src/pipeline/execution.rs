@@ -14,7 +14,7 @@ use crate::graph::Graph;
 use crate::nn::Model;
 use crate::quant::Quantizer;
 use crate::report::{Account, Curve, Effort, LayerWidth, Meter, Report, Row, Servable, Summary};
-use crate::task::{Measured, Part, Task, evaluate_all};
+use crate::task::{Measured, Part, Task, TrainedOn, evaluate_all};
 use crate::train::{OnEpoch, Setup, Trainer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -103,7 +103,9 @@ impl Compression<'_, ()> {
                 None => Row { name, ..rows[0].clone() },
             });
         }
+        let training_graph = self.training_graph(&seeds)?;
         let mut report = Report::new(self.task, seeds, rows);
+        report.training_graph = training_graph;
         let calibrates = self
             .steps
             .iter()
@@ -187,7 +189,8 @@ impl Compression<'_, ()> {
                 (format!("done before; controls: {}", self.trainer), model.seed().to_string())
             }
             Start::Train { trainer, seeds, .. } => {
-                (trainer.to_string(), format!("0 to {}", seeds.len() - 1))
+                let thin = self.sparsify.map_or(String::new(), |thin| format!(", {thin}"));
+                (format!("{trainer}{thin}"), format!("0 to {}", seeds.len() - 1))
             }
         };
         let stages = self
@@ -228,10 +231,34 @@ impl Compression<'_, ()> {
         }
     }
 
+    /// Which edges what is trained from scratch sees, in words.
+    fn training_graph(&self, seeds: &[u64]) -> Result<Option<String>> {
+        let (Some(thin), Start::Train { .. }) = (self.sparsify, &self.start) else {
+            return Ok(None);
+        };
+        let graph = self.task.data().graph();
+        let mut kept = Vec::new();
+        for &seed in seeds {
+            kept.push(thin.sample(graph, seed)?.num_kept());
+        }
+        let (least, most) = (kept.iter().min().unwrap_or(&0), kept.iter().max().unwrap_or(&0));
+        let range = if least == most { format!("{most}") } else { format!("{least} to {most}") };
+        let all = graph.edge_list().1.len();
+        Ok(Some(format!("trained on {range} of {all} edges ({thin}), judged and measured on all")))
+    }
+
     fn trained(&self, at: &At, form: &Model, task: &dyn Task<f32>) -> Result<(SeedState, Judged)> {
         let untrained = Subject::new(form.fresh(at.seed), task.data().graph().clone());
         self.finished(at, untrained, |subject, on_epoch| {
             let setup = Setup::new().on_epoch(on_epoch);
+            let thinned = match self.sparsify {
+                Some(thin) => {
+                    let graph = thin.sample(task.data().graph(), at.seed)?.into_graph();
+                    Some(TrainedOn::new(task, graph)?)
+                }
+                None => None,
+            };
+            let task = thinned.as_ref().map_or(task, |thinned| thinned as &dyn Task<f32>);
             let model = self.trainer.fit_with(subject.model().clone(), task, setup)?.model;
             Ok(SeedState { subject: subject.with_model(model), integers: None })
         })

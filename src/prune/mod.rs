@@ -6,21 +6,24 @@
 //! | channels of coupled groups, or whole heads | [`ChannelPruner`] | [`ChannelPlan`] |
 //! | weights | [`WeightPruner`] | [`WeightPlan`] |
 //! | residual blocks | [`LayerPruner`] | [`LayerPlan`] |
+//! | what layers take from neighbours | [`HopPruner`] | [`HopPlan`] |
 //! | edges of a graph | [`EdgePruner`] | [`EdgePlan`] |
 //!
-//! All four choose by a [`Criterion`] and an [`Amount`]; what a criterion looks at beside the units
+//! All five choose by a [`Criterion`] and an [`Amount`]; what a criterion looks at beside the units
 //! is gathered once per plan. [`Precompute`] chooses nothing: it leaves out whole encoders of
-//! models that serve one graph, and what they compute stays as a table. [`EarlyBird`] removes
-//! channels while a network trains.
+//! models that serve one graph, and what they compute stays as a table. [`Dspar`] draws the edges
+//! that a network is trained on, [`EarlyBird`] removes channels while it trains.
 
 mod amount;
 mod block;
 mod channel;
 mod criteria;
 mod criterion;
+mod dspar;
 mod edge;
 mod entry;
 mod evidence;
+mod hop;
 mod layer;
 mod precompute;
 mod sweep;
@@ -35,9 +38,11 @@ pub use channel::{
 };
 pub use criteria::{Ablation, Cosine, Magnitude, Random, Subset, Taylor};
 pub use criterion::{Criterion, Needs, Removal, Scores};
+pub use dspar::{Dspar, Sparsified};
 pub use edge::{EdgePlan, EdgePruner, EdgePrunerBuilder, Pairs};
 pub use entry::Entry;
+pub use hop::{HopPlan, HopPruner, HopPrunerBuilder, RemovedHop};
 pub use layer::{LayerPlan, LayerPruner, LayerPrunerBuilder, RemovedLayer};
 pub use precompute::Precompute;
-pub use units::{BlockUnits, EdgeUnits, MatrixReader, Units, WeightMatrix, WeightUnits};
+pub use units::{BlockUnits, EdgeUnits, HopUnits, MatrixReader, Units, WeightMatrix, WeightUnits};
 pub use weight::{WeightPlan, WeightPruner, WeightPrunerBuilder};

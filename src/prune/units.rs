@@ -23,6 +23,8 @@ pub enum Units<'a, F: Scalar> {
     Weights(WeightUnits<'a, F>),
     /// The residual blocks of a model.
     Blocks(BlockUnits<'a, F>),
+    /// The hops of a model: what its layers take from neighbours.
+    Hops(HopUnits<'a, F>),
     /// The edges of a graph, or its pairs of an edge and its reverse.
     Edges(EdgeUnits<'a, F>),
 }
@@ -97,6 +99,24 @@ impl<F: Scalar> BlockUnits<'_, F> {
     }
 }
 
+/// The hops of what is left of a model.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct HopUnits<'a, F: Scalar> {
+    /// The model that the plan is for.
+    pub whole: &'a Model<F>,
+    /// The task that it is for.
+    pub task: &'a dyn Task<F>,
+    /// The layers whose hops are left, in the order of the model.
+    pub names: Vec<String>,
+    /// For each of them what is left of the model without its hop, and without those that are gone.
+    pub without: Vec<Model<F>>,
+    /// Seed for criteria that draw.
+    pub seed: u64,
+    /// How many hops were scored in the rounds before this one.
+    pub scored: usize,
+}
+
 /// The edges of a graph.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -118,6 +138,7 @@ impl<F: Scalar> Units<'_, F> {
             Units::Channels(_) => "channels",
             Units::Weights(_) => "weights",
             Units::Blocks(_) => "layers",
+            Units::Hops(_) => "hops",
             Units::Edges(_) => "edges",
         }
     }
@@ -138,6 +159,7 @@ impl<F: Scalar> Units<'_, F> {
                 all.matrices.iter().map(|matrix| matrix.param.value().len()).sum()
             }
             Units::Blocks(all) => all.blocks.len(),
+            Units::Hops(all) => all.names.len(),
             Units::Edges(all) => all.units,
         }
     }
@@ -184,16 +206,18 @@ impl<F: Scalar> Units<'_, F> {
             Units::Channels(group) => generator(group.seed, &[]),
             Units::Weights(all) => of(all.seed),
             Units::Edges(all) => of(all.seed),
-            Units::Blocks(all) => {
-                // Rounds share a stream: each goes on where a number per block has brought it.
-                let mut rng = of(all.seed);
-                (0..all.scored).for_each(|_| {
-                    rng.random::<f64>();
-                });
-                rng
-            }
+            Units::Blocks(all) => later(of(all.seed), all.scored),
+            Units::Hops(all) => later(of(all.seed), all.scored),
         }
     }
+}
+
+/// Rounds share a stream: each goes on where a number per unit has brought it.
+fn later(mut rng: ChaCha8Rng, scored: usize) -> ChaCha8Rng {
+    (0..scored).for_each(|_| {
+        rng.random::<f64>();
+    });
+    rng
 }
 
 /// What a criterion says to units that it does not serve.

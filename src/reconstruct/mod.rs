@@ -16,6 +16,7 @@
 //! | `solve` | columns solved again on their supports |
 //! | `grid` | the numbers that integers stand for |
 //! | `round` | columns rounded with compensation |
+//! | `stretch` | layers in a row in the place of one that was there |
 //! | `walk` | two networks run side by side, map by map |
 //!
 //! *Source*: Hassibi and Stork, "Second Order Derivatives for Network Pruning: Optimal Brain
@@ -28,12 +29,14 @@ mod normal;
 mod round;
 mod rows;
 mod solve;
+mod stretch;
 mod walk;
 
 pub(crate) use cholesky::Cholesky;
 pub(crate) use grid::Grid;
 pub(crate) use normal::WIDEST;
 pub use rows::Calibrate;
+pub(crate) use stretch::Stretch;
 pub(crate) use walk::{GridOf, Reader, Settings, Unchanged, readers, solve_again};
 
 /// Share of the mean of the diagonal of `GᵀG` that is added to it, so that equal, dead and rare

@@ -6,6 +6,7 @@ use super::grid::Grid;
 use super::normal::{Normal, WIDEST};
 use super::rows::{Calibrate, Chosen};
 use super::solve::{self, Fit, solve};
+use super::stretch::Stretch;
 use crate::error::{Error, Result};
 use crate::nn::{Axis, Cx, DynLayer, LinearMap, Model, Node, NodeId, Param, ParamId, RowSpace};
 use crate::scalar::Scalar;
@@ -194,6 +195,9 @@ pub(crate) struct Unchanged {
 /// Solves `start` again so that each of its maps computes what it did in `dense`, a network of the
 /// same layers and shapes; masks of `start` are the supports. Maps whose inputs and weights are
 /// those of `dense` stay as they are, unless they are rounded.
+///
+/// In the place of a layer may stand a [`Stretch`]: one of a single map is solved for what the
+/// layer put out, one of several for what the layer's maps computed, where it has as many.
 pub(crate) fn solve_again<F: Scalar>(
     dense: &Model<F>,
     start: &Model<F>,
@@ -221,9 +225,13 @@ pub(crate) fn solve_again<F: Scalar>(
             .zip(&xs_was)
             .map(|(input, x)| if same[input.index()] { x.reborrow() } else { is.input(*input) })
             .collect();
-        if !as_was || settings.grid.is_some() || !same_params(old.layer(), node.layer()) {
+        let stretch = node.layer().as_any().downcast_ref::<Stretch<F>>();
+        let (replaced, maps_of_it) = (stretch.is_some(), stretch.map(Stretch::num_maps));
+        let for_output = stretch.is_some_and(Stretch::is_a_map);
+        let now_same = as_was && !replaced && same_params(old.layer(), node.layer());
+        if !now_same || settings.grid.is_some() {
             let mut work = Work {
-                as_was,
+                as_was: as_was && !replaced,
                 rows: rows.within(spaces[id.index() - 1]),
                 settings,
                 at: &at,
@@ -232,15 +240,24 @@ pub(crate) fn solve_again<F: Scalar>(
             };
             let mut targets =
                 Targets { layer: old.layer().boxed(), at: &at, xs: &xs_was, found: None };
+            if for_output {
+                targets.are_the_output()?;
+            }
             let mut number = 0;
-            node.layer.linear_maps(&at, &xs, &mut |map| {
-                maps.extend(work.solve(map, &mut targets, number)?);
-                number += 1;
-                Ok(())
-            })?;
+            let solves = match maps_of_it {
+                Some(maps) => targets.are(maps)?,
+                None => true,
+            };
+            if solves {
+                node.layer.linear_maps(&at, &xs, &mut |map| {
+                    maps.extend(work.solve(map, &mut targets, number)?);
+                    number += 1;
+                    Ok(())
+                })?;
+            }
         }
         let last = id == dense.output();
-        let now_same = as_was && same_params(old.layer(), node.layer());
+        let now_same = now_same && same_params(old.layer(), node.layer());
         let value = if last { None } else { Some(old.layer().infer(&at, &xs_was)?) };
         let own = if last || now_same { None } else { Some(node.layer().infer(&at, &xs)?) };
         drop(xs);
@@ -268,7 +285,23 @@ struct Target<F: Scalar> {
 }
 
 impl<F: Scalar> Targets<'_, '_, F> {
+    /// Takes what the layer put out as what one map computed, whose weights nobody asks for.
+    fn are_the_output(&mut self) -> Result<()> {
+        let z = self.layer.infer(self.at, self.xs)?.into_dense();
+        self.found = Some(vec![Target { z, weight: Array2::zeros((0, 0)) }]);
+        Ok(())
+    }
+    /// Whether the layer has so many maps.
+    fn are(&mut self, maps: usize) -> Result<bool> {
+        Ok(self.find()?.len() == maps)
+    }
+
     fn take(&mut self, number: usize) -> Result<Target<F>> {
+        let taken = &mut self.find()?[number];
+        Ok(Target { z: std::mem::take(&mut taken.z), weight: std::mem::take(&mut taken.weight) })
+    }
+
+    fn find(&mut self) -> Result<&mut Vec<Target<F>>> {
         if self.found.is_none() {
             let mut found = Vec::new();
             self.layer.linear_maps(self.at, self.xs, &mut |map| {
@@ -281,9 +314,7 @@ impl<F: Scalar> Targets<'_, '_, F> {
             })?;
             self.found = Some(found);
         }
-        let found = self.found.as_mut().expect("it was just found");
-        let taken = &mut found[number];
-        Ok(Target { z: std::mem::take(&mut taken.z), weight: std::mem::take(&mut taken.weight) })
+        Ok(self.found.as_mut().expect("it was just found"))
     }
 
     /// The same for the first map of a layer whose inputs are as they were: what it sees is at

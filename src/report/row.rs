@@ -114,6 +114,9 @@ pub struct Report {
     /// Which nodes least squares looked at, where any stage used it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calibration: Option<String>,
+    /// Which edges what is trained from scratch saw, where it was not all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub training_graph: Option<String>,
     /// The machine that measured.
     pub machine: Machine,
     /// The stages in the words of the command line.
@@ -159,6 +162,7 @@ impl Report {
             seeds,
             version: env!("CARGO_PKG_VERSION").into(),
             calibration: None,
+            training_graph: None,
             machine: Machine::this(),
             recipe: Vec::new(),
             recipe_toml: None,

@@ -58,6 +58,10 @@ impl Report {
         };
         let mut notes: Vec<String> =
             (1..stages.len()).filter_map(|k| self.slower(stages[k], before(k))).collect();
+        notes.extend(self.training_graph.clone());
+        if self.compares == Compares::Stages {
+            notes.extend((1..stages.len()).filter_map(|k| hops(&stages, k)));
+        }
         if let Some(last) = stages.last() {
             let times = &last.account.latency_ms;
             let ratio = times.threads_all.median / times.threads_1.median;
@@ -113,10 +117,10 @@ impl Report {
             ("bytes control", "a network of the same bytes from scratch"),
         ];
         let found = |(name, what)| Some((self.row(name)?, what));
-        rivals
-            .into_iter()
-            .filter_map(found)
-            .find(|(row, _)| row.account.params != dense.account.params)
+        rivals.into_iter().filter_map(found).find(|(row, _)| {
+            let size = |row: &Row| (row.account.params, row.account.macs);
+            size(row) != size(dense)
+        })
     }
 
     /// What to say where `row` is slower than `before`, or no faster although its weights are
@@ -190,6 +194,23 @@ impl Report {
         (account.macs > then.macs)
             .then(|| format!("it has more work, {more:.2} MMACs after {less:.2}"))
     }
+}
+
+/// What the hops were worth that stage `k` took out, also after the fine-tuning that follows, and
+/// whether what is left needs a graph.
+fn hops(stages: &[&Row], k: usize) -> Option<String> {
+    let (before, row) = (stages[k - 1], stages[k]);
+    let (which, graph) = match row.name.strip_prefix("drop-hops ")? {
+        "all" => ("all hops".to_string(), "; the model reads no graph any more"),
+        "1" => ("one hop".to_string(), ""),
+        count => (format!("{count} hops"), ""),
+    };
+    let tuned = stages.get(k + 1).filter(|row| row.name.starts_with("finetune "));
+    let tuned = tuned.map_or(String::new(), |row| {
+        format!(", after `{}` {}", row.name, points(row, before, ONE_SEED))
+    });
+    let worth = points(row, before, ONE_SEED);
+    Some(format!("`{}` without {which}: {worth}{tuned}{graph}", before.name))
 }
 
 /// A ratio of at least 1: `4.0x`, `224x`.
@@ -446,6 +467,32 @@ mod tests {
         assert!(
             notes(&[shared])[0].starts_with("`dense` is 2.0x slower on all threads than on one")
         );
+    }
+
+    #[test]
+    fn what_hops_were_worth_is_said_in_paired_points() {
+        let rows = vec![
+            row("dense", &[80.0; 10], 4000, 1.0),
+            row("drop-hops all", &around(70.0, 0.9), 4000, 0.5),
+            row("finetune 50", &around(75.0, 0.9), 4000, 0.5),
+            row("random control", &[20.0; 10], 1000, 0.5),
+        ];
+        let found = report(rows.clone());
+        let notes = found.notes();
+        let note = notes.iter().find(|note| note.contains("hops")).unwrap();
+        assert_eq!(
+            note,
+            "`dense` without all hops: -10.00 points (± 0.30 over 10 seeds), after `finetune 50` \
+             -5.00 points (± 0.30 over 10 seeds); the model reads no graph any more"
+        );
+        let mut some = rows;
+        some[1].name = "drop-hops 1".into();
+        some.truncate(2);
+        let mut found = report(some);
+        found.training_graph = Some("trained on 5 of 10 edges".into());
+        let notes = found.notes();
+        assert_eq!(notes[0], "trained on 5 of 10 edges");
+        assert_eq!(notes[1], "`dense` without one hop: -10.00 points (± 0.30 over 10 seeds)");
     }
 
     #[test]

@@ -260,6 +260,11 @@ impl<'a, F: Scalar> Batches<'a, F> {
         Self(Kind::Ahead(waiting, Arc::new(move |epoch| Box::new(draw(epoch)))))
     }
 
+    /// Whether every epoch is known to be one batch.
+    pub(crate) fn are_one(&self) -> bool {
+        matches!(&self.0, Kind::Fixed(batches) if batches.len() == 1)
+    }
+
     /// The batches of an epoch.
     pub fn epoch(&self, epoch: usize) -> Box<dyn Iterator<Item = Result<Batch<F>>> + Send + '_> {
         match &self.0 {

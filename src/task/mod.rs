@@ -33,6 +33,7 @@ mod recommend;
 mod sampled;
 mod sampler;
 mod top_k;
+mod trained_on;
 
 pub(crate) use asked::Asked;
 pub use asked::RankingLoss;
@@ -49,6 +50,7 @@ pub use node::{Deviation, NodeTask};
 pub use recommend::{Draws, RecommendTask, RecommendTaskBuilder};
 pub use sampled::Sampled;
 pub use sampler::Sampler;
+pub use trained_on::TrainedOn;
 
 use crate::data::Dataset;
 use crate::error::{Error, Result};

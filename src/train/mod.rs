@@ -5,6 +5,7 @@
 //! validation part, and [`Observer`]s may change the model. [`CrossValidation`] trains on the folds
 //! of a set of graphs.
 
+mod accumulate;
 mod adagrad;
 mod adam;
 mod cross_validation;

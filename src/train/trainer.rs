@@ -1,5 +1,6 @@
 //! The training loop.
 
+use super::accumulate::Gathered;
 use super::loss::{Loss, Objective, OfTask, Pass};
 use super::observer::{Epoch, Flow, Observer, OnEpoch, Told};
 use super::optimizer::{Optimizer, step};
@@ -29,6 +30,7 @@ pub struct TrainerBuilder {
     schedule: Schedule,
     warmup: usize,
     clip_norm: Option<f64>,
+    accumulate: usize,
     patience: usize,
     validate_every: usize,
     penalty: Option<Penalty>,
@@ -99,6 +101,16 @@ impl TrainerBuilder {
         self
     }
 
+    /// Adds up the gradients of so many batches before each step, at least 1: the step is that of
+    /// one batch with the rows of all of them, in the memory of one, where the loss is a mean over
+    /// rows or queries. The last step of an epoch may have fewer batches. Batch norms see each
+    /// batch by itself, and dropout draws for each. Default 1.
+    #[must_use]
+    pub fn accumulate(mut self, batches: usize) -> Self {
+        self.accumulate = batches;
+        self
+    }
+
     /// Stops after this many epochs without a better validation metric, at least 1. Default 100.
     #[must_use]
     pub fn patience(mut self, patience: usize) -> Self {
@@ -150,6 +162,15 @@ impl TrainerBuilder {
         self
     }
 
+    /// Refuses to add up what there is one of.
+    fn check_batches(&self, of_an_epoch: usize) -> Result<()> {
+        if self.accumulate > 1 && of_an_epoch <= 1 {
+            let legal = "1 where an epoch is one batch: there is nothing to add up";
+            return Err(Error::setting("batches of a step", self.accumulate, legal));
+        }
+        Ok(())
+    }
+
     /// Builds the trainer.
     ///
     /// # Errors
@@ -163,6 +184,9 @@ impl TrainerBuilder {
         }
         if self.validate_every == 0 {
             return Err(Error::setting("epochs between validations", 0, "at least 1"));
+        }
+        if self.accumulate == 0 {
+            return Err(Error::setting("batches of a step", 0, "at least 1"));
         }
         if self.warmup >= self.epochs {
             let legal = format!("fewer than the {} epochs", self.epochs);
@@ -342,6 +366,9 @@ impl std::fmt::Display for Trainer {
         if self.settings.memory != Memory::Whole {
             write!(f, ", maps in {}", self.settings.memory)?;
         }
+        if self.settings.accumulate > 1 {
+            write!(f, ", {} batches a step", self.settings.accumulate)?;
+        }
         f.write_str(if self.settings.keep_start { ", the start a candidate" } else { "" })?;
         self.settings.dropout_seed.map_or(Ok(()), |seed| write!(f, ", dropout by seed {seed}"))
     }
@@ -358,6 +385,7 @@ impl Trainer {
             schedule: Schedule::Constant,
             warmup: 0,
             clip_norm: None,
+            accumulate: 1,
             patience: 100,
             validate_every: 1,
             penalty: None,
@@ -405,7 +433,8 @@ impl Trainer {
     ///
     /// # Errors
     /// [`Error::Diverged`] where the loss is no longer finite, [`Error::ShapeMismatch`] where model
-    /// and task do not fit, [`Error::Data`] for a task without examples to train or to validate on.
+    /// and task do not fit, [`Error::Data`] for a task without examples to train or to validate on,
+    /// [`Error::Setting`] for several batches a step where an epoch is one batch.
     pub fn fit<F: Scalar>(&self, model: Model<F>, task: &dyn Task<F>) -> Result<Model<F>> {
         self.fit_with(model, task, Setup::new()).map(|fit| fit.model)
     }
@@ -425,6 +454,9 @@ impl Trainer {
         let seed = model.seed();
         let training = task.batches(Part::Train, seed)?;
         let validation = task.batches(Part::Validation, seed)?;
+        if training.are_one() {
+            self.settings.check_batches(1)?;
+        }
         Run { settings: &self.settings, task, training, validation }.run(model, setup)
     }
 }
@@ -479,9 +511,11 @@ impl<F: Scalar> Run<'_, F> {
         for epoch in 1..=settings.epochs {
             let factor = settings.schedule.factor_after(settings.warmup, epoch, settings.epochs);
             let (mut total, mut batches) = (0.0, 0u32);
-            for batch in self.training.epoch(epoch) {
+            let (mut gathered, mut of_epoch) = (Gathered::nothing(), 0);
+            let mut rest = self.training.epoch(epoch).peekable();
+            while let Some(batch) = rest.next() {
                 let batch = batch?;
-                steps += 1;
+                (steps, of_epoch) = (steps + 1, of_epoch + 1);
                 let mode = Mode::Train { seed: dropout_seed, step: steps };
                 let cx = batch.on(&pool).with_mode(mode).with_memory(settings.memory);
                 let running = seen.as_ref().unwrap_or(&model);
@@ -506,12 +540,20 @@ impl<F: Scalar> Run<'_, F> {
                 if let Some(penalty) = &settings.penalty {
                     value += penalty.add(running, &batch, &mut grads);
                 }
-                means(reduce, &model, batch.rows().len(), &mut value, &mut grads)?;
+                gathered.add(value, grads, batch.rows().len());
+                // Nothing is asked of what draws batches before its turn, but where there may be
+                // one too few.
+                if gathered.batches() < settings.accumulate && rest.peek().is_some() {
+                    continue;
+                }
+                let Some((mut value, mut grads, examples)) = gathered.take() else { continue };
+                means(reduce, &model, examples, &mut value, &mut grads)?;
                 settings.clip_norm.iter().for_each(|&largest| grads.clip(largest));
                 step(optimizer, &mut model, &grads, factor);
                 seen = view.map(|view| view(&model));
                 (total, batches) = (total + value.as_f64(), batches + 1);
             }
+            settings.check_batches(of_epoch)?;
             let due = epoch % settings.validate_every == 0 || epoch == settings.epochs;
             let judged = due && chooses;
             if judged {

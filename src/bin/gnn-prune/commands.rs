@@ -8,6 +8,7 @@ use crate::args::{
 use crate::failure::{Failure, Result};
 use crate::fits;
 use crate::keeping::Keeping;
+use crate::model_args::ModelArgs;
 use crate::output::{print, remark, say, show, table, wrote};
 use crate::places::{Places, check_place};
 use crate::predictions::{Form, Labels, Written, encode};
@@ -19,6 +20,7 @@ use gnn_prune::data::{Purpose, Splits};
 use gnn_prune::io::pyg::{Checkpoint, Network, export as export_state};
 use gnn_prune::ndarray::ArrayView2;
 use gnn_prune::nn::Origin;
+use gnn_prune::prune::Dspar;
 use gnn_prune::quant::{QuantOp, StoredTable};
 use gnn_prune::report::{Account, Row, Servable, Summary};
 use gnn_prune::task::{Measured, NodeTask, Part, Task};
@@ -40,12 +42,16 @@ pub fn train(args: &TrainArgs, flags: &ArgMatches) -> Result<()> {
     places.check()?;
     let source = Source::open(&args.data, &args.model, flags, None)?;
     let (form, trainer) = (source.form(&args.model)?, source.trainer(&args.model)?);
-    run(
-        &Recipe::default(),
-        Compression::train(form, trainer, args.seeds, source.task())?,
-        &places,
-        &keeping,
-    )
+    let compression = Compression::train(form, trainer, args.seeds, source.task())?;
+    run(&Recipe::default(), thinned(compression, &args.model)?, &places, &keeping)
+}
+
+/// The same, trained on the edges that the line says.
+fn thinned<'a>(compression: Compression<'a>, model: &ModelArgs) -> Result<Compression<'a>> {
+    Ok(match model.sparsify {
+        Some(share) => compression.sparsify(Dspar::new(share)?),
+        None => compression,
+    })
 }
 
 /// Whether training batches are drawn beside a model that is read: by a stage, a criterion or a
@@ -119,7 +125,7 @@ pub fn compress(args: &CompressArgs, recipe: Recipe, flags: &ArgMatches) -> Resu
             source = Source::open(&args.data, &args.model, flags, None)?;
             let (form, trainer) = (source.form(&args.model)?, source.trainer(&args.model)?);
             fit(&form)?;
-            Compression::train(form, trainer, args.seeds, source.task())?
+            thinned(Compression::train(form, trainer, args.seeds, source.task())?, &args.model)?
         }
     };
     let compression = match args.controls {

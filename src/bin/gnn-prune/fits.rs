@@ -88,6 +88,16 @@ const FITS: &[Fits] = &[
     ("refit", &[(Items, &[])]),
     ("draw", &[(Items, &[])]),
     ("batch", &[(Nodes, &[]), (Graphs, &[]), (Links, &[]), (Items, &[])]),
+    ("accumulate", &[(Nodes, &[]), (Graphs, &[]), (Links, &[]), (Items, &[])]),
+    (
+        "sparsify",
+        &[
+            (Nodes, &[Gcn, Sage, Gin, Sgc, Appnp, Gcn2]),
+            (Graphs, &[Gin]),
+            (Edges, &[]),
+            (Items, &[Lightgcn]),
+        ],
+    ),
     ("sampler", &[(Nodes, &[])]),
     ("fanout", &[(Nodes, &[])]),
 ];

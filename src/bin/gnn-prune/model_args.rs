@@ -320,6 +320,12 @@ pub struct ModelArgs {
     /// Triples, users, graphs or training nodes of a batch
     #[arg(long, value_name = "N", value_parser = count(1 << 24))]
     pub batch: Option<usize>,
+    /// Batches whose gradients are added up for one step [default: 1]
+    #[arg(long, value_name = "K", value_parser = count(1 << 24))]
+    pub accumulate: Option<usize>,
+    /// Train on edges drawn by degree, without about this share of them
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    pub sparsify: Option<f64>,
     /// Batches: neighbors, walks:N:STEPS, edges:N, nodes:N, clusters:N:M
     #[arg(long, value_name = "HOW", value_parser = sampler)]
     pub sampler: Option<SamplerKind>,
@@ -554,6 +560,7 @@ impl ModelArgs {
             .learning_rate(self.lr.unwrap_or(0.01))
             .weight_decay(self.weight_decay.unwrap_or(5e-4))
             .memory(self.memory)
+            .accumulate(self.accumulate.unwrap_or(1))
             .build()
     }
 }

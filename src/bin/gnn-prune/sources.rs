@@ -217,6 +217,7 @@ impl Source {
                 .learning_rate(model.lr.unwrap_or(0.01))
                 .weight_decay(model.weight_decay.unwrap_or(0.0))
                 .schedule(model.schedule(Schedule::Step { every: 50, factor: 0.5 }))
+                .accumulate(model.accumulate.unwrap_or(1))
                 .build(),
             Source::Links(_) => {
                 let epochs = model.epochs.unwrap_or(40);
@@ -295,6 +296,7 @@ fn ranked(
         .validate_every(every.min(epochs))
         .patience(epochs)
         .memory(model.memory)
+        .accumulate(model.accumulate.unwrap_or(1))
 }
 
 /// A network of graphs; seed k stands on fold k.

@@ -6,8 +6,8 @@ use crate::graph::{AdjacencyNorm, Graph};
 use crate::kernels;
 use crate::nn::product::gradient_like;
 use crate::nn::{
-    Attrs, Cx, Evaluated, Grads, Io, Layer, Lowering, Place, Python, Reads, Registered, Shapes,
-    StageId, Twin, Wiring,
+    Attrs, Cx, Evaluated, Grads, Io, Layer, Lowering, NodeWise, Place, Python, Reads, Registered,
+    Shapes, StageId, Twin, Wiring,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -144,6 +144,11 @@ impl<F: Scalar> Layer<F> for Appnp {
             self.norm,
             AdjacencyNorm::Symmetric,
         )
+    }
+
+    /// The input: `(1−α)·X + α·X`, however often.
+    fn without_hop(&self) -> Vec<Vec<NodeWise<F>>> {
+        vec![Vec::new()]
     }
 }
 

@@ -9,8 +9,8 @@ use crate::graph::{AttentionEdges, Graph};
 use crate::kernels::{self, AdditiveScores, Attend};
 use crate::nn::product::{bias_gradient, product};
 use crate::nn::{
-    Attrs, Axis, Cx, Evaluated, Grads, Init, Io, Kept, Layer, Layout, LinearMap, Lowering, Param,
-    Place, Python, Reads, Registered, See, Shapes, StageId, Twin, Wiring, bias,
+    Attrs, Axis, Cx, Evaluated, Grads, Init, Io, Kept, Layer, Layout, LinearMap, Lowering,
+    NodeWise, Param, Place, Python, Reads, Registered, See, Shapes, StageId, Twin, Wiring, bias,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -308,6 +308,11 @@ impl<F: Scalar> Layer<F> for GatConv<F> {
 
     fn reshaped(&mut self, kept: &Kept) -> Result<(), PruneError> {
         self.settings.reshaped(Self::KIND, kept)
+    }
+
+    /// `X·W + b`, averaged over the heads where they are: all attention is on the node itself.
+    fn without_hop(&self) -> Vec<Vec<NodeWise<F>>> {
+        vec![vec![NodeWise::linear(&self.settings.averaged(&self.weight), self.bias.as_ref())]]
     }
 }
 

@@ -10,8 +10,9 @@ use crate::graph::{AttentionEdges, Graph};
 use crate::kernels::{self, Attend, ChannelScores};
 use crate::nn::product::{bias_gradient, product};
 use crate::nn::{
-    Attrs, Axis, Cx, Evaluated, Grads, Init, Io, Kept, Layer, Layout, LinearMap, Lowering, Param,
-    Place, Python, Reads, Registered, See, Shapes, StageId, Twin, Wiring, bias,
+    Attrs, Axis, Cx, Evaluated, Grads, Init, Io, Kept, Layer, Layout, LinearMap, Lowering,
+    NodeWise, Param, Place, Python, Reads, Registered, See, Shapes, StageId, Twin, Wiring, bias,
+    remade,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -333,6 +334,20 @@ impl<F: Scalar> Layer<F> for Gatv2Conv<F> {
 
     fn reshaped(&mut self, kept: &Kept) -> Result<(), PruneError> {
         self.settings.reshaped(Self::KIND, kept)
+    }
+
+    /// `X·W_src + b_src + b`, averaged over the heads where they are: all attention is on the node
+    /// itself.
+    fn without_hop(&self) -> Vec<Vec<NodeWise<F>>> {
+        let weight = self.settings.averaged(&self.src.weight);
+        let own = self.src.bias.as_ref().map(|bias| self.settings.averaged(bias));
+        let bias = match (own, &self.bias) {
+            (Some(own), Some(bias)) => {
+                Some(remade(bias, own.value() + bias.value(), &[&own, bias]))
+            }
+            (own, bias) => own.or(bias.clone()),
+        };
+        vec![vec![NodeWise::Linear { weight, bias }]]
     }
 }
 

@@ -8,8 +8,9 @@ use crate::nn::linear_map::aggregated;
 use crate::nn::product::{bias_gradient, product, product_then, then_bias};
 use crate::nn::pytorch::py;
 use crate::nn::{
-    Attrs, Axis, Cx, Grads, Init, Io, KeptMap, Layer, Layout, LinearMap, Lowering, Param, Place,
-    PruneUnits, Python, Reads, Registered, RowSpace, See, Shapes, StageId, Twin, Wiring, bias,
+    Attrs, Axis, Cx, Grads, Init, Io, KeptMap, Layer, Layout, LinearMap, Lowering, NodeWise, Param,
+    Place, PruneUnits, Python, Reads, Registered, RowSpace, See, Shapes, StageId, Twin, Wiring,
+    bias,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -267,6 +268,11 @@ impl<F: Scalar> Layer<F> for GcnConv<F> {
     fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param<F>)) {
         f(&mut self.weight);
         self.bias.iter_mut().for_each(f);
+    }
+
+    /// `X·W + b`: a node that has nobody but itself, where `Â` is the identity.
+    fn without_hop(&self) -> Vec<Vec<NodeWise<F>>> {
+        vec![vec![NodeWise::linear(&self.weight, self.bias.as_ref())]]
     }
 }
 

@@ -9,8 +9,8 @@ use crate::kernels;
 use crate::nn::product::gradient_like;
 use crate::nn::pytorch::py;
 use crate::nn::{
-    Attrs, Axis, Cx, Evaluated, Grads, Init, Io, Layer, Layout, Lowering, Param, Place, Python,
-    Reads, Registered, RowSpace, Shapes, StageId, Twin, Wiring,
+    Attrs, Axis, Cx, Evaluated, Grads, Init, Io, Layer, Layout, Lowering, NodeWise, Param, Place,
+    Python, Reads, Registered, RowSpace, Shapes, StageId, Twin, Wiring,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -149,6 +149,11 @@ impl<F: Scalar> Layer<F> for GinAggregation<F> {
 
     fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param<F>)) {
         f(&mut self.eps);
+    }
+
+    /// `(1+ε)·X`; ε is no longer learned.
+    fn without_hop(&self) -> Vec<Vec<NodeWise<F>>> {
+        vec![NodeWise::scaled(self.own())]
     }
 }
 

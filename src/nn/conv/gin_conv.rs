@@ -9,8 +9,8 @@ use crate::nn::linear_map::aggregated;
 use crate::nn::product::product;
 use crate::nn::pytorch::py;
 use crate::nn::{
-    ActivationFn, Attrs, Cx, Grads, Io, Layer, Layout, Lowering, Param, Place, PruneUnits, Python,
-    Reads, Registered, RowSpace, See, Shapes, StageId, Twin, Wiring,
+    ActivationFn, Attrs, Cx, Grads, Io, Layer, Layout, Lowering, NodeWise, Param, Place,
+    PruneUnits, Python, Reads, Registered, RowSpace, See, Shapes, StageId, Twin, Wiring,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -181,6 +181,11 @@ impl<F: Scalar> Layer<F> for GinConv<F> {
 
     fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param<F>)) {
         self.inner.visit_mut(f);
+    }
+
+    /// The inner network of `(1+ε)·X`; ε is no longer learned.
+    fn without_hop(&self) -> Vec<Vec<NodeWise<F>>> {
+        vec![self.inner.without_hop()]
     }
 }
 

@@ -9,7 +9,7 @@ use crate::nn::product::{bias_gradient, gradient_like};
 use crate::nn::pytorch::py;
 use crate::nn::{
     ActivationFn, Attrs, Axis, Cx, Evaluated, Grads, Init, Io, Kept, Layer, Layout, Lowering,
-    Param, Place, Python, Reads, Registered, Shapes, StageId, Twin, Wiring,
+    NodeWise, Param, Place, Python, Reads, Registered, Shapes, StageId, Twin, Wiring,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -312,6 +312,11 @@ impl<F: Scalar> Layer<F> for GineAggregation<F> {
             reason: format!("it has columns for {known} channels, and {} come in", kept.out_width),
         })?;
         Ok(())
+    }
+
+    /// `(1+ε)·X`; ε is no longer learned.
+    fn without_hop(&self) -> Vec<Vec<NodeWise<F>>> {
+        vec![NodeWise::scaled(F::one() + self.eps.value()[[0, 0]])]
     }
 }
 

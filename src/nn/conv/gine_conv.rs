@@ -7,8 +7,8 @@ use crate::graph::Graph;
 use crate::kernels;
 use crate::nn::pytorch::py;
 use crate::nn::{
-    Attrs, Cx, Evaluated, Grads, Io, Layer, Layout, Lowering, Param, Place, PruneUnits, Python,
-    Reads, Registered, See, Shapes, StageId, Twin, Wiring,
+    Attrs, Cx, Evaluated, Grads, Io, Layer, Layout, Lowering, NodeWise, Param, Place, PruneUnits,
+    Python, Reads, Registered, See, Shapes, StageId, Twin, Wiring,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -177,6 +177,11 @@ impl<F: Scalar> Layer<F> for GineConv<F> {
     fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param<F>)) {
         self.inner.visit_mut(&mut *f);
         self.messages.visit_mut(f);
+    }
+
+    /// The inner network of `(1+ε)·X`; ε is no longer learned.
+    fn without_hop(&self) -> Vec<Vec<NodeWise<F>>> {
+        vec![self.inner.without_hop()]
     }
 }
 

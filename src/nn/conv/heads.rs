@@ -5,10 +5,12 @@ use crate::graph::{AttentionEdges, Graph};
 use crate::kernels;
 use crate::nn::dense::drop_mask;
 use crate::nn::pytorch::py;
-use crate::nn::{Attrs, Axis, Cx, Init, Kept, Param, Place, PruneUnits, Python, Wiring};
+use crate::nn::{
+    Attrs, Axis, Cx, Init, Kept, Mask, Param, Place, PruneUnits, Python, Wiring, remade,
+};
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, s};
 use ndarray_rand::rand::Rng;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -123,6 +125,26 @@ impl Heads {
     /// The edges that are scored.
     pub(super) fn edges<F: Scalar>(&self, graph: &Graph<F>) -> Arc<AttentionEdges<F>> {
         if self.self_loops { graph.attention() } else { graph.attention_as_listed() }
+    }
+
+    /// What is one number per channel of all heads, as the output has it: averaged, or as it is.
+    pub(super) fn averaged<F: Scalar>(&self, param: &Param<F>) -> Param<F> {
+        if !self.average {
+            return param.clone();
+        }
+        let dim = param.value().ncols() / self.heads;
+        let heads = |h: usize| s![.., h * dim..(h + 1) * dim];
+        let mut mean = Array2::zeros((param.value().nrows(), dim));
+        (0..self.heads).for_each(|h| mean += &param.value().slice(heads(h)));
+        mean /= F::of(self.heads as f64);
+        let mut made = remade(param, mean, &[]);
+        if let Some(mask) = param.mask() {
+            let shape = made.value().dim();
+            made.restrict(&Mask::from_shape_fn(shape, |(k, c)| {
+                (0..self.heads).any(|h| mask[[k, h * dim + c]])
+            }));
+        }
+        made
     }
 
     /// Axis of columns that hold all heads.

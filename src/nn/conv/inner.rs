@@ -4,7 +4,9 @@ use super::EDGE_WEIGHTS;
 use crate::error::{Error, Result};
 use crate::kernels::{self, Epilogue};
 use crate::nn::product::{add_product, bias_gradient, then_bias};
-use crate::nn::{ActivationFn, Axis, Cx, Grads, Init, LinearMap, Param, See, Shapes, bias};
+use crate::nn::{
+    ActivationFn, Axis, Cx, Grads, Init, LinearMap, NodeWise, Param, See, Shapes, bias,
+};
 use crate::scalar::Scalar;
 use crate::value::Value;
 use ndarray::{Array2, ArrayView2};
@@ -93,6 +95,17 @@ impl<F: Scalar> Inner<F> {
 
     pub(super) fn init_eps(&self) -> f64 {
         if let Init::Constant(eps) = self.eps.init() { eps } else { 0.0 }
+    }
+
+    /// The steps of a node alone: `(1+ε)` goes into the first weight.
+    pub(super) fn without_hop(&self) -> Vec<NodeWise<F>> {
+        let mut first = self.weight1.clone();
+        *first.value_mut() *= self.own();
+        vec![
+            NodeWise::Linear { weight: first, bias: Some(self.bias1.clone()) },
+            NodeWise::Activation(ActivationFn::Relu),
+            NodeWise::linear(&self.weight2, Some(&self.bias2)),
+        ]
     }
 
     /// From `U` without its bias, which is changed to `relu(U)`, to `Y`.

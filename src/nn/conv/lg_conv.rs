@@ -5,8 +5,8 @@ use crate::error::{Result, Unsupported};
 use crate::graph::{AdjacencyNorm, Graph};
 use crate::nn::product::{aggregate, gradient_like};
 use crate::nn::{
-    Attrs, Cx, Evaluated, Grads, Io, Layer, Lowering, Place, Python, Reads, Registered, RowSpace,
-    Shapes, StageId, Twin, Wiring,
+    Attrs, Cx, Evaluated, Grads, Io, Layer, Lowering, NodeWise, Place, Python, Reads, Registered,
+    RowSpace, Shapes, StageId, Twin, Wiring,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -99,6 +99,11 @@ impl<F: Scalar> Layer<F> for LgConv {
 
     fn attrs(&self) -> Attrs {
         with_norm(Attrs::new(), self.norm, AdjacencyNorm::SymmetricPlain)
+    }
+
+    /// The input: there is nothing beside the hop.
+    fn without_hop(&self) -> Vec<Vec<NodeWise<F>>> {
+        vec![Vec::new()]
     }
 }
 

@@ -9,8 +9,9 @@ use crate::nn::linear_map::aggregated;
 use crate::nn::product::{bias_gradient, product, product_dw, product_dx};
 use crate::nn::pytorch::py;
 use crate::nn::{
-    Attrs, Axis, Cx, Evaluated, Grads, Init, Io, Kept, Layer, Layout, LinearMap, Lowering, Param,
-    Place, PruneUnits, Python, Reads, Registered, See, Shapes, StageId, Twin, Wiring, bias,
+    Attrs, Axis, Cx, Evaluated, Grads, Init, Io, Kept, Layer, Layout, LinearMap, Lowering,
+    NodeWise, Param, Place, PruneUnits, Python, Reads, Registered, See, Shapes, StageId, Twin,
+    Wiring, bias,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -499,6 +500,12 @@ impl<F: Scalar> Layer<F> for RgcnConv<F> {
             layer: Self::KIND.into(),
             reason: format!("its {} blocks lose the same channels or none", self.blocks.0),
         })
+    }
+
+    /// `X·W_root + b`; a layer without a weight of its own for the node cannot do without.
+    fn without_hop(&self) -> Vec<Vec<NodeWise<F>>> {
+        let linear = |root| vec![NodeWise::linear(root, self.bias.as_ref())];
+        self.root.iter().map(linear).collect()
     }
 }
 

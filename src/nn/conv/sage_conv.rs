@@ -10,8 +10,9 @@ use crate::nn::product::{
 };
 use crate::nn::pytorch::py;
 use crate::nn::{
-    Attrs, Axis, Cx, Evaluated, Grads, Init, Io, Layer, Layout, LinearMap, Lowering, Param, Place,
-    PruneUnits, Python, Reads, Registered, RowSpace, See, Shapes, StageId, Twin, Wiring, bias,
+    Attrs, Axis, Cx, Evaluated, Grads, Init, Io, Layer, Layout, LinearMap, Lowering, NodeWise,
+    Param, Place, PruneUnits, Python, Reads, Registered, RowSpace, See, Shapes, StageId, Twin,
+    Wiring, bias, remade,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -453,6 +454,22 @@ impl<F: Scalar> Layer<F> for SageConv<F> {
     fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param<F>)) {
         f(&mut self.weight);
         [&mut self.root, &mut self.bias].into_iter().flatten().for_each(f);
+    }
+
+    /// `X·W_root + b`, without what came from the neighbours, or `X·(W_root + W) + b`, with the
+    /// node in their place.
+    fn without_hop(&self) -> Vec<Vec<NodeWise<F>>> {
+        let form = |weight: Param<F>| {
+            let linear = NodeWise::Linear { weight, bias: self.bias.clone() };
+            [linear].into_iter().chain(self.normalize.then_some(NodeWise::Normalize)).collect()
+        };
+        match &self.root {
+            None => vec![form(self.weight.clone())],
+            Some(root) => {
+                let sum = root.value() + self.weight.value();
+                vec![form(root.clone()), form(remade(root, sum, &[root, &self.weight]))]
+            }
+        }
     }
 }
 

@@ -64,6 +64,14 @@ impl Linear<f32> {
     }
 }
 
+impl<F: Scalar> Linear<F> {
+    /// A layer of parameters that are there.
+    pub(crate) fn of(weight: &Param<F>, bias: Option<&Param<F>>) -> Self {
+        let weight = weight.placed("weight", [Axis::In(0), Axis::Out]);
+        Self { weight, bias: bias.map(|bias| bias.placed("bias", [Axis::Fixed, Axis::Out])) }
+    }
+}
+
 impl<F: Scalar> Layer<F> for Linear<F> {
     type Cache = ();
 

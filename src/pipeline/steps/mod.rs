@@ -5,6 +5,7 @@ mod distill;
 mod early_bird;
 mod edges;
 mod finetune;
+mod hops;
 mod layers;
 mod precompute;
 mod quantize;

@@ -5,7 +5,8 @@ use super::{calibrations, criteria};
 use crate::distill::{Adversarial, InputGradients, SoftLabels};
 use crate::pipeline::steps::{Distill, FineTune};
 use crate::prune::{
-    ChannelPruner, EarlyBird, LayerPruner, Precompute, Random, Subset, Taylor, WeightPruner,
+    ChannelPruner, EarlyBird, HopPruner, LayerPruner, Precompute, Random, Subset, Taylor,
+    WeightPruner,
 };
 use crate::quant::{ProductCodes, Quantizer};
 use crate::train::{Adam, Sgd};
@@ -17,6 +18,7 @@ impl Words {
             .with::<ChannelPruner>()
             .with::<WeightPruner>()
             .with::<LayerPruner>()
+            .with::<HopPruner>()
             .with::<EarlyBird>()
             .with::<Precompute>()
             .with::<Distill>()

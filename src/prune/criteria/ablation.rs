@@ -6,8 +6,8 @@ use crate::prune::{Criterion, Scores, Units};
 use crate::scalar::Scalar;
 use crate::task::{Better, Part, Task, measure};
 
-/// Points of the metric on the validation nodes that are lost without a residual block, counted
-/// from the whole model; of equal losses the smaller cross-entropy there decides.
+/// Points of the metric on the validation part that are lost without a residual block or a hop,
+/// counted from the whole model; of equal losses the smaller loss of the task there decides.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Ablation;
 
@@ -24,11 +24,19 @@ impl<F: Scalar> Criterion<F> for Ablation {
     }
 
     fn score(&self, units: &Units<F>) -> Result<Scores> {
-        let Units::Blocks(all) = units else { return Err(units.unserved("ablation")) };
-        let start = validation(all.whole, all.task)?.0;
+        let (whole, task) = match units {
+            Units::Blocks(all) => (all.whole, all.task),
+            Units::Hops(all) => (all.whole, all.task),
+            _ => return Err(units.unserved("ablation")),
+        };
+        let start = validation(whole, task)?.0;
         let (mut lost, mut losses) = (Vec::new(), Vec::new());
-        for k in 0..all.blocks.len() {
-            let (metric, loss) = validation(&all.without(k)?, all.task)?;
+        for k in 0..units.len() {
+            let (metric, loss) = match units {
+                Units::Hops(all) => validation(&all.without[k], task)?,
+                Units::Blocks(all) => validation(&all.without(k)?, task)?,
+                _ => unreachable!("others were refused"),
+            };
             lost.push(start - metric);
             losses.push(loss);
         }
