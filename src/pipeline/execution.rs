@@ -8,13 +8,13 @@ use super::controls::{Controls, dense_form, form_of_bytes, same_shapes};
 use super::identity::Identity;
 use super::rehearsal::{rehearse, stage_seed};
 use super::seed_state::SeedState;
-use super::step::{Env, OnGraph, Step, Subject};
+use super::step::{Env, OnGraph, Step, Subject, drawn};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::nn::Model;
 use crate::quant::Quantizer;
 use crate::report::{Account, Curve, Effort, LayerWidth, Meter, Report, Row, Servable, Summary};
-use crate::task::{Measured, Part, Task, TrainedOn, evaluate_all};
+use crate::task::{Measured, Part, Task, evaluate_all};
 use crate::train::{OnEpoch, Setup, Trainer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -251,13 +251,7 @@ impl Compression<'_, ()> {
         let untrained = Subject::new(form.fresh(at.seed), task.data().graph().clone());
         self.finished(at, untrained, |subject, on_epoch| {
             let setup = Setup::new().on_epoch(on_epoch);
-            let thinned = match self.sparsify {
-                Some(thin) => {
-                    let graph = thin.sample(task.data().graph(), at.seed)?.into_graph();
-                    Some(TrainedOn::new(task, graph)?)
-                }
-                None => None,
-            };
+            let thinned = drawn(self.sparsify, task, at.seed)?;
             let task = thinned.as_ref().map_or(task, |thinned| thinned as &dyn Task<f32>);
             let model = self.trainer.fit_with(subject.model().clone(), task, setup)?.model;
             Ok(SeedState { subject: subject.with_model(model), integers: None })
@@ -377,7 +371,7 @@ impl Compression<'_, ()> {
             let before = stages[k].0.subject.clone();
             stages.push(self.finished(&at(k + 1), before, |subject, on_epoch| {
                 let env = Env::new(self.task, model, stage_seed(model, k)).on_epoch(on_epoch);
-                let env = env.trained_by(self.dense_trainer());
+                let env = env.trained_by(self.dense_trainer()).sparsified(self.sparsify);
                 Ok(SeedState { subject: step.run(subject, &env)?, integers: None })
             })?);
         }

@@ -4,9 +4,9 @@ use crate::data::Dataset;
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::nn::Model;
-use crate::prune::Amount;
+use crate::prune::{Amount, Dspar};
 use crate::reconstruct::Calibrate;
-use crate::task::Task;
+use crate::task::{Task, TrainedOn};
 use crate::train::{OnEpoch, Trainer, TrainerBuilder};
 use std::ops::Deref;
 
@@ -97,19 +97,38 @@ pub struct Env<'a> {
     seed: u64,
     on_epoch: OnEpoch<'a>,
     trainer: Option<&'a Trainer>,
+    sparsify: Option<Dspar>,
 }
 
 impl<'a> Env<'a> {
     /// The surroundings of a stage: the task on its own full graph, the dense model that the
     /// compression started from, and the seed of the stage. Nothing hears of epochs.
     pub fn new(task: &'a dyn Task<f32>, dense: &'a Model, seed: u64) -> Self {
-        Self { task, dense, seed, on_epoch: &|_| Ok(()), trainer: None }
+        Self { task, dense, seed, on_epoch: &|_| Ok(()), trainer: None, sparsify: None }
     }
 
     /// The same, where the dense model was trained by `trainer`.
     #[must_use]
     pub fn trained_by(self, trainer: Option<&'a Trainer>) -> Self {
         Self { trainer, ..self }
+    }
+
+    /// The same, where what is trained from scratch sees edges that are drawn by this.
+    pub(super) fn sparsified(self, sparsify: Option<Dspar>) -> Self {
+        Self { sparsify, ..self }
+    }
+
+    /// `task` as a network of this seed is trained on it from scratch: on the edges that were drawn
+    /// for the dense model, where they were. `None` where that is `task` itself.
+    ///
+    /// # Errors
+    /// As [`Task::with_graph`].
+    pub fn from_scratch<'t>(
+        &self,
+        task: &'t dyn Task<f32>,
+        seed: u64,
+    ) -> Result<Option<TrainedOn<'t, f32>>> {
+        drawn(self.sparsify, task, seed)
     }
 
     /// What trained the dense model, where the compression did.
@@ -165,6 +184,17 @@ impl<'a> Env<'a> {
     pub fn listener(&self) -> OnEpoch<'a> {
         self.on_epoch
     }
+}
+
+/// `task`, trained on edges that are drawn for a seed.
+pub(super) fn drawn(
+    sparsify: Option<Dspar>,
+    task: &dyn Task<f32>,
+    seed: u64,
+) -> Result<Option<TrainedOn<'_, f32>>> {
+    let Some(thin) = sparsify else { return Ok(None) };
+    let graph = thin.sample(task.data().graph(), seed)?.into_graph();
+    TrainedOn::new(task, graph).map(Some)
 }
 
 impl std::fmt::Debug for Env<'_> {

@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::pipeline::step::{Control, Env, Step, Subject};
 use crate::pipeline::words::{Key, Kind, Settings, Word};
 use crate::prune::{ChannelPruner, Criterion, EarlyBird, Random};
+use crate::task::Task;
 use crate::train::Setup;
 
 impl Step for EarlyBird {
@@ -18,7 +19,9 @@ impl Step for EarlyBird {
         let mut watch = bird.watch(&*task);
         let setup = Setup::new().observer(&mut watch).on_epoch(env.listener());
         let form = subject.model().fresh(env.dense().seed());
-        let fit = trainer.fit_with(form, &*task, setup)?;
+        let thinned = env.from_scratch(&*task, env.dense().seed())?;
+        let trained_on = thinned.as_ref().map_or(&*task, |thinned| thinned as &dyn Task<f32>);
+        let fit = trainer.fit_with(form, trained_on, setup)?;
         if watch.pruned().is_none() {
             let legal = "more, so that channels can go before the last";
             return Err(Error::setting("epochs of training", fit.losses.len(), legal));
