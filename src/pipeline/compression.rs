@@ -5,6 +5,7 @@ use super::controls::Controls;
 use super::step::Step;
 use crate::error::{Error, Result};
 use crate::nn::Model;
+use crate::prune::Prefixes;
 use crate::quant::{QuantModel, Quantizer};
 use crate::report::Report;
 use crate::task::Task;
@@ -95,6 +96,7 @@ pub struct Compression<'a, M = Model> {
     pub(super) quantizer: Option<Quantizer>,
     pub(super) controls: Controls,
     pub(super) trainer: Trainer,
+    pub(super) prefixes: Option<Prefixes>,
     pub(super) threads: usize,
     pub(super) listener: Arc<dyn Fn(Progress) + Send + Sync>,
     pub(super) stop: Arc<dyn Fn() -> bool + Send + Sync>,
@@ -157,6 +159,7 @@ impl<'a> Compression<'a> {
             quantizer,
             controls,
             trainer,
+            prefixes: None,
             threads,
             listener,
             stop,
@@ -226,6 +229,15 @@ impl<'a, M> Compression<'a, M> {
         self
     }
 
+    /// Trains the dense models so that these prefixes of them do by themselves; controls are trained
+    /// without. Nothing is trained of a model that is read, and this is then an error of the run.
+    /// Default: on the task's loss alone.
+    #[must_use]
+    pub fn prefixes(mut self, prefixes: Prefixes) -> Self {
+        self.prefixes = Some(prefixes);
+        self
+    }
+
     /// Threads of the second latency column, at least 1. Default: one per core.
     #[must_use]
     pub fn threads(mut self, threads: usize) -> Self {
@@ -278,6 +290,7 @@ impl<'a, M> Compression<'a, M> {
             quantizer: self.quantizer,
             controls: self.controls,
             trainer: self.trainer,
+            prefixes: self.prefixes,
             threads: self.threads,
             listener: self.listener,
             stop: self.stop,

@@ -30,7 +30,7 @@ pub use amount::{Amount, Budget, Compensation, Scope};
 pub use block::Block;
 pub use channel::{
     Activation, ChannelLabels, ChannelPlan, ChannelPruner, ChannelPrunerBuilder, ChannelUnits,
-    Group, GroupPlan, Member, ReaderView,
+    Group, GroupPlan, Member, Prefixes, ReaderView,
 };
 pub use criteria::{Ablation, Cosine, Magnitude, Random, Subset, Taylor};
 pub use criterion::{Criterion, Needs, Removal, Scores};

@@ -19,6 +19,7 @@ use gnn_prune::data::{Purpose, Splits};
 use gnn_prune::io::pyg::{Checkpoint, Network, export as export_state};
 use gnn_prune::ndarray::ArrayView2;
 use gnn_prune::nn::Origin;
+use gnn_prune::prune::Prefixes;
 use gnn_prune::quant::{QuantOp, StoredTable};
 use gnn_prune::report::{Account, Row, Servable, Summary};
 use gnn_prune::task::{Measured, NodeTask, Part, Task};
@@ -40,12 +41,16 @@ pub fn train(args: &TrainArgs, flags: &ArgMatches) -> Result<()> {
     places.check()?;
     let source = Source::open(&args.data, &args.model, flags, None)?;
     let (form, trainer) = (source.form(&args.model)?, source.trainer(&args.model)?);
-    run(
-        &Recipe::default(),
-        Compression::train(form, trainer, args.seeds, source.task())?,
-        &places,
-        &keeping,
-    )
+    let compression = Compression::train(form, trainer, args.seeds, source.task())?;
+    let compression = with_prefixes(compression, args.model.prefixes()?);
+    run(&Recipe::default(), compression, &places, &keeping)
+}
+
+fn with_prefixes(compression: Compression, prefixes: Option<Prefixes>) -> Compression {
+    match prefixes {
+        Some(prefixes) => compression.prefixes(prefixes),
+        None => compression,
+    }
 }
 
 /// Whether training batches are drawn beside a model that is read: by a stage, a criterion or a
@@ -115,7 +120,8 @@ pub fn compress(args: &CompressArgs, recipe: Recipe, flags: &ArgMatches) -> Resu
             source = Source::open(&args.data, &args.model, flags, None)?;
             let (form, trainer) = (source.form(&args.model)?, source.trainer(&args.model)?);
             fit(&form)?;
-            Compression::train(form, trainer, args.seeds, source.task())?
+            let compression = Compression::train(form, trainer, args.seeds, source.task())?;
+            with_prefixes(compression, args.model.prefixes()?)
         }
     };
     let compression = match args.controls {

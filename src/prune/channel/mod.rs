@@ -4,10 +4,13 @@ mod gather;
 mod group;
 mod labels;
 mod plan;
+mod prefix;
+mod prefixes;
 mod pruner;
 mod refit;
 
 pub use group::{Activation, ChannelUnits, Member, ReaderView};
 pub use labels::{ChannelLabels, Group};
 pub use plan::{ChannelPlan, GroupPlan};
+pub use prefixes::Prefixes;
 pub use pruner::{ChannelPruner, ChannelPrunerBuilder};
