@@ -41,6 +41,7 @@ mod multi_label;
 mod oracle;
 #[cfg(feature = "recipe")]
 mod pipeline;
+mod prefixes;
 #[cfg(feature = "testing")]
 mod pruning;
 #[cfg(feature = "pt")]
@@ -48,6 +49,8 @@ mod pt_files;
 mod quantization;
 #[cfg(all(feature = "report", feature = "testing"))]
 mod quantized_graphs;
+#[cfg(feature = "report")]
+mod rankings;
 #[cfg(all(feature = "readers", feature = "report"))]
 mod readers;
 #[cfg(feature = "testing")]

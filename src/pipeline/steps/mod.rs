@@ -6,11 +6,13 @@ mod edges;
 mod finetune;
 mod layers;
 mod precompute;
+mod prefix;
 mod quantize;
 mod weights;
 
 pub use distill::{Distill, Student};
 pub use finetune::FineTune;
+pub use prefix::Prefix;
 
 use super::step::{Control, Step};
 use super::words::Key;

@@ -2,8 +2,8 @@
 
 use super::word::Words;
 use super::{calibrations, criteria};
-use crate::distill::{Adversarial, InputGradients, SoftLabels};
-use crate::pipeline::steps::{Distill, FineTune};
+use crate::distill::{Adversarial, InputGradients, RelaxedRanking, SoftLabels};
+use crate::pipeline::steps::{Distill, FineTune, Prefix};
 use crate::prune::{ChannelPruner, LayerPruner, Precompute, Random, Subset, Taylor, WeightPruner};
 use crate::quant::{ProductCodes, Quantizer};
 use crate::train::{Adam, Sgd};
@@ -15,6 +15,7 @@ impl Words {
             .with::<ChannelPruner>()
             .with::<WeightPruner>()
             .with::<LayerPruner>()
+            .with::<Prefix>()
             .with::<Precompute>()
             .with::<Distill>()
             .with::<FineTune>()
@@ -28,6 +29,7 @@ impl Words {
             .with::<SoftLabels>()
             .with::<InputGradients>()
             .with::<Adversarial<f32>>()
+            .with::<RelaxedRanking>()
             .with::<calibrations::Outputs>()
             .with::<calibrations::Max>()
             .with::<calibrations::Percentile>()
