@@ -2253,7 +2253,7 @@ fn a_recommender_has_narrow_students_and_prefixes() {
         &format!("compress {line} --distill narrow:4 --loss rrd --controls none"),
         &["candidates", "reads 80"],
     );
-    refuses(&format!("compress {line} --distill narrow:9"), &["`width`", "1 to 8"]);
+    refuses(&format!("compress {line} --distill narrow:9"), &["width is 9", "1 to 8"]);
     refuses("compress digits --distill self --loss rrd", &["rankings"]);
     refuses("compress digits --distill self --own-loss 1", &["`own-loss`", "[0, 1)"]);
     // One training, and what its first channels are.

@@ -229,9 +229,9 @@ impl<'a, M> Compression<'a, M> {
         self
     }
 
-    /// Trains the dense models so that these prefixes of them do by themselves; controls are trained
-    /// without. Nothing is trained of a model that is read, and this is then an error of the run.
-    /// Default: on the task's loss alone.
+    /// Trains the dense models so that these prefixes of them are models, too; controls are trained
+    /// without. Of a model that is read nothing is trained, and the run then refuses them. Default:
+    /// on the task's loss alone.
     #[must_use]
     pub fn prefixes(mut self, prefixes: Prefixes) -> Self {
         self.prefixes = Some(prefixes);

@@ -18,9 +18,11 @@ impl ChannelPlan {
     /// by themselves ([`Prefixes`](crate::prune::Prefixes)), and for the shape of a narrower model.
     ///
     /// # Errors
-    /// [`PruneError::NothingToPrune`](crate::error::PruneError) for a model without hidden channels, [`Error::Setting`] for
+    /// [`PruneError::NothingToPrune`] for a model without hidden channels, [`Error::Setting`] for
     /// no channel, for more than the widest group has, and for a width that would cut through
     /// channels that go together.
+    ///
+    /// [`PruneError::NothingToPrune`]: crate::error::PruneError::NothingToPrune
     ///
     /// ```
     /// use gnn_prune::{ChannelPlan, LightGcn};
