@@ -109,7 +109,9 @@ pub mod scalar {
 }
 
 pub use data::{Dataset, FeatureNorm, GraphSet, Split};
-pub use distill::{Adversarial, DistillLoss, Distiller, InputGradients, Nodes, SoftLabels};
+pub use distill::{
+    Adversarial, DistillLoss, Distiller, InputGradients, Nodes, RelaxedRanking, SoftLabels,
+};
 pub use error::{Error, ModelError, PruneError, Result, Unsupported};
 pub use graph::{AdjacencyNorm, Graph, NodeOrder};
 pub use kernels::trim;

@@ -90,6 +90,10 @@ pub mod purpose {
     pub const BATCHES: u64 = 7;
     /// The partition of graphs into folds.
     pub const FOLDS: u64 = 8;
+    /// Which prefix of a model a batch trains.
+    pub const PREFIX: u64 = 9;
+    /// What stands beside the first answers of a teacher.
+    pub const RANKINGS: u64 = 10;
     /// Mini-batches: whose turn it is, neighbours, walks, clusters.
     pub const SAMPLE: u64 = 20;
     /// Rounding of maps that are kept in few bits.

@@ -2241,6 +2241,46 @@ fn a_folder_of_interactions_is_recommended_from_and_the_loss_is_one_word() {
 }
 
 #[test]
+fn a_recommender_has_narrow_students_and_prefixes() {
+    let folder = Folder::new();
+    let data = tastes(&folder);
+    let line = format!("{data} --hidden 8 --epochs 20 --lr 0.02 --batch 32");
+    let student = "--loss rrd --best 5 --others 5 --own-loss 0.5 --controls none";
+    let of = |more: &str| json(&format!("compress {line} {more} {student}"));
+    for name in ["narrow:4", "table:4"] {
+        let report = of(&format!("--distill {name}"));
+        assert_eq!(names(&report), ["dense", &format!("distill {name}")]);
+        assert_eq!(report["rows"][1]["params"], 4 * 50);
+        assert!(mean(&report["rows"][1]) > 80.0, "{report}");
+    }
+    let soft = json(&format!("compress {line} --distill narrow:4 --controls none"));
+    assert_ne!(soft["rows"][1]["metrics"], of("--distill narrow:4")["rows"][1]["metrics"]);
+    refuses(
+        &format!("compress {line} --distill narrow:4 --loss rrd --controls none"),
+        &["candidates", "reads 80"],
+    );
+    refuses(&format!("compress {line} --distill narrow:9"), &["width is 9", "1 to 8"]);
+    refuses("compress digits --distill self --loss rrd", &["rankings"]);
+    refuses("compress digits --distill self --own-loss 1", &["`own-loss`", "[0, 1)"]);
+    // One training, and what its first channels are.
+    let model = folder.file("wide.model");
+    let wide = json(&format!("train {line} --prefixes 4,2 --out {model}"));
+    let plain = json(&format!("train {line}"));
+    assert_ne!(wide["rows"][0]["metrics"], plain["rows"][0]["metrics"]);
+    let narrow = json(&format!("compress {data} --from {model} --prefix 4 --controls none"));
+    assert_eq!(names(&narrow), ["dense", "prefix 4"]);
+    assert!(mean(&narrow["rows"][1]) > 80.0, "{narrow}");
+    let whole = json(&format!("compress {line} --prefixes 4,2 --prefix 2 --controls none"));
+    assert_eq!(whole["rows"][0]["metrics"], wide["rows"][0]["metrics"]);
+    refuses(&format!("train {line} --prefixes 8"), &["less than the whole"]);
+    refuses(&format!("train {line} --prefixes 2,2"), &["listed once"]);
+    refuses(
+        &format!("compress {data} --from {model} --prefixes 4 --prefix 4"),
+        &["--prefixes", "--from"],
+    );
+}
+
+#[test]
 fn nodes_train_by_mini_batches() {
     let data = "sbm:nodes=400,classes=4,homophily=0.9";
     let accuracy = |line: &str| {

@@ -45,6 +45,7 @@ mod oracle;
 #[cfg(feature = "recipe")]
 mod packed_maps;
 mod pipeline;
+mod prefixes;
 #[cfg(feature = "testing")]
 mod pruning;
 #[cfg(feature = "pt")]
@@ -52,6 +53,8 @@ mod pt_files;
 mod quantization;
 #[cfg(all(feature = "report", feature = "testing"))]
 mod quantized_graphs;
+#[cfg(feature = "report")]
+mod rankings;
 #[cfg(all(feature = "readers", feature = "report"))]
 mod readers;
 #[cfg(feature = "testing")]

@@ -92,11 +92,14 @@ fn what_does_not_belong_to_a_stage_is_refused_with_what_does() {
         ("[[stage]]\ndrop-layers = 1\nqat = 1", &["`drop-layers` has none"]),
         (
             "[[stage]]\ndistill = \"self\"\nloss = \"adversarial\"\ntemperature = 2",
-            &["beside a word that it qualifies: `soft-labels`", "`loss`, `loss-weight`, `epochs`"],
+            &[
+                "beside a word that it qualifies: `soft-labels`",
+                "`loss`, `loss-weight`, `own-loss`, `epochs`",
+            ],
         ),
         (
             "[[stage]]\ndistill = \"self\"\nloss = \"soft-label\"",
-            &["did you mean `soft-labels`", "input-gradients or adversarial"],
+            &["did you mean `soft-labels`", "adversarial or rrd"],
         ),
         ("[[stage]]\ndistill = \"self\"\ntemperature = 0", &["`temperature`", "positive"]),
         ("[[stage]]\ndistill = \"self\"\nepochs = 0", &["`epochs`", "at least 1"]),

@@ -1,9 +1,10 @@
 //! Distillation where pairs or graphs are asked about: batch by batch, as the task draws them.
 
+use super::lists::{FirstAnswers, rankings};
 use super::signals::mismatch;
 use super::{DistillLoss, Signals};
 use crate::error::{Error, Result};
-use crate::nn::{Cx, Model};
+use crate::nn::{Cx, Grads, Model};
 use crate::scalar::Scalar;
 use crate::task::{Batch, Task};
 use crate::train::{Loss, Objective, Pass};
@@ -13,11 +14,34 @@ use std::sync::Arc;
 /// What one student learns from one teacher.
 pub(super) struct ByBatch<'a, F: Scalar> {
     /// The weight of the task's own loss.
-    pub(super) labels: F,
-    pub(super) losses: Vec<(F, Box<dyn DistillLoss<F>>)>,
-    pub(super) teacher: &'a Model<F>,
-    pub(super) task: &'a dyn Task<F>,
-    pub(super) pool: Cx<'static, F>,
+    labels: F,
+    losses: Vec<(F, Box<dyn DistillLoss<F>>)>,
+    teacher: &'a Model<F>,
+    task: &'a dyn Task<F>,
+    pool: Cx<'static, F>,
+    /// Where a loss reads rankings.
+    first: Option<FirstAnswers>,
+    steps: u64,
+}
+
+impl<'a, F: Scalar> ByBatch<'a, F> {
+    /// The losses as they start, each with its weight; `seed` is the student's.
+    ///
+    /// # Errors
+    /// As [`FirstAnswers::of`], where a loss reads rankings.
+    pub(super) fn new(
+        labels: F,
+        losses: Vec<(F, Box<dyn DistillLoss<F>>)>,
+        teacher: &'a Model<F>,
+        task: &'a dyn Task<F>,
+        seed: u64,
+    ) -> Result<Self> {
+        let read = losses.iter().filter_map(|(_, loss)| loss.reads_rankings());
+        let longest = read.max_by_key(|ranked| ranked.best);
+        let first = longest.map(|ranked| FirstAnswers::of(teacher, task, ranked, seed));
+        let (first, pool) = (first.transpose()?, Cx::without_graph());
+        Ok(Self { labels, losses, teacher, task, pool, first, steps: 0 })
+    }
 }
 
 /// A row for each example: the classes of a graph, the candidates of a query. A score that stands
@@ -57,13 +81,45 @@ fn as_put_out<F: Scalar>(
 
 impl<F: Scalar> Loss<F> for ByBatch<'_, F> {
     fn loss(&mut self, pass: &Pass<F>) -> Result<Objective<F>> {
-        let Pass { model, trace, batch, epoch, .. } = *pass;
+        let Pass { model, trace, batch, .. } = *pass;
         let y = trace.output();
         let mut objective = Objective::new(F::zero(), Vec::new());
         if self.labels != F::zero() {
             let (value, gradient) = self.task.loss(y, batch)?;
             objective.value += self.labels * value;
             objective.nodes.push((model.output(), gradient * self.labels));
+        }
+        self.steps += 1;
+        self.by_rankings(pass, &mut objective)?;
+        self.by_rows(pass, &mut objective)?;
+        Ok(objective)
+    }
+}
+
+impl<F: Scalar> ByBatch<'_, F> {
+    /// Adds the losses that read rankings.
+    fn by_rankings(&self, pass: &Pass<F>, objective: &mut Objective<F>) -> Result<()> {
+        let Some(first) = &self.first else { return Ok(()) };
+        for (weight, loss) in &self.losses {
+            let Some(ranked) = loss.reads_rankings() else { continue };
+            let (value, grads) =
+                first.objective(pass, self.task, &self.pool, (ranked, self.steps), |scores| {
+                    loss.of_rankings(scores)
+                })?;
+            objective.value += *weight * value;
+            objective.params.get_or_insert_with(|| Grads::new(0)).add_scaled(&grads, *weight);
+        }
+        Ok(())
+    }
+
+    /// Adds the losses that read the rows of the batch itself.
+    fn by_rows(&mut self, pass: &Pass<F>, objective: &mut Objective<F>) -> Result<()> {
+        let Pass { model, trace, batch, epoch, .. } = *pass;
+        let y = trace.output();
+        let of_rows =
+            |(_, loss): &&mut (F, Box<dyn DistillLoss<F>>)| loss.reads_rankings().is_none();
+        if !self.losses.iter_mut().any(|loss| of_rows(&loss)) {
+            return Ok(());
         }
         let said = self.teacher.infer(&batch.on(&self.pool), batch.features())?;
         if let Some(value) = said.iter().find(|value| !value.is_finite()) {
@@ -78,7 +134,7 @@ impl<F: Scalar> Loss<F> for ByBatch<'_, F> {
         };
         let student = Signals::new(model.output(), own.view(), &[])?;
         let teacher = Signals::new(self.teacher.output(), said_rows.view(), &[])?;
-        for (weight, loss) in &mut self.losses {
+        for (weight, loss) in self.losses.iter_mut().filter(of_rows) {
             loss.observe(&student, &teacher, &rows, epoch)?;
             let (value, nodes) = loss.loss(&student, &teacher, &rows)?;
             objective.value += *weight * value;
@@ -90,7 +146,7 @@ impl<F: Scalar> Loss<F> for ByBatch<'_, F> {
                 objective.nodes.push((node, gradient));
             }
         }
-        Ok(objective)
+        Ok(())
     }
 }
 
@@ -109,8 +165,12 @@ pub(super) fn check<F: Scalar>(
     task: &dyn Task<F>,
     whole: &Batch<F>,
 ) -> Result<()> {
-    if let Some((_, loss)) = losses.iter().find(|(_, loss)| !loss.reads_rows_alone()) {
-        return Err(refused(task, loss.name()));
+    for (_, loss) in losses {
+        match loss.reads_rankings() {
+            Some(ranked) => rankings(task, ranked).map(|_| ())?,
+            None if !loss.reads_rows_alone() => return Err(refused(task, loss.name())),
+            None => {}
+        }
     }
     for (what, student, teacher) in [
         ("features", student.in_channels(), teacher.in_channels()),

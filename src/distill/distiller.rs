@@ -233,7 +233,8 @@ impl<F: Scalar> Distiller<F> {
     /// - [`Error::Data`] where nodes may have several labels or train by samples, and where data
     ///   have other features or classes than the teacher, or are not those that it was trained on;
     ///   where pairs or graphs are asked about, for a loss that reads more than rows of scores
-    ///   ([`DistillLoss::reads_rows_alone`]).
+    ///   ([`DistillLoss::reads_rows_alone`]); for one that reads rankings
+    ///   ([`DistillLoss::reads_rankings`]) where the task has none, or fewer candidates.
     /// - [`Error::NotFinite`] for an output of the teacher, [`Error::Diverged`] for a loss of the
     ///   student, and what a loss refuses.
     pub fn distill(
@@ -262,7 +263,15 @@ impl<F: Scalar> Distiller<F> {
         whole: &Batch<F>,
     ) -> Result<()> {
         match whole.asks_about_nodes() {
-            true => check_pair(student, teacher, task),
+            true => {
+                let ranked = self.losses.iter().find(|(_, loss)| loss.reads_rankings().is_some());
+                if let Some((_, loss)) = ranked {
+                    let problem = "asks about nodes, and the loss compares rankings";
+                    let problem = format!("{problem}: `{}` is of items or entities", loss.name());
+                    return Err(Error::data(task.name(), problem));
+                }
+                check_pair(student, teacher, task)
+            }
             false => by_batch::check(student, teacher, &self.losses, task, whole),
         }
     }
@@ -291,8 +300,7 @@ impl<F: Scalar> Distiller<F> {
         self.check_on(&student, teacher, task, &whole)?;
         if !whole.asks_about_nodes() {
             let (labels, losses) = (F::of(self.labels), self.started(student.seed()));
-            let pool = Cx::without_graph();
-            let mut lesson = ByBatch { labels, losses, teacher, task, pool };
+            let mut lesson = ByBatch::new(labels, losses, teacher, task, student.seed())?;
             let setup = Setup::new().loss(&mut lesson).on_epoch(told);
             return self.trainer.fit_with(student, task, setup).map(|fit| fit.model);
         }

@@ -10,7 +10,9 @@ mod adversarial;
 mod by_batch;
 mod distiller;
 mod input_gradients;
+mod lists;
 mod probe;
+mod relaxed_ranking;
 mod signals;
 mod soft_labels;
 
@@ -18,14 +20,33 @@ pub use adversarial::{Adversarial, AdversarialBuilder};
 pub use distiller::{Distiller, DistillerBuilder, Nodes};
 pub use input_gradients::InputGradients;
 pub use probe::Probe;
+pub use relaxed_ranking::RelaxedRanking;
 pub use signals::Signals;
 pub use soft_labels::SoftLabels;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::nn::Grads;
 use crate::scalar::Scalar;
 use crate::train::NodeGrads;
+use ndarray::{Array2, ArrayView2};
 use std::sync::Arc;
+
+/// What a loss reads of the ranking of a query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Ranked {
+    /// So many of the teacher's first answers.
+    pub best: usize,
+    /// So many drawn of the others.
+    pub others: usize,
+}
+
+impl Ranked {
+    /// So many of the teacher's first answers, and so many drawn of the others.
+    pub fn new(best: usize, others: usize) -> Self {
+        Self { best, others }
+    }
+}
 
 /// What a student imitates of its teacher: a value and its gradients; anyone may add one.
 ///
@@ -114,6 +135,27 @@ pub trait DistillLoss<F: Scalar>: Send + Sync {
         false
     }
 
+    /// What it reads of the rankings of teacher and student, where it reads those and no outputs of
+    /// a batch: then [`DistillLoss::of_rankings`] stands in the place of [`DistillLoss::loss`].
+    /// Default: nothing.
+    fn reads_rankings(&self) -> Option<Ranked> {
+        None
+    }
+
+    /// The loss of the student's scores of the lists that [`DistillLoss::reads_rankings`] asks for,
+    /// and its gradient by them.
+    ///
+    /// *Shapes*: scores and gradient `[queries, best + others]`: of each query of a batch, once,
+    /// the teacher's first answers in its order, without those that are known in training, then
+    /// the drawn others.
+    ///
+    /// # Errors
+    /// Scores of another shape; by default always, since it reads none.
+    fn of_rankings(&self, scores: ArrayView2<F>) -> Result<(F, Array2<F>)> {
+        let found = format!("{} of them by `{}`", scores.ncols(), self.name());
+        Err(Error::setting("scores of rankings", found, "a loss that reads rankings"))
+    }
+
     /// Lets the loss learn from what it sees at `epoch`, counted from 1.
     ///
     /// # Errors
@@ -165,6 +207,14 @@ impl<F: Scalar, L: DistillLoss<F> + ?Sized> DistillLoss<F> for Arc<L> {
     fn reads_rows_alone(&self) -> bool {
         (**self).reads_rows_alone()
     }
+
+    fn reads_rankings(&self) -> Option<Ranked> {
+        (**self).reads_rankings()
+    }
+
+    fn of_rankings(&self, scores: ArrayView2<F>) -> Result<(F, Array2<F>)> {
+        (**self).of_rankings(scores)
+    }
 }
 
 /// One that is chosen at run time.
@@ -201,6 +251,14 @@ impl<F: Scalar, L: DistillLoss<F> + ?Sized> DistillLoss<F> for Box<L> {
 
     fn reads_rows_alone(&self) -> bool {
         (**self).reads_rows_alone()
+    }
+
+    fn reads_rankings(&self) -> Option<Ranked> {
+        (**self).reads_rankings()
+    }
+
+    fn of_rankings(&self, scores: ArrayView2<F>) -> Result<(F, Array2<F>)> {
+        (**self).of_rankings(scores)
     }
 
     fn observe(

@@ -5,7 +5,7 @@ use super::controls::Controls;
 use super::step::Step;
 use crate::error::{Error, Result};
 use crate::nn::Model;
-use crate::prune::Dspar;
+use crate::prune::{Dspar, Prefixes};
 use crate::quant::{QuantModel, Quantizer};
 use crate::report::Report;
 use crate::task::Task;
@@ -97,6 +97,7 @@ pub struct Compression<'a, M = Model> {
     pub(super) controls: Controls,
     pub(super) trainer: Trainer,
     pub(super) sparsify: Option<Dspar>,
+    pub(super) prefixes: Option<Prefixes>,
     pub(super) threads: usize,
     pub(super) listener: Arc<dyn Fn(Progress) + Send + Sync>,
     pub(super) stop: Arc<dyn Fn() -> bool + Send + Sync>,
@@ -160,6 +161,7 @@ impl<'a> Compression<'a> {
             controls,
             trainer,
             sparsify: None,
+            prefixes: None,
             threads,
             listener,
             stop,
@@ -260,6 +262,15 @@ impl<'a, M> Compression<'a, M> {
         self
     }
 
+    /// Trains the dense models so that these prefixes of them are models, too; controls are trained
+    /// without. Of a model that is read nothing is trained, and the run then refuses them. Default:
+    /// on the task's loss alone.
+    #[must_use]
+    pub fn prefixes(mut self, prefixes: Prefixes) -> Self {
+        self.prefixes = Some(prefixes);
+        self
+    }
+
     /// Threads of the second latency column, at least 1. Default: one per core.
     #[must_use]
     pub fn threads(mut self, threads: usize) -> Self {
@@ -313,6 +324,7 @@ impl<'a, M> Compression<'a, M> {
             controls: self.controls,
             trainer: self.trainer,
             sparsify: self.sparsify,
+            prefixes: self.prefixes,
             threads: self.threads,
             listener: self.listener,
             stop: self.stop,

@@ -12,6 +12,7 @@ use super::step::{Env, OnGraph, Step, Subject, drawn};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::nn::Model;
+use crate::prune::Prefixes;
 use crate::quant::Quantizer;
 use crate::report::{Account, Curve, Effort, LayerWidth, Meter, Report, Row, Servable, Summary};
 use crate::task::{Measured, Part, Task, evaluate_all};
@@ -64,6 +65,13 @@ impl Compression<'_, ()> {
             let legal =
                 "the first step: it starts a fresh model, and what came before would be lost";
             return Err(Error::setting(format!("`{}`", late.name()), "a later step", legal));
+        }
+        if let Some(prefixes) = &self.prefixes {
+            if matches!(self.start, Start::Trained(_)) {
+                let legal = "of a model that is trained here";
+                return Err(Error::setting("prefixes", "of a model that is read", legal));
+            }
+            prefixes.check(self.form())?;
         }
         let trainer = self.dense_trainer();
         rehearse(self.form(), self.task, &self.steps, self.quantizer.as_ref(), trainer)?;
@@ -190,7 +198,9 @@ impl Compression<'_, ()> {
             }
             Start::Train { trainer, seeds, .. } => {
                 let thin = self.sparsify.map_or(String::new(), |thin| format!(", {thin}"));
-                (format!("{trainer}{thin}"), format!("0 to {}", seeds.len() - 1))
+                let prefixes = self.prefixes.as_ref();
+                let prefixes = prefixes.map_or(String::new(), |prefixes| format!(", {prefixes}"));
+                (format!("{trainer}{thin}{prefixes}"), format!("0 to {}", seeds.len() - 1))
             }
         };
         let stages = self
@@ -226,7 +236,11 @@ impl Compression<'_, ()> {
                     seeds: seeds.len(),
                     last,
                 };
-                seeds.iter().map(|seed| self.trained(&at(seed), form, self.task)).collect()
+                let prefixes = self.prefixes.as_ref();
+                seeds
+                    .iter()
+                    .map(|seed| self.trained(&at(seed), form, self.task, prefixes))
+                    .collect()
             }
         }
     }
@@ -247,14 +261,23 @@ impl Compression<'_, ()> {
         Ok(Some(format!("trained on {range} of {all} edges ({thin}), judged and measured on all")))
     }
 
-    fn trained(&self, at: &At, form: &Model, task: &dyn Task<f32>) -> Result<(SeedState, Judged)> {
+    fn trained(
+        &self,
+        at: &At,
+        form: &Model,
+        task: &dyn Task<f32>,
+        prefixes: Option<&Prefixes>,
+    ) -> Result<(SeedState, Judged)> {
         let untrained = Subject::new(form.fresh(at.seed), task.data().graph().clone());
         self.finished(at, untrained, |subject, on_epoch| {
-            let setup = Setup::new().on_epoch(on_epoch);
             let thinned = drawn(self.sparsify, task, at.seed)?;
             let task = thinned.as_ref().map_or(task, |thinned| thinned as &dyn Task<f32>);
-            let model = self.trainer.fit_with(subject.model().clone(), task, setup)?.model;
-            Ok(SeedState { subject: subject.with_model(model), integers: None })
+            let (trainer, model) = (&self.trainer, subject.model().clone());
+            let fit = match prefixes {
+                Some(prefixes) => prefixes.fit_with(trainer, model, task, on_epoch),
+                None => trainer.fit_with(model, task, Setup::new().on_epoch(on_epoch)),
+            };
+            Ok(SeedState { subject: subject.with_model(fit?.model), integers: None })
         })
     }
 
@@ -465,7 +488,7 @@ impl Compression<'_, ()> {
                 seeds: dense.len(),
                 last: false,
             };
-            let (stage, judged) = self.trained(&at, form, &*task)?;
+            let (stage, judged) = self.trained(&at, form, &*task, None)?;
             all.push(judged);
             first.get_or_insert(stage);
         }

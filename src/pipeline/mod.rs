@@ -24,5 +24,5 @@ pub use one_shot::{OneShot, OneShotBuilder};
 #[cfg(feature = "recipe")]
 pub use recipe::Recipe;
 pub use step::{Control, Env, OnGraph, Step, Subject};
-pub use steps::{Distill, FineTune, Student};
+pub use steps::{Distill, FineTune, Prefix, Student};
 pub use words::{Entry, Key, Kind, Made, Settings, Word, Words};

@@ -3,6 +3,7 @@
 use crate::data::Dataset;
 use crate::error::Result;
 use crate::graph::Graph;
+use crate::log;
 use crate::nn::Model;
 use crate::prune::{Amount, Dspar};
 use crate::reconstruct::Calibrate;
@@ -90,6 +91,9 @@ impl std::fmt::Debug for OnGraph<'_> {
     }
 }
 
+/// Most epochs of a model that starts from scratch, where nothing says how it is trained.
+pub(crate) const FRESH_EPOCHS: usize = 500;
+
 /// What a step may look at.
 pub struct Env<'a> {
     task: &'a dyn Task<f32>,
@@ -142,6 +146,24 @@ impl<'a> Env<'a> {
         match self.trainer {
             Some(trainer) => trainer.going_on(epochs),
             None => Trainer::builder().epochs(epochs).keep_start(true).weight_decay(0.0),
+        }
+    }
+
+    /// How a fresh model of pairs or graphs is trained: as the dense model was, or for 500 epochs
+    /// without decay where that is not known; for so many epochs where they are given.
+    pub(crate) fn anew(&self, epochs: Option<usize>) -> TrainerBuilder {
+        let builder = match self.trainer {
+            Some(trainer) => trainer.anew(),
+            None => {
+                log::info!(
+                    "how the dense model was trained is not known: a fresh one by Adam at 0.01"
+                );
+                Trainer::builder().epochs(FRESH_EPOCHS).weight_decay(0.0)
+            }
+        };
+        match epochs {
+            Some(epochs) => builder.epochs(epochs),
+            None => builder,
         }
     }
 

@@ -34,7 +34,7 @@ pub use amount::{Amount, Budget, Compensation, Scope};
 pub use block::Block;
 pub use channel::{
     Activation, ChannelLabels, ChannelPlan, ChannelPruner, ChannelPrunerBuilder, ChannelUnits,
-    EarlyBird, EarlyBirdBuilder, Group, GroupPlan, Member, Pruned, ReaderView, Watch,
+    EarlyBird, EarlyBirdBuilder, Group, GroupPlan, Member, Prefixes, Pruned, ReaderView, Watch,
 };
 pub use criteria::{Ablation, Cosine, Magnitude, Random, Subset, Taylor};
 pub use criterion::{Criterion, Needs, Removal, Scores};

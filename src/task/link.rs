@@ -4,7 +4,7 @@ use super::asked::{Asked, Lists, RankingLoss, rank};
 use super::candidates::{Answered, Candidates, Shared, among_all, at_once};
 use super::known::Known;
 use super::places::{AHEAD, Places, SCORES_AT_ONCE};
-use super::{Batch, Batches, Metric, Part, Tally, Task};
+use super::{Batch, Batches, Metric, Part, Rankings, Tally, Task};
 use crate::data::{Dataset, Triple, Triples};
 use crate::error::{Error, Result};
 use crate::graph::{EdgeMask, Graph};
@@ -405,6 +405,13 @@ impl<F: Scalar> Task<F> for LinkTask<F> {
             }
         }
         Ok(())
+    }
+
+    /// Of each query that a training triple answers, over all entities.
+    fn rankings(&self) -> Option<Rankings> {
+        let queries = self.queries().into_iter();
+        let queries = queries.map(|(query, known)| (self.asked(query), known)).collect();
+        Some(Rankings::new(0..self.entities(), queries))
     }
 
     fn origin(&self) -> Option<Origin> {

@@ -29,6 +29,7 @@ mod metric;
 mod node;
 mod places;
 mod prefetch;
+mod rankings;
 mod recommend;
 mod sampled;
 mod sampler;
@@ -47,6 +48,8 @@ pub use link::{LinkTask, LinkTaskBuilder};
 pub use loss::{absolute_error, binary_cross_entropy, cross_entropy, squared_error};
 pub use metric::{Better, Metric, Tally, accuracy, roc_auc};
 pub use node::{Deviation, NodeTask};
+pub use rankings::Rankings;
+pub(crate) use rankings::{among_candidates, among_listed};
 pub use recommend::{Draws, RecommendTask, RecommendTaskBuilder};
 pub use sampled::Sampled;
 pub use sampler::Sampler;
@@ -224,6 +227,13 @@ pub trait Task<F: Scalar>: Send + Sync {
     /// # Errors
     /// What cannot be compared.
     fn judge(&self, y: ArrayView2<F>, batch: &Batch<F>, tally: &mut Tally) -> Result<()>;
+
+    /// Where every query of the training part has a ranking of the same candidates: these, and what
+    /// is known in training of each query. It is what a loss that compares rankings of a student
+    /// and its teacher asks for. Default: there are none.
+    fn rankings(&self) -> Option<Rankings> {
+        None
+    }
 
     /// What a model that was trained on the task says it was trained on.
     fn origin(&self) -> Option<Origin> {

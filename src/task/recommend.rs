@@ -5,7 +5,7 @@ use super::candidates::{Answered, Candidates, Shared, among_all, at_once};
 use super::link::asked_by;
 use super::places::{AHEAD, Places, SCORES_AT_ONCE};
 use super::top_k::{TopK, top_k};
-use super::{Batch, Batches, Measured, Metric, Part, Tally, Task};
+use super::{Batch, Batches, Measured, Metric, Part, Rankings, Tally, Task};
 use crate::data::{Dataset, Interactions};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
@@ -468,6 +468,13 @@ impl<F: Scalar> Task<F> for RecommendTask<F> {
             worth.add_to(tally);
         }
         Ok(())
+    }
+
+    /// Of each user that has items which train, over all items.
+    fn rankings(&self) -> Option<Rankings> {
+        let with = (0..).zip(self.train.iter()).filter(|(_, own)| !own.is_empty());
+        let queries = with.map(|(user, _)| (asked_of(user), self.own(user).collect()));
+        Some(Rankings::new(self.items(), queries.collect()))
     }
 
     fn origin(&self) -> Option<Origin> {

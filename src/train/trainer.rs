@@ -396,6 +396,12 @@ impl Trainer {
         }
     }
 
+    /// The settings of this trainer, for another model that is trained from the start; its progress
+    /// is told to nobody.
+    pub fn anew(&self) -> TrainerBuilder {
+        TrainerBuilder { progress: None, ..self.settings.clone() }
+    }
+
     /// A trainer that goes on where this one ended: the same settings for `epochs` epochs, the
     /// model as it comes a candidate too, at the learning rate that this one begins with and
     /// without its schedule.
@@ -527,7 +533,7 @@ impl<F: Scalar> Run<'_, F> {
                     .collect();
                 let liveness = plans.of_trace(running, mode, keeps);
                 let trace = running.trace_with(&liveness, &cx, batch.features())?;
-                let pass = Pass { model: running, trace: &trace, batch: &batch, epoch };
+                let pass = Pass { model: running, trace: &trace, batch: &batch, epoch, mode };
                 observers.iter_mut().try_for_each(|observer| observer.after_forward(&pass))?;
                 let Objective { mut value, nodes, params } = loss.loss(&pass)?;
                 if !value.is_finite() {

@@ -20,7 +20,7 @@ use gnn_prune::data::{Purpose, Splits};
 use gnn_prune::io::pyg::{Checkpoint, Network, export as export_state};
 use gnn_prune::ndarray::ArrayView2;
 use gnn_prune::nn::Origin;
-use gnn_prune::prune::Dspar;
+use gnn_prune::prune::{Dspar, Prefixes};
 use gnn_prune::quant::{QuantOp, StoredTable};
 use gnn_prune::report::{Account, Row, Servable, Summary};
 use gnn_prune::task::{Measured, NodeTask, Part, Task};
@@ -43,7 +43,8 @@ pub fn train(args: &TrainArgs, flags: &ArgMatches) -> Result<()> {
     let source = Source::open(&args.data, &args.model, flags, None)?;
     let (form, trainer) = (source.form(&args.model)?, source.trainer(&args.model)?);
     let compression = Compression::train(form, trainer, args.seeds, source.task())?;
-    run(&Recipe::default(), thinned(compression, &args.model)?, &places, &keeping)
+    let compression = with_prefixes(thinned(compression, &args.model)?, args.model.prefixes()?);
+    run(&Recipe::default(), compression, &places, &keeping)
 }
 
 /// The same, trained on the edges that the line says.
@@ -52,6 +53,13 @@ fn thinned<'a>(compression: Compression<'a>, model: &ModelArgs) -> Result<Compre
         Some(share) => compression.sparsify(Dspar::new(share)?),
         None => compression,
     })
+}
+
+fn with_prefixes(compression: Compression, prefixes: Option<Prefixes>) -> Compression {
+    match prefixes {
+        Some(prefixes) => compression.prefixes(prefixes),
+        None => compression,
+    }
 }
 
 /// Whether training batches are drawn beside a model that is read: by a stage, a criterion or a
@@ -125,7 +133,8 @@ pub fn compress(args: &CompressArgs, recipe: Recipe, flags: &ArgMatches) -> Resu
             source = Source::open(&args.data, &args.model, flags, None)?;
             let (form, trainer) = (source.form(&args.model)?, source.trainer(&args.model)?);
             fit(&form)?;
-            thinned(Compression::train(form, trainer, args.seeds, source.task())?, &args.model)?
+            let compression = Compression::train(form, trainer, args.seeds, source.task())?;
+            with_prefixes(thinned(compression, &args.model)?, args.model.prefixes()?)
         }
     };
     let compression = match args.controls {

@@ -6,6 +6,7 @@ use crate::fits::Work;
 use clap::{Args, ValueEnum, builder::TypedValueParser};
 use gnn_prune::models::{self, Normalization, Scored};
 use gnn_prune::nn::{Aggregation, Composition, Form, Memory};
+use gnn_prune::prune::Prefixes;
 use gnn_prune::task::{Candidates, Draws, RankingLoss, Sampler};
 use gnn_prune::train::{Schedule, UpdateRule};
 use gnn_prune::{AppnpNet, Dataset, Gat, Gcn, Gcn2, Gin, Mlp, Model, Sage, Sgc, Trainer};
@@ -13,6 +14,8 @@ use std::ffi::OsString;
 
 /// Most weights of a model: 1 GB, and five times that while it trains.
 const MOST_WEIGHTS: u128 = 1 << 28;
+/// Channels of a prefix.
+const MOST_WIDTH: u64 = 1 << 20;
 const MOST_NEGATIVES: usize = 1 << 20;
 const MOST_SAMPLED: usize = 1 << 30;
 
@@ -341,6 +344,9 @@ pub struct ModelArgs {
     /// Penalty on the rows of tables that a batch names
     #[arg(long, value_name = "FACTOR", allow_negative_numbers = true)]
     pub penalty: Option<f64>,
+    /// Widths whose first channels are to be models, too: 8,16,32
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = count(MOST_WIDTH))]
+    pub prefixes: Vec<usize>,
 }
 
 impl ModelArgs {
@@ -349,6 +355,14 @@ impl ModelArgs {
         match self.refit && self.epochs.is_none() {
             true => Err(Failure::RefitFor),
             false => Ok(()),
+        }
+    }
+
+    /// The prefixes that are trained beside the whole model.
+    pub fn prefixes(&self) -> Result<Option<Prefixes>> {
+        match self.prefixes.is_empty() {
+            true => Ok(None),
+            false => Ok(Some(Prefixes::new(self.prefixes.clone())?)),
         }
     }
 

@@ -2,10 +2,11 @@
 
 use crate::distill::{DistillLoss, Distiller, SoftLabels};
 use crate::error::{Error, Result};
-use crate::models::{Gcn, Mlp};
-use crate::nn::Model;
-use crate::pipeline::step::{Control, Env, Step, Subject};
+use crate::models::{Gcn, LightGcn, Mlp};
+use crate::nn::{Form, Model};
+use crate::pipeline::step::{Control, Env, FRESH_EPOCHS, Step, Subject};
 use crate::pipeline::words::{Key, Kind, Settings, Word};
+use crate::prune::ChannelPlan;
 use crate::task::Task;
 use crate::train::TrainerBuilder;
 use std::fmt;
@@ -27,6 +28,25 @@ pub enum Student {
         /// Width of its hidden layer.
         hidden: usize,
     },
+    /// A fresh model of the dense model's own form, narrower: the first `channels` channels of
+    /// every group of coupled ones ([`ChannelPlan::prefix`]), drawn anew.
+    Narrow {
+        /// Width of its widest groups.
+        channels: usize,
+    },
+    /// A fresh table with a row for each node, scored by dot products, which needs no graph at
+    /// inference; cosines, where the dense model has those.
+    Table {
+        /// Numbers of a row.
+        channels: usize,
+    },
+}
+
+impl Student {
+    /// Whether it is a network of nodes, which knows no pairs and no graphs.
+    fn is_of_nodes(self) -> bool {
+        matches!(self, Student::Gcn { .. } | Student::Mlp { .. })
+    }
 }
 
 impl std::str::FromStr for Student {
@@ -34,7 +54,8 @@ impl std::str::FromStr for Student {
 
     fn from_str(text: &str) -> Result<Self> {
         let illegal = || {
-            Error::setting("`distill`", format!("`{text}`"), "`self`, `gcn:WIDTH` or `mlp:WIDTH`")
+            let legal = "`self`, `narrow:WIDTH`, `table:WIDTH`, `gcn:WIDTH` or `mlp:WIDTH`";
+            Error::setting("`distill`", format!("`{text}`"), legal)
         };
         if text == "self" {
             return Ok(Student::Itself);
@@ -43,6 +64,8 @@ impl std::str::FromStr for Student {
         match (kind, width.parse().ok().filter(|width| *width > 0)) {
             ("gcn", Some(hidden)) => Ok(Student::Gcn { hidden }),
             ("mlp", Some(hidden)) => Ok(Student::Mlp { hidden }),
+            ("narrow", Some(channels)) => Ok(Student::Narrow { channels }),
+            ("table", Some(channels)) => Ok(Student::Table { channels }),
             _ => Err(illegal()),
         }
     }
@@ -54,6 +77,8 @@ impl fmt::Display for Student {
             Student::Itself => f.write_str("self"),
             Student::Gcn { hidden } => write!(f, "gcn:{hidden}"),
             Student::Mlp { hidden } => write!(f, "mlp:{hidden}"),
+            Student::Narrow { channels } => write!(f, "narrow:{channels}"),
+            Student::Table { channels } => write!(f, "table:{channels}"),
         }
     }
 }
@@ -76,19 +101,20 @@ pub struct Distill {
     student: Student,
     /// Each with its weight, the first with 1.
     losses: Vec<(f64, Arc<dyn DistillLoss<f32>>)>,
+    labels: f64,
     epochs: Option<usize>,
 }
 
-/// Most epochs of a student that starts from scratch.
-const FRESH_EPOCHS: usize = 500;
 /// Most epochs of a model that heals.
 const HEALING_EPOCHS: usize = 100;
 
 impl Distill {
     /// Distils into `student` by soft labels of temperature 1, for at most 500 epochs, or 100 where
-    /// the student is the model itself.
+    /// the student is the model itself; see [`Distill::epochs`].
     pub fn into(student: Student) -> Self {
-        Self { student, losses: vec![(1.0, Arc::new(SoftLabels::default()))], epochs: None }
+        let losses: Vec<(f64, Arc<dyn DistillLoss<f32>>)> =
+            vec![(1.0, Arc::new(SoftLabels::default()))];
+        Self { student, losses, labels: 0.0, epochs: None }
     }
 
     /// By this loss alone. Default: [`SoftLabels`] of temperature 1.
@@ -105,7 +131,14 @@ impl Distill {
         Self { losses, ..self }
     }
 
-    /// Most epochs, at least 1. Default: 500, of the model itself 100.
+    /// Weight of the task's own loss, in [0, 1); the losses of distilling get the rest. Default 0.
+    #[must_use]
+    pub fn labels(self, weight: f64) -> Self {
+        Self { labels: weight, ..self }
+    }
+
+    /// Most epochs, at least 1. Default: 500, of the model itself 100; of a fresh model of pairs or
+    /// graphs as many as trained the dense model.
     #[must_use]
     pub fn epochs(self, epochs: usize) -> Self {
         Self { epochs: Some(epochs), ..self }
@@ -118,9 +151,10 @@ impl Distill {
         let builder = losses.fold(Distiller::builder(first.clone()), |builder, (weight, loss)| {
             builder.also(*weight, loss.clone())
         });
+        let builder = builder.labels(self.labels);
         if !env.task().whole()?.asks_about_nodes() {
             let builder = builder.trainer(self.trainer_of_batches(task, env)?);
-            return Ok((model, builder.build()?));
+            return Ok((self.student_of_batches(model, task)?, builder.build()?));
         }
         let builder = builder.dropout_seed(env.seed());
         let (inputs, classes, seed) = (task.inputs(), task.outputs(), model.seed());
@@ -135,24 +169,71 @@ impl Distill {
                 Mlp::builder(inputs, classes).hidden(hidden).build(seed)?,
                 builder.epochs(epochs(FRESH_EPOCHS)),
             ),
+            Student::Narrow { channels } => {
+                (narrowed(&model, channels)?, builder.epochs(epochs(FRESH_EPOCHS)))
+            }
+            Student::Table { .. } => {
+                let problem = "asks about nodes, and a table scores pairs";
+                return Err(Error::data(task.name(), problem));
+            }
         };
         Ok((student, builder.build()?))
     }
 }
 
 impl Distill {
-    /// Pairs and graphs are learnt as the dense model learnt them, by the model itself.
+    /// Pairs and graphs are learnt as the dense model learnt them.
     fn trainer_of_batches(&self, task: &dyn Task<f32>, env: &Env) -> Result<TrainerBuilder> {
-        if !matches!(self.student, Student::Itself) {
+        if self.student.is_of_nodes() {
             let problem = format!(
-                "asks about pairs or graphs, and {} is a network of nodes; the student is `self`",
+                "asks about pairs or graphs, and {} is a network of nodes; the student is `self` or \
+                 `narrow:WIDTH`",
                 self.student
             );
             return Err(Error::data(task.name(), problem));
         }
-        let epochs = self.epochs.unwrap_or(HEALING_EPOCHS);
-        Ok(env.going_on(epochs).dropout_seed(env.seed()))
+        let builder = match self.student {
+            Student::Itself => env.going_on(self.epochs.unwrap_or(HEALING_EPOCHS)),
+            _ => env.anew(self.epochs),
+        };
+        Ok(builder.dropout_seed(env.seed()))
     }
+
+    fn student_of_batches(&self, model: Model, task: &dyn Task<f32>) -> Result<Model> {
+        match self.student {
+            Student::Narrow { channels } => narrowed(&model, channels),
+            Student::Table { channels } => table_for(&model, channels, task),
+            _ => Ok(model),
+        }
+    }
+}
+
+/// The form of a model, narrower, drawn by its seed.
+fn narrowed(model: &Model, channels: usize) -> Result<Model> {
+    Ok(ChannelPlan::prefix(model, channels)?.shrink(model)?.fresh(model.seed()))
+}
+
+/// A table that is scored as the model scores what it encodes: by dot products, of rows of length 1
+/// where it has those.
+fn table_for(model: &Model, channels: usize, task: &dyn Task<f32>) -> Result<Model> {
+    let refused = |why: &str| {
+        let problem =
+            format!("{why}, and a table is scored by dot products; let it be `narrow:WIDTH`");
+        Error::data(task.name(), problem)
+    };
+    if task.rankings().is_none() {
+        return Err(refused("ranks nothing for its queries"));
+    }
+    let last = &model.nodes()[model.output().index() - 1];
+    let is_dot = || last.layer().attrs().get("form").is_ok_and(|form: Form| form == Form::Dot);
+    if last.layer().kind() != "decoder" || !is_dot() {
+        return Err(refused("has a model whose scores are no dot products"));
+    }
+    let before = last.inputs()[0].index();
+    let cosine = before > 0 && model.nodes()[before - 1].layer().kind() == "normalize";
+    let nodes = task.data().num_nodes();
+    let table = LightGcn::builder(nodes).layers(0).channels(channels).cosine(cosine);
+    table.build(model.seed())
 }
 
 impl fmt::Debug for Distill {
@@ -186,7 +267,11 @@ impl Step for Distill {
             .iter()
             .map(|(weight, loss)| format!("{weight}·{}", loss.settings()))
             .collect();
-        format!("{} by {}, epochs {:?}", self.name(), losses.join(" + "), self.epochs)
+        let labels = match self.labels {
+            0.0 => String::new(),
+            share => format!(", {share} of the task's own loss"),
+        };
+        format!("{} by {}{labels}, epochs {:?}", self.name(), losses.join(" + "), self.epochs)
     }
 
     fn starts_over(&self) -> bool {
@@ -202,13 +287,16 @@ impl Word for Distill {
     type Made = Box<dyn Step>;
     const WORD: &'static str = "distill";
     const HELP: &'static str =
-        "Distil from the dense model: `self`, or a fresh gcn:WIDTH or mlp:WIDTH";
+        "Distil into self, narrow:WIDTH, table:WIDTH, gcn:WIDTH or mlp:WIDTH";
     const AMOUNT: Option<Key> = Some(
         Key::text("distill", |text| Ok(text.parse::<Student>()?.to_string()), "The student")
             .value_name("STUDENT"),
     );
     const KEYS: &'static [Key] = &[
-        Key::word("loss", Kind::Loss, "Loss").default("soft-labels").unwritten(),
+        Key::word("loss", Kind::Loss, "Loss")
+            .default("soft-labels")
+            .default_words("first")
+            .unwritten(),
         Key::number(
             "loss-weight",
             "0 or more",
@@ -217,6 +305,15 @@ impl Word for Distill {
         )
         .value_name("W")
         .default_words("it stands alone")
+        .unwritten(),
+        Key::number(
+            "own-loss",
+            "in [0, 1)",
+            |share| (0.0..1.0).contains(&share),
+            "Share of the task's own loss beside what is distilled",
+        )
+        .value_name("SHARE")
+        .default("0")
         .unwritten(),
         Key::count(
             "epochs",
@@ -236,6 +333,7 @@ impl Word for Distill {
             Some(weight) => student.beside_soft_labels(weight, loss),
             None => student.loss(loss),
         };
+        let distill = distill.labels(settings.value("own-loss")?);
         Ok(Box::new(match settings.get("epochs")? {
             Some(epochs) => distill.epochs(epochs),
             None => distill,

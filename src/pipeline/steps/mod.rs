@@ -8,11 +8,13 @@ mod finetune;
 mod hops;
 mod layers;
 mod precompute;
+mod prefix;
 mod quantize;
 mod weights;
 
 pub use distill::{Distill, Student};
 pub use finetune::FineTune;
+pub use prefix::Prefix;
 
 use super::step::{Control, Step};
 use super::words::Key;

@@ -118,7 +118,7 @@ impl Key {
         self
     }
 
-    /// What help says of the default, where the word decides.
+    /// What help says of the default, where the word decides, or its value is long.
     #[must_use]
     pub const fn default_words(mut self, words: &'static str) -> Self {
         self.default_words = Some(words);

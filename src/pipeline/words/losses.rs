@@ -1,7 +1,7 @@
 //! The words of the losses to distil by.
 
 use super::{Key, Settings, Word};
-use crate::distill::{Adversarial, DistillLoss, InputGradients, SoftLabels};
+use crate::distill::{Adversarial, DistillLoss, InputGradients, RelaxedRanking, SoftLabels};
 use crate::error::Result;
 
 type Made = Box<dyn DistillLoss<f32>>;
@@ -42,5 +42,23 @@ impl Word for Adversarial<f32> {
 
     fn parse(_: &Settings) -> Result<Made> {
         Ok(Box::new(Adversarial::builder().build::<f32>()?))
+    }
+}
+
+impl Word for RelaxedRanking {
+    type Made = Made;
+    const WORD: &'static str = "rrd";
+    const HELP: &'static str = "The dense model's first answers to each query, in its order";
+    const KEYS: &'static [Key] = &[
+        Key::count("best", 1, "a whole number from 1 on", "First answers that are learnt")
+            .default("40")
+            .unwritten(),
+        Key::count("others", 1, "a whole number from 1 on", "Answers that are drawn beside them")
+            .default("40")
+            .unwritten(),
+    ];
+
+    fn parse(settings: &Settings) -> Result<Made> {
+        Ok(Box::new(RelaxedRanking::new(settings.value("best")?, settings.value("others")?)?))
     }
 }

@@ -2,8 +2,8 @@
 
 use super::word::Words;
 use super::{calibrations, criteria};
-use crate::distill::{Adversarial, InputGradients, SoftLabels};
-use crate::pipeline::steps::{Distill, FineTune};
+use crate::distill::{Adversarial, InputGradients, RelaxedRanking, SoftLabels};
+use crate::pipeline::steps::{Distill, FineTune, Prefix};
 use crate::prune::{
     ChannelPruner, EarlyBird, HopPruner, LayerPruner, Precompute, Random, Subset, Taylor,
     WeightPruner,
@@ -20,6 +20,7 @@ impl Words {
             .with::<LayerPruner>()
             .with::<HopPruner>()
             .with::<EarlyBird>()
+            .with::<Prefix>()
             .with::<Precompute>()
             .with::<Distill>()
             .with::<FineTune>()
@@ -33,6 +34,7 @@ impl Words {
             .with::<SoftLabels>()
             .with::<InputGradients>()
             .with::<Adversarial<f32>>()
+            .with::<RelaxedRanking>()
             .with::<calibrations::Outputs>()
             .with::<calibrations::Max>()
             .with::<calibrations::Percentile>()

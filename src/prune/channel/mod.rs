@@ -5,6 +5,8 @@ mod gather;
 mod group;
 mod labels;
 mod plan;
+mod prefix;
+mod prefixes;
 mod pruner;
 mod refit;
 
@@ -12,4 +14,5 @@ pub use early::{EarlyBird, EarlyBirdBuilder, Pruned, Watch};
 pub use group::{Activation, ChannelUnits, Member, ReaderView};
 pub use labels::{ChannelLabels, Group};
 pub use plan::{ChannelPlan, GroupPlan};
+pub use prefixes::Prefixes;
 pub use pruner::{ChannelPruner, ChannelPrunerBuilder};

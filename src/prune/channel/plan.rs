@@ -96,6 +96,27 @@ impl ChannelPlan {
         Decided::check(self, model)
     }
 
+    /// Which rows and which columns of each parameter stay, in the order of a visit; `None` for an
+    /// axis without channels.
+    pub(super) fn kept_of_params<F: Scalar>(
+        &self,
+        model: &Model<F>,
+    ) -> Result<Vec<[Option<Vec<usize>>; 2]>, PruneError> {
+        let decided = self.decided(model)?;
+        let mut kept = Vec::new();
+        for (k, node) in model.nodes().iter().enumerate() {
+            node.layer().visit(&mut |param| {
+                let sides = decided.along(model, NodeId(k + 1), param);
+                kept.push(
+                    sides.map(|side| {
+                        side.map(|side| (0..side.len()).filter(|&k| side[k]).collect())
+                    }),
+                );
+            });
+        }
+        Ok(kept)
+    }
+
     /// What happens to each coupled group.
     pub fn groups(&self) -> &[GroupPlan] {
         &self.groups

@@ -372,7 +372,7 @@ impl<F: Scalar> Looked<'_, F> {
 }
 
 /// The labels of a model that has something to prune.
-fn labelled<F: Scalar>(model: &Model<F>) -> Result<ChannelLabels> {
+pub(super) fn labelled<F: Scalar>(model: &Model<F>) -> Result<ChannelLabels> {
     let labels = ChannelLabels::of(model);
     if labels.groups().is_empty() {
         let reason = "every channel is an input or a class".into();
