@@ -60,7 +60,7 @@ fn code(steps: f32, drawn: f32) -> i8 {
 #[inline(always)]
 fn pack_here<F: Scalar>(row: &[F], key: u32, codes: &mut [i8]) -> F {
     // A sum is as good as any to find what is not finite, and is done in wide registers.
-    let check = row.iter().fold(F::zero(), |sum, &x| sum + (x - x));
+    let check = row.iter().fold(F::zero(), |sum, &x| sum + x * F::zero());
     let most = row.iter().fold(F::zero(), |most, x| if x.abs() > most { x.abs() } else { most });
     let scale = if check == F::zero() { most / F::of(LARGEST) } else { F::nan() };
     let per_step = if scale > F::zero() { scale.recip() } else { F::zero() };
