@@ -14,6 +14,7 @@ mod determinism;
 mod distillation;
 #[cfg(all(feature = "recipe", feature = "testing"))]
 mod downstream;
+mod early_birds;
 mod encoders;
 #[cfg(feature = "testing")]
 mod formulas;
