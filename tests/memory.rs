@@ -343,7 +343,7 @@ fn what_kernels_count_is_what_the_program_says_that_it_costs() -> Result<()> {
         // Forward, backward of weights and of all inputs but the first, validation: what adds up
         // over neighbours has no weights.
         let epoch = meter.stop().macs;
-        assert!((3 * said..5 * said).contains(&epoch), "{epoch} for {said}");
+        assert!((5 * said / 2..5 * said).contains(&epoch), "{epoch} for {said}");
     }
     Ok(())
 }

@@ -8,7 +8,6 @@
 
 #[doc(hidden)]
 pub mod kernels;
-pub mod memory;
 pub mod scalar;
 pub mod seed;
 pub mod value;

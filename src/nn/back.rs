@@ -3,7 +3,7 @@
 use super::cx::Cx;
 use super::grads::{Grads, Io};
 use super::ids::NodeId;
-use super::memory::Slot;
+use super::kept_map::Slot;
 use super::model::Model;
 use super::product::{gradient_like, with_rows_below};
 use super::run::{Trace, first_rows, recycle};

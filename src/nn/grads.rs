@@ -2,7 +2,7 @@
 
 use super::cx::Cx;
 use super::ids::ParamId;
-use super::memory::Slot;
+use super::kept_map::Slot;
 use super::param::Param;
 use super::product::product_dx;
 use crate::kernels::{self, PackedRows};

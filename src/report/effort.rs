@@ -2,12 +2,11 @@
 
 use super::row::{Report, Row};
 use crate::kernels;
-use gnn_prune_core::memory;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::time::Instant;
 
-pub use gnn_prune_core::memory::CountingAllocator;
+pub use crate::kernels::CountingAllocator;
 
 /// What a stage took, training with its validation, criteria and least squares alike.
 ///
@@ -48,16 +47,20 @@ impl Effort {
     }
 }
 
-/// Measures from when it is made.
+/// Measures from when it is made. The most bytes are known in a program with the counting allocator.
 ///
 /// ```
+/// #[global_allocator]
+/// static ALLOCATOR: gnn_prune::report::CountingAllocator = gnn_prune::report::CountingAllocator;
+///
 /// use gnn_prune::report::Meter;
 /// use gnn_prune::{Dataset, Gcn, Trainer};
 /// let data = Dataset::digits()?;
 /// let model = Gcn::builder(data.num_features(), data.num_classes()).hidden(8).build(0)?;
 /// let meter = Meter::start();
 /// Trainer::builder().epochs(5).build()?.fit(model, &data)?;
-/// assert!(meter.stop().macs > 0);
+/// let effort = meter.stop();
+/// assert!(effort.macs > 0 && effort.peak_bytes.is_some_and(|bytes| bytes > 1000));
 /// # Ok::<(), gnn_prune::Error>(())
 /// ```
 #[derive(Debug)]
@@ -71,18 +74,18 @@ pub struct Meter {
 impl Meter {
     /// Begins. Of two that overlap the later one alone knows the most bytes.
     pub fn start() -> Self {
-        memory::forget_most();
+        kernels::forget_most();
         Self {
             began: Instant::now(),
             macs: kernels::multiply_adds(),
             cpu_seconds: cpu_seconds(),
-            allocated: memory::allocated(),
+            allocated: kernels::allocated(),
         }
     }
 
     /// What it took since.
     pub fn stop(self) -> Effort {
-        let most = memory::most_allocated().zip(self.allocated);
+        let most = kernels::most_allocated().zip(self.allocated);
         Effort {
             macs: kernels::multiply_adds() - self.macs,
             seconds: self.began.elapsed().as_secs_f64(),

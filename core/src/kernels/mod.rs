@@ -38,6 +38,7 @@
 // Nobody but the library sees them.
 #![allow(missing_debug_implementations)]
 
+mod allocated;
 mod attention;
 mod blocks;
 pub mod buffer;
@@ -55,6 +56,7 @@ mod simd_x86;
 mod sparse;
 mod work;
 
+pub use allocated::{CountingAllocator, allocated, forget_most, most_allocated};
 pub use attention::{
     AdditiveScores, Attend, ChannelScores, Edge, InEdges, Neighbourhoods, Scores, TargetGrads,
     WeightDropout, head_dots, head_sums,

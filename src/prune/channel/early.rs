@@ -20,8 +20,8 @@ pub struct EarlyBirdBuilder<F: Scalar = f32> {
 
 impl<F: Scalar> EarlyBirdBuilder<F> {
     /// The set has settled when two plans differ in less than this share of all channels
-    /// ([`ChannelPlan::distance`]), in (0, 1]. Default 0.1: where few channels stay any two sets are
-    /// that close, and the second plan is the one that is carried out.
+    /// ([`ChannelPlan::distance`]), in (0, 1]. Default 0.1: where few channels stay any two sets
+    /// are that close, and the second plan is the one that is carried out.
     #[must_use]
     pub fn within(mut self, share: f64) -> Self {
         self.within = share;

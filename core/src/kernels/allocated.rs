@@ -11,16 +11,7 @@ static MOST: AtomicUsize = AtomicUsize::new(0);
 /// The system's allocator, and beside it how many bytes are allocated, and were at most: by it a
 /// report knows what training takes.
 ///
-/// A program installs it, where it wants to be told:
-///
-/// ```
-/// use gnn_prune_core::memory::CountingAllocator;
-///
-/// #[global_allocator]
-/// static ALLOCATOR: CountingAllocator = CountingAllocator;
-/// # fn main() {}
-/// ```
-///
+/// A program that wants to be told installs it as its `#[global_allocator]` (`report::Meter`).
 /// It costs two atomic additions an allocation.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CountingAllocator;
