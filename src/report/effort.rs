@@ -1,6 +1,5 @@
 //! What it takes to make a model: products, time and memory of the process while it is made.
 
-use super::row::{Report, Row};
 use crate::kernels;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -47,7 +46,8 @@ impl Effort {
     }
 }
 
-/// Measures from when it is made. The most bytes are known in a program with the counting allocator.
+/// Measures from when it is made. The most bytes are known in a program with the counting
+/// allocator.
 ///
 /// ```
 /// #[global_allocator]
@@ -92,28 +92,6 @@ impl Meter {
             cpu_seconds: cpu_seconds().zip(self.cpu_seconds).map(|(now, then)| now - then),
             peak_bytes: most.map(|(most, before)| most.saturating_sub(before) as u64),
         }
-    }
-}
-
-impl Report {
-    /// Titles of [`Report::effort_cells`].
-    pub const EFFORT_TITLES: [&'static str; 5] =
-        ["stage", "GMACs of making it", "seconds", "CPU seconds", "peak MB"];
-
-    /// Under a table of efforts, what its numbers are.
-    pub(super) const EFFORT_WORDS: &'static str = "What each stage took, a mean over seeds: multiply-adds of all products (forward, backward, validation, least squares), seconds by the clock and of all processors, and the most memory beyond what was there before.";
-
-    /// What the stage of a row took, as the cells of a table; `None` where nobody knows.
-    pub fn effort_cells(row: &Row) -> Option<[String; 5]> {
-        let effort = row.effort?;
-        let or_dash = |number: Option<String>| number.unwrap_or_else(|| "–".into());
-        Some([
-            row.name.clone(),
-            format!("{:.3}", effort.macs as f64 / 1e9),
-            format!("{:.2}", effort.seconds),
-            or_dash(effort.cpu_seconds.map(|seconds| format!("{seconds:.2}"))),
-            or_dash(effort.peak_bytes.map(|bytes| format!("{:.1}", bytes as f64 / 1e6))),
-        ])
     }
 }
 

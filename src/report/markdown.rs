@@ -47,6 +47,26 @@ impl Report {
         ]
     }
 
+    /// Titles of [`Report::effort_cells`].
+    pub const EFFORT_TITLES: [&'static str; 5] =
+        ["stage", "GMACs of making it", "seconds", "CPU seconds", "peak MB"];
+
+    /// Under a table of efforts, what its numbers are.
+    pub(super) const EFFORT_WORDS: &'static str = "What each stage took, a mean over seeds: multiply-adds of all products (forward, backward, validation, least squares), seconds by the clock and of all processors, and the most memory beyond what was there before.";
+
+    /// What the stage of a row took, as the cells of a table; `None` where nobody knows.
+    pub fn effort_cells(row: &Row) -> Option<[String; 5]> {
+        let effort = row.effort?;
+        let or_dash = |number: Option<String>| number.unwrap_or_else(|| "–".into());
+        Some([
+            row.name.clone(),
+            format!("{:.3}", effort.macs as f64 / 1e9),
+            format!("{:.2}", effort.seconds),
+            or_dash(effort.cpu_seconds.map(|seconds| format!("{seconds:.2}"))),
+            or_dash(effort.peak_bytes.map(|bytes| format!("{:.1}", bytes as f64 / 1e6))),
+        ])
+    }
+
     /// One line about the data: name, size, metric, and how many seeds or models.
     pub fn caption(&self) -> String {
         let data = &self.data;
