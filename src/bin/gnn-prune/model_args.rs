@@ -250,7 +250,7 @@ pub struct ModelArgs {
     /// Share of the first features in appnp and gcn2
     #[arg(long, value_name = "SHARE", default_value_t = 0.1, allow_negative_numbers = true)]
     pub alpha: f64,
-    /// Maps kept for backward: whole, or in 8bit, in less memory
+    /// Maps kept for backward: whole, 8bit
     #[arg(long, value_name = "HOW", default_value = "whole", value_parser = memory)]
     pub memory: Memory,
     /// Most epochs of training [default: 200, 40 or 400]

@@ -73,18 +73,18 @@ impl Word for EarlyBird {
             |share| share > 0.0 && share <= 1.0,
             "Distance of two plans under which they have settled",
         )
-        .flag("settled-within")
+        .flag("settled")
         .value_name("SHARE")
         .default("0.1"),
         Key::count("over", 1, "a whole number of epochs, at least 1", "Epochs between two plans")
             .flag("settled-over")
-            .value_name("EPOCHS")
+            .value_name("N")
             .default("5"),
         Key::number(
             "latest",
             "in (0, 1)",
             |share| share > 0.0 && share < 1.0,
-            "Share of the epochs after which channels go, settled or not",
+            "Share of the epochs after which channels go in any case",
         )
         .value_name("SHARE")
         .default("0.1"),
