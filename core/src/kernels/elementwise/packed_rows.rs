@@ -44,14 +44,18 @@ fn drawn(key: u32, place: u32) -> f32 {
     x ^= x >> 15;
     x = x.wrapping_mul(0x846c_a68b);
     x ^= x >> 16;
-    (x >> 8) as i32 as f32 * (1.0 / (1 << 24) as f32)
+    // Of exponent 0 the numbers from 1 to 2; no conversion, which would not be done in vectors.
+    f32::from_bits((x >> 9) | 0x3f80_0000) - 1.0
 }
+
+/// Added to a small number it leaves its nearest integer in the low bits: 1.5·2²³.
+const ROUND: f32 = 12_582_912.0;
 
 /// The code of a number of so many steps, -127 to 127.
 #[inline(always)]
 fn code(steps: f32, drawn: f32) -> i8 {
-    // Below zero a cast rounds up, above it down.
-    let rounded = ((steps + drawn + 128.0) as i32 - 128).clamp(-127, 127);
+    let rounded = ((steps + (drawn - 0.5)) + ROUND).to_bits() as i32 - ROUND.to_bits() as i32;
+    let rounded = rounded.clamp(-127, 127);
     let kept = if steps > 0.0 { rounded.max(1) } else { rounded.min(-1) };
     if steps == 0.0 { 0 } else { kept as i8 }
 }
