@@ -16,7 +16,8 @@ fn form(data: &Dataset, seed: u64) -> Model {
 }
 
 fn width(model: &Model) -> usize {
-    model.nodes()[0].channels()
+    let conv = model.iter().find(|(_, node)| node.name() == "conv1");
+    conv.map_or(0, |(_, node)| node.channels())
 }
 
 #[test]

@@ -401,7 +401,7 @@ fn another_run_is_refused_with_what_differs() {
     );
     refused(
         Compression::of(form(&data), &data).step(subset()).controls(none),
-        &["training", "`done before` here"],
+        &["training", "done before; controls: 200 epochs"],
     );
     // What cannot change the outcome may differ.
     let threads = half(subset).controls(none).threads(1).keep(again()).run();

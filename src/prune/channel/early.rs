@@ -90,7 +90,7 @@ impl<F: Scalar> std::fmt::Display for EarlyBird<F> {
 /// let mut watch = bird.watch(&data);
 /// let trainer = Trainer::builder().epochs(30).build()?;
 /// let fit = trainer.fit_with(model, &data, Setup::new().observer(&mut watch))?;
-/// assert_eq!(fit.model.nodes()[0].channels(), 8);
+/// assert!(fit.model.nodes().iter().any(|node| node.channels() == 8));
 /// assert!(watch.pruned().is_some_and(|pruned| pruned.epoch <= 15));
 /// # Ok::<(), gnn_prune::Error>(())
 /// ```
