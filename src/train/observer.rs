@@ -33,8 +33,8 @@ fn finite_or_nan<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<f64,
 pub enum Flow {
     /// As before.
     On,
-    /// With a model of other shapes or other layers: the optimiser starts afresh, and the best epoch
-    /// is looked for from here on, the model as it now comes among them.
+    /// With a model of other shapes or other layers: the optimiser starts afresh, and the best
+    /// epoch is looked for from here on, the model as it now comes among them.
     Changed,
     /// Not at all: this was the last epoch.
     Stop,

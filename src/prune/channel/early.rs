@@ -155,7 +155,7 @@ impl<F: Scalar> Observer<F> for Watch<'_, F> {
         let EarlyBirdBuilder { pruner, within, over, latest } = &self.bird.settings;
         // The last epoch is left to train what was pruned.
         let most = ((at.epochs as f64 * latest) as usize).clamp(1, at.epochs.max(2) - 1);
-        let due = at.epoch == most || (at.epoch < most && at.epoch % over == 0);
+        let due = at.epoch == most || (at.epoch < most && at.epoch.is_multiple_of(*over));
         if self.pruned.is_some() || !due {
             return Ok(Flow::On);
         }
