@@ -43,6 +43,38 @@ fn a_network_that_was_better_before_its_channels_went_does_not_come_back() -> Re
 }
 
 #[test]
+fn where_patience_runs_out_as_channels_go_the_small_network_goes_on() -> Result<()> {
+    let data = data();
+    let trainer = |patience| Trainer::builder().epochs(200).patience(patience).build();
+    let dense = trainer(200)?.fit_with(form(&data, 0), &data, Setup::new())?;
+    let (best, patience) = (dense.best_epoch, 7);
+    // In the very epoch in which the dense training would end.
+    let end = trainer(patience)?.fit_with(form(&data, 0), &data, Setup::new())?.losses.len();
+    assert!(end < 200, "patience ends nothing: the best epoch of all is {best}");
+    let pruner = ChannelPruner::builder(Random::new()).ratio(0.5).build()?;
+    let bird = EarlyBird::builder(pruner).over(1000).latest(end as f64 / 200.0 + 1e-6).build()?;
+    assert_eq!(bird.latest_of(200), end);
+    let mut watch = bird.watch(&data);
+    let setup = Setup::new().observer(&mut watch);
+    let fit = trainer(patience)?.fit_with(form(&data, 0), &data, setup)?;
+    assert_eq!((watch.pruned().map(|pruned| pruned.epoch), width(&fit.model)), (Some(end), 8));
+    assert!(fit.losses.len() > end);
+    Ok(())
+}
+
+#[test]
+fn channels_that_would_go_after_patience_are_refused_before_the_first_epoch() -> Result<()> {
+    let data = data();
+    let pruner = ChannelPruner::builder(Subset::new()).ratio(0.5).build()?;
+    let bird = EarlyBird::builder(pruner).latest(0.5).build()?;
+    let trainer = Trainer::builder().epochs(100).patience(20).build()?;
+    let run = Compression::train(form(&data, 0), trainer, 1, &data)?.step(bird).run();
+    let refused = run.unwrap_err().to_string();
+    assert!(refused.contains("latest epoch") && refused.contains("patience"), "{refused}");
+    Ok(())
+}
+
+#[test]
 fn channels_go_once_two_plans_agree_and_at_the_latest_where_they_do_not() -> Result<()> {
     let data = data();
     let bird = |within: f64| {

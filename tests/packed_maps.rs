@@ -2,6 +2,7 @@
 //! on average, and where layers compute in the memory of their input nothing changes.
 
 use approx::assert_relative_eq;
+use gnn_prune::models::Jumping;
 use gnn_prune::ndarray::Array2;
 use gnn_prune::nn::{Cx, Grads, Memory, Mode};
 use gnn_prune::task::{Task, cross_entropy};
@@ -18,6 +19,7 @@ fn models(data: &Dataset) -> Vec<Model> {
     vec![
         gcn().build(0).unwrap(),
         gcn().residual(true).build(0).unwrap(),
+        gcn().jumping(Jumping::Max).build(0).unwrap(),
         Sage::builder(inputs, outputs).hidden(16).layers(3).dropout(0.4).build(0).unwrap(),
         Gin::builder(inputs, outputs).hidden(8).layers(2).build(0).unwrap(),
         Gat::builder(inputs, outputs).hidden(4).heads(2).dropout(0.2).build(0).unwrap(),

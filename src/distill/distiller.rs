@@ -4,7 +4,7 @@ use super::by_batch::{self, ByBatch};
 use super::signals::{mismatch, predictions};
 use super::{DistillLoss, Probe, Signals};
 use crate::error::{Error, Result};
-use crate::nn::{Cx, Grads, Model};
+use crate::nn::{Cx, Grads, Memory, Model};
 use crate::scalar::Scalar;
 use crate::task::{Batch, Task, cross_entropy};
 use crate::train::{
@@ -140,6 +140,13 @@ impl<F: Scalar> DistillerBuilder<F> {
     #[must_use]
     pub fn dropout_seed(mut self, seed: u64) -> Self {
         self.trainer = self.trainer.dropout_seed(seed);
+        self
+    }
+
+    /// How the student's maps are kept until backward. Default [`Memory::Whole`].
+    #[must_use]
+    pub fn memory(mut self, memory: Memory) -> Self {
+        self.trainer = self.trainer.memory(memory);
         self
     }
 

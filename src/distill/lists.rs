@@ -123,7 +123,7 @@ impl FirstAnswers {
         let queries: Vec<Query> =
             places.iter().map(|&k| self.asked.queries[k as usize].0).collect();
         let batch = among_listed(task, &queries, count, &nodes, pass.batch)?;
-        let cx = batch.on(pool).with_mode(pass.mode);
+        let cx = batch.on(pool).with_mode(pass.mode).with_memory(pass.memory);
         let trace = pass.model.trace(&cx, batch.features())?;
         let scores = trace.output().iter().copied().collect();
         let scores =
@@ -242,7 +242,9 @@ mod tests {
                 let mode = Mode::Train { seed: 0, step: 1 };
                 let cx = batch.on(&pool).with_mode(mode);
                 let trace = student.trace(&cx, batch.features()).unwrap();
-                let pass = Pass { model: student, trace: &trace, batch: &batch, epoch: 1, mode };
+                let memory = crate::nn::Memory::Whole;
+                let pass =
+                    Pass { model: student, trace: &trace, batch: &batch, epoch: 1, mode, memory };
                 let read = |scores: ArrayView2<f64>| loss.of_rankings(scores);
                 first.objective(&pass, &task, &pool, (ranked, 1), read).unwrap()
             };

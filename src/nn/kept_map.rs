@@ -4,6 +4,7 @@ use super::cx::{Cx, Mode};
 use super::ids::NodeId;
 use super::memory::Memory;
 use super::product::product_dw;
+use super::rows::RowSpace;
 use crate::kernels::{self, Epilogue, PackedRows};
 use crate::rng::{hash, purpose};
 use crate::scalar::Scalar;
@@ -43,15 +44,16 @@ impl<F: Scalar> Cx<'_, F> {
     /// Keeps a map of the layer at hand for its way back, as the training's [`Memory`] says; where
     /// that is packed, `map` goes back to the workspace.
     pub(crate) fn keep(&self, map: Array2<F>) -> KeptMap<F> {
+        let of_hop = matches!(self.space(), RowSpace::Hop(_));
         match self.memory() {
-            Memory::Whole => KeptMap(Form::Whole(map)),
-            Memory::EightBits => {
+            Memory::EightBits if !of_hop => {
                 // Another key than that of the node's value.
                 let packed = self.packed(self.node(), 1, map.view());
                 // Not into the workspace: memory is what it is about.
                 self.forget(map);
                 KeptMap(Form::Packed(packed))
             }
+            _ => KeptMap(Form::Whole(map)),
         }
     }
 

@@ -141,7 +141,8 @@ pub trait Layer<F: Scalar>: Clone + Send + Sync + 'static {
         grads: &mut Grads<F>,
     ) -> Vec<Option<Value<F>>>;
 
-    /// What [`Layer::backward`] reads.
+    /// What [`Layer::backward`] reads. Inputs alone and output alone may come rounded to 8 bits
+    /// ([`Memory`](super::Memory)), their signs kept; where both are read they are as they were.
     fn reads(&self) -> Reads {
         Reads::InputsAndOutput
     }

@@ -161,6 +161,13 @@ impl Liveness {
         }
         if pass == Pass::Trace {
             keep_for_backward(&mut kept, &facts, &sources);
+            // Whoever reads both may compare them, as a maximum does: rounded, they are not alike.
+            for (k, node) in facts.iter().enumerate() {
+                if node.reads == Reads::InputsAndOutput {
+                    node.inputs.iter().for_each(|id| shown[sources[id.0].0] = true);
+                    shown[sources[k + 1].0] = true;
+                }
+            }
         }
         let Actions { actions, dropped, resting } = actions(&facts, &sources, kept, &shown);
         Self(Arc::new(Plan { pass, output, facts, sources, actions, dropped, resting }))

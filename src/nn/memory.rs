@@ -11,8 +11,9 @@ pub enum Memory {
     /// As they are.
     #[default]
     Whole,
-    /// In 8 bits and a scale a row, rounded stochastically: forward computes the same to the bit,
-    /// gradients of weights are those in expectation. Layers that can also compute in the memory
+    /// In 8 bits and a scale a row, rounded stochastically: forward computes the same to the bit;
+    /// gradients of linear maps are the same on average, but for numbers below a step, which keep
+    /// their sign and not their size. Layers that can also compute in the memory
     /// of their input, some columns at a time. What is sparse, the model's input and what an
     /// observer or a loss reads stays whole, and so do maps of the hops of a sample.
     ///

@@ -474,7 +474,9 @@ impl Compression<'_, ()> {
         dense: &[(SeedState, Judged)],
     ) -> Result<Unmeasured> {
         let name = format!("{kind} control");
-        if matches!(self.start, Start::Train { .. }) && same_shapes(form, self.form()) {
+        // Of a dense model that was trained for its prefixes too the control is another training.
+        let trained_alike = matches!(self.start, Start::Train { .. }) && self.prefixes.is_none();
+        if trained_alike && same_shapes(form, self.form()) {
             return Ok(Unmeasured { name, judged: Vec::new(), stage: None });
         }
         let task = self.on(graph)?;

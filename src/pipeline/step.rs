@@ -4,7 +4,7 @@ use crate::data::Dataset;
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::log;
-use crate::nn::Model;
+use crate::nn::{Memory, Model};
 use crate::prune::{Amount, Dspar};
 use crate::reconstruct::Calibrate;
 use crate::task::{Task, TrainedOn};
@@ -138,6 +138,11 @@ impl<'a> Env<'a> {
     /// What trained the dense model, where the compression did.
     pub fn trainer(&self) -> Option<&'a Trainer> {
         self.trainer
+    }
+
+    /// How what trained the dense model keeps maps.
+    pub(crate) fn memory(&self) -> Memory {
+        self.trainer.map_or(Memory::Whole, Trainer::memory)
     }
 
     /// How pairs and graphs are trained on for so many epochs, whose tables and norms want other

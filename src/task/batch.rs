@@ -22,13 +22,15 @@ pub struct Batch<F: Scalar> {
     rows: Arc<[u32]>,
     spaces: Rows<F>,
     attached: Option<Arc<dyn Any + Send + Sync>>,
+    /// Whether it counts as much as any other batch, whatever its rows.
+    alike: bool,
 }
 
 impl<F: Scalar> Batch<F> {
     /// A graph with features, `[nodes, features]`, of which every row counts.
     pub fn new(graph: Graph<F>, features: Arc<Value<F>>) -> Self {
         let rows = (0..graph.num_nodes() as u32).collect();
-        Self { graph, features, rows, spaces: Rows::new(), attached: None }
+        Self { graph, features, rows, spaces: Rows::new(), attached: None, alike: false }
     }
 
     /// All of a data set, of which `rows` count.
@@ -39,6 +41,7 @@ impl<F: Scalar> Batch<F> {
             rows: rows.into(),
             spaces: Rows::new(),
             attached: None,
+            alike: false,
         }
     }
 
@@ -89,6 +92,7 @@ impl<F: Scalar> Batch<F> {
             rows: (0..targets).collect(),
             spaces: with_starts(spaces, data, &nodes),
             attached: None,
+            alike: false,
         })
     }
 
@@ -173,6 +177,19 @@ impl<F: Scalar> Batch<F> {
     /// The rows of a model's output that count.
     pub fn rows(&self) -> &[u32] {
         &self.rows
+    }
+
+    /// The same, where its loss is an estimate of the mean over all examples by itself, so that it
+    /// counts as much as any other: rows with weights of their own.
+    #[must_use]
+    pub fn counting_alike(self) -> Self {
+        Self { alike: true, ..self }
+    }
+
+    /// As how many examples its loss counts, beside that of other batches: those of its rows, or
+    /// one for all.
+    pub fn examples(&self) -> usize {
+        if self.alike { 1 } else { self.rows.len() }
     }
 
     /// What was attached by [`Batch::with`], where it is a `T`.

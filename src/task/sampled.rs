@@ -222,6 +222,7 @@ fn of_part<F: Scalar>(
     let labels = || data.labels().of_nodes(nodes);
     (!rows.is_empty()).then(|| {
         let batch = Batch::of_part(data, graph, nodes)?;
+        let batch = if weights.is_some() { batch.counting_alike() } else { batch };
         Ok(batch.with_rows(rows).with(Drawn { labels: labels(), weights }))
     })
 }

@@ -1,7 +1,7 @@
 //! What a training step minimises.
 
 use crate::error::Result;
-use crate::nn::{Grads, Mode, Model, NodeId, Trace};
+use crate::nn::{Grads, Memory, Mode, Model, NodeId, Trace};
 use crate::scalar::Scalar;
 use crate::task::{Batch, Task};
 use ndarray::Array2;
@@ -58,6 +58,8 @@ pub struct Pass<'a, 'x, F: Scalar> {
     pub epoch: usize,
     /// What dropout followed; a loss that runs the model once more does so in it.
     pub mode: Mode,
+    /// How its trace keeps maps; a loss that runs the model once more does so, too.
+    pub memory: Memory,
 }
 
 /// What one training step minimises: its value, and its gradients by the values of some nodes, or

@@ -423,6 +423,16 @@ impl Trainer {
         Trainer { settings: Self::builder() }
     }
 
+    /// How it keeps maps until backward.
+    pub(crate) fn memory(&self) -> Memory {
+        self.settings.memory
+    }
+
+    /// Most epochs, and after how many without a better one it ends.
+    pub(crate) fn lasts(&self) -> (usize, usize) {
+        (self.settings.epochs, self.settings.patience)
+    }
+
     /// Whether it may end before its last epoch.
     pub(super) fn may_stop_early(&self) -> bool {
         self.settings.patience < self.settings.epochs
@@ -533,7 +543,9 @@ impl<F: Scalar> Run<'_, F> {
                     .collect();
                 let liveness = plans.of_trace(running, mode, keeps);
                 let trace = running.trace_with(&liveness, &cx, batch.features())?;
-                let pass = Pass { model: running, trace: &trace, batch: &batch, epoch, mode };
+                let memory = settings.memory;
+                let pass =
+                    Pass { model: running, trace: &trace, batch: &batch, epoch, mode, memory };
                 observers.iter_mut().try_for_each(|observer| observer.after_forward(&pass))?;
                 let Objective { mut value, nodes, params } = loss.loss(&pass)?;
                 if !value.is_finite() {
@@ -546,7 +558,7 @@ impl<F: Scalar> Run<'_, F> {
                 if let Some(penalty) = &settings.penalty {
                     value += penalty.add(running, &batch, &mut grads);
                 }
-                gathered.add(value, grads, batch.rows().len());
+                gathered.add(value, grads, batch.examples());
                 // Nothing is asked of what draws batches before its turn, but where there may be
                 // one too few.
                 if gathered.batches() < settings.accumulate && rest.peek().is_some() {
@@ -581,19 +593,15 @@ impl<F: Scalar> Run<'_, F> {
             let known = if known { format!(", validation {validation:.2}") } else { String::new() };
             log::debug!("epoch {epoch} of {}: loss {loss:.4}{known}", settings.epochs);
             settings.progress.iter().for_each(|listener| listener(at));
-            let mut flow = Flow::On;
+            let (mut flow, mut changed) = (Flow::On, false);
             for observer in &mut observers {
                 match observer.after_epoch(&at, &mut model)? {
                     Flow::On => {}
-                    Flow::Changed if flow == Flow::Stop => {}
-                    other => flow = other,
+                    Flow::Changed => changed = true,
+                    Flow::Stop => flow = Flow::Stop,
                 }
             }
-            let patient = !chooses || epoch - best.best_epoch < settings.patience;
-            if flow == Flow::Stop || !patient {
-                break;
-            }
-            if flow == Flow::Changed {
+            if changed {
                 self.task.check(&model)?;
                 optimizer.forget();
             }
@@ -601,12 +609,16 @@ impl<F: Scalar> Run<'_, F> {
                 plans = Plans::default();
                 seen = view.map(|view| view(&model));
             }
-            if flow == Flow::Changed && chooses {
+            if changed && chooses {
                 // What was best is no longer what is trained: the changed model as it comes is the
                 // first candidate.
                 best.validation = self.validate(seen.as_ref().unwrap_or(&model), &pool)?;
                 best.best_epoch = epoch;
                 best.model.clone_from(&model);
+            }
+            let patient = !chooses || epoch - best.best_epoch < settings.patience;
+            if flow == Flow::Stop || !patient {
+                break;
             }
         }
         if !chooses {

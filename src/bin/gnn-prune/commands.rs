@@ -117,9 +117,9 @@ pub fn compress(args: &CompressArgs, recipe: Recipe, flags: &ArgMatches) -> Resu
             match model {
                 Compressed::Float(model) => {
                     fit(&model)?;
+                    let trainer = source.trainer_like(&args.model, &model)?;
                     let compression = Compression::of(model, source.task());
                     if controls {
-                        let trainer = source.trainer(&args.model)?;
                         source.remark_on_controls(&trainer);
                         compression.controls_by(trainer)
                     } else {

@@ -9,6 +9,7 @@ use clap::{ArgMatches, ValueEnum};
 use gnn_prune::data::{EdgeSplit, GraphSet, Interactions, Purpose, Triples};
 use gnn_prune::models::{Encoder, Links, Scored};
 use gnn_prune::nn::Form;
+use gnn_prune::prune::Precompute;
 use gnn_prune::task::{Candidates, EdgeTask, LinkTask, RecommendTask, Sampled, Task};
 use gnn_prune::train::{Penalty, Schedule, UpdateRule};
 use gnn_prune::{
@@ -204,8 +205,17 @@ impl Source {
         }
     }
 
-    /// How it is trained, where the command line does not say otherwise.
+    /// How a new one is trained, where the command line does not say otherwise.
     pub fn trainer(&self, model: &ModelArgs) -> Result<Trainer> {
+        self.trainer_of(model, encoder(model) != Encoder::None)
+    }
+
+    /// How one like `read` is trained, of which the command line says nothing.
+    pub fn trainer_like(&self, model: &ModelArgs, read: &Model) -> Result<Trainer> {
+        self.trainer_of(model, Precompute::has_encoder(read))
+    }
+
+    fn trainer_of(&self, model: &ModelArgs, encodes: bool) -> Result<Trainer> {
         match self {
             Source::Nodes(_) | Source::Sampled(_) | Source::Edges(..) => model.trainer(),
             // A fold that validates is small and soon all right: every epoch is looked at.
@@ -221,7 +231,7 @@ impl Source {
                 .build(),
             Source::Links(_) => {
                 let epochs = model.epochs.unwrap_or(40);
-                let power = if encoder(model) == Encoder::None { 3 } else { 2 };
+                let power = if encodes { 2 } else { 3 };
                 let usual = if power == 3 { 0.1 } else { 0.0 };
                 let rule = if power == 3 { UpdateRule::Adagrad } else { UpdateRule::Adam };
                 let rule = model.rule(rule);

@@ -156,7 +156,7 @@ impl Distill {
             let builder = builder.trainer(self.trainer_of_batches(task, env)?);
             return Ok((self.student_of_batches(model, task)?, builder.build()?));
         }
-        let builder = builder.dropout_seed(env.seed());
+        let builder = builder.dropout_seed(env.seed()).memory(env.memory());
         let (inputs, classes, seed) = (task.inputs(), task.outputs(), model.seed());
         let epochs = |most: usize| self.epochs.unwrap_or(most);
         let (student, builder) = match self.student {

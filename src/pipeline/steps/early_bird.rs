@@ -23,14 +23,22 @@ impl Step for EarlyBird {
         let trained_on = thinned.as_ref().map_or(&*task, |thinned| thinned as &dyn Task<f32>);
         let fit = trainer.fit_with(form, trained_on, setup)?;
         if watch.pruned().is_none() {
-            let legal = "more, so that channels can go before the last";
+            let legal = "more, so that channels can go before training ends";
             return Err(Error::setting("epochs of training", fit.losses.len(), legal));
         }
         Ok(subject.with_model(fit.model))
     }
 
     fn rehearse(&self, subject: &Subject, env: &Env) -> Result<Option<Subject>> {
-        env.trainer().ok_or_else(untrained)?;
+        let (epochs, patience) = env.trainer().ok_or_else(untrained)?.lasts();
+        let latest = self.latest_of(epochs);
+        if epochs < 2 || latest > patience {
+            let legal = format!(
+                "before the last of {epochs} epochs, and at most {patience}, the patience of the \
+                 training: it could end before its channels went"
+            );
+            return Err(Error::setting("latest epoch of `early-bird`", latest, legal));
+        }
         let model = self.pruner().rehearse(subject.model(), &*env.task_of(subject)?)?;
         Ok(Some(subject.with_model(model)))
     }

@@ -34,10 +34,10 @@ impl FineTune {
         self
     }
 
-    /// By the protocol, where nodes are asked about.
+    /// By the protocol, where nodes are asked about; maps are kept as they were in training.
     fn trainer(&self, env: &Env) -> Result<Trainer> {
         let builder = match env.task().whole()?.asks_about_nodes() {
-            true => Trainer::builder().epochs(self.epochs).keep_start(true),
+            true => Trainer::builder().epochs(self.epochs).keep_start(true).memory(env.memory()),
             false => env.going_on(self.epochs),
         };
         builder.dropout_seed(env.seed()).build()

@@ -110,6 +110,11 @@ impl<F: Scalar> EarlyBird<F> {
         &self.settings.pruner
     }
 
+    /// The last of so many epochs after which it prunes; one is left to train what was pruned.
+    pub fn latest_of(&self, epochs: usize) -> usize {
+        ((epochs as f64 * self.settings.latest) as usize).clamp(1, epochs.max(2) - 1)
+    }
+
     /// The same with another pruner.
     #[must_use]
     pub fn with_pruner(&self, pruner: ChannelPruner<F>) -> Self {
@@ -152,9 +157,8 @@ impl<F: Scalar> Watch<'_, F> {
 
 impl<F: Scalar> Observer<F> for Watch<'_, F> {
     fn after_epoch(&mut self, at: &Epoch, model: &mut Model<F>) -> Result<Flow> {
-        let EarlyBirdBuilder { pruner, within, over, latest } = &self.bird.settings;
-        // The last epoch is left to train what was pruned.
-        let most = ((at.epochs as f64 * latest) as usize).clamp(1, at.epochs.max(2) - 1);
+        let EarlyBirdBuilder { pruner, within, over, .. } = &self.bird.settings;
+        let most = self.bird.latest_of(at.epochs);
         let due = at.epoch == most || (at.epoch < most && at.epoch.is_multiple_of(*over));
         if self.pruned.is_some() || !due {
             return Ok(Flow::On);

@@ -230,7 +230,7 @@ struct OfPrefixes<'a, F: Scalar> {
 
 impl<F: Scalar> Loss<F> for OfPrefixes<'_, F> {
     fn loss(&mut self, pass: &Pass<F>) -> Result<Objective<F>> {
-        let Pass { model, trace, batch, mode, .. } = *pass;
+        let Pass { model, trace, batch, mode, memory, .. } = *pass;
         let count = self.narrow.len() + 1;
         self.steps += 1;
         let one = hash(self.seed, &[purpose::PREFIX, self.steps]) % count as u64;
@@ -242,7 +242,7 @@ impl<F: Scalar> Loss<F> for OfPrefixes<'_, F> {
             objective.value += weight * value;
             objective.nodes.push((model.output(), gradient * weight));
         }
-        let cx = batch.on(&self.pool).with_mode(mode);
+        let cx = batch.on(&self.pool).with_mode(mode).with_memory(memory);
         let mut params = Grads::new(0);
         for (k, narrow) in self.narrow.iter_mut().enumerate() {
             if !trains(k + 1) {
@@ -265,7 +265,7 @@ mod tests {
     use super::*;
     use crate::data::Triples;
     use crate::models::{Links, Scored};
-    use crate::nn::{Form, Mode};
+    use crate::nn::{Form, Memory, Mode};
     use crate::task::{Candidates, LinkTask, Part};
     use crate::train::Pass;
 
@@ -305,7 +305,8 @@ mod tests {
         let cx = batch.on(&pool).with_mode(mode);
         let trace = model.trace(&cx, batch.features()).unwrap();
         let mut lesson = lesson(prefixes, model, task);
-        let pass = Pass { model, trace: &trace, batch: &batch, epoch: 1, mode };
+        let pass =
+            Pass { model, trace: &trace, batch: &batch, epoch: 1, mode, memory: Memory::Whole };
         let Objective { value, nodes, params } = lesson.loss(&pass).unwrap();
         let mut grads = model.backward(&cx, trace, nodes).unwrap();
         params.iter().for_each(|params| grads.add_scaled(params, 1.0));

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 /// use gnn_prune::nn::Cx;
 /// use gnn_prune::prune::HopPlan;
 /// use gnn_prune::{Dataset, Gcn};
-/// let data = Dataset::sbm(60, 3).features(8).build()?;
+/// let data = Dataset::sbm(200, 3).features(8).build()?;
 /// let model = Gcn::builder(8, 3).hidden(16).build(0)?;
 /// let alone = HopPlan::of(["conv1", "conv2"]).remove(&model)?;
 /// assert_eq!(alone.num_params(), model.num_params());
