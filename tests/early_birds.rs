@@ -1,6 +1,6 @@
 //! Channels that go while a network trains.
 
-use gnn_prune::prune::Compensation;
+use gnn_prune::prune::{Compensation, Prefixes};
 use gnn_prune::train::Setup;
 use gnn_prune::{
     ChannelPruner, Compression, Controls, Dataset, EarlyBird, Error, Gcn, Magnitude, Model, Random,
@@ -63,7 +63,7 @@ fn where_patience_runs_out_as_channels_go_the_small_network_goes_on() -> Result<
 }
 
 #[test]
-fn channels_that_would_go_after_patience_are_refused_before_the_first_epoch() -> Result<()> {
+fn what_early_birds_cannot_train_is_refused_before_the_first_epoch() -> Result<()> {
     let data = data();
     let pruner = ChannelPruner::builder(Subset::new()).ratio(0.5).build()?;
     let bird = EarlyBird::builder(pruner).latest(0.5).build()?;
@@ -71,6 +71,13 @@ fn channels_that_would_go_after_patience_are_refused_before_the_first_epoch() ->
     let run = Compression::train(form(&data, 0), trainer, 1, &data)?.step(bird).run();
     let refused = run.unwrap_err().to_string();
     assert!(refused.contains("latest epoch") && refused.contains("patience"), "{refused}");
+    let pruner = ChannelPruner::builder(Subset::new()).ratio(0.5).build()?;
+    let run = Compression::train(form(&data, 0), Trainer::builder().epochs(20).build()?, 1, &data)?
+        .prefixes(Prefixes::new([4])?)
+        .step(EarlyBird::builder(pruner).build()?)
+        .run();
+    let refused = run.unwrap_err().to_string();
+    assert!(refused.contains("prefixes"), "{refused}");
     Ok(())
 }
 

@@ -74,7 +74,8 @@ impl Compression<'_, ()> {
             prefixes.check(self.form())?;
         }
         let trainer = self.dense_trainer();
-        rehearse(self.form(), self.task, &self.steps, self.quantizer.as_ref(), trainer)?;
+        let (quantizer, prefixes) = (self.quantizer.as_ref(), self.prefixes.is_some());
+        rehearse(self.form(), self.task, &self.steps, quantizer, trainer, prefixes)?;
         let curves = self.record();
         (self.listener)(Progress::Plan { stages: self.plan() });
         if let Some(checkpoints) = &self.checkpoints {

@@ -16,6 +16,7 @@ pub(super) fn rehearse(
     steps: &[Box<dyn Step>],
     quantizer: Option<&Quantizer>,
     trainer: Option<&Trainer>,
+    prefixes: bool,
 ) -> Result<()> {
     task.check(form)?;
     let mut subject = Subject::new(form.clone(), task.data().graph().clone());
@@ -26,7 +27,8 @@ pub(super) fn rehearse(
     };
     compiles(&subject)?;
     for (k, step) in steps.iter().enumerate() {
-        let env = Env::new(task, form, stage_seed(form, k)).trained_by(trainer);
+        let env =
+            Env::new(task, form, stage_seed(form, k)).trained_by(trainer).with_prefixes(prefixes);
         match step.rehearse(&subject, &env)? {
             Some(next) => subject = next,
             // What comes after a step that does not tell has its turn when it is there.

@@ -102,13 +102,22 @@ pub struct Env<'a> {
     on_epoch: OnEpoch<'a>,
     trainer: Option<&'a Trainer>,
     sparsify: Option<Dspar>,
+    prefixes: bool,
 }
 
 impl<'a> Env<'a> {
     /// The surroundings of a stage: the task on its own full graph, the dense model that the
     /// compression started from, and the seed of the stage. Nothing hears of epochs.
     pub fn new(task: &'a dyn Task<f32>, dense: &'a Model, seed: u64) -> Self {
-        Self { task, dense, seed, on_epoch: &|_| Ok(()), trainer: None, sparsify: None }
+        Self {
+            task,
+            dense,
+            seed,
+            on_epoch: &|_| Ok(()),
+            trainer: None,
+            sparsify: None,
+            prefixes: false,
+        }
     }
 
     /// The same, where the dense model was trained by `trainer`.
@@ -120,6 +129,16 @@ impl<'a> Env<'a> {
     /// The same, where what is trained from scratch sees edges that are drawn by this.
     pub(super) fn sparsified(self, sparsify: Option<Dspar>) -> Self {
         Self { sparsify, ..self }
+    }
+
+    /// The same, where the dense model was trained for prefixes of it too, or not.
+    pub(super) fn with_prefixes(self, prefixes: bool) -> Self {
+        Self { prefixes, ..self }
+    }
+
+    /// Whether the dense model was trained for prefixes of it, too.
+    pub(super) fn has_prefixes(&self) -> bool {
+        self.prefixes
     }
 
     /// `task` as a network of this seed is trained on it from scratch: on the edges that were drawn

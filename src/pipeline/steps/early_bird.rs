@@ -31,6 +31,10 @@ impl Step for EarlyBird {
 
     fn rehearse(&self, subject: &Subject, env: &Env) -> Result<Option<Subject>> {
         let (epochs, patience) = env.trainer().ok_or_else(untrained)?.lasts();
+        if env.has_prefixes() {
+            let legal = "beside a network without prefixes: it trains on the task's loss alone";
+            return Err(Error::setting("`early-bird`", "beside `prefixes`", legal));
+        }
         let latest = self.latest_of(epochs);
         if epochs < 2 || latest > patience {
             let legal = format!(

@@ -79,6 +79,11 @@ pub(super) fn taken_apart<F: Scalar>(model: &Model<F>) -> Result<Model<F>> {
         }
         places.push(at[0]);
     }
+    if places[model.output().index()] == NodeId::INPUT {
+        let layer = model.name_of(model.output()).to_string();
+        let reason = "without its neighbours nothing is left of the model".into();
+        return Err(PruneError::Refused { layer, reason }.into());
+    }
     let mut alone = builder.build_undrawn(places[model.output().index()], model.seed())?;
     alone.set_origin(model.origin().cloned());
     Ok(alone)
