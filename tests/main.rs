@@ -14,6 +14,7 @@ mod determinism;
 mod distillation;
 #[cfg(all(feature = "recipe", feature = "testing"))]
 mod downstream;
+#[cfg(feature = "report")]
 mod early_birds;
 mod encoders;
 #[cfg(feature = "testing")]
@@ -43,8 +44,8 @@ mod loops;
 mod multi_label;
 #[cfg(feature = "testing")]
 mod oracle;
-#[cfg(feature = "recipe")]
 mod packed_maps;
+#[cfg(feature = "recipe")]
 mod pipeline;
 mod prefixes;
 #[cfg(feature = "testing")]
