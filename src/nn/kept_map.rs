@@ -84,15 +84,16 @@ impl<F: Scalar> Cx<'_, F> {
 }
 
 impl<F: Scalar> Cx<'_, F> {
-    /// `A·X + b` for a square `A`, in the memory of `x` where that is short.
+    /// `A·X + b`, in the memory of `x` where that is short and `A` is square.
     pub(crate) fn aggregated(
         &self,
         a: CsrView<F>,
         mut x: Array2<F>,
         bias: Option<&[F]>,
     ) -> Array2<F> {
-        if self.memory() == Memory::Whole || !x.is_standard_layout() {
-            let mut y = self.take(x.dim());
+        let is_square = a.rows() == a.cols();
+        if self.memory() == Memory::Whole || !is_square || !x.is_standard_layout() {
+            let mut y = self.take((a.rows(), x.ncols()));
             let epilogue = Epilogue { bias, ..Epilogue::NONE };
             kernels::spmm_then(a, x.view(), y.view_mut(), epilogue);
             self.give(x);

@@ -99,28 +99,12 @@ impl Report {
             plain(&self.caption()),
             plain(&self.summary())
         );
-        // Writing to a string cannot fail, here and below.
-        let mut line = |cells: &[String]| {
-            let _ = writeln!(
-                page,
-                "| {} |",
-                cells.iter().map(|cell| plain(cell)).collect::<Vec<_>>().join(" | ")
-            );
-        };
-        line(&self.titles().map(String::from));
-        line(&Self::TITLES.map(|_| "---".to_string()));
-        self.rows.iter().for_each(|row| line(&Self::cells(row)));
+        table(&mut page, self.titles(), self.rows.iter().map(Self::cells));
         page.push_str("\nTimes are medians of one full-graph inference.\n");
         let efforts: Vec<_> = self.rows.iter().filter_map(Self::effort_cells).collect();
         if !efforts.is_empty() {
             page.push('\n');
-            let mut line = |cells: &[String]| {
-                let cells: Vec<String> = cells.iter().map(|cell| plain(cell)).collect();
-                let _ = writeln!(page, "| {} |", cells.join(" | "));
-            };
-            line(&Self::EFFORT_TITLES.map(String::from));
-            line(&Self::EFFORT_TITLES.map(|_| "---".to_string()));
-            efforts.iter().for_each(|cells| line(cells));
+            table(&mut page, Self::EFFORT_TITLES, efforts.into_iter());
             let _ = write!(page, "\n{}\n", Self::EFFORT_WORDS);
         }
         self.section(&mut page, "Notes", &self.notes());
@@ -163,6 +147,19 @@ impl Report {
                 lines.iter().map(|line| format!("- {line}\n")).collect::<String>()
             );
         }
+    }
+}
+
+/// A line of titles, the rule below it, and a line for each row.
+fn table<const N: usize>(
+    page: &mut String,
+    titles: [&str; N],
+    rows: impl Iterator<Item = [String; N]>,
+) {
+    let head = [titles.map(String::from), titles.map(|_| "---".into())];
+    for cells in head.into_iter().chain(rows) {
+        // Writing to a string cannot fail, here and above.
+        let _ = writeln!(page, "| {} |", cells.map(|cell| plain(&cell)).join(" | "));
     }
 }
 

@@ -148,9 +148,7 @@ impl<F: Scalar> Layer<F> for GcnConv<F> {
     fn forward_owned(&self, cx: &Cx<F>, x: Array2<F>) -> Result<(Value<F>, Self::Cache)> {
         let w = self.weight.value();
         let topology = cx.topology()?;
-        if aggregates_first(false, w.nrows(), w.ncols())
-            || topology.num_targets() != topology.num_sources()
-        {
+        if aggregates_first(false, w.nrows(), w.ncols()) {
             let done = self.forward(cx, &[ValueRef::Dense(x.view())])?;
             cx.give(x);
             return Ok(done);
@@ -208,14 +206,7 @@ impl<F: Scalar> Layer<F> for GcnConv<F> {
             });
             return vec![dx];
         }
-        let dz = if topology.num_targets() == sources {
-            cx.aggregated(operator.transpose(), dy, None)
-        } else {
-            let mut dz = cx.take((sources, dy.ncols()));
-            kernels::spmm(operator.transpose(), dy.view(), dz.view_mut());
-            cx.give(dy);
-            dz
-        };
+        let dz = cx.aggregated(operator.transpose(), dy, None);
         grads.add(&self.weight, io.product_dw(0, dz.view()));
         if !io.wants(0) {
             cx.give(dz);
