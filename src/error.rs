@@ -252,6 +252,18 @@ pub enum ModelError {
     /// The settings of a layer do not go with its parameters, or with each other.
     #[error("{0}")]
     Misfit(String),
+    /// A layer whose maps cannot be made again some rows at a time.
+    #[error(
+        "maps of `{node}` ({kind}) cannot be recomputed: {reason}; keep them whole or in 8 bits"
+    )]
+    KeepsMaps {
+        /// The node.
+        node: String,
+        /// Its kind.
+        kind: String,
+        /// What it does that stands against it.
+        reason: String,
+    },
     /// A liveness was worked out for something else.
     #[error("the liveness is of another model, mode or pass")]
     OtherLiveness,

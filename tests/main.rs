@@ -59,6 +59,7 @@ mod quantized_graphs;
 mod rankings;
 #[cfg(all(feature = "readers", feature = "report"))]
 mod readers;
+mod recomputed_maps;
 #[cfg(feature = "testing")]
 mod registry;
 #[cfg(feature = "report")]

@@ -1,5 +1,6 @@
 //! Backward: gradients of parameters, by the trace of a forward pass.
 
+use super::by_rows::ByRows;
 use super::cx::Cx;
 use super::grads::{Grads, Io};
 use super::ids::NodeId;
@@ -47,13 +48,16 @@ impl<F: Scalar> Model<F> {
         Ok((grads, dx.unwrap_or_else(zeros)))
     }
 
-    fn backward_from(
+    pub(super) fn backward_from(
         &self,
         cx: &Cx<F>,
         mut trace: Trace<F>,
         seeds: Vec<(NodeId, Array2<F>)>,
         to_input: bool,
     ) -> Result<(Grads<F>, Option<Value<F>>)> {
+        if let Some(by_rows) = trace.by_rows.take() {
+            return self.backward_by_rows(cx, trace, by_rows, seeds, to_input);
+        }
         let mut pending: Vec<Option<Value<F>>> = (0..=self.nodes.len()).map(|_| None).collect();
         for (id, seed) in seeds {
             let expected = (trace.rows[id.0], self.channels(id));
@@ -120,6 +124,40 @@ impl<F: Scalar> Model<F> {
             }
         }
         Ok((grads, pending[0].take()))
+    }
+
+    /// The same where only what comes out of hops was kept.
+    fn backward_by_rows(
+        &self,
+        cx: &Cx<F>,
+        mut trace: Trace<F>,
+        by_rows: ByRows<F>,
+        seeds: Vec<(NodeId, Array2<F>)>,
+        to_input: bool,
+    ) -> Result<(Grads<F>, Option<Value<F>>)> {
+        let mut sum: Option<Value<F>> = None;
+        for (id, seed) in seeds {
+            if id != self.output() || to_input {
+                let id = if to_input { NodeId::INPUT } else { id };
+                let kind =
+                    if to_input { "the input".into() } else { self[id].layer().kind().into() };
+                let (node, reason) = (self.name_of(id).into(), "its gradient is asked for".into());
+                return Err(ModelError::KeepsMaps { node, kind, reason }.into());
+            }
+            let expected = (trace.rows[id.0], self.channels(id));
+            if seed.dim() != expected {
+                let (at, found) = (format!("gradient of node {}", id.0), seed.dim());
+                return Err(Error::ShapeMismatch { at, expected, found });
+            }
+            add_gradient(&mut sum, Value::Dense(seed))?;
+        }
+        // Nobody reads the output any more, and it need not stand beside what is to come.
+        drop(std::mem::take(&mut trace.values));
+        let mut grads = Grads::new(self.num_params);
+        if let Some(seed) = sum {
+            by_rows.backward(cx, &trace.x, seed.into_dense(), &mut grads)?;
+        }
+        Ok((grads, None))
     }
 
     /// Which nodes' gradients lead to a parameter, or to the input where that is asked for.

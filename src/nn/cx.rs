@@ -38,6 +38,8 @@ pub struct Cx<'a, F: Scalar> {
     memory: Memory,
     node: NodeId,
     place: &'a str,
+    /// The nodes of a larger model that those of the one at hand are, if it is a part.
+    stands_for: &'a [NodeId],
     workspace: Arc<Workspace<F>>,
 }
 
@@ -87,12 +89,23 @@ impl<'a, F: Scalar> Cx<'a, F> {
     pub(crate) fn in_workspace(graph: Option<&'a Graph<F>>, workspace: Arc<Workspace<F>>) -> Self {
         let (rows, space) = (None, RowSpace::Nodes);
         let (mode, memory, node) = (Mode::Eval, Memory::Whole, NodeId::INPUT);
-        Self { graph, rows, space, mode, memory, node, place: "", workspace }
+        Self { graph, rows, space, mode, memory, node, place: "", stands_for: &[], workspace }
     }
 
     /// The same, standing at a node of a model.
     pub(crate) fn at(&self, node: NodeId, place: &'a str) -> Cx<'a, F> {
-        Cx { node, place, ..self.clone() }
+        let part = node.index().checked_sub(1).and_then(|k| self.stands_for.get(k));
+        Cx { node: part.copied().unwrap_or(node), place, ..self.clone() }
+    }
+
+    /// The same on some rows and no graph, for a part of a model whose nodes are these of the
+    /// whole one: what it draws is what the whole one would.
+    pub(super) fn of_rows<'b>(&self, rows: &'b Rows<F>, stands_for: &'b [NodeId]) -> Cx<'b, F>
+    where
+        'a: 'b,
+    {
+        let (graph, memory, space) = (None, Memory::Whole, RowSpace::Nodes);
+        Cx { graph, rows: Some(rows), memory, space, stands_for, ..self.clone() }
     }
 
     /// The same, where the rows of the layer's inputs are these.

@@ -9,6 +9,7 @@ use super::layer::Layer;
 use super::linear_map::See;
 use super::node_wise::NodeWise;
 use super::param::Param;
+use super::piece::Piece;
 use super::role::Role;
 use super::rows::RowSpace;
 use super::stage::Lowering;
@@ -92,6 +93,8 @@ pub trait DynLayer<F: Scalar>: Send + Sync {
     fn owning(&self, rows: ArrayView2<F>) -> Option<Box<dyn DynLayer<F>>>;
     /// See [`Layer::without_hop`].
     fn without_hop(&self) -> Vec<Vec<NodeWise<F>>>;
+    /// See [`Layer::pieces`].
+    fn pieces(&self, sparse: bool) -> Option<Vec<Piece<F>>>;
     /// See [`Layer::reshaped`].
     #[allow(clippy::missing_errors_doc)]
     fn reshaped(&mut self, kept: &Kept) -> Result<(), PruneError>;
@@ -197,6 +200,9 @@ impl<F: Scalar, L: Layer<F>> DynLayer<F> for L {
     }
     fn without_hop(&self) -> Vec<Vec<NodeWise<F>>> {
         Layer::without_hop(self)
+    }
+    fn pieces(&self, sparse: bool) -> Option<Vec<Piece<F>>> {
+        Layer::pieces(self, sparse)
     }
     fn reshaped(&mut self, kept: &Kept) -> Result<(), PruneError> {
         Layer::reshaped(self, kept)

@@ -346,6 +346,17 @@ impl<F: Scalar> Grads<F> {
         })
     }
 
+    /// Adds gradients of the parameters of a part, which are those of these ids here.
+    pub(super) fn add_as(&mut self, part: Grads<F>, ids: &[ParamId]) {
+        for (gradient, &id) in part.by_id.into_iter().zip(ids) {
+            let Some(gradient) = gradient else { continue };
+            match self.slot(id) {
+                Some(sum) => *sum.whole_mut() += gradient.whole(),
+                empty => *empty = Some(gradient),
+            }
+        }
+    }
+
     /// Multiplies all gradients by `factor`.
     pub fn scale(&mut self, factor: F) {
         self.by_id.iter_mut().flatten().for_each(|gradient| *gradient.stored_mut() *= factor);

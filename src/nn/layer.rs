@@ -9,6 +9,7 @@ use super::in_place::InPlace;
 use super::linear_map::See;
 use super::node_wise::NodeWise;
 use super::param::Param;
+use super::piece::Piece;
 use super::role::Role;
 use super::rows::RowSpace;
 use super::stage::Lowering;
@@ -254,6 +255,14 @@ pub trait Layer<F: Scalar>: Clone + Send + Sync + 'static {
     /// the layer aggregates nothing, or cannot do without.
     fn without_hop(&self) -> Vec<Vec<NodeWise<F>>> {
         Vec::new()
+    }
+
+    /// The steps that the layer is made of, in their order, if it is a row of steps that each look
+    /// at one row or are one hop: by which it is run some rows at a time, and its maps are made
+    /// again rather than kept ([`Memory::Recompute`](super::Memory::Recompute)). `sparse` says
+    /// whether the input is. Default: it is not.
+    fn pieces(&self, _sparse: bool) -> Option<Vec<Piece<F>>> {
+        None
     }
 
     /// Adapts settings after the parameters lost channels.

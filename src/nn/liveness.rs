@@ -57,6 +57,8 @@ pub struct Liveness(Arc<Plan>);
 struct Plan {
     pass: Pass,
     output: NodeId,
+    /// The nodes whose values somebody has asked for.
+    keep: Vec<NodeId>,
     /// What it was worked out from, node by node.
     facts: Vec<Facts>,
     /// Where the value of the input and of each node is made.
@@ -170,7 +172,8 @@ impl Liveness {
             }
         }
         let Actions { actions, dropped, resting } = actions(&facts, &sources, kept, &shown);
-        Self(Arc::new(Plan { pass, output, facts, sources, actions, dropped, resting }))
+        let keep = keep.to_vec();
+        Self(Arc::new(Plan { pass, output, keep, facts, sources, actions, dropped, resting }))
     }
 
     /// Refuses another model, mode or pass than it was worked out for: its values would be given up
@@ -190,6 +193,10 @@ impl Liveness {
             true => Ok(()),
             false => Err(ModelError::OtherLiveness.into()),
         }
+    }
+
+    pub(super) fn keep(&self) -> &[NodeId] {
+        &self.0.keep
     }
 
     pub(super) fn sources(&self) -> &[NodeId] {

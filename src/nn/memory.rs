@@ -20,6 +20,16 @@ pub enum Memory {
     /// *Source*: Liu et al., "EXACT: Scalable Graph Neural Networks Training via Extreme
     /// Activation Compression", ICLR 2022.
     EightBits,
+    /// What comes out of each hop is kept, and all between two hops is computed once more on the
+    /// way back, some thousand rows at a time; hops run in the memory of what they aggregate. Each
+    /// of these is computed as ever; only gradients that are sums over nodes are added up in
+    /// another order. For chains of layers that say what they are made of
+    /// ([`Layer::pieces`](super::Layer::pieces)), on whole graphs; all others are refused, and so
+    /// are losses and observers that read a map.
+    ///
+    /// *Source*: Chen et al., "Training deep nets with sublinear memory cost", arXiv 1604.06174,
+    /// 2016, with segments that end where nodes look at each other.
+    Recompute,
 }
 
 impl fmt::Display for Memory {
@@ -27,6 +37,7 @@ impl fmt::Display for Memory {
         f.write_str(match self {
             Memory::Whole => "whole",
             Memory::EightBits => "8bit",
+            Memory::Recompute => "recompute",
         })
     }
 }
@@ -38,7 +49,8 @@ impl FromStr for Memory {
         match word {
             "whole" => Ok(Memory::Whole),
             "8bit" => Ok(Memory::EightBits),
-            _ => Err(Error::setting("`memory`", format!("`{word}`"), "whole or 8bit")),
+            "recompute" => Ok(Memory::Recompute),
+            _ => Err(Error::setting("`memory`", format!("`{word}`"), "whole, 8bit or recompute")),
         }
     }
 }

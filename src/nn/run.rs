@@ -1,6 +1,7 @@
 //! Forward: inference, and the trace that backward follows. Whose a value is and how long it lives
 //! is [`Liveness`]'s to say.
 
+use super::by_rows::ByRows;
 use super::cx::Cx;
 use super::erased::AnyCache;
 use super::ids::NodeId;
@@ -9,7 +10,7 @@ use super::memory::Memory;
 use super::model::{Model, Node};
 use super::model_builder::rows_differ;
 use super::rows::RowSpace;
-use crate::error::{Error, Result};
+use crate::error::{Error, ModelError, Result};
 use crate::kernels::PackedRows;
 use crate::scalar::Scalar;
 use crate::value::{Value, ValueRef};
@@ -81,6 +82,9 @@ impl<F: Scalar> Model<F> {
     ) -> Result<Trace<'x, F>> {
         self.check_input(cx, &x)?;
         liveness.check(self, cx.mode(), pass)?;
+        if cx.memory() == Memory::Recompute {
+            return self.run_by_rows(liveness, pass, cx, x);
+        }
         let (spaces, rows) = self.row_spaces(cx, &x)?.into_iter().unzip();
         let mut trace = Trace {
             x,
@@ -92,6 +96,7 @@ impl<F: Scalar> Model<F> {
             output: self.output(),
             homes: liveness.sources().to_vec(),
             liveness: liveness.clone(),
+            by_rows: None,
         };
         for (id, node) in self.iter() {
             let overwritten = match liveness.action(id) {
@@ -110,7 +115,7 @@ impl<F: Scalar> Model<F> {
             };
             let at = cx.at(id, node.name()).reading(trace.read_by(node));
             let resting = match cx.memory() {
-                Memory::Whole => &[],
+                Memory::Whole | Memory::Recompute => &[],
                 Memory::EightBits => liveness.resting_after(id),
             };
             // A layer that reads nothing else may run in what its input leaves behind.
@@ -145,6 +150,38 @@ impl<F: Scalar> Model<F> {
             }
         }
         Ok(trace)
+    }
+
+    /// The same, keeping what comes out of hops alone.
+    fn run_by_rows<'x>(
+        &self,
+        liveness: &Liveness,
+        pass: Pass,
+        cx: &Cx<F>,
+        x: ValueRef<'x, F>,
+    ) -> Result<Trace<'x, F>> {
+        if let Some(id) = liveness.keep().iter().find(|id| **id != self.output()) {
+            let (node, kind) = (self.name_of(*id).into(), "a loss or an observer reads it".into());
+            return Err(
+                ModelError::KeepsMaps { node, kind, reason: "it must be kept".into() }.into()
+            );
+        }
+        let (by_rows, y) = ByRows::forward(self, cx, &x, pass == Pass::Trace)?;
+        let (spaces, rows): (_, Vec<usize>) = self.row_spaces(cx, &x)?.into_iter().unzip();
+        let mut values: Vec<Option<Value<F>>> = rows.iter().map(|_| None).collect();
+        values[self.output().0] = Some(Value::Dense(y));
+        Ok(Trace {
+            x,
+            packed: rows.iter().map(|_| None).collect(),
+            caches: self.nodes.iter().map(|_| None).collect(),
+            homes: (0..rows.len()).map(NodeId).collect(),
+            rows,
+            spaces,
+            values,
+            output: self.output(),
+            liveness: liveness.clone(),
+            by_rows: Some(by_rows).filter(|_| pass == Pass::Trace),
+        })
     }
 
     /// Lets layers take running statistics from a forward pass in training mode.
@@ -251,6 +288,8 @@ pub struct Trace<'x, F: Scalar> {
     /// The node where the value of each lives now.
     pub(super) homes: Vec<NodeId>,
     pub(super) liveness: Liveness,
+    /// What a pass by rows has kept in the place of values.
+    pub(super) by_rows: Option<ByRows<F>>,
 }
 
 impl<F: Scalar> std::fmt::Debug for Trace<'_, F> {

@@ -363,8 +363,10 @@ impl std::fmt::Display for Trainer {
         if let Some(largest) = self.settings.clip_norm {
             write!(f, ", gradients of norm {largest} at most")?;
         }
-        if self.settings.memory != Memory::Whole {
-            write!(f, ", maps in {}", self.settings.memory)?;
+        match self.settings.memory {
+            Memory::Whole => {}
+            Memory::Recompute => f.write_str(", maps recomputed")?,
+            memory => write!(f, ", maps in {memory}")?,
         }
         if self.settings.accumulate > 1 {
             write!(f, ", {} batches a step", self.settings.accumulate)?;
@@ -514,6 +516,11 @@ impl<F: Scalar> Run<'_, F> {
         let dropout_seed = settings.dropout_seed.unwrap_or(model.seed());
         // One pool of buffers for the whole training.
         let pool = Cx::without_graph();
+        // Packed maps are for backward alone; what is done some rows at a time validates so, too.
+        let pool = match settings.memory {
+            Memory::Recompute => pool.with_memory(settings.memory),
+            _ => pool,
+        };
         let mut seen = view.map(|view| view(&model));
         let chooses = self.task.chooses();
         let start = match settings.keep_start && chooses {

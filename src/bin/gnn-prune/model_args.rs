@@ -131,7 +131,7 @@ pub fn with_ranking_losses(words: impl Iterator<Item = OsString>) -> Vec<OsStrin
 /// Reads how mini-batches of nodes are drawn: `neighbors`, `walks:ROOTS:STEPS`, `edges:N`,
 /// `nodes:N`, `clusters:PARTS:N`.
 fn memory(text: &str) -> std::result::Result<Memory, String> {
-    text.parse().map_err(|_| "whole or 8bit".into())
+    text.parse().map_err(|_| "whole, 8bit or recompute".into())
 }
 
 fn sampler(word: &str) -> std::result::Result<SamplerKind, String> {
@@ -250,7 +250,7 @@ pub struct ModelArgs {
     /// Share of the first features in appnp and gcn2
     #[arg(long, value_name = "SHARE", default_value_t = 0.1, allow_negative_numbers = true)]
     pub alpha: f64,
-    /// Maps kept for backward: whole, 8bit
+    /// Maps kept for backward: whole, 8bit, recompute
     #[arg(long, value_name = "HOW", default_value = "whole", value_parser = memory)]
     pub memory: Memory,
     /// Most epochs of training [default: 200, 40 or 400]

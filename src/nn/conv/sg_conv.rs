@@ -10,8 +10,8 @@ use crate::nn::linear_map::aggregated;
 use crate::nn::product::{bias_gradient, product, product_dw};
 use crate::nn::pytorch::py;
 use crate::nn::{
-    Attrs, Axis, Cx, Grads, Init, Io, Layer, Layout, LinearMap, Lowering, NodeWise, Param, Place,
-    PruneUnits, Python, Reads, Registered, See, Shapes, StageId, Twin, Wiring, bias,
+    Attrs, Axis, Cx, Grads, Init, Io, Layer, Layout, Linear, LinearMap, Lowering, NodeWise, Param,
+    Piece, Place, PruneUnits, Python, Reads, Registered, See, Shapes, StageId, Twin, Wiring, bias,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -187,6 +187,19 @@ impl<F: Scalar> Layer<F> for SgConv<F> {
 
     fn reads(&self) -> Reads {
         Reads::Inputs
+    }
+
+    fn pieces(&self, sparse: bool) -> Option<Vec<Piece<F>>> {
+        let (norm, bias, first) = (self.norm, self.bias.as_ref(), self.aggregates_first(sparse));
+        let product = Linear::of(&self.weight, bias.filter(|_| first));
+        let mut pieces: Vec<_> = (1..=self.hops)
+            .map(|k| {
+                let last = k == self.hops && !first;
+                Piece::Hop { norm, bias: bias.filter(|_| last).cloned() }
+            })
+            .collect();
+        pieces.insert(if first { self.hops } else { 0 }, Piece::Rows(Box::new(product)));
+        Some(pieces)
     }
 
     fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {

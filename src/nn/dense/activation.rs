@@ -4,8 +4,8 @@ use crate::error::{Result, Unsupported};
 use crate::graph::Graph;
 use crate::kernels;
 use crate::nn::{
-    ActivationFn, Attrs, Cx, Grads, InPlace, Io, Layer, Lowering, Place, Python, Reads, Registered,
-    Shapes, StageId, Twin, Wiring,
+    ActivationFn, Attrs, Cx, Grads, InPlace, Io, Layer, Lowering, Piece, Place, Python, Reads,
+    Registered, Shapes, StageId, Twin, Wiring,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -105,6 +105,10 @@ impl<F: Scalar> Layer<F> for Activation {
             ActivationFn::Relu | ActivationFn::LeakyRelu => Reads::SignOfOutput,
             _ => Reads::Output,
         }
+    }
+
+    fn pieces(&self, _: bool) -> Option<Vec<Piece<F>>> {
+        Some(vec![Piece::Rows(Box::new(self.clone()))])
     }
 
     fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {

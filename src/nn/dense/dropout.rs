@@ -6,8 +6,8 @@ use crate::graph::Graph;
 use crate::kernels::{self, DropMask};
 use crate::nn::product::with_data;
 use crate::nn::{
-    Attrs, Cx, Grads, InPlace, Io, Layer, Lowering, Mode, Place, Python, Reads, Registered, Rows,
-    Shapes, StageId, Twin, Wiring,
+    Attrs, Cx, Grads, InPlace, Io, Layer, Lowering, Mode, Piece, Place, Python, Reads, Registered,
+    Rows, Shapes, StageId, Twin, Wiring,
 };
 use crate::rng::{ChaCha8Rng, hash, purpose};
 use crate::scalar::Scalar;
@@ -239,6 +239,10 @@ impl<F: Scalar> Layer<F> for Dropout {
 
     fn is_identity(&self, mode: Mode) -> bool {
         mode == Mode::Eval || self.p == 0.0
+    }
+
+    fn pieces(&self, _: bool) -> Option<Vec<Piece<F>>> {
+        Some(vec![Piece::Rows(Box::new(self.clone()))])
     }
 
     /// Inference passes through.

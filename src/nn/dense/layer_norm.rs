@@ -5,8 +5,8 @@ use crate::graph::Graph;
 use crate::kernels;
 use crate::nn::product::gradient_like;
 use crate::nn::{
-    Attrs, Axis, Cx, Grads, Init, Io, Kept, Layer, Layout, Lowering, Param, Place, Python, Reads,
-    Registered, RowNorm, Shapes, StageId, Twin, Wiring,
+    Attrs, Axis, Cx, Grads, Init, Io, Kept, Layer, Layout, Lowering, Param, Piece, Place, Python,
+    Reads, Registered, RowNorm, Shapes, StageId, Twin, Wiring,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -165,6 +165,10 @@ impl<F: Scalar> Layer<F> for LayerNorm<F> {
 
     fn reads(&self) -> Reads {
         Reads::Inputs
+    }
+
+    fn pieces(&self, _: bool) -> Option<Vec<Piece<F>>> {
+        (!self.per_graph).then(|| vec![Piece::Rows(Box::new(self.clone()))])
     }
 
     fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {

@@ -6,8 +6,8 @@ use crate::kernels;
 use crate::nn::product::{bias_gradient, product};
 use crate::nn::pytorch::py;
 use crate::nn::{
-    Attrs, Axis, Cx, Grads, Init, Io, Layer, Layout, LinearMap, Lowering, Param, Place, PruneUnits,
-    Python, Reads, Registered, See, Shapes, StageId, Twin, Wiring, bias,
+    Attrs, Axis, Cx, Grads, Init, Io, Layer, Layout, LinearMap, Lowering, Param, Piece, Place,
+    PruneUnits, Python, Reads, Registered, See, Shapes, StageId, Twin, Wiring, bias,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -116,6 +116,10 @@ impl<F: Scalar> Layer<F> for Linear<F> {
 
     fn reads(&self) -> Reads {
         Reads::Inputs
+    }
+
+    fn pieces(&self, _: bool) -> Option<Vec<Piece<F>>> {
+        Some(vec![Piece::Rows(Box::new(self.clone()))])
     }
 
     fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {

@@ -4,8 +4,8 @@ use crate::error::{Result, Unsupported};
 use crate::graph::Graph;
 use crate::kernels;
 use crate::nn::{
-    Attrs, Cx, Evaluated, Grads, Io, Layer, Lowering, Place, Python, Reads, Registered, Shapes,
-    StageId, Twin, Wiring,
+    Attrs, Cx, Evaluated, Grads, Io, Layer, Lowering, Piece, Place, Python, Reads, Registered,
+    Shapes, StageId, Twin, Wiring,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -77,6 +77,10 @@ impl<F: Scalar> Layer<F> for Normalize {
 
     fn reads(&self) -> Reads {
         Reads::Output
+    }
+
+    fn pieces(&self, _: bool) -> Option<Vec<Piece<F>>> {
+        Some(vec![Piece::Rows(Box::new(self.clone()))])
     }
 
     fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {
