@@ -2272,6 +2272,15 @@ fn a_recommender_has_narrow_students_and_prefixes() {
     assert!(mean(&narrow["rows"][1]) > 80.0, "{narrow}");
     let whole = json(&format!("compress {line} --prefixes 4,2 --prefix 2 --controls none"));
     assert_eq!(whole["rows"][0]["metrics"], wide["rows"][0]["metrics"]);
+    // Widths that learn from each other train otherwise, and settings of nothing are refused.
+    let taught = "--prefixes 4,2 --prefix-lessons rankings:5:5 --prefix-lesson-weight 0.5";
+    let taught = json(&format!("train {line} {taught} --prefix-harder 0.5 --prefix-balance -1"));
+    assert_ne!(taught["rows"][0]["metrics"], wide["rows"][0]["metrics"]);
+    refuses(&format!("train {line} --prefixes 4 --prefix-lessons most"), &["`mutual`"]);
+    refuses(&format!("train {line} --prefixes 4 --prefix-lessons rankings"), &["reads 80"]);
+    refuses(&format!("train {line} --prefix-lessons scores"), &["--prefixes"]);
+    refuses(&format!("train {line} --prefixes 4 --prefix-balance 11"), &["in [-10, 10]"]);
+    refuses("train digits --prefixes 4 --prefix-harder 1", &["told by rankings"]);
     refuses(&format!("train {line} --prefixes 8"), &["less than the whole"]);
     refuses(&format!("train {line} --prefixes 2,2"), &["listed once"]);
     refuses(

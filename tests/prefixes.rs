@@ -1,11 +1,12 @@
 //! The first channels of a model are a model, and what was trained for it is a good one.
 
 use crate::links::days;
+use crate::rankings::kinds;
 use gnn_prune::data::{Interactions, Triples};
 use gnn_prune::models::{Encoder, Jumping, Links, Scored};
 use gnn_prune::nn::{Composition, Cx, Form};
-use gnn_prune::prune::Prefixes;
-use gnn_prune::task::{Candidates, LinkTask, Part, RecommendTask, Task, evaluate};
+use gnn_prune::prune::{Lessons, Prefixes};
+use gnn_prune::task::{Candidates, LinkTask, Part, Ranked, RecommendTask, Task, evaluate};
 use gnn_prune::train::UpdateRule;
 use gnn_prune::{ChannelPlan, Dataset, Gat, Gcn, LightGcn, Mlp, Model, Trainer};
 
@@ -124,4 +125,93 @@ fn a_prefix_of_triples_has_its_relations() {
     let model = model.build(0).unwrap();
     let narrow = ChannelPlan::prefix(&model, 2).unwrap().shrink(&model).unwrap();
     assert_eq!(narrow.num_params(), 2 * (28 + 4));
+}
+
+#[test]
+fn widths_of_a_network_of_nodes_learn_from_each_other() {
+    let data = Dataset::sbm(200, 3).features(5).build().unwrap();
+    let model = Gcn::builder(5, 3).hidden(8).dropout(0.0).build(1).unwrap();
+    let trainer = Trainer::builder().epochs(30).build().unwrap();
+    let apart = |prefixes: Prefixes| {
+        let model = prefixes.fit(&trainer, model.clone(), &data).unwrap().model;
+        let narrow = ChannelPlan::prefix(&model, 2).unwrap().shrink(&model).unwrap();
+        let of = |model: &Model| model.infer(&Cx::eval(data.graph()), data.features()).unwrap();
+        let (wide, narrow) = (of(&model), of(&narrow));
+        let classes = |y: &[f32]| {
+            let top = y.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let sum: f32 = y.iter().map(|z| (z - top).exp()).sum();
+            y.iter().map(|z| (z - top).exp() / sum).collect::<Vec<f32>>()
+        };
+        let rows = wide.rows().into_iter().zip(narrow.rows());
+        let off = rows.map(|(wide, narrow)| {
+            let (p, q) = (classes(&wide.to_vec()), classes(&narrow.to_vec()));
+            p.iter().zip(&q).map(|(p, q)| (p - q).abs()).sum::<f32>()
+        });
+        off.sum::<f32>()
+    };
+    let plain = Prefixes::new([2]).unwrap();
+    let before = apart(plain.clone());
+    for lessons in [Lessons::Scores, Lessons::Mutual] {
+        let after = apart(plain.clone().lessons(lessons, 3.0).unwrap());
+        assert!(after < 0.9 * before, "{lessons}: {after}, without {before}");
+    }
+}
+
+#[test]
+fn a_width_that_learns_rankings_comes_to_answer_as_the_whole() {
+    // The last epoch is kept: the first lists are made after ten.
+    let task = RecommendTask::builder(kinds()).batch(100).refit(true).build().unwrap();
+    let model = LightGcn::builder(90).channels(16).layers(1).build(3).unwrap();
+    let trainer = Trainer::builder().learning_rate(0.02).weight_decay(0.0).epochs(40);
+    let trainer = trainer.build().unwrap();
+    let users: Vec<u32> = (0..30).collect();
+    let batch = task.ask(&users).unwrap();
+    let first = |model: &Model| -> Vec<Vec<usize>> {
+        let y = model.infer(&batch.on(&Cx::without_graph()), batch.features()).unwrap();
+        let y: Vec<f32> = y.iter().copied().collect();
+        let of = |(scores, own): (&[f32], &Vec<u32>)| {
+            let mut items: Vec<usize> = (0..60).filter(|k| !own.contains(&(*k as u32))).collect();
+            items.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
+            items[..5].to_vec()
+        };
+        y.chunks(60).zip(task.train()).map(of).collect()
+    };
+    let agreed = |prefixes: Prefixes| {
+        let model = prefixes.fit(&trainer, model.clone(), &task).unwrap().model;
+        let narrow = ChannelPlan::prefix(&model, 4).unwrap().shrink(&model).unwrap();
+        let (whole, narrow) = (first(&model), first(&narrow));
+        let both = whole.iter().zip(&narrow);
+        both.map(|(a, b)| a.iter().filter(|item| b.contains(item)).count()).sum::<usize>()
+    };
+    let plain = Prefixes::new([4]).unwrap();
+    let rankings = Lessons::Rankings(Ranked::new(5, 10));
+    let (before, after) = (agreed(plain.clone()), agreed(plain.lessons(rankings, 2.0).unwrap()));
+    assert!(after > before + 8, "{after} of 150 answers, without {before}");
+}
+
+#[test]
+fn widths_that_learn_both_ways_come_to_score_alike() {
+    let (facts, model) = days(Form::ComplEx, 32);
+    let task = LinkTask::builder(facts).candidates(Candidates::All).batch(8).build().unwrap();
+    let trainer = Trainer::builder().rule(UpdateRule::Adagrad).learning_rate(0.3);
+    let trainer = trainer.weight_decay(0.0).epochs(20).build().unwrap();
+    let batch = task.whole().unwrap();
+    let off = |prefixes: &Prefixes| {
+        let model = prefixes.fit(&trainer, model.clone(), &task).unwrap().model;
+        let narrow = ChannelPlan::prefix(&model, 16).unwrap().shrink(&model).unwrap();
+        let of =
+            |model: &Model| model.infer(&batch.on(&Cx::without_graph()), batch.features()).unwrap();
+        (of(&narrow) - of(&model)).mapv(f32::abs).mean().unwrap()
+    };
+    let plain = Prefixes::new([16]).unwrap();
+    let before = off(&plain);
+    let taught = plain.lessons(Lessons::Mutual, 3.0).unwrap();
+    let after = off(&taught);
+    assert!(after < 0.8 * before, "{after}, without {before}");
+    let again = |count| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(count).build().unwrap();
+        let short = Trainer::builder().epochs(2).build().unwrap();
+        pool.install(|| taught.fit(&short, model.clone(), &task).unwrap().losses)
+    };
+    assert_eq!(again(1), again(3));
 }

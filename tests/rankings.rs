@@ -19,7 +19,7 @@ fn trainer(epochs: usize) -> Trainer {
 }
 
 /// Whoever has some items of one of three kinds takes others of that kind.
-fn kinds() -> Interactions {
+pub fn kinds() -> Interactions {
     let own = |user: u32| -> Vec<u32> {
         (0..12).map(|k| (user % 3) * 20 + (user * 5 + k * 3) % 20).collect()
     };

@@ -1,12 +1,11 @@
 //! Distillation where pairs or graphs are asked about: batch by batch, as the task draws them.
 
-use super::lists::{FirstAnswers, rankings};
 use super::signals::mismatch;
 use super::{DistillLoss, Signals};
 use crate::error::{Error, Result};
 use crate::nn::{Cx, Grads, Model};
 use crate::scalar::Scalar;
-use crate::task::{Batch, Task};
+use crate::task::{Batch, FirstAnswers, Task, rankings};
 use crate::train::{Loss, Objective, Pass};
 use ndarray::{Array2, ArrayView2};
 use std::sync::Arc;
@@ -102,10 +101,14 @@ impl<F: Scalar> ByBatch<'_, F> {
         let Some(first) = &self.first else { return Ok(()) };
         for (weight, loss) in &self.losses {
             let Some(ranked) = loss.reads_rankings() else { continue };
-            let (value, grads) =
-                first.objective(pass, self.task, &self.pool, (ranked, self.steps), |scores| {
-                    loss.of_rankings(scores)
-                })?;
+            let (value, grads) = first.objective(
+                (pass.model, pass.batch),
+                (pass.mode, pass.memory),
+                self.task,
+                &self.pool,
+                (ranked, self.steps),
+                |scores| loss.of_rankings(scores),
+            )?;
             objective.value += *weight * value;
             objective.params.get_or_insert_with(|| Grads::new(0)).add_scaled(&grads, *weight);
         }

@@ -10,7 +10,6 @@ mod adversarial;
 mod by_batch;
 mod distiller;
 mod input_gradients;
-mod lists;
 mod probe;
 mod relaxed_ranking;
 mod signals;
@@ -24,29 +23,14 @@ pub use relaxed_ranking::RelaxedRanking;
 pub use signals::Signals;
 pub use soft_labels::SoftLabels;
 
+pub use crate::task::Ranked;
+
 use crate::error::{Error, Result};
 use crate::nn::Grads;
 use crate::scalar::Scalar;
 use crate::train::NodeGrads;
 use ndarray::{Array2, ArrayView2};
 use std::sync::Arc;
-
-/// What a loss reads of the ranking of a query.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Ranked {
-    /// So many of the teacher's first answers.
-    pub best: usize,
-    /// So many drawn of the others.
-    pub others: usize,
-}
-
-impl Ranked {
-    /// So many of the teacher's first answers, and so many drawn of the others.
-    pub fn new(best: usize, others: usize) -> Self {
-        Self { best, others }
-    }
-}
 
 /// What a student imitates of its teacher: a value and its gradients; anyone may add one.
 ///

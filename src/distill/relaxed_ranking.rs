@@ -2,8 +2,8 @@
 
 use super::{DistillLoss, Ranked, Signals};
 use crate::error::{Error, Result};
-use crate::kernels;
 use crate::scalar::Scalar;
+use crate::task::relaxed_ranking;
 use crate::train::NodeGrads;
 use ndarray::{Array2, ArrayView2};
 
@@ -61,34 +61,6 @@ impl Default for RelaxedRanking {
     }
 }
 
-/// `ln(e^a + e^b)`.
-fn log_sum<F: Scalar>(a: F, b: F) -> F {
-    let (low, high) = if a < b { (a, b) } else { (b, a) };
-    if high == F::neg_infinity() { high } else { high + (low - high).exp().ln_1p() }
-}
-
-/// The loss of one query, `K` times; its gradient, `K` times, is written to `gradient`.
-fn of_list<F: Scalar>(scores: &[F], best: usize, gradient: &mut [F]) -> F {
-    // ln Z_k, from the last one on.
-    let mut below = scores[best..].iter().fold(F::neg_infinity(), |sum, &s| log_sum(sum, s));
-    let mut value = F::zero();
-    for k in (0..best).rev() {
-        below = log_sum(below, scores[k]);
-        value += below - scores[k];
-        gradient[k] = below;
-    }
-    // ln Σ_{k≤j} 1/Z_k.
-    let mut shares = F::neg_infinity();
-    for j in 0..best {
-        shares = log_sum(shares, -gradient[j]);
-        gradient[j] = (scores[j] + shares).exp() - F::one();
-    }
-    for (g, &s) in gradient[best..].iter_mut().zip(&scores[best..]) {
-        *g = (s + shares).exp();
-    }
-    value
-}
-
 impl<F: Scalar> DistillLoss<F> for RelaxedRanking {
     fn name(&self) -> &'static str {
         "relaxed_ranking"
@@ -113,18 +85,7 @@ impl<F: Scalar> DistillLoss<F> for RelaxedRanking {
             let (expected, found) = ((scores.nrows(), best + others), scores.dim());
             return Err(Error::ShapeMismatch { at: "scores of rankings".into(), expected, found });
         }
-        let mut gradient = Array2::zeros(scores.dim());
-        let mut values = vec![F::zero(); scores.nrows()];
-        let scores = scores.as_standard_layout();
-        let own = scores.as_slice().expect("standard layout");
-        let weight = F::of(1.0 / (best * scores.nrows().max(1)) as f64);
-        let gradients = gradient.as_slice_mut().expect("a new array is contiguous");
-        let jobs = gradients.chunks_exact_mut(best + others).zip(&mut values).enumerate();
-        kernels::run(jobs.collect(), own.len(), |(i, (gradient, value))| {
-            *value = of_list(&own[i * (best + others)..][..best + others], best, gradient);
-            gradient.iter_mut().for_each(|g| *g *= weight);
-        });
-        Ok((values.into_iter().sum::<F>() * weight, gradient))
+        Ok(relaxed_ranking(scores, best))
     }
 
     /// Refused: there is no ranking.

@@ -72,6 +72,7 @@ impl Compression<'_, ()> {
                 return Err(Error::setting("prefixes", "of a model that is read", legal));
             }
             prefixes.check(self.form())?;
+            prefixes.check_task(self.task)?;
         }
         let trainer = self.dense_trainer();
         let (quantizer, prefixes) = (self.quantizer.as_ref(), self.prefixes.is_some());

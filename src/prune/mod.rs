@@ -34,7 +34,8 @@ pub use amount::{Amount, Budget, Compensation, Scope};
 pub use block::Block;
 pub use channel::{
     Activation, ChannelLabels, ChannelPlan, ChannelPruner, ChannelPrunerBuilder, ChannelUnits,
-    EarlyBird, EarlyBirdBuilder, Group, GroupPlan, Member, Prefixes, Pruned, ReaderView, Watch,
+    EarlyBird, EarlyBirdBuilder, Group, GroupPlan, Lessons, Member, Prefixes, Pruned, ReaderView,
+    Watch,
 };
 pub use criteria::{Ablation, Cosine, Magnitude, Random, Subset, Taylor};
 pub use criterion::{Criterion, Needs, Removal, Scores};

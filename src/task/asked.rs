@@ -160,6 +160,14 @@ impl RankingLoss {
         (values.into_iter().sum::<F>() * weight, gradient)
     }
 
+    /// The loss of each query, without gradients.
+    pub(crate) fn of_each<F: Scalar>(self, y: ArrayView2<F>, asked: &Asked) -> Vec<F> {
+        asked.each(y, |scores, answers, left_out| {
+            let mut gradient = vec![F::zero(); scores.len()];
+            self.of_query(scores, answers, left_out, &mut gradient)
+        })
+    }
+
     /// The loss of one query; its gradient is written where it is not zero.
     fn of_query<F: Scalar>(
         self,
@@ -373,7 +381,9 @@ mod tests {
             RankingLoss::SampledSoftmax { temperature: 0.2 },
             RankingLoss::CosineContrastive { margin: 0.2, weight: 3.0 },
         ] {
-            let (_, gradient) = loss.of(y.view(), &asked);
+            let (value, gradient) = loss.of(y.view(), &asked);
+            let each = loss.of_each(y.view(), &asked);
+            assert_relative_eq!(each.iter().sum::<f64>() / 2.0, value, epsilon = 1e-12);
             for k in 0..8 {
                 let at = |h: f64| {
                     let mut moved = y.clone();

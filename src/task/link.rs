@@ -393,6 +393,10 @@ impl<F: Scalar> Task<F> for LinkTask<F> {
         Ok(self.settings.loss.of(y, asked_by(batch, self.name())?))
     }
 
+    fn losses(&self, y: ArrayView2<F>, batch: &Batch<F>) -> Result<Option<Vec<F>>> {
+        Ok(Some(self.settings.loss.of_each(y, asked_by(batch, self.name())?)))
+    }
+
     fn metric(&self) -> Metric {
         Metric::MEAN_RECIPROCAL_RANK
     }

@@ -20,6 +20,7 @@ mod batch;
 mod candidates;
 mod dense;
 mod edge;
+mod first_answers;
 mod folds;
 mod graph;
 mod known;
@@ -31,6 +32,7 @@ mod places;
 mod prefetch;
 mod rankings;
 mod recommend;
+mod relaxed_ranking;
 mod sampled;
 mod sampler;
 mod top_k;
@@ -42,15 +44,16 @@ pub use batch::{Batch, Batches};
 pub use candidates::Candidates;
 pub(crate) use dense::DenseFeatures;
 pub use edge::EdgeTask;
+pub(crate) use first_answers::{FirstAnswers, rankings};
 pub use folds::{Folds, Holdout};
 pub use graph::{GraphTask, GraphTaskBuilder};
 pub use link::{LinkTask, LinkTaskBuilder};
 pub use loss::{absolute_error, binary_cross_entropy, cross_entropy, squared_error};
 pub use metric::{Better, Metric, Tally, accuracy, roc_auc};
 pub use node::{Deviation, NodeTask};
-pub use rankings::Rankings;
-pub(crate) use rankings::{among_candidates, among_listed};
+pub use rankings::{Ranked, Rankings};
 pub use recommend::{Draws, RecommendTask, RecommendTaskBuilder};
+pub(crate) use relaxed_ranking::relaxed_ranking;
 pub use sampled::Sampled;
 pub use sampler::Sampler;
 pub use trained_on::TrainedOn;
@@ -218,6 +221,16 @@ pub trait Task<F: Scalar>: Send + Sync {
     /// # Errors
     /// What cannot be compared.
     fn loss(&self, y: ArrayView2<F>, batch: &Batch<F>) -> Result<(F, Array2<F>)>;
+
+    /// The loss of each query of a batch by itself, whose mean [`Task::loss`] is, so that the rows
+    /// of its gradient are the queries', each with as many. Default: it is no such mean, or nobody
+    /// asked.
+    ///
+    /// # Errors
+    /// As [`Task::loss`].
+    fn losses(&self, _y: ArrayView2<F>, _batch: &Batch<F>) -> Result<Option<Vec<F>>> {
+        Ok(None)
+    }
 
     /// What is measured.
     fn metric(&self) -> Metric;

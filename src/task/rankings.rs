@@ -26,8 +26,25 @@ impl Rankings {
     }
 }
 
+/// What a loss reads of the ranking of a query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Ranked {
+    /// So many of the teacher's first answers.
+    pub best: usize,
+    /// So many drawn of the others.
+    pub others: usize,
+}
+
+impl Ranked {
+    /// So many of the teacher's first answers, and so many drawn of the others.
+    pub fn new(best: usize, others: usize) -> Self {
+        Self { best, others }
+    }
+}
+
 /// A batch of the data of `task` that asks these queries, with all candidates.
-pub(crate) fn among_candidates<F: Scalar>(
+pub(super) fn among_candidates<F: Scalar>(
     task: &dyn Task<F>,
     queries: Vec<Query>,
     candidates: Range<u32>,
@@ -39,7 +56,7 @@ pub(crate) fn among_candidates<F: Scalar>(
 /// A batch of the data of `task` that asks these queries, each with `count` candidates of its own,
 /// one query's after another's. It runs on what `like` runs on, a training batch of the task: its
 /// graph, or the rows of the named nodes alone.
-pub(crate) fn among_listed<F: Scalar>(
+pub(super) fn among_listed<F: Scalar>(
     task: &dyn Task<F>,
     queries: &[Query],
     count: usize,

@@ -6,7 +6,7 @@ use crate::fits::Work;
 use clap::{Args, ValueEnum, builder::TypedValueParser};
 use gnn_prune::models::{self, Normalization, Scored};
 use gnn_prune::nn::{Aggregation, Composition, Form, Memory};
-use gnn_prune::prune::Prefixes;
+use gnn_prune::prune::{Lessons, Prefixes};
 use gnn_prune::task::{Candidates, Draws, RankingLoss, Sampler};
 use gnn_prune::train::{Schedule, UpdateRule};
 use gnn_prune::{AppnpNet, Dataset, Gat, Gcn, Gcn2, Gin, Mlp, Model, Sage, Sgc, Trainer};
@@ -347,6 +347,22 @@ pub struct ModelArgs {
     /// Widths whose first channels are to be models, too: 8,16,32
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = count(MOST_WIDTH))]
     pub prefixes: Vec<usize>,
+    /// What these learn of wider ones: scores, mutual, rankings:BEST:OTHERS
+    #[arg(long, value_name = "HOW", requires = "prefixes", value_parser = lessons)]
+    pub prefix_lessons: Option<Lessons>,
+    /// Weight of that beside a width's own loss [default: 1]
+    #[arg(long, value_name = "W", requires = "prefix_lessons", allow_negative_numbers = true)]
+    pub prefix_lesson_weight: Option<f64>,
+    /// Weigh what the next narrower width has not learnt by e^(G·loss)
+    #[arg(long, value_name = "G", requires = "prefixes", allow_negative_numbers = true)]
+    pub prefix_harder: Option<f64>,
+    /// Weigh each width by e^(B·its share of the whole) [default: 0]
+    #[arg(long, value_name = "B", requires = "prefixes", allow_negative_numbers = true)]
+    pub prefix_balance: Option<f64>,
+}
+
+fn lessons(text: &str) -> std::result::Result<Lessons, String> {
+    text.parse().map_err(|error: gnn_prune::Error| error.to_string())
 }
 
 impl ModelArgs {
@@ -360,10 +376,15 @@ impl ModelArgs {
 
     /// The prefixes that are trained beside the whole model.
     pub fn prefixes(&self) -> Result<Option<Prefixes>> {
-        match self.prefixes.is_empty() {
-            true => Ok(None),
-            false => Ok(Some(Prefixes::new(self.prefixes.clone())?)),
+        if self.prefixes.is_empty() {
+            return Ok(None);
         }
+        let mut prefixes = Prefixes::new(self.prefixes.clone())?;
+        if let Some(lessons) = self.prefix_lessons {
+            prefixes = prefixes.lessons(lessons, self.prefix_lesson_weight.unwrap_or(1.0))?;
+        }
+        let prefixes = prefixes.harder(self.prefix_harder.unwrap_or(0.0))?;
+        Ok(Some(prefixes.balance(self.prefix_balance.unwrap_or(0.0))?))
     }
 
     /// The kind of network, for this work.

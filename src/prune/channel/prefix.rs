@@ -34,8 +34,7 @@ impl ChannelPlan {
     pub fn prefix<F: Scalar>(model: &Model<F>, width: usize) -> Result<Self> {
         let labels = labelled(model)?;
         let channels = channels_of_units(model, &labels);
-        let of = |units: &[usize]| units.iter().map(|&unit| channels[unit]).sum::<usize>();
-        let widest = labels.groups().iter().map(|group| of(&group.units)).max().unwrap_or(0);
+        let widest = widest_of(&labels, &channels);
         if width == 0 || width > widest {
             return Err(Error::setting("width", width, format!("from 1 to {widest}")));
         }
@@ -57,6 +56,20 @@ impl ChannelPlan {
         let removals = vec![Removal::default(); labels.groups().len()];
         Ok(Self::new(&format!("prefix {width}"), model, &labels, &keep, removals)?)
     }
+}
+
+/// Channels of the widest group of a model.
+///
+/// # Errors
+/// As [`ChannelPlan::prefix`], for a model without hidden channels.
+pub(super) fn widest<F: Scalar>(model: &Model<F>) -> Result<usize> {
+    let labels = labelled(model)?;
+    Ok(widest_of(&labels, &channels_of_units(model, &labels)))
+}
+
+fn widest_of(labels: &ChannelLabels, channels: &[usize]) -> usize {
+    let of = |units: &[usize]| units.iter().map(|&unit| channels[unit]).sum::<usize>();
+    labels.groups().iter().map(|group| of(&group.units)).max().unwrap_or(0)
 }
 
 /// How many channels of the first layer, or hidden map, that has it make up each unit.

@@ -1,13 +1,12 @@
 //! The first answers of a teacher, and scores of a student at them.
 
-use super::Ranked;
+use super::rankings::{among_candidates, among_listed};
+use super::{Batch, Ranked, Rankings, Task};
 use crate::error::{Error, Result};
 use crate::kernels;
-use crate::nn::{Cx, Grads, Model, Query};
+use crate::nn::{Cx, Grads, Memory, Mode, Model, Query};
 use crate::rng::{Draws, purpose};
 use crate::scalar::Scalar;
-use crate::task::{Batch, Rankings, Task, among_candidates, among_listed};
-use crate::train::Pass;
 use ndarray::{Array2, ArrayView2};
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -16,7 +15,7 @@ use std::collections::HashMap;
 const SCORES_AT_ONCE: usize = 1 << 24;
 
 /// The first answers of a teacher to every query of the training part.
-pub(super) struct FirstAnswers {
+pub(crate) struct FirstAnswers {
     asked: Rankings,
     /// Where each query stands among these. Looked up and never walked.
     place: HashMap<Query, u32>,
@@ -32,7 +31,7 @@ impl FirstAnswers {
     ///
     /// # Errors
     /// [`Error::NotFinite`] for a score, [`Error::Data`] where a query has not enough candidates.
-    pub(super) fn of<F: Scalar>(
+    pub(crate) fn of<F: Scalar>(
         teacher: &Model<F>,
         task: &dyn Task<F>,
         ranked: Ranked,
@@ -104,27 +103,28 @@ impl FirstAnswers {
         lists
     }
 
-    /// What a loss makes of the student's scores of the lists of a batch's queries: its value, and
+    /// What a loss makes of a student's scores of the lists of a batch's queries: its value, and
     /// its gradient by the student's parameters. Zero where the batch asks no query of the training
     /// part.
-    pub(super) fn objective<F: Scalar>(
+    pub(crate) fn objective<F: Scalar>(
         &self,
-        pass: &Pass<F>,
+        (student, batch): (&Model<F>, &Batch<F>),
+        how: (Mode, Memory),
         task: &dyn Task<F>,
         pool: &Cx<'static, F>,
         (ranked, step): (Ranked, u64),
         loss: impl FnOnce(ArrayView2<F>) -> Result<(F, Array2<F>)>,
     ) -> Result<(F, Grads<F>)> {
-        let places = self.of_batch(pass.batch);
+        let places = self.of_batch(batch);
         if places.is_empty() {
             return Ok((F::zero(), Grads::new(0)));
         }
         let (count, nodes) = (ranked.best + ranked.others, self.lists(&places, ranked, step));
         let queries: Vec<Query> =
             places.iter().map(|&k| self.asked.queries[k as usize].0).collect();
-        let batch = among_listed(task, &queries, count, &nodes, pass.batch)?;
-        let cx = batch.on(pool).with_mode(pass.mode).with_memory(pass.memory);
-        let trace = pass.model.trace(&cx, batch.features())?;
+        let batch = among_listed(task, &queries, count, &nodes, batch)?;
+        let cx = batch.on(pool).with_mode(how.0).with_memory(how.1);
+        let trace = student.trace(&cx, batch.features())?;
         let scores = trace.output().iter().copied().collect();
         let scores =
             Array2::from_shape_vec((queries.len(), count), scores).expect("a score for each pair");
@@ -132,7 +132,7 @@ impl FirstAnswers {
         let gradient =
             Array2::from_shape_vec(trace.output().dim(), gradient.into_raw_vec_and_offset().0)
                 .expect("a gradient for each pair");
-        let grads = pass.model.backward(&cx, trace, vec![(pass.model.output(), gradient)])?;
+        let grads = student.backward(&cx, trace, vec![(student.output(), gradient)])?;
         Ok((value, grads))
     }
 }
@@ -141,7 +141,7 @@ impl FirstAnswers {
 ///
 /// # Errors
 /// [`Error::Data`] for a task that does not rank, and for a query with fewer.
-pub(super) fn rankings<F: Scalar>(task: &dyn Task<F>, ranked: Ranked) -> Result<Rankings> {
+pub(crate) fn rankings<F: Scalar>(task: &dyn Task<F>, ranked: Ranked) -> Result<Rankings> {
     let Some(asked) = task.rankings() else {
         let problem = "ranks nothing for its queries, and the loss compares rankings: those of items or entities";
         return Err(Error::data(task.name(), problem));
@@ -181,9 +181,7 @@ mod tests {
     use super::*;
     use crate::LightGcn;
     use crate::data::Interactions;
-    use crate::distill::{DistillLoss, RelaxedRanking};
-    use crate::nn::Mode;
-    use crate::task::{Part, RecommendTask};
+    use crate::task::{Part, RecommendTask, relaxed_ranking};
 
     /// Step of central differences in f64, and what they may show.
     const STEP: f64 = 1e-5;
@@ -234,19 +232,14 @@ mod tests {
             };
             let (teacher, student, ranked) = (model(1, 6), model(2, 3), Ranked::new(3, 4));
             let first = FirstAnswers::of(&teacher, &task, ranked, 5).unwrap();
-            let loss = RelaxedRanking::new(3, 4).unwrap();
             let batches = task.batches(Part::Train, 1).unwrap();
             let batch = batches.epoch(1).next().unwrap().unwrap();
             let objective = |student: &Model<f64>| {
                 let pool = Cx::without_graph();
                 let mode = Mode::Train { seed: 0, step: 1 };
-                let cx = batch.on(&pool).with_mode(mode);
-                let trace = student.trace(&cx, batch.features()).unwrap();
-                let memory = crate::nn::Memory::Whole;
-                let pass =
-                    Pass { model: student, trace: &trace, batch: &batch, epoch: 1, mode, memory };
-                let read = |scores: ArrayView2<f64>| loss.of_rankings(scores);
-                first.objective(&pass, &task, &pool, (ranked, 1), read).unwrap()
+                let read = |scores: ArrayView2<f64>| Ok(relaxed_ranking(scores, ranked.best));
+                let how = (mode, Memory::Whole);
+                first.objective((student, &batch), how, &task, &pool, (ranked, 1), read).unwrap()
             };
             let (value, grads) = objective(&student);
             assert!(value > 0.0);
