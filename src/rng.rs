@@ -94,6 +94,8 @@ pub mod purpose {
     pub const PREFIX: u64 = 9;
     /// What stands beside the first answers of a teacher.
     pub const RANKINGS: u64 = 10;
+    /// Experts that map a student's rows to its teacher's.
+    pub const EXPERTS: u64 = 11;
     /// Mini-batches: whose turn it is, neighbours, walks, clusters.
     pub const SAMPLE: u64 = 20;
     /// Rounding of maps that are kept in few bits.

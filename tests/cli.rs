@@ -2262,6 +2262,10 @@ fn a_recommender_has_narrow_students_and_prefixes() {
     refuses(&format!("compress {line} --distill narrow:9"), &["width is 9", "1 to 8"]);
     refuses("compress digits --distill self --loss rrd", &["rankings"]);
     refuses("compress digits --distill self --own-loss 1", &["`own-loss`", "[0, 1)"]);
+    // Experts for rows beside the rankings.
+    let experts = of("--distill narrow:4 --experts-weight 0.1 --experts 3");
+    assert_ne!(experts["rows"][1]["metrics"], of("--distill narrow:4")["rows"][1]["metrics"]);
+    refuses(&format!("compress {line} --distill narrow:4 --experts 3"), &["experts-weight"]);
     // One training, and what its first channels are.
     let model = folder.file("wide.model");
     let wide = json(&format!("train {line} --prefixes 4,2 --out {model}"));

@@ -2,6 +2,7 @@
 
 use crate::links::days;
 use gnn_prune::data::Interactions;
+use gnn_prune::distill::DistanceExperts;
 use gnn_prune::nn::Form;
 use gnn_prune::pipeline::{Distill, Student};
 use gnn_prune::task::{
@@ -172,3 +173,66 @@ fn rankings_stand_beside_soft_labels() {
     let mrr = |model: &Model| evaluate(model, &task, Part::Test).unwrap();
     assert!(mrr(&small) > mrr(&student) + 20.0, "{} {}", mrr(&small), mrr(&student));
 }
+
+/// All bits of all parameters.
+fn bits(model: &Model) -> Vec<u32> {
+    let of = |(_, param): (_, &gnn_prune::nn::Param<f32>)| -> Vec<u32> {
+        param.value().iter().map(|value| value.to_bits()).collect()
+    };
+    model.params().flat_map(of).collect()
+}
+
+/// By how much of the squares of the teacher's rows the best linear map of the student's misses
+/// them: what is left after gradient descent from zero.
+fn missed(student: &Model, teacher: &Model, task: &RecommendTask) -> f64 {
+    let rows = |model: &Model| {
+        let last = model.nodes()[model.output().index() - 1].inputs()[0];
+        let batch = task.whole().unwrap();
+        let trace = model
+            .trace_keeping(
+                &batch.on(&gnn_prune::nn::Cx::without_graph()),
+                batch.features(),
+                &[last],
+            )
+            .unwrap();
+        trace.value(last).unwrap().to_dense().mapv(f64::from)
+    };
+    let (x, t) = (rows(student), rows(teacher));
+    let rate = 1.0 / (&x * &x).sum();
+    let mut map = gnn_prune::ndarray::Array2::<f64>::zeros((x.ncols(), t.ncols()));
+    for _ in 0..4000 {
+        map = &map - &(x.t().dot(&(x.dot(&map) - &t)) * rate);
+    }
+    let off = x.dot(&map) - &t;
+    (&off * &off).sum() / (&t * &t).sum()
+}
+
+#[test]
+fn experts_bring_a_students_rows_nearer_to_its_teachers() {
+    let task = RecommendTask::builder(kinds()).batch(64).build().unwrap();
+    let teacher = LightGcn::builder(90).channels(16).layers(2).build(0).unwrap();
+    let trainer = Trainer::builder().learning_rate(0.02).weight_decay(0.0);
+    let teacher = trainer.clone().epochs(20).build().unwrap().fit(teacher, &task).unwrap();
+    let form = LightGcn::builder(90).channels(4).layers(2).build(1).unwrap();
+    let rrd = RelaxedRanking::new(10, 10).unwrap();
+    let lesson = |weight: f64, epochs: usize| {
+        let experts = DistanceExperts::new(4).unwrap();
+        let lesson = Distiller::builder(rrd).also(weight, experts).labels(0.5);
+        let lesson = lesson.trainer(trainer.clone().epochs(epochs)).build().unwrap();
+        lesson.distill(form.clone(), &teacher, &task).unwrap()
+    };
+    let [alone, beside] = [0.0, 10.0].map(|weight| missed(&lesson(weight, 40), &teacher, &task));
+    assert!(beside < 0.8 * alone, "{beside}, without experts {alone}");
+    let threads = |count: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(count).build().unwrap();
+        pool.install(|| bits(&lesson(1.0, 2)))
+    };
+    assert_eq!(threads(1), threads(3));
+    // What has no rows to score is refused.
+    let experts = || Distiller::builder(DistanceExperts::new(4).unwrap()).build().unwrap();
+    let data = Dataset::sbm(200, 3).features(8).build().unwrap();
+    let model = Gcn::builder(8, 3).build(0).unwrap();
+    let error = experts().check(&model, &model, &data).unwrap_err().to_string();
+    assert!(error.contains("asks about nodes"), "{error}");
+}
+

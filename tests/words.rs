@@ -94,7 +94,7 @@ fn what_does_not_belong_to_a_stage_is_refused_with_what_does() {
             "[[stage]]\ndistill = \"self\"\nloss = \"adversarial\"\ntemperature = 2",
             &[
                 "beside a word that it qualifies: `soft-labels`",
-                "`loss`, `loss-weight`, `own-loss`, `epochs`",
+                "`own-loss`, `experts-weight`, `experts`, `epochs`",
             ],
         ),
         (

@@ -1,9 +1,10 @@
 //! Distillation where pairs or graphs are asked about: batch by batch, as the task draws them.
 
+use super::embedded::{Embedded, Pull, right_pairs, scored};
 use super::signals::mismatch;
 use super::{DistillLoss, Signals};
 use crate::error::{Error, Result};
-use crate::nn::{Cx, Grads, Model};
+use crate::nn::{Cx, Grads, Model, NodeId};
 use crate::scalar::Scalar;
 use crate::task::{Batch, FirstAnswers, Task, rankings};
 use crate::train::{Loss, Objective, Pass};
@@ -20,26 +21,32 @@ pub(super) struct ByBatch<'a, F: Scalar> {
     pool: Cx<'static, F>,
     /// Where a loss reads rankings.
     first: Option<FirstAnswers>,
+    /// The nodes whose rows student and teacher score, where a loss reads those.
+    scored: Option<[NodeId; 2]>,
     steps: u64,
 }
 
 impl<'a, F: Scalar> ByBatch<'a, F> {
-    /// The losses as they start, each with its weight; `seed` is the student's.
+    /// The losses as they start, each with its weight.
     ///
     /// # Errors
     /// As [`FirstAnswers::of`], where a loss reads rankings.
     pub(super) fn new(
         labels: F,
         losses: Vec<(F, Box<dyn DistillLoss<F>>)>,
+        student: &Model<F>,
         teacher: &'a Model<F>,
         task: &'a dyn Task<F>,
-        seed: u64,
     ) -> Result<Self> {
         let read = losses.iter().filter_map(|(_, loss)| loss.reads_rankings());
         let longest = read.max_by_key(|ranked| ranked.best);
-        let first = longest.map(|ranked| FirstAnswers::of(teacher, task, ranked, seed));
+        let first = longest.map(|ranked| FirstAnswers::of(teacher, task, ranked, student.seed()));
         let (first, pool) = (first.transpose()?, Cx::without_graph());
-        Ok(Self { labels, losses, teacher, task, pool, first, steps: 0 })
+        let scored = match losses.iter().any(|(_, loss)| loss.reads_embeddings()) {
+            true => Some([scored(student, task)?, scored(teacher, task)?]),
+            false => None,
+        };
+        Ok(Self { labels, losses, teacher, task, pool, first, scored, steps: 0 })
     }
 }
 
@@ -90,8 +97,13 @@ impl<F: Scalar> Loss<F> for ByBatch<'_, F> {
         }
         self.steps += 1;
         self.by_rankings(pass, &mut objective)?;
+        self.by_embeddings(pass, &mut objective)?;
         self.by_rows(pass, &mut objective)?;
         Ok(objective)
+    }
+
+    fn keeps(&self) -> &[NodeId] {
+        self.scored.as_ref().map_or(&[], |[own, _]| std::slice::from_ref(own))
     }
 }
 
@@ -115,12 +127,49 @@ impl<F: Scalar> ByBatch<'_, F> {
         Ok(())
     }
 
+    /// Adds the losses that read the rows that scores are made of.
+    fn by_embeddings(&mut self, pass: &Pass<F>, objective: &mut Objective<F>) -> Result<()> {
+        let Pass { model, trace, batch, epoch, .. } = *pass;
+        let Some([own, theirs]) = self.scored else { return Ok(()) };
+        let right = right_pairs(batch, self.task)?;
+        let asked = batch.spaces().asked().expect("its pairs are right or not");
+        let cx = batch.on(&self.pool);
+        let said = self.teacher.trace_keeping(&cx, batch.features(), &[theirs])?;
+        let rows = |trace: &crate::nn::Trace<F>, id| trace.value(id).map(|rows| rows.to_dense());
+        let mine = rows(trace, own).expect("the student's rows are kept");
+        let other = rows(&said, theirs).expect("the teacher's rows are kept");
+        let mut scores = said.output().into_iter().chain(&other);
+        if let Some(value) = scores.find(|value| !value.is_finite()) {
+            let at = "the teacher's rows or scores for a batch".into();
+            return Err(Error::NotFinite { at, value: value.as_f64() });
+        }
+        let scores = [trace.output(), said.output()].map(|y| y.iter().copied().collect::<Vec<F>>());
+        let side = |rows, scores| {
+            let names = batch.spaces().node_ids();
+            Embedded { rows, scores, asked, right: &right, names, epoch }
+        };
+        let student = side(mine.view(), &scores[0]);
+        let teacher = side(other.view(), &scores[1]);
+        for (weight, loss) in self.losses.iter_mut().filter(|(_, loss)| loss.reads_embeddings()) {
+            let Pull { value, rows, scores } = loss.of_embeddings(&student, &teacher)?;
+            objective.value += *weight * value;
+            objective.nodes.push((own, rows * *weight));
+            if let Some(scores) = scores {
+                let gradient = Array2::from_shape_vec(trace.output().dim(), scores);
+                let gradient = gradient.expect("a gradient for each pair");
+                objective.nodes.push((model.output(), gradient * *weight));
+            }
+        }
+        Ok(())
+    }
+
     /// Adds the losses that read the rows of the batch itself.
     fn by_rows(&mut self, pass: &Pass<F>, objective: &mut Objective<F>) -> Result<()> {
         let Pass { model, trace, batch, epoch, .. } = *pass;
         let y = trace.output();
-        let of_rows =
-            |(_, loss): &&mut (F, Box<dyn DistillLoss<F>>)| loss.reads_rankings().is_none();
+        let of_rows = |(_, loss): &&mut (F, Box<dyn DistillLoss<F>>)| {
+            loss.reads_rankings().is_none() && !loss.reads_embeddings()
+        };
         if !self.losses.iter_mut().any(|loss| of_rows(&loss)) {
             return Ok(());
         }
@@ -169,6 +218,12 @@ pub(super) fn check<F: Scalar>(
     whole: &Batch<F>,
 ) -> Result<()> {
     for (_, loss) in losses {
+        if loss.reads_embeddings() {
+            right_pairs(whole, task)?;
+            scored(student, task)?;
+            scored(teacher, task)?;
+            continue;
+        }
         match loss.reads_rankings() {
             Some(ranked) => rankings(task, ranked).map(|_| ())?,
             None if !loss.reads_rows_alone() => return Err(refused(task, loss.name())),

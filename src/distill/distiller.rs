@@ -271,8 +271,10 @@ impl<F: Scalar> Distiller<F> {
     ) -> Result<()> {
         match whole.asks_about_nodes() {
             true => {
-                let ranked = self.losses.iter().find(|(_, loss)| loss.reads_rankings().is_some());
-                if let Some((_, loss)) = ranked {
+                let ranks = |loss: &dyn DistillLoss<F>| {
+                    loss.reads_rankings().is_some() || loss.reads_embeddings()
+                };
+                if let Some((_, loss)) = self.losses.iter().find(|(_, loss)| ranks(&**loss)) {
                     let problem = "asks about nodes, and the loss compares rankings";
                     let problem = format!("{problem}: `{}` is of items or entities", loss.name());
                     return Err(Error::data(task.name(), problem));
@@ -307,7 +309,7 @@ impl<F: Scalar> Distiller<F> {
         self.check_on(&student, teacher, task, &whole)?;
         if !whole.asks_about_nodes() {
             let (labels, losses) = (F::of(self.labels), self.started(student.seed()));
-            let mut lesson = ByBatch::new(labels, losses, teacher, task, student.seed())?;
+            let mut lesson = ByBatch::new(labels, losses, &student, teacher, task)?;
             let setup = Setup::new().loss(&mut lesson).on_epoch(told);
             return self.trainer.fit_with(student, task, setup).map(|fit| fit.model);
         }

@@ -9,6 +9,8 @@
 mod adversarial;
 mod by_batch;
 mod distiller;
+mod embedded;
+mod experts;
 mod input_gradients;
 mod probe;
 mod relaxed_ranking;
@@ -17,6 +19,8 @@ mod soft_labels;
 
 pub use adversarial::{Adversarial, AdversarialBuilder};
 pub use distiller::{Distiller, DistillerBuilder, Nodes};
+pub use embedded::{Embedded, Pull};
+pub use experts::DistanceExperts;
 pub use input_gradients::InputGradients;
 pub use probe::Probe;
 pub use relaxed_ranking::RelaxedRanking;
@@ -140,6 +144,23 @@ pub trait DistillLoss<F: Scalar>: Send + Sync {
         Err(Error::setting("scores of rankings", found, "a loss that reads rankings"))
     }
 
+    /// Whether it reads the rows that scores are made of, where it reads those and no outputs
+    /// alone: then [`DistillLoss::of_embeddings`] stands in the place of [`DistillLoss::loss`].
+    /// Default: no.
+    fn reads_embeddings(&self) -> bool {
+        false
+    }
+
+    /// The loss of a batch of a task that ranks, by the rows of both models and their scores, and
+    /// its gradients by the student's. It may learn from what it sees.
+    ///
+    /// # Errors
+    /// Rows that it cannot compare; by default always, since it reads none.
+    fn of_embeddings(&mut self, student: &Embedded<F>, _teacher: &Embedded<F>) -> Result<Pull<F>> {
+        let found = format!("{} of them by `{}`", student.rows().nrows(), self.name());
+        Err(Error::setting("rows of scores", found, "a loss that reads them"))
+    }
+
     /// Lets the loss learn from what it sees at `epoch`, counted from 1.
     ///
     /// # Errors
@@ -199,6 +220,10 @@ impl<F: Scalar, L: DistillLoss<F> + ?Sized> DistillLoss<F> for Arc<L> {
     fn of_rankings(&self, scores: ArrayView2<F>) -> Result<(F, Array2<F>)> {
         (**self).of_rankings(scores)
     }
+
+    fn reads_embeddings(&self) -> bool {
+        (**self).reads_embeddings()
+    }
 }
 
 /// One that is chosen at run time.
@@ -243,6 +268,14 @@ impl<F: Scalar, L: DistillLoss<F> + ?Sized> DistillLoss<F> for Box<L> {
 
     fn of_rankings(&self, scores: ArrayView2<F>) -> Result<(F, Array2<F>)> {
         (**self).of_rankings(scores)
+    }
+
+    fn reads_embeddings(&self) -> bool {
+        (**self).reads_embeddings()
+    }
+
+    fn of_embeddings(&mut self, student: &Embedded<F>, teacher: &Embedded<F>) -> Result<Pull<F>> {
+        (**self).of_embeddings(student, teacher)
     }
 
     fn observe(

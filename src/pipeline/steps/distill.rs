@@ -1,6 +1,6 @@
 //! Distillation as a stage: into the model itself, or into a fresh student.
 
-use crate::distill::{DistillLoss, Distiller, SoftLabels};
+use crate::distill::{DistanceExperts, DistillLoss, Distiller, SoftLabels};
 use crate::error::{Error, Result};
 use crate::models::{Gcn, LightGcn, Mlp};
 use crate::nn::{Form, Model};
@@ -129,6 +129,13 @@ impl Distill {
         let losses: Vec<(f64, Arc<dyn DistillLoss<f32>>)> =
             vec![(1.0, Arc::new(SoftLabels::default())), (weight, Arc::new(loss))];
         Self { losses, ..self }
+    }
+
+    /// Beside the losses that are there, `weight` times this one; a weight is 0 or more.
+    #[must_use]
+    pub fn also(mut self, weight: f64, loss: impl DistillLoss<f32> + 'static) -> Self {
+        self.losses.push((weight, Arc::new(loss)));
+        self
     }
 
     /// Weight of the task's own loss, in [0, 1); the losses of distilling get the rest. Default 0.
@@ -315,6 +322,18 @@ impl Word for Distill {
         .value_name("SHARE")
         .default("0")
         .unwritten(),
+        Key::number(
+            "experts-weight",
+            "0 or more",
+            |weight| weight >= 0.0,
+            "Weight of experts that map rows to the dense model's",
+        )
+        .value_name("W")
+        .default_words("none")
+        .unwritten(),
+        Key::count("experts", 1, "a whole number from 1 on", "How many experts")
+            .default_words("10")
+            .unwritten(),
         Key::count(
             "epochs",
             1,
@@ -332,6 +351,16 @@ impl Word for Distill {
         let distill = match settings.get("loss-weight")? {
             Some(weight) => student.beside_soft_labels(weight, loss),
             None => student.loss(loss),
+        };
+        let distill = match (settings.get("experts-weight")?, settings.get("experts")?) {
+            (Some(weight), count) => {
+                distill.also(weight, DistanceExperts::new(count.unwrap_or(10))?)
+            }
+            (None, Some(count)) => {
+                let found = format!("{count}, without `experts-weight`");
+                return Err(Error::setting("`experts`", found, "beside their weight"));
+            }
+            (None, None) => distill,
         };
         let distill = distill.labels(settings.value("own-loss")?);
         Ok(Box::new(match settings.get("epochs")? {
