@@ -2262,10 +2262,13 @@ fn a_recommender_has_narrow_students_and_prefixes() {
     refuses(&format!("compress {line} --distill narrow:9"), &["width is 9", "1 to 8"]);
     refuses("compress digits --distill self --loss rrd", &["rankings"]);
     refuses("compress digits --distill self --own-loss 1", &["`own-loss`", "[0, 1)"]);
-    // Experts for rows beside the rankings.
+    // Experts for rows beside the rankings, and scores and geometry of pairs.
     let experts = of("--distill narrow:4 --experts-weight 0.1 --experts 3");
     assert_ne!(experts["rows"][1]["metrics"], of("--distill narrow:4")["rows"][1]["metrics"]);
+    let pairs = format!("compress {line} --distill table:4 --loss dualde --controls none");
+    assert!(mean(&json(&pairs)["rows"][1]) > 80.0);
     refuses(&format!("compress {line} --distill narrow:4 --experts 3"), &["experts-weight"]);
+    refuses("compress digits --distill self --loss dualde", &["asks about nodes", "dual"]);
     // One training, and what its first channels are.
     let model = folder.file("wide.model");
     let wide = json(&format!("train {line} --prefixes 4,2 --out {model}"));

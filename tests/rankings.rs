@@ -2,7 +2,7 @@
 
 use crate::links::days;
 use gnn_prune::data::Interactions;
-use gnn_prune::distill::DistanceExperts;
+use gnn_prune::distill::{DistanceExperts, DualDistances};
 use gnn_prune::nn::Form;
 use gnn_prune::pipeline::{Distill, Student};
 use gnn_prune::task::{
@@ -236,3 +236,32 @@ fn experts_bring_a_students_rows_nearer_to_its_teachers() {
     assert!(error.contains("asks about nodes"), "{error}");
 }
 
+#[test]
+fn a_narrow_table_of_triples_learns_scores_and_geometry_of_its_teacher() {
+    let (facts, wide) = days(Form::ComplEx, 32);
+    let task = LinkTask::builder(facts).candidates(Candidates::Sampled(8)).tables_alone(true);
+    let task = task.reciprocal(true).batch(8).build().unwrap();
+    let teacher = trainer(40).fit(wide, &task).unwrap();
+    let form = days(Form::ComplEx, 8).1;
+    let lesson = |labels: f64, epochs| {
+        let lesson = Distiller::builder(DualDistances::default()).labels(labels);
+        let lesson = lesson.trainer(trainer(epochs).anew()).build().unwrap();
+        lesson.distill(form.clone(), &teacher, &task).unwrap()
+    };
+    let of = |model: &Model| evaluate(model, &task, Part::Test).unwrap();
+    // No label but through the losses of pairs.
+    let (before, after) = (of(&form), of(&lesson(0.0, 40)));
+    assert!(after > before + 30.0, "{before} to {after}");
+    // Scores come to be near the teacher's, which the task's own loss does not ask for.
+    let off = |model: &Model| {
+        let batch = task.whole().unwrap();
+        let y = |model: &Model| {
+            let cx = gnn_prune::nn::Cx::without_graph();
+            model.infer(&batch.on(&cx), batch.features()).unwrap()
+        };
+        (y(model) - y(&teacher)).mapv(|off| off.abs().min(1.0)).mean().unwrap()
+    };
+    let own = trainer(40).fit(form.clone(), &task).unwrap();
+    assert!(off(&lesson(0.0, 40)) < off(&own), "{} {}", off(&lesson(0.0, 40)), off(&own));
+    assert_eq!(bits(&lesson(0.5, 2)), bits(&lesson(0.5, 2)));
+}

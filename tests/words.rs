@@ -99,7 +99,7 @@ fn what_does_not_belong_to_a_stage_is_refused_with_what_does() {
         ),
         (
             "[[stage]]\ndistill = \"self\"\nloss = \"soft-label\"",
-            &["did you mean `soft-labels`", "adversarial or rrd"],
+            &["did you mean `soft-labels`", "rrd or dualde"],
         ),
         ("[[stage]]\ndistill = \"self\"\ntemperature = 0", &["`temperature`", "positive"]),
         ("[[stage]]\ndistill = \"self\"\nepochs = 0", &["`epochs`", "at least 1"]),

@@ -9,6 +9,7 @@
 mod adversarial;
 mod by_batch;
 mod distiller;
+mod dual;
 mod embedded;
 mod experts;
 mod input_gradients;
@@ -19,6 +20,7 @@ mod soft_labels;
 
 pub use adversarial::{Adversarial, AdversarialBuilder};
 pub use distiller::{Distiller, DistillerBuilder, Nodes};
+pub use dual::DualDistances;
 pub use embedded::{Embedded, Pull};
 pub use experts::DistanceExperts;
 pub use input_gradients::InputGradients;

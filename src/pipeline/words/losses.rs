@@ -1,7 +1,9 @@
 //! The words of the losses to distil by.
 
 use super::{Key, Settings, Word};
-use crate::distill::{Adversarial, DistillLoss, InputGradients, RelaxedRanking, SoftLabels};
+use crate::distill::{
+    Adversarial, DistillLoss, DualDistances, InputGradients, RelaxedRanking, SoftLabels,
+};
 use crate::error::Result;
 
 type Made = Box<dyn DistillLoss<f32>>;
@@ -60,5 +62,15 @@ impl Word for RelaxedRanking {
 
     fn parse(settings: &Settings) -> Result<Made> {
         Ok(Box::new(RelaxedRanking::new(settings.value("best")?, settings.value("others")?)?))
+    }
+}
+
+impl Word for DualDistances<f32> {
+    type Made = Made;
+    const WORD: &'static str = "dualde";
+    const HELP: &'static str = "The dense model's scores, angles and lengths of each pair";
+
+    fn parse(_: &Settings) -> Result<Made> {
+        Ok(Box::new(DualDistances::default()))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::word::Words;
 use super::{calibrations, criteria};
-use crate::distill::{Adversarial, InputGradients, RelaxedRanking, SoftLabels};
+use crate::distill::{Adversarial, DualDistances, InputGradients, RelaxedRanking, SoftLabels};
 use crate::pipeline::steps::{Distill, FineTune, Prefix};
 use crate::prune::{
     ChannelPruner, EarlyBird, HopPruner, LayerPruner, Precompute, Random, Subset, Taylor,
@@ -35,6 +35,7 @@ impl Words {
             .with::<InputGradients>()
             .with::<Adversarial<f32>>()
             .with::<RelaxedRanking>()
+            .with::<DualDistances<f32>>()
             .with::<calibrations::Outputs>()
             .with::<calibrations::Max>()
             .with::<calibrations::Percentile>()
