@@ -347,7 +347,7 @@ pub struct ModelArgs {
     /// Widths whose first channels are to be models, too: 8,16,32
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = count(MOST_WIDTH))]
     pub prefixes: Vec<usize>,
-    /// What these learn of wider ones: scores, mutual, rankings:BEST:OTHERS
+    /// What these learn of wider: scores, mutual, rankings:BEST:OTHERS
     #[arg(long, value_name = "HOW", requires = "prefixes", value_parser = lessons)]
     pub prefix_lessons: Option<Lessons>,
     /// Weight of that beside a width's own loss [default: 1]

@@ -300,9 +300,10 @@ impl Word for Distill {
             .value_name("STUDENT"),
     );
     const KEYS: &'static [Key] = &[
-        Key::word("loss", Kind::Loss, "Loss")
+        // Help has no room for more words.
+        Key::word("loss", Kind::Loss, "Loss [first]")
             .default("soft-labels")
-            .default_words("first")
+            .default_words("")
             .unwritten(),
         Key::number(
             "loss-weight",

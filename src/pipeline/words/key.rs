@@ -118,7 +118,8 @@ impl Key {
         self
     }
 
-    /// What help says of the default, where the word decides, or its value is long.
+    /// What help says of the default, where the word decides, or its value is long; nothing, where
+    /// this is empty.
     #[must_use]
     pub const fn default_words(mut self, words: &'static str) -> Self {
         self.default_words = Some(words);

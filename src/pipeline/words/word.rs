@@ -313,7 +313,7 @@ impl Words {
         let choices = self.choices(key);
         let choices =
             if choices.is_empty() { String::new() } else { format!(": {}", choices.join(", ")) };
-        let default = key.default_words.or(key.default);
+        let default = key.default_words.or(key.default).filter(|words| !words.is_empty());
         let default = default.map_or(String::new(), |value| format!(" [default: {value}]"));
         format!("{}{choices}{default}", key.help())
     }
