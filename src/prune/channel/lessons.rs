@@ -28,9 +28,9 @@ pub enum Lessons {
     /// goes to both, and of classes `KL(p_k ‖ p_{k+1})` is added, each with the other side held
     /// fixed.
     ///
-    /// Where a score is a sum over channels, as of dot products, DistMult and ComplEx without layers
-    /// that mix them, two widths differ by what the wider one's further channels add, and the two
-    /// gradients cancel on the channels that both have: what is left is a penalty on what those add.
+    /// Where a score is a sum over channels, as of dot products, DistMult and ComplEx and no layer
+    /// mixes them, two widths differ by what the wider one's further channels add, and the two
+    /// gradients cancel on the channels that both have: what is left is a penalty on that.
     ///
     /// *Source*: Zhu et al., "Croppable knowledge graph embedding", ACL 2025, arXiv 2407.02779, the
     /// mutual learning of its sub-models, with δ = 1 and a mean in the place of a sum; of classes
