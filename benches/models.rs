@@ -8,6 +8,7 @@
 
 mod harness;
 
+use gnn_prune::__kernels::Isa;
 use gnn_prune::data::Triples;
 use gnn_prune::nn::decode::{Decoder, Form};
 use gnn_prune::nn::{Cx, Embedding, Memory, Mode, ModelBuilder, NodeId, Queries, Query, Rows};
@@ -255,6 +256,71 @@ fn tables(threads: usize) {
     }
 }
 
+/// 128 users against all items by floats and by signs, of lastfm's size and of Gowalla's.
+fn signs(threads: usize) {
+    let cases = match short() {
+        true => vec![("lastfm", 150, 300)],
+        false => vec![("lastfm", 1892, 4489), ("gowalla", 29_858, 40_981)],
+    };
+    for (name, users, items) in cases {
+        for (channels, parts) in [(256, 1), (256, 4), (64, 1)] {
+            let id = format!("signs/{name}/c={channels}/parts={parts}");
+            if wanted(&id) {
+                signs_of(&id, (users, items), (channels, parts), threads);
+            }
+        }
+    }
+}
+
+fn signs_of(
+    id: &str,
+    (users, items): (u32, u32),
+    (channels, parts): (usize, usize),
+    threads: usize,
+) {
+    let nodes = (users + items) as usize;
+    let mut builder = ModelBuilder::new(1);
+    let table = Embedding::new(nodes, channels).expect("it is not empty");
+    let table = builder.add("table", table, &[NodeId::INPUT]).expect("it reads the input");
+    let decoder = Decoder::builder(Form::Dot, channels).build().expect("widths are legal");
+    let scores = builder.add("decoder", decoder, &[table]).expect("widths fit");
+    let model = builder.build(scores, 0).expect("it has an output");
+    let fact = |k| vec![[k, 0, k + 1]];
+    let facts = Triples::new("facts", nodes, 1, fact(0), fact(1), fact(2));
+    let task = LinkTask::builder(facts.expect("they are in range")).build().expect("defaults");
+    let ask = |k: u32| Query { node: k * 31 % users, relation: 0, inverse: false };
+    let queries = Queries::among((0..128).map(ask).collect::<Vec<_>>(), users..users + items);
+    let rows = Rows::new().queries(queries.expect("there are rows"));
+    let data = Task::<f32>::data(&task);
+    let (graph, x) = (data.graph(), data.features());
+    let small = Quantizer::builder(Bits::Eight).signs(parts).build().expect("parts are equal");
+    let small = small.quantize(&model, &task).expect("every layer has stages");
+    let of_signs = |forms| small.compile_within_as(graph, x, &rows, forms).expect("it has scores");
+    let (mut unpacked, mut signs) = (of_signs(Forms::Floats), of_signs(Forms::Integers));
+    let expected = unpacked.run(x).expect("model and data fit").to_owned();
+    let far = expected.iter().fold(0.0, |most, v| largest(most, v.abs()));
+    let found = signs.run(x).expect("model and data fit");
+    let off = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, largest);
+    assert!(off <= FEW_ULPS * far, "{id}: {off} of {far}");
+    let mut floats = model.compile_within(graph, x, &rows).expect("every layer has stages");
+    let mut contenders = vec![contender("floats", move || {
+        floats.run(x).expect("model and data fit");
+    })];
+    let mut names = vec!["floats".to_string()];
+    for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
+        names.push(format!("signs, {isa:?}"));
+        let mut signs = of_signs(Forms::Integers).on(isa);
+        contenders.push(contender("signs", move || {
+            signs.run(x).expect("model and data fit");
+        }));
+    }
+    let (times, _) = Limit::default().beside(TIME, contenders);
+    for (name, ms) in names.iter().zip(&times) {
+        let times = times[0] / ms;
+        println!("{id} threads={threads} {name:16} {ms:9.3} ms  {times:6.2} x as fast as floats");
+    }
+}
+
 fn main() {
     harness::print_machine();
     let part = |name: &str| WHAT.iter().any(|what| wanted(&format!("{name}/{what}")));
@@ -271,6 +337,7 @@ fn main() {
     }
     for &threads in if memory() { &counts[..0] } else { &counts[..] } {
         pool(threads).install(|| tables(threads));
+        pool(threads).install(|| signs(threads));
     }
     if let Some(peak) = harness::peak_memory() {
         println!("peak resident memory {peak:.0} MB");

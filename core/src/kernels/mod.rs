@@ -21,7 +21,7 @@
 //! | [`map_rows`], [`for_each_chunk`] | | element-wise work |
 //! | [`spmm_int8`], [`matmul_int8`], [`input_int8`], [`join_int8`] | integer products and joins | quantised models |
 //! | [`nearest_words`] | `argmin_k |x_i − w_k|²` | rows that become codes |
-//! | [`bit_differences`] | `y_i = |code_i xor query|` | scores of rows of one bit |
+//! | [`sign_scores`] | `y_i = Σ_p s_p·(c − 2·|bits_p xor bits_ip|)·t_ip` | scores of rows of one bit |
 //! | [`lookup_sums`] | `y_i = Σ_m t_m[code_im]` | scores of rows that are codes |
 //!
 //! All of them overwrite their output unless their name says otherwise, check shapes once at entry
@@ -68,9 +68,9 @@ pub use elementwise::{DropMask, PackedRows, elu, elu_with, relu, softmax_terms, 
 pub use epilogue::Epilogue;
 pub use int8::*;
 pub use lookup::{
-    CodeQuery, LANES as LOOKUP_LANES, LookupTables, MOST as LOOKUP_MOST,
-    MOST_TABLES as LOOKUP_TABLES, bit_differences, code_scores, looks_up_fast, lookup_sums,
-    nearest_words, nearest_words_with,
+    LANES as LOOKUP_LANES, LookupTables, MOST as LOOKUP_MOST, MOST_TABLES as LOOKUP_TABLES,
+    SignQuery, SignRows, code_scores, looks_up_fast, lookup_sums, nearest_words,
+    nearest_words_with, sign_scores,
 };
 pub use simd::Isa;
 pub use sparse::*;

@@ -62,6 +62,18 @@ pub fn lookup_sums(codes: &[u8], tables: &[[u8; 256]], blocks: usize) -> Vec<u16
     (0..64 * blocks).map(sum).collect()
 }
 
+/// The bits of a part of a row of signs, of which a set one is −1, and its scale.
+type Signs<'a> = (&'a [u8], f32);
+
+/// `Σ_p (s_p · Σ_c ±1·±1) · t_p` of the parts of two rows of signs.
+pub fn sign_score<'a>(parts: impl Iterator<Item = (Signs<'a>, Signs<'a>)>, width: usize) -> f32 {
+    let sign = |bits: &[u8], c: usize| 1 - 2 * i32::from(bits[c / 8] >> (c % 8) & 1);
+    let part = |((a, s), (b, t)): (Signs, Signs)| {
+        (s * (0..width).map(|c| sign(a, c) * sign(b, c)).sum::<i32>() as f32) * t
+    };
+    parts.map(part).reduce(|sum, part| sum + part).unwrap_or(0.0)
+}
+
 /// `y = acc·(row·col)`, then `y + bias` where there is one.
 pub fn rescale(acc: i32, row: f32, col: f32, bias: Option<f32>) -> f32 {
     let y = acc as f32 * (row * col);

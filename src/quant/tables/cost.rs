@@ -3,7 +3,7 @@
 use super::stored::StoredTable;
 use crate::kernels::{Isa, looks_up_fast};
 use crate::nn::decode::Match;
-use crate::nn::{Candidates, Queries, Rows};
+use crate::nn::{self, Candidates, Queries, Rows};
 use crate::program::Form;
 use crate::quant::forms::Forms;
 use crate::quant::model::{QuantModel, QuantOp};
@@ -61,8 +61,12 @@ pub(in crate::quant) fn forms(
         let pays = match stored {
             StoredTable::Ints(_) => pays(width, queries, isa),
             StoredTable::Codes(codes) => looking_up_pays(codes.is_of_halves(), queries, isa),
-            // What decides are queries of more than two values, which are looked up as bytes.
-            StoredTable::Signs(_) => looking_up_pays(false, queries, isa),
+            // Rows of the table itself are compared bit by bit; other queries are looked up as
+            // bytes.
+            StoredTable::Signs(_) => {
+                model.asks_for_rows(k) && isa != Isa::Portable
+                    || looking_up_pays(false, queries, isa)
+            }
         };
         if forms == Forms::Integers || (forms == Forms::Fastest && pays) {
             all[k] = Form::Integers;
@@ -107,6 +111,11 @@ impl QuantModel {
         let plain = of.bias.is_none() && of.activation.is_none();
         let is_table = matches!(of.op, QuantOp::Embedding(_));
         (matches!(stage.op, QuantOp::Decoder(_)) && is_table && plain).then_some(table)
+    }
+
+    /// Whether the queries of stage `k` are rows of the table themselves.
+    fn asks_for_rows(&self, k: usize) -> bool {
+        matches!(&self.stages[k].op, QuantOp::Decoder(decoder) if decoder.form == nn::Form::Dot)
     }
 
     /// Whether the scores of stage `k` have a form of integers: dot products with the rows of a

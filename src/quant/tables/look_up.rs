@@ -1,9 +1,11 @@
 //! Scores of rows that are codes or signs: a query's products with all words, once, and a sum of
-//! them for each row; or how many signs differ, where a query has two values alone.
+//! them for each row; or how many signs differ, where each part of a query has one magnitude.
 
 use super::codes::CodeTable;
 use super::signs::SignTable;
-use crate::kernels::{self, CodeQuery, Isa, LOOKUP_LANES, LOOKUP_MOST, LookupTables};
+use crate::kernels::{
+    self, Isa, LOOKUP_LANES, LOOKUP_MOST, LookupTables, SignQuery, SignRows, sign_scores,
+};
 use ndarray::ArrayView2;
 use std::ops::Range;
 
@@ -81,57 +83,81 @@ impl LookedUp {
         let first = range.start / LOOKUP_LANES;
         let codes = &table.blocks()[first * table.row_bytes()..];
         let (skip, scale) = (range.start % LOOKUP_LANES, (self.base, self.step));
-        let query = CodeQuery::Tables(&self.numbers);
-        kernels::code_scores(isa, codes, query, skip, scale, None, y);
+        kernels::code_scores(isa, codes, &self.numbers, skip, scale, None, y);
     }
 }
 
-/// A query as one part of a table of signs is compared with it.
+/// A query as a table of signs is compared with it.
 pub(super) enum OfSigns {
-    /// One magnitude with signs of its own.
-    Bits(Vec<u8>, f32),
-    /// Its sums under all signs of eight columns.
-    Sums(LookedUp),
+    /// One magnitude in each part, with signs of its own.
+    Bits(SignQuery),
+    /// The sums of each part under all signs of eight columns.
+    Sums(Vec<LookedUp>),
 }
 
 impl OfSigns {
-    /// The parts of a query.
-    pub(super) fn all(q: &[f32], table: &SignTable) -> Vec<Self> {
-        (0..table.parts()).map(|p| Self::new(&q[table.span(p)])).collect()
+    /// Row `i` of the table itself.
+    pub(super) fn row(i: usize, table: &SignTable) -> Self {
+        let parts = 0..table.parts();
+        let scales = parts.clone().map(|p| table.scales(p)[i]).collect();
+        Self::Bits(SignQuery::new(parts.flat_map(|p| table.bits(i, p)), scales))
     }
 
-    fn new(q: &[f32]) -> Self {
-        let scale = q[0].abs();
-        if q.iter().all(|q| q.abs() == scale) {
+    /// Any query.
+    pub(super) fn new(q: &[f32], table: &SignTable) -> Self {
+        let parts = || (0..table.parts()).map(|p| &q[table.span(p)]);
+        if parts().all(|part| part.iter().all(|q| q.abs() == part[0].abs())) {
             let bits = |q: &[f32]| {
                 q.iter().enumerate().fold(0, |bits, (k, &q)| bits | u8::from(q < 0.0) << k)
             };
-            return Self::Bits(q.chunks(8).map(bits).collect(), scale);
+            let scales = parts().map(|part| part[0].abs()).collect();
+            return Self::Bits(SignQuery::new(parts().flat_map(|q| q.chunks(8).map(bits)), scales));
         }
-        let sums: Vec<Vec<f32>> = q.chunks(8).map(sums_of_signs).collect();
-        let sums: Vec<&[f32]> = sums.iter().map(Vec::as_slice).collect();
-        Self::Sums(LookedUp::new(&sums, false))
+        let sums = |q: &[f32]| {
+            let sums: Vec<Vec<f32>> = q.chunks(8).map(sums_of_signs).collect();
+            LookedUp::new(&sums.iter().map(Vec::as_slice).collect::<Vec<_>>(), false)
+        };
+        Self::Sums(parts().map(sums).collect())
     }
 
-    /// Writes the scores of the rows in `range` in part `p`.
+    /// Writes the scores that `y` has for each of some queries, of the rows from `first` on.
     pub(super) fn score(
-        &self,
+        queries: &[Self],
         isa: Isa,
-        (table, p): (&SignTable, usize),
-        range: Range<usize>,
-        y: &mut [f32],
+        table: &SignTable,
+        first: usize,
+        y: Vec<&mut [f32]>,
     ) {
-        let first = range.start / LOOKUP_LANES;
-        let codes = &table.blocks(p)[first * table.part_bytes()..];
-        let (skip, scales) = (range.start % LOOKUP_LANES, &table.scales(p)[range]);
-        let (query, scale) = match self {
-            Self::Bits(bits, scale) => {
-                let count = table.span(p).len() as f32;
-                (CodeQuery::Bits(bits), (scale * count, -2.0 * scale))
-            }
-            Self::Sums(sums) => (CodeQuery::Tables(&sums.numbers), (sums.base, sums.step)),
+        let range = first..first + y.first().map_or(0, |y| y.len());
+        let skip = first % LOOKUP_LANES;
+        let of_part = |p: usize| SignRows {
+            codes: &table.blocks(p)[first / LOOKUP_LANES * table.part_bytes()..],
+            scales: &table.scales(p)[range.clone()],
         };
-        kernels::code_scores(isa, codes, query, skip, scale, Some(scales), y);
+        let rows: Vec<SignRows> = (0..table.parts()).map(of_part).collect();
+        let (mut signs, mut to) = (Vec::new(), Vec::new());
+        for (query, y) in queries.iter().zip(y) {
+            match query {
+                Self::Bits(query) => {
+                    signs.push(query);
+                    to.push(y);
+                }
+                Self::Sums(parts) => by_sums(parts, isa, &rows, skip, y),
+            }
+        }
+        sign_scores(isa, &rows, table.span(0).len(), &signs, skip, &mut to);
+    }
+}
+
+/// Writes the scores of rows in parts, with what each part is looked up in.
+fn by_sums(parts: &[LookedUp], isa: Isa, rows: &[SignRows], skip: usize, y: &mut [f32]) {
+    let mut own = Vec::new();
+    for (p, (part, rows)) in parts.iter().zip(rows).enumerate() {
+        own.resize(if p == 0 { 0 } else { y.len() }, 0.0);
+        let to = if p == 0 { &mut *y } else { &mut own };
+        let (scale, scales) = ((part.base, part.step), Some(rows.scales));
+        kernels::code_scores(isa, rows.codes, &part.numbers, skip, scale, scales, to);
+        y.iter_mut().zip(&own).for_each(|(y, own)| *y += own);
     }
 }
 

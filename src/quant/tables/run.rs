@@ -2,12 +2,12 @@
 
 use super::decoder::QuantDecoder;
 use super::rows::TableRows;
-use super::score::score_range;
+use super::score::{score_range, score_rows};
 use super::stored::StoredTable;
 use crate::kernels::{self, Isa};
 use crate::nn::decode::scores;
 use crate::nn::dense::length;
-use crate::nn::{Candidates, Queries};
+use crate::nn::{Candidates, Form as DecoderForm, Queries};
 use crate::program::Form;
 use crate::value::ValueRef;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2};
@@ -137,6 +137,18 @@ impl Scoring {
     /// By the rows of the table, a block of them at a time.
     fn of_table(&self, isa: Isa, mut y: ArrayViewMut2<f32>) {
         let rows = self.table.as_ref().expect("it has one where it reads nothing");
+        if let (
+            StoredTable::Signs(table),
+            DecoderForm::Dot,
+            Form::Integers,
+            Candidates::Range(range),
+        ) = (&rows.table, self.decoder.form, self.form, self.asked.candidates())
+        {
+            let asked = self.asked.queries().iter().map(|query| rows.place(query.node as usize));
+            let y = y.as_slice_mut().expect("buffers are in standard layout");
+            let queries: Vec<usize> = asked.collect();
+            return score_rows(&queries, (rows, table), range.clone(), isa, y);
+        }
         let q = self.queries(rows.width(), |i, to| rows.write(i, to));
         let how = self.decoder.form.compares_by();
         match self.asked.candidates() {

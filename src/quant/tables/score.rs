@@ -27,14 +27,13 @@ enum Asked<'a> {
     Ints(Box<PackedInt8>, Vec<f32>, Option<Vec<f32>>),
     /// Each as what the codes of every candidate are looked up in.
     LookedUp(Vec<LookedUp>),
-    /// Each in the parts of a table of signs.
-    OfSigns(Vec<Vec<OfSigns>>),
+    OfSigns(Vec<OfSigns>),
     Floats(ArrayView2<'a, f32>),
 }
 
 /// Some queries and some candidates, and where each query's scores of these go.
-struct Job<'a> {
-    asked: &'a Asked<'a>,
+struct Job<'a, 'q> {
+    asked: &'a Asked<'q>,
     first: usize,
     out: Vec<&'a mut [f32]>,
 }
@@ -53,8 +52,6 @@ pub(super) fn score_range(
     isa: Option<Isa>,
     y: &mut [f32],
 ) {
-    let (count, width) = (range.len(), rows.width());
-    let work = y.len() * width;
     let asked: Vec<Asked> = q
         .axis_chunks_iter(Axis(0), QUERIES)
         .map(|q| match (&rows.table, isa) {
@@ -64,6 +61,32 @@ pub(super) fn score_range(
             (StoredTable::Signs(table), _) => of_signs(q, table),
         })
         .collect();
+    score_asked(&asked, rows, range, (how, isa), y);
+}
+
+/// As [`score_range`] on the kernels of a level, where the queries are rows of the table themselves
+/// and the table is one of signs: none is unpacked.
+pub(super) fn score_rows(
+    queries: &[usize],
+    (rows, table): (&TableRows, &SignTable),
+    range: Range<u32>,
+    isa: Isa,
+    y: &mut [f32],
+) {
+    let of_rows = |rows: &[usize]| rows.iter().map(|&i| OfSigns::row(i, table)).collect();
+    let asked: Vec<Asked> =
+        queries.chunks(QUERIES).map(|rows| Asked::OfSigns(of_rows(rows))).collect();
+    score_asked(&asked, rows, range, (Match::Dot, Some(isa)), y);
+}
+
+fn score_asked(
+    asked: &[Asked],
+    rows: &TableRows,
+    range: Range<u32>,
+    (how, isa): (Match, Option<Isa>),
+    y: &mut [f32],
+) {
+    let (count, work) = (range.len(), y.len() * rows.width());
     let mut jobs = Vec::new();
     for (asked, y) in asked.iter().zip(y.chunks_mut((QUERIES * count).max(1))) {
         let mut parts: Vec<Vec<&mut [f32]>> =
@@ -86,7 +109,7 @@ pub(super) fn score_range(
             job.by_look_up(queries, table, isa);
         }
         (Asked::OfSigns(queries), Some(isa), StoredTable::Signs(table)) => {
-            job.by_signs(queries, table, isa);
+            OfSigns::score(queries, isa, table, job.first, job.out);
         }
         (Asked::Floats(q), ..) => job.on_floats(*q, rows, how),
         _ => unreachable!("what was asked with a level of kernels, and for this table"),
@@ -97,7 +120,7 @@ fn of_signs<'a>(q: ArrayView2<f32>, table: &SignTable) -> Asked<'a> {
     let values = q.as_slice().expect("rows of a new array");
     let rows: Vec<&[f32]> = values.chunks_exact(table.shape().1).collect();
     let work = 64 * q.len();
-    Asked::OfSigns(kernels::run(rows, work, |q: &[f32]| OfSigns::all(q, table)))
+    Asked::OfSigns(kernels::run(rows, work, |q: &[f32]| OfSigns::new(q, table)))
 }
 
 fn quantised<'a>(q: ArrayView2<'a, f32>, table: &QuantTable) -> Asked<'a> {
@@ -119,7 +142,7 @@ fn quantised<'a>(q: ArrayView2<'a, f32>, table: &QuantTable) -> Asked<'a> {
     Asked::Ints(Box::new(PackedInt8::new(&columns, width, count)), scales, added)
 }
 
-impl Job<'_> {
+impl Job<'_, '_> {
     /// Where each block of its candidates begins, and how many there are.
     fn blocks(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
         let count = self.out.first().map_or(0, |out| out.len());
@@ -165,22 +188,6 @@ impl Job<'_> {
         for (query, out) in queries.iter().zip(self.out) {
             let range = self.first..self.first + out.len();
             query.score(isa, table, range, out);
-        }
-    }
-
-    fn by_signs(self, queries: &[Vec<OfSigns>], table: &SignTable, isa: Isa) {
-        let mut of_part = Vec::new();
-        for (query, out) in queries.iter().zip(self.out) {
-            let range = self.first..self.first + out.len();
-            for (p, part) in query.iter().enumerate() {
-                if p == 0 {
-                    part.score(isa, (table, p), range.clone(), out);
-                    continue;
-                }
-                of_part.resize(out.len(), 0.0);
-                part.score(isa, (table, p), range.clone(), &mut of_part);
-                out.iter_mut().zip(&of_part).for_each(|(y, of_part)| *y += of_part);
-            }
         }
     }
 

@@ -87,11 +87,13 @@ impl SignTable {
 
     /// The numbers of row `i`.
     pub(super) fn write(&self, i: usize, to: &mut [f32]) {
-        let part = self.shape.1 / self.parts;
-        for (c, to) in to.iter_mut().enumerate() {
-            let at = Place::of((i, c), self.shape, self.parts);
-            let scale = self.scales[c / part * self.shape.0 + i];
-            *to = if self.blocks[at.block][at.lane] >> at.bit & 1 == 1 { -scale } else { scale };
+        for p in 0..self.parts {
+            let scale = self.scales(p)[i];
+            for (to, bits) in to[self.span(p)].chunks_mut(8).zip(self.bits(i, p)) {
+                for (k, to) in to.iter_mut().enumerate() {
+                    *to = if bits >> k & 1 == 1 { -scale } else { scale };
+                }
+            }
         }
     }
 

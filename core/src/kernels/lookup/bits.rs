@@ -1,66 +1,81 @@
-//! How many bits of two rows differ.
+//! Rows of signs and what they are compared with, and the scores of blocks whose differences are
+//! counted one by one.
 
-use super::LANES;
-use crate::kernels::simd::Isa;
+use super::{Codes, LANES, Sums};
 
-/// `y_i = Σ_m |code_im xor query_m|`: in how many bits the rows of whole blocks differ from one
-/// other row of as many bytes.
-///
-/// # Panics
-/// If the codes are not so many blocks of as many columns as the query has bytes, if there are more
-/// than 8,191 of them, and if the processor does not have the level.
-pub fn bit_differences(isa: Isa, codes: &[[u8; LANES]], query: &[u8], y: &mut [[u16; LANES]]) {
-    assert_eq!(codes.len(), y.len() * query.len(), "codes: blocks of as many columns");
-    assert!(query.len() <= usize::from(u16::MAX) / 8, "differences pass 16 bits");
-    if query.is_empty() {
-        return y.fill([0; LANES]);
-    }
-    assert!(isa.available(), "this processor has no {isa:?}");
-    #[cfg(target_arch = "x86_64")]
-    if isa >= Isa::Avx2 {
-        return super::bits_x86::differences(isa, codes, query, y);
-    }
-    portable(codes, query, y);
+/// One part of some rows of signs.
+#[derive(Debug, Clone, Copy)]
+pub struct SignRows<'a> {
+    /// Whole blocks, column after column of eight signs each.
+    pub codes: &'a [[u8; LANES]],
+    /// One for each row that is scored.
+    pub scales: &'a [f32],
 }
 
-fn portable(codes: &[[u8; LANES]], query: &[u8], y: &mut [[u16; LANES]]) {
-    for (codes, y) in codes.chunks_exact(query.len()).zip(y) {
-        *y = [0; LANES];
-        for (codes, &query) in codes.iter().zip(query) {
-            for (y, &code) in y.iter_mut().zip(codes) {
-                *y += (code ^ query).count_ones() as u16;
+/// A row of signs that others are compared with: all its parts, one after the other.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SignQuery {
+    /// Eight signs each, four times: so a register is filled with them by reading alone.
+    pub(super) words: Vec<u32>,
+    pub(super) scales: Vec<f32>,
+}
+
+impl SignQuery {
+    /// Of eight signs a byte, those of every part filled up to whole bytes, and a scale per part.
+    pub fn new(bits: impl IntoIterator<Item = u8>, scales: Vec<f32>) -> Self {
+        let words = bits.into_iter().map(|bits| u32::from_ne_bytes([bits; 4])).collect();
+        Self { words, scales }
+    }
+}
+
+/// The rows that queries are compared with; every length has been checked.
+pub(super) struct Compared<'a> {
+    pub(super) rows: &'a [SignRows<'a>],
+    pub(super) width: usize,
+    pub(super) columns: usize,
+    pub(super) blocks: usize,
+    pub(super) skip: usize,
+}
+
+impl Compared<'_> {
+    /// Counts the differences of a block, then makes scores of them.
+    #[inline(always)]
+    pub(super) fn block_by_block(
+        &self,
+        queries: &[&SignQuery],
+        y: &mut [&mut [f32]],
+        differences: impl Fn(&[Codes], &[u32], &mut Sums),
+    ) {
+        let (columns, width) = (self.columns, self.width as f32);
+        let mut sums = [0; LANES];
+        for (query, y) in queries.iter().zip(y) {
+            for block in 0..self.blocks {
+                let first = if block == 0 { self.skip } else { 0 };
+                let start = block * LANES + first - self.skip;
+                let end = y.len().min((block + 1) * LANES - self.skip);
+                let y = &mut y[start..end];
+                for (p, part) in self.rows.iter().enumerate() {
+                    let words = &query.words[p * columns..][..columns];
+                    differences(&part.codes[block * columns..][..columns], words, &mut sums);
+                    let (sums, scales) = (&sums[first..][..y.len()], &part.scales[start..end]);
+                    let scale = query.scales[p];
+                    for ((y, &sum), t) in y.iter_mut().zip(sums).zip(scales) {
+                        let score = (scale * (width - 2.0 * f32::from(sum))) * t;
+                        *y = if p == 0 { score } else { *y + score };
+                    }
+                }
             }
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::seed::generator;
-    use rand_chacha::rand_core::RngCore;
-
-    #[test]
-    fn every_level_counts_the_bits_that_differ() {
-        for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
-            for columns in [1, 2, 3, 8, 30, 31, 32, 33, 64, 70, 257] {
-                for count in [1, 2, 5] {
-                    let mut codes = vec![0; count * columns * LANES];
-                    generator(1, &[columns as u64]).fill_bytes(&mut codes);
-                    let mut query = vec![0; columns];
-                    generator(2, &[columns as u64]).fill_bytes(&mut query);
-                    // All bits differ in one row, whose sums are the largest.
-                    (0..columns).for_each(|m| codes[m * LANES + 9] = !query[m]);
-                    let mut y = vec![[7; LANES]; count];
-                    bit_differences(isa, codes.as_chunks().0, &query, &mut y);
-                    for (i, &found) in y.as_flattened().iter().enumerate() {
-                        let code = |m: usize| codes[(i / LANES * columns + m) * LANES + i % LANES];
-                        let expected: u32 =
-                            (0..columns).map(|m| (code(m) ^ query[m]).count_ones()).sum();
-                        assert_eq!(u32::from(found), expected, "{isa:?}, {columns} columns");
-                    }
-                }
-            }
+#[inline(always)]
+pub(super) fn portable(codes: &[Codes], words: &[u32], y: &mut Sums) {
+    *y = [0; LANES];
+    for (codes, &word) in codes.iter().zip(words) {
+        let [query, ..] = word.to_ne_bytes();
+        for (y, &code) in y.iter_mut().zip(codes) {
+            *y += (code ^ query).count_ones() as u16;
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Rows that are codes of words: which word is nearest, and sums of looked-up bytes, which are what
-//! a query's products with the words of a row come to. Rows that are bits: how many differ.
+//! a query's products with the words of a row come to. Rows that are signs: how many bits differ.
 //!
 //! Codes lie in blocks of [`LANES`] rows, column after column, so that a register holds one column
 //! of a whole block. Numbers of tables are at most [`MOST`], so that two fit into a byte, and sums
@@ -11,14 +11,16 @@ mod bits_x86;
 mod levels;
 mod nearest;
 mod portable;
+mod signs;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 use super::simd::{Isa, by_level};
 use crate::scalar::Scalar;
 
-pub use bits::bit_differences;
+pub use bits::{SignQuery, SignRows};
 pub use nearest::{nearest_words, nearest_words_with};
+pub use signs::sign_scores;
 
 /// Rows of a block.
 pub const LANES: usize = 64;
@@ -105,40 +107,15 @@ pub fn lookup_sums(isa: Isa, codes: &[[u8; LANES]], tables: &LookupTables, y: &m
 /// Blocks whose sums are made before they become scores.
 const AT_ONCE: usize = 8;
 
-/// What a query is compared with codes by.
-#[derive(Debug, Clone, Copy)]
-pub enum CodeQuery<'a> {
-    /// Sums of what codes are looked up in.
-    Tables(&'a LookupTables),
-    /// Bits that differ from these.
-    Bits(&'a [u8]),
-}
-
-impl CodeQuery<'_> {
-    fn columns(&self) -> usize {
-        match self {
-            CodeQuery::Tables(tables) => tables.columns(),
-            CodeQuery::Bits(bits) => bits.len(),
-        }
-    }
-
-    fn sums(&self, isa: Isa, codes: &[[u8; LANES]], y: &mut [[u16; LANES]]) {
-        match self {
-            CodeQuery::Tables(tables) => lookup_sums(isa, codes, tables, y),
-            CodeQuery::Bits(bits) => bit_differences(isa, codes, bits, y),
-        }
-    }
-}
-
 /// `y_i = (base + step · sum_i) · scale_i` of the rows from `skip` on, which is within the first
-/// block, with [sums](lookup_sums) or [differences](bit_differences); without scales they are 1.
+/// block, with their [sums](lookup_sums); without scales they are 1.
 ///
 /// # Panics
 /// As these, and if the blocks or the scales have fewer rows.
 pub fn code_scores(
     isa: Isa,
     codes: &[[u8; LANES]],
-    query: CodeQuery,
+    tables: &LookupTables,
     skip: usize,
     (base, step): (f32, f32),
     scales: Option<&[f32]>,
@@ -147,13 +124,14 @@ pub fn code_scores(
     let blocks = (skip + y.len()).div_ceil(LANES);
     assert!(skip < LANES, "rows are skipped within a block");
     assert!(scales.is_none_or(|scales| scales.len() == y.len()), "a scale per row");
-    let columns = query.columns();
+    let columns = tables.columns();
     let codes = &codes[..blocks * columns];
     let mut sums = [[0; LANES]; AT_ONCE];
     let mut rest = &mut *y;
     for start in (0..blocks).step_by(AT_ONCE) {
         let count = AT_ONCE.min(blocks - start);
-        query.sums(isa, &codes[start * columns..(start + count) * columns], &mut sums[..count]);
+        let codes = &codes[start * columns..(start + count) * columns];
+        lookup_sums(isa, codes, tables, &mut sums[..count]);
         let sums = &sums[..count].as_flattened()[if start == 0 { skip } else { 0 }..];
         let (now, later) = rest.split_at_mut(sums.len().min(rest.len()));
         scale(isa, &sums[..now.len()], base, step, now);
@@ -214,11 +192,10 @@ mod tests {
                     for (skip, rows) in [(0, 1), (5, 64 * count - 9), (63, 64 * count - 63)] {
                         let mut y = vec![0.0; rows];
                         let (base, step) = (-3.0, 0.25);
-                        let query = CodeQuery::Tables(&tables);
                         let scales = vec![0.5; rows];
                         let scales = (skip > 0).then_some(&scales[..]);
                         let codes = blocks(&codes);
-                        code_scores(isa, codes, query, skip, (base, step), scales, &mut y);
+                        code_scores(isa, codes, &tables, skip, (base, step), scales, &mut y);
                         let scale = if skip > 0 { 0.5 } else { 1.0 };
                         let expected = expected[skip..][..rows].iter();
                         let expected = expected.map(|&sum| (base + step * f32::from(sum)) * scale);

@@ -65,14 +65,21 @@ pub(super) fn halves_avx512(codes: &[Codes], tables: &[Halves], y: &mut [Sums]) 
     unsafe { avx512(codes, tables, y) }
 }
 
-/// Writes the sums of a block, whose registers hold the lower and the upper halves of 128-bit
+/// The sums of a block in the order of its rows, out of the lower and the upper halves of 128-bit
 /// lanes.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) fn store(low: __m512i, high: __m512i, y: &mut Sums) {
+pub(super) fn in_order(low: __m512i, high: __m512i) -> (__m512i, __m512i) {
     // Of the 128-bit lanes 0 to 3 of `low` and 4 to 7 of `high`: 0 4 1 5 and 2 6 3 7.
-    let first = _mm512_permutex2var_epi64(low, _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11), high);
-    let last = _mm512_permutex2var_epi64(low, _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15), high);
+    let first = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11);
+    let last = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
+    (_mm512_permutex2var_epi64(low, first, high), _mm512_permutex2var_epi64(low, last, high))
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn store(low: __m512i, high: __m512i, y: &mut Sums) {
+    let (first, last) = in_order(low, high);
     // SAFETY: 64 sums.
     unsafe {
         _mm512_storeu_si512(y.as_mut_ptr().cast(), first);
