@@ -1064,6 +1064,7 @@ fn predictions_of_several_labels_a_node_are_each_of_its_own() {
 fn what_is_not_built_is_refused_by_name() {
     refuses(&format!("compress {SMALL} --edges 0.5"), &["`--edges`", "not built yet"]);
     refuses(&format!("compress {SMALL} --bits 1"), &["no table of rows", "signs"]);
+    refuses(&format!("compress {SMALL} --bits 8 --part-answers 9"), &["part-answers", "--bits 1"]);
 }
 
 #[test]

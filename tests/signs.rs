@@ -7,7 +7,7 @@ use gnn_prune::ndarray::Array2;
 use gnn_prune::nn::decode::Form;
 use gnn_prune::nn::{Cx, Queries, Query, Rows};
 use gnn_prune::prune::Precompute;
-use gnn_prune::quant::{Forms, QuantOp, StoredTable};
+use gnn_prune::quant::{Forms, PartRankings, QuantOp, StoredTable};
 use gnn_prune::task::{LinkTask, Part, RecommendTask, evaluate, measure};
 use gnn_prune::train::UpdateRule;
 use gnn_prune::{Bits, Graph, LightGcn, Model, QuantModel, Quantizer, Trainer, ValueRef};
@@ -159,4 +159,37 @@ fn a_recommender_with_its_depths_apart_is_stored_as_signs_of_each() {
     let error = Quantizer::builder(Bits::Eight).signs(5).build().unwrap();
     let error = error.quantize(&table, &task).unwrap_err().to_string();
     assert!(error.contains("divides the 48 columns"), "{error}");
+}
+
+#[test]
+fn rankings_of_parts_are_learnt_alike_on_any_threads_and_refused_where_there_are_none() {
+    let task = RecommendTask::builder(interactions()).batch(32).build().unwrap();
+    let model = LightGcn::builder(50).channels(16).layers(1).apart(true).build(0).unwrap();
+    let trainer = Trainer::builder().learning_rate(0.02).weight_decay(0.0).epochs(20);
+    let model = trainer.build().unwrap().fit(model, &task).unwrap();
+    let table = Precompute::new().apply(&model, &task).unwrap();
+    let signs = || Quantizer::builder(Bits::Eight).signs(2);
+    let on = |threads: usize, weight: f64| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let rankings = PartRankings::new(3, weight).unwrap();
+        let quantizer = signs().qat(5).rankings(rankings).build().unwrap();
+        pool.install(|| quantizer.quantize(&table, &task).unwrap())
+    };
+    let learnt = on(1, 30.0);
+    assert!(learnt == on(3, 30.0), "on three threads");
+    let alone = signs().qat(5).build().unwrap().quantize(&table, &task).unwrap();
+    assert!(learnt != alone && on(1, 1.0) != learnt, "they have a part in the training");
+    let refused = |problem: String, words: &str| assert!(problem.contains(words), "{problem}");
+    let rankings = PartRankings::new(40, 1.0).unwrap();
+    let none = signs().rankings(rankings).build().unwrap_err().to_string();
+    refused(none, "beside signs that are trained");
+    let many = signs().qat(1).rankings(rankings).build().unwrap();
+    refused(many.check(&table, &task).unwrap_err().to_string(), "the first 40 are to be learnt");
+    // An encoder stands between the table and the scores, and links of several relations rank
+    // nothing by the parts of one table.
+    let own = signs().qat(1).rankings(PartRankings::new(2, 1.0).unwrap()).build().unwrap();
+    refused(own.check(&model, &task).unwrap_err().to_string(), "run its encoder once");
+    let (facts, links) = days(Form::DistMult, 8);
+    let days = LinkTask::builder(facts).batch(8).build().unwrap();
+    refused(own.check(&links, &days).unwrap_err().to_string(), "not dot products");
 }

@@ -40,6 +40,8 @@ pub use model::{QuantModel, QuantOp, QuantStage, QuantWeight};
 pub use program::{Prepared, QuantProgram};
 pub use quantizer::{Quantizer, QuantizerBuilder};
 pub use settings::Rounding;
-pub use tables::{CodeTable, ProductCodes, QuantDecoder, QuantTable, SignTable, StoredTable};
+pub use tables::{
+    CodeTable, PartRankings, ProductCodes, QuantDecoder, QuantTable, SignTable, StoredTable,
+};
 
 pub(crate) use bits::{pack, unpack};

@@ -7,7 +7,7 @@ use super::model::QuantModel;
 use super::qat;
 use super::rounding::{self, Rounded};
 use super::settings::{Rounding, Settings};
-use super::tables::{self, ProductCodes, TableStore};
+use super::tables::{self, PartRankings, ProductCodes, TableStore};
 use crate::error::{Error, Result};
 use crate::log;
 use crate::nn::Model;
@@ -25,6 +25,7 @@ pub struct QuantizerBuilder {
     rounding: Rounding,
     epochs: usize,
     tables: Option<TableStore>,
+    rankings: Option<PartRankings>,
 }
 
 impl QuantizerBuilder {
@@ -87,16 +88,32 @@ impl QuantizerBuilder {
         self
     }
 
+    /// Trains signs (`signs` and `qat`) on what their parts answer first before they are signs,
+    /// beside the task's loss. Default: on that loss alone.
+    #[must_use]
+    pub fn rankings(mut self, rankings: PartRankings) -> Self {
+        self.rankings = Some(rankings);
+        self
+    }
+
     /// Builds the quantiser.
     ///
     /// # Errors
-    /// [`Error::Setting`] for activations of 2 bits, which no integer kernel has, and for a
-    /// percentile out of range.
+    /// [`Error::Setting`] for activations of 2 bits, which no integer kernel has, for a percentile
+    /// out of range, and for rankings where no signs are trained.
     pub fn build(self) -> Result<Quantizer> {
         if !matches!(self.activations, Bits::Four | Bits::Eight) {
             return Err(Error::setting("bits of activations", self.activations, "4 or 8"));
         }
         self.calibration.map_or(Ok(()), Calibration::check)?;
+        let trains_signs = matches!(self.tables, Some(TableStore::Signs(_))) && self.epochs > 0;
+        if self.rankings.is_some() && !trains_signs {
+            return Err(Error::setting(
+                "rankings of parts",
+                "given",
+                "beside signs that are trained: `signs` and `qat`",
+            ));
+        }
         Ok(Quantizer { settings: self })
     }
 }
@@ -140,6 +157,7 @@ impl Quantizer {
             rounding: Rounding::Compensated,
             epochs: 0,
             tables: None,
+            rankings: None,
         }
     }
 
@@ -198,6 +216,7 @@ impl Quantizer {
     /// 32-bit accumulators could overflow on the graph of `task`.
     pub fn check(&self, model: &Model, task: &dyn Task<f32>) -> Result<()> {
         self.check_training(model)?;
+        self.settings.rankings.map_or(Ok(()), |of| of.check(model, task, self.settings()))?;
         convert::check(model, task, self.settings())
     }
 
@@ -251,7 +270,8 @@ impl Quantizer {
         };
         let model = turned.as_ref().unwrap_or(model);
         if settings.tables.is_some() && self.settings.epochs > 0 {
-            let (model, tables) = tables::train(model, task, settings, self.settings.epochs, told)?;
+            let how = (self.settings.epochs, self.settings.rankings);
+            let (model, tables) = tables::train(model, task, settings, how, told)?;
             return Ok(Rounded { tables, ..rounding::round(&model, task, settings)? });
         }
         let rounded = rounding::round(model, task, settings)?;

@@ -3,7 +3,7 @@
 use super::CALIBRATE;
 use crate::error::{Error, Result};
 use crate::pipeline::words::{Key, Kind, Settings, Word};
-use crate::quant::{Bits, Calibration, ProductCodes, Quantizer};
+use crate::quant::{Bits, Calibration, PartRankings, ProductCodes, Quantizer};
 
 const QAT: Key = Key::count(
     "qat",
@@ -38,6 +38,23 @@ impl Word for Quantizer {
         )
         .default("1")
         .unwritten(),
+        Key::count(
+            "part-answers",
+            0,
+            "a whole number",
+            "First answers of a part that signs are trained on",
+        )
+        .default("0")
+        .unwritten(),
+        Key::number(
+            "part-weight",
+            "a positive number",
+            |weight| weight > 0.0 && weight.is_finite(),
+            "Weight of `--part-answers` in the loss",
+        )
+        .value_name("W")
+        .default("1")
+        .unwritten(),
     ];
 
     fn parse(settings: &Settings) -> Result<Quantizer> {
@@ -45,8 +62,21 @@ impl Word for Quantizer {
         let mut builder = Quantizer::builder(bits(count));
         if count == 1 {
             builder = builder.signs(settings.value("parts")?);
-        } else if settings.is_given("parts") {
-            return Err(Error::setting("`parts`", "given", "beside `--bits 1` alone"));
+        } else if let Some(key) =
+            ["parts", "part-answers", "part-weight"].into_iter().find(|key| settings.is_given(key))
+        {
+            return Err(Error::setting(format!("`{key}`"), "given", "beside `--bits 1` alone"));
+        }
+        match settings.value("part-answers")? {
+            0 if settings.is_given("part-weight") => {
+                let legal = "beside `part-answers` alone";
+                return Err(Error::setting("`part-weight`", "given", legal));
+            }
+            0 => {}
+            best => {
+                let rankings = PartRankings::new(best, settings.value("part-weight")?)?;
+                builder = builder.rankings(rankings);
+            }
         }
         let builder = builder
             .qat(settings.value("qat")?)

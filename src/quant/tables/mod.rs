@@ -11,6 +11,7 @@
 //! | `stored` | one of these |
 //! | `store` | which of these large tables become |
 //! | `decoder` | how pairs are scored, its relations a table |
+//! | `rankings` | what each part of a table answers first, as a target of training its signs |
 //! | `train` | training of a model whose tables are codes or signs |
 //! | `known` | the layers of floats that become these, by name |
 //! | `rows` | which rows of a table a batch has |
@@ -27,6 +28,7 @@ mod cost;
 mod decoder;
 mod known;
 mod look_up;
+mod rankings;
 mod rotate;
 mod rows;
 mod run;
@@ -42,6 +44,7 @@ pub use codes::{CodeTable, ProductCodes};
 pub(super) use cost::forms;
 pub use decoder::QuantDecoder;
 pub(super) use known::{TableForms, is_known, of_layer, on_grid, refuse_training, table_forms};
+pub use rankings::PartRankings;
 pub(super) use rotate::rotated;
 pub(super) use rows::TableRows;
 pub(super) use run::{RowOp, Scoring};

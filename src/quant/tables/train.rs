@@ -9,6 +9,7 @@
 
 use super::codes::{CodeTable, Coded, ProductCodes};
 use super::known::{TableForm, table_forms};
+use super::rankings::{BesideTask, FirstOfParts, PartRankings};
 use super::signs::{SignTable, scale_of};
 use super::stored::StoredTable;
 use crate::error::Result;
@@ -24,7 +25,8 @@ use std::collections::BTreeMap;
 const LEARNING_RATE: f64 = 0.002;
 
 /// Trains a model whose large tables are codes or signs for `epochs`; returns it with the numbers
-/// that these stand for, the best epoch by validation, and the tables.
+/// that these stand for, the best epoch by validation, and the tables. Rankings are learnt of the
+/// float rows as they come.
 ///
 /// *Source*: the straight-through estimator (Bengio et al., 2013) on codes, as van den Oord et al.,
 /// "Neural Discrete Representation Learning", NeurIPS 2017, with gradients for the words in the
@@ -33,10 +35,12 @@ pub(in crate::quant) fn train(
     model: &Model,
     task: &dyn Task<f32>,
     settings: Settings,
-    epochs: usize,
+    (epochs, rankings): (usize, Option<PartRankings>),
     told: OnEpoch,
 ) -> Result<(Model, BTreeMap<ParamId, StoredTable>)> {
     let forms = table_forms(model, settings)?;
+    let first = rankings.map(|of| FirstOfParts::of(of, model, task, settings)).transpose()?;
+    let mut beside = first.map(|first| BesideTask { task, first });
     let mut start = model.clone();
     let mut tables = BTreeMap::new();
     start.visit_mut(&mut |param| match forms.get(&param.id()) {
@@ -54,7 +58,10 @@ pub(in crate::quant) fn train(
     });
     let mut steps = Steps { tables, rest: adam()? };
     let trainer = Trainer::builder().epochs(epochs).patience(epochs).schedule(Schedule::Cosine);
-    let setup = Setup::new().optimizer(&mut steps).on_epoch(told);
+    let mut setup = Setup::new().optimizer(&mut steps).on_epoch(told);
+    if let Some(beside) = &mut beside {
+        setup = setup.loss(beside);
+    }
     let trained = trainer.keep_start(true).build()?.fit_with(start, task, setup)?.model;
     // The steps have gone on after the epoch that is kept: its codes are read off its rows.
     let mut stored = BTreeMap::new();
