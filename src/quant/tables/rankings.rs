@@ -26,9 +26,9 @@ const SCORES_AT_ONCE: usize = 1 << 24;
 /// ```
 ///
 /// in the mean over the queries `u` of a batch, where `S_p(u)` are the first `R` by the float rows
-/// of part `p`, best first, of the candidates that are not known in training to be right (the task's
-/// own loss has those), and `ŷ_p` is the product of the signs of part `p` with their scales. What
-/// is first in a part is found once, before training.
+/// of part `p`, best first, of the candidates that are not known in training to be right (those are
+/// the task's own loss's), and `ŷ_p` is the product of the signs of part `p` with their scales.
+/// What is first in a part is found once, before training.
 ///
 /// *Source*: Chen et al., "Learning Binarized Graph Representations with Multi-faceted Quantization
 /// Reinforcement for Top-K Recommendation" (BiGeaR), KDD 2022, §3.3, the loss of inference
