@@ -26,8 +26,9 @@ use super::model::Model;
 use super::model_builder::ModelBuilder;
 use super::param::Param;
 use super::piece::Piece;
-use super::product::{bias_gradient, then_bias};
+use super::product::then_bias;
 use super::rows::Rows;
+use super::strips::Strips;
 use super::wiring::Wiring;
 use crate::error::{ModelError, Result};
 use crate::graph::AdjacencyNorm;
@@ -47,7 +48,7 @@ pub(super) struct ByRows<F: Scalar> {
     stretches: Vec<Stretch<F>>,
     hops: Vec<Hop<F>>,
     /// `P_k`, where it is kept; the input is not.
-    kept: Vec<Option<Array2<F>>>,
+    kept: Vec<Option<Strips<F>>>,
 }
 
 /// Layers whose rows do not know each other.
@@ -82,15 +83,20 @@ struct Hop<F: Scalar> {
 enum Source<'a, F: Scalar> {
     /// A value.
     Value(ValueRef<'a, F>),
-    /// `Â·Z`, whose rows are computed when they are asked for.
+    /// A map.
+    Map(&'a Strips<F>),
+    /// `Â·X`, whose rows are computed when they are asked for, ...
     Hop(CsrView<'a, F>, ArrayView2<'a, F>),
+    /// ... and that of a map.
+    HopOfMap(CsrView<'a, F>, &'a Strips<F>),
 }
 
 impl<F: Scalar> Source<'_, F> {
     fn num_rows(&self) -> usize {
         match self {
             Source::Value(x) => x.rows(),
-            Source::Hop(a, _) => a.rows(),
+            Source::Map(x) => x.shape().0,
+            Source::Hop(a, _) | Source::HopOfMap(a, _) => a.rows(),
         }
     }
 
@@ -99,15 +105,22 @@ impl<F: Scalar> Source<'_, F> {
         match self {
             Source::Value(ValueRef::Dense(x)) => f(ValueRef::Dense(x.slice(s![rows, ..]))),
             Source::Value(ValueRef::Sparse(x)) => f(ValueRef::Sparse(x.slice_outer(rows))),
+            Source::Map(x) => with(cx, x.read(cx, rows), f),
+            Source::HopOfMap(a, z) => with(cx, z.aggregated(cx, a.view(), rows), f),
             Source::Hop(a, z) => {
                 let mut x = cx.take((rows.len(), z.ncols()));
                 kernels::spmm(a.slice_outer(rows), z.view(), x.view_mut());
-                let done = f(ValueRef::Dense(x.view()));
-                cx.give(x);
-                done
+                with(cx, x, f)
             }
         }
     }
+}
+
+/// Hands an array from the workspace to `f`, and back.
+fn with<F: Scalar, R>(cx: &Cx<F>, x: Array2<F>, f: impl FnOnce(ValueRef<F>) -> R) -> R {
+    let done = f(ValueRef::Dense(x.view()));
+    cx.give(x);
+    done
 }
 
 /// Who the rows of a pass are, and where their stored features begin.
@@ -143,9 +156,10 @@ impl<'a> Who<'a> {
     }
 }
 
-/// The blocks of so many rows.
+/// Blocks of equal length, so that each runs in the memory of the one before it.
 fn blocks(rows: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..rows).step_by(ROWS).map(move |start| start..(start + ROWS).min(rows))
+    let len = rows.div_ceil(rows.div_ceil(ROWS).max(1)).max(1);
+    (0..rows).step_by(len).map(move |start| start..(start + len).min(rows))
 }
 
 impl<F: Scalar> Stretch<F> {
@@ -179,25 +193,25 @@ impl<F: Scalar> Stretch<F> {
         })
     }
 
-    fn forward(&self, cx: &Cx<F>, who: &Who, source: &Source<F>) -> Result<Array2<F>> {
-        let mut y = kernels::buffer::zeros((source.num_rows(), self.width));
+    fn forward(&self, cx: &Cx<F>, who: &Who, source: &Source<F>) -> Result<Strips<F>> {
+        let mut y = Strips::new(cx, (source.num_rows(), self.width));
         for block in blocks(source.num_rows()) {
             let rows = who.rows(block.clone());
             let at = self.at(cx, &rows);
             let some = source.read(cx, block.clone(), |x| self.rows(&at, x))?;
-            kernels::copy_rows(some.view(), y.slice_mut(s![block, ..]));
+            y.write(block, some.view());
             cx.give(some);
         }
         Ok(y)
     }
 
     /// As [`Stretch::forward`], in the memory of what it reads, which has its width.
-    fn forward_over(&self, cx: &Cx<F>, who: &Who, mut x: Array2<F>) -> Result<Array2<F>> {
-        for block in blocks(x.nrows()) {
+    fn forward_over(&self, cx: &Cx<F>, who: &Who, mut x: Strips<F>) -> Result<Strips<F>> {
+        for block in blocks(x.shape().0) {
             let rows = who.rows(block.clone());
-            let read = ValueRef::Dense(x.slice(s![block.clone(), ..]));
-            let some = self.rows(&self.at(cx, &rows), read)?;
-            kernels::copy_rows(some.view(), x.slice_mut(s![block, ..]));
+            let at = self.at(cx, &rows);
+            let some = with(cx, x.read(cx, block.clone()), |x| self.rows(&at, x))?;
+            x.write(block, some.view());
             cx.give(some);
         }
         Ok(x)
@@ -236,14 +250,15 @@ impl<F: Scalar> Stretch<F> {
         cx: &Cx<F>,
         who: &Who,
         source: &Source<F>,
-        dy: ArrayView2<F>,
+        dy: &Gradient<F>,
         grads: &mut Grads<F>,
     ) -> Result<()> {
         for block in blocks(source.num_rows()) {
             let rows = who.rows(block.clone());
             let at = self.at(cx, &rows);
-            let dy = dy.slice(s![block.clone(), ..]);
-            source.read(cx, block, |x| self.rows_back(&at, x, dy, grads, false))?;
+            let dy = dy.read(cx, block.clone());
+            source.read(cx, block, |x| self.rows_back(&at, x, dy.view(), grads, false))?;
+            cx.give(dy);
         }
         Ok(())
     }
@@ -254,27 +269,56 @@ impl<F: Scalar> Stretch<F> {
         &self,
         cx: &Cx<F>,
         who: &Who,
-        mut x: Array2<F>,
-        dy: ArrayView2<F>,
+        mut x: Strips<F>,
+        dy: &Gradient<F>,
         grads: &mut Grads<F>,
         wanted: bool,
-    ) -> Result<Array2<F>> {
-        for block in blocks(x.nrows()) {
+    ) -> Result<Strips<F>> {
+        for block in blocks(x.shape().0) {
             let rows = who.rows(block.clone());
             let at = self.at(cx, &rows);
-            let read = ValueRef::Dense(x.slice(s![block.clone(), ..]));
-            let dy = dy.slice(s![block.clone(), ..]);
-            let dx = self.rows_back(&at, read, dy, grads, wanted)?;
-            let mut to = x.slice_mut(s![block, ..]);
-            match dx {
-                Some(dx) => {
-                    kernels::copy_rows(dx.view(), to);
-                    cx.give(dx);
-                }
-                None => to.fill(F::zero()),
+            let dy = dy.read(cx, block.clone());
+            let read = x.read(cx, block.clone());
+            let dx = with(cx, read, |x| self.rows_back(&at, x, dy.view(), grads, wanted))?;
+            cx.give(dy);
+            if let Some(dx) = dx {
+                x.write(block, dx.view());
+                cx.give(dx);
             }
         }
         Ok(x)
+    }
+}
+
+/// The gradient of what a stretch puts out.
+enum Gradient<F: Scalar> {
+    OfOutput(Array2<F>),
+    OfMap(Strips<F>),
+}
+
+impl<F: Scalar> Gradient<F> {
+    fn read(&self, cx: &Cx<F>, rows: Range<usize>) -> Array2<F> {
+        match self {
+            Gradient::OfOutput(dy) => cx.copy_of(&ValueRef::Dense(dy.slice(s![rows, ..]))),
+            Gradient::OfMap(dy) => dy.read(cx, rows),
+        }
+    }
+
+    fn into_map(self, cx: &Cx<F>) -> Strips<F> {
+        match self {
+            Gradient::OfOutput(dy) => {
+                let mut map = Strips::new(cx, dy.dim());
+                map.write(0..dy.nrows(), dy.view());
+                map
+            }
+            Gradient::OfMap(dy) => dy,
+        }
+    }
+
+    fn give(self, cx: &Cx<F>) {
+        if let Gradient::OfMap(dy) = self {
+            dy.give(cx);
+        }
     }
 }
 
@@ -303,19 +347,19 @@ impl<F: Scalar> Hop<F> {
     }
 
     /// `Z ← Â·Z + b`.
-    fn over(&self, cx: &Cx<F>, z: &mut Array2<F>) -> Result<()> {
+    fn over(&self, cx: &Cx<F>, z: &mut Strips<F>) -> Result<()> {
         let operator = self.at(cx).graph()?.operator(self.norm)?;
-        kernels::spmm_over(operator.forward(), z, then_bias(self.bias.as_ref()).bias);
+        z.hop(cx, operator.forward(), then_bias(self.bias.as_ref()).bias);
         Ok(())
     }
 
     /// `dZ ← Âᵀ·dP`, and the gradient of the bias.
-    fn back_over(&self, cx: &Cx<F>, dp: &mut Array2<F>, grads: &mut Grads<F>) -> Result<()> {
+    fn back_over(&self, cx: &Cx<F>, dp: &mut Strips<F>, grads: &mut Grads<F>) -> Result<()> {
         if let Some(bias) = &self.bias {
-            grads.add(bias, bias_gradient(dp.view()));
+            grads.add(bias, dp.column_sums());
         }
         let operator = self.at(cx).graph()?.operator(self.norm)?;
-        kernels::spmm_over(operator.transpose(), dp, None);
+        dp.hop(cx, operator.transpose(), None);
         Ok(())
     }
 }
@@ -420,17 +464,20 @@ impl<F: Scalar> ByRows<F> {
         let sparse = matches!(x, ValueRef::Sparse(_));
         let mut all = Self::of(model, cx.mode(), sparse)?;
         let who = Who::of(cx, x);
-        let mut map: Option<Array2<F>> = None;
+        let mut map: Option<Strips<F>> = None;
         for k in 0..all.stretches.len() {
             let stretch = &all.stretches[k];
             let mut y = match map.take() {
                 Some(p) if stretch.is_empty() => p,
-                Some(p) if !keep && p.ncols() == stretch.width => {
+                Some(p) if !keep && p.shape().1 == stretch.width => {
                     stretch.forward_over(cx, &who, p)?
                 }
                 Some(p) => {
-                    let y = stretch.forward(cx, &who, &Source::Value(ValueRef::Dense(p.view())))?;
-                    all.kept[k] = Some(p).filter(|_| keep);
+                    let y = stretch.forward(cx, &who, &Source::Map(&p))?;
+                    match keep {
+                        true => all.kept[k] = Some(p),
+                        false => p.give(cx),
+                    }
                     y
                 }
                 None if k > 0 => {
@@ -441,7 +488,7 @@ impl<F: Scalar> ByRows<F> {
             };
             match all.hops.get(k) {
                 Some(hop) => hop.over(cx, &mut y)?,
-                None => return Ok((all, y)),
+                None => return Ok((all, y.into_array(cx))),
             }
             map = Some(y);
         }
@@ -457,29 +504,34 @@ impl<F: Scalar> ByRows<F> {
         grads: &mut Grads<F>,
     ) -> Result<()> {
         let who = Who::of(cx, x);
-        let mut dy = seed;
+        let mut dy = Gradient::OfOutput(seed);
         for k in (0..self.stretches.len()).rev() {
             let wanted = self.learns_before(k);
             let kept = self.kept[k].take();
             let stretch = &self.stretches[k];
             let mut dp = match kept {
-                Some(p) => stretch.back_over(cx, &who, p, dy.view(), grads, wanted)?,
-                None if stretch.is_empty() => dy,
-                None if k == 0 => {
-                    let x = Source::Value(x.reborrow());
-                    return stretch.back(cx, &who, &x, dy.view(), grads);
+                Some(p) => {
+                    let dp = stretch.back_over(cx, &who, p, &dy, grads, wanted)?;
+                    dy.give(cx);
+                    dp
                 }
+                None if stretch.is_empty() => dy.into_map(cx),
                 None => {
-                    return self.with_first(cx, &who, x, |source| {
-                        stretch.back(cx, &who, source, dy.view(), grads)
-                    });
+                    let mut back = |source: &Source<F>| stretch.back(cx, &who, source, &dy, grads);
+                    match k {
+                        0 => back(&Source::Value(x.reborrow()))?,
+                        _ => self.with_first(cx, &who, x, back)?,
+                    }
+                    dy.give(cx);
+                    return Ok(());
                 }
             };
             if !wanted {
+                dp.give(cx);
                 return Ok(());
             }
             self.hops[k - 1].back_over(cx, &mut dp, grads)?;
-            dy = dp;
+            dy = Gradient::OfMap(dp);
         }
         Ok(())
     }
@@ -509,6 +561,8 @@ impl<F: Scalar> ByRows<F> {
             return x.with_dense(|x| f(&Source::Hop(operator.forward(), x)));
         }
         let z = stretch.forward(cx, who, &Source::Value(x.reborrow()))?;
-        f(&Source::Hop(operator.forward(), z.view()))
+        let done = f(&Source::HopOfMap(operator.forward(), &z));
+        z.give(cx);
+        done
     }
 }

@@ -41,6 +41,7 @@ mod row_norm;
 mod rows;
 mod run;
 mod stage;
+mod strips;
 mod wiring;
 mod workspace;
 

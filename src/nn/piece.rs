@@ -7,6 +7,7 @@ use crate::scalar::Scalar;
 
 /// One of the steps that a layer is made of; see [`Layer::pieces`](super::Layer::pieces).
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "there are a handful of pieces at a time")]
 #[non_exhaustive]
 pub enum Piece<F: Scalar> {
     /// A layer of one input whose row `i` follows from row `i` of that alone; what it draws for a
