@@ -22,7 +22,7 @@ use super::ids::{NodeId, ParamId};
 use super::kept_map::Slot;
 use super::layer::Layer;
 use super::liveness::Liveness;
-use super::model::Model;
+use super::model::{Model, Node};
 use super::model_builder::ModelBuilder;
 use super::param::Param;
 use super::piece::Piece;
@@ -194,7 +194,7 @@ impl<F: Scalar> Stretch<F> {
     }
 
     fn forward(&self, cx: &Cx<F>, who: &Who, source: &Source<F>) -> Result<Strips<F>> {
-        let mut y = Strips::new(cx, (source.num_rows(), self.width));
+        let mut y = Strips::new((source.num_rows(), self.width));
         for block in blocks(source.num_rows()) {
             let rows = who.rows(block.clone());
             let at = self.at(cx, &rows);
@@ -304,20 +304,14 @@ impl<F: Scalar> Gradient<F> {
         }
     }
 
-    fn into_map(self, cx: &Cx<F>) -> Strips<F> {
+    fn into_map(self) -> Strips<F> {
         match self {
             Gradient::OfOutput(dy) => {
-                let mut map = Strips::new(cx, dy.dim());
+                let mut map = Strips::new(dy.dim());
                 map.write(0..dy.nrows(), dy.view());
                 map
             }
             Gradient::OfMap(dy) => dy,
-        }
-    }
-
-    fn give(self, cx: &Cx<F>) {
-        if let Gradient::OfMap(dy) = self {
-            dy.give(cx);
         }
     }
 }
@@ -349,7 +343,7 @@ impl<F: Scalar> Hop<F> {
     /// `Z ← Â·Z + b`.
     fn over(&self, cx: &Cx<F>, z: &mut Strips<F>) -> Result<()> {
         let operator = self.at(cx).graph()?.operator(self.norm)?;
-        z.hop(cx, operator.forward(), then_bias(self.bias.as_ref()).bias);
+        z.hop(operator.forward(), then_bias(self.bias.as_ref()).bias);
         Ok(())
     }
 
@@ -359,7 +353,7 @@ impl<F: Scalar> Hop<F> {
             grads.add(bias, dp.column_sums());
         }
         let operator = self.at(cx).graph()?.operator(self.norm)?;
-        dp.hop(cx, operator.transpose(), None);
+        dp.hop(operator.transpose(), None);
         Ok(())
     }
 }
@@ -369,6 +363,12 @@ struct Part<F: Scalar> {
     node: NodeId,
     name: String,
     layer: Box<dyn DynLayer<F>>,
+}
+
+impl<F: Scalar> Part<F> {
+    fn of(id: NodeId, node: &Node<F>, layer: Box<dyn DynLayer<F>>) -> Self {
+        Self { node: id, name: node.name().into(), layer }
+    }
 }
 
 impl<F: Scalar> Stretch<F> {
@@ -433,8 +433,10 @@ impl<F: Scalar> ByRows<F> {
             sparse &= node.layer().as_any().is::<Dropout>();
             for piece in pieces {
                 match piece {
-                    Piece::Rows(layer) => {
-                        parts.push(Part { node: id, name: node.name().into(), layer });
+                    Piece::Itself => parts.push(Part::of(id, node, node.layer().boxed())),
+                    Piece::Product { weight, bias } => {
+                        let product = Linear::of(&weight, bias.as_ref());
+                        parts.push(Part::of(id, node, Box::new(product)));
                     }
                     Piece::Hop { norm, bias } => {
                         let own = std::mem::take(&mut parts);
@@ -474,10 +476,7 @@ impl<F: Scalar> ByRows<F> {
                 }
                 Some(p) => {
                     let y = stretch.forward(cx, &who, &Source::Map(&p))?;
-                    match keep {
-                        true => all.kept[k] = Some(p),
-                        false => p.give(cx),
-                    }
+                    all.kept[k] = Some(p).filter(|_| keep);
                     y
                 }
                 None if k > 0 => {
@@ -488,7 +487,7 @@ impl<F: Scalar> ByRows<F> {
             };
             match all.hops.get(k) {
                 Some(hop) => hop.over(cx, &mut y)?,
-                None => return Ok((all, y.into_array(cx))),
+                None => return Ok((all, y.into_array())),
             }
             map = Some(y);
         }
@@ -512,22 +511,20 @@ impl<F: Scalar> ByRows<F> {
             let mut dp = match kept {
                 Some(p) => {
                     let dp = stretch.back_over(cx, &who, p, &dy, grads, wanted)?;
-                    dy.give(cx);
+                    drop(dy);
                     dp
                 }
-                None if stretch.is_empty() => dy.into_map(cx),
+                None if stretch.is_empty() => dy.into_map(),
                 None => {
                     let mut back = |source: &Source<F>| stretch.back(cx, &who, source, &dy, grads);
                     match k {
                         0 => back(&Source::Value(x.reborrow()))?,
                         _ => self.with_first(cx, &who, x, back)?,
                     }
-                    dy.give(cx);
                     return Ok(());
                 }
             };
             if !wanted {
-                dp.give(cx);
                 return Ok(());
             }
             self.hops[k - 1].back_over(cx, &mut dp, grads)?;
@@ -561,8 +558,6 @@ impl<F: Scalar> ByRows<F> {
             return x.with_dense(|x| f(&Source::Hop(operator.forward(), x)));
         }
         let z = stretch.forward(cx, who, &Source::Value(x.reborrow()))?;
-        let done = f(&Source::HopOfMap(operator.forward(), &z));
-        z.give(cx);
-        done
+        f(&Source::HopOfMap(operator.forward(), &z))
     }
 }

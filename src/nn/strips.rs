@@ -14,30 +14,22 @@ const COLUMNS: usize = 64;
 ///
 /// A hop aggregates a strip into a spare one, which then takes its place: nothing is copied, one
 /// strip stands beside the map, and rows of 64 numbers are fetched from an array that is that much
-/// smaller.
+/// smaller. Its memory goes back to the system and not to the workspace, where it would stand
+/// beside maps of other widths.
 #[derive(Debug)]
 pub(super) struct Strips<F: Scalar> {
     strips: Vec<Array2<F>>,
     shape: (usize, usize),
 }
 
-/// Whole strips come from the workspace: the next pass needs as many. Narrower ones are few, and
-/// would stand beside those that need the memory.
-fn take<F: Scalar>(cx: &Cx<F>, shape: (usize, usize)) -> Array2<F> {
-    if shape.1 == COLUMNS { cx.take(shape) } else { kernels::buffer::zeros(shape) }
-}
-
-fn give<F: Scalar>(cx: &Cx<F>, strip: Array2<F>) {
-    if strip.ncols() == COLUMNS {
-        cx.give(strip);
-    }
-}
-
 impl<F: Scalar> Strips<F> {
     /// A map whose numbers are yet to be written.
-    pub(super) fn new(cx: &Cx<F>, shape: (usize, usize)) -> Self {
+    pub(super) fn new(shape: (usize, usize)) -> Self {
         let widths = (0..shape.1).step_by(COLUMNS).map(|start| COLUMNS.min(shape.1 - start));
-        Self { strips: widths.map(|width| take(cx, (shape.0, width))).collect(), shape }
+        Self {
+            strips: widths.map(|width| kernels::buffer::zeros((shape.0, width))).collect(),
+            shape,
+        }
     }
 
     /// Rows and columns.
@@ -83,18 +75,17 @@ impl<F: Scalar> Strips<F> {
     }
 
     /// `X ← A·X + b` for a square `A`.
-    pub(super) fn hop(&mut self, cx: &Cx<F>, a: CsrView<F>, bias: Option<&[F]>) {
+    pub(super) fn hop(&mut self, a: CsrView<F>, bias: Option<&[F]>) {
         let mut spare: Option<Array2<F>> = None;
         for (start, strip) in (0..).step_by(COLUMNS).zip(&mut self.strips) {
             let fits = spare.take().filter(|spare| spare.dim() == strip.dim());
-            let mut next = fits.unwrap_or_else(|| take(cx, strip.dim()));
+            let mut next = fits.unwrap_or_else(|| kernels::buffer::zeros(strip.dim()));
             let bias = bias.map(|bias| &bias[start..][..strip.ncols()]);
             let epilogue = Epilogue { bias, ..Epilogue::NONE };
             kernels::spmm_then(a.view(), strip.view(), next.view_mut(), epilogue);
             std::mem::swap(strip, &mut next);
             spare = Some(next);
         }
-        spare.into_iter().for_each(|spare| give(cx, spare));
     }
 
     /// Sums of the columns, `[1, width]`.
@@ -107,20 +98,14 @@ impl<F: Scalar> Strips<F> {
         sums
     }
 
-    /// Gives its memory up.
-    pub(super) fn give(self, cx: &Cx<F>) {
-        self.strips.into_iter().for_each(|strip| give(cx, strip));
-    }
-
     /// The map as one array.
-    pub(super) fn into_array(mut self, cx: &Cx<F>) -> Array2<F> {
+    pub(super) fn into_array(mut self) -> Array2<F> {
         if self.strips.len() == 1 {
             return self.strips.remove(0);
         }
         let mut all = kernels::buffer::zeros(self.shape);
         let parts: Vec<_> = self.strips.iter().map(|part| part.view()).collect();
         join(&parts, &mut all);
-        self.give(cx);
         all
     }
 }
@@ -162,7 +147,7 @@ mod tests {
             let x =
                 Array2::from_shape_fn((40, width), |(i, c)| ((i * 31 + c * 7) % 23) as f32 - 9.0);
             let bias: Vec<f32> = (0..width).map(|c| c as f32).collect();
-            let mut strips = Strips::new(&cx, x.dim());
+            let mut strips = Strips::new(x.dim());
             assert_eq!(strips.shape(), x.dim());
             for rows in [0..15, 15..40] {
                 strips.write(rows.clone(), x.slice(s![rows, ..]));
@@ -174,10 +159,10 @@ mod tests {
                 [0..17, 17..40].map(|rows| strips.aggregated(&cx, operator.forward(), rows));
             let all = concatenate(Axis(0), &[parts[0].view(), parts[1].view()]).unwrap();
             assert_eq!(all, expected);
-            strips.hop(&cx, operator.forward(), Some(&bias));
+            strips.hop(operator.forward(), Some(&bias));
             let epilogue = Epilogue { bias: Some(&bias), ..Epilogue::NONE };
             kernels::spmm_then(operator.forward(), x.view(), expected.view_mut(), epilogue);
-            assert_eq!(strips.into_array(&cx), expected, "{width}");
+            assert_eq!(strips.into_array(), expected, "{width}");
         }
     }
 }

@@ -8,9 +8,9 @@ use crate::nn::linear_map::aggregated;
 use crate::nn::product::{bias_gradient, product, product_then, then_bias};
 use crate::nn::pytorch::py;
 use crate::nn::{
-    Attrs, Axis, Cx, Grads, Init, Io, KeptMap, Layer, Layout, Linear, LinearMap, Lowering,
-    NodeWise, Param, Piece, Place, PruneUnits, Python, Reads, Registered, RowSpace, See, Shapes,
-    StageId, Twin, Wiring, bias,
+    Attrs, Axis, Cx, Grads, Init, Io, KeptMap, Layer, Layout, LinearMap, Lowering, NodeWise, Param,
+    Piece, Place, PruneUnits, Python, Reads, Registered, RowSpace, See, Shapes, StageId, Twin,
+    Wiring, bias,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -265,11 +265,10 @@ impl<F: Scalar> Layer<F> for GcnConv<F> {
         let (inputs, outputs) = self.weight.value().dim();
         let (norm, bias) = (self.norm, self.bias.as_ref());
         Some(if aggregates_first(sparse, inputs, outputs) {
-            let product = Linear::of(&self.weight, bias);
-            vec![Piece::Hop { norm, bias: None }, Piece::Rows(Box::new(product))]
+            vec![Piece::Hop { norm, bias: None }, Piece::product(&self.weight, bias)]
         } else {
-            let product = Linear::of(&self.weight, None);
-            vec![Piece::Rows(Box::new(product)), Piece::Hop { norm, bias: bias.cloned() }]
+            let hop = Piece::Hop { norm, bias: bias.cloned() };
+            vec![Piece::product(&self.weight, None), hop]
         })
     }
 

@@ -10,8 +10,8 @@ use crate::nn::linear_map::aggregated;
 use crate::nn::product::{bias_gradient, product, product_dw};
 use crate::nn::pytorch::py;
 use crate::nn::{
-    Attrs, Axis, Cx, Grads, Init, Io, Layer, Layout, Linear, LinearMap, Lowering, NodeWise, Param,
-    Piece, Place, PruneUnits, Python, Reads, Registered, See, Shapes, StageId, Twin, Wiring, bias,
+    Attrs, Axis, Cx, Grads, Init, Io, Layer, Layout, LinearMap, Lowering, NodeWise, Param, Piece,
+    Place, PruneUnits, Python, Reads, Registered, See, Shapes, StageId, Twin, Wiring, bias,
 };
 use crate::rng::ChaCha8Rng;
 use crate::scalar::Scalar;
@@ -191,14 +191,14 @@ impl<F: Scalar> Layer<F> for SgConv<F> {
 
     fn pieces(&self, sparse: bool) -> Option<Vec<Piece<F>>> {
         let (norm, bias, first) = (self.norm, self.bias.as_ref(), self.aggregates_first(sparse));
-        let product = Linear::of(&self.weight, bias.filter(|_| first));
+        let product = Piece::product(&self.weight, bias.filter(|_| first));
         let mut pieces: Vec<_> = (1..=self.hops)
             .map(|k| {
                 let last = k == self.hops && !first;
                 Piece::Hop { norm, bias: bias.filter(|_| last).cloned() }
             })
             .collect();
-        pieces.insert(if first { self.hops } else { 0 }, Piece::Rows(Box::new(product)));
+        pieces.insert(if first { self.hops } else { 0 }, product);
         Some(pieces)
     }
 

@@ -108,7 +108,7 @@ impl<F: Scalar> Layer<F> for Activation {
     }
 
     fn pieces(&self, _: bool) -> Option<Vec<Piece<F>>> {
-        Some(vec![Piece::Rows(Box::new(self.clone()))])
+        Some(vec![Piece::Itself])
     }
 
     fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {

@@ -242,7 +242,7 @@ impl<F: Scalar> Layer<F> for Dropout {
     }
 
     fn pieces(&self, _: bool) -> Option<Vec<Piece<F>>> {
-        Some(vec![Piece::Rows(Box::new(self.clone()))])
+        Some(vec![Piece::Itself])
     }
 
     /// Inference passes through.

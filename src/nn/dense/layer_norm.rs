@@ -168,7 +168,7 @@ impl<F: Scalar> Layer<F> for LayerNorm<F> {
     }
 
     fn pieces(&self, _: bool) -> Option<Vec<Piece<F>>> {
-        (!self.per_graph).then(|| vec![Piece::Rows(Box::new(self.clone()))])
+        (!self.per_graph).then(|| vec![Piece::Itself])
     }
 
     fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {

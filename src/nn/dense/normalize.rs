@@ -80,7 +80,7 @@ impl<F: Scalar> Layer<F> for Normalize {
     }
 
     fn pieces(&self, _: bool) -> Option<Vec<Piece<F>>> {
-        Some(vec![Piece::Rows(Box::new(*self))])
+        Some(vec![Piece::Itself])
     }
 
     fn lower(&self, lowering: &mut Lowering<F>, xs: &[StageId]) -> Result<StageId, Unsupported> {
