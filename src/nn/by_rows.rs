@@ -281,10 +281,10 @@ impl<F: Scalar> Stretch<F> {
             let read = x.read(cx, block.clone());
             let dx = with(cx, read, |x| self.rows_back(&at, x, dy.view(), grads, wanted))?;
             cx.give(dy);
-            if let Some(dx) = dx {
-                x.write(block, dx.view());
-                cx.give(dx);
-            }
+            // Where nothing leads on to what it reads, the gradient is zero, and not what was read.
+            let dx = dx.unwrap_or_else(|| Array2::zeros((block.len(), x.shape().1)));
+            x.write(block, dx.view());
+            cx.give(dx);
         }
         Ok(x)
     }
