@@ -139,8 +139,10 @@ impl<F: Scalar> Model<F> {
         for (id, seed) in seeds {
             if id != self.output() || to_input {
                 let id = if to_input { NodeId::INPUT } else { id };
-                let kind =
-                    if to_input { "the input".into() } else { self[id].layer().kind().into() };
+                let kind = match id {
+                    NodeId::INPUT => "the input".into(),
+                    _ => self[id].layer().kind().into(),
+                };
                 let (node, reason) = (self.name_of(id).into(), "its gradient is asked for".into());
                 return Err(ModelError::KeepsMaps { node, kind, reason }.into());
             }

@@ -263,8 +263,7 @@ impl<F: Scalar> Stretch<F> {
         Ok(())
     }
 
-    /// The gradients of its parameters, and where it is wanted that of what it reads, in the memory
-    /// of that.
+    /// The gradients of its parameters, and that of what it reads, in the memory of that.
     fn back_over(
         &self,
         cx: &Cx<F>,
@@ -272,14 +271,13 @@ impl<F: Scalar> Stretch<F> {
         mut x: Strips<F>,
         dy: &Gradient<F>,
         grads: &mut Grads<F>,
-        wanted: bool,
     ) -> Result<Strips<F>> {
         for block in blocks(x.shape().0) {
             let rows = who.rows(block.clone());
             let at = self.at(cx, &rows);
             let dy = dy.read(cx, block.clone());
             let read = x.read(cx, block.clone());
-            let dx = with(cx, read, |x| self.rows_back(&at, x, dy.view(), grads, wanted))?;
+            let dx = with(cx, read, |x| self.rows_back(&at, x, dy.view(), grads, true))?;
             cx.give(dy);
             // Where nothing leads on to what it reads, the gradient is zero, and not what was read.
             let dx = dx.unwrap_or_else(|| Array2::zeros((block.len(), x.shape().1)));
@@ -509,8 +507,11 @@ impl<F: Scalar> ByRows<F> {
             let kept = self.kept[k].take();
             let stretch = &self.stretches[k];
             let mut dp = match kept {
+                Some(p) if !wanted => {
+                    return stretch.back(cx, &who, &Source::Map(&p), &dy, grads);
+                }
                 Some(p) => {
-                    let dp = stretch.back_over(cx, &who, p, &dy, grads, wanted)?;
+                    let dp = stretch.back_over(cx, &who, p, &dy, grads)?;
                     drop(dy);
                     dp
                 }

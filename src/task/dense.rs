@@ -1,6 +1,6 @@
 //! A task on features that are sparse, read as dense ones.
 
-use super::{Batch, Batches, Metric, Part, Tally, Task};
+use super::{Batch, Batches, Metric, Part, Rankings, Tally, Task};
 use crate::data::Dataset;
 use crate::error::Result;
 use crate::nn::{Model, Origin};
@@ -66,6 +66,14 @@ impl<F: Scalar> Task<F> for DenseFeatures<'_, F> {
 
     fn loss(&self, y: ArrayView2<F>, batch: &Batch<F>) -> Result<(F, Array2<F>)> {
         self.of.loss(y, batch)
+    }
+
+    fn losses(&self, y: ArrayView2<F>, batch: &Batch<F>) -> Result<Option<Vec<F>>> {
+        self.of.losses(y, batch)
+    }
+
+    fn rankings(&self) -> Option<Rankings> {
+        self.of.rankings()
     }
 
     fn metric(&self) -> Metric {

@@ -146,8 +146,9 @@ pub(crate) fn rankings<F: Scalar>(task: &dyn Task<F>, ranked: Ranked) -> Result<
         let problem = "ranks nothing for its queries, and the loss compares rankings: those of items or entities";
         return Err(Error::data(task.name(), problem));
     };
-    let (reads, all) = (ranked.best + ranked.others, asked.candidates.len());
-    if let Some((query, known)) = asked.queries.iter().find(|(_, known)| known.len() + reads > all)
+    let (reads, all) = (ranked.best.saturating_add(ranked.others), asked.candidates.len());
+    if let Some((query, known)) =
+        asked.queries.iter().find(|(_, known)| known.len().saturating_add(reads) > all)
     {
         let problem = format!(
             "has a query, of node {}, with {} candidates that are not known to be right, and the loss reads {reads}",

@@ -1,6 +1,6 @@
 //! A task that trains on another graph than the one on which it is judged.
 
-use super::{Batch, Batches, Metric, Part, Tally, Task};
+use super::{Batch, Batches, Metric, Part, Rankings, Tally, Task};
 use crate::data::Dataset;
 use crate::error::Result;
 use crate::graph::Graph;
@@ -77,6 +77,14 @@ impl<F: Scalar> Task<F> for TrainedOn<'_, F> {
 
     fn loss(&self, y: ArrayView2<F>, batch: &Batch<F>) -> Result<(F, Array2<F>)> {
         self.training.loss(y, batch)
+    }
+
+    fn losses(&self, y: ArrayView2<F>, batch: &Batch<F>) -> Result<Option<Vec<F>>> {
+        self.training.losses(y, batch)
+    }
+
+    fn rankings(&self) -> Option<Rankings> {
+        self.training.rankings()
     }
 
     fn metric(&self) -> Metric {

@@ -91,6 +91,12 @@ impl Prefixes {
         if !(weight > 0.0 && weight.is_finite()) {
             return Err(Error::setting("weight of lessons", weight, "a positive number"));
         }
+        if let Lessons::Rankings(Ranked { best, others, .. }) = &lessons
+            && (*best == 0 || *others == 0)
+        {
+            let legal = "at least one answer and one other";
+            return Err(Error::setting("lessons by rankings", format!("{best}:{others}"), legal));
+        }
         Ok(Self { lessons: Some((lessons, weight)), ..self })
     }
 

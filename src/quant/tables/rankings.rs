@@ -10,7 +10,7 @@ use crate::task::{Batch, Rankings, Task};
 use crate::train::{Loss, Objective, Pass};
 use ndarray::{Array2, ArrayView2, s};
 use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// How much less an answer weighs than the one before it: `w_k = λ·e^{−0.1·k}`.
 const FALL: f64 = 0.1;
@@ -84,8 +84,18 @@ impl PartRankings {
                 "ranks nothing for its queries, and first items of parts are to be learnt";
             return Err(Error::data(task.name(), problem));
         };
+        // A list belongs to a row, and says nothing of what a node is asked beside.
+        let mut nodes = HashSet::new();
+        if let Some((query, _)) = asked.queries.iter().find(|(query, _)| !nodes.insert(query.node))
+        {
+            let problem = format!(
+                "asks node {} more than once, and first items of parts are one list for each node",
+                query.node
+            );
+            return Err(Error::data(task.name(), problem));
+        }
         let all = asked.candidates.len();
-        let few = |(_, known): &&(Query, Vec<u32>)| known.len() + self.best > all;
+        let few = |(_, known): &&(Query, Vec<u32>)| known.len().saturating_add(self.best) > all;
         match asked.queries.iter().find(few) {
             None => Ok(asked),
             Some((query, known)) => {
