@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::nn::{Cx, Grads, Model, Param};
 use crate::rng::{hash, purpose};
 use crate::scalar::Scalar;
-use crate::task::{Batch, FirstAnswers, Task, rankings, relaxed_ranking};
+use crate::task::{Batch, FirstAnswers, Ranked, Task, rankings, relaxed_ranking};
 use crate::train::{Fit, Loss, Objective, OnEpoch, Pass, Setup, Trainer};
 use ndarray::{Array2, ArrayView2, Axis};
 
