@@ -23,9 +23,9 @@ pub enum Memory {
     /// What comes out of each hop is kept, and all between two hops is computed once more on the
     /// way back, some thousand rows at a time; hops run in the memory of what they aggregate. Each
     /// of these is computed as ever; only gradients that are sums over nodes are added up in
-    /// another order, and a second dropout of sparse features draws others. For chains of layers that say what they are made of
-    /// ([`Layer::pieces`](super::Layer::pieces)), on whole graphs; all others are refused, and so
-    /// are losses and observers that read a map.
+    /// another order, and a second dropout of sparse features draws others. For chains of layers
+    /// that say what they are made of ([`Layer::pieces`](super::Layer::pieces)), on whole graphs;
+    /// all others are refused, and so are losses and observers that read a map.
     ///
     /// *Source*: Chen et al., "Training deep nets with sublinear memory cost", arXiv 1604.06174,
     /// 2016, with segments that end where nodes look at each other.
