@@ -47,6 +47,7 @@ mod oracle;
 mod packed_maps;
 #[cfg(feature = "recipe")]
 mod pipeline;
+#[cfg(feature = "report")]
 mod prefixes;
 #[cfg(feature = "testing")]
 mod pruning;
