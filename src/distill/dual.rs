@@ -5,6 +5,7 @@ use super::{DistillLoss, Signals};
 use crate::error::{Error, Result};
 use crate::nn::{Cx, Grads, Linear, Model, ModelBuilder, NodeId};
 use crate::scalar::Scalar;
+use crate::task::huber;
 use crate::train::{Adam, NodeGrads, step};
 use crate::value::Value;
 use ndarray::{Array2, ArrayView1};
@@ -62,13 +63,6 @@ fn belief<F: Scalar>() -> Result<(Model<F>, Adam<F>)> {
     let mut at = [F::one(), F::zero()].into_iter();
     model.visit_mut(&mut |param| param.value_mut().fill(at.next().expect("weight and bias")));
     Ok((model, Adam::builder().weight_decay(0.0).build()?))
-}
-
-/// Huber's function of δ = 1, and its slope.
-fn huber<F: Scalar>(off: F) -> (F, F) {
-    let (one, half) = (F::one(), F::of(0.5));
-    let value = if off.abs() <= one { half * off * off } else { off.abs() - half };
-    (value, off.max(-one).min(one))
 }
 
 /// `−ln σ(s)`, and its slope.
@@ -175,10 +169,10 @@ impl<F: Scalar> DistillLoss<F> for DualDistances<F> {
     }
 
     fn of_embeddings(&mut self, student: &Embedded<F>, teacher: &Embedded<F>) -> Result<Pull<F>> {
-        if self.belief.is_none() {
-            self.belief = Some([belief()?, belief()?]);
-        }
-        let learnt = self.belief.as_mut().expect("it has just been made");
+        let learnt = match &mut self.belief {
+            Some(learnt) => learnt,
+            none => none.insert([belief()?, belief()?]),
+        };
         let found = parts([&learnt[0].0, &learnt[1].0], student, teacher)?;
         for ((model, adam), grads) in learnt.iter_mut().zip(&found.beliefs) {
             step(adam, model, grads, 1.0);

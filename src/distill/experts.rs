@@ -182,10 +182,10 @@ impl<F: Scalar> DistillLoss<F> for DistanceExperts<F> {
 
     fn of_embeddings(&mut self, student: &Embedded<F>, teacher: &Embedded<F>) -> Result<Pull<F>> {
         let (own, theirs) = (student.rows(), teacher.rows());
-        if self.panel.is_none() {
-            self.panel = Some(Panel::new(self.count, self.seed, own.ncols(), theirs.ncols())?);
-        }
-        let panel = self.panel.as_mut().expect("it has just been made");
+        let panel = match &mut self.panel {
+            Some(panel) => panel,
+            none => none.insert(Panel::new(self.count, self.seed, own.ncols(), theirs.ncols())?),
+        };
         self.steps += 1;
         let named = student.named();
         let places: Vec<usize> = named.iter().map(|&row| row as usize).collect();

@@ -20,6 +20,15 @@ pub fn binary_cross_entropy<F: Scalar>(
     binary_cross_entropy_by(logits, labels, rows, None)
 }
 
+/// Huber's function of δ = 1, `x²/2` for `|x| ≤ 1` and `|x| − ½` elsewhere, and its slope.
+///
+/// *Source*: Huber, "Robust estimation of a location parameter", 1964.
+pub(crate) fn huber<F: Scalar>(off: F) -> (F, F) {
+    let (one, half) = (F::one(), F::of(0.5));
+    let value = if off.abs() <= one { half * off * off } else { off.abs() - half };
+    (value, off.max(-one).min(one))
+}
+
 /// A mean over rows of which each may count so many times.
 pub(super) type Weights<'a, F> = Option<&'a [F]>;
 

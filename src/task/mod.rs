@@ -48,6 +48,7 @@ pub(crate) use first_answers::{FirstAnswers, rankings};
 pub use folds::{Folds, Holdout};
 pub use graph::{GraphTask, GraphTaskBuilder};
 pub use link::{LinkTask, LinkTaskBuilder};
+pub(crate) use loss::huber;
 pub use loss::{absolute_error, binary_cross_entropy, cross_entropy, squared_error};
 pub use metric::{Better, Metric, Tally, accuracy, roc_auc};
 pub use node::{Deviation, NodeTask};

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::scalar::Scalar;
-use crate::task::{Batch, Metric, Ranked, Task};
+use crate::task::{Batch, Metric, Ranked, Task, huber};
 use ndarray::{Array2, ArrayView1, ArrayView2};
 use std::fmt;
 use std::str::FromStr;
@@ -115,14 +115,13 @@ fn distances<F: Scalar>(
     mutual: bool,
 ) -> Lesson<F> {
     let mut gradient = Array2::zeros(narrower.dim());
-    let (one, half) = (F::one(), F::of(0.5));
     let weight = F::of(1.0 / (rows.len() * narrower.ncols()).max(1) as f64);
     let mut value = F::zero();
     for i in rows.iter().map(|&row| row as usize) {
         for (j, g) in gradient.row_mut(i).iter_mut().enumerate() {
-            let off = narrower[[i, j]] - wider[[i, j]];
-            value += if off.abs() <= one { half * off * off } else { off.abs() - half };
-            *g = off.max(-one).min(one) * weight;
+            let (off, slope) = huber(narrower[[i, j]] - wider[[i, j]]);
+            value += off;
+            *g = slope * weight;
         }
     }
     let wider = mutual.then(|| gradient.mapv(|g| -g));
